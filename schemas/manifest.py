@@ -1,0 +1,180 @@
+"""What was committed: the atlas's header, its plans, and one entry a finished shard.
+
+These JSON documents are the only truth about what an atlas holds. Each is written whole and once; a file that none
+of them lists does not exist for a reader. Field types are checked when they are read.
+"""
+
+import hashlib
+from collections.abc import Iterable
+from pathlib import Path, PurePosixPath
+from typing import Any, Final, TypeVar
+
+import msgspec
+
+from foldatlas.schemas.errors import DamagedAtlasError
+from foldatlas.schemas.records import Settings
+from foldatlas.schemas.tables import FORMAT_VERSION
+
+NAME_DIGITS: Final = 16  # hexadecimal digits of a digest that name a plan: 64 bits
+
+Document = TypeVar("Document", bound=msgspec.Struct)
+
+
+class FileEntry(msgspec.Struct, frozen=True):
+    """One Parquet file: path relative to the atlas, rows, bytes, and the sha256 of its bytes."""
+
+    path: str
+    rows: int
+    bytes: int
+    sha256: str
+
+    def __post_init__(self) -> None:
+        path = PurePosixPath(self.path)
+        if path.is_absolute() or ".." in path.parts or not path.parts:
+            raise ValueError(f"path {self.path!r} leaves the atlas")
+
+
+class Source(msgspec.Struct, frozen=True):
+    """One FASTA file as it was read: `size` and `mtime_ns` tell later whether it changed; `sha256` proves it."""
+
+    uri: str
+    size: int
+    mtime_ns: int
+    sha256: str
+    records: int
+    leading_text: bool = False  # there was text before the first '>': no record, a warning
+
+
+class Shard(msgspec.Struct, frozen=True):
+    """A piece of work: one row group of a sequences file.
+
+    `cost` is predicted MFLOP; `digest` the sha256 of the structure ids in order.
+    """
+
+    name: str
+    file: int
+    row_group: int
+    proteins: int
+    residues: int
+    min_length: int
+    max_length: int
+    cost: int
+    digest: str
+
+
+class Plan(msgspec.Struct, frozen=True):
+    """What was read, what was accepted, and the shards that it makes. Immutable; named by its content's digest.
+
+    `outcomes` counts records by outcome. `shards` are in the order in which they should run.
+    """
+
+    format: int
+    name: str
+    created: str
+    max_length: int
+    sources: tuple[Source, ...]
+    outcomes: dict[str, int]
+    proteins: int
+    residues: int
+    cost: int
+    records: tuple[FileEntry, ...]
+    sequences: tuple[FileEntry, ...]
+    shards: tuple[Shard, ...]
+
+
+class Run(msgspec.Struct, frozen=True):
+    """Who folded a shard and how long it took. Nothing here changes a result."""
+
+    run_id: str
+    host: str
+    device: str
+    version: str
+    started: str
+    seconds: float
+
+
+class ShardEntry(msgspec.Struct, frozen=True):
+    """A committed shard: the files of the attempt that won, by table name."""
+
+    format: int
+    shard: str
+    plan: str
+    generation: int
+    attempt: str
+    settings_digest: str
+    shard_digest: str
+    folded: int
+    failed: int
+    residues: int
+    cost: int
+    files: dict[str, FileEntry]
+    run: Run
+
+    @property
+    def outputs(self) -> frozenset[str]:
+        """Names of the tables this shard has beyond structures, scores and failures."""
+        return frozenset(self.files) - {"structures", "scores", "failures"}
+
+
+class AtlasHeader(msgspec.Struct, frozen=True):
+    """`atlas.json`: what all structures of the atlas have in common."""
+
+    format: int
+    created: str
+    version: str
+    settings: Settings
+    settings_digest: str
+
+
+def settings_digest(settings: Settings) -> str:
+    """sha256 of the settings, 64 hexadecimal digits: equal digests mean comparable structures."""
+    return hashlib.sha256(msgspec.json.encode(settings, order="deterministic")).hexdigest()
+
+
+def shard_digest(structure_ids: Iterable[bytes]) -> str:
+    """sha256 of a shard's structure ids in order."""
+    digest = hashlib.sha256()
+    for structure_id in structure_ids:
+        digest.update(structure_id)
+    return digest.hexdigest()
+
+
+def plan_name(sources: Iterable[Source], max_length: int, shards: Iterable[Shard]) -> str:
+    """A plan's name: the digest of its sources' content, its limit, its sequence list and its shard boundaries.
+
+    Two machines that plan the same files alike make the same plan, whatever the paths' times.
+    """
+    content = {
+        "sources": [[source.uri, source.sha256] for source in sources],
+        "max_length": max_length,
+        "shards": [[shard.digest, shard.proteins] for shard in shards],
+    }
+    return hashlib.sha256(msgspec.json.encode(content, order="deterministic")).hexdigest()[:NAME_DIGITS]
+
+
+def shard_name(plan: str, number: int) -> str:
+    return f"{plan}-{number:05d}"
+
+
+def encode(document: msgspec.Struct) -> bytes:
+    """The JSON text of a document, indented for people, keys in a fixed order."""
+    return msgspec.json.format(msgspec.json.encode(document, order="deterministic"), indent=1) + b"\n"
+
+
+def decode(text: bytes, kind: type[Document], path: Path | str) -> Document:
+    """Reads a document and checks every field.
+
+    Raises DamagedAtlasError, naming `path`, for text that is not such a document or is of a newer format.
+    """
+    try:
+        raw: Any = msgspec.json.decode(text)
+        version = raw.get("format") if isinstance(raw, dict) else None
+        if isinstance(version, int) and version > FORMAT_VERSION:
+            raise DamagedAtlasError(
+                f"{path} has format {version}, this FoldAtlas reads up to {FORMAT_VERSION}: upgrade FoldAtlas"
+            )
+        return msgspec.convert(raw, kind)
+    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+        raise DamagedAtlasError(
+            f"{path} is not a valid {kind.__name__} ({error}): restore it or fold into a new atlas"
+        ) from error

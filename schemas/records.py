@@ -1,0 +1,144 @@
+"""Residues, sequences and FASTA records: the vocabulary every folder shares.
+
+Standard library alone, so that the network can use it on a bare GPU machine. Atom names and their order are those
+of AlphaFold 2's `atom14` (Jumper et al. 2021, supplement 1.2): the heavy atoms of each residue without the terminal
+oxygen, side chain outwards.
+"""
+
+import hashlib
+import uuid
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Final
+
+BACKBONE: Final = ("N", "CA", "C", "O")
+
+# One-letter code -> heavy atoms, in the order in which coordinates are stored. Unknown residues keep a backbone.
+_SIDE_CHAINS: Final = {
+    "A": "CB",
+    "R": "CB CG CD NE CZ NH1 NH2",
+    "N": "CB CG OD1 ND2",
+    "D": "CB CG OD1 OD2",
+    "C": "CB SG",
+    "Q": "CB CG CD OE1 NE2",
+    "E": "CB CG CD OE1 OE2",
+    "G": "",
+    "H": "CB CG ND1 CD2 CE1 NE2",
+    "I": "CB CG1 CG2 CD1",
+    "L": "CB CG CD1 CD2",
+    "K": "CB CG CD CE NZ",
+    "M": "CB CG SD CE",
+    "F": "CB CG CD1 CD2 CE1 CE2 CZ",
+    "P": "CB CG CD",
+    "S": "CB OG",
+    "T": "CB OG1 CG2",
+    "W": "CB CG CD1 CD2 NE1 CE2 CE3 CZ2 CZ3 CH2",
+    "Y": "CB CG CD1 CD2 CE1 CE2 CZ OH",
+    "V": "CB CG1 CG2",
+}
+
+STANDARD_RESIDUES: Final = "ARNDCQEGHILKMFPSTWYV"  # AlphaFold 2's order: the index is the network's `aatype`
+UNKNOWN_RESIDUES: Final = "XBZUOJ"  # accepted, folded as unknown, written as UNK
+RESIDUES: Final = frozenset(STANDARD_RESIDUES + UNKNOWN_RESIDUES)
+
+THREE_LETTER: Final = {
+    **dict(
+        zip(
+            STANDARD_RESIDUES,
+            "ALA ARG ASN ASP CYS GLN GLU GLY HIS ILE LEU LYS MET PHE PRO SER THR TRP TYR VAL".split(),
+            strict=True,
+        )
+    ),
+    **dict.fromkeys(UNKNOWN_RESIDUES, "UNK"),
+}
+
+ATOMS: Final[dict[str, tuple[str, ...]]] = {
+    **{residue: BACKBONE + tuple(_SIDE_CHAINS[residue].split()) for residue in STANDARD_RESIDUES},
+    **dict.fromkeys(UNKNOWN_RESIDUES, BACKBONE),
+}
+
+NUCLEOTIDES: Final = frozenset("ACGTUN")
+MIN_NUCLEOTIDES: Final = 30  # shorter runs of A, C, G, T, N are as likely a peptide
+DEFAULT_MAX_LENGTH: Final = 1280  # residues; the ESM Metagenomic Atlas stopped here
+
+
+class Outcome(StrEnum):
+    """What became of a FASTA record when it was planned.
+
+    `accepted` records are folded once per distinct sequence. `repeated` is the same id with the same sequence again
+    in one source. Every other value is the reason of a refusal.
+    """
+
+    ACCEPTED = "accepted"
+    REPEATED = "repeated"
+    MISSING_ID = "missing_id"
+    EMPTY_SEQUENCE = "empty_sequence"
+    TRUNCATED = "truncated"
+    NUL_BYTE = "nul_byte"
+    NOT_UTF8 = "not_utf8"
+    MULTIMER = "multimer"
+    GAP = "gap"
+    INTERNAL_STOP = "internal_stop"
+    DIGIT = "digit"
+    INVALID_CHARACTER = "invalid_character"
+    NUCLEOTIDES = "nucleotides"
+    TOO_LONG = "too_long"
+    DUPLICATE_ID = "duplicate_id"
+
+    @property
+    def is_refusal(self) -> bool:
+        return self not in (Outcome.ACCEPTED, Outcome.REPEATED)
+
+
+REFUSALS: Final[dict[Outcome, str]] = {
+    Outcome.MISSING_ID: "the header has no id after '>'",
+    Outcome.EMPTY_SEQUENCE: "the record has no sequence",
+    Outcome.TRUNCATED: "the compressed file ends inside this record",
+    Outcome.NUL_BYTE: "the record holds a NUL byte",
+    Outcome.NOT_UTF8: "the record is not UTF-8 text",
+    Outcome.MULTIMER: "the sequence holds ':', which separates chains; an atlas holds single chains",
+    Outcome.GAP: "the sequence holds alignment gaps ('-' or '.')",
+    Outcome.INTERNAL_STOP: "the sequence holds a stop ('*') before its end",
+    Outcome.DIGIT: "the sequence holds digits",
+    Outcome.INVALID_CHARACTER: "the sequence holds a character that is no residue code",
+    Outcome.NUCLEOTIDES: "the sequence is nucleotides: translate it first",
+    Outcome.TOO_LONG: "the sequence is longer than --max-length",
+    Outcome.DUPLICATE_ID: "the source has another sequence under the same id",
+}
+
+
+def structure_id(sequence: str | bytes) -> bytes:
+    """Identity of a sequence and so of its structure: md5 of the upper-case letters, 16 bytes, shown as a UUID.
+
+    md5 is no protection against forgery; it is what ESM Atlas v1 keys its proteins by, so that tables join.
+    """
+    letters = sequence.encode("ascii") if isinstance(sequence, str) else sequence
+    return hashlib.md5(letters, usedforsecurity=False).digest()
+
+
+def format_structure_id(identity: bytes) -> str:
+    """The UUID text of a structure id, as DuckDB prints it."""
+    return str(uuid.UUID(bytes=identity))
+
+
+def num_atoms(sequence: str) -> int:
+    """Number of stored atoms of `sequence`."""
+    return sum(len(ATOMS[residue]) for residue in sequence)
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """What changes a structure. Two structures are comparable only when these are equal.
+
+    `model` is the name people see (`nano-untrained`); `weights` the digest of every tensor the network uses;
+    `recycles` the trunk passes after the first; `precision` the name of the arithmetic policy.
+    """
+
+    model: str
+    weights: str
+    recycles: int
+    precision: str
+
+    def __post_init__(self) -> None:
+        if self.recycles < 0:
+            raise ValueError(f"recycles={self.recycles} must be 0 or more")

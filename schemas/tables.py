@@ -1,0 +1,176 @@
+"""Every table of an atlas as a pyarrow schema; no other file defines one.
+
+Each field's metadata carries its `meaning`, and its `unit` and `range` where it has them, so that a Parquet file
+explains itself to any reader. `docs/files.md` is checked against this module by a test.
+"""
+
+from collections.abc import Iterable
+from typing import Any, Final
+
+import pyarrow as pa
+
+FORMAT_VERSION: Final = 1
+
+COORDINATE_SCALE: Final = 100  # stored integers a angstrom: 0.01 A, an error of at most 0.005 A
+PLDDT_SCALE: Final = 100  # stored integers a pLDDT point: 0.01 of 100
+
+# Structures a row group: 64 cost 31.8 bytes a residue and 2.7 ms to fetch one; a whole shard 31.6 and 137 ms.
+STRUCTURES_A_ROW_GROUP: Final = 64
+MAX_SHARDS_A_FILE: Final = 256  # row groups in one sequences file: 40,000 would make its footer 28 MB
+
+
+def _field(
+    name: str, kind: pa.DataType, meaning: str, *, unit: str = "", span: str = "", nullable: bool = False
+) -> pa.Field:
+    metadata = {"meaning": meaning, **({"unit": unit} if unit else {}), **({"range": span} if span else {})}
+    return pa.field(name, kind, nullable=nullable, metadata=metadata)
+
+
+def _table(name: str, fields: Iterable[pa.Field]) -> pa.Schema:
+    return pa.schema(list(fields), metadata={"foldatlas.table": name, "foldatlas.format": str(FORMAT_VERSION)})
+
+
+_STRUCTURE_ID = _field("structure_id", pa.uuid(), "md5 of the sequence's upper-case letters, as a UUID")
+_LENGTH = _field("length", pa.int32(), "number of residues", unit="residues", span="1 to max-length")
+_SEQUENCE = _field("sequence", pa.string(), "upper-case one-letter residue codes", span="A-Z")
+
+
+def _integers(kind: pa.DataType) -> pa.DataType:
+    return pa.list_(pa.field("element", kind, nullable=True))
+
+
+RECORDS: Final = _table(
+    "records",
+    [
+        _field("source", pa.string(), "normalised URI of the FASTA file"),
+        _field("offset", pa.int64(), "place of the record's '>' in the uncompressed source", unit="bytes", span=">= 0"),
+        _field("id", pa.string(), "first word of the header; bytes that are no UTF-8 are written as \\xNN"),
+        _field("description", pa.string(), "the header after the id"),
+        _field("length", pa.int32(), "letters in the sequence as read", unit="residues", span=">= 0"),
+        _field("structure_id", pa.uuid(), "md5 of the sequence; NULL for a refused record", nullable=True),
+        _field(
+            "sequence_crc64",
+            pa.string(),
+            "CRC-64 (ISO 3309) of the sequence as in UniProt, 16 hexadecimal digits; NULL for a refused record",
+            nullable=True,
+        ),
+        _field("mgyp", pa.int64(), "MGnify protein number, where the id is one", span=">= 0", nullable=True),
+        _field(
+            "is_fragment",
+            pa.bool_(),
+            "whether the header says that the protein is cut; NULL where it does not say",
+            nullable=True,
+        ),
+        _field("outcome", pa.string(), "accepted, repeated, or the reason of the refusal"),
+    ],
+)
+
+# What ingest writes and planning reads; never part of an atlas.
+STAGING: Final = _table(
+    "staging",
+    [
+        *RECORDS,
+        _field("sequence", pa.string(), "upper-case one-letter codes; NULL for a refused record", nullable=True),
+    ],
+)
+
+SEQUENCES: Final = _table("sequences", [_STRUCTURE_ID, _SEQUENCE, _LENGTH])
+
+STRUCTURES: Final = _table(
+    "structures",
+    [
+        _STRUCTURE_ID,
+        _SEQUENCE,
+        *(
+            _field(
+                axis,
+                _integers(pa.int32()),
+                f"{axis} of every heavy atom, residue by residue in the order of foldatlas.schemas.records.ATOMS; "
+                "NULL for an atom that is missing",
+                unit="0.01 angstrom",
+            )
+            for axis in "xyz"
+        ),
+        _field(
+            "plddt",
+            _integers(pa.uint16()),
+            "predicted lDDT of each residue's C-alpha; NULL where there is none",
+            unit="0.01 of pLDDT",
+            span="0 to 10000, that is pLDDT 0 to 100",
+        ),
+    ],
+)
+
+SCORES: Final = _table(
+    "scores",
+    [
+        _STRUCTURE_ID,
+        _LENGTH,
+        _field("mean_plddt", pa.float32(), "mean pLDDT over residues", unit="pLDDT", span="0 to 100"),
+        _field("plddt_std", pa.float32(), "standard deviation of pLDDT over residues", unit="pLDDT", span="0 to 50"),
+        _field("num_confident", pa.int32(), "residues with pLDDT above 70", unit="residues", span="0 to length"),
+        _field("fraction_confident", pa.float32(), "fraction of residues with pLDDT above 70", span="0 to 1"),
+        _field("fraction_very_high", pa.float32(), "fraction of residues with pLDDT above 90", span="0 to 1"),
+        _field("ptm", pa.float32(), "predicted TM-score", span="0 to 1"),
+        _field("num_unknown", pa.int32(), "residues that are X, B, Z, U, O or J", unit="residues", span="0 to length"),
+        _field("radius_of_gyration", pa.float32(), "of the C-alphas", unit="angstrom", span=">= 0"),
+        _field("helix_fraction", pa.float32(), "fraction of residues in helices by P-SEA", span="0 to 1"),
+        _field("strand_fraction", pa.float32(), "fraction of residues in strands by P-SEA", span="0 to 1"),
+        _field("structure_row", pa.int32(), "row of this structure in its structures file", span=">= 0"),
+    ],
+)
+
+EMBEDDINGS: Final = _table(
+    "embeddings",
+    [
+        _STRUCTURE_ID,
+        _field(
+            "mean",
+            pa.list_(pa.field("element", pa.float32(), nullable=False)),
+            "mean over residues of the language model's last hidden layer, after its final LayerNorm",
+        ),
+    ],
+)
+
+FAILURES: Final = _table(
+    "failures",
+    [
+        _STRUCTURE_ID,
+        _field("stage", pa.string(), "what was being done: fold"),
+        _field("error", pa.string(), "the reason, one line"),
+        _field("attempts", pa.int32(), "times this protein was tried", span=">= 1"),
+    ],
+)
+
+TABLES: Final[dict[str, pa.Schema]] = {
+    "records": RECORDS,
+    "sequences": SEQUENCES,
+    "structures": STRUCTURES,
+    "scores": SCORES,
+    "embeddings": EMBEDDINGS,
+    "failures": FAILURES,
+}
+SHARD_TABLES: Final = ("structures", "scores", "embeddings", "failures")  # written by folding a shard
+
+
+def write_options(table: str) -> dict[str, Any]:
+    """Options of `pyarrow.parquet.ParquetWriter` for one table.
+
+    Coordinates are delta-packed: neighbouring atoms differ little. Statistics are kept where a reader can skip row
+    groups by them, which for ids (hashes in no order) it cannot, but for look-ups in `sequences` it can.
+    """
+    options: dict[str, Any] = {"compression": "zstd", "compression_level": 3, "version": "2.6"}
+    if table == "structures":
+        options["use_dictionary"] = False
+        options["write_statistics"] = False
+        options["column_encoding"] = {
+            **{f"{axis}.list.element": "DELTA_BINARY_PACKED" for axis in "xyz"},
+            "plddt.list.element": "DELTA_BINARY_PACKED",
+        }
+    elif table == "sequences":
+        options["use_dictionary"] = False
+        options["write_statistics"] = ["structure_id", "length"]
+    elif table == "embeddings":
+        options["use_dictionary"] = False
+        options["write_statistics"] = False
+    return options
