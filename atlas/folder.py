@@ -1,0 +1,181 @@
+"""An atlas on disk: where its files are, and what its header, plans and manifest say.
+
+Readers open only files that a plan or a manifest entry lists. `docs/files.md` describes every file.
+"""
+
+import datetime
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from foldatlas.atlas.commit import commit_once, owner_is_dead, remove_abandoned
+from foldatlas.schemas.errors import DamagedAtlasError, ForeignFolderError, NotAnAtlasError, SettingsMismatchError
+from foldatlas.schemas.manifest import AtlasHeader, FileEntry, Plan, Shard, ShardEntry, decode, encode, settings_digest
+from foldatlas.schemas.records import Settings
+from foldatlas.schemas.tables import FORMAT_VERSION, SHARD_TABLES
+from foldatlas.schemas.version import program_version
+
+HEADER: Final = "atlas.json"
+INDEX: Final = "atlas.duckdb"
+STAGING: Final = ".staging"
+
+
+def now() -> str:
+    """The time in UTC, ISO 8601, to the millisecond (plans are ordered by it)."""
+    return datetime.datetime.now(datetime.UTC).isoformat(timespec="milliseconds")
+
+
+@dataclass(frozen=True)
+class AtlasFolder:
+    """Paths of an atlas and the reading of its documents. Holds no state but the root."""
+
+    root: Path
+
+    @classmethod
+    def existing(cls, path: str | Path) -> "AtlasFolder":
+        """The atlas at `path`. Raises NotAnAtlasError where there is none."""
+        folder = cls(Path(path))
+        if not folder.root.is_dir():
+            raise NotAnAtlasError(f"{path} is no folder: name an atlas that `foldatlas fold` made")
+        if not folder.header_path.is_file():
+            raise NotAnAtlasError(f"{path} is not an atlas (it has no {HEADER}): name one that `foldatlas fold` made")
+        return folder
+
+    @property
+    def header_path(self) -> Path:
+        return self.root / HEADER
+
+    @property
+    def index_path(self) -> Path:
+        return self.root / INDEX
+
+    @property
+    def staging(self) -> Path:
+        """Where planning works. Holds nothing that a reader may see."""
+        return self.root / STAGING
+
+    def shard_file(self, table: str, shard: str, attempt: str) -> str:
+        """Relative path of a shard's table."""
+        return f"{table}/{shard}.{attempt}.parquet"
+
+    def entry_path(self, shard: str, generation: int) -> Path:
+        return self.root / "manifest" / f"{shard}.{generation}.json"
+
+    def refuse_foreign(self) -> None:
+        """Raises ForeignFolderError where a new atlas cannot be made: the path is a file or holds other things."""
+        if self.root.exists() and not self.root.is_dir():
+            raise ForeignFolderError(f"{self.root} is a file: name a folder for the atlas")
+        if self.root.is_dir() and not self.header_path.exists():
+            others = sorted(path.name for path in self.root.iterdir() if path.name != STAGING)
+            if others:
+                raise ForeignFolderError(
+                    f"{self.root} is not an atlas and is not empty (it holds {others[0]!r}): name a new folder"
+                )
+
+    def header(self) -> AtlasHeader:
+        """The atlas's header. Raises NotAnAtlasError or DamagedAtlasError."""
+        try:
+            text = self.header_path.read_bytes()
+        except FileNotFoundError as error:
+            raise NotAnAtlasError(f"{self.root} is not an atlas (it has no {HEADER})") from error
+        return decode(text, AtlasHeader, self.header_path)
+
+    def check_settings(self, settings: Settings) -> None:
+        """Raises SettingsMismatchError where the atlas exists and was made with other settings."""
+        if not self.header_path.exists():
+            return
+        made = self.header().settings
+        for name in ("model", "weights", "recycles", "precision"):
+            theirs, ours = getattr(made, name), getattr(settings, name)
+            if theirs != ours:
+                raise SettingsMismatchError(
+                    f"{self.root} was made with {name} {theirs}, this run has {ours}: an atlas holds one kind of "
+                    f"structure, so use {theirs} or name a new folder"
+                )
+
+    def create(self, settings: Settings) -> None:
+        """Writes the header unless it is there, and checks that it says the same settings."""
+        header = AtlasHeader(
+            format=FORMAT_VERSION,
+            created=now(),
+            version=program_version(),
+            settings=settings,
+            settings_digest=settings_digest(settings),
+        )
+        commit_once(self.header_path, encode(header))
+        self.check_settings(settings)
+
+    def plans(self) -> list[Plan]:
+        """Every committed plan, oldest first."""
+        paths = sorted((self.root / "plans").glob("[!.]*.json"))
+        return sorted((decode(path.read_bytes(), Plan, path) for path in paths), key=lambda p: (p.created, p.name))
+
+    def commit_plan(self, plan: Plan) -> bool:
+        return commit_once(self.root / "plans" / f"{plan.name}.json", encode(plan))
+
+    def entries(self) -> dict[str, ShardEntry]:
+        """The committed entry of each shard, the highest generation of each, by shard name."""
+        newest: dict[str, tuple[int, Path]] = {}
+        for path in sorted((self.root / "manifest").glob("[!.]*.json")):
+            shard, _, generation = path.name.removesuffix(".json").rpartition(".")
+            if not generation.isdigit():
+                raise DamagedAtlasError(f"{path} is no manifest entry: remove it")
+            if shard not in newest or int(generation) > newest[shard][0]:
+                newest[shard] = (int(generation), path)
+        return {
+            shard: decode(path.read_bytes(), ShardEntry, path) for shard, (_, path) in sorted(newest.items())
+        }
+
+    def committed_entry(self, shard: Shard, digest: str) -> ShardEntry | None:
+        """The first generation of `shard`, or None if it is not committed. Cheap: one look at one name.
+
+        Raises DamagedAtlasError if the entry is of other sequences or of other settings than `digest` (the settings
+        digest): it can never be committed again, so going on would fold the shard for nothing.
+        """
+        path = self.entry_path(shard.name, 0)
+        if not path.exists():
+            return None
+        entry = decode(path.read_bytes(), ShardEntry, path)
+        if (entry.shard_digest, entry.settings_digest) != (shard.digest, digest):
+            raise DamagedAtlasError(
+                f"{path} was written for other sequences or settings than the plan's: restore it from a copy"
+            )
+        return entry
+
+    def commit_entry(self, entry: ShardEntry) -> bool:
+        return commit_once(self.entry_path(entry.shard, entry.generation), encode(entry))
+
+    def discard(self, files: dict[str, FileEntry]) -> None:
+        """Deletes the files of an attempt that lost."""
+        for file in files.values():
+            (self.root / file.path).unlink(missing_ok=True)
+
+    def sweep(self) -> int:
+        """Deletes what dead processes left behind. Returns how many files went.
+
+        Only what processes of this host wrote that are dead: their hidden files; of committed shards, files that no
+        generation lists; records and sequences of no plan. Files of an uncommitted shard are left alone: their
+        attempt may be waiting for its entry.
+        """
+        entries, plans = self._every_generation(), self.plans()
+        committed = {entry.shard for entry in entries}
+        listed = {file.path for entry in entries for file in entry.files.values()}
+        listed |= {file.path for plan in plans for file in (*plan.records, *plan.sequences)}
+
+        def is_garbage(path: Path) -> bool:
+            shard, _, attempt = path.name.removesuffix(".parquet").partition(".")
+            unlisted = f"{path.parent.name}/{path.name}" not in listed
+            of_shard = path.parent.name in SHARD_TABLES
+            return unlisted and owner_is_dead(attempt) and (shard in committed or not of_shard)
+
+        removed = sum(
+            remove_abandoned(self.root / table, is_garbage) for table in (*SHARD_TABLES, "records", "sequences")
+        )
+        return removed + sum(
+            remove_abandoned(folder, lambda _: False)
+            for folder in (self.root, self.root / "plans", self.root / "manifest")
+        )
+
+    def _every_generation(self) -> list[ShardEntry]:
+        paths = (self.root / "manifest").glob("[!.]*.json")
+        return [decode(path.read_bytes(), ShardEntry, path) for path in sorted(paths)]

@@ -1,0 +1,10 @@
+"""What people run: the `foldatlas` command, one module a command. No logic of its own.
+
+    cli.py      the command line: parser, errors, exit codes
+    plan.py     FASTA -> a plan           fold.py     plan, fold, index: the main job
+    index.py    the SQL index             status.py   what is done and what is left
+    query.py    SQL                       export.py   subsets as files
+    verify.py   whether an atlas is whole
+
+Every command is a function of the same name that Python can import and call.
+"""

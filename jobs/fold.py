@@ -1,0 +1,104 @@
+"""`foldatlas fold`: the main job. Plans what is new, folds what is missing, builds the index."""
+
+import argparse
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+from foldatlas.jobs import plan as plan_job
+from foldatlas.schemas.records import DEFAULT_MAX_LENGTH
+
+if TYPE_CHECKING:
+    from foldatlas.atlas.accounting import Accounting
+    from foldatlas.pipeline.folding_run import FoldReport
+
+EXAMPLES: Final = """examples:
+  foldatlas fold proteins.fasta atlas --model nano
+  foldatlas fold 'assemblies/*.faa.gz' atlas --model nano --embeddings mean
+
+The same command again folds what is missing, and nothing if nothing is.
+"""
+
+
+@dataclass(frozen=True)
+class FoldSummary:
+    """What `fold` did in this run (`report`), and what became of every record of the atlas (`accounting`)."""
+
+    plan: plan_job.PlanSummary
+    report: "FoldReport"
+    accounting: "Accounting"
+
+
+def fold(
+    fasta: Sequence[str],
+    atlas: str | Path,
+    *,
+    model: str,
+    recycles: int | None = None,
+    max_length: int = DEFAULT_MAX_LENGTH,
+    embeddings: str = "none",
+    device: str = "auto",
+    show_progress: bool = False,
+) -> FoldSummary:
+    """Folds every protein of `fasta` (paths or patterns) that `atlas` does not have, and indexes the atlas.
+
+    `recycles` are the trunk passes after the first (None: the model's); `max_length` in residues; `embeddings` "none"
+    or "mean". Raises UsageError with the atlas untouched; Interrupted with every finished shard kept.
+    """
+    from foldatlas.atlas.folder import AtlasFolder
+    from foldatlas.atlas.index import build_index
+    from foldatlas.folding.models import settings_of
+    from foldatlas.pipeline.devices import choose_device
+    from foldatlas.pipeline.folding_run import fold_atlas, refuse_missing_outputs
+    from foldatlas.pipeline.supervisor import WorkerSpec
+
+    folder = AtlasFolder(Path(atlas))
+    worker = WorkerSpec(model, settings_of(model, recycles), choose_device(device))
+    wants_embeddings = embeddings == "mean"
+    if wants_embeddings:
+        refuse_missing_outputs(folder)
+    summary = plan_job.plan(
+        fasta,
+        atlas,
+        model=model,
+        recycles=recycles,
+        max_length=max_length,
+        device=device,
+        embeddings=embeddings,
+    )
+    if show_progress:
+        for line in summary.lines():
+            print(line, file=sys.stderr)
+    report = fold_atlas(folder, worker, embeddings=wants_embeddings, show_progress=show_progress)
+    return FoldSummary(summary, report, build_index(folder))
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    plan_job.configure(parser)
+    parser.add_argument("--strict", action="store_true", help="exit with 3 if any record was refused")
+
+
+def run(arguments: argparse.Namespace) -> int:
+    summary = fold(
+        arguments.fasta,
+        arguments.atlas,
+        model=arguments.model,
+        recycles=arguments.recycles,
+        max_length=arguments.max_length,
+        embeddings=arguments.embeddings,
+        device=arguments.device,
+        show_progress=True,
+    )
+    report, accounting = summary.report, summary.accounting
+    if report.shards:
+        rate = report.residues / max(report.seconds, 1e-3)
+        print(
+            f"folded {report.folded:,} structures in {plan_job.duration(report.seconds)} ({rate:,.0f} residues/s)",
+            file=sys.stderr,
+        )
+    else:
+        print("nothing to fold: every sequence is in the atlas", file=sys.stderr)
+    print(accounting.line())
+    return 3 if accounting.failed or (arguments.strict and accounting.num_refused) else 0

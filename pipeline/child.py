@@ -1,0 +1,99 @@
+"""The process that owns the device: loads the model once, folds batch after batch, and dies with its parent.
+
+Native code can crash, hang or be killed for its memory; here it takes nobody with it. Started by supervisor.py as
+`python -m foldatlas.pipeline.child DESCRIPTOR PARENT MODEL RECYCLES PRECISION DEVICE`; it speaks on the inherited
+descriptor alone, so that a library that prints harms nothing.
+"""
+
+import contextlib
+import ctypes
+import os
+import signal
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from multiprocessing.connection import Connection
+from typing import Final, Protocol
+
+from foldatlas.folding.models import load
+from foldatlas.folding.prediction import Prediction
+from foldatlas.pipeline.devices import hold_device
+from foldatlas.schemas.errors import FoldAtlasError, OutOfMemory
+from foldatlas.schemas.records import Settings
+
+IDLE_SECONDS: Final = 600.0  # then the device is given back; the next batch starts a new child
+_PR_SET_PDEATHSIG: Final = 1  # <linux/prctl.h>
+
+
+class Folder(Protocol):
+    """What a model must be able to do here: `foldatlas.folding.prediction.Predictor` can."""
+
+    settings: Settings
+
+    def fold(self, sequences: Sequence[str], *, mean_embedding: bool = False) -> list[Prediction]: ...
+
+
+def die_with(parent: int) -> None:
+    """Has the kernel kill this process when the thread that started it ends. Linux alone can; elsewhere the child
+    ends when it next reads from or writes to its parent."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the parent decides
+    if sys.platform == "linux":
+        ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    if os.getppid() != parent:  # it ended before the kernel was asked
+        os._exit(1)
+
+
+def serve(connection: Connection, load_model: Callable[[], Folder], idle_seconds: float = IDLE_SECONDS) -> None:
+    """Answers requests until the parent hangs up or has been silent for `idle_seconds`.
+
+    First sends ("ready", settings) or ("error", "load", reason). Then for each (sequences, mean_embedding) it sends
+    ("folded", predictions) or ("error", kind, reason) with kind "memory", "numbers" or "other".
+    """
+    try:
+        model = load_model()
+    except (FoldAtlasError, OSError, RuntimeError) as error:
+        connection.send(("error", "load", _one_line(error)))
+        return
+    connection.send(("ready", model.settings))
+    for sequences, mean_embedding in _requests(connection, idle_seconds):
+        try:
+            connection.send(("folded", model.fold(sequences, mean_embedding=mean_embedding)))
+        except OutOfMemory as error:
+            connection.send(("error", "memory", _one_line(error)))
+        except FloatingPointError as error:
+            connection.send(("error", "numbers", _one_line(error)))
+        except (BrokenPipeError, ConnectionError):
+            return
+        except Exception as error:
+            connection.send(("error", "other", f"{type(error).__name__}: {_one_line(error)}"))
+
+
+def _requests(connection: Connection, idle_seconds: float) -> Iterator[tuple[list[str], bool]]:
+    with contextlib.suppress(EOFError, ConnectionError):
+        while connection.poll(idle_seconds):
+            yield connection.recv()
+
+
+def _one_line(error: BaseException) -> str:
+    return " ".join(str(error).split())[:500]
+
+
+def connect(arguments: Sequence[str]) -> tuple[Connection, list[str]]:
+    """Takes descriptor and parent from the command line, ties this process to the parent; gives the rest back."""
+    descriptor, parent, *rest = arguments
+    die_with(int(parent))
+    return Connection(int(descriptor)), rest
+
+
+def main(arguments: Sequence[str]) -> None:
+    connection, (model, recycles, precision, device) = connect(arguments)
+
+    def load_model() -> Folder:
+        # held until this process ends: the descriptor is never closed
+        hold_device(device)
+        return load(model, recycles=int(recycles), precision=precision, device=device)
+
+    serve(connection, load_model)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

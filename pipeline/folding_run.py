@@ -1,0 +1,120 @@
+"""All shards of an atlas: what is missing is folded, and at the end the manifest is held against the plans.
+
+Truth is the manifest. Whatever the engine says, shards that have no entry are submitted again, a few rounds at most,
+and those that are still missing are named.
+"""
+
+import os
+import secrets
+import socket
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from foldatlas.atlas.folder import AtlasFolder, now
+from foldatlas.pipeline import graphs, progress
+from foldatlas.pipeline.fold_shard import FoldOptions, FoldTask, fold_shard
+from foldatlas.pipeline.interruption import interruptible, stopping
+from foldatlas.pipeline.supervisor import WorkerSpec, end_children
+from foldatlas.schemas.errors import IncompleteError, UsageError
+from foldatlas.schemas.manifest import Plan, settings_digest
+
+ROUNDS: Final = 3
+MEMORY_FRACTION: Final = 0.5  # of the machine's, for one batch on a CPU
+
+# Padded cost of one batch, MFLOP. Batches exist to fill the device: a CPU is full with one protein, and larger
+# batches only fall out of its caches (docs/log.md); a GPU wants some milliseconds of work for each of its kernels.
+BATCH_MFLOP: Final = {"cpu": 2_000, "cuda": 20_000_000}
+
+
+@dataclass(frozen=True)
+class FoldReport:
+    """What a run did: shards and proteins of this run, seconds, and the failures among them."""
+
+    shards: int
+    folded: int
+    failed: int
+    residues: int
+    seconds: float
+
+
+def fold_atlas(
+    folder: AtlasFolder, worker: WorkerSpec, *, embeddings: bool = False, show_progress: bool = True
+) -> FoldReport:
+    """Folds every shard of every plan that is not committed yet.
+
+    Raises UsageError if embeddings are asked for and committed shards have none; Interrupted when asked to stop,
+    with all finished shards kept; IncompleteError if shards are missing in the end.
+    """
+    plans, digest = folder.plans(), settings_digest(worker.settings)
+    if embeddings:
+        refuse_missing_outputs(folder)
+    options = FoldOptions(
+        atlas=str(folder.root.resolve()),
+        worker=worker,
+        embeddings=embeddings,
+        run_id=f"{now()[:19].replace(':', '')}-{secrets.token_hex(3)}",
+        host=socket.gethostname(),
+        batch_mflop=BATCH_MFLOP[worker.device.partition(":")[0]],
+        memory_bytes=_memory_bytes(worker.device),
+    )
+    started = time.monotonic()
+    missing = _missing(folder, plans, options, digest)
+    if not missing:
+        folder.sweep()
+        return FoldReport(0, 0, 0, 0, 0.0)
+    cost = sum(task.shard.cost for task in missing)
+    try:
+        with interruptible(), progress.shown(len(missing), cost, show=show_progress):
+            todo = missing
+            for _ in range(ROUNDS):
+                graphs.run("fold", todo, fold_shard)
+                todo = _missing(folder, plans, options, digest)
+                if not todo or stopping():
+                    break
+    finally:
+        end_children()
+        folder.sweep()
+    if todo:
+        names = ", ".join(task.shard.name for task in todo[:5]) + (", ..." if len(todo) > 5 else "")
+        raise IncompleteError(
+            f"{len(todo)} of {len(missing)} shards are not done ({names}): see the messages above, and run again"
+        )
+    after = folder.entries()
+    ours = [entry for entry in after.values() if entry.run.run_id == options.run_id]
+    return FoldReport(
+        shards=len(ours),
+        folded=sum(entry.folded for entry in ours),
+        failed=sum(entry.failed for entry in ours),
+        residues=sum(entry.residues for entry in ours),
+        seconds=time.monotonic() - started,
+    )
+
+
+def _missing(folder: AtlasFolder, plans: Sequence[Plan], options: FoldOptions, digest: str) -> list[FoldTask]:
+    """Shards without an entry, in the plans' order."""
+    return [
+        FoldTask(options, plan.name, plan.sequences[shard.file].path, shard)
+        for plan in plans
+        for shard in plan.shards
+        if folder.committed_entry(shard, digest) is None
+    ]
+
+
+def refuse_missing_outputs(folder: AtlasFolder) -> None:
+    """Raises UsageError if embeddings cannot be asked for, because committed shards have none."""
+    entries = folder.entries()
+    lacking = [name for name, entry in entries.items() if "embeddings" not in entry.outputs]
+    if lacking:
+        raise UsageError(
+            f"{len(lacking)} of {len(entries)} folded shards of {folder.root} have no embeddings: fold into a new "
+            "atlas with --embeddings mean, or go on here without them"
+        )
+
+
+def _memory_bytes(device: str) -> int:
+    """What one batch may take. On a GPU the supervised process finds out; here a safe share of a small one."""
+    if device.startswith("cuda"):
+        return 16 << 30
+    return int(MEMORY_FRACTION * os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"))

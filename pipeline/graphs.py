@@ -1,0 +1,72 @@
+"""The one Beam graph that everything runs in: descriptors, shuffled, each worked on by a plain function.
+
+Engines differ in what they get wrong; this shape, with one output that nobody reads, no side input and no state, is
+right on all that were tried (docs/decisions/0003-one-graph.md). What was done is told by the files that the function
+commits, never by the collection that comes out.
+"""
+
+import contextlib
+import logging
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any, Final, TypeVar
+
+logging.disable(logging.WARNING)  # on import Beam warns, on the root logger, of Google libraries that nobody asked for
+import apache_beam as beam  # noqa: E402
+from apache_beam.options.pipeline_options import PipelineOptions  # noqa: E402
+
+logging.disable(logging.NOTSET)
+
+Descriptor = TypeVar("Descriptor")
+
+LOCAL_OPTIONS: Final = ("--runner=FnApiRunner", "--direct_running_mode=in_memory", "--direct_num_workers=1")
+
+
+class Work(beam.DoFn):  # type: ignore[misc]  # Beam ships no types
+    """Calls `function` on each descriptor and gives out whether it returned. Never raises: an exception that leaves
+    `process` fails the whole job on every engine, and here one bad shard must not cost the others."""
+
+    def __init__(self, label: str, function: Callable[[Any], None]):
+        self._label = label
+        self._function = function
+
+    def process(self, descriptor: Any) -> Iterator[bool]:
+        try:
+            self._function(descriptor)
+        except Exception:
+            beam.metrics.Metrics.counter("foldatlas", f"{self._label}_raised").inc()
+            logging.getLogger(__name__).exception("%s: %r", self._label, descriptor)
+            yield False
+        else:
+            beam.metrics.Metrics.counter("foldatlas", f"{self._label}_returned").inc()
+            yield True
+
+
+def build(pipeline: beam.Pipeline, label: str, descriptors: Sequence[Descriptor], work: Callable[[Any], None]) -> None:
+    """Adds the graph to `pipeline`."""
+    _ = (
+        pipeline
+        | f"{label}: descriptors" >> beam.Create(list(descriptors), reshuffle=False)
+        | f"{label}: spread" >> beam.Reshuffle()
+        | f"{label}: work" >> beam.ParDo(Work(label, work))
+    )
+
+
+def run(label: str, descriptors: Iterable[Descriptor], work: Callable[[Any], None]) -> None:
+    """Runs `work` on every descriptor, in this process, and returns when the engine says that it is done."""
+    pending = list(descriptors)
+    if not pending:
+        return
+    with _quiet_beam(), beam.Pipeline(options=PipelineOptions(list(LOCAL_OPTIONS))) as pipeline:
+        build(pipeline, label, pending, work)
+
+
+@contextlib.contextmanager
+def _quiet_beam() -> Iterator[None]:
+    """Keeps Beam's notes about its own set-up off the terminal; its errors still come through."""
+    logger = logging.getLogger("apache_beam")
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        logger.setLevel(level)

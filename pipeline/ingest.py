@@ -1,0 +1,89 @@
+"""One range of a source -> a staging Parquet file of checked records, and a note that says that it is whole."""
+
+from collections.abc import Iterator
+from itertools import islice
+from pathlib import Path
+from typing import Final, NamedTuple
+
+import msgspec
+import pyarrow as pa
+
+from foldatlas.atlas.commit import commit_once
+from foldatlas.atlas.parquet_files import ParquetFile, file_sha256
+from foldatlas.pipeline.fasta import Reader
+from foldatlas.pipeline.sources import SourceRange, is_unchanged, open_source
+from foldatlas.pipeline.validation import Record, check
+from foldatlas.schemas.errors import SourceError
+from foldatlas.schemas.tables import STAGING
+
+RECORDS_A_BATCH: Final = 20_000  # some 10 MB of sequence in memory
+
+
+class IngestTask(NamedTuple):
+    """A range to read, the folder to stage it in, and the longest sequence to accept (residues)."""
+
+    range: SourceRange
+    staging: str
+    max_length: int
+
+
+class IngestNote(msgspec.Struct, frozen=True):
+    """What was found in one range. `sha256` is the whole source's, given by its first range alone; `broken` says how
+    a compressed stream ended if it did not end well; `error` why nothing was staged."""
+
+    number: int
+    records: int = 0
+    leading_text: bool = False
+    sha256: str = ""
+    broken: str = ""
+    error: str = ""
+
+
+def note_path(staging: Path, number: int) -> Path:
+    return staging / f"{number:06d}.json"
+
+
+def staged_path(number: int) -> str:
+    return f"{number:06d}.parquet"
+
+
+def read_note(staging: Path, number: int) -> IngestNote | None:
+    """The note of a range that was read, or None."""
+    try:
+        return msgspec.json.decode(note_path(staging, number).read_bytes(), type=IngestNote)
+    except FileNotFoundError:
+        return None
+
+
+def ingest(task: IngestTask) -> None:
+    """Reads a range. Its outcome, good or bad, is the note that it leaves; an engine may run it any number of times."""
+    staging, number = Path(task.staging), task.range.number
+    if note_path(staging, number).exists():
+        return
+    try:
+        note = _stage(task, staging)
+    except (SourceError, OSError) as error:
+        note = IngestNote(number, error=str(error))
+    commit_once(note_path(staging, number), msgspec.json.encode(note))
+
+
+def _stage(task: IngestTask, staging: Path) -> IngestNote:
+    source, number, start, end = task.range
+    with open_source(source) as stream, ParquetFile(staging, staged_path(number), "records", schema=STAGING) as file:
+        reader = Reader(stream, start, end)
+        records = (check(raw, task.max_length) for raw in reader)
+        while batch := list(islice(records, RECORDS_A_BATCH)):
+            file.write(_to_table(source.uri, batch))
+    digest = file_sha256(Path(source.path)) if start == 0 else ""
+    if not is_unchanged(source):
+        raise SourceError(f"{source.path} changed while it was read: run again when it is complete")
+    return IngestNote(number, file.rows, reader.leading_text, digest, reader.error or "")
+
+
+def _to_table(uri: str, batch: list[Record]) -> pa.Table:
+    columns: Iterator[tuple[object, ...]] = zip(*batch, strict=True)
+    arrays = [pa.array([uri] * len(batch), pa.string())]
+    fields = [field for field in STAGING if field.name != "source"]
+    for field, values in zip(fields, columns, strict=True):
+        arrays.append(pa.array(values, field.type))
+    return pa.Table.from_arrays(arrays, schema=STAGING)

@@ -1,0 +1,193 @@
+"""Sources -> a committed plan: read, judge, sort, cut.
+
+Nothing in the atlas changes before everything has been read and found good: a wrong path, a file that is not FASTA or
+an atlas of another model ends in an error with the atlas as it was.
+"""
+
+import contextlib
+import shutil
+import warnings
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from foldatlas.atlas.commit import attempt_name, owner_is_dead
+from foldatlas.atlas.folder import AtlasFolder, now
+from foldatlas.atlas.parquet_files import file_sha256
+from foldatlas.atlas.planning import PlannedTables, adopt, plan_tables
+from foldatlas.pipeline import graphs
+from foldatlas.pipeline.ingest import IngestNote, IngestTask, ingest, read_note, staged_path
+from foldatlas.pipeline.shards import LengthCount, cut_shards
+from foldatlas.pipeline.sources import SourceFile, SourceRange, cut_ranges, find_sources, what_it_is
+from foldatlas.schemas.errors import SourceError
+from foldatlas.schemas.manifest import Plan, Source, plan_name, shard_name
+from foldatlas.schemas.records import Settings
+from foldatlas.schemas.tables import FORMAT_VERSION
+
+
+class SourceWarning(UserWarning):
+    """A source was read, but something in it deserves a look."""
+
+
+@dataclass(frozen=True)
+class CostModel:
+    """What a protein of a given length costs on the planned device.
+
+    `mflop[length]` for every length from 0 to the plan's limit; `mflop_per_second` of the device;
+    `output_bytes_a_residue` and `output_bytes_a_protein` of what is written.
+    """
+
+    mflop: Sequence[int]
+    mflop_per_second: float
+    output_bytes_a_residue: float
+    output_bytes_a_protein: float
+
+    def output_bytes(self, length: int) -> int:
+        return round(self.output_bytes_a_residue * length + self.output_bytes_a_protein)
+
+
+@dataclass(frozen=True)
+class Planned:
+    """What planning did: the new plan, or None when every source was already in the atlas (`known`)."""
+
+    plan: Plan | None
+    known: tuple[SourceFile, ...]
+
+
+def make_plan(
+    names: Sequence[str], folder: AtlasFolder, settings: Settings, costs: CostModel, *, max_length: int
+) -> Planned:
+    """Reads FASTA files and commits a plan of the sequences that the atlas does not have yet.
+
+    Raises SourceError, ForeignFolderError or SettingsMismatchError with the atlas untouched. Warns (SourceWarning)
+    of text before the first record, of damaged compression, and of sources that changed since an earlier plan.
+    """
+    sources = find_sources(names)
+    folder.refuse_foreign()
+    folder.check_settings(settings)
+    plans = folder.plans()
+    known = tuple(source for source in sources if _is_known(source, plans, max_length))
+    new = [source for source in sources if source not in known]
+    if not new:
+        return Planned(None, known)
+    with _staging(folder) as staging:
+        ranges = cut_ranges(new)
+        tasks = [IngestTask(range_, str(staging), max_length) for range_ in ranges]
+        graphs.run("ingest", tasks, ingest)
+        read = _check_notes(staging, ranges)
+        tables = plan_tables(
+            staging,
+            [staging / staged_path(range_.number) for range_ in ranges],
+            [folder.root / file.path for plan in plans for file in plan.sequences],
+            lambda histogram: cut_shards(
+                [LengthCount(*bin_) for bin_ in histogram],
+                costs.mflop.__getitem__,
+                costs.output_bytes,
+                costs.mflop_per_second,
+            ),
+        )
+        folder.create(settings)
+        return Planned(_commit(folder, staging, read, tables, max_length), known)
+
+
+def _is_known(source: SourceFile, plans: Sequence[Plan], max_length: int) -> bool:
+    """Whether a plan has read this very file, unchanged, under the same or a wider limit."""
+    same_name = [
+        (old, plan) for plan in plans for old in plan.sources if old.uri == source.uri and plan.max_length >= max_length
+    ]
+    if any((old.size, old.mtime_ns) == (source.size, source.mtime_ns) for old, _ in same_name):
+        return True
+    # touched, perhaps, but not changed: reading it once costs less than planning it again
+    same_size = {old.sha256 for old, _ in same_name if old.size == source.size}
+    return bool(same_size) and file_sha256(Path(source.path)) in same_size
+
+
+@contextlib.contextmanager
+def _staging(folder: AtlasFolder) -> Iterator[Path]:
+    """A folder to work in, on the atlas's file system. Leaves no trace, not even of an atlas that did not come about."""
+    made_root = not folder.root.exists()
+    if folder.staging.is_dir():
+        for old in folder.staging.iterdir():
+            if owner_is_dead(old.name):
+                shutil.rmtree(old, ignore_errors=True)
+    work = folder.staging / attempt_name()
+    work.mkdir(parents=True)
+    try:
+        yield work
+    finally:
+        shutil.rmtree(work, ignore_errors=True)
+        with contextlib.suppress(OSError):  # another driver may be planning too
+            folder.staging.rmdir()
+            if made_root:
+                folder.root.rmdir()
+
+
+def _check_notes(staging: Path, ranges: Sequence[SourceRange]) -> list[Source]:
+    """Puts the ranges' notes together, a Source each. Raises SourceError if a range was not read or holds no FASTA."""
+    notes: dict[SourceFile, list[IngestNote]] = {}
+    for range_ in ranges:
+        note = read_note(staging, range_.number)
+        if note is None:
+            raise SourceError(f"{range_.source.path} could not be read to its end: run again")
+        if note.error:
+            raise SourceError(note.error)
+        notes.setdefault(range_.source, []).append(note)
+    return [_describe(source, parts) for source, parts in notes.items()]
+
+
+def _describe(source: SourceFile, parts: Sequence[IngestNote]) -> Source:
+    records = sum(part.records for part in parts)
+    if not records:
+        raise SourceError(f"{source.path} is not FASTA: {what_it_is(source)}")
+    if parts[0].leading_text:
+        _warn(f"{source.path}: text before the first '>' was skipped")
+    for part in parts:
+        if part.broken:
+            _warn(f"{source.path}: {part.broken}: the record that it breaks off in is refused, and what follows is lost")
+    return Source(
+        uri=source.uri,
+        size=source.size,
+        mtime_ns=source.mtime_ns,
+        sha256=parts[0].sha256,
+        records=records,
+        leading_text=parts[0].leading_text,
+    )
+
+
+def _warn(message: str) -> None:
+    warnings.warn(message, SourceWarning, stacklevel=2)
+
+
+def _commit(
+    folder: AtlasFolder, staging: Path, sources: Sequence[Source], tables: PlannedTables, max_length: int
+) -> Plan:
+    """Gives tables and shards their names, and commits. Where another driver made the same plan first, that one counts."""
+    # the digest of the plan does not depend on the shards' names, so drafts serve for it
+    name = plan_name(sources, max_length, [draft.named("") for draft in tables.shards])
+    attempt = attempt_name()
+    files = {
+        table: tuple(
+            adopt(staging, folder.root, file, f"{table}/{name}-{number:04d}.{attempt}.parquet")
+            for number, file in enumerate(entries)
+        )
+        for table, entries in (("records", tables.records), ("sequences", tables.sequences))
+    }
+    plan = Plan(
+        format=FORMAT_VERSION,
+        name=name,
+        created=now(),
+        max_length=max_length,
+        sources=tuple(sources),
+        outcomes=tables.outcomes,
+        proteins=sum(draft.proteins for draft in tables.shards),
+        residues=sum(draft.residues for draft in tables.shards),
+        cost=sum(draft.cost for draft in tables.shards),
+        records=files["records"],
+        sequences=files["sequences"],
+        shards=tuple(draft.named(shard_name(name, number)) for number, draft in enumerate(tables.shards)),
+    )
+    if folder.commit_plan(plan):
+        return plan
+    for file in (*plan.records, *plan.sequences):
+        (folder.root / file.path).unlink(missing_ok=True)
+    return next(committed for committed in folder.plans() if committed.name == name)

@@ -1,0 +1,84 @@
+"""What a run tells while it goes on: events from the work, shown as a bar on a terminal or as lines in a log."""
+
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Final, NamedTuple
+
+from tqdm import tqdm
+
+_LOG_SECONDS: Final = 30.0  # between two lines where there is no terminal
+
+
+class BatchDone(NamedTuple):
+    """A batch was tried to its end: its residues, and its predicted cost in MFLOP."""
+
+    residues: int
+    cost: int
+
+
+class ShardDone(NamedTuple):
+    """A shard was committed: proteins folded and failed."""
+
+    folded: int
+    failed: int
+
+
+Event = BatchDone | ShardDone
+_listeners: list[Callable[[Event], None]] = []
+
+
+def report(event: Event) -> None:
+    """Tells whoever listens in this process; elsewhere, as on a remote worker, nobody does."""
+    for listener in _listeners:
+        listener(event)
+
+
+class Progress:
+    """Counts events and shows them on stderr. The bar goes by predicted cost, so that the time left is right although
+    long proteins cost far more a residue than short ones."""
+
+    def __init__(self, shards: int, cost: int, *, show: bool = True):
+        self._shards = shards
+        self._shards_done = self._residues = self._failed = 0
+        self._started = self._logged = time.monotonic()
+        self._show = show
+        self._bar = tqdm(
+            total=cost,
+            disable=not (show and sys.stderr.isatty()),
+            bar_format="folding {percentage:3.0f}%|{bar}| {postfix} [{elapsed}, {remaining} left]",
+            leave=False,
+        )
+
+    def __call__(self, event: Event) -> None:
+        if isinstance(event, ShardDone):
+            self._shards_done += 1
+            self._failed += event.failed
+        else:
+            self._residues += event.residues
+            self._bar.update(event.cost)
+        self._bar.set_postfix_str(self._text())
+        if self._show and self._bar.disable and time.monotonic() - self._logged > _LOG_SECONDS:
+            self._logged = time.monotonic()
+            print(f"folding: {self._text()}", file=sys.stderr, flush=True)
+
+    def _text(self) -> str:
+        rate = self._residues / max(time.monotonic() - self._started, 1e-3)
+        failed = f", {self._failed:,} failed" if self._failed else ""
+        return f"shard {self._shards_done:,}/{self._shards:,}{failed}, {rate:,.0f} residues/s"
+
+    def close(self) -> None:
+        self._bar.close()
+
+
+@contextmanager
+def shown(shards: int, cost: int, *, show: bool = True) -> Iterator[None]:
+    """Listens to this process's events within the block and shows them."""
+    progress = Progress(shards, cost, show=show)
+    _listeners.append(progress)
+    try:
+        yield
+    finally:
+        _listeners.remove(progress)
+        progress.close()

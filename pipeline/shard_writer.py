@@ -1,0 +1,153 @@
+"""A shard's tables while it is folded: rows go out as they come, and the files appear when the shard is whole."""
+
+import contextlib
+from collections.abc import Iterator
+
+import numpy as np
+import pyarrow as pa
+
+from foldatlas.atlas.coordinates import encode_structures
+from foldatlas.atlas.folder import AtlasFolder
+from foldatlas.atlas.parquet_files import ParquetFile
+from foldatlas.folding.prediction import Prediction
+from foldatlas.folding.shape import helix_and_strand_fractions, radius_of_gyration
+from foldatlas.schemas.manifest import FileEntry
+from foldatlas.schemas.records import ATOMS, UNKNOWN_RESIDUES, structure_id
+from foldatlas.schemas.tables import (
+    COORDINATE_SCALE,
+    PLDDT_SCALE,
+    SHARD_TABLES,
+    STRUCTURES_A_ROW_GROUP,
+    TABLES,
+)
+
+CONFIDENT_PLDDT = 70.0
+VERY_HIGH_PLDDT = 90.0
+
+
+class ShardWriter:
+    """Context manager that writes the tables of one attempt at a shard.
+
+    If the block ends with an error nothing is left. `metadata` goes into every file. `embeddings`: whether to write
+    mean embeddings, which every prediction must then carry.
+    """
+
+    def __init__(
+        self, folder: AtlasFolder, shard: str, attempt: str, *, embeddings: bool, metadata: dict[str, str]
+    ) -> None:
+        tables = [table for table in SHARD_TABLES if embeddings or table != "embeddings"]
+        self._files = {
+            table: ParquetFile(folder.root, folder.shard_file(table, shard, attempt), table, metadata=metadata)
+            for table in tables
+        }
+        self._folder = folder
+        self._pending: list[Prediction] = []
+        self._failures: list[tuple[bytes, str, int]] = []
+        self.num_folded = 0
+        self.num_residues = 0
+
+    @contextlib.contextmanager
+    def open(self) -> Iterator["ShardWriter"]:
+        """The files are open within the block and have their names after it."""
+        try:
+            with contextlib.ExitStack() as stack:
+                for file in self._files.values():
+                    stack.enter_context(file)
+                yield self
+                self._flush(len(self._pending))
+                self._write_failures()
+        except BaseException:
+            self._folder.discard(self.entries())  # those that had their names when a later one failed
+            raise
+
+    @property
+    def num_failed(self) -> int:
+        return len(self._failures)
+
+    def add(self, prediction: Prediction) -> None:
+        self._pending.append(prediction)
+        self.num_folded += 1
+        self.num_residues += len(prediction.sequence)
+        if len(self._pending) == STRUCTURES_A_ROW_GROUP:
+            self._flush(STRUCTURES_A_ROW_GROUP)
+
+    def fail(self, sequence: str, error: str, attempts: int) -> None:
+        """Records that `sequence` could not be folded, after `attempts` tries."""
+        self._failures.append((structure_id(sequence), error, attempts))
+
+    def entries(self) -> dict[str, FileEntry]:
+        """The files that have their names, by table."""
+        return {table: file.entry for table, file in self._files.items() if file.entry is not None}
+
+    def _flush(self, count: int) -> None:
+        batch, self._pending = self._pending[:count], self._pending[count:]
+        if not batch:
+            return
+        identities = [structure_id(prediction.sequence) for prediction in batch]
+        first_row = self._files["structures"].rows
+        self._files["structures"].write(
+            encode_structures(
+                identities,
+                [prediction.sequence for prediction in batch],
+                [prediction.positions for prediction in batch],
+                [prediction.plddt for prediction in batch],
+            )
+        )
+        rows = [_scores(prediction) for prediction in batch]
+        self._files["scores"].write(
+            pa.Table.from_pylist(
+                [
+                    {"structure_id": identity, **row, "structure_row": first_row + number}
+                    for number, (identity, row) in enumerate(zip(identities, rows, strict=True))
+                ],
+                schema=TABLES["scores"],
+            )
+        )
+        if "embeddings" in self._files:
+            means = [prediction.mean_embedding for prediction in batch]
+            self._files["embeddings"].write(
+                pa.table({"structure_id": pa.array(identities, pa.uuid()), "mean": means}, schema=TABLES["embeddings"])
+            )
+
+    def _write_failures(self) -> None:
+        columns = list(zip(*self._failures, strict=True)) or [(), (), ()]
+        identities, errors, attempts = columns
+        self._files["failures"].write(
+            pa.table(
+                {
+                    "structure_id": pa.array(identities, pa.uuid()),
+                    "stage": pa.array(["fold"] * len(identities), pa.string()),
+                    "error": pa.array(errors, pa.string()),
+                    "attempts": pa.array(attempts, pa.int32()),
+                },
+                schema=TABLES["failures"],
+            )
+        )
+
+
+def _scores(prediction: Prediction) -> dict[str, float | int]:
+    """A row of `scores`, from the numbers as they are stored, so that who reads the structure finds the same."""
+    sequence = prediction.sequence
+    plddt = np.rint(prediction.plddt.astype(np.float64) * PLDDT_SCALE) / PLDDT_SCALE
+    positions = np.rint(prediction.positions.astype(np.float64) * COORDINATE_SCALE) / COORDINATE_SCALE
+    alphas = positions[_alpha_rows(sequence)]
+    helix, strand = helix_and_strand_fractions(alphas)
+    return {
+        "length": len(sequence),
+        "mean_plddt": float(plddt.mean()),
+        "plddt_std": float(plddt.std()),
+        "num_confident": int((plddt > CONFIDENT_PLDDT).sum()),
+        "fraction_confident": float((plddt > CONFIDENT_PLDDT).mean()),
+        "fraction_very_high": float((plddt > VERY_HIGH_PLDDT).mean()),
+        "ptm": prediction.ptm,
+        "num_unknown": sum(sequence.count(residue) for residue in UNKNOWN_RESIDUES),
+        "radius_of_gyration": radius_of_gyration(alphas),
+        "helix_fraction": helix,
+        "strand_fraction": strand,
+    }
+
+
+def _alpha_rows(sequence: str) -> np.ndarray:
+    """Where each residue's C-alpha stands among a protein's atoms."""
+    counts = np.array([len(ATOMS[residue]) for residue in sequence])
+    return np.concatenate(([0], np.cumsum(counts)[:-1])) + 1

@@ -1,0 +1,178 @@
+"""The parent's side of the process that owns the device: starting it, asking it, and ending it when it must be."""
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from dataclasses import dataclass
+from multiprocessing.connection import Connection
+from typing import Any, Final
+
+from foldatlas.folding.prediction import Prediction
+from foldatlas.pipeline.interruption import stopping
+from foldatlas.schemas.errors import FoldAtlasError, Interrupted, ModelError, OutOfMemory, WorkerDied, WorkerTimeout
+from foldatlas.schemas.records import Settings
+
+CHILD: Final = (sys.executable, "-P", "-m", "foldatlas.pipeline.child")
+LOAD_SECONDS: Final = 1800.0  # reading weights over a slow network is no fault of any protein
+_LOOK_SECONDS: Final = 0.2  # how often the wait for an answer looks at the clock and at the stop flag
+
+# A batch may take SLACK times what its cost predicts, and a quiet minute. Before anything was measured the device is
+# taken to be slower than any in use.
+MIN_DEADLINE_SECONDS: Final = 60.0
+SLACK: Final = 10.0
+SLOWEST_MFLOP_PER_SECOND: Final = {"cpu": 500.0, "cuda": 1_000_000.0}
+
+
+class BatchError(FoldAtlasError):
+    """The model refused or could not compute a batch; the process that owns the device is well."""
+
+
+@dataclass(frozen=True)
+class WorkerSpec:
+    """What a child is started with. `command` is the program, before the arguments of child.py."""
+
+    model: str
+    settings: Settings
+    device: str
+    command: tuple[str, ...] = CHILD
+    min_deadline_seconds: float = MIN_DEADLINE_SECONDS
+
+
+class Child:
+    """The child process of one WorkerSpec; started when first needed and again after it died. Not thread-safe."""
+
+    def __init__(self, spec: WorkerSpec):
+        self._spec = spec
+        self._process: subprocess.Popen[bytes] | None = None
+        self._connection: Connection | None = None
+        self._mflop_per_second: float | None = None
+
+    def fold(self, sequences: list[str], cost: int, *, mean_embedding: bool) -> list[Prediction]:
+        """Predictions for one batch whose predicted cost is `cost` MFLOP.
+
+        Raises OutOfMemory and BatchError with the child alive; WorkerDied and WorkerTimeout with it gone; Interrupted
+        when the run is to stop; ModelError when the model cannot be loaded.
+        """
+        connection = self._ensure_started()
+        rate = self._mflop_per_second or SLOWEST_MFLOP_PER_SECOND[self._spec.device.partition(":")[0]]
+        started = time.monotonic()
+        try:
+            connection.send((sequences, mean_embedding))
+        except OSError:
+            raise self._death() from None
+        answer = self._wait(self._spec.min_deadline_seconds + SLACK * cost / rate)
+        if answer[0] == "error":
+            kind, reason = answer[1:]
+            raise OutOfMemory(reason) if kind == "memory" else BatchError(reason)
+        measured = cost / max(time.monotonic() - started, 1e-3)
+        self._mflop_per_second = min(measured, self._mflop_per_second or measured)
+        predictions: list[Prediction] = answer[1]
+        return predictions
+
+    def _ensure_started(self) -> Connection:
+        if self._connection is not None and self._process is not None and self._process.poll() is None:
+            return self._connection
+        self.kill()
+        ours, theirs = socket.socketpair()
+        with theirs:
+            self._process = _start(self._spec, theirs.fileno())
+        self._connection = Connection(ours.detach())
+        kind, *rest = self._wait(LOAD_SECONDS)
+        if kind == "error":
+            self.kill()
+            raise ModelError(f"model {self._spec.model!r} could not be loaded on {self._spec.device}: {rest[1]}")
+        if rest[0] != self._spec.settings:
+            self.kill()
+            raise ModelError(f"the worker loaded {rest[0]}, the atlas has {self._spec.settings}: install one version")
+        return self._connection
+
+    def _wait(self, seconds: float) -> tuple[Any, ...]:
+        """The child's next message. Ends it, and raises, when it is silent for too long, or the run is to stop."""
+        assert self._connection is not None
+        end = time.monotonic() + seconds
+        try:
+            while not self._connection.poll(_LOOK_SECONDS):
+                if stopping():
+                    self.kill()
+                    raise Interrupted("stopped on request")
+                if time.monotonic() > end:
+                    self.kill()
+                    raise WorkerTimeout(f"no answer within {seconds:.0f} s")
+            message: tuple[Any, ...] = self._connection.recv()
+            return message
+        except (EOFError, OSError):
+            raise self._death() from None
+
+    def _death(self) -> WorkerDied:
+        """What to raise for a child that is gone, after clearing up behind it."""
+        code: int | None = None
+        if self._process is not None:
+            try:
+                code = self._process.wait(timeout=10)
+            except subprocess.TimeoutExpired:
+                code = None  # it closed its end and lives on
+        self.kill()
+        if code is not None and code < 0:
+            return WorkerDied(f"the folding process was killed by {signal.Signals(-code).name}")
+        return WorkerDied(f"the folding process ended with exit code {code}")
+
+    def kill(self) -> None:
+        """Ends the child at once and waits until the kernel has taken back what it held."""
+        if self._process is not None:
+            self._process.kill()
+            self._process.wait()
+        if self._connection is not None:
+            self._connection.close()
+        self._process = self._connection = None
+
+
+def _start(spec: WorkerSpec, descriptor: int) -> subprocess.Popen[bytes]:
+    """Starts a child from a thread that stays as long as the child lives.
+
+    The kernel's "kill me when my parent dies" means the thread that forked, and the threads of Beam's pools come and
+    go: children forked by them died with them.
+    """
+    settings = spec.settings
+    command = [*spec.command, str(descriptor), str(os.getpid())]
+    command += [spec.model, str(settings.recycles), settings.precision, spec.device]
+    started = threading.Event()
+    result: list[subprocess.Popen[bytes] | OSError] = []
+
+    def keep() -> None:
+        try:
+            process = subprocess.Popen(command, pass_fds=[descriptor], stdin=subprocess.DEVNULL, stdout=2)
+        except OSError as error:
+            result.append(error)
+            started.set()
+            return
+        result.append(process)
+        started.set()
+        process.wait()
+
+    threading.Thread(target=keep, name="foldatlas-keeper", daemon=True).start()
+    started.wait()
+    if isinstance(result[0], OSError):
+        raise FoldAtlasError(f"the folding process could not be started: {result[0]}") from result[0]
+    return result[0]
+
+
+_children: dict[WorkerSpec, Child] = {}
+_lock = threading.Lock()
+
+
+def child_of_this_process(spec: WorkerSpec) -> Child:
+    """The one child that this process has for `spec`: it outlives shards and Beam's bundles."""
+    with _lock:
+        return _children.setdefault(spec, Child(spec))
+
+
+def end_children() -> None:
+    """Ends every child of this process: the run is over."""
+    with _lock:
+        for child in _children.values():
+            child.kill()
+        _children.clear()

@@ -1,0 +1,131 @@
+"""A FASTA record accepted, or refused with its reason.
+
+Accepted as they are: CRLF, lower case, white space inside the sequence, one trailing '*', and the unknown residues
+X, B, Z, U, O and J. The order of the checks is the order of the outcomes in `schemas.records.Outcome`.
+"""
+
+import re
+import string
+from functools import lru_cache
+from typing import Final, NamedTuple
+
+import fastcrc
+
+from foldatlas.pipeline.fasta import RawRecord
+from foldatlas.schemas.records import MIN_NUCLEOTIDES, NUCLEOTIDES, RESIDUES, Outcome, structure_id
+
+_UPPER: Final = bytes.maketrans(string.ascii_lowercase.encode(), string.ascii_uppercase.encode())
+_WHITE_SPACE: Final = b"\r\n\t \v\f"
+_RESIDUES: Final = "".join(sorted(RESIDUES)).encode()
+_NUCLEOTIDES: Final = "".join(sorted(NUCLEOTIDES)).encode()
+_DIGITS: Final = string.digits.encode()
+_PARTIAL: Final = re.compile(r"(?:^|[;\s])partial=([01])([01])(?:;|\s|$)")  # Prodigal: an end that lies off the contig
+_MGNIFY: Final = re.compile(r"MGYP(\d{1,18})$")
+
+
+class Record(NamedTuple):
+    """A checked record: the columns of `schemas.tables.STAGING` but for the source. `sequence` is None if refused."""
+
+    offset: int
+    id: str
+    description: str
+    length: int
+    structure_id: bytes | None
+    sequence_crc64: str | None
+    mgyp: int | None
+    is_fragment: bool | None
+    outcome: str
+    sequence: str | None
+
+
+def check(raw: RawRecord, max_length: int) -> Record:
+    """Reads one record and decides what becomes of it. `max_length` in residues. Never raises for what is in it."""
+    header, _, body = raw.text.partition(b"\n")
+    letters = body.translate(_UPPER, _WHITE_SPACE)
+    if letters.endswith(b"*"):
+        letters = letters[:-1]
+    name, description, is_text = _read_header(header)
+    length = len(letters) + raw.dropped
+    fault = _fault(raw, name, letters, length, is_text, max_length)
+    identity, checksum = (structure_id(letters), crc64(letters)) if fault is None else (None, None)
+    mgnify = _MGNIFY.match(name)
+    partial = _PARTIAL.search(description) if "partial=" in description else None
+    return Record(
+        offset=raw.offset,
+        id=name,
+        description=description,
+        length=length,
+        structure_id=identity,
+        sequence_crc64=checksum,
+        mgyp=int(mgnify[1]) if mgnify else None,
+        is_fragment=partial.groups() != ("0", "0") if partial else None,
+        outcome=fault or Outcome.ACCEPTED,
+        sequence=letters.decode("ascii") if fault is None else None,
+    )
+
+
+def _read_header(header: bytes) -> tuple[str, str, bool]:
+    """Id, description, and whether the header is text. What is no text is kept as \\xNN, so that it can be shown."""
+    try:
+        text, is_text = header.decode("utf-8"), True
+    except UnicodeDecodeError:
+        text, is_text = header.decode("utf-8", errors="backslashreplace"), False
+    words = text.replace("\0", "\\x00").split(None, 1)
+    if not words:
+        return "", "", is_text
+    return words[0], words[1].rstrip() if len(words) == 2 else "", is_text
+
+
+def _fault(
+    raw: RawRecord, name: str, letters: bytes, length: int, is_text: bool, max_length: int
+) -> Outcome | None:
+    """The first reason to refuse, or None."""
+    if raw.truncated:
+        return Outcome.TRUNCATED
+    if not name:
+        return Outcome.MISSING_ID
+    if not is_text:
+        return Outcome.NUL_BYTE if b"\0" in raw.text else Outcome.NOT_UTF8
+    if b"\0" in raw.text:
+        return Outcome.NUL_BYTE
+    if not length:
+        return Outcome.EMPTY_SEQUENCE
+    strange = letters.translate(None, _RESIDUES)
+    if strange:
+        return _letter_fault(strange)
+    if length >= MIN_NUCLEOTIDES and not letters.translate(None, _NUCLEOTIDES):
+        return Outcome.NUCLEOTIDES
+    if length > max_length:
+        return Outcome.TOO_LONG
+    return None
+
+
+def _letter_fault(strange: bytes) -> Outcome:
+    """Why a sequence is refused that holds `strange`, the bytes of it that are no residue codes."""
+    try:
+        strange.decode("utf-8")
+    except UnicodeDecodeError:
+        return Outcome.NOT_UTF8
+    if b":" in strange:
+        return Outcome.MULTIMER
+    if b"-" in strange or b"." in strange:
+        return Outcome.GAP
+    if b"*" in strange:
+        return Outcome.INTERNAL_STOP
+    if strange.translate(None, _DIGITS) != strange:
+        return Outcome.DIGIT
+    return Outcome.INVALID_CHARACTER
+
+
+@lru_cache(maxsize=1 << 14)
+def _crc64_of_zeros(length: int) -> int:
+    return int(fastcrc.crc64.go_iso(bytes(length)))
+
+
+def crc64(letters: bytes) -> str:
+    """UniProt's sequence checksum, CRC-64 of ISO 3309 with a zero start, 16 upper-case hexadecimal digits.
+
+    The library's variant starts from all ones and inverts its result. CRC is linear, so the value for as many zero
+    bytes takes both away.
+    """
+    return f"{int(fastcrc.crc64.go_iso(letters)) ^ _crc64_of_zeros(len(letters)):016X}"
