@@ -1,0 +1,77 @@
+"""How FoldAtlas is packed: five folders at the top, imported as `foldatlas.<folder>`.
+
+`foldatlas` is a namespace without a file of its own, so that no folder's plain name (`pipeline`, `folding`) is ever
+installed: others own those names. docs/decisions/0001-packaging.md says what was tried. Nothing is imported here but
+setuptools: Beam builds this file on machines that have no torch yet.
+"""
+
+from pathlib import Path
+
+from setuptools import find_packages, setup
+
+FOLDERS = ["schemas", "folding", "atlas", "pipeline", "jobs"]
+
+# A lower bound is the oldest release that was tried; an upper bound is a limit of ours or of Beam's.
+REQUIREMENTS = [
+    "apache-beam>=2.77,<2.78",  # what its runners do was measured on 2.77
+    "biopython>=1.85",
+    "duckdb>=2.0,<3",
+    "fastcrc>=0.3.4",
+    "gemmi>=0.7,<0.8",
+    "msgspec>=0.20",
+    "numpy>=2.1,<2.5",  # Beam: <2.5
+    "pyarrow>=21,<26",  # Beam: <26
+    "safetensors>=0.6.2",
+    "smart-open>=7.3.1",
+    "torch>=2.13",
+    "tqdm>=4.66",
+]
+
+EXTRAS = {
+    "test": [
+        "biotite>=1.6",
+        "build>=1.3",
+        "hypothesis>=6.140",
+        "mypy>=2.4",
+        "packaging>=25",
+        "pytest>=9",
+        "ruff>=0.17",
+        "setuptools>=80",
+        "transformers>=5.20",
+    ],
+}
+
+setup(
+    name="foldatlas",
+    version="0.1.0",
+    description="Embed and fold every protein of a metagenome on GPUs, and query the atlas with SQL",
+    long_description=Path(__file__).with_name("README.md").read_text(encoding="utf-8"),
+    long_description_content_type="text/markdown",
+    author="FoldAtlas authors",
+    license="MIT",
+    license_files=["LICENSE"],
+    keywords="protein structure prediction, ESM-2, ESMFold, metagenomics, Apache Beam, DuckDB, Parquet",
+    classifiers=[
+        "Development Status :: 3 - Alpha",
+        "Intended Audience :: Science/Research",
+        "Operating System :: MacOS",
+        "Operating System :: POSIX :: Linux",
+        "Programming Language :: Python :: 3",
+        "Programming Language :: Python :: 3.11",
+        "Programming Language :: Python :: 3.12",
+        "Programming Language :: Python :: 3.13",
+        "Topic :: Scientific/Engineering :: Bio-Informatics",
+        "Typing :: Typed",
+    ],
+    python_requires=">=3.11",
+    package_dir={f"foldatlas.{folder}": folder for folder in FOLDERS},
+    packages=[
+        f"foldatlas.{package}"
+        for package in find_packages(include=[pattern for folder in FOLDERS for pattern in (folder, f"{folder}.*")])
+    ],
+    package_data={"": ["py.typed"]},
+    install_requires=REQUIREMENTS,
+    extras_require=EXTRAS,
+    entry_points={"console_scripts": ["foldatlas = foldatlas.jobs.cli:main"]},
+    zip_safe=False,
+)
