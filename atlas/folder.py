@@ -122,9 +122,7 @@ class AtlasFolder:
                 raise DamagedAtlasError(f"{path} is no manifest entry: remove it")
             if shard not in newest or int(generation) > newest[shard][0]:
                 newest[shard] = (int(generation), path)
-        return {
-            shard: decode(path.read_bytes(), ShardEntry, path) for shard, (_, path) in sorted(newest.items())
-        }
+        return {shard: decode(path.read_bytes(), ShardEntry, path) for shard, (_, path) in sorted(newest.items())}
 
     def committed_entry(self, shard: Shard, digest: str) -> ShardEntry | None:
         """The first generation of `shard`, or None if it is not committed. Cheap: one look at one name.

@@ -1,16 +1,16 @@
 """How many proteins get from FASTA into an atlas. The only home of Beam.
 
-    fasta.py         FASTA text cut into records, by byte range, in bounded memory
-    validation.py    a record accepted, or refused with a reason
-    sources.py       the files a person named: found, checked, cut into ranges
-    ingest.py        a range of a source -> a staging Parquet file
-    planning.py      sources -> a committed plan of shards
-    shards.py        where to cut a sorted list of proteins
-    fold_shard.py    one shard: sequences -> structures -> a manifest entry
-    shard_writer.py  a shard's tables while it is folded
-    supervisor.py    the parent's side of the process that owns the device
-    child.py         that process
-    graphs.py        the one Beam graph that everything runs in
-    folding_run.py   all shards of an atlas: rounds, reconciliation, resume
-    progress.py      the progress bar
+fasta.py         FASTA text cut into records, by byte range, in bounded memory
+validation.py    a record accepted, or refused with a reason
+sources.py       the files a person named: found, checked, cut into ranges
+ingest.py        a range of a source -> a staging Parquet file
+planning.py      sources -> a committed plan of shards
+shards.py        where to cut a sorted list of proteins
+fold_shard.py    one shard: sequences -> structures -> a manifest entry
+shard_writer.py  a shard's tables while it is folded
+supervisor.py    the parent's side of the process that owns the device
+child.py         that process
+graphs.py        the one Beam graph that everything runs in
+folding_run.py   all shards of an atlas: rounds, reconciliation, resume
+progress.py      the progress bar
 """

@@ -1,4 +1,4 @@
-"""Which device folds, and one process a GPU: a lock that the kernel takes back when its holder dies, however it dies."""
+"""Which device folds, and one process a GPU: a lock that the kernel takes back however its holder dies."""
 
 import fcntl
 import os

@@ -21,7 +21,7 @@ Descriptor = TypeVar("Descriptor")
 LOCAL_OPTIONS: Final = ("--runner=FnApiRunner", "--direct_running_mode=in_memory", "--direct_num_workers=1")
 
 
-class Work(beam.DoFn):  # type: ignore[misc]  # Beam ships no types
+class Work(beam.DoFn):
     """Calls `function` on each descriptor and gives out whether it returned. Never raises: an exception that leaves
     `process` fails the whole job on every engine, and here one bad shard must not cost the others."""
 

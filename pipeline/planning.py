@@ -75,6 +75,7 @@ def make_plan(
         tasks = [IngestTask(range_, str(staging), max_length) for range_ in ranges]
         graphs.run("ingest", tasks, ingest)
         read = _check_notes(staging, ranges)
+        _warn_of_changes(read, plans)
         tables = plan_tables(
             staging,
             [staging / staged_path(range_.number) for range_ in ranges],
@@ -104,7 +105,7 @@ def _is_known(source: SourceFile, plans: Sequence[Plan], max_length: int) -> boo
 
 @contextlib.contextmanager
 def _staging(folder: AtlasFolder) -> Iterator[Path]:
-    """A folder to work in, on the atlas's file system. Leaves no trace, not even of an atlas that did not come about."""
+    """A folder to work in, on the atlas's file system. Leaves no trace, nor an atlas that did not come about."""
     made_root = not folder.root.exists()
     if folder.staging.is_dir():
         for old in folder.staging.iterdir():
@@ -135,6 +136,13 @@ def _check_notes(staging: Path, ranges: Sequence[SourceRange]) -> list[Source]:
     return [_describe(source, parts) for source, parts in notes.items()]
 
 
+def _warn_of_changes(sources: Sequence[Source], plans: Sequence[Plan]) -> None:
+    earlier = {(old.uri, old.sha256) for plan in plans for old in plan.sources}
+    for source in sources:
+        if (source.uri, source.sha256) not in earlier and any(uri == source.uri for uri, _ in earlier):
+            _warn(f"{source.uri} was read before with other content: its records now stand beside the earlier ones")
+
+
 def _describe(source: SourceFile, parts: Sequence[IngestNote]) -> Source:
     records = sum(part.records for part in parts)
     if not records:
@@ -143,7 +151,9 @@ def _describe(source: SourceFile, parts: Sequence[IngestNote]) -> Source:
         _warn(f"{source.path}: text before the first '>' was skipped")
     for part in parts:
         if part.broken:
-            _warn(f"{source.path}: {part.broken}: the record that it breaks off in is refused, and what follows is lost")
+            _warn(
+                f"{source.path}: {part.broken}: the record that it breaks off in is refused, and what follows is lost"
+            )
     return Source(
         uri=source.uri,
         size=source.size,
@@ -161,7 +171,7 @@ def _warn(message: str) -> None:
 def _commit(
     folder: AtlasFolder, staging: Path, sources: Sequence[Source], tables: PlannedTables, max_length: int
 ) -> Plan:
-    """Gives tables and shards their names, and commits. Where another driver made the same plan first, that one counts."""
+    """Gives tables and shards their names, and commits. If another driver made the same plan first, that counts."""
     # the digest of the plan does not depend on the shards' names, so drafts serve for it
     name = plan_name(sources, max_length, [draft.named("") for draft in tables.shards])
     attempt = attempt_name()

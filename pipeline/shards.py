@@ -21,10 +21,10 @@ MFLOP: Final = 1_000_000
 
 
 class LengthCount(NamedTuple):
-    """`count` proteins of `length` residues."""
+    """`proteins` of `length` residues."""
 
     length: int
-    count: int
+    proteins: int
 
 
 class Cut(NamedTuple):
@@ -51,7 +51,7 @@ class _Cursor:
         start, cost, size = self.rank, 0, 0
         while self.bin < len(self.histogram):
             each, width = self.costs[self.bin], self.sizes[self.bin]
-            available = self.histogram[self.bin].count - self.taken
+            available = self.histogram[self.bin].proteins - self.taken
             room = max_count - (self.rank - start)
             by_cost = math.floor((target - cost) / each + 0.5)  # the boundary nearest to the target
             by_bytes = (max_bytes - size) // width
@@ -79,7 +79,7 @@ def cut_shards(
     planned device's speed. In each size class shards are equal to within one protein's cost, unless the limit on
     bytes cuts one short. Shards come in the order of the list, longest proteins first.
     """
-    histogram = [bin_ for bin_ in histogram if bin_.count]
+    histogram = [bin_ for bin_ in histogram if bin_.proteins]
     costs = [max(1, cost(length)) for length, _ in histogram]
     sizes = [max(1, output_bytes(length)) for length, _ in histogram]
     num_proteins = sum(count for _, count in histogram)

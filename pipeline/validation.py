@@ -76,9 +76,7 @@ def _read_header(header: bytes) -> tuple[str, str, bool]:
     return words[0], words[1].rstrip() if len(words) == 2 else "", is_text
 
 
-def _fault(
-    raw: RawRecord, name: str, letters: bytes, length: int, is_text: bool, max_length: int
-) -> Outcome | None:
+def _fault(raw: RawRecord, name: str, letters: bytes, length: int, is_text: bool, max_length: int) -> Outcome | None:
     """The first reason to refuse, or None."""
     if raw.truncated:
         return Outcome.TRUNCATED

@@ -1,0 +1,45 @@
+"""What pipeline tests share: a cost model, proteins, and a worker that needs no network."""
+
+import random
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from foldatlas.folding.models import settings_of
+from foldatlas.pipeline.planning import CostModel
+from foldatlas.pipeline.supervisor import WorkerSpec, end_children
+from foldatlas.schemas.records import STANDARD_RESIDUES
+
+FAKE_CHILD = (sys.executable, "-P", str(Path(__file__).with_name("fake_child.py")))
+
+
+@pytest.fixture
+def worker() -> Iterator[WorkerSpec]:
+    """A worker whose child is tests/pipeline/fake_child.py."""
+    yield WorkerSpec("nano", settings_of("nano"), "cpu", command=FAKE_CHILD, min_deadline_seconds=20.0)
+    end_children()
+
+
+@pytest.fixture
+def costs() -> CostModel:
+    return CostModel([length * length + 1 for length in range(1281)], 1e6, 34.0, 80.0)
+
+
+@pytest.fixture
+def proteins() -> list[str]:
+    """60 distinct sequences of 40 to 120 residues, none of them poison."""
+    letters = random.Random(7)
+    harmless = STANDARD_RESIDUES.replace("D", "").replace("N", "").replace("F", "").replace("V", "")
+    return ["M" + "".join(letters.choices(harmless, k=letters.randint(39, 119))) for _ in range(60)]
+
+
+@pytest.fixture
+def write_fasta(tmp_path: Path) -> Callable[..., str]:
+    def write(sequences: list[str], name: str = "in.fasta") -> str:
+        path = tmp_path / name
+        path.write_text("".join(f">p{number} protein\n{text}\n" for number, text in enumerate(sequences)))
+        return str(path)
+
+    return write

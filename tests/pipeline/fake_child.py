@@ -1,0 +1,69 @@
+"""A child with a model of no weight, for tests: its numbers follow from the sequence, and some sequences are poison.
+
+Run by a WorkerSpec in place of `python -m foldatlas.pipeline.child`. Every word below is spelled in residues. Each
+batch is appended to the file that FAKE_CHILD_LOG names, so that a test can count what was folded.
+"""
+
+import hashlib
+import os
+import signal
+import sys
+import time
+from collections.abc import Sequence
+
+import numpy as np
+
+from foldatlas.folding.models import settings_of
+from foldatlas.folding.prediction import Prediction
+from foldatlas.pipeline.child import connect, serve
+from foldatlas.schemas.errors import OutOfMemory
+from foldatlas.schemas.records import num_atoms
+
+
+class FakePredictor:
+    settings = settings_of("nano")
+
+    def fold(self, sequences: Sequence[str], *, mean_embedding: bool = False) -> list[Prediction]:
+        log = os.environ.get("FAKE_CHILD_LOG")
+        if log:
+            with open(log, "a") as file:
+                file.write(" ".join(sequences) + "\n")
+        time.sleep(float(os.environ.get("FAKE_CHILD_SECONDS", "0")))
+        for sequence in sequences:
+            if "DEAD" in sequence:
+                os._exit(3)
+            if "SEGV" in sequence:
+                os.kill(os.getpid(), signal.SIGSEGV)
+            if "HANG" in sequence:
+                time.sleep(3600)
+            if "NAN" in sequence:
+                raise FloatingPointError("positions are not finite")
+            if "FAIL" in sequence:
+                raise ValueError("a fault\nof two lines")
+        if sum(map(len, sequences)) > int(os.environ.get("FAKE_CHILD_MEMORY", "1000000")):
+            raise OutOfMemory(f"{len(sequences)} proteins do not fit")
+        return [self._predict(sequence, mean_embedding) for sequence in sequences]
+
+    def _predict(self, sequence: str, mean_embedding: bool) -> Prediction:
+        seed = int.from_bytes(hashlib.md5(sequence.encode()).digest()[:8], "little")
+        random = np.random.default_rng(seed)
+        return Prediction(
+            sequence=sequence,
+            positions=random.normal(scale=15.0, size=(num_atoms(sequence), 3)).astype(np.float32),
+            plddt=random.uniform(0, 100, len(sequence)).astype(np.float32),
+            ptm=float(random.uniform()),
+            mean_embedding=random.normal(size=8).astype(np.float32) if mean_embedding else None,
+        )
+
+
+def load() -> FakePredictor:
+    reason = os.environ.get("FAKE_CHILD_REFUSES")
+    if reason:
+        raise OSError(reason)
+    print("a library that prints must not disturb the conversation")
+    return FakePredictor()
+
+
+if __name__ == "__main__":
+    connection, _ = connect(sys.argv[1:])
+    serve(connection, load, float(os.environ.get("FAKE_CHILD_IDLE", "600")))

@@ -1,0 +1,112 @@
+"""Cutting FASTA into records, against Biopython's parser and against itself under any cutting into ranges."""
+
+import gzip
+import io
+import itertools
+import random
+
+import pytest
+from Bio.SeqIO.FastaIO import SimpleFastaParser
+from hypothesis import given
+from hypothesis import strategies as st
+
+from foldatlas.pipeline import fasta
+from foldatlas.pipeline.fasta import RawRecord, Reader
+from foldatlas.pipeline.sources import GzipStream
+
+EXAMPLE = b">a first\nMKVL\nAAG\n>b\n\n>c > not a record\r\nMK\r\nVL\r\n>d\nMMMM"
+
+# text that is likely to hold what a parser trips over
+FASTA_BYTES = st.lists(st.sampled_from([b">", b"\n>", b"\n", b"\r\n", b"MK", b"id x", b" ", b">>", b"*"])).map(b"".join)
+
+
+def read(data: bytes, start: int = 0, end: int | None = None) -> list[RawRecord]:
+    return list(Reader(io.BytesIO(data), start, end))
+
+
+@pytest.fixture(params=[1, 2, 3, 7, 1 << 20])
+def block_bytes(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> int:
+    monkeypatch.setattr(fasta, "BLOCK_BYTES", request.param)
+    return int(request.param)
+
+
+def test_records_are_those_of_biopython(block_bytes: int) -> None:
+    ours = [
+        (text.partition(b"\n")[0].decode().rstrip(), "".join(text.partition(b"\n")[2].decode().split()))
+        for _, text, _, _ in read(EXAMPLE)
+    ]
+    assert ours == list(SimpleFastaParser(io.StringIO(EXAMPLE.decode(), newline=None)))
+
+
+def test_offsets_point_at_the_records(block_bytes: int) -> None:
+    for record in read(EXAMPLE):
+        assert EXAMPLE[record.offset : record.offset + 1] == b">"
+        assert EXAMPLE[record.offset + 1 :].startswith(record.text)
+
+
+@given(data=FASTA_BYTES, cuts=st.lists(st.integers(0, 40)), size=st.sampled_from([1, 2, 5, 1 << 20]))
+def test_any_cutting_into_ranges_gives_every_record_once(data: bytes, cuts: list[int], size: int) -> None:
+    bounds = sorted({0, len(data), *(cut for cut in cuts if cut < len(data))})
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(fasta, "BLOCK_BYTES", size)
+        parts = [record for start, end in itertools.pairwise(bounds) for record in read(data, start, end)]
+        assert parts == read(data)
+    assert len(parts) == sum(line.startswith(b">") for line in data.split(b"\n"))
+
+
+@pytest.mark.parametrize(
+    ("data", "leading"), [(b"junk\n>a\nMK", True), (b"\n \n>a\nMK", False), (b">a\nMK", False), (b"junk", True)]
+)
+def test_text_before_the_first_record_is_noticed(data: bytes, leading: bool, block_bytes: int) -> None:
+    reader = Reader(io.BytesIO(data))
+    records = list(reader)
+    assert reader.leading_text is leading
+    assert [record.text for record in records] == ([b"a\nMK"] if b">" in data else [])
+
+
+def test_a_byte_order_mark_hides_no_record() -> None:
+    reader = Reader(io.BytesIO(b"\xef\xbb\xbf>a\nMK"))
+    assert list(reader) == [RawRecord(3, b"a\nMK", 0, False)]
+    assert not reader.leading_text
+
+
+def test_a_line_that_never_ends_is_counted_not_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(fasta, "MAX_RECORD_BYTES", 100)
+    monkeypatch.setattr(fasta, "BLOCK_BYTES", 64)
+    endless, after = read(b">endless\n" + b"A" * 5000 + b"\n" + b"A" * 7 + b"\n>after\nMK\n")
+    assert len(endless.text) == 100
+    assert endless.dropped + len(endless.text) - len(b"endless\n") - endless.text.count(b"\n", 8) == 5007
+    assert after.text == b"after\nMK"
+
+
+def gzip_of(*members: bytes) -> bytes:
+    return b"".join(gzip.compress(member) for member in members)
+
+
+def test_gzip_of_several_members_and_padding_is_one_text() -> None:
+    data = EXAMPLE * 50
+    packed = gzip_of(data[:100], data[100:]) + bytes(512)
+    assert list(Reader(GzipStream(io.BytesIO(packed)))) == read(data)
+
+
+@pytest.mark.parametrize("lost", [1, 9, 200, 1000])
+def test_a_cut_gzip_loses_only_the_record_it_is_cut_in(lost: int) -> None:
+    letters = random.Random(1)
+    data = b"".join(b">p%d\n%s\n" % (n, bytes(letters.choices(b"ACDEFGHIKLMNPQRSTVWY", k=200))) for n in range(100))
+    reader = Reader(GzipStream(io.BytesIO(gzip_of(data)[:-lost])))
+    records = list(reader)
+    whole = read(data)
+    assert reader.error
+    assert records[:-1] == whole[: len(records) - 1]
+    assert records[-1].truncated
+    assert whole[len(records) - 1].text.startswith(records[-1].text)
+    # a record takes some 110 bytes packed: no more may be missing than was cut off, and the one at the cut
+    assert len(whole) - len(records) <= lost / 100 + 1
+
+
+def test_a_damaged_gzip_ends_with_an_error_not_an_exception() -> None:
+    packed = bytearray(gzip_of(EXAMPLE * 5000))
+    packed[len(packed) // 2 :] = b"\xff" * (len(packed) - len(packed) // 2)
+    reader = Reader(GzipStream(io.BytesIO(bytes(packed))))
+    records = list(reader)
+    assert reader.error and records[-1].truncated

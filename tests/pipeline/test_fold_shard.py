@@ -1,0 +1,260 @@
+"""Folding shards: every protein accounted for whatever happens to the process, and one commit a shard."""
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from foldatlas.atlas.coordinates import decode_structures
+from foldatlas.atlas.folder import AtlasFolder
+from foldatlas.folding.prediction import Prediction
+from foldatlas.pipeline import fold_shard as fold_shard_module
+from foldatlas.pipeline.fold_shard import Failed, FoldOptions, FoldTask, fold_shard, fold_surely
+from foldatlas.pipeline.folding_run import fold_atlas
+from foldatlas.pipeline.planning import CostModel, make_plan
+from foldatlas.pipeline.supervisor import BatchError, WorkerSpec
+from foldatlas.schemas.errors import DamagedAtlasError, Interrupted, OutOfMemory, UsageError, WorkerDied, WorkerTimeout
+from foldatlas.schemas.records import format_structure_id, structure_id
+
+
+def prediction(sequence: str) -> Prediction:
+    empty = np.zeros(0, np.float32)
+    return Prediction(sequence, empty, empty, 0.0, None)
+
+
+@given(
+    size=st.integers(1, 20),
+    poison=st.sets(st.integers(0, 19)),
+    error=st.sampled_from([WorkerDied, WorkerTimeout, OutOfMemory, BatchError]),
+)
+def test_only_the_guilty_fail(size: int, poison: set[int], error: type[Exception]) -> None:
+    batch = [f"P{number}" for number in range(size)]
+    guilty = {f"P{number}" for number in poison if number < size}
+
+    def fold(sequences: list[str]) -> list[Prediction]:
+        if guilty.intersection(sequences):
+            raise error("boom")
+        return [prediction(sequence) for sequence in sequences]
+
+    results = fold_surely(fold, batch)
+    assert [result.sequence for result in results] == batch
+    assert {result.sequence for result in results if isinstance(result, Failed)} == guilty
+
+
+def test_a_death_from_outside_costs_one_more_try_and_nothing_else() -> None:
+    calls: list[list[str]] = []
+
+    def fold(sequences: list[str]) -> list[Prediction]:
+        calls.append(sequences)
+        if len(calls) == 1:
+            raise WorkerDied("killed by SIGKILL")
+        return [prediction(sequence) for sequence in sequences]
+
+    results = fold_surely(fold, ["A", "B", "C"])
+    assert not any(isinstance(result, Failed) for result in results)
+    assert calls == [["A", "B", "C"]] * 2  # the same batch, so the same numbers
+
+
+def test_a_lone_poison_protein_is_tried_twice_and_one_that_does_not_fit_once() -> None:
+    def die(_: list[str]) -> list[Prediction]:
+        raise WorkerDied("segmentation fault")
+
+    def overflow(_: list[str]) -> list[Prediction]:
+        raise OutOfMemory("1,840 residues do not fit")
+
+    assert fold_surely(die, ["A"]) == [Failed("A", "segmentation fault", 2)]
+    assert fold_surely(overflow, ["A"]) == [Failed("A", "1,840 residues do not fit", 1)]
+
+
+def test_a_request_to_stop_is_no_failure() -> None:
+    def stop(_: list[str]) -> list[Prediction]:
+        raise Interrupted("stopped on request")
+
+    with pytest.raises(Interrupted):
+        fold_surely(stop, ["A", "B"])
+
+
+@pytest.fixture
+def planned(
+    tmp_path: Path, worker: WorkerSpec, costs: CostModel, write_fasta: Callable[..., str]
+) -> Callable[[list[str]], AtlasFolder]:
+    def plan(sequences: list[str], name: str = "atlas") -> AtlasFolder:
+        folder = AtlasFolder(tmp_path / name)
+        make_plan([write_fasta(sequences, f"{name}.fasta")], folder, worker.settings, costs, max_length=1280)
+        return folder
+
+    return plan
+
+
+def task_of(folder: AtlasFolder, worker: WorkerSpec) -> FoldTask:
+    (plan,) = folder.plans()
+    options = FoldOptions(str(folder.root), worker, False, "run", "host", 10_000, 1 << 30)
+    return FoldTask(options, plan.name, plan.sequences[0].path, plan.shards[0])
+
+
+def failures(folder: AtlasFolder) -> dict[str, str]:
+    rows = [
+        row
+        for entry in folder.entries().values()
+        for row in pq.read_table(folder.root / entry.files["failures"].path).to_pylist()
+    ]
+    return {str(row["structure_id"]): row["error"] for row in rows}
+
+
+def shard_files(folder: AtlasFolder) -> set[str]:
+    return {
+        str(path.relative_to(folder.root))
+        for table in ("structures", "scores", "failures", "embeddings")
+        for path in (folder.root / table).rglob("*")
+    }
+
+
+def test_poison_proteins_fail_and_all_others_fold(
+    planned: Callable[..., AtlasFolder], worker: WorkerSpec, proteins: list[str]
+) -> None:
+    poison = {"MDEAD" + "G" * 60: "exit code 3", "MSEGV" + "G" * 70: "SIGSEGV", "MNAN" + "G" * 80: "not finite"}
+    folder = planned([*proteins, *poison])
+    report = fold_atlas(folder, worker, show_progress=False)
+    assert (report.folded, report.failed) == (60, 3)
+    told = failures(folder)
+    for sequence, reason in poison.items():
+        assert reason in told[format_structure_id(structure_id(sequence))]
+    assert len(told) == 3
+    assert shard_files(folder) == {file.path for entry in folder.entries().values() for file in entry.files.values()}
+
+
+def test_what_is_stored_is_what_was_predicted(
+    planned: Callable[..., AtlasFolder], worker: WorkerSpec, proteins: list[str]
+) -> None:
+    from foldatlas.pipeline.supervisor import child_of_this_process
+
+    folder = planned(proteins)
+    fold_atlas(folder, worker, embeddings=True, show_progress=False)
+    stored = {
+        structure.sequence: structure
+        for entry in folder.entries().values()
+        for structure in decode_structures(pq.read_table(folder.root / entry.files["structures"].path))
+    }
+    assert sorted(stored) == sorted(proteins)
+    means = {
+        row["structure_id"].bytes: row["mean"]
+        for entry in folder.entries().values()
+        for row in pq.read_table(folder.root / entry.files["embeddings"].path).to_pylist()
+    }
+    child = child_of_this_process(worker)
+    for expected in child.fold(proteins, 1, mean_embedding=True):
+        found = stored[expected.sequence]
+        assert np.abs(found.positions - expected.positions).max() <= 0.005 + 1e-5
+        assert np.abs(found.plddt - expected.plddt).max() <= 0.005 + 1e-5
+        assert np.array_equal(np.float32(means[found.structure_id]), expected.mean_embedding)
+
+
+def test_scores_agree_with_the_stored_structure(
+    planned: Callable[..., AtlasFolder], worker: WorkerSpec, proteins: list[str]
+) -> None:
+    folder = planned([*proteins, "X", "MXBZUOJ"])
+    fold_atlas(folder, worker, show_progress=False)
+    for entry in folder.entries().values():
+        structures = decode_structures(pq.read_table(folder.root / entry.files["structures"].path))
+        scores = pq.read_table(folder.root / entry.files["scores"].path).to_pylist()
+        assert [row["structure_row"] for row in scores] == list(range(len(structures)))
+        for row, structure in zip(scores, structures, strict=True):
+            plddt = structure.plddt.astype(float)
+            assert row["structure_id"].bytes == structure.structure_id
+            assert row["mean_plddt"] == pytest.approx(plddt.mean(), abs=1e-4)
+            assert row["plddt_std"] == pytest.approx(plddt.std(), abs=1e-4)
+            assert row["num_confident"] == (plddt > 70).sum()
+            assert row["fraction_very_high"] == pytest.approx((plddt > 90).mean(), abs=1e-6)
+            assert row["num_unknown"] == sum(map(structure.sequence.count, "XBZUOJ"))
+
+
+def test_a_second_run_folds_nothing(
+    planned: Callable[..., AtlasFolder], worker: WorkerSpec, proteins: list[str], tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    log = tmp_path / "log"
+    monkeypatch.setenv("FAKE_CHILD_LOG", str(log))
+    folder = planned(proteins)
+    assert fold_atlas(folder, worker, show_progress=False).folded == 60
+    assert len(log.read_text().split()) == 60
+    assert fold_atlas(folder, worker, show_progress=False).shards == 0
+    assert len(log.read_text().split()) == 60
+
+
+def test_an_attempt_that_loses_deletes_its_own_files(
+    planned: Callable[..., AtlasFolder], worker: WorkerSpec, proteins: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = planned(proteins)
+    task = task_of(folder, worker)
+    # both look before either commits
+    monkeypatch.setattr(AtlasFolder, "committed_entry", lambda *_: None)
+    fold_shard(task)
+    first = shard_files(folder)
+    fold_shard(task)
+    assert shard_files(folder) == first
+    assert len(folder.entries()) == 1
+
+
+def test_a_failed_write_leaves_nothing(
+    planned: Callable[..., AtlasFolder], worker: WorkerSpec, proteins: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = planned(proteins)
+
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(fold_shard_module.ShardWriter, "_write_failures", full)
+    with pytest.raises(OSError, match="No space"):
+        fold_shard(task_of(folder, worker))
+    assert shard_files(folder) == set()
+    assert folder.entries() == {}
+
+
+def test_sequences_that_changed_are_not_folded(
+    planned: Callable[..., AtlasFolder], worker: WorkerSpec, proteins: list[str]
+) -> None:
+    folder, other = planned(proteins), planned(proteins[:30], "other")
+    (plan,), (other_plan,) = folder.plans(), other.plans()
+    os.replace(other.root / other_plan.sequences[0].path, folder.root / plan.sequences[0].path)
+    with pytest.raises(DamagedAtlasError, match="changed"):
+        fold_shard(task_of(folder, worker))
+
+
+def test_embeddings_cannot_be_asked_for_halfway(
+    planned: Callable[..., AtlasFolder], worker: WorkerSpec, proteins: list[str]
+) -> None:
+    folder = planned(proteins)
+    fold_shard(task_of(folder, worker))
+    with pytest.raises(UsageError, match="1 of 1 folded shards"):
+        fold_atlas(folder, worker, embeddings=True, show_progress=False)
+
+
+def test_a_sweep_leaves_what_may_still_be_wanted(
+    planned: Callable[..., AtlasFolder], worker: WorkerSpec, proteins: list[str]
+) -> None:
+    folder = planned(proteins)
+    task = task_of(folder, worker)
+    fold_shard(task)
+    (entry,) = folder.entries().values()
+    dead = entry.attempt.replace(f"_{os.getpid()}_", "_4194304_")  # beyond the kernel's largest process number
+    kept, gone = [], []
+    for shard, attempt, is_kept in (
+        (entry.shard, dead, False),
+        (entry.shard, entry.attempt.replace("_", "-elsewhere_", 1), True),
+        ("0000000000000000-00001", dead, True),  # not committed: its entry may be on its way
+    ):
+        path = folder.root / folder.shard_file("scores", shard, attempt)
+        path.write_bytes(b"x")
+        (kept if is_kept else gone).append(path)
+    hidden = folder.root / "structures" / f".x.parquet.{dead}.part"
+    hidden.write_bytes(b"x")
+    gone.append(hidden)
+    assert folder.sweep() == len(gone)
+    assert all(path.exists() for path in kept)
+    assert not any(path.exists() for path in gone)
+    assert all((folder.root / file.path).exists() for file in entry.files.values())

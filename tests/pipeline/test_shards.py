@@ -1,0 +1,67 @@
+"""Cutting a sorted list into shards: whole, in order, and of equal cost in each size class."""
+
+import itertools
+from collections import Counter
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from foldatlas.pipeline import shards
+from foldatlas.pipeline.shards import FINE_DIVISOR, MIN_SHARDS, Cut, LengthCount, cut_shards
+
+
+def cost(length: int) -> int:
+    return length * length + 5 * length + 1
+
+
+def histogram(lengths: list[int]) -> list[LengthCount]:
+    return [LengthCount(*item) for item in sorted(Counter(lengths).items(), reverse=True)]
+
+
+def cut(lengths: list[int], rate: float = 1e3) -> list[Cut]:
+    return cut_shards(histogram(lengths), cost, lambda length: 34 * length, rate)
+
+
+LENGTHS = st.lists(st.integers(1, 1280), min_size=1, max_size=300)
+
+
+@given(lengths=LENGTHS, rate=st.sampled_from([1.0, 1e2, 1e4, 1e9]))
+@settings(deadline=None)
+def test_shards_hold_every_protein_once_and_say_what_they_cost(lengths: list[int], rate: float) -> None:
+    cuts = cut(lengths, rate)
+    assert cuts[0].start == 0 and cuts[-1].end == len(lengths)
+    assert all(first.end == second.start for first, second in itertools.pairwise(cuts))
+    ordered = sorted(lengths, reverse=True)
+    for shard in cuts:
+        assert shard.end > shard.start
+        assert shard.cost == sum(map(cost, ordered[shard.start : shard.end]))
+    assert len(cuts) >= min(MIN_SHARDS, len(lengths))
+
+
+def test_large_runs_are_cut_evenly_with_a_fine_tail() -> None:
+    # 200,000 proteins of a metagenome's lengths; 256 full-size shards' worth of work
+    lengths = [40 + (number * number * 7919) % 900 for number in range(200_000)]
+    total = sum(map(cost, lengths))
+    cuts = cut(lengths, rate=total / 256 / 100)
+    size = total / 256
+    coarse = [shard.cost for shard in cuts if shard.cost > size / 2]
+    fine = [shard.cost for shard in cuts if shard.cost <= size / 2]
+    one_protein = cost(940)
+    for class_, wanted in ((coarse, size), (fine, size / FINE_DIVISOR)):
+        mean = sum(class_) / len(class_)
+        assert mean == pytest.approx(wanted, rel=0.05)
+        assert max(class_) - min(class_) <= max(0.05 * mean, 2 * one_protein)
+    assert sum(fine) == pytest.approx(total / FINE_DIVISOR, rel=0.02)
+    assert [shard.cost for shard in cuts[len(coarse) :]] == fine  # the fine ones come last
+
+
+def test_a_shard_writes_no_more_than_its_limit(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(shards, "MAX_SHARD_BYTES", 10_000)
+    lengths = [100] * 1000
+    for shard in cut(lengths, rate=1e12):
+        assert (shard.end - shard.start) * 3400 <= 10_000
+
+
+def test_nothing_makes_no_shards() -> None:
+    assert cut_shards([], cost, cost, 1.0) == []

@@ -1,0 +1,179 @@
+"""The process that owns the device: what it survives, and what does not survive it."""
+
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from foldatlas.pipeline.devices import choose_device, device_uuid, lock, lock_path
+from foldatlas.pipeline.supervisor import BatchError, Child, WorkerSpec, child_of_this_process, end_children
+from foldatlas.schemas.errors import FoldAtlasError, ModelError, OutOfMemory, WorkerDied, WorkerTimeout
+
+
+def fold(child: Child, *sequences: str) -> list[str]:
+    return [prediction.sequence for prediction in child.fold(list(sequences), 1, mean_embedding=False)]
+
+
+def test_predictions_come_back_whole(worker: WorkerSpec) -> None:
+    child = child_of_this_process(worker)
+    (first,) = child.fold(["MKVL"], 1, mean_embedding=True)
+    (again,) = child.fold(["MKVL"], 1, mean_embedding=True)
+    assert first.positions.shape == (8 + 9 + 7 + 8, 3)
+    assert np.array_equal(first.positions, again.positions)
+    assert first.mean_embedding is not None
+
+
+def test_one_child_serves_a_process(worker: WorkerSpec) -> None:
+    assert child_of_this_process(worker) is child_of_this_process(worker)
+
+
+@pytest.mark.parametrize(
+    ("poison", "error", "reason"),
+    [
+        ("DEAD", WorkerDied, "exit code 3"),
+        ("SEGV", WorkerDied, "SIGSEGV"),
+        ("NAN", BatchError, "not finite"),
+        ("FAIL", BatchError, "ValueError: a fault of two lines"),
+    ],
+)
+def test_a_fault_is_told_and_the_next_batch_folds(
+    worker: WorkerSpec, poison: str, error: type[Exception], reason: str
+) -> None:
+    child = child_of_this_process(worker)
+    with pytest.raises(error, match=reason):
+        fold(child, "MKVL", poison)
+    assert fold(child, "MKVL") == ["MKVL"]
+
+
+def test_out_of_memory_leaves_the_child_alive(worker: WorkerSpec, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("FAKE_CHILD_MEMORY", "10")
+    child = child_of_this_process(worker)
+    with pytest.raises(OutOfMemory, match="do not fit"):
+        fold(child, "MKVLMK", "MKVLMK")
+    assert fold(child, "MKVLMK") == ["MKVLMK"]
+
+
+def test_a_hang_ends_at_its_deadline(worker: WorkerSpec) -> None:
+    child = child_of_this_process(replace(worker, min_deadline_seconds=1.0))
+    assert fold(child, "MKVL") == ["MKVL"]
+    started = time.monotonic()
+    with pytest.raises(WorkerTimeout, match="1 s"):
+        fold(child, "HANG")
+    assert time.monotonic() - started < 10
+    assert fold(child, "MKVL") == ["MKVL"]
+
+
+def test_a_child_that_was_killed_is_started_again(worker: WorkerSpec) -> None:
+    child = child_of_this_process(worker)
+    fold(child, "MKVL")
+    assert child._process is not None
+    child._process.kill()
+    child._process.wait()
+    assert fold(child, "MKVL") == ["MKVL"]
+
+
+def test_an_idle_child_gives_the_device_back(worker: WorkerSpec, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("FAKE_CHILD_IDLE", "0.2")
+    child = child_of_this_process(worker)
+    fold(child, "MKVL")
+    assert child._process is not None
+    assert child._process.wait(timeout=20) == 0
+    assert fold(child, "MKVL") == ["MKVL"]
+
+
+def test_a_model_that_cannot_be_loaded_is_a_clear_error(worker: WorkerSpec, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("FAKE_CHILD_REFUSES", "no such weights")
+    with pytest.raises(ModelError, match="no such weights"):
+        fold(child_of_this_process(worker), "MKVL")
+
+
+def test_a_child_with_other_weights_is_refused(worker: WorkerSpec) -> None:
+    other = replace(worker, settings=replace(worker.settings, weights="0" * 64))
+    with pytest.raises(ModelError, match="install one version"):
+        fold(child_of_this_process(other), "MKVL")
+    end_children()
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux kills a child with its parent")
+@pytest.mark.parametrize("work", ["MKVL", "HANG"])
+def test_a_killed_driver_leaves_no_child(worker: WorkerSpec, tmp_path: Path, work: str) -> None:
+    """Started from a thread that ends, as Beam's do; killed while the child is idle, and while it hangs."""
+    program = textwrap.dedent(f"""
+        import threading
+        from foldatlas.folding.models import settings_of
+        from foldatlas.pipeline.supervisor import WorkerSpec, child_of_this_process
+        child = child_of_this_process(WorkerSpec("nano", settings_of("nano"), "cpu", command={worker.command!r}))
+        def begin():
+            child.fold(["MKVL"], 1, mean_embedding=False)
+        thread = threading.Thread(target=begin); thread.start(); thread.join()
+        print(child._process.pid, flush=True)
+        child.fold([{work!r}], 1, mean_embedding=False)
+        import time; time.sleep(3600)
+    """)
+    driver = subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE, text=True)
+    assert driver.stdout is not None
+    with driver.stdout as output:
+        child = int(output.readline())
+    time.sleep(0.5)
+    os.kill(child, 0)  # it outlived the thread that asked for it
+    driver.kill()
+    driver.wait()
+    for _ in range(100):
+        if not _is_running(child):
+            return
+        time.sleep(0.1)
+    os.kill(child, signal.SIGKILL)
+    pytest.fail("the child outlived its driver by 10 s")
+
+
+def _is_running(process: int) -> bool:
+    try:
+        state = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0]
+    except FileNotFoundError:
+        return False
+    return state != "Z"  # killed, and nobody has asked for its exit code yet
+
+
+def test_a_device_has_one_holder_and_a_dead_holder_has_none(tmp_path: Path) -> None:
+    path = tmp_path / "gpu.lock"
+    program = (
+        "import sys, time; from pathlib import Path; from foldatlas.pipeline.devices import lock; "
+        "lock(Path(sys.argv[1]), 0); print('held', flush=True); time.sleep(3600)"
+    )
+    holder = subprocess.Popen([sys.executable, "-c", program, str(path)], stdout=subprocess.PIPE, text=True)
+    assert holder.stdout is not None
+    with holder.stdout as output:
+        assert output.readline() == "held\n"
+    with pytest.raises(FoldAtlasError, match="in use by another"):
+        lock(path, 0.1)
+    holder.kill()
+    holder.wait()
+    os.close(lock(path, 5))
+
+
+def test_a_gpu_is_known_by_its_identity(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "GPU-aaaa,GPU-bbbb")
+    assert device_uuid("cuda:1") == "GPU-bbbb"
+    assert device_uuid("cuda") == "GPU-aaaa"
+    assert device_uuid("cpu") is None
+    with pytest.raises(FoldAtlasError, match="CUDA_VISIBLE_DEVICES"):
+        device_uuid("cuda:2")
+    assert lock_path("../../etc/x").parent == lock_path("GPU-aaaa").parent
+
+    asked = tmp_path / "nvidia-smi"
+    asked.write_text('#!/bin/sh\necho "GPU for $*"\n')
+    asked.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "3,5")
+    assert str(device_uuid("cuda:1")).endswith("--id=5")
+    assert choose_device("auto") == "cuda"
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    assert choose_device("auto") == "cpu"
+    assert choose_device("cuda") == "cuda"
