@@ -92,10 +92,12 @@ def run(arguments: argparse.Namespace) -> int:
         show_progress=True,
     )
     report, accounting = summary.report, summary.accounting
+    from foldatlas.atlas.status import readable_time
+
     if report.shards:
         rate = report.residues / max(report.seconds, 1e-3)
         print(
-            f"folded {report.folded:,} structures in {plan_job.duration(report.seconds)} ({rate:,.0f} residues/s)",
+            f"folded {report.folded:,} structures in {readable_time(report.seconds)} ({rate:,.0f} residues/s)",
             file=sys.stderr,
         )
     else:

@@ -30,11 +30,14 @@ class PlanSummary:
     """What was planned. `seconds` and `bytes` are predictions for the planned device."""
 
     planned: "Planned"
+    device: str
     seconds: float
     bytes: float
 
     def lines(self) -> list[str]:
         """For people."""
+        from foldatlas.atlas.status import readable_bytes, readable_time
+
         plan = self.planned.plan
         known = [f"{source.path} is in the atlas already: not read again" for source in self.planned.known]
         if plan is None:
@@ -46,15 +49,8 @@ class PlanSummary:
             f"plan {plan.name}: {records:,} records ({counts})",
             f"to fold: {plan.proteins:,} distinct new sequences, {plan.residues:,} residues, {len(plan.shards):,} "
             f"shards, {plan.cost / 1e6:,.3f} TFLOP",
-            f"predicted: {duration(self.seconds)} on one such device, {self.bytes / 1e6:,.1f} MB",
+            f"predicted: {readable_time(self.seconds)} of one {self.device}, {readable_bytes(self.bytes)} on disk",
         ]
-
-
-def duration(seconds: float) -> str:
-    """A time for people: 45 s, 12 min, 3.5 h."""
-    if seconds < 100:
-        return f"{seconds:.0f} s"
-    return f"{seconds / 60:.0f} min" if seconds < 6000 else f"{seconds / 3600:,.1f} h"
 
 
 def plan(
@@ -79,7 +75,8 @@ def plan(
     from foldatlas.pipeline.planning import CostModel, make_plan
 
     settings, config = settings_of(model, recycles), config_of(model)
-    rate = MFLOP_PER_SECOND[choose_device(device).partition(":")[0]]
+    device = choose_device(device)
+    rate = MFLOP_PER_SECOND[device]
     channels = config.language_model.width if embeddings == "mean" else 0
     costs = CostModel(
         mflop=[0, *(mflop(config, length, settings.recycles) for length in range(1, max_length + 1))],
@@ -90,7 +87,7 @@ def plan(
     planned = make_plan(fasta, AtlasFolder(Path(atlas)), settings, costs, max_length=max_length)
     new = planned.plan
     size = costs.output_bytes_a_residue * new.residues + costs.output_bytes_a_protein * new.proteins if new else 0.0
-    return PlanSummary(planned, new.cost / rate if new else 0.0, size)
+    return PlanSummary(planned, device, new.cost / rate if new else 0.0, size)
 
 
 def positive(text: str) -> int:

@@ -10,6 +10,8 @@ import logging
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, Final, TypeVar
 
+from foldatlas.schemas.errors import Interrupted
+
 logging.disable(logging.WARNING)  # on import Beam warns, on the root logger, of Google libraries that nobody asked for
 import apache_beam as beam  # noqa: E402
 from apache_beam.options.pipeline_options import PipelineOptions  # noqa: E402
@@ -32,6 +34,8 @@ class Work(beam.DoFn):
     def process(self, descriptor: Any) -> Iterator[bool]:
         try:
             self._function(descriptor)
+        except Interrupted:
+            yield False
         except Exception:
             beam.metrics.Metrics.counter("foldatlas", f"{self._label}_raised").inc()
             logging.getLogger(__name__).exception("%s: %r", self._label, descriptor)

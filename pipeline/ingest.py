@@ -11,9 +11,10 @@ import pyarrow as pa
 from foldatlas.atlas.commit import commit_once
 from foldatlas.atlas.parquet_files import ParquetFile, file_sha256
 from foldatlas.pipeline.fasta import Reader
+from foldatlas.pipeline.interruption import stopping
 from foldatlas.pipeline.sources import SourceRange, is_unchanged, open_source
 from foldatlas.pipeline.validation import Record, check
-from foldatlas.schemas.errors import SourceError
+from foldatlas.schemas.errors import Interrupted, SourceError
 from foldatlas.schemas.tables import STAGING
 
 RECORDS_A_BATCH: Final = 20_000  # some 10 MB of sequence in memory
@@ -73,6 +74,8 @@ def _stage(task: IngestTask, staging: Path) -> IngestNote:
         reader = Reader(stream, start, end)
         records = (check(raw, task.max_length) for raw in reader)
         while batch := list(islice(records, RECORDS_A_BATCH)):
+            if stopping():
+                raise Interrupted("stopped on request")
             file.write(_to_table(source.uri, batch))
     digest = file_sha256(Path(source.path)) if start == 0 else ""
     if not is_unchanged(source):

@@ -38,9 +38,13 @@ def interruptible() -> Iterator[None]:
     _signals.clear()
     previous = {name: signal.signal(name, ask) for name in (signal.SIGINT, signal.SIGTERM)}
     try:
-        yield
+        try:
+            yield
+        except Exception:
+            if not _stop.is_set():
+                raise  # else it is only how the work took the request
         if _stop.is_set():
-            raise Interrupted("stopped on request", exit_code=128 + _signals[0])
+            raise Interrupted("stopped on request: run the same command again to go on", exit_code=128 + _signals[0])
     finally:
         for name, handler in previous.items():
             signal.signal(name, handler)

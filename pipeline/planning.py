@@ -17,6 +17,7 @@ from foldatlas.atlas.parquet_files import file_sha256
 from foldatlas.atlas.planning import PlannedTables, adopt, plan_tables
 from foldatlas.pipeline import graphs
 from foldatlas.pipeline.ingest import IngestNote, IngestTask, ingest, read_note, staged_path
+from foldatlas.pipeline.interruption import interruptible
 from foldatlas.pipeline.shards import LengthCount, cut_shards
 from foldatlas.pipeline.sources import SourceFile, SourceRange, cut_ranges, find_sources, what_it_is
 from foldatlas.schemas.errors import SourceError
@@ -73,7 +74,8 @@ def make_plan(
     with _staging(folder) as staging:
         ranges = cut_ranges(new)
         tasks = [IngestTask(range_, str(staging), max_length) for range_ in ranges]
-        graphs.run("ingest", tasks, ingest)
+        with interruptible():
+            graphs.run("ingest", tasks, ingest)
         read = _check_notes(staging, ranges)
         _warn_of_changes(read, plans)
         tables = plan_tables(

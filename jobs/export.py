@@ -1,0 +1,49 @@
+"""`foldatlas export`: write a subset of an atlas as PDB, FASTA or Parquet files."""
+
+import argparse
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    from foldatlas.atlas.export import Exported
+
+EXAMPLES: Final = """examples:
+  foldatlas export atlas confident --where "mean_plddt > 70 and ptm > 0.7" --format pdb
+  foldatlas export atlas wanted --ids ids.txt --format fasta
+  cd confident && sha256sum -c SHA256SUMS
+
+The folder also gets manifest.json (what was asked), files.jsonl (each file with bytes and sha256), SHA256SUMS, and
+missing.tsv if ids were named that have no structure, each with the reason.
+"""
+
+FORMATS: Final = ("pdb", "fasta", "parquet")
+
+
+def export(
+    atlas: str | Path, dest: str | Path, *, format: str, where: str | None = None, ids: str | Path | None = None
+) -> "Exported":
+    """Writes the proteins of `atlas` that meet `where` (SQL on `proteins`) and that `ids` (a file) names to `dest`.
+
+    Without either, all of them. Raises ForeignFolderError if `dest` holds something, QueryError for a bad condition.
+    """
+    from foldatlas.atlas.export import export as write
+
+    return write(atlas, dest, format=format, where=where, ids=ids)
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("atlas", metavar="ATLAS", help="folder of the atlas")
+    parser.add_argument("dest", metavar="DEST", help="folder to make")
+    parser.add_argument("--format", choices=FORMATS, required=True, help="of the files")
+    parser.add_argument("--where", metavar="SQL", help="condition on the columns of proteins")
+    parser.add_argument("--ids", metavar="FILE", help="one id, source:id or structure_id a line")
+
+
+def run(arguments: argparse.Namespace) -> int:
+    done = export(arguments.atlas, arguments.dest, format=arguments.format, where=arguments.where, ids=arguments.ids)
+    print(f"{done.proteins:,} proteins in {done.files:,} files, {done.bytes:,} bytes: {done.folder}")
+    if done.missing:
+        reasons = ", ".join(f"{count:,} {why}" for why, count in sorted(done.missing.items()))
+        print(f"not exported: {reasons}; see {done.folder / 'missing.tsv'}", file=sys.stderr)
+    return 0

@@ -1,0 +1,57 @@
+"""`foldatlas query`: ask an atlas in SQL."""
+
+import argparse
+import sys
+from pathlib import Path
+from typing import IO, TYPE_CHECKING, Final
+
+from foldatlas.schemas.errors import UsageError
+
+if TYPE_CHECKING:
+    from foldatlas.atlas.formats import Written
+
+EXAMPLES: Final = """examples:
+  foldatlas query atlas "select count(*), avg(mean_plddt) from proteins"
+  foldatlas query atlas "select * from high_confidence" --format csv > confident.csv
+  foldatlas query atlas "describe proteins"
+
+Tables: proteins (a row a folded record), high_confidence, novel, records, refused, failures, runs, files, settings;
+read from Parquet when named: sequences, structures, embeddings. docs/sql.md has an answer to the usual questions.
+"""
+
+FORMATS: Final = ("table", "csv", "json", "jsonl", "parquet")
+
+
+def query(atlas: str | Path, sql: str, *, format: str = "table", file: IO[bytes] | None = None) -> "Written":
+    """Writes the answer of one SQL statement that reads, in one of FORMATS, to `file` (None: standard output).
+
+    Raises QueryError for SQL that DuckDB does not accept or that would write. For rows in Python use
+    `foldatlas.atlas.open.Atlas`.
+    """
+    from foldatlas.atlas import formats
+    from foldatlas.atlas.open import Atlas
+
+    with Atlas.open(atlas) as opened:
+        if opened.is_stale:
+            print(f"the index is older than the atlas: run `foldatlas index {atlas}`", file=sys.stderr)
+        target = file if file is not None else sys.stdout.buffer
+        written = formats.FORMATS[format](opened.query(sql), target)
+        target.flush()
+        return written
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("atlas", metavar="ATLAS", help="folder of the atlas")
+    parser.add_argument("sql", metavar="SQL", help="one statement that reads, in quotes")
+    parser.add_argument("--format", choices=FORMATS, default="table", help="of the answer (default: %(default)s)")
+
+
+def run(arguments: argparse.Namespace) -> int:
+    if arguments.format == "parquet" and sys.stdout.isatty():
+        raise UsageError("Parquet is no text for a terminal: send it to a file with > answer.parquet")
+    written = query(arguments.atlas, arguments.sql, format=arguments.format)
+    if not written.complete:
+        print(f"only the first {written.rows:,} rows are shown: use --format csv for all", file=sys.stderr)
+    elif arguments.format == "table":
+        print(f"{written.rows:,} row{'' if written.rows == 1 else 's'}", file=sys.stderr)
+    return 0

@@ -1,0 +1,45 @@
+"""`foldatlas status`: what is done, what is left, and how long it will take."""
+
+import argparse
+import dataclasses
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    from foldatlas.atlas.status import AtlasStatus
+
+EXAMPLES: Final = """examples:
+  foldatlas status atlas
+  foldatlas status atlas --json
+
+It reads plans and manifest alone, so it can be asked while a run goes on, and from another machine.
+"""
+
+
+def status(atlas: str | Path) -> "AtlasStatus":
+    """What plans and manifest of `atlas` say. Raises NotAnAtlasError."""
+    from foldatlas.atlas.folder import AtlasFolder
+    from foldatlas.atlas.status import status as read
+
+    return read(AtlasFolder.existing(atlas))
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("atlas", metavar="ATLAS", help="folder of the atlas")
+    parser.add_argument("--json", action="store_true", help="one JSON object, for programs")
+
+
+def run(arguments: argparse.Namespace) -> int:
+    told = status(arguments.atlas)
+    if arguments.json:
+        derived = {
+            "is_complete": told.is_complete,
+            "proteins_left": told.proteins_left,
+            "residues_per_second": told.residues_per_second,
+            "seconds_left": told.seconds_left,
+        }
+        print(json.dumps({**dataclasses.asdict(told), **derived}))
+    else:
+        print("\n".join(told.lines()))
+    return 0

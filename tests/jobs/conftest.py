@@ -1,0 +1,86 @@
+"""What tests of the commands share: real proteins, the real model, and a way to compare whole atlases."""
+
+import random
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pyarrow.parquet as pq
+import pytest
+
+from foldatlas.atlas.folder import AtlasFolder
+from foldatlas.atlas.open import Atlas
+from foldatlas.schemas.records import STANDARD_RESIDUES
+
+EXAMPLE = Path(__file__).parents[2] / "examples" / "gut.fasta"
+Rows = list[tuple[object, ...]]
+
+# What may differ between two atlases of the same proteins: who folded when, and in which file a structure stands.
+ELSEWHERE = {
+    "run_id", "started", "seconds", "residues_per_second", "structure_file", "structure_row", "structure_row_group",
+    "path", "sha256", "plan", "shard", "created", "indexed", "contents", "bytes",
+}  # fmt: skip
+
+
+def foldatlas(*arguments: str | Path, **options: object) -> subprocess.CompletedProcess[str]:
+    """Runs the command as a person would, in a process of its own."""
+    command = [sys.executable, "-m", "foldatlas.jobs.cli", *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True, timeout=600, **options)  # type: ignore[call-overload]
+
+
+def contents(atlas: Path) -> dict[str, Rows]:
+    """Every table of an atlas as sorted rows, ids of runs, timings and places aside."""
+    tables: dict[str, Rows] = {}
+    with Atlas.open(atlas) as opened:
+        assert not opened.is_stale
+        names = [name for (name,) in opened.query("select table_name from duckdb_tables() where not temporary").rows()]
+        for name in [*names, "proteins"]:
+            if name in ("files", "copies"):
+                continue
+            result = opened.query(f"select * from {name}")
+            kept = [place for place, column in enumerate(result.columns) if column not in ELSEWHERE]
+            tables[name] = [tuple(row[place] for place in kept) for row in result.rows()]
+    folder = AtlasFolder(atlas)
+    for table in ("structures", "embeddings", "failures"):
+        tables[f"{table}.parquet"] = [
+            tuple(str(value) for value in row.values())
+            for entry in folder.entries().values()
+            if table in entry.files
+            for row in pq.read_table(folder.root / entry.files[table].path).to_pylist()
+        ]
+    runs = tables.pop("runs")
+    tables["folded"] = [(sum(int(str(row[-3])) for row in runs),)]
+    return {name: sorted(rows, key=repr) for name, rows in tables.items()}
+
+
+@pytest.fixture
+def short_proteins(tmp_path: Path) -> str:
+    """FASTA of 24 proteins of 30 to 70 residues: some seconds for nano on one core."""
+    letters = random.Random(3)
+    path = tmp_path / "short.fasta"
+    with path.open("w") as file:
+        for number in range(24):
+            text = "M" + "".join(letters.choices(STANDARD_RESIDUES, k=29 + letters.randrange(41)))
+            file.write(f">p{number} of 24\n{text}\n")
+    return str(path)
+
+
+@pytest.fixture(scope="session")
+def gut(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The atlas of examples/gut.fasta, folded once for all tests that read it."""
+    atlas = tmp_path_factory.mktemp("gut") / "atlas"
+    done = foldatlas("fold", EXAMPLE, atlas, "--model", "nano")
+    assert done.returncode == 0, done.stderr
+    assert done.stdout == "60 records: 60 folded, 0 repeated, 0 refused, 0 failed\n"
+    return atlas
+
+
+@pytest.fixture
+def run() -> Callable[..., subprocess.CompletedProcess[str]]:
+    return foldatlas
+
+
+@pytest.fixture
+def tables() -> Callable[[Path], dict[str, Rows]]:
+    return contents
