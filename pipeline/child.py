@@ -17,7 +17,7 @@ from typing import Final, Protocol
 from foldatlas.folding.models import load
 from foldatlas.folding.prediction import Prediction
 from foldatlas.pipeline.devices import hold_device
-from foldatlas.schemas.errors import FoldAtlasError, OutOfMemory
+from foldatlas.schemas.errors import FoldAtlasError, NonFiniteOutput, OutOfMemory
 from foldatlas.schemas.records import Settings
 
 IDLE_SECONDS: Final = 600.0  # then the device is given back; the next batch starts a new child
@@ -25,7 +25,7 @@ _PR_SET_PDEATHSIG: Final = 1  # <linux/prctl.h>
 
 
 class Folder(Protocol):
-    """What a model must be able to do here: `foldatlas.folding.prediction.Predictor` can."""
+    """What a model must be able to do here: `foldatlas.folding.predictor.Predictor` can."""
 
     settings: Settings
 
@@ -59,7 +59,7 @@ def serve(connection: Connection, load_model: Callable[[], Folder], idle_seconds
             connection.send(("folded", model.fold(sequences, mean_embedding=mean_embedding)))
         except OutOfMemory as error:
             connection.send(("error", "memory", _one_line(error)))
-        except FloatingPointError as error:
+        except NonFiniteOutput as error:
             connection.send(("error", "numbers", _one_line(error)))
         except (BrokenPipeError, ConnectionError):
             return

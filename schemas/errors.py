@@ -14,7 +14,8 @@
     |-- WorkerError                exit 1   the process that owns the device broke
     |   |-- WorkerDied                      it ended, or was killed
     |   |-- WorkerTimeout                   it passed its deadline and was killed
-    |   `-- OutOfMemory                     the batch did not fit on the device
+    |   |-- OutOfMemory                     the batch did not fit on the device
+    |   `-- NonFiniteOutput                 the network gave NaN or infinity
     `-- Interrupted                exit 130 Ctrl-C, or SIGTERM (exit 143)
 
 A message gives the value, the limit and the next step. Commands print it without a traceback.
@@ -87,6 +88,10 @@ class WorkerTimeout(WorkerError):
 
 class OutOfMemory(WorkerError):
     """A batch did not fit into the device's memory."""
+
+
+class NonFiniteOutput(WorkerError):
+    """The network gave NaN or infinity for a protein."""
 
 
 class Interrupted(FoldAtlasError):

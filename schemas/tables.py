@@ -54,7 +54,7 @@ RECORDS: Final = _table(
             "CRC-64 (ISO 3309) of the sequence as in UniProt, 16 hexadecimal digits; NULL for a refused record",
             nullable=True,
         ),
-        _field("mgyp", pa.int64(), "MGnify protein number, where the id is one", span=">= 0", nullable=True),
+        _field("mgyp", pa.int64(), "MGnify protein number; NULL where the id is none", span=">= 0", nullable=True),
         _field(
             "is_fragment",
             pa.bool_(),

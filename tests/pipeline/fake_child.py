@@ -16,7 +16,7 @@ import numpy as np
 from foldatlas.folding.models import settings_of
 from foldatlas.folding.prediction import Prediction
 from foldatlas.pipeline.child import connect, serve
-from foldatlas.schemas.errors import OutOfMemory
+from foldatlas.schemas.errors import NonFiniteOutput, OutOfMemory
 from foldatlas.schemas.records import num_atoms
 
 
@@ -37,7 +37,7 @@ class FakePredictor:
             if "HANG" in sequence:
                 time.sleep(3600)
             if "NAN" in sequence:
-                raise FloatingPointError("positions are not finite")
+                raise NonFiniteOutput("positions are not finite")
             if "FAIL" in sequence:
                 raise ValueError("a fault\nof two lines")
         if sum(map(len, sequences)) > int(os.environ.get("FAKE_CHILD_MEMORY", "1000000")):

@@ -1,0 +1,47 @@
+"""Confidence of a prediction, from logits: pLDDT, predicted aligned error and predicted TM-score.
+
+Jumper et al. 2021, supplement 1.9.6 and 1.9.7. Every score of a protein depends on that protein alone, whatever
+it is batched with.
+
+Shapes: B batch, L residues, N bins.
+"""
+
+from typing import Final
+
+import torch
+from torch import Tensor
+
+NUM_PLDDT_BINS: Final = 50
+NUM_PAE_BINS: Final = 64
+MAX_PAE: Final = 31.0  # angstrom; the last bin holds everything above
+_MIN_TM_LENGTH: Final = 19  # the TM-score's d0 is not defined for shorter chains
+
+
+def plddt(logits_BLN: Tensor) -> Tensor:
+    """Expected pLDDT [B, L], 0 to 100, from logits of 50 equal bins."""
+    centres_N = (torch.arange(NUM_PLDDT_BINS, device=logits_BLN.device) + 0.5) * (100 / NUM_PLDDT_BINS)
+    return logits_BLN.softmax(dim=-1) @ centres_N
+
+
+def predicted_aligned_error(logits_BLLN: Tensor) -> Tensor:
+    """Expected error [B, L, L] in angstrom of residue j when predicted and true residue i are superposed."""
+    return logits_BLLN.softmax(dim=-1) @ pae_centres(logits_BLLN.device)
+
+
+def predicted_tm_score(logits_BLLN: Tensor, mask_BL: Tensor) -> Tensor:
+    """Expected TM-score [B], 0 to 1, of each protein at its own length.
+
+    `mask_BL` is True at residues. The score is the best of those seen from each residue's frame.
+    """
+    length_B = mask_BL.sum(dim=1)
+    d0_B = 1.24 * (length_B.clamp(min=_MIN_TM_LENGTH) - 15).float().pow(1 / 3) - 1.8
+    tm_BN = 1 / (1 + (pae_centres(logits_BLLN.device) / d0_B.unsqueeze(1)).square())
+    expected_BLL = (logits_BLLN.softmax(dim=-1) @ tm_BN[:, None, :, None]).squeeze(-1)
+    per_alignment_BL = (expected_BLL * mask_BL.unsqueeze(1)).sum(dim=-1) / length_B.unsqueeze(1)
+    return per_alignment_BL.masked_fill(~mask_BL, 0).amax(dim=1)
+
+
+def pae_centres(device: torch.device) -> Tensor:
+    """Centres [N] of the error bins in angstrom: 0.25, 0.75, ... 31.75."""
+    width = MAX_PAE / (NUM_PAE_BINS - 2)
+    return (torch.arange(NUM_PAE_BINS, device=device) + 0.5) * width

@@ -1,0 +1,178 @@
+"""Sizes of the network: what must be known before any weight is read.
+
+Names follow Lin et al. 2023 (ESM-2 and ESMFold). `from_transformers` reads the configuration that transformers
+stores beside released weights. Everything a released ESMFold varies is a field; what none of them varies is a
+constant of the part that uses it, and a configuration that deviates there is refused rather than ignored.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from foldatlas.schemas.errors import ModelError
+
+
+@dataclass(frozen=True, slots=True)
+class LanguageModelConfig:
+    """ESM-2: `num_layers` transformer layers of `width` channels."""
+
+    num_layers: int
+    width: int
+    num_heads: int
+    transition_width: int
+
+    def __post_init__(self) -> None:
+        _require_multiple("language model width", self.width, 2 * self.num_heads)
+
+    @property
+    def head_width(self) -> int:
+        return self.width // self.num_heads
+
+
+@dataclass(frozen=True, slots=True)
+class StructureModuleConfig:
+    """AlphaFold 2's structure module: `num_iterations` rounds of one set of weights."""
+
+    num_iterations: int
+    single_width: int
+    pair_width: int
+    num_heads: int
+    head_width: int
+    num_query_points: int
+    num_value_points: int
+    num_transition_layers: int
+    torsion_width: int
+    num_torsion_blocks: int
+
+
+@dataclass(frozen=True, slots=True)
+class TrunkConfig:
+    """The folding trunk: `num_blocks` blocks over a single and a pair representation."""
+
+    num_blocks: int
+    single_width: int
+    pair_width: int
+    single_head_width: int
+    pair_head_width: int
+    max_relative_position: int
+
+    def __post_init__(self) -> None:
+        _require_multiple("single representation", self.single_width, self.single_head_width)
+        _require_multiple("pair representation", self.pair_width, self.pair_head_width)
+        _require_multiple("pair representation", self.pair_width, 2)
+
+    @property
+    def num_single_heads(self) -> int:
+        return self.single_width // self.single_head_width
+
+    @property
+    def num_pair_heads(self) -> int:
+        return self.pair_width // self.pair_head_width
+
+
+@dataclass(frozen=True, slots=True)
+class ESMFoldConfig:
+    """The whole network. `recycles` is the default number of trunk passes after the first."""
+
+    language_model: LanguageModelConfig
+    trunk: TrunkConfig
+    structure_module: StructureModuleConfig
+    plddt_width: int
+    recycles: int
+
+    def __post_init__(self) -> None:
+        if self.recycles < 0:
+            raise ModelError(f"recycles={self.recycles} must be 0 or more: the first trunk pass always runs")
+
+
+def from_dict(fields: Mapping[str, Any]) -> ESMFoldConfig:
+    """The inverse of `dataclasses.asdict`. Raises KeyError or TypeError where fields are missing or unknown."""
+    return ESMFoldConfig(
+        language_model=LanguageModelConfig(**fields["language_model"]),
+        trunk=TrunkConfig(**fields["trunk"]),
+        structure_module=StructureModuleConfig(**fields["structure_module"]),
+        **{
+            name: value for name, value in fields.items() if name not in ("language_model", "trunk", "structure_module")
+        },
+    )
+
+
+def from_transformers(config: Mapping[str, Any]) -> ESMFoldConfig:
+    """Sizes from a transformers configuration: `EsmConfig.to_dict()` or the content of a `config.json`.
+
+    Raises ModelError where the configuration lacks a size or asks for something this network does not compute.
+    """
+    try:
+        folding = config["esmfold_config"]
+        trunk = folding["trunk"]
+        structure = trunk["structure_module"]
+        _require_constants(config, _LANGUAGE_MODEL_CONSTANTS)
+        _require_constants(folding, _FOLDING_CONSTANTS)
+        _require_constants(structure, _STRUCTURE_MODULE_CONSTANTS)
+        return ESMFoldConfig(
+            language_model=LanguageModelConfig(
+                num_layers=config["num_hidden_layers"],
+                width=config["hidden_size"],
+                num_heads=config["num_attention_heads"],
+                transition_width=config["intermediate_size"],
+            ),
+            trunk=TrunkConfig(
+                num_blocks=trunk["num_blocks"],
+                single_width=trunk["sequence_state_dim"],
+                pair_width=trunk["pairwise_state_dim"],
+                single_head_width=trunk["sequence_head_width"],
+                pair_head_width=trunk["pairwise_head_width"],
+                max_relative_position=trunk["position_bins"],
+            ),
+            structure_module=StructureModuleConfig(
+                num_iterations=structure["num_blocks"],
+                single_width=structure["sequence_dim"],
+                pair_width=structure["pairwise_dim"],
+                num_heads=structure["num_heads_ipa"],
+                head_width=structure["ipa_dim"],
+                num_query_points=structure["num_qk_points"],
+                num_value_points=structure["num_v_points"],
+                num_transition_layers=structure["num_transition_layers"],
+                torsion_width=structure["resnet_dim"],
+                num_torsion_blocks=structure["num_resnet_blocks"],
+            ),
+            plddt_width=folding["lddt_head_hid_dim"],
+            # transformers counts all passes here, and one fewer in the argument `num_recycles`.
+            recycles=trunk["max_recycles"] - 1,
+        )
+    except (KeyError, TypeError) as error:
+        raise ModelError(
+            f"this is no configuration of transformers' EsmForProteinFolding ({error!r}): "
+            "give the whole of its config.json, with every size in it"
+        ) from error
+
+
+_LANGUAGE_MODEL_CONSTANTS = {
+    "vocab_size": 33,
+    "position_embedding_type": "rotary",
+    "layer_norm_eps": 1e-5,
+    "token_dropout": True,
+    "emb_layer_norm_before": False,
+}
+_FOLDING_CONSTANTS = {
+    "embed_aa": True,
+    "bypass_lm": False,
+    "esm_ablate_sequence": False,
+    "use_esm_attn_map": False,
+}
+_STRUCTURE_MODULE_CONSTANTS = {"num_angles": 7, "trans_scale_factor": 10, "epsilon": 1e-8}
+
+
+def _require_constants(section: Mapping[str, Any], constants: Mapping[str, Any]) -> None:
+    """Raise ModelError where `section` sets one of `constants` to another value."""
+    for name, value in constants.items():
+        if name in section and section[name] != value:
+            raise ModelError(
+                f"the configuration sets {name}={section[name]!r}; this network computes {name}={value!r} only, "
+                "as every released ESMFold does"
+            )
+
+
+def _require_multiple(what: str, width: int, divisor: int) -> None:
+    if width <= 0 or divisor <= 0 or width % divisor:
+        raise ModelError(f"{what}: {width} channels are no multiple of {divisor}")

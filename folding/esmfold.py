@@ -1,0 +1,108 @@
+"""ESMFold: the whole network, from sequences to atoms and confidence.
+
+Lin et al. 2023. ESM-2's hidden states, averaged with learned weights, and an embedding of the residue type start
+the single representation of the folding trunk; the heads read the trunk's last pass.
+
+Shapes: B batch, L residues, A = 14 atoms, C single channels, D language model channels, N bins.
+"""
+
+from dataclasses import dataclass
+from typing import Final, cast
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from foldatlas.folding import confidence
+from foldatlas.folding.config import ESMFoldConfig
+from foldatlas.folding.language_model import LanguageModel
+from foldatlas.folding.residue_constants import NUM_AATYPES
+from foldatlas.folding.tokens import Batch, language_tokens
+from foldatlas.folding.trunk import FoldingTrunk
+
+NUM_DISTOGRAM_BINS: Final = 64
+_NUM_ATOM37: Final = 37  # the pLDDT head scores AlphaFold 2's 37 atom names
+_C_ALPHA: Final = 1  # place of the C-alpha among them
+# Rows of the residue embedding: each type, one row that training never used and one for masked residues.
+_NUM_EMBEDDED: Final = NUM_AATYPES + 2
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """Outputs that cost time or memory and are computed only where asked for."""
+
+    mean_embedding: bool = False
+    pae_logits: bool = False
+    distogram_logits: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Folded:
+    """What the network says of a batch. Values at padding are finite and mean nothing."""
+
+    positions_BLA3: Tensor  # angstrom; atoms in the order of records.ATOMS, zero where there is none
+    plddt_BL: Tensor  # 0 to 100, of each C-alpha
+    ptm_B: Tensor  # 0 to 1
+    mean_embedding_BD: Tensor | None  # the language model's last state, averaged over residues
+    pae_logits_BLLN: Tensor | None  # 64 bins: confidence.predicted_aligned_error turns them into angstrom
+    distogram_logits_BLLN: Tensor | None  # 64 bins of the C-beta distance
+
+
+class ESMFold(nn.Module):
+    """The network. Build it with foldatlas.folding.weights, which refuses weights that do not fit."""
+
+    def __init__(self, config: ESMFoldConfig):
+        super().__init__()
+        language_model, single_width = config.language_model, config.trunk.single_width
+        self.config = config
+        self.esm = LanguageModel(language_model)
+        self.esm_s_combine = nn.Parameter(torch.zeros(language_model.num_layers + 1))
+        self.esm_s_mlp = nn.Sequential(
+            nn.LayerNorm(language_model.width),
+            nn.Linear(language_model.width, single_width),
+            nn.ReLU(),
+            nn.Linear(single_width, single_width),
+        )
+        self.embedding = nn.Embedding(_NUM_EMBEDDED, single_width)
+        self.trunk = FoldingTrunk(config)
+        self.distogram_head = nn.Linear(config.trunk.pair_width, NUM_DISTOGRAM_BINS)
+        self.ptm_head = nn.Linear(config.trunk.pair_width, confidence.NUM_PAE_BINS)
+        self.lddt_head = nn.Sequential(
+            nn.LayerNorm(config.structure_module.single_width),
+            nn.Linear(config.structure_module.single_width, config.plddt_width),
+            nn.Linear(config.plddt_width, config.plddt_width),
+            nn.Linear(config.plddt_width, _NUM_ATOM37 * confidence.NUM_PLDDT_BINS),
+        )
+
+    def forward(self, batch: Batch, *, recycles: int, wanted: Wanted) -> Folded:
+        """Fold `batch` with `recycles` + 1 trunk passes."""
+        states_BLD, last_state_BLD = self.esm(language_tokens(batch), self.esm_s_combine.softmax(dim=0))
+        single_BLC = self.esm_s_mlp(states_BLD) + self.embedding(batch.aatype_BL)
+        trunk = self.trunk(single_BLC, batch.aatype_BL, batch.mask_BL, recycles)
+        positions_BLA3 = self.trunk.structure_module.atoms(
+            trunk.backbone, trunk.state_BLC, trunk.initial_state_BLC, batch.aatype_BL
+        )
+        pae_logits_BLLN = self.ptm_head(trunk.pair_BLLZ)
+        return Folded(
+            positions_BLA3=positions_BLA3,
+            plddt_BL=confidence.plddt(self._plddt_logits(trunk.state_BLC)),
+            ptm_B=confidence.predicted_tm_score(pae_logits_BLLN, batch.mask_BL),
+            mean_embedding_BD=_mean_over_residues(last_state_BLD, batch.mask_BL) if wanted.mean_embedding else None,
+            pae_logits_BLLN=pae_logits_BLLN if wanted.pae_logits else None,
+            distogram_logits_BLLN=self._distogram_logits(trunk.pair_BLLZ) if wanted.distogram_logits else None,
+        )
+
+    def _plddt_logits(self, state_BLC: Tensor) -> Tensor:
+        """Logits [B, L, N] of the C-alpha alone: its rows of the last layer."""
+        last = cast(nn.Linear, self.lddt_head[-1])
+        of_c_alpha = slice(_C_ALPHA * confidence.NUM_PLDDT_BINS, (_C_ALPHA + 1) * confidence.NUM_PLDDT_BINS)
+        return F.linear(self.lddt_head[:-1](state_BLC), last.weight[of_c_alpha], last.bias[of_c_alpha])
+
+    def _distogram_logits(self, pair_BLLZ: Tensor) -> Tensor:
+        logits_BLLN = self.distogram_head(pair_BLLZ)
+        return (logits_BLLN + logits_BLLN.transpose(1, 2)) / 2
+
+
+def _mean_over_residues(x_BLD: Tensor, mask_BL: Tensor) -> Tensor:
+    mask_BL1 = mask_BL.unsqueeze(-1)
+    return (x_BLD * mask_BL1).sum(dim=1) / mask_BL1.sum(dim=1)

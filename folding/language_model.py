@@ -1,0 +1,109 @@
+"""The protein language model ESM-2: a transformer over residues whose hidden states feed the folding trunk.
+
+Lin et al. 2023, supplement A.1.1 (pre-normalised layers, rotary positions after Su et al. 2021). The trunk wants a
+learned average of all hidden states; it is summed while the layers run, so that 37 states never lie in memory.
+
+Shapes: B batch, T tokens (residues and the two ends), L = T - 2 residues, D channels, H heads, K head width.
+"""
+
+from typing import Final
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from foldatlas.folding.config import LanguageModelConfig
+from foldatlas.folding.tokens import NUM_TOKENS, PAD
+
+# ESM-2 was trained with 15 % of the tokens hidden, 80 % of those by zeroing the embedding. Whole sequences are scaled
+# down to the same average size.
+TOKEN_DROPOUT_SCALE: Final = 1.0 - 0.15 * 0.8
+
+
+class Rotation:
+    """Cosine and sine of the rotary angles of positions 0 to `num_tokens` - 1, in float32 whatever the weights.
+
+    The angles come from the frequencies stored with the weights: ESM-2's were rounded to half precision in training.
+    """
+
+    def __init__(self, inv_freq: Tensor, num_tokens: int):
+        positions_T = torch.arange(num_tokens, device=inv_freq.device, dtype=torch.float32)
+        angles_TK = torch.outer(positions_T, inv_freq.float()).repeat(1, 2)
+        self.cos_TK = angles_TK.cos()
+        self.sin_TK = angles_TK.sin()
+
+    def __call__(self, x_BHTK: Tensor) -> Tensor:
+        """Rotate each pair of channels (k, k + K/2) by its angle."""
+        first, second = x_BHTK.chunk(2, dim=-1)
+        return x_BHTK * self.cos_TK + torch.cat((-second, first), dim=-1) * self.sin_TK
+
+
+class SelfAttention(nn.Module):
+    """Multi-head attention with rotary positions."""
+
+    def __init__(self, config: LanguageModelConfig):
+        super().__init__()
+        self.num_heads = config.num_heads
+        self.scale = config.head_width**-0.5
+        self.q_proj = nn.Linear(config.width, config.width)
+        self.k_proj = nn.Linear(config.width, config.width)
+        self.v_proj = nn.Linear(config.width, config.width)
+        self.out_proj = nn.Linear(config.width, config.width)
+
+    def forward(self, x_BTD: Tensor, rotation: Rotation, key_mask_B11T: Tensor) -> Tensor:
+        query, key, value = (
+            projection(x_BTD).unflatten(-1, (self.num_heads, -1)).transpose(1, 2)
+            for projection in (self.q_proj, self.k_proj, self.v_proj)
+        )
+        # The query is scaled before the rotation, as in training; in float32 the order changes the last bits only.
+        attended_BHTK = F.scaled_dot_product_attention(
+            rotation(query * self.scale), rotation(key), value, attn_mask=key_mask_B11T, scale=1.0
+        )
+        return self.out_proj(attended_BHTK.transpose(1, 2).flatten(-2))
+
+
+class Layer(nn.Module):
+    """Attention and a two-layer transition with GELU (the exact one), each normalised first and added on."""
+
+    def __init__(self, config: LanguageModelConfig):
+        super().__init__()
+        self.self_attn_layer_norm = nn.LayerNorm(config.width)
+        self.self_attn = SelfAttention(config)
+        self.final_layer_norm = nn.LayerNorm(config.width)
+        self.fc1 = nn.Linear(config.width, config.transition_width)
+        self.fc2 = nn.Linear(config.transition_width, config.width)
+
+    def forward(self, x_BTD: Tensor, rotation: Rotation, key_mask_B11T: Tensor) -> Tensor:
+        x_BTD = x_BTD + self.self_attn(self.self_attn_layer_norm(x_BTD), rotation, key_mask_B11T)
+        return x_BTD + self.fc2(F.gelu(self.fc1(self.final_layer_norm(x_BTD))))
+
+
+class LanguageModel(nn.Module):
+    """ESM-2 without its masked-token and contact heads, which folding does not use."""
+
+    inv_freq: Tensor
+
+    def __init__(self, config: LanguageModelConfig):
+        super().__init__()
+        self.embed_tokens = nn.Embedding(NUM_TOKENS, config.width)
+        self.register_buffer("inv_freq", torch.zeros(config.head_width // 2))
+        self.layers = nn.ModuleList(Layer(config) for _ in range(config.num_layers))
+        self.emb_layer_norm_after = nn.LayerNorm(config.width)
+
+    def forward(self, tokens_BT: Tensor, state_weights_N: Tensor) -> tuple[Tensor, Tensor]:
+        """Run all layers.
+
+        `state_weights_N` weighs the N = layers + 1 hidden states; the last is after the final LayerNorm. Returns
+        the weighted sum of the states and the last state, both [B, L, D], without the two end tokens. Values at
+        padding are finite and mean nothing.
+        """
+        key_mask_B11T = (tokens_BT != PAD)[:, None, None, :]
+        rotation = Rotation(self.inv_freq, tokens_BT.shape[1])
+        x_BTD = self.embed_tokens(tokens_BT) * TOKEN_DROPOUT_SCALE
+        weighted_BTD = state_weights_N[0] * x_BTD
+        for index, layer in enumerate(self.layers, start=1):
+            x_BTD = layer(x_BTD, rotation, key_mask_B11T)
+            if index == len(self.layers):
+                x_BTD = self.emb_layer_norm_after(x_BTD)
+            weighted_BTD = weighted_BTD + state_weights_N[index] * x_BTD
+        return weighted_BTD[:, 1:-1], x_BTD[:, 1:-1]

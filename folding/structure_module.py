@@ -1,0 +1,137 @@
+"""The structure module: from single and pair representations to a frame for each residue, and to atoms.
+
+Jumper et al. 2021, algorithms 20 (iterations), 23 (backbone update) and 24 (atoms). One set of weights serves all
+iterations. Torsions and side chains are asked for apart, as only the last pass needs them.
+
+Shapes: B batch, L residues, C single channels, Z pair channels.
+"""
+
+from typing import Final
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from foldatlas.folding.atoms import IdealResidues
+from foldatlas.folding.config import StructureModuleConfig
+from foldatlas.folding.invariant_point_attention import InvariantPointAttention
+from foldatlas.folding.residue_constants import NUM_TORSIONS
+from foldatlas.folding.rigid import Rigid, quaternion_to_rotation, rotate, update_quaternion
+
+# The network counts lengths in units of 10 angstrom.
+ANGSTROM_PER_UNIT: Final = 10.0
+# A torsion's vector shorter than this is not scaled up to length 1; its square is compared.
+TORSION_EPSILON: Final = 1e-8
+
+
+class TransitionLayer(nn.Module):
+    """Three layers with ReLU between, added on."""
+
+    def __init__(self, width: int):
+        super().__init__()
+        self.linear_1 = nn.Linear(width, width)
+        self.linear_2 = nn.Linear(width, width)
+        self.linear_3 = nn.Linear(width, width)
+
+    def forward(self, x_BLC: Tensor) -> Tensor:
+        return x_BLC + self.linear_3(self.linear_2(self.linear_1(x_BLC).relu()).relu())
+
+
+class Transition(nn.Module):
+    """Transition layers and a LayerNorm on the sum."""
+
+    def __init__(self, config: StructureModuleConfig):
+        super().__init__()
+        self.layers = nn.Sequential(
+            *(TransitionLayer(config.single_width) for _ in range(config.num_transition_layers))
+        )
+        self.layer_norm = nn.LayerNorm(config.single_width)
+
+    def forward(self, x_BLC: Tensor) -> Tensor:
+        return self.layer_norm(self.layers(x_BLC))
+
+
+class BackboneUpdate(nn.Module):
+    """Algorithm 23: the imaginary part of a quaternion and a shift, [B, L, 6], in each residue's own frame."""
+
+    def __init__(self, config: StructureModuleConfig):
+        super().__init__()
+        self.linear = nn.Linear(config.single_width, 6)
+
+    def forward(self, state_BLC: Tensor) -> Tensor:
+        return self.linear(state_BLC)
+
+
+class TorsionBlock(nn.Module):
+    def __init__(self, width: int):
+        super().__init__()
+        self.linear_1 = nn.Linear(width, width)
+        self.linear_2 = nn.Linear(width, width)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x + self.linear_2(self.linear_1(x.relu()).relu())
+
+
+class TorsionNetwork(nn.Module):
+    """Algorithm 20, lines 11 to 14: seven torsions of each residue as unit vectors (sine, cosine).
+
+    Inputs pass a ReLU first, as in AlphaFold 2's code and unlike the supplement.
+    """
+
+    def __init__(self, config: StructureModuleConfig):
+        super().__init__()
+        width = config.torsion_width
+        self.linear_in = nn.Linear(config.single_width, width)
+        self.linear_initial = nn.Linear(config.single_width, width)
+        self.layers = nn.Sequential(*(TorsionBlock(width) for _ in range(config.num_torsion_blocks)))
+        self.linear_out = nn.Linear(width, 2 * NUM_TORSIONS)
+
+    def forward(self, state_BLC: Tensor, initial_state_BLC: Tensor) -> Tensor:
+        hidden = self.linear_in(state_BLC.relu()) + self.linear_initial(initial_state_BLC.relu())
+        vectors_BL72 = self.linear_out(self.layers(hidden).relu()).unflatten(-1, (NUM_TORSIONS, 2))
+        return F.normalize(vectors_BL72, dim=-1, eps=TORSION_EPSILON**0.5)
+
+
+class StructureModule(nn.Module):
+    """Algorithm 20 without side chains; `atoms` adds them."""
+
+    def __init__(self, config: StructureModuleConfig):
+        super().__init__()
+        self.num_iterations = config.num_iterations
+        self.layer_norm_s = nn.LayerNorm(config.single_width)
+        self.layer_norm_z = nn.LayerNorm(config.pair_width)
+        self.linear_in = nn.Linear(config.single_width, config.single_width)
+        self.ipa = InvariantPointAttention(config)
+        self.layer_norm_ipa = nn.LayerNorm(config.single_width)
+        self.transition = Transition(config)
+        self.bb_update = BackboneUpdate(config)
+        self.angle_resnet = TorsionNetwork(config)
+        self.ideal_residues = IdealResidues()
+
+    def forward(self, single_BLC: Tensor, pair_BLLZ: Tensor, mask_BL: Tensor) -> tuple[Rigid, Tensor, Tensor]:
+        """Backbone frames [B, L] (translation in angstrom), and the single states after and before the iterations."""
+        initial_state_BLC = self.layer_norm_s(single_BLC)
+        pair_BLLZ = self.layer_norm_z(pair_BLLZ)
+        bias_BHLL = self.ipa.bias(pair_BLLZ, mask_BL)
+        state_BLC = self.linear_in(initial_state_BLC)
+        quaternion_BL4 = state_BLC.new_tensor([1.0, 0.0, 0.0, 0.0]).expand(*mask_BL.shape, 4)
+        frames_BL = Rigid(quaternion_to_rotation(quaternion_BL4), state_BLC.new_zeros(*mask_BL.shape, 3))
+        for _ in range(self.num_iterations):
+            state_BLC = self.layer_norm_ipa(state_BLC + self.ipa(state_BLC, pair_BLLZ, bias_BHLL, frames_BL))
+            state_BLC = self.transition(state_BLC)
+            turn_BL3, shift_BL3 = self.bb_update(state_BLC).split(3, dim=-1)
+            quaternion_BL4 = update_quaternion(quaternion_BL4, turn_BL3)
+            frames_BL = Rigid(
+                quaternion_to_rotation(quaternion_BL4),
+                frames_BL.translation + rotate(frames_BL.rotation, shift_BL3),
+            )
+        in_angstrom = Rigid(frames_BL.rotation, frames_BL.translation * ANGSTROM_PER_UNIT)
+        return in_angstrom, state_BLC, initial_state_BLC
+
+    def recycled_backbone(self, frames_BL: Rigid, aatype_BL: Tensor) -> Tensor:
+        """N, CA and C as the next trunk pass sees them, [B, L, 3, 3] in angstrom."""
+        return self.ideal_residues.recycled_backbone(frames_BL, aatype_BL)
+
+    def atoms(self, frames_BL: Rigid, state_BLC: Tensor, initial_state_BLC: Tensor, aatype_BL: Tensor) -> Tensor:
+        """All atoms, [B, L, 14, 3] in angstrom, from what `forward` returned."""
+        torsions_BL72 = self.angle_resnet(state_BLC, initial_state_BLC)
+        return self.ideal_residues.atoms(frames_BL, torsions_BL72, aatype_BL)

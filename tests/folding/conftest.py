@@ -1,0 +1,179 @@
+"""Networks that tests share: transformers' ESMFold with random weights as the reference, and ours built from it."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from transformers import EsmConfig, EsmForProteinFolding
+from transformers.models.esm.configuration_esm import get_default_vocab_list
+
+from foldatlas.folding import weights
+from foldatlas.folding.config import from_transformers
+from foldatlas.folding.esmfold import ESMFold, Folded, Wanted
+from foldatlas.folding.tokens import encode
+
+EVERYTHING = Wanted(mean_embedding=True, pae_logits=True, distogram_logits=True)
+
+_COMMON = {
+    "vocab_size": 33,
+    "mask_token_id": 32,
+    "pad_token_id": 1,
+    "hidden_dropout_prob": 0.0,
+    "attention_probs_dropout_prob": 0.0,
+    "max_position_embeddings": 1026,
+    "layer_norm_eps": 1e-5,
+    "position_embedding_type": "rotary",
+    "emb_layer_norm_before": False,
+    "token_dropout": True,
+    "is_folding_model": True,
+    "vocab_list": list(get_default_vocab_list()),
+}
+_TRUNK = {"dropout": 0, "max_recycles": 4, "chunk_size": None}
+
+# Two sizes: all widths that are equal in one differ in the other, so that none can stand in for another.
+CONFIGS: dict[str, dict[str, Any]] = {
+    "two_blocks": {
+        **_COMMON,
+        "hidden_size": 64,
+        "num_hidden_layers": 3,
+        "num_attention_heads": 4,
+        "intermediate_size": 256,
+        "esmfold_config": {
+            "esm_type": "esm2_3B",
+            "fp16_esm": False,
+            "lddt_head_hid_dim": 32,
+            "trunk": {
+                **_TRUNK,
+                "num_blocks": 2,
+                "sequence_state_dim": 64,
+                "pairwise_state_dim": 32,
+                "sequence_head_width": 16,
+                "pairwise_head_width": 16,
+                "position_bins": 32,
+                "structure_module": {
+                    "sequence_dim": 48,
+                    "pairwise_dim": 32,
+                    "ipa_dim": 16,
+                    "resnet_dim": 32,
+                    "num_heads_ipa": 4,
+                    "num_qk_points": 4,
+                    "num_v_points": 8,
+                    "num_blocks": 2,
+                },
+            },
+        },
+    },
+    "four_blocks": {
+        **_COMMON,
+        "hidden_size": 96,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 6,
+        "intermediate_size": 160,
+        "esmfold_config": {
+            "esm_type": "esm2_3B",
+            "fp16_esm": False,
+            "lddt_head_hid_dim": 28,
+            "trunk": {
+                **_TRUNK,
+                "num_blocks": 4,
+                "sequence_state_dim": 48,
+                "pairwise_state_dim": 24,
+                "sequence_head_width": 12,
+                "pairwise_head_width": 8,
+                "position_bins": 16,
+                "structure_module": {
+                    "sequence_dim": 40,
+                    "pairwise_dim": 28,
+                    "ipa_dim": 8,
+                    "resnet_dim": 36,
+                    "num_heads_ipa": 6,
+                    "num_qk_points": 3,
+                    "num_v_points": 5,
+                    "num_blocks": 3,
+                    "num_transition_layers": 2,
+                    "num_resnet_blocks": 3,
+                },
+            },
+        },
+    },
+}
+
+
+@dataclass(frozen=True)
+class Pair:
+    """transformers' network and ours, with the same weights."""
+
+    config: EsmConfig
+    reference: EsmForProteinFolding
+    network: ESMFold
+
+    def fold_reference(self, sequence: str, recycles: int) -> dict[str, torch.Tensor]:
+        batch = encode([sequence])
+        with torch.inference_mode():
+            return self.reference(batch.aatype_BL, batch.mask_BL.long(), num_recycles=recycles)
+
+
+def randomise(model: torch.nn.Module, seed: int) -> None:
+    """Give every parameter random values large enough that a change of 5 % shows in the output.
+
+    Most of transformers' own initial values are zero: a comparison with those would compare nothing.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            parameter.normal_(generator=generator)
+            is_layer_norm_scale = parameter.dim() == 1 and name.endswith("weight")  # no other weight has one axis
+            if is_layer_norm_scale:
+                parameter.mul_(0.3).add_(1.0)
+            elif parameter.dim() == 1:
+                parameter.mul_(1.5 if "lddt_head" in name else 0.3)
+            elif "embed" not in name:
+                parameter.mul_(parameter.shape[-1] ** -0.5)
+
+
+def _make_pair(name: str) -> Pair:
+    config = EsmConfig(**CONFIGS[name])
+    reference = EsmForProteinFolding(config).eval()
+    randomise(reference, seed=1)
+    return Pair(config, reference, weights.build(from_transformers(config.to_dict()), reference.state_dict()))
+
+
+@pytest.fixture(scope="session")
+def two_blocks() -> Pair:
+    return _make_pair("two_blocks")
+
+
+@pytest.fixture(scope="session")
+def four_blocks() -> Pair:
+    return _make_pair("four_blocks")
+
+
+@pytest.fixture(scope="session", params=CONFIGS)
+def pair(request: pytest.FixtureRequest) -> Pair:
+    """Each of the two sizes in turn."""
+    made: Pair = request.getfixturevalue(request.param)
+    return made
+
+
+@pytest.fixture(scope="session")
+def fold() -> Callable[..., Folded]:
+    """Run our network on sequences, every output asked for."""
+
+    def fold(network: ESMFold, sequences: list[str], recycles: int) -> Folded:
+        with torch.inference_mode():
+            return network(encode(sequences), recycles=recycles, wanted=EVERYTHING)
+
+    return fold
+
+
+@pytest.fixture(scope="session")
+def random_sequence() -> Callable[..., str]:
+    """A sequence of a length from a seed; `letters` to draw from."""
+
+    def random_sequence(length: int, seed: int = 0, letters: str = "ACDEFGHIKLMNPQRSTVWY") -> str:
+        return "".join(np.random.default_rng([seed, length]).choice(list(letters), length))
+
+    return random_sequence

@@ -1,0 +1,67 @@
+"""Batches hold every protein once, in order, within both limits, and are as large as the limits allow."""
+
+from itertools import pairwise
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from foldatlas.folding import cost, nano
+from foldatlas.folding.batching import cut_into_batches
+
+RECYCLES = 3
+
+
+def cut(lengths, budget_mflop, memory_limit):
+    return cut_into_batches(
+        lengths, config=nano.CONFIG, recycles=RECYCLES, budget_mflop=budget_mflop, memory_limit=memory_limit
+    )
+
+
+def fits(num_proteins, longest, budget_mflop, memory_limit):
+    return (
+        num_proteins * cost.mflop(nano.CONFIG, longest, RECYCLES) <= budget_mflop
+        and cost.peak_bytes(nano.CONFIG, num_proteins, longest) <= memory_limit
+    )
+
+
+@settings(deadline=None)
+@given(
+    lengths=st.lists(st.integers(1, 400), max_size=60).map(sorted),
+    budget_mflop=st.integers(1, 10**6),
+    memory_limit=st.integers(1, 10**9),
+)
+def test_batches(lengths, budget_mflop, memory_limit):
+    batches = cut(lengths, budget_mflop, memory_limit)
+    assert [index for batch in batches for index in batch] == list(range(len(lengths)))
+    assert all(batches), "no batch is empty"
+    for batch in batches:
+        assert len(batch) == 1 or fits(len(batch), lengths[batch[-1]], budget_mflop, memory_limit)
+    for batch, following in pairwise(batches):
+        assert not fits(len(batch) + 1, lengths[following[0]], budget_mflop, memory_limit), "one more would fit"
+    assert batches == cut(lengths, budget_mflop, memory_limit)
+
+
+def test_limits_are_reached_and_not_passed():
+    lengths = [100] * 12
+    one, plenty = cost.mflop(nano.CONFIG, 100, RECYCLES), 10**12
+    assert cut(lengths, 4 * one, plenty) == [range(4), range(4, 8), range(8, 12)]
+    assert cut(lengths, 4 * one - 1, plenty) == [range(3), range(3, 6), range(6, 9), range(9, 12)]
+    four = cost.peak_bytes(nano.CONFIG, 4, 100)
+    assert cut(lengths, plenty, four) == [range(4), range(4, 8), range(8, 12)]
+    assert cut(lengths, plenty, four - 1) == [range(3), range(3, 6), range(6, 9), range(9, 12)]
+
+
+def test_a_protein_beyond_the_budget_is_a_batch_of_its_own():
+    assert cut([10, 10, 900, 901], budget_mflop=10_000, memory_limit=10**9) == [range(2), range(2, 3), range(3, 4)]
+
+
+def test_no_proteins_are_no_batches():
+    assert cut([], 1, 1) == []
+
+
+def test_unsorted_lengths_are_refused():
+    with pytest.raises(ValueError, match="fall from 20 to 10 at index 2"):
+        cut([5, 20, 10], 10_000, 10**9)
+    with pytest.raises(ValueError, match="0 residues"):
+        cut([0, 10], 10_000, 10**9)

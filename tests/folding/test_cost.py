@@ -1,0 +1,55 @@
+"""Predicted operations and memory against what torch counts on the real network."""
+
+import itertools
+
+import pytest
+import torch
+from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.profiler import ProfilerActivity, profile
+from torch.utils.flop_counter import FlopCounterMode
+
+from foldatlas.folding import cost, weights
+from foldatlas.folding.esmfold import Wanted
+from foldatlas.folding.tokens import encode
+
+
+@pytest.fixture(scope="module")
+def nano_network():
+    return weights.generate_nano()
+
+
+def run(network, num_proteins, length, recycles):
+    with torch.inference_mode():
+        network(encode(["A" * length] * num_proteins), recycles=recycles, wanted=Wanted())
+
+
+@pytest.mark.parametrize(("length", "recycles"), [(64, 0), (64, 3), (128, 1), (256, 0)])
+def test_operations_are_those_that_torch_counts(nano_network, pair, length, recycles):
+    for network in (nano_network, pair.network):
+        # torch counts no operations of its fused attention on a CPU, so attention is computed in its parts.
+        with FlopCounterMode(display=False) as counter, sdpa_kernel(SDPBackend.MATH):
+            run(network, 1, length, recycles)
+        predicted = cost.mflop(network.config, length, recycles)
+        assert predicted == pytest.approx(counter.get_total_flops() / 1e6, rel=0.01, abs=1)
+
+
+def peak_bytes(network, num_proteins, length):
+    """Most memory allocated at once, by torch's own records of each allocation."""
+    with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as profiler:
+        run(network, num_proteins, length, recycles=1)
+    events = profiler.profiler.kineto_results.events()
+    return max(itertools.accumulate(event.nbytes() for event in events if event.name() == "[memory]"))
+
+
+@pytest.mark.parametrize(("num_proteins", "length"), [(1, 64), (1, 200), (3, 100)])
+def test_memory_is_enough_and_not_wasted(nano_network, pair, num_proteins, length):
+    for network in (nano_network, pair.network):
+        measured = peak_bytes(network, num_proteins, length)
+        predicted = cost.peak_bytes(network.config, num_proteins, length)
+        assert measured <= predicted <= 2 * measured
+
+
+def test_cost_is_an_integer_that_grows(nano_network):
+    costs = [cost.mflop(nano_network.config, length, 3) for length in range(1, 300)]
+    assert all(type(value) is int and value > 0 for value in costs)
+    assert costs == sorted(set(costs))
