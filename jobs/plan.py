@@ -32,7 +32,7 @@ class PlanSummary:
     planned: "Planned"
     device: str
     seconds: float
-    bytes: float
+    bytes: int
 
     def lines(self) -> list[str]:
         """For people."""
@@ -87,7 +87,7 @@ def plan(
     planned = make_plan(fasta, AtlasFolder(Path(atlas)), settings, costs, max_length=max_length)
     new = planned.plan
     size = costs.output_bytes_a_residue * new.residues + costs.output_bytes_a_protein * new.proteins if new else 0.0
-    return PlanSummary(planned, device, new.cost / rate if new else 0.0, size)
+    return PlanSummary(planned, device, new.cost / rate if new else 0.0, round(size))
 
 
 def positive(text: str) -> int:

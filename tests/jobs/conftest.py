@@ -68,9 +68,9 @@ def short_proteins(tmp_path: Path) -> str:
 
 @pytest.fixture(scope="session")
 def gut(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The atlas of examples/gut.fasta, folded once for all tests that read it."""
+    """The atlas of examples/gut.fasta, with embeddings, folded once for all tests that read it."""
     atlas = tmp_path_factory.mktemp("gut") / "atlas"
-    done = foldatlas("fold", EXAMPLE, atlas, "--model", "nano")
+    done = foldatlas("fold", EXAMPLE, atlas, "--model", "nano", "--embeddings", "mean")
     assert done.returncode == 0, done.stderr
     assert done.stdout == "60 records: 60 folded, 0 repeated, 0 refused, 0 failed\n"
     return atlas

@@ -119,8 +119,6 @@ def test_options_may_stand_anywhere(tmp_path: Path, run: Run) -> None:
 
 
 def test_output_cut_short_is_no_error(gut: Path) -> None:
-    import sys
-
     command = (
         f"{sys.executable} -m foldatlas.jobs.cli query {gut} 'select * from range(1000000)' --format csv | head -1"
     )

@@ -1,0 +1,89 @@
+"""Documents: what is written is read back, and what is damaged is refused by name."""
+
+import json
+
+import pytest
+
+from foldatlas.schemas.errors import DamagedAtlasError
+from foldatlas.schemas.manifest import (
+    AtlasHeader,
+    FileEntry,
+    Run,
+    ShardEntry,
+    Source,
+    decode,
+    encode,
+    plan_name,
+    settings_digest,
+    shard_digest,
+)
+from foldatlas.schemas.records import Settings
+
+SETTINGS = Settings("nano-untrained", "ab" * 32, 3, "fp32")
+ENTRY = ShardEntry(
+    format=1,
+    shard="0123456789abcdef-00001",
+    plan="0123456789abcdef",
+    generation=0,
+    attempt="host_1_00",
+    settings_digest="0" * 64,
+    shard_digest="1" * 64,
+    folded=2,
+    failed=1,
+    residues=300,
+    cost=12,
+    files={"structures": FileEntry("structures/a.parquet", 2, 99, "2" * 64)},
+    run=Run("run", "host", "cpu", "0.1.0", "2026-01-01T00:00:00.000+00:00", 1.5),
+)
+
+
+def test_a_document_is_read_back_as_it_was() -> None:
+    header = AtlasHeader(1, "2026-01-01", "0.1.0", SETTINGS, settings_digest(SETTINGS))
+    assert decode(encode(header), AtlasHeader, "atlas.json") == header
+    assert decode(encode(ENTRY), ShardEntry, "x") == ENTRY
+    assert encode(ENTRY) == encode(decode(encode(ENTRY), ShardEntry, "x"))
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        ({"folded": "two"}, "folded"),
+        ({"shard": None}, "shard"),
+        ({"format": 2}, "format 2.*upgrade"),
+        ({"files": {"structures": {"path": "../../etc/passwd", "rows": 1, "bytes": 1, "sha256": ""}}}, "leaves"),
+        ({"files": {"structures": {"path": "/etc/passwd", "rows": 1, "bytes": 1, "sha256": ""}}}, "leaves"),
+        ({"files": {"structures": {"path": "", "rows": 1, "bytes": 1, "sha256": ""}}}, "leaves"),
+    ],
+)
+def test_a_damaged_document_is_refused_by_name(change: dict[str, object], reason: str) -> None:
+    text = json.dumps({**json.loads(encode(ENTRY)), **change}).encode()
+    with pytest.raises(DamagedAtlasError, match=f"manifest/x.json.*{reason}"):
+        decode(text, ShardEntry, "manifest/x.json")
+
+
+@pytest.mark.parametrize("text", [b"", b"{", b"[]", b"\xff\xfe", b"null"])
+def test_what_is_no_document_is_refused(text: bytes) -> None:
+    with pytest.raises(DamagedAtlasError, match=r"x\.json"):
+        decode(text, ShardEntry, "x.json")
+
+
+def test_settings_that_change_results_change_the_digest() -> None:
+    others = [
+        Settings("other", "ab" * 32, 3, "fp32"),
+        Settings("nano-untrained", "cd" * 32, 3, "fp32"),
+        Settings("nano-untrained", "ab" * 32, 4, "fp32"),
+        Settings("nano-untrained", "ab" * 32, 3, "bf16"),
+    ]
+    assert len({settings_digest(settings) for settings in (SETTINGS, *others)}) == 5
+
+
+def test_a_plan_is_named_by_content_not_by_time() -> None:
+    first = Source("file:///a", 10, 1, "0" * 64, 3)
+    touched = Source("file:///a", 10, 2, "0" * 64, 3)
+    changed = Source("file:///a", 10, 1, "1" * 64, 3)
+    assert plan_name([first], 1280, []) == plan_name([touched], 1280, [])
+    assert len({plan_name([first], 1280, []), plan_name([changed], 1280, []), plan_name([first], 600, [])}) == 3
+
+
+def test_a_shard_digest_depends_on_order() -> None:
+    assert shard_digest([b"a" * 16, b"b" * 16]) != shard_digest([b"b" * 16, b"a" * 16])
