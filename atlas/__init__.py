@@ -1,6 +1,28 @@
 """What people ask of an atlas: planning, the index, SQL, export, verification. The only home of duckdb.
 
-commit.py           writing once, or replacing whole: nothing half-written is ever visible
-parquet_files.py    Parquet files with their digest
-folder.py           an atlas on disk: header, plans, manifest
+Files on disk:
+    commit.py           writing once, or replacing whole: nothing half-written is ever visible
+    parquet_files.py    Parquet files with their digest
+    folder.py           an atlas on disk: header, plans, manifest
+    coordinates.py      structures as the integers that are stored
+    structures.py       structures read by their place
+
+Making:
+    planning.py         staged records -> what is new, in which order
+    index.py            listed Parquet files -> atlas.duckdb
+    views.py            what SQL sees, column by column
+    stoppable.py        Ctrl-C during a long statement
+
+Asking:
+    open.py             an atlas, opened for reading
+    query.py            one statement that reads
+    formats.py          its rows as table, csv, json, jsonl, parquet
+    find.py             records by id, source:id or structure_id
+    accounting.py       what became of every record
+    status.py           how far an atlas is
+
+Giving out and checking:
+    export.py           subsets as files         export_names.py    safe file names
+    structure_files.py  PDB text
+    verify.py           whether an atlas is whole; verify_shard.py and verify_tables.py its parts, fault.py its words
 """

@@ -65,7 +65,8 @@ class ParquetFile:
         self._relative = path
         self._table = table
         base = schema if schema is not None else TABLES[table]
-        self.schema = base.with_metadata({**(base.metadata or {}), **(metadata or {})})
+        said = {key.decode(): value.decode() for key, value in (base.metadata or {}).items()}
+        self.schema = base.with_metadata({**said, **(metadata or {})})
         self.rows = 0
         self.entry: FileEntry | None = None
 
@@ -102,14 +103,6 @@ class ParquetFile:
         finally:
             self._file.close()
             self._temporary.unlink(missing_ok=True)
-
-
-def write_parquet(root: Path, path: str, table: str, rows: pa.Table, *, metadata: dict[str, str]) -> FileEntry:
-    """Writes one whole table; row groups as `schemas.tables` has them for structures, else one."""
-    with ParquetFile(root, path, table, metadata=metadata) as file:
-        file.write(rows)
-    assert file.entry is not None
-    return file.entry
 
 
 def file_sha256(path: Path) -> str:

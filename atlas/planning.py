@@ -17,6 +17,7 @@ import pyarrow as pa
 from foldatlas.atlas.commit import attempt_name
 from foldatlas.atlas.index import escape_glob
 from foldatlas.atlas.parquet_files import ParquetFile
+from foldatlas.atlas.stoppable import stoppable
 from foldatlas.schemas.manifest import FileEntry, Shard
 from foldatlas.schemas.records import Outcome
 from foldatlas.schemas.tables import MAX_SHARDS_A_FILE, RECORDS, SEQUENCES
@@ -54,39 +55,15 @@ _SEQUENCES: Final = f"""
 
 
 @dataclass(frozen=True)
-class ShardDraft:
-    """A shard that has no name yet: the name comes from the plan, and the plan's from its shards."""
-
-    file: int
-    row_group: int
-    proteins: int
-    residues: int
-    min_length: int
-    max_length: int
-    cost: int
-    digest: str
-
-    def named(self, name: str) -> Shard:
-        return Shard(
-            name=name,
-            file=self.file,
-            row_group=self.row_group,
-            proteins=self.proteins,
-            residues=self.residues,
-            min_length=self.min_length,
-            max_length=self.max_length,
-            cost=self.cost,
-            digest=self.digest,
-        )
-
-
-@dataclass(frozen=True)
 class PlannedTables:
-    """Tables in the staging folder, with paths relative to it, and what they hold."""
+    """Tables in the staging folder, with paths relative to it, and what they hold.
+
+    Shards have no name yet: a plan is named by its shards, and they by their plan.
+    """
 
     records: tuple[FileEntry, ...]
     sequences: tuple[FileEntry, ...]
-    shards: tuple[ShardDraft, ...]
+    shards: tuple[Shard, ...]
     outcomes: dict[str, int]
 
 
@@ -105,11 +82,12 @@ def plan_tables(
     """
     with _connection(staging, memory_limit) as connection:
         connection.read_parquet([escape_glob(path) for path in staged]).create_view("staged")
-        connection.execute(_RECORDS)
-        connection.execute(_SEQUENCES)
+        stoppable(connection, lambda: connection.execute(_RECORDS))
+        stoppable(connection, lambda: connection.execute(_SEQUENCES))
         if known_sequences:
             connection.read_parquet([escape_glob(path) for path in known_sequences]).create_view("known")
-            connection.execute("delete from sequences where structure_id in (select structure_id from known)")
+            delete = "delete from sequences where structure_id in (select structure_id from known)"
+            stoppable(connection, lambda: connection.execute(delete))
         histogram = connection.sql(
             "select length, count(*) from sequences group by length order by length desc"
         ).fetchall()
@@ -171,12 +149,12 @@ class _Rows:
 
 def _write_sequences(
     connection: duckdb.DuckDBPyConnection, staging: Path, shards: Sequence[tuple[int, int, int]]
-) -> tuple[list[FileEntry], list[ShardDraft]]:
+) -> tuple[list[FileEntry], list[Shard]]:
     """One row group a shard, longest proteins first."""
     query = "select structure_id, sequence, length from sequences order by length desc, structure_id"
     rows = _Rows(connection.sql(query).to_arrow_reader(_ROWS_A_BATCH))
     files: list[FileEntry] = []
-    drafts: list[ShardDraft] = []
+    drafts: list[Shard] = []
     for first in range(0, len(shards), MAX_SHARDS_A_FILE):
         number = len(files)
         with ParquetFile(staging, f"sequences-{number:04d}.parquet", "sequences") as file:
@@ -184,7 +162,8 @@ def _write_sequences(
                 table = rows.take(end - start).cast(SEQUENCES)
                 lengths = table["length"].to_numpy()
                 drafts.append(
-                    ShardDraft(
+                    Shard(
+                        name="",
                         file=number,
                         row_group=row_group,
                         proteins=table.num_rows,

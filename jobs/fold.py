@@ -48,7 +48,7 @@ def fold(
     or "mean". Raises UsageError with the atlas untouched; Interrupted with every finished shard kept.
     """
     from foldatlas.atlas.folder import AtlasFolder
-    from foldatlas.atlas.index import build_index
+    from foldatlas.atlas.index import build_index, current_accounting
     from foldatlas.folding.models import settings_of
     from foldatlas.pipeline.devices import choose_device
     from foldatlas.pipeline.folding_run import fold_atlas, refuse_missing_outputs
@@ -72,7 +72,7 @@ def fold(
         for line in summary.lines():
             print(line, file=sys.stderr)
     report = fold_atlas(folder, worker, embeddings=wants_embeddings, show_progress=show_progress)
-    return FoldSummary(summary, report, build_index(folder))
+    return FoldSummary(summary, report, current_accounting(folder) or build_index(folder))
 
 
 def configure(parser: argparse.ArgumentParser) -> None:

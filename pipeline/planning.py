@@ -11,6 +11,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import msgspec
+
 from foldatlas.atlas.commit import attempt_name, owner_is_dead
 from foldatlas.atlas.folder import AtlasFolder, now
 from foldatlas.atlas.parquet_files import file_sha256
@@ -174,8 +176,7 @@ def _commit(
     folder: AtlasFolder, staging: Path, sources: Sequence[Source], tables: PlannedTables, max_length: int
 ) -> Plan:
     """Gives tables and shards their names, and commits. If another driver made the same plan first, that counts."""
-    # the digest of the plan does not depend on the shards' names, so drafts serve for it
-    name = plan_name(sources, max_length, [draft.named("") for draft in tables.shards])
+    name = plan_name(sources, max_length, tables.shards)
     attempt = attempt_name()
     files = {
         table: tuple(
@@ -191,12 +192,14 @@ def _commit(
         max_length=max_length,
         sources=tuple(sources),
         outcomes=tables.outcomes,
-        proteins=sum(draft.proteins for draft in tables.shards),
-        residues=sum(draft.residues for draft in tables.shards),
-        cost=sum(draft.cost for draft in tables.shards),
+        proteins=sum(shard.proteins for shard in tables.shards),
+        residues=sum(shard.residues for shard in tables.shards),
+        cost=sum(shard.cost for shard in tables.shards),
         records=files["records"],
         sequences=files["sequences"],
-        shards=tuple(draft.named(shard_name(name, number)) for number, draft in enumerate(tables.shards)),
+        shards=tuple(
+            msgspec.structs.replace(shard, name=shard_name(name, number)) for number, shard in enumerate(tables.shards)
+        ),
     )
     if folder.commit_plan(plan):
         return plan

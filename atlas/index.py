@@ -1,0 +1,346 @@
+"""Builds `atlas.duckdb` from the Parquet files that plans and manifest list.
+
+Two big tables, each sorted by its own key so that a look-up reads one block: `records` by id, `scores` (one row a
+structure, with the place of its coordinates) by structure_id. Beside them `failures`, `runs`, `files`, `copies` and
+`settings`; `views.py` has the views. An unfinished atlas has an index too: what is not committed is `pending`.
+
+Plans may overlap. A record is (source, the source's digest, offset): of several rows the accepted one counts, else
+the earliest plan's. A structure that several shards hold counts once, the earliest plan's; `copies` lists the rows
+of other files that do not count. Only what really occurs twice is compared, so that atlases without overlap (most)
+pay one look at the sequence ids at the most.
+"""
+
+import contextlib
+import hashlib
+import os
+import shutil
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any, Final
+
+import duckdb
+import pyarrow as pa
+
+from foldatlas.atlas.accounting import Accounting, State
+from foldatlas.atlas.commit import attempt_name, owner_is_dead, replacing
+from foldatlas.atlas.folder import AtlasFolder, now
+from foldatlas.atlas.stoppable import stoppable
+from foldatlas.atlas.views import MERGED, create_views, quoted
+from foldatlas.schemas.errors import DamagedAtlasError, FoldAtlasError
+from foldatlas.schemas.manifest import Plan, ShardEntry
+from foldatlas.schemas.tables import FAILURES, RECORDS, SCORES, TABLES
+from foldatlas.schemas.version import program_version
+
+MEMORY_LIMIT: Final = "50%"  # of what this machine (or its container) has; sorting spills to disk beyond it
+_WORK: Final = ".index."  # prefix of the hidden folder in which an index is built
+
+_SCORE_COLUMNS: Final = [name for name in SCORES.names if name != "structure_row"]
+
+
+def build_index(folder: AtlasFolder) -> Accounting:
+    """Builds the index anew and puts it in the place of the old one; readers see the old or the new one, whole.
+
+    Returns how many records are in which state. Raises NotAnAtlasError, and DamagedAtlasError for a listed file that
+    is missing or unreadable.
+    """
+    contents = contents_digest(folder)  # first: what is committed meanwhile makes this index stale
+    header, plans = folder.header(), folder.plans()
+    names = {plan.name for plan in plans}
+    entries = [entry for entry in folder.entries().values() if entry.plan in names]
+    with _work_folder(folder) as work, replacing(folder.index_path) as replacement:
+        database = work / "atlas.duckdb"
+        config: dict[str, Any] = {"memory_limit": MEMORY_LIMIT, "temp_directory": str(work / "spill")}
+        with duckdb.connect(str(database), config=config) as connection:
+            try:
+                stoppable(connection, lambda: _make_tables(connection, folder, plans, entries))
+            except duckdb.OutOfMemoryException as error:
+                raise FoldAtlasError(f"the index of {folder.root} needs more memory: {first_line(error)}") from error
+            except duckdb.Error as error:
+                raise DamagedAtlasError(
+                    f"the index of {folder.root} cannot be built: {first_line(error)}; "
+                    f"`foldatlas verify {folder.root}` lists what is missing or damaged"
+                ) from error
+            _make_runs(connection, entries, header.settings.model)
+            connection.execute(
+                "CREATE TABLE settings AS SELECT $model AS model, $weights AS weights, $recycles AS recycles, "
+                "$precision AS precision, $format AS format, $version AS version, $created AS created, "
+                "$indexed AS indexed, $contents AS contents",
+                {
+                    "model": header.settings.model,
+                    "weights": header.settings.weights,
+                    "recycles": header.settings.recycles,
+                    "precision": header.settings.precision,
+                    "format": header.format,
+                    "version": program_version(),
+                    "created": header.created,
+                    "indexed": now(),
+                    "contents": contents,
+                },
+            )
+            create_views(connection, header.settings.model)
+            accounting = count_records(connection)
+        os.replace(database, replacement)
+    return accounting
+
+
+def current_accounting(folder: AtlasFolder) -> Accounting | None:
+    """How many records are in which state, from the index; None if there is none that says all that is committed."""
+    if not folder.index_path.is_file():
+        return None
+    try:
+        with duckdb.connect(str(folder.index_path), read_only=True) as connection:
+            [(contents,)] = connection.execute("SELECT contents FROM settings").fetchall()
+            return count_records(connection) if contents == contents_digest(folder) else None
+    except (duckdb.Error, ValueError):
+        return None
+
+
+def _make_tables(connection: Any, folder: AtlasFolder, plans: list[Plan], entries: list[ShardEntry]) -> None:
+    list_files(connection, folder, plans, entries)
+    _find_shared(connection)
+    _make_scores(connection)
+    _make_copies(connection)
+    _make_failures(connection)
+    _make_records(connection)
+
+
+def count_records(connection: Any) -> Accounting:
+    """How many records of an open index are in which state."""
+    rows = connection.execute("SELECT state, outcome, count(*) FROM records GROUP BY ALL").fetchall()
+    states: Counter[str] = Counter()
+    for state, _, count in rows:
+        states[state] += count
+    return Accounting(
+        folded=states[State.FOLDED],
+        failed=states[State.FAILED],
+        repeated=states[State.REPEATED],
+        pending=states[State.PENDING],
+        refused={outcome: count for state, outcome, count in rows if state == State.REFUSED},
+    )
+
+
+def contents_digest(folder: AtlasFolder) -> str:
+    """A digest of the names of plans and manifest entries: another one than the index has means that it is stale."""
+    digest = hashlib.sha256()
+    for kind in ("plans", "manifest"):
+        for path in sorted((folder.root / kind).glob("[!.]*.json")):
+            digest.update(f"{kind}/{path.name}\n".encode())
+    return digest.hexdigest()
+
+
+def first_line(error: Exception) -> str:
+    """DuckDB's message without the SQL, which is ours."""
+    return str(error).partition("\n")[0]
+
+
+def escape_glob(path: Path | str) -> str:
+    """A path as DuckDB's readers take it: `*`, `?` and `[` in a folder's name are no patterns."""
+    return "".join(f"[{character}]" if character in "*?[" else character for character in str(path))
+
+
+@contextlib.contextmanager
+def _work_folder(folder: AtlasFolder) -> Iterator[Path]:
+    """A hidden folder in the atlas, deleted at the end; those of dead processes go too."""
+    for old in folder.root.glob(f"{_WORK}*"):
+        if owner_is_dead(old.name.removeprefix(_WORK)):
+            shutil.rmtree(old, ignore_errors=True)
+    work = folder.root / f"{_WORK}{attempt_name()}"
+    work.mkdir()
+    try:
+        yield work
+    finally:
+        shutil.rmtree(work, ignore_errors=True)
+
+
+def list_files(connection: Any, folder: AtlasFolder, plans: list[Plan], entries: list[ShardEntry]) -> None:
+    """Makes `files` (kept), and the temporary `listed` and `sources`, which say to which plan a file belongs."""
+    number = {plan.name: place for place, plan in enumerate(plans)}
+    root = folder.root.resolve()
+    rows: list[dict[str, Any]] = []
+
+    def add(table: str, plan: str, shard: str | None, run: str | None, files: Iterable[Any]) -> None:
+        rows.extend(
+            {
+                "table_name": table,
+                "plan": plan,
+                "shard": shard,
+                "path": file.path,
+                "num_rows": file.rows,
+                "bytes": file.bytes,
+                "sha256": file.sha256,
+                "absolute": str(root / file.path),
+                "plan_number": number[plan],
+                "run_id": run,
+            }
+            for file in files
+        )
+
+    for plan in plans:
+        add("records", plan.name, None, None, plan.records)
+        add("sequences", plan.name, None, None, plan.sequences)
+    for entry in entries:
+        for table, file in entry.files.items():
+            add(table, entry.plan, entry.shard, entry.run.run_id, [file])
+    texts = ("table_name", "plan", "shard", "path", "sha256", "absolute", "run_id")
+    kinds = {
+        **dict.fromkeys(texts, pa.string()),
+        "num_rows": pa.int64(),
+        "bytes": pa.int64(),
+        "plan_number": pa.int32(),
+    }
+    _create(connection, "listed", rows, kinds)
+    connection.execute("CREATE TABLE files AS SELECT * EXCLUDE (absolute, plan_number, run_id) FROM listed")
+    sources = [
+        {"plan_number": number[plan.name], "source": source.uri, "sha256": source.sha256}
+        for plan in plans
+        for source in plan.sources
+    ]
+    _create(connection, "sources", sources, {"plan_number": pa.int32(), "source": pa.string(), "sha256": pa.string()})
+
+
+def _create(connection: Any, name: str, rows: list[dict[str, Any]], kinds: dict[str, pa.DataType]) -> None:
+    connection.register("given", pa.Table.from_pylist(rows, schema=pa.schema(list(kinds.items()))))
+    connection.execute(f"CREATE TEMP TABLE {name} AS SELECT * FROM given")
+    connection.unregister("given")
+
+
+def parquet_reader(connection: Any, table: str) -> str:
+    """SQL that reads all listed files of `table`, with the column `filename`; with its types where there is no file."""
+    paths = connection.execute("SELECT absolute FROM listed WHERE table_name = ? ORDER BY ALL", [table]).fetchall()
+    if not paths:
+        connection.register(f"no_{table}", TABLES[table].empty_table())
+        return f"(SELECT *, '' AS filename FROM no_{table})"
+    variable = f"{table}_files"
+    connection.execute(f"SET VARIABLE {variable} = ?", [[escape_glob(path) for (path,) in paths]])
+    return f"read_parquet(getvariable('{variable}'), filename = true)"
+
+
+def _find_shared(connection: Any) -> None:
+    """Makes the temporary `shared`: structure ids that stand in several plans."""
+    connection.execute("CREATE TEMP TABLE shared (structure_id UUID)")
+    if connection.execute("SELECT count(DISTINCT plan_number) FROM listed").fetchall()[0][0] > 1:
+        connection.execute(
+            f"INSERT INTO shared SELECT structure_id FROM {parquet_reader(connection, 'sequences')} "
+            "GROUP BY structure_id HAVING count(*) > 1"
+        )
+
+
+def _make_scores(connection: Any) -> None:
+    """Makes `scores` by structure_id."""
+    scores = parquet_reader(connection, "scores")
+    connection.execute(
+        "CREATE TYPE structure_path AS ENUM (SELECT path FROM listed WHERE table_name = 'structures' ORDER BY path)"
+    )
+    connection.execute(
+        "CREATE TEMP TABLE places AS SELECT scores.absolute, scores.shard, scores.plan_number, scores.run_id, "
+        "structures.path::structure_path AS structure_file FROM listed AS scores "
+        "JOIN listed AS structures USING (shard) "
+        "WHERE scores.table_name = 'scores' AND structures.table_name = 'structures'"
+    )
+    connection.execute(
+        f"CREATE TEMP TABLE winners AS SELECT structure_id, min(plan_number) AS plan_number FROM {scores} AS scores "
+        "JOIN places ON places.absolute = scores.filename "
+        "WHERE structure_id IN (FROM shared) GROUP BY structure_id"
+        if connection.execute("SELECT count(*) FROM shared").fetchall()[0][0]
+        else "CREATE TEMP TABLE winners (structure_id UUID, plan_number INTEGER)"
+    )
+    columns = ", ".join(f"scores.{quoted(name)}" for name in _SCORE_COLUMNS)
+    merged = ", ".join(f"NULL::{kind} AS {name}" for name, kind in MERGED.items())
+    connection.execute(
+        f"CREATE TABLE scores AS SELECT {columns}, {merged}, places.run_id, places.structure_file, "
+        f"scores.structure_row FROM {scores} AS scores JOIN places ON places.absolute = scores.filename "
+        "LEFT JOIN winners ON winners.structure_id = scores.structure_id "
+        "WHERE coalesce(winners.plan_number = places.plan_number, true) ORDER BY scores.structure_id"
+    )
+
+
+def _make_copies(connection: Any) -> None:
+    """Makes `copies`: rows of sequences, structures and embeddings files that stand for a structure once more."""
+    connection.execute("CREATE TABLE copies (structure_id UUID, path VARCHAR)")
+    if not connection.execute("SELECT count(*) FROM shared").fetchall()[0][0]:
+        return
+    scores, sequences = parquet_reader(connection, "scores"), parquet_reader(connection, "sequences")
+    connection.execute(
+        f"INSERT INTO copies SELECT scores.structure_id, others.path FROM {scores} AS scores "
+        "JOIN places ON places.absolute = scores.filename JOIN winners USING (structure_id) "
+        "JOIN listed AS others ON others.shard = places.shard "
+        "WHERE winners.plan_number <> places.plan_number AND others.table_name NOT IN ('scores', 'failures') "
+        f"UNION ALL SELECT sequences.structure_id, listed.path FROM {sequences} AS sequences "
+        "JOIN listed ON listed.absolute = sequences.filename WHERE sequences.structure_id IN (FROM shared) "
+        "QUALIFY row_number() OVER (PARTITION BY sequences.structure_id ORDER BY listed.plan_number) > 1 ORDER BY ALL"
+    )
+
+
+def _make_failures(connection: Any) -> None:
+    """Makes `failures`: one row a sequence that could not be folded in any plan."""
+    columns = ", ".join(f"failures.{name}" for name in FAILURES.names)
+    connection.execute(
+        f"CREATE TABLE failures AS SELECT {columns}, listed.run_id "
+        f"FROM {parquet_reader(connection, 'failures')} AS failures JOIN listed ON listed.absolute = failures.filename "
+        "WHERE failures.structure_id NOT IN (SELECT structure_id FROM scores) "
+        "QUALIFY row_number() OVER (PARTITION BY failures.structure_id ORDER BY listed.plan_number) = 1 "
+        "ORDER BY failures.structure_id"
+    )
+
+
+def _make_records(connection: Any) -> None:
+    """Makes `records` by id, each record of the sources once."""
+    columns = ", ".join(f"records.{quoted(name)}" for name in RECORDS.names)
+    counted = f"SELECT {columns} FROM {parquet_reader(connection, 'records')} AS records"
+    several = "SELECT source, sha256 FROM sources GROUP BY ALL HAVING count(*) > 1"
+    if connection.execute(f"SELECT count(*) FROM ({several})").fetchall()[0][0]:
+        with_plan = (
+            f"{counted} JOIN listed ON listed.absolute = records.filename "
+            "JOIN sources ON sources.plan_number = listed.plan_number AND sources.source = records.source"
+        )
+        counted = (
+            f"{with_plan} WHERE (sources.source, sources.sha256) NOT IN ({several}) UNION ALL "
+            f"{with_plan} WHERE (sources.source, sources.sha256) IN ({several}) "
+            'QUALIFY row_number() OVER (PARTITION BY records.source, sources.sha256, records."offset" '
+            "ORDER BY records.outcome <> 'accepted', listed.plan_number) = 1"
+        )
+    connection.execute(
+        f"CREATE TABLE records AS SELECT {columns}, CASE "
+        f"WHEN outcome = 'repeated' THEN '{State.REPEATED}' WHEN outcome <> 'accepted' THEN '{State.REFUSED}' "
+        f"WHEN scores.structure_id IS NOT NULL THEN '{State.FOLDED}' "
+        f"WHEN failures.structure_id IS NOT NULL THEN '{State.FAILED}' ELSE '{State.PENDING}' END AS state "
+        f"FROM ({counted}) AS records LEFT JOIN (SELECT structure_id FROM scores) AS scores USING (structure_id) "
+        "LEFT JOIN (SELECT structure_id FROM failures) AS failures ON failures.structure_id = records.structure_id "
+        'ORDER BY records.id, records.source, records."offset"'
+    )
+
+
+def _make_runs(connection: Any, entries: list[ShardEntry], model: str) -> None:
+    """Makes `runs`: one row a run, its devices' seconds summed, so that residues_per_second is one device's rate."""
+    rows = [
+        {
+            "run_id": entry.run.run_id,
+            "device": entry.run.device,
+            "host": entry.run.host,
+            "version": entry.run.version,
+            "started": entry.run.started,
+            "folded": entry.folded,
+            "failed": entry.failed,
+            "residues": entry.residues,
+            "seconds": entry.run.seconds,
+        }
+        for entry in entries
+    ]
+    kinds: dict[str, pa.DataType] = {
+        **dict.fromkeys(("run_id", "device", "host", "version", "started"), pa.string()),
+        **dict.fromkeys(("folded", "failed", "residues"), pa.int64()),
+        "seconds": pa.float64(),
+    }
+    _create(connection, "ran", rows, kinds)
+    each = ", ".join(
+        f"string_agg(DISTINCT {name}, ', ' ORDER BY {name}) AS {name}" for name in ("device", "host", "version")
+    )
+    connection.execute(
+        f"CREATE TABLE runs AS SELECT run_id, $model AS model, {each}, "
+        "min(try_cast(started AS TIMESTAMPTZ)) AT TIME ZONE 'UTC' AS started, count(*) AS shards, "
+        "sum(folded)::BIGINT AS folded, sum(failed)::BIGINT AS failed, sum(residues)::BIGINT AS residues, "
+        "sum(seconds) AS seconds, sum(residues) / nullif(sum(seconds), 0) AS residues_per_second "
+        "FROM ran GROUP BY run_id ORDER BY started, run_id",
+        {"model": model},
+    )

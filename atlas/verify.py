@@ -1,0 +1,171 @@
+"""Verifies an atlas: every listed file, every row, the scores, the records and the index.
+
+One fault does not hide others: a file that is damaged is left out of what is compared after it.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Final
+
+from foldatlas.atlas.fault import RESTORE, Fault, FaultKind, restore_or_fold
+from foldatlas.atlas.folder import HEADER, INDEX, STAGING, AtlasFolder
+from foldatlas.atlas.parquet_files import file_sha256
+from foldatlas.atlas.verify_shard import check_shard
+from foldatlas.atlas.verify_tables import check_tables
+from foldatlas.schemas.errors import DamagedAtlasError
+from foldatlas.schemas.manifest import AtlasHeader, FileEntry, Plan, ShardEntry, decode, plan_name, settings_digest
+from foldatlas.schemas.tables import TABLES
+
+_NEEDED: Final = frozenset({"structures", "scores", "failures"})
+
+
+@dataclass
+class Verification:
+    """What was found. `notes` are no faults: files that nothing lists, shards still to fold, no index yet."""
+
+    faults: list[Fault] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+    files: int = 0
+    bytes: int = 0
+    proteins: int = 0
+
+    def line(self) -> str:
+        """One line for people."""
+        found = f"{len(self.faults)} fault{'' if len(self.faults) == 1 else 's'}" if self.faults else "no fault"
+        return f"{self.files:,} files, {self.bytes:,} bytes, {self.proteins:,} structures: {found}"
+
+
+def verify(folder: AtlasFolder, *, deep: bool = True) -> Verification:
+    """Checks the atlas. Not `deep`: only documents, and that every listed file exists and has its size.
+
+    Raises NotAnAtlasError, and DamagedAtlasError for an unreadable header; whatever else is wrong is a Fault.
+    """
+    header = folder.header()
+    result = Verification()
+    if settings_digest(header.settings) != header.settings_digest:
+        what = "its settings_digest is not that of its settings"
+        result.faults.append(Fault(FaultKind.DOCUMENT, HEADER, what, RESTORE))
+    plans = _read_plans(folder, result)
+    entries = _read_entries(folder, plans, header, result)
+    listed = [(file, RESTORE) for plan in plans for file in (*plan.records, *plan.sequences)]
+    listed += [(file, restore_or_fold(name)) for name, entry in entries.items() for file in entry.files.values()]
+    bad: set[str] = set()
+    for file, step in listed:
+        for fault in _check_file(folder.root, file, step, deep=deep):
+            result.faults.append(fault)
+            bad.add(file.path)
+        result.files += 1
+        result.bytes += file.bytes
+    result.proteins = sum(entry.folded for entry in entries.values())
+    if deep:
+        for plan in plans:
+            for shard in plan.shards:
+                entry = entries.get(shard.name)
+                result.faults += check_shard(folder.root, plan, shard, entry, header.settings.model, bad)
+        result.faults += check_tables(folder, plans, list(entries.values()), bad)
+    result.notes += _notes(folder, plans, entries, {file.path for file, _ in listed})
+    return result
+
+
+def _read_plans(folder: AtlasFolder, result: Verification) -> list[Plan]:
+    plans = []
+    for path in sorted((folder.root / "plans").glob("[!.]*.json")):
+        where = str(path.relative_to(folder.root))
+        try:
+            plan = decode(path.read_bytes(), Plan, where)
+        except (OSError, DamagedAtlasError) as error:
+            result.faults.append(Fault(FaultKind.DOCUMENT, where, str(error), RESTORE))
+            continue
+        plans.append(plan)
+        result.faults += [Fault(FaultKind.DOCUMENT, where, what, RESTORE) for what in _wrong_plan(plan, path.stem)]
+    return sorted(plans, key=lambda plan: (plan.created, plan.name))
+
+
+def _wrong_plan(plan: Plan, stem: str) -> Iterator[str]:
+    name = plan_name(plan.sources, plan.max_length, plan.shards)
+    if not plan.name == stem == name:
+        yield f"the name {plan.name!r} is not its content's digest {name!r}"
+    sums = {
+        "proteins": (plan.proteins, sum(shard.proteins for shard in plan.shards)),
+        "residues": (plan.residues, sum(shard.residues for shard in plan.shards)),
+        "cost": (plan.cost, sum(shard.cost for shard in plan.shards)),
+        "sequences": (plan.proteins, sum(file.rows for file in plan.sequences)),
+        "records": (sum(plan.outcomes.values()), sum(file.rows for file in plan.records)),
+        "records of its sources": (sum(plan.outcomes.values()), sum(source.records for source in plan.sources)),
+    }
+    for what, (said, added) in sums.items():
+        if said != added:
+            yield f"it says {said:,} {what}, its parts add up to {added:,}"
+
+
+def _read_entries(
+    folder: AtlasFolder, plans: list[Plan], header: AtlasHeader, result: Verification
+) -> dict[str, ShardEntry]:
+    """The readable entry of the highest generation of each planned shard."""
+    shards = {shard.name: shard for plan in plans for shard in plan.shards}
+    entries: dict[str, ShardEntry] = {}
+    for path in sorted((folder.root / "manifest").glob("[!.]*.json")):
+        where = str(path.relative_to(folder.root))
+        try:
+            entry = decode(path.read_bytes(), ShardEntry, where)
+        except (OSError, DamagedAtlasError) as error:
+            result.faults.append(Fault(FaultKind.DOCUMENT, where, str(error), RESTORE))
+            continue
+        if entry.shard not in shards:
+            result.notes.append(f"{where} is of a shard that no plan has: it is ignored")
+            continue
+        shard = shards[entry.shard]
+        again = restore_or_fold(shard.name)
+        wrong = {
+            f"its name is not that of shard {entry.shard}, generation {entry.generation}": (
+                path.name != f"{entry.shard}.{entry.generation}.json"
+            ),
+            "it is for other sequences than the plan's": entry.shard_digest != shard.digest,
+            "it was folded with other settings than the atlas's": entry.settings_digest != header.settings_digest,
+            f"it counts {entry.folded} folded and {entry.failed} failed of {shard.proteins} proteins": (
+                entry.folded + entry.failed != shard.proteins
+            ),
+            "it lacks a file of structures, scores or failures, or lists an unknown one": (
+                not _NEEDED <= set(entry.files) <= set(TABLES)
+            ),
+            "the rows of its files are not what it counts": any(
+                file.rows != (entry.failed if name == "failures" else entry.folded)
+                for name, file in entry.files.items()
+            ),
+        }
+        result.faults += [Fault(FaultKind.DOCUMENT, where, what, again) for what, is_so in wrong.items() if is_so]
+        if _NEEDED <= set(entry.files) <= set(TABLES) and (
+            entry.shard not in entries or entry.generation > entries[entry.shard].generation
+        ):
+            entries[entry.shard] = entry
+    return entries
+
+
+def _check_file(root: Path, file: FileEntry, step: str, *, deep: bool) -> Iterator[Fault]:
+    path = root / file.path
+    try:
+        size = path.stat().st_size
+        if size != file.bytes:
+            yield Fault(FaultKind.DAMAGED, file.path, f"it has {size:,} bytes, {file.bytes:,} were committed", step)
+        elif deep and file_sha256(path) != file.sha256:
+            yield Fault(FaultKind.DAMAGED, file.path, "its sha256 is not the one committed", step)
+    except FileNotFoundError:
+        yield Fault(FaultKind.MISSING, file.path, "it does not exist", step)
+    except OSError as error:
+        yield Fault(FaultKind.DAMAGED, file.path, f"it cannot be read: {error}", step)
+
+
+def _notes(folder: AtlasFolder, plans: list[Plan], entries: dict[str, ShardEntry], listed: set[str]) -> Iterator[str]:
+    left = sum(shard.name not in entries for plan in plans for shard in plan.shards)
+    if left:
+        yield f"{left:,} shards are not folded yet: run `foldatlas fold` again"
+    if not folder.index_path.exists():
+        yield f"there is no {INDEX}: run `foldatlas index {folder.root}`"
+    ours = {folder.root / name for name in (HEADER, INDEX)}
+    for path in sorted(folder.root.rglob("*")):
+        relative = path.relative_to(folder.root)
+        if not path.is_file() or path in ours or str(relative) in listed or relative.parts[0] == STAGING:
+            continue
+        if relative.parts[0] not in ("plans", "manifest") or path.suffix != ".json" or path.name.startswith("."):
+            yield f"{relative} is listed nowhere: nothing reads it"

@@ -1,0 +1,98 @@
+"""Files that appear whole or not at all, tried by real processes that race and die."""
+
+import errno
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from foldatlas.atlas.commit import attempt_name, commit_once, hidden, hidden_owner, owner_is_dead, replacing
+from foldatlas.atlas.parquet_files import ParquetFile, file_sha256
+from foldatlas.schemas.errors import FoldAtlasError
+from foldatlas.schemas.tables import FAILURES
+
+RACER = """
+import sys, time
+from pathlib import Path
+from foldatlas.atlas.commit import commit_once
+path, start, me = Path(sys.argv[1]), float(sys.argv[2]), sys.argv[3]
+time.sleep(max(0.0, start - time.time()))
+print(int(commit_once(path, (me * 10_000).encode())))
+"""
+
+
+def test_of_many_processes_one_commits(tmp_path: Path) -> None:
+    path = tmp_path / "manifest" / "shard.0.json"
+    start = str(time.time() + 3)
+    racers = [
+        subprocess.Popen(
+            [sys.executable, "-c", RACER, str(path), start, chr(65 + n)], stdout=subprocess.PIPE, text=True
+        )
+        for n in range(16)
+    ]
+    won = [chr(65 + n) for n, racer in enumerate(racers) if racer.communicate()[0] == "1\n"]
+    assert len(won) == 1
+    assert path.read_text() == won[0] * 10_000
+    assert list(path.parent.iterdir()) == [path]
+
+
+def test_the_first_content_stays(tmp_path: Path) -> None:
+    assert commit_once(tmp_path / "a", b"first")
+    assert not commit_once(tmp_path / "a", b"second")
+    assert (tmp_path / "a").read_bytes() == b"first"
+
+
+def test_a_file_system_without_links_is_a_clear_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object) -> None:
+        raise OSError(errno.EPERM, "Operation not permitted")
+
+    monkeypatch.setattr(os, "link", refuse)
+    with pytest.raises(FoldAtlasError, match="hard links"):
+        commit_once(tmp_path / "a", b"x")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_replacement_that_fails_leaves_the_old_file(tmp_path: Path) -> None:
+    path = tmp_path / "index"
+    path.write_bytes(b"old")
+    with pytest.raises(RuntimeError), replacing(path) as aside:
+        aside.write_bytes(b"half")
+        raise RuntimeError
+    assert path.read_bytes() == b"old"
+    with replacing(path) as aside:
+        aside.write_bytes(b"new")
+    assert path.read_bytes() == b"new"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_owners_are_told_apart(tmp_path: Path) -> None:
+    mine = attempt_name()
+    assert not owner_is_dead(mine)
+    assert hidden_owner(hidden(tmp_path / "a.parquet")) is not None
+    assert hidden_owner(tmp_path / "a.parquet") is None
+    done = subprocess.run(
+        [sys.executable, "-c", "from foldatlas.atlas.commit import attempt_name; print(attempt_name())"],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert owner_is_dead(done.stdout.strip())
+    assert not owner_is_dead(done.stdout.strip().replace("_", "-elsewhere_", 1))  # who knows
+    assert not owner_is_dead("garbage") and not owner_is_dead("")
+
+
+def test_a_parquet_file_appears_with_its_digest_or_not_at_all(tmp_path: Path) -> None:
+    with ParquetFile(tmp_path, "failures/a.parquet", "failures", metadata={"model": "m"}) as file:
+        file.write(FAILURES.empty_table())
+        assert not (tmp_path / "failures" / "a.parquet").exists()
+    assert file.entry is not None
+    path = tmp_path / file.entry.path
+    assert (file.entry.sha256, file.entry.bytes) == (file_sha256(path), path.stat().st_size)
+    with pytest.raises(RuntimeError), ParquetFile(tmp_path, "failures/b.parquet", "failures") as broken:
+        broken.write(FAILURES.empty_table())
+        raise RuntimeError
+    assert broken.entry is None
+    assert [path.name for path in (tmp_path / "failures").iterdir()] == ["a.parquet"]

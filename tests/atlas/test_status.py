@@ -1,0 +1,61 @@
+"""Progress from plans and manifest, against sums made by hand."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from foldatlas.atlas.folder import AtlasFolder
+from foldatlas.atlas.status import readable_bytes, status
+from foldatlas.schemas.errors import DamagedAtlasError, NotAnAtlasError
+from foldatlas.schemas.records import Outcome, Settings
+
+
+def test_what_is_done_and_what_is_left(built) -> None:
+    now = status(built.folder)
+    first, second = built.plans
+    left = second.shards[0]
+    assert (now.plans, now.shards, now.shards_done, now.failed) == (2, 6, 5, 2)
+    assert now.proteins == first.proteins + second.proteins and now.proteins_left == left.proteins
+    assert now.residues - now.residues_done == left.residues and now.cost - now.cost_done == left.cost
+    assert now.seconds == 5 * 2.5
+    assert now.seconds_left == pytest.approx(12.5 * left.cost / now.cost_done)
+    assert now.residues_per_second == pytest.approx(now.residues_done / 12.5)
+    assert now.outcomes[Outcome.DIGIT] == 2 and now.records == 160 * 2 + 60
+    assert now.bytes == sum(path.stat().st_size for path in built.root.rglob("*.parquet"))
+    text = "\n".join(now.lines())
+    assert "nano-untrained" in text and f"{left.proteins} left" in text and "5 of 6 done" in text
+    assert not now.is_complete and "of one device" in text
+
+
+def test_before_the_first_shard_nothing_is_predicted(copy: Callable) -> None:
+    built = copy()
+    for path in (built.root / "manifest").iterdir():
+        path.unlink()
+    now = status(built.folder)
+    assert now.seconds_left is None and now.residues_per_second is None and now.folded == 0
+    assert "unknown until a shard is done" in "\n".join(now.lines())
+
+
+def test_an_empty_atlas_is_complete(tmp_path: Path) -> None:
+    folder = AtlasFolder(tmp_path / "atlas")
+    folder.create(Settings("nano", "0", 0, "fp32"))
+    now = status(folder)
+    assert now.is_complete and now.seconds_left == 0 and now.records == 0
+    assert not any(line.startswith("left") for line in now.lines())
+
+
+def test_what_is_no_atlas_or_damaged(tmp_path: Path, copy: Callable) -> None:
+    with pytest.raises(NotAnAtlasError):
+        status(AtlasFolder(tmp_path))
+    built = copy()
+    next((built.root / "plans").iterdir()).write_text("{}")
+    with pytest.raises(DamagedAtlasError, match="not a valid Plan"):
+        status(built.folder)
+
+
+@pytest.mark.parametrize(
+    ("number", "text"), [(0, "0 B"), (999, "999 B"), (1000, "1.0 kB"), (2_800_000, "2.8 MB"), (15 * 10**12, "15.0 TB")]
+)
+def test_bytes_for_people(number: int, text: str) -> None:
+    assert readable_bytes(number) == text
