@@ -47,7 +47,8 @@ class Progress:
         self._bar = tqdm(
             total=cost,
             disable=not (show and sys.stderr.isatty()),
-            bar_format="folding {percentage:3.0f}%|{bar}| {postfix} [{elapsed}, {remaining} left]",
+            desc="folding",
+            bar_format="{desc} {percentage:3.0f}%|{bar}| [{elapsed}, {remaining} left]",
             leave=False,
         )
 
@@ -58,7 +59,7 @@ class Progress:
         else:
             self._residues += event.residues
             self._bar.update(event.cost)
-        self._bar.set_postfix_str(self._text())
+        self._bar.set_description_str(f"folding: {self._text()}")
         if self._show and self._bar.disable and time.monotonic() - self._logged > _LOG_SECONDS:
             self._logged = time.monotonic()
             print(f"folding: {self._text()}", file=sys.stderr, flush=True)
