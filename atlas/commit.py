@@ -10,12 +10,22 @@ import errno
 import os
 import secrets
 import socket
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 from foldatlas.schemas.errors import FoldAtlasError
 
-_HOST = "".join(character if character.isalnum() else "-" for character in socket.gethostname())[:32] or "host"
+
+def _host() -> str:
+    """This host's name, and on Linux the namespace of its process numbers: two containers may share the former."""
+    name = "".join(character if character.isalnum() else "-" for character in socket.gethostname())[:32] or "host"
+    try:
+        return f"{name}-{os.stat('/proc/self/ns/pid').st_ino:x}"
+    except OSError:
+        return name
+
+
+_HOST = _host()
 
 
 def attempt_name() -> str:
@@ -74,7 +84,8 @@ def commit_once(path: Path, content: bytes) -> bool:
         try:
             os.link(temporary, path)
         except FileExistsError:
-            return False
+            # over NFS the answer to a link that was made may be lost, and the second request meets the first's work
+            return os.path.samestat(temporary.stat(), path.stat())
         except OSError as error:
             if error.errno in (errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.EMLINK):
                 raise FoldAtlasError(
@@ -102,15 +113,9 @@ def replacing(path: Path) -> Iterator[Path]:
         temporary.unlink(missing_ok=True)
 
 
-def remove_abandoned(folder: Path, is_garbage: Callable[[Path], bool]) -> int:
-    """Deletes files in `folder` that dead processes of this host were writing, and those that `is_garbage` names.
-
-    Returns how many were deleted. A missing folder has none.
-    """
-    removed = 0
+def files_of_the_dead(folder: Path) -> Iterator[Path]:
+    """Files in `folder`, hidden or `<name>.<attempt>.parquet`, whose attempt's process ran on this host and is gone."""
     for path in sorted(folder.iterdir()) if folder.is_dir() else ():
-        owner = hidden_owner(path)
-        if path.is_file() and (owner_is_dead(owner) if owner else is_garbage(path)):
-            path.unlink(missing_ok=True)
-            removed += 1
-    return removed
+        owner = hidden_owner(path) or path.name.removesuffix(".parquet").rpartition(".")[2]
+        if path.is_file() and owner_is_dead(owner):
+            yield path

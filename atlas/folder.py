@@ -3,13 +3,21 @@
 Readers open only files that a plan or a manifest entry lists. `docs/files.md` describes every file.
 """
 
+import contextlib
 import datetime
+import shutil
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from foldatlas.atlas.commit import commit_once, hidden_owner, owner_is_dead, remove_abandoned
-from foldatlas.schemas.errors import DamagedAtlasError, ForeignFolderError, NotAnAtlasError, SettingsMismatchError
+from foldatlas.atlas.commit import commit_once, files_of_the_dead, hidden_owner, owner_is_dead
+from foldatlas.schemas.errors import (
+    DamagedAtlasError,
+    ForeignFolderError,
+    NotAnAtlasError,
+    SettingsMismatchError,
+    UsageError,
+)
 from foldatlas.schemas.manifest import AtlasHeader, FileEntry, Plan, Shard, ShardEntry, decode, encode, settings_digest
 from foldatlas.schemas.records import Settings
 from foldatlas.schemas.tables import FORMAT_VERSION, SHARD_TABLES
@@ -63,6 +71,9 @@ class AtlasFolder:
 
     def refuse_foreign(self) -> None:
         """Raises ForeignFolderError where a new atlas cannot be made: the path is a file or holds other things."""
+        place = str(self.root.absolute())
+        if "?" in place or not place.isprintable():
+            raise UsageError(f"{place!r} holds '?' or what is no text, which DuckDB cannot open: name another folder")
         if self.root.exists() and not self.root.is_dir():
             raise ForeignFolderError(f"{self.root} is a file: name a folder for the atlas")
         if self.root.is_dir() and not self.header_path.exists():
@@ -151,30 +162,40 @@ class AtlasFolder:
             (self.root / file.path).unlink(missing_ok=True)
 
     def sweep(self) -> int:
-        """Deletes what dead processes left behind. Returns how many files went.
+        """Deletes what dead processes of this host left behind. Returns how many files went.
 
-        Only what processes of this host wrote that are dead: their hidden files; of committed shards, files that no
-        generation lists; records and sequences of no plan. Files of an uncommitted shard are left alone: their
-        attempt may be waiting for its entry.
+        That is: what they were writing; of committed shards, files that no generation lists; tables of no plan; folders
+        of planning. Files of an uncommitted shard are left alone: their attempt may be waiting for its entry.
         """
-        entries, plans = self._every_generation(), self.plans()
+        self.sweep_staging()
+        # Who is dead is asked first and the documents are read then: what the dead committed is in them for sure.
+        tables = (*SHARD_TABLES, "records", "sequences", "plans", "manifest", ".")
+        dead = [path for table in tables for path in files_of_the_dead(self.root / table)]
+        if not dead:
+            return 0
+        entries = self._every_generation()
         committed = {entry.shard for entry in entries}
         listed = {file.path for entry in entries for file in entry.files.values()}
-        listed |= {file.path for plan in plans for file in (*plan.records, *plan.sequences)}
+        listed |= {file.path for plan in self.plans() for file in (*plan.records, *plan.sequences)}
 
         def is_garbage(path: Path) -> bool:
-            shard, _, attempt = path.name.removesuffix(".parquet").partition(".")
-            unlisted = f"{path.parent.name}/{path.name}" not in listed
-            of_shard = path.parent.name in SHARD_TABLES
-            return unlisted and owner_is_dead(attempt) and (shard in committed or not of_shard)
+            if hidden_owner(path):
+                return True
+            shard, table = path.name.partition(".")[0], path.parent.name
+            return f"{table}/{path.name}" not in listed and (table not in SHARD_TABLES or shard in committed)
 
-        removed = sum(
-            remove_abandoned(self.root / table, is_garbage) for table in (*SHARD_TABLES, "records", "sequences")
-        )
-        return removed + sum(
-            remove_abandoned(folder, lambda _: False)
-            for folder in (self.root, self.root / "plans", self.root / "manifest")
-        )
+        garbage = [path for path in dead if is_garbage(path)]
+        for path in garbage:
+            path.unlink(missing_ok=True)
+        return len(garbage)
+
+    def sweep_staging(self) -> None:
+        """Deletes the folders in which dead processes of this host were planning."""
+        for old in self.staging.iterdir() if self.staging.is_dir() else ():
+            if owner_is_dead(old.name):
+                shutil.rmtree(old, ignore_errors=True)
+        with contextlib.suppress(OSError):  # missing, or another driver is planning
+            self.staging.rmdir()
 
     def _every_generation(self) -> list[ShardEntry]:
         paths = (self.root / "manifest").glob("[!.]*.json")

@@ -5,9 +5,9 @@ structure, with the place of its coordinates) by structure_id. Beside them `fail
 `settings`; `views.py` has the views. An unfinished atlas has an index too: what is not committed is `pending`.
 
 Plans may overlap. A record is (source, the source's digest, offset): of several rows the accepted one counts, else
-the earliest plan's. A structure that several shards hold counts once, the earliest plan's; `copies` lists the rows
-of other files that do not count. Only what really occurs twice is compared, so that atlases without overlap (most)
-pay one look at the sequence ids at the most.
+that of the plan with the widest limit on length. A structure that several shards hold counts once, the earliest plan's;
+`copies` lists the rows of other files that do not count. Only what really occurs twice is compared, so that atlases
+without overlap (most) pay one look at the sequence ids at the most.
 """
 
 import contextlib
@@ -192,11 +192,17 @@ def list_files(connection: Any, folder: AtlasFolder, plans: list[Plan], entries:
     _create(connection, "listed", rows, kinds)
     connection.execute("CREATE TABLE files AS SELECT * EXCLUDE (absolute, plan_number, run_id) FROM listed")
     sources = [
-        {"plan_number": number[plan.name], "source": source.uri, "sha256": source.sha256}
+        {
+            "plan_number": number[plan.name],
+            "max_length": plan.max_length,
+            "source": source.uri,
+            "sha256": source.sha256,
+        }
         for plan in plans
         for source in plan.sources
     ]
-    _create(connection, "sources", sources, {"plan_number": pa.int32(), "source": pa.string(), "sha256": pa.string()})
+    kinds = {"plan_number": pa.int32(), "max_length": pa.int64(), "source": pa.string(), "sha256": pa.string()}
+    _create(connection, "sources", sources, kinds)
 
 
 def _create(connection: Any, name: str, rows: list[dict[str, Any]], kinds: dict[str, pa.DataType]) -> None:
@@ -298,7 +304,7 @@ def _make_records(connection: Any) -> None:
             f"{with_plan} WHERE (sources.source, sources.sha256) NOT IN ({several}) UNION ALL "
             f"{with_plan} WHERE (sources.source, sources.sha256) IN ({several}) "
             'QUALIFY row_number() OVER (PARTITION BY records.source, sources.sha256, records."offset" '
-            "ORDER BY records.outcome <> 'accepted', listed.plan_number) = 1"
+            "ORDER BY records.outcome <> 'accepted', sources.max_length DESC, listed.plan_number) = 1"
         )
     connection.execute(
         f"CREATE TABLE records AS SELECT {columns}, CASE "

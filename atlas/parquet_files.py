@@ -1,5 +1,6 @@
 """Parquet files of an atlas: written aside, digested while they are written, then given their name."""
 
+import contextlib
 import hashlib
 import os
 from pathlib import Path
@@ -77,7 +78,11 @@ class ParquetFile:
         self._sink = _DigestingFile(self._file)
         # pyarrow's stubs know IO alone; its C++ side takes any object with these methods
         sink = pa.PythonFile(cast(IO[bytes], self._sink), mode="w")
-        self._writer = pq.ParquetWriter(sink, self.schema, **write_options(self._table))
+        try:
+            self._writer = pq.ParquetWriter(sink, self.schema, **write_options(self._table))
+        except BaseException:
+            self._abandon()
+            raise
         return self
 
     def write(self, table: pa.Table, row_group_size: int | None = None) -> None:
@@ -101,8 +106,13 @@ class ParquetFile:
                     path=self._relative, rows=self.rows, bytes=size, sha256=self._sink.digest.hexdigest()
                 )
         finally:
+            self._abandon()
+
+    def _abandon(self) -> None:
+        """Leaves nothing hidden behind; after success there is nothing."""
+        self._temporary.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):  # on a full disk closing writes what is buffered, and fails again
             self._file.close()
-            self._temporary.unlink(missing_ok=True)
 
 
 def file_sha256(path: Path) -> str:

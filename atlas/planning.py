@@ -15,9 +15,10 @@ import duckdb
 import pyarrow as pa
 
 from foldatlas.atlas.commit import attempt_name
-from foldatlas.atlas.index import escape_glob
+from foldatlas.atlas.index import escape_glob, first_line
 from foldatlas.atlas.parquet_files import ParquetFile
 from foldatlas.atlas.stoppable import stoppable
+from foldatlas.schemas.errors import DamagedAtlasError, FoldAtlasError
 from foldatlas.schemas.manifest import FileEntry, Shard
 from foldatlas.schemas.records import Outcome
 from foldatlas.schemas.tables import MAX_SHARDS_A_FILE, RECORDS, SEQUENCES
@@ -112,7 +113,14 @@ def _connection(staging: Path, memory_limit: str | None) -> Iterator[duckdb.Duck
     if memory_limit:
         config["memory_limit"] = memory_limit
     with duckdb.connect(str(staging / f"{attempt_name()}.duckdb"), config=config) as connection:
-        yield connection
+        try:
+            yield connection
+        except duckdb.OutOfMemoryException as error:
+            raise FoldAtlasError(f"planning needs more memory: {first_line(error)}") from error
+        except duckdb.Error as error:
+            raise DamagedAtlasError(
+                f"the plan cannot be made: {first_line(error)}; `foldatlas verify` lists what is missing or damaged"
+            ) from error
 
 
 def _write_records(connection: duckdb.DuckDBPyConnection, staging: Path) -> Iterator[FileEntry]:

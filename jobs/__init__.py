@@ -1,6 +1,7 @@
 """What people run: the `foldatlas` command, one module a command. No logic of its own.
 
     cli.py      the command line: parser, errors, exit codes
+    arguments.py  what the parsers share
     plan.py     FASTA -> a plan           fold.py     plan, fold, index: the main job
     index.py    the SQL index             status.py   what is done and what is left
     query.py    SQL                       export.py   subsets as files

@@ -12,6 +12,7 @@ import warnings
 from collections.abc import Sequence
 from typing import Any, Final, TextIO
 
+from foldatlas.jobs.arguments import say
 from foldatlas.schemas.errors import FoldAtlasError
 from foldatlas.schemas.version import program_version
 
@@ -74,29 +75,45 @@ def _show_warning(
     file: TextIO | None = None,
     line: str | None = None,
 ) -> None:
-    print(f"warning: {message}", file=sys.stderr)
+    say(f"warning: {message}")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs one command and returns its exit code."""
+    _open_standard_streams()
     parsed = build_parser().parse_args(arguments)
     warnings.showwarning = _show_warning
     try:
-        return int(parsed.run(parsed))
+        code = int(parsed.run(parsed))
+        sys.stdout.flush()
+        return code
     except FoldAtlasError as error:
-        print(f"foldatlas {parsed.command}: {error}", file=sys.stderr)
+        say(f"foldatlas {parsed.command}: {error}")
         return error.exit_code
     except KeyboardInterrupt:
-        print(f"foldatlas {parsed.command}: stopped on request", file=sys.stderr)
+        say(f"foldatlas {parsed.command}: stopped on request")
         return 130
     except BrokenPipeError:
-        # the reader of our output (head, less) has seen enough
+        # only results can meet this, messages do not (arguments.say): their reader (head, less) has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     except OSError as error:
         where = f" ({error.filename})" if error.filename else ""
-        print(f"foldatlas {parsed.command}: {error.strerror or error}{where}", file=sys.stderr)
+        say(f"foldatlas {parsed.command}: {error.strerror or error}{where}")
         return 1
+
+
+def _open_standard_streams() -> None:
+    """Points closed standard streams to nowhere, so that no file of ours gets their numbers, and what is meant for
+    people never ends up in it."""
+    for descriptor in (0, 1, 2):
+        try:
+            os.fstat(descriptor)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)  # takes the lowest number that is free
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(os.devnull, "w"))  # noqa: SIM115 - for as long as the process lives
 
 
 if __name__ == "__main__":

@@ -1,9 +1,10 @@
 """`foldatlas export`: write a subset of an atlas as PDB, FASTA or Parquet files."""
 
 import argparse
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
+
+from foldatlas.jobs.arguments import counted, path, say
 
 if TYPE_CHECKING:
     from foldatlas.atlas.export import Exported
@@ -33,8 +34,8 @@ def export(
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("atlas", metavar="ATLAS", help="folder of the atlas")
-    parser.add_argument("dest", metavar="DEST", help="folder to make")
+    parser.add_argument("atlas", type=path, metavar="ATLAS", help="folder of the atlas")
+    parser.add_argument("dest", type=path, metavar="DEST", help="folder to make")
     parser.add_argument("--format", choices=FORMATS, required=True, help="of the files")
     parser.add_argument("--where", metavar="SQL", help="condition on the columns of proteins")
     parser.add_argument("--ids", metavar="FILE", help="one id, source:id or structure_id a line")
@@ -42,8 +43,8 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     done = export(arguments.atlas, arguments.dest, format=arguments.format, where=arguments.where, ids=arguments.ids)
-    print(f"{done.proteins:,} proteins in {done.files:,} files, {done.bytes:,} bytes: {done.folder}")
+    print(f"{counted(done.proteins, 'protein')} in {counted(done.files, 'file')}, {done.bytes:,} bytes: {done.folder}")
     if done.missing:
         reasons = ", ".join(f"{count:,} {why}" for why, count in sorted(done.missing.items()))
-        print(f"not exported: {reasons}; see {done.folder / 'missing.tsv'}", file=sys.stderr)
+        say(f"not exported: {reasons}; see {done.folder / 'missing.tsv'}")
     return 0

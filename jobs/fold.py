@@ -1,13 +1,13 @@
 """`foldatlas fold`: the main job. Plans what is new, folds what is missing, builds the index."""
 
 import argparse
-import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from foldatlas.jobs import plan as plan_job
+from foldatlas.jobs.arguments import counted, say
 from foldatlas.schemas.records import DEFAULT_MAX_LENGTH
 
 if TYPE_CHECKING:
@@ -69,8 +69,7 @@ def fold(
         embeddings=embeddings,
     )
     if show_progress:
-        for line in summary.lines():
-            print(line, file=sys.stderr)
+        say(*summary.lines())
     report = fold_atlas(folder, worker, embeddings=wants_embeddings, show_progress=show_progress)
     return FoldSummary(summary, report, current_accounting(folder) or build_index(folder))
 
@@ -96,11 +95,9 @@ def run(arguments: argparse.Namespace) -> int:
 
     if report.shards:
         rate = report.residues / max(report.seconds, 1e-3)
-        print(
-            f"folded {report.folded:,} structures in {readable_time(report.seconds)} ({rate:,.0f} residues/s)",
-            file=sys.stderr,
-        )
+        say(f"folded {counted(report.folded, 'structure')} in {readable_time(report.seconds)} ({rate:,.0f} residues/s)")
     else:
-        print("nothing to fold: every sequence is in the atlas", file=sys.stderr)
+        accepted = accounting.folded + accounting.failed
+        say(f"nothing to fold: {'every sequence is in the atlas' if accepted else 'no record was accepted'}")
     print(accounting.line())
     return 3 if accounting.failed or (arguments.strict and accounting.num_refused) else 0

@@ -4,6 +4,8 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
+from foldatlas.jobs.arguments import path
+
 if TYPE_CHECKING:
     from foldatlas.atlas.accounting import Accounting
 
@@ -23,7 +25,7 @@ def index(atlas: str | Path) -> "Accounting":
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("atlas", metavar="ATLAS", help="folder of the atlas")
+    parser.add_argument("atlas", type=path, metavar="ATLAS", help="folder of the atlas")
 
 
 def run(arguments: argparse.Namespace) -> int:

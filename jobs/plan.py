@@ -1,12 +1,12 @@
 """`foldatlas plan`: read and check FASTA, cut shards and predict the cost, without folding."""
 
 import argparse
-import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
+from foldatlas.jobs.arguments import counted, not_negative, path, positive, say
 from foldatlas.schemas.records import DEFAULT_MAX_LENGTH
 
 if TYPE_CHECKING:
@@ -46,9 +46,9 @@ class PlanSummary:
         records = sum(plan.outcomes.values())
         return [
             *known,
-            f"plan {plan.name}: {records:,} records ({counts})",
-            f"to fold: {plan.proteins:,} distinct new sequences, {plan.residues:,} residues, {len(plan.shards):,} "
-            f"shards, {plan.cost / 1e6:,.3f} TFLOP",
+            f"plan {plan.name}: {counted(records, 'record')} ({counts})",
+            f"to fold: {counted(plan.proteins, 'new sequence')}, {counted(plan.residues, 'residue')}, "
+            f"{counted(len(plan.shards), 'shard')}, {plan.cost / 1e6:,.3f} TFLOP",
             f"predicted: {readable_time(self.seconds)} of one {self.device}, {readable_bytes(self.bytes)} on disk",
         ]
 
@@ -79,7 +79,7 @@ def plan(
     rate = MFLOP_PER_SECOND[device]
     channels = config.language_model.width if embeddings == "mean" else 0
     costs = CostModel(
-        mflop=[0, *(mflop(config, length, settings.recycles) for length in range(1, max_length + 1))],
+        mflop=lambda length: mflop(config, length, settings.recycles),
         mflop_per_second=rate,
         output_bytes_a_residue=STRUCTURE_BYTES_A_RESIDUE,
         output_bytes_a_protein=SCORE_BYTES_A_PROTEIN + EMBEDDING_BYTES_A_CHANNEL * channels,
@@ -90,23 +90,11 @@ def plan(
     return PlanSummary(planned, device, new.cost / rate if new else 0.0, round(size))
 
 
-def positive(text: str) -> int:
-    number = int(text)
-    if number < 1:
-        raise argparse.ArgumentTypeError(f"{text} must be 1 or more")
-    return number
-
-
-def not_negative(text: str) -> int:
-    number = int(text)
-    if number < 0:
-        raise argparse.ArgumentTypeError(f"{text} must be 0 or more")
-    return number
-
-
 def configure(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("fasta", nargs="+", metavar="FASTA", help="protein FASTA, plain or gzip; patterns in quotes")
-    parser.add_argument("atlas", metavar="ATLAS", help="folder of the atlas; made if it does not exist")
+    parser.add_argument(
+        "fasta", nargs="+", type=path, metavar="FASTA", help="protein FASTA, plain or gzip, or a quoted pattern"
+    )
+    parser.add_argument("atlas", type=path, metavar="ATLAS", help="folder of the atlas; made if it does not exist")
     parser.add_argument("--model", required=True, metavar="NAME", help="the network that folds: nano (untrained yet)")
     parser.add_argument(
         "--recycles", type=not_negative, metavar="N", help="trunk passes after the first (default: the model's, 3)"
@@ -141,5 +129,5 @@ def run(arguments: argparse.Namespace) -> int:
     )
     print("\n".join(summary.lines()))
     if summary.planned.plan is None:
-        print("nothing new to plan", file=sys.stderr)
+        say("nothing new to plan")
     return 0

@@ -5,6 +5,7 @@ import sys
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Final
 
+from foldatlas.jobs.arguments import counted, path, say
 from foldatlas.schemas.errors import UsageError
 
 if TYPE_CHECKING:
@@ -33,7 +34,7 @@ def query(atlas: str | Path, sql: str, *, format: str = "table", file: IO[bytes]
 
     with Atlas.open(atlas) as opened:
         if opened.is_stale:
-            print(f"the index is older than the atlas: run `foldatlas index {atlas}`", file=sys.stderr)
+            say(f"the index is older than the atlas: run `foldatlas index {atlas}`")
         target = file if file is not None else sys.stdout.buffer
         written = formats.FORMATS[format](opened.query(sql), target)
         target.flush()
@@ -41,7 +42,7 @@ def query(atlas: str | Path, sql: str, *, format: str = "table", file: IO[bytes]
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("atlas", metavar="ATLAS", help="folder of the atlas")
+    parser.add_argument("atlas", type=path, metavar="ATLAS", help="folder of the atlas")
     parser.add_argument("sql", metavar="SQL", help="one statement that reads, in quotes")
     parser.add_argument("--format", choices=FORMATS, default="table", help="of the answer (default: %(default)s)")
 
@@ -51,7 +52,7 @@ def run(arguments: argparse.Namespace) -> int:
         raise UsageError("Parquet is no text for a terminal: send it to a file with > answer.parquet")
     written = query(arguments.atlas, arguments.sql, format=arguments.format)
     if not written.complete:
-        print(f"only the first {written.rows:,} rows are shown: use --format csv for all", file=sys.stderr)
+        say(f"only the first {written.rows:,} rows are shown: use --format csv for all")
     elif arguments.format == "table":
-        print(f"{written.rows:,} row{'' if written.rows == 1 else 's'}", file=sys.stderr)
+        say(counted(written.rows, "row"))
     return 0

@@ -6,6 +6,8 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
+from foldatlas.jobs.arguments import path
+
 if TYPE_CHECKING:
     from foldatlas.atlas.status import AtlasStatus
 
@@ -26,7 +28,7 @@ def status(atlas: str | Path) -> "AtlasStatus":
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("atlas", metavar="ATLAS", help="folder of the atlas")
+    parser.add_argument("atlas", type=path, metavar="ATLAS", help="folder of the atlas")
     parser.add_argument("--json", action="store_true", help="one JSON object, for programs")
 
 

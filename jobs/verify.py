@@ -1,9 +1,10 @@
 """`foldatlas verify`: check every file of an atlas against its digests and its plan."""
 
 import argparse
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
+
+from foldatlas.jobs.arguments import path, say
 
 if TYPE_CHECKING:
     from foldatlas.atlas.verify import Verification
@@ -25,14 +26,14 @@ def verify(atlas: str | Path, *, quick: bool = False) -> "Verification":
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("atlas", metavar="ATLAS", help="folder of the atlas")
+    parser.add_argument("atlas", type=path, metavar="ATLAS", help="folder of the atlas")
     parser.add_argument("--quick", action="store_true", help="look at names and sizes alone, not into the files")
 
 
 def run(arguments: argparse.Namespace) -> int:
     found = verify(arguments.atlas, quick=arguments.quick)
     for note in found.notes:
-        print(f"note: {note}", file=sys.stderr)
+        say(f"note: {note}")
     for fault in found.faults:
         print(fault)
     print(found.line())

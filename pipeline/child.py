@@ -50,8 +50,11 @@ def serve(connection: Connection, load_model: Callable[[], Folder], idle_seconds
     """
     try:
         model = load_model()
-    except (FoldAtlasError, OSError, RuntimeError) as error:
-        connection.send(("error", "load", _one_line(error)))
+    except Exception as error:
+        reason = (
+            _one_line(error) if isinstance(error, FoldAtlasError) else f"{type(error).__name__}: {_one_line(error)}"
+        )
+        connection.send(("error", "load", reason))
         return
     connection.send(("ready", model.settings))
     for sequences, mean_embedding in _requests(connection, idle_seconds):

@@ -8,14 +8,18 @@ import time
 from pathlib import Path
 from typing import Final
 
-from foldatlas.schemas.errors import FoldAtlasError
+from foldatlas.schemas.errors import FoldAtlasError, UsageError
 
 WAIT_SECONDS: Final = 120.0  # a predecessor that was just killed needs a moment to let go
 
 
 def choose_device(name: str) -> str:
-    """`name` itself, or for "auto" the GPU if this machine shows one, else the CPU."""
+    """`name` itself, or for "auto" the GPU if this machine shows one, else the CPU.
+
+    Raises UsageError for a GPU that is not there.
+    """
     if name != "auto":
+        device_uuid(name)
         return name
     try:
         shown = subprocess.run(["nvidia-smi", "--list-gpus"], capture_output=True, text=True, timeout=60)
@@ -37,7 +41,7 @@ def device_uuid(device: str) -> str | None:
     if visible is not None:
         chosen = [part.strip() for part in visible.split(",") if part.strip()]
         if number >= len(chosen):
-            raise FoldAtlasError(f"device {device} is not among CUDA_VISIBLE_DEVICES={visible}: name another")
+            raise UsageError(f"device {device} is not among CUDA_VISIBLE_DEVICES={visible}: name another")
         if not chosen[number].isdigit():
             return chosen[number]
         number = int(chosen[number])
@@ -45,7 +49,7 @@ def device_uuid(device: str) -> str | None:
     try:
         return subprocess.run(command, capture_output=True, text=True, check=True, timeout=60).stdout.strip()
     except (OSError, subprocess.SubprocessError) as error:
-        raise FoldAtlasError(f"device {device}: nvidia-smi does not answer ({error}): use --device cpu") from error
+        raise UsageError(f"device {device}: nvidia-smi does not answer ({error}): use --device cpu") from error
 
 
 def lock_path(uuid: str) -> Path:

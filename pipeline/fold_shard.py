@@ -19,12 +19,11 @@ from foldatlas.folding.cost import mflop
 from foldatlas.folding.models import config_of
 from foldatlas.folding.prediction import Prediction
 from foldatlas.pipeline import progress
-from foldatlas.pipeline.interruption import give_up, stopping
+from foldatlas.pipeline.interruption import give_up, giving_up_if_unwritable, stopping
 from foldatlas.pipeline.shard_writer import ShardWriter
 from foldatlas.pipeline.supervisor import BatchError, WorkerSpec, child_of_this_process
 from foldatlas.schemas.errors import (
     DamagedAtlasError,
-    FoldAtlasError,
     Interrupted,
     ModelError,
     OutOfMemory,
@@ -74,18 +73,11 @@ def fold_shard(task: FoldTask) -> None:
     A model that cannot be loaded and a disk that cannot be written end the run: every other shard would meet them.
     """
     try:
-        _fold_and_commit(task)
+        with giving_up_if_unwritable(f"shard {task.shard.name}"):
+            _fold_and_commit(task)
     except ModelError as error:
         give_up(error)
         raise
-    except OSError as error:
-        where = f" ({error.filename})" if error.filename else ""
-        failure = FoldAtlasError(
-            f"shard {task.shard.name} could not be written: {error.strerror or error}{where}; run the same command "
-            "again when that is mended"
-        )
-        give_up(failure)
-        raise failure from error
 
 
 def _fold_and_commit(task: FoldTask) -> None:

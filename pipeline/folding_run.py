@@ -60,14 +60,16 @@ def fold_atlas(
         memory_bytes=_memory_bytes(worker.device),
     )
     started = time.monotonic()
+    folder.sweep()
     missing = _missing(folder, plans, options, digest)
     if not missing:
-        folder.sweep()
         return FoldReport(0, 0, 0, 0, 0.0)
+    if not embeddings:
+        _refuse_to_mix(folder)
     cost = sum(task.shard.cost for task in missing)
     try:
         with interruptible(), progress.shown(len(missing), cost, show=show_progress):
-            todo = missing
+            todo = _from_a_random_place(missing)
             for _ in range(ROUNDS):
                 graphs.run("fold", todo, fold_shard)
                 todo = _missing(folder, plans, options, digest)
@@ -100,6 +102,28 @@ def _missing(folder: AtlasFolder, plans: Sequence[Plan], options: FoldOptions, d
         for shard in plan.shards
         if folder.committed_entry(shard, digest) is None
     ]
+
+
+def _from_a_random_place(tasks: list[FoldTask]) -> list[FoldTask]:
+    """The full-size shards turned by a random number of places, then the fine ones, which end a run evenly.
+
+    Two drivers on one atlas would else fold every shard in step, twice: harmless, and in vain.
+    """
+    full_size = max(task.shard.cost for task in tasks) / 2
+    first = [task for task in tasks if task.shard.cost >= full_size]
+    start = secrets.randbelow(len(first))
+    return first[start:] + first[:start] + [task for task in tasks if task.shard.cost < full_size]
+
+
+def _refuse_to_mix(folder: AtlasFolder) -> None:
+    """Raises UsageError if embeddings are not asked for and committed shards have them."""
+    entries = folder.entries()
+    having = [name for name, entry in entries.items() if "embeddings" in entry.outputs]
+    if having:
+        raise UsageError(
+            f"{len(having)} of {len(entries)} folded shards of {folder.root} have embeddings: go on with "
+            "--embeddings mean, so that all have them"
+        )
 
 
 def refuse_missing_outputs(folder: AtlasFolder) -> None:

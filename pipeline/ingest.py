@@ -1,7 +1,6 @@
 """One range of a source -> a staging Parquet file of checked records, and a note that says that it is whole."""
 
 from collections.abc import Iterator
-from itertools import islice
 from pathlib import Path
 from typing import Final, NamedTuple
 
@@ -11,13 +10,14 @@ import pyarrow as pa
 from foldatlas.atlas.commit import commit_once
 from foldatlas.atlas.parquet_files import ParquetFile, file_sha256
 from foldatlas.pipeline.fasta import Reader
-from foldatlas.pipeline.interruption import stopping
-from foldatlas.pipeline.sources import SourceRange, is_unchanged, open_source
+from foldatlas.pipeline.interruption import giving_up_if_unwritable, stopping
+from foldatlas.pipeline.sources import GzipStream, SourceRange, is_unchanged, open_source
 from foldatlas.pipeline.validation import Record, check
 from foldatlas.schemas.errors import Interrupted, SourceError
 from foldatlas.schemas.tables import STAGING
 
-RECORDS_A_BATCH: Final = 20_000  # some 10 MB of sequence in memory
+RECORDS_A_BATCH: Final = 20_000
+BYTES_A_BATCH: Final = 64 << 20  # reached only by records that are mostly header or far too long
 
 
 class IngestTask(NamedTuple):
@@ -30,7 +30,8 @@ class IngestTask(NamedTuple):
 
 class IngestNote(msgspec.Struct, frozen=True):
     """What was found in one range. `sha256` is the whole source's, given by its first range alone; `broken` says how
-    a compressed stream ended if it did not end well; `error` why nothing was staged."""
+    a compressed stream ended if it did not end well; `ignored` whether bytes followed that are no gzip; `error` why
+    nothing was staged."""
 
     number: int
     records: int = 0
@@ -38,6 +39,7 @@ class IngestNote(msgspec.Struct, frozen=True):
     sha256: str = ""
     broken: str = ""
     error: str = ""
+    ignored: bool = False
 
 
 def note_path(staging: Path, number: int) -> Path:
@@ -61,26 +63,45 @@ def ingest(task: IngestTask) -> None:
     staging, number = Path(task.staging), task.range.number
     if note_path(staging, number).exists():
         return
-    try:
-        note = _stage(task, staging)
-    except (SourceError, OSError) as error:
-        note = IngestNote(number, error=str(error))
-    commit_once(note_path(staging, number), msgspec.json.encode(note))
+    with giving_up_if_unwritable("the records of a FASTA file"):
+        try:
+            note = _stage(task, staging)
+        except SourceError as error:
+            note = IngestNote(number, error=str(error))
+        commit_once(note_path(staging, number), msgspec.json.encode(note))
 
 
 def _stage(task: IngestTask, staging: Path) -> IngestNote:
     source, number, start, end = task.range
-    with open_source(source) as stream, ParquetFile(staging, staged_path(number), "records", schema=STAGING) as file:
+    try:
+        stream = open_source(source)
+    except OSError as error:
+        raise SourceError(f"{source.path} cannot be read ({error.strerror}): check its permissions") from error
+    with stream, ParquetFile(staging, staged_path(number), "records", schema=STAGING) as file:
         reader = Reader(stream, start, end)
-        records = (check(raw, task.max_length) for raw in reader)
-        while batch := list(islice(records, RECORDS_A_BATCH)):
+        for batch in _batches(reader, task.max_length):
             if stopping():
                 raise Interrupted("stopped on request")
             file.write(_to_table(source.uri, batch))
     digest = file_sha256(Path(source.path)) if start == 0 else ""
     if not is_unchanged(source):
         raise SourceError(f"{source.path} changed while it was read: run again when it is complete")
-    return IngestNote(number, file.rows, reader.leading_text, digest, reader.error or "")
+    ignored = isinstance(stream, GzipStream) and stream.has_garbage
+    return IngestNote(number, file.rows, reader.leading_text, digest, reader.error or "", ignored=ignored)
+
+
+def _batches(reader: Reader, max_length: int) -> Iterator[list[Record]]:
+    """Checked records in lists that are bounded in number and in bytes."""
+    batch: list[Record] = []
+    size = 0
+    for raw in reader:
+        batch.append(check(raw, max_length))
+        size += len(raw.text)
+        if len(batch) == RECORDS_A_BATCH or size > BYTES_A_BATCH:
+            yield batch
+            batch, size = [], 0
+    if batch:
+        yield batch
 
 
 def _to_table(uri: str, batch: list[Record]) -> pa.Table:

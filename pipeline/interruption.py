@@ -6,7 +6,7 @@ import threading
 from collections.abc import Iterator
 from types import FrameType
 
-from foldatlas.schemas.errors import Interrupted
+from foldatlas.schemas.errors import FoldAtlasError, Interrupted
 
 _stop = threading.Event()
 _signals: list[int] = []
@@ -22,6 +22,26 @@ def give_up(error: Exception) -> None:
     """Ends the run of this process with `error`: the model cannot be loaded, the disk is full."""
     _fatal.append(error)
     _stop.set()
+
+
+@contextlib.contextmanager
+def giving_up_if_unwritable(what: str) -> Iterator[None]:
+    """Around work that writes into the atlas: what hinders it (a full disk, no hard links) would hinder all other work
+    too, so the run is given up, with an error that says `what` could not be written."""
+    try:
+        yield
+    except OSError as error:
+        where = f" ({error.filename})" if error.filename else ""
+        failure = FoldAtlasError(
+            f"{what} could not be written: {error.strerror or error}{where}; run the same command again when that is "
+            "mended"
+        )
+        give_up(failure)
+        raise failure from error
+    except FoldAtlasError as error:
+        if type(error) is FoldAtlasError:
+            give_up(error)
+        raise
 
 
 @contextlib.contextmanager

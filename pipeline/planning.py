@@ -7,13 +7,13 @@ an atlas of another model ends in an error with the atlas as it was.
 import contextlib
 import shutil
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import msgspec
 
-from foldatlas.atlas.commit import attempt_name, owner_is_dead
+from foldatlas.atlas.commit import attempt_name
 from foldatlas.atlas.folder import AtlasFolder, now
 from foldatlas.atlas.parquet_files import file_sha256
 from foldatlas.atlas.planning import PlannedTables, adopt, plan_tables
@@ -36,11 +36,11 @@ class SourceWarning(UserWarning):
 class CostModel:
     """What a protein of a given length costs on the planned device.
 
-    `mflop[length]` for every length from 0 to the plan's limit; `mflop_per_second` of the device;
+    `mflop(length)` of one protein; `mflop_per_second` of the device;
     `output_bytes_a_residue` and `output_bytes_a_protein` of what is written.
     """
 
-    mflop: Sequence[int]
+    mflop: Callable[[int], int]
     mflop_per_second: float
     output_bytes_a_residue: float
     output_bytes_a_protein: float
@@ -86,7 +86,7 @@ def make_plan(
             [folder.root / file.path for plan in plans for file in plan.sequences],
             lambda histogram: cut_shards(
                 [LengthCount(*bin_) for bin_ in histogram],
-                costs.mflop.__getitem__,
+                costs.mflop,
                 costs.output_bytes,
                 costs.mflop_per_second,
             ),
@@ -110,21 +110,24 @@ def _is_known(source: SourceFile, plans: Sequence[Plan], max_length: int) -> boo
 @contextlib.contextmanager
 def _staging(folder: AtlasFolder) -> Iterator[Path]:
     """A folder to work in, on the atlas's file system. Leaves no trace, nor an atlas that did not come about."""
-    made_root = not folder.root.exists()
-    if folder.staging.is_dir():
-        for old in folder.staging.iterdir():
-            if owner_is_dead(old.name):
-                shutil.rmtree(old, ignore_errors=True)
+    made = [path for path in (folder.root, *folder.root.absolute().parents) if not path.exists()]
+    folder.sweep_staging()
     work = folder.staging / attempt_name()
-    work.mkdir(parents=True)
+    for last_try in (False, False, False, True):
+        try:
+            work.mkdir(parents=True)
+            break
+        except FileNotFoundError:  # another driver has just removed the folder in which this one is made
+            if last_try:
+                raise
     try:
         yield work
     finally:
         shutil.rmtree(work, ignore_errors=True)
-        with contextlib.suppress(OSError):  # another driver may be planning too
+        with contextlib.suppress(OSError):  # another driver is planning, or there is an atlas now
             folder.staging.rmdir()
-            if made_root:
-                folder.root.rmdir()
+            for path in made:
+                path.rmdir()
 
 
 def _check_notes(staging: Path, ranges: Sequence[SourceRange]) -> list[Source]:
@@ -158,6 +161,8 @@ def _describe(source: SourceFile, parts: Sequence[IngestNote]) -> Source:
             _warn(
                 f"{source.path}: {part.broken}: the record that it breaks off in is refused, and what follows is lost"
             )
+        if part.ignored:
+            _warn(f"{source.path}: bytes after the compressed data are no gzip and were not read")
     return Source(
         uri=source.uri,
         size=source.size,

@@ -1,9 +1,10 @@
 """What a run tells while it goes on: events from the work, shown as a bar on a terminal or as lines in a log."""
 
+import os
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Final, NamedTuple
 
 from tqdm import tqdm
@@ -32,7 +33,8 @@ _listeners: list[Callable[[Event], None]] = []
 def report(event: Event) -> None:
     """Tells whoever listens in this process; elsewhere, as on a remote worker, nobody does."""
     for listener in _listeners:
-        listener(event)
+        with suppress(OSError):  # whoever read the terminal has gone; the work goes on
+            listener(event)
 
 
 class Progress:
@@ -46,7 +48,7 @@ class Progress:
         self._show = show
         self._bar = tqdm(
             total=cost,
-            disable=not (show and sys.stderr.isatty()),
+            disable=not (show and _has_width()),
             desc="folding",
             bar_format="{desc} {percentage:3.0f}%|{bar}| [{elapsed}, {remaining} left]",
             leave=False,
@@ -71,6 +73,14 @@ class Progress:
 
     def close(self) -> None:
         self._bar.close()
+
+
+def _has_width() -> bool:
+    """Whether messages go to a terminal that can show a bar."""
+    try:
+        return os.get_terminal_size(sys.stderr.fileno()).columns > 0
+    except (OSError, ValueError):
+        return False
 
 
 @contextmanager

@@ -4,7 +4,7 @@ import glob
 import zlib
 from collections.abc import Iterable
 from pathlib import Path
-from typing import IO, Final, NamedTuple
+from typing import IO, Any, Final, NamedTuple
 
 import smart_open
 
@@ -138,29 +138,48 @@ class GzipStream:
 
     def __init__(self, stream: IO[bytes]):
         self._stream = stream
-        self._inflate = zlib.decompressobj(wbits=31)
+        self._inflate: Any = None  # of the member that is being read
+        self._members = 0
         self._pending = b""
-        self._started = False
+        self.has_garbage = False  # something that is no gzip follows the last member: as gzip does, it is not read
 
     def read(self, size: int) -> bytes:
         """Up to `size` bytes, nothing at the end. Raises EOFError for a cut file, zlib.error for a damaged one."""
         while True:
-            if self._inflate.eof:
-                self._pending = self._inflate.unused_data.lstrip(b"\0")
-                self._inflate = zlib.decompressobj(wbits=31)
-                self._started = False
+            if self._inflate is not None and self._inflate.eof:
+                self._pending, self._inflate = self._inflate.unused_data, None
+            if self._inflate is None and not self._begin_member():
+                return b""
             if not self._pending:
                 self._pending = self._stream.read(self._CHUNK)
                 if not self._pending:
-                    rest = self._inflate.flush() if self._started else b""
-                    if not rest and self._started and not self._inflate.eof:
-                        raise EOFError("the compressed file ends early")
-                    return rest
-            self._started = True
-            data = self._inflate.decompress(self._pending, size)
+                    return self._rest()
+            data: bytes = self._inflate.decompress(self._pending, size)
             self._pending = self._inflate.unconsumed_tail
             if data:
                 return data
+
+    def _begin_member(self) -> bool:
+        """Whether another member follows. Zeros between and after members are padding, which gzip allows."""
+        more = True
+        while more and len(self._pending) < len(_GZIP):
+            block = self._stream.read(self._CHUNK)
+            more = bool(block)
+            self._pending = (self._pending + block).lstrip(b"\0")
+        self._pending = self._pending.lstrip(b"\0")
+        if not self._pending or (self._members and not self._pending.startswith(_GZIP)):
+            self.has_garbage = bool(self._pending)
+            return False
+        self._inflate = zlib.decompressobj(wbits=31)
+        self._members += 1
+        return True
+
+    def _rest(self) -> bytes:
+        """What the decompressor still holds when the file has ended."""
+        rest: bytes = self._inflate.flush()
+        if not rest and not self._inflate.eof:
+            raise EOFError("the compressed file ends early")
+        return rest
 
     def close(self) -> None:
         self._stream.close()

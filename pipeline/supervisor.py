@@ -79,19 +79,34 @@ class Child:
     def _ensure_started(self) -> Connection:
         if self._connection is not None and self._process is not None and self._process.poll() is None:
             return self._connection
-        self.kill()
-        ours, theirs = socket.socketpair()
-        with theirs:
-            self._process = _start(self._spec, theirs.fileno())
-        self._connection = Connection(ours.detach())
-        kind, *rest = self._wait(LOAD_SECONDS)
+        try:
+            try:
+                connection, answer = self._start_and_listen()
+            except WorkerDied:  # perhaps killed from outside: once more
+                connection, answer = self._start_and_listen()
+        except (WorkerDied, WorkerTimeout) as error:
+            # no protein is to blame, so none may be marked as failed
+            raise ModelError(
+                f"the process that folds did not get ready on {self._spec.device} ({error}; it may have said more "
+                "above): run the same command again when that is mended"
+            ) from error
+        kind, *rest = answer
         if kind == "error":
             self.kill()
             raise ModelError(f"model {self._spec.model!r} could not be loaded on {self._spec.device}: {rest[1]}")
         if rest[0] != self._spec.settings:
             self.kill()
             raise ModelError(f"the worker loaded {rest[0]}, the atlas has {self._spec.settings}: install one version")
-        return self._connection
+        return connection
+
+    def _start_and_listen(self) -> tuple[Connection, tuple[Any, ...]]:
+        """Starts a child and waits until it is ready; gives the connection and its first message."""
+        self.kill()
+        ours, theirs = socket.socketpair()
+        with theirs:
+            self._process = _start(self._spec, theirs.fileno())
+        self._connection = Connection(ours.detach())
+        return self._connection, self._wait(LOAD_SECONDS)
 
     def _wait(self, seconds: float) -> tuple[Any, ...]:
         """The child's next message. Ends it, and raises, when it is silent for too long, or the run is to stop."""
@@ -143,7 +158,7 @@ def _start(spec: WorkerSpec, descriptor: int) -> subprocess.Popen[bytes]:
     command = [*spec.command, str(descriptor), str(os.getpid())]
     command += [spec.model, str(settings.recycles), settings.precision, spec.device]
     started = threading.Event()
-    result: list[subprocess.Popen[bytes] | OSError] = []
+    result: list[subprocess.Popen[bytes] | Exception] = []
 
     def keep() -> None:
         try:
@@ -154,7 +169,7 @@ def _start(spec: WorkerSpec, descriptor: int) -> subprocess.Popen[bytes]:
                 stdout=2,  # what native code prints must not get into a command's results
                 env={**CHILD_ENVIRONMENT, **os.environ},
             )
-        except OSError as error:
+        except Exception as error:
             result.append(error)
             started.set()
             return
@@ -164,7 +179,7 @@ def _start(spec: WorkerSpec, descriptor: int) -> subprocess.Popen[bytes]:
 
     threading.Thread(target=keep, name="foldatlas-keeper", daemon=True).start()
     started.wait()
-    if isinstance(result[0], OSError):
+    if isinstance(result[0], Exception):
         raise FoldAtlasError(f"the folding process could not be started: {result[0]}") from result[0]
     return result[0]
 

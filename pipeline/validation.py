@@ -19,6 +19,7 @@ _WHITE_SPACE: Final = b"\r\n\t \v\f"
 _RESIDUES: Final = "".join(sorted(RESIDUES)).encode()
 _NUCLEOTIDES: Final = "".join(sorted(NUCLEOTIDES)).encode()
 _DIGITS: Final = string.digits.encode()
+_MAX_INT32: Final = 2**31 - 1  # what the column can say
 _PARTIAL: Final = re.compile(r"(?:^|[;\s])partial=([01])([01])(?:;|\s|$)")  # Prodigal: an end that lies off the contig
 _MGNIFY: Final = re.compile(r"MGYP(\d{1,18})$")
 
@@ -45,7 +46,7 @@ def check(raw: RawRecord, max_length: int) -> Record:
     if letters.endswith(b"*"):
         letters = letters[:-1]
     name, description, is_text = _read_header(header)
-    length = len(letters) + raw.dropped
+    length = min(len(letters) + raw.dropped, _MAX_INT32)
     fault = _fault(raw, name, letters, length, is_text, max_length)
     identity, checksum = (structure_id(letters), crc64(letters)) if fault is None else (None, None)
     mgnify = _MGNIFY.match(name)

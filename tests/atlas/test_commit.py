@@ -96,3 +96,38 @@ def test_a_parquet_file_appears_with_its_digest_or_not_at_all(tmp_path: Path) ->
         raise RuntimeError
     assert broken.entry is None
     assert [path.name for path in (tmp_path / "failures").iterdir()] == ["a.parquet"]
+
+
+def test_a_link_whose_answer_was_lost_is_a_commit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """NFS may make the link, lose the answer, and say on the second request that the name exists."""
+    real = os.link
+
+    def link_and_forget(source: Path, target: Path) -> None:
+        real(source, target)
+        raise FileExistsError(errno.EEXIST, "File exists")
+
+    monkeypatch.setattr(os, "link", link_and_forget)
+    assert commit_once(tmp_path / "a", b"mine")
+    monkeypatch.undo()
+    assert not commit_once(tmp_path / "a", b"another's")
+
+
+def test_a_process_of_somebody_else_is_alive(monkeypatch: pytest.MonkeyPatch) -> None:
+    def deny(*_: object) -> None:
+        raise PermissionError
+
+    monkeypatch.setattr(os, "kill", deny)
+    assert not owner_is_dead(attempt_name())
+
+
+def test_a_full_disk_leaves_no_hidden_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    with (
+        pytest.raises(OSError, match="No space"),
+        ParquetFile(tmp_path, "failures/a.parquet", "failures") as file,
+    ):
+        file.write(FAILURES.empty_table())
+    assert list((tmp_path / "failures").iterdir()) == []

@@ -89,6 +89,23 @@ def test_gzip_of_several_members_and_padding_is_one_text() -> None:
     assert list(Reader(GzipStream(io.BytesIO(packed)))) == read(data)
 
 
+def test_gzip_that_is_padded_with_many_zeros_or_followed_by_garbage_loses_no_record() -> None:
+    for tail, is_garbage in ((bytes(300_000), False), (b"garbage" * 20_000, True), (b"\x1f", True)):
+        stream = GzipStream(io.BytesIO(gzip_of(EXAMPLE) + tail))
+        reader = Reader(stream)
+        assert list(reader) == read(EXAMPLE)
+        assert (reader.error, stream.has_garbage) == (None, is_garbage)
+
+
+@given(members=st.lists(st.binary(max_size=200), min_size=1, max_size=4), size=st.sampled_from([1, 7, 1 << 20]))
+def test_gzip_is_read_as_the_library_reads_it(members: list[bytes], size: int) -> None:
+    packed = gzip_of(*members)
+    stream, found = GzipStream(io.BytesIO(packed)), b""
+    while data := stream.read(size):
+        found += data
+    assert found == gzip.decompress(packed)
+
+
 @pytest.mark.parametrize("lost", [1, 9, 200, 1000])
 def test_a_cut_gzip_loses_only_the_record_it_is_cut_in(lost: int) -> None:
     letters = random.Random(1)

@@ -1,7 +1,9 @@
 """Folding shards: every protein accounted for whatever happens to the process, and one commit a shard."""
 
 import os
+import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -9,15 +11,17 @@ import pyarrow.parquet as pq
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec import structs
 
+from foldatlas.atlas import folder as folder_module
 from foldatlas.atlas.coordinates import decode_structures
 from foldatlas.atlas.folder import AtlasFolder
 from foldatlas.folding.prediction import Prediction
 from foldatlas.pipeline import fold_shard as fold_shard_module
 from foldatlas.pipeline.fold_shard import Failed, FoldOptions, FoldTask, fold_shard, fold_surely
-from foldatlas.pipeline.folding_run import fold_atlas
+from foldatlas.pipeline.folding_run import _from_a_random_place, fold_atlas
 from foldatlas.pipeline.planning import CostModel, make_plan
-from foldatlas.pipeline.supervisor import BatchError, WorkerSpec
+from foldatlas.pipeline.supervisor import BatchError, WorkerSpec, child_of_this_process
 from foldatlas.schemas.errors import (
     DamagedAtlasError,
     FoldAtlasError,
@@ -29,6 +33,7 @@ from foldatlas.schemas.errors import (
     WorkerDied,
     WorkerTimeout,
 )
+from foldatlas.schemas.manifest import ShardEntry
 from foldatlas.schemas.records import format_structure_id, structure_id
 
 
@@ -141,8 +146,6 @@ def test_poison_proteins_fail_and_all_others_fold(
 def test_what_is_stored_is_what_was_predicted(
     planned: Callable[..., AtlasFolder], worker: WorkerSpec, proteins: list[str]
 ) -> None:
-    from foldatlas.pipeline.supervisor import child_of_this_process
-
     folder = planned(proteins)
     fold_atlas(folder, worker, embeddings=True, show_progress=False)
     stored = {
@@ -292,3 +295,151 @@ def test_a_sweep_leaves_what_may_still_be_wanted(
     assert all(path.exists() for path in kept)
     assert not any(path.exists() for path in gone)
     assert all((folder.root / file.path).exists() for file in entry.files.values())
+
+
+def test_a_committed_shard_is_not_folded_again(
+    planned: Callable[..., AtlasFolder], worker: WorkerSpec, proteins: list[str], tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    log = tmp_path / "log"
+    monkeypatch.setenv("FAKE_CHILD_LOG", str(log))
+    folder = planned(proteins)
+    task = task_of(folder, worker)
+    fold_shard(task)
+    folded = log.read_text()
+    fold_shard(task)
+    assert log.read_text() == folded != ""
+
+
+def test_an_entry_of_other_settings_is_damage_not_work(
+    planned: Callable[..., AtlasFolder], worker: WorkerSpec, proteins: list[str]
+) -> None:
+    folder = planned(proteins)
+    task = task_of(folder, worker)
+    fold_shard(task)
+    with pytest.raises(DamagedAtlasError, match="other sequences or settings"):
+        folder.committed_entry(task.shard, "0" * 64)
+
+
+def test_halves_have_one_try_a_level() -> None:
+    calls: list[str] = []
+
+    def die(sequences: list[str]) -> list[Prediction]:
+        calls.append("".join(sequences))
+        if "D" in sequences:
+            raise WorkerDied("dead")
+        return [prediction(sequence) for sequence in sequences]
+
+    results = fold_surely(die, ["A", "B", "C", "D"])
+    assert calls == ["ABCD", "ABCD", "AB", "CD", "C", "D"]
+    assert results[3] == Failed("D", "dead", 4)
+
+
+def test_what_is_missing_is_submitted_again(
+    planned: Callable[..., AtlasFolder], worker: WorkerSpec, proteins: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = planned(proteins)
+    real, tried = AtlasFolder.commit_entry, set()
+
+    def fail_once(self: AtlasFolder, entry: ShardEntry) -> bool:
+        if entry.shard not in tried:
+            tried.add(entry.shard)
+            raise DamagedAtlasError("a store that answers 503")
+        return real(self, entry)
+
+    monkeypatch.setattr(AtlasFolder, "commit_entry", fail_once)
+    assert fold_atlas(folder, worker, show_progress=False).folded == 60
+
+
+def test_a_run_ends_its_children(planned: Callable[..., AtlasFolder], worker: WorkerSpec, proteins: list[str]) -> None:
+    child = child_of_this_process(worker)
+    child.fold(["MKVL"], 1, mean_embedding=False)
+    process = child._process
+    assert process is not None
+    fold_atlas(planned(proteins), worker, show_progress=False)
+    assert process.poll() is not None
+
+
+def test_a_child_that_dies_while_it_starts_fails_no_protein(
+    planned: Callable[..., AtlasFolder], worker: WorkerSpec, proteins: list[str]
+) -> None:
+    folder = planned(proteins)
+    stillborn = replace(worker, command=(sys.executable, "-c", "import sys; sys.exit(7)"))
+    with pytest.raises(ModelError, match=r"did not get ready on cpu .*exit code 7"):
+        fold_atlas(folder, stillborn, show_progress=False)
+    assert folder.entries() == {} and shard_files(folder) == set()
+    assert fold_atlas(folder, worker, show_progress=False).folded == 60
+
+
+def test_an_atlas_has_embeddings_or_has_none(
+    planned: Callable[..., AtlasFolder], worker: WorkerSpec, proteins: list[str]
+) -> None:
+    folder = planned(proteins)
+    task = task_of(folder, worker)
+    fold_shard(task._replace(options=replace(task.options, embeddings=True)))
+    with pytest.raises(UsageError, match=r"1 of 1 folded shards.*--embeddings mean"):
+        fold_atlas(folder, worker, show_progress=False)
+    assert fold_atlas(folder, worker, embeddings=True, show_progress=False).shards > 0
+
+
+def test_two_drivers_begin_at_different_places(
+    planned: Callable[..., AtlasFolder], worker: WorkerSpec, proteins: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = planned(proteins)
+    (plan,) = folder.plans()
+    task = task_of(folder, worker)
+    tasks = [task._replace(shard=shard) for shard in plan.shards]
+    orders = set()
+    for start in range(3):
+        monkeypatch.setattr("foldatlas.pipeline.folding_run.secrets.randbelow", lambda _, start=start: start)
+        order = _from_a_random_place(tasks)
+        assert sorted(task.shard.name for task in order) == [shard.name for shard in plan.shards]
+        orders.add(order[0].shard.name)
+    assert len(orders) == 3
+
+
+def test_a_sweep_keeps_what_the_dead_committed_while_it_looked(
+    planned: Callable[..., AtlasFolder], worker: WorkerSpec, proteins: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A process that commits a plan and ends between two looks of the sweep: its tables are listed by then."""
+    folder = planned(proteins)
+    path = next((folder.root / "plans").iterdir())
+    hidden, real = path.rename(folder.root / "held-back"), folder_module.files_of_the_dead
+
+    def commit_then_look(where: Path) -> list[Path]:
+        if hidden.exists():
+            found = list(real(where))
+            hidden.rename(path)
+            return found
+        return list(real(where))
+
+    monkeypatch.setattr(folder_module, "files_of_the_dead", commit_then_look)
+    monkeypatch.setattr("foldatlas.atlas.commit.os.kill", _no_such_process)
+    folder.sweep()
+    (plan,) = folder.plans()
+    assert all((folder.root / file.path).exists() for file in (*plan.records, *plan.sequences))
+
+
+def test_a_sweep_takes_the_tables_of_no_plan_and_keeps_every_generation(
+    planned: Callable[..., AtlasFolder], worker: WorkerSpec, proteins: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = planned(proteins)
+    fold_shard(task_of(folder, worker))
+    (entry,) = folder.entries().values()
+    file = folder.root / entry.files["scores"].path
+    newer = file.with_name(file.name.replace(entry.attempt, "elsewhere_1_00"))
+    newer.write_bytes(file.read_bytes())
+    files = {**entry.files, "scores": structs.replace(entry.files["scores"], path=f"scores/{newer.name}")}
+    assert folder.commit_entry(structs.replace(entry, generation=1, files=files))
+    orphans = [
+        folder.root / table / f"0000000000000000-0000.{entry.attempt}.parquet" for table in ("records", "sequences")
+    ]
+    for orphan in orphans:
+        orphan.write_bytes(b"x")
+    monkeypatch.setattr("foldatlas.atlas.commit.os.kill", _no_such_process)
+    assert folder.sweep() == 2
+    assert file.exists() and newer.exists() and not any(orphan.exists() for orphan in orphans)
+
+
+def _no_such_process(*_: object) -> None:
+    raise ProcessLookupError

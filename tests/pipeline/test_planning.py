@@ -1,9 +1,11 @@
 """Planning: what is accepted, repeated, refused and new, against a plain-Python reading of the rules."""
 
+import errno
 import gzip
 import os
 from collections import Counter
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import duckdb
@@ -11,11 +13,20 @@ import pyarrow.parquet as pq
 import pytest
 from Bio import SeqIO
 
+from foldatlas.atlas.commit import attempt_name
 from foldatlas.atlas.folder import AtlasFolder
+from foldatlas.atlas.index import build_index
 from foldatlas.folding.models import settings_of
 from foldatlas.pipeline import ingest, sources
 from foldatlas.pipeline.planning import CostModel, Planned, SourceWarning, make_plan
-from foldatlas.schemas.errors import ForeignFolderError, SettingsMismatchError, SourceError
+from foldatlas.schemas.errors import (
+    DamagedAtlasError,
+    FoldAtlasError,
+    ForeignFolderError,
+    SettingsMismatchError,
+    SourceError,
+    UsageError,
+)
 from foldatlas.schemas.manifest import Plan, shard_digest
 from foldatlas.schemas.records import Outcome, structure_id
 
@@ -328,3 +339,105 @@ def test_duckdb_reads_the_tables(plan: Callable[..., Planned], folder: AtlasFold
     sql = "select count(*), count_if(structure_id::varchar = md5(sequence)::uuid::varchar) from read_parquet($path)"
     with duckdb.connect() as connection:
         assert connection.execute(sql, {"path": str(path)}).fetchall() == [(60, 60)]
+
+
+def test_a_file_named_in_several_ways_is_read_once(
+    plan: Callable[..., Planned], folder: AtlasFolder, tmp_path: Path
+) -> None:
+    (tmp_path / "link.fasta").symlink_to(EXAMPLE)
+    made = plan(EXAMPLE, tmp_path / "link.fasta", EXAMPLE).plan
+    assert made is not None
+    assert made.outcomes == {"accepted": 60} and len(made.sources) == 1
+
+
+def test_records_stand_in_the_order_of_their_sources(
+    plan: Callable[..., Planned], folder: AtlasFolder, tmp_path: Path
+) -> None:
+    (tmp_path / "2.fasta").write_text(">x\nMKVL\n>y\nMAAA\n")
+    (tmp_path / "1.fasta").write_text(">z\nMWWW\n")
+    made = plan(tmp_path / "2.fasta", tmp_path / "1.fasta").plan
+    assert made is not None
+    assert [row["id"] for row in records(folder, made)] == ["z", "x", "y"]
+
+
+def test_other_weights_are_refused(plan: Callable[..., Planned], folder: AtlasFolder, costs: CostModel) -> None:
+    plan(EXAMPLE)
+    with pytest.raises(SettingsMismatchError, match="weights"):
+        make_plan([str(EXAMPLE)], folder, replace(SETTINGS, weights="0" * 64), costs, max_length=1280)
+
+
+def test_of_two_drivers_with_one_plan_the_first_counts(
+    plan: Callable[..., Planned], folder: AtlasFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = plan(EXAMPLE).plan
+    before = snapshot(folder.root)
+    real, looks = AtlasFolder.plans, iter([True])  # the second looks once before the first has committed
+    monkeypatch.setattr("foldatlas.pipeline.planning._is_known", lambda *_: False)
+
+    def plans(self: AtlasFolder) -> list[Plan]:
+        return [] if next(looks, False) else real(self)
+
+    monkeypatch.setattr(AtlasFolder, "plans", plans)
+    assert plan(EXAMPLE).plan == first
+    assert snapshot(folder.root) == before
+
+
+def test_staging_of_the_dead_goes_and_that_of_the_living_stays(
+    plan: Callable[..., Planned], folder: AtlasFolder
+) -> None:
+    living = folder.staging / attempt_name()
+    dead = folder.staging / living.name.replace(f"_{os.getpid()}_", "_4194304_")
+    for work in (living, dead):
+        work.mkdir(parents=True)
+    plan(EXAMPLE)
+    assert living.exists() and not dead.exists()
+
+
+def test_an_earlier_plan_without_its_tables_is_damage(
+    plan: Callable[..., Planned], folder: AtlasFolder, tmp_path: Path
+) -> None:
+    first = plan(EXAMPLE).plan
+    assert first is not None
+    (folder.root / first.sequences[0].path).unlink()
+    (tmp_path / "more.fasta").write_text(">x\nMKVL\n")
+    with pytest.raises(DamagedAtlasError, match="foldatlas verify"):
+        plan(tmp_path / "more.fasta")
+
+
+def test_a_folder_that_cannot_hold_commits_ends_planning_once(
+    plan: Callable[..., Planned], folder: AtlasFolder, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def refuse(*_: object) -> None:
+        raise PermissionError(errno.EPERM, "Operation not permitted")
+
+    monkeypatch.setattr("foldatlas.atlas.commit.os.link", refuse)
+    with pytest.raises(FoldAtlasError, match="hard links"):
+        plan(EXAMPLE)
+    assert caplog.records == [] and not folder.root.exists()
+
+
+def test_folders_made_on_the_way_go_with_an_atlas_that_does_not_come_about(costs: CostModel, tmp_path: Path) -> None:
+    (tmp_path / "bad.fasta").write_text("no fasta")
+    deep = AtlasFolder(tmp_path / "a" / "b" / "atlas")
+    with pytest.raises(SourceError):
+        make_plan([str(tmp_path / "bad.fasta")], deep, SETTINGS, costs, max_length=1280)
+    assert not (tmp_path / "a").exists()
+
+
+@pytest.mark.parametrize("name", ["what?", "line\nbreak"])
+def test_a_folder_that_duckdb_cannot_open_is_refused(costs: CostModel, tmp_path: Path, name: str) -> None:
+    with pytest.raises(UsageError, match="DuckDB cannot open"):
+        make_plan([str(EXAMPLE)], AtlasFolder(tmp_path / name), SETTINGS, costs, max_length=1280)
+
+
+def test_after_a_wider_limit_records_say_what_they_are_under_it(
+    plan: Callable[..., Planned], folder: AtlasFolder, tmp_path: Path
+) -> None:
+    path = tmp_path / "in.fasta"
+    long, other = "MKVL" * 10, "MKWW" * 10
+    path.write_text(f">a\n{long}\n>a\n{long}\n>c\n{long}\n>c\n{other}\n>d\nMK\n")
+    plan(path, max_length=20)
+    assert build_index(folder).refused == {Outcome.TOO_LONG: 4}
+    plan(path, max_length=1280)
+    found = build_index(folder)
+    assert (found.refused, found.repeated, found.pending) == ({Outcome.DUPLICATE_ID: 1}, 1, 3)

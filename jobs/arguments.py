@@ -1,0 +1,43 @@
+"""What the commands' parsers share: types of arguments, and messages to people."""
+
+import argparse
+import contextlib
+import sys
+
+
+def whole_number(text: str, least: int) -> int:
+    """A whole number of at least `least`."""
+    try:
+        number = int(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is no whole number") from None
+    if number < least:
+        raise argparse.ArgumentTypeError(f"{text} must be {least} or more")
+    return number
+
+
+def positive(text: str) -> int:
+    return whole_number(text, 1)
+
+
+def not_negative(text: str) -> int:
+    return whole_number(text, 0)
+
+
+def path(text: str) -> str:
+    """The name of a file or folder. An empty one, as of an unset variable in a shell, would mean the current folder."""
+    if not text:
+        raise argparse.ArgumentTypeError("the name is empty")
+    return text
+
+
+def say(*lines: str) -> None:
+    """Tells people on standard error. If nobody is there to be told, the work goes on."""
+    with contextlib.suppress(OSError, ValueError):
+        for line in lines:
+            print(line, file=sys.stderr, flush=True)
+
+
+def counted(number: int, noun: str) -> str:
+    """`1 shard`, `2 shards`."""
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"
