@@ -28,10 +28,13 @@ REQUIREMENTS = [
 ]
 
 EXTRAS = {
+    "foldcomp": ["foldcomp>=1.0,<1.1"],  # what its files hold, and where it crashes, was tried on 1.0
     "test": [
         "biotite>=1.6",
         "build>=1.3",
+        "foldcomp>=1.0,<1.1",
         "hypothesis>=6.140",
+        "modelcif>=1.8",
         "mypy>=2.4",
         "packaging>=25",
         "pytest>=9",

@@ -91,7 +91,9 @@ def chains_of(structure: Structure, chain_lengths: Sequence[int] | None = None) 
         chain_lengths = getattr(structure, "chain_lengths", None) or [len(sequence)]
     lengths = tuple(int(length) for length in chain_lengths)
     if min(lengths, default=0) < 1 or sum(lengths) != len(sequence):
-        raise UsageError(f"chains of {lengths} residues do not make a sequence of {len(sequence):,}: each needs its own")
+        raise UsageError(
+            f"chains of {lengths} residues do not make a sequence of {len(sequence):,}: each needs its own"
+        )
     codes = np.frombuffer(sequence.encode("ascii"), np.uint8)
     counts = _NUM_ATOMS[codes]
     num_atoms = int(counts.sum())
@@ -117,9 +119,7 @@ def chains_of(structure: Structure, chain_lengths: Sequence[int] | None = None) 
     parts = [sequence[end - length : end] for end, length in zip(np.cumsum(lengths), lengths, strict=True)]
     numbers = np.arange(1, len(codes) + 1) - np.repeat(np.cumsum([0, *lengths[:-1]]), lengths)
     identity = format_structure_id(structure_id(":".join(parts)))
-    return Chains(
-        identity, sequence, lengths, numbers, plddt, has_plddt, rows, residues, positions, num_absent
-    )
+    return Chains(identity, sequence, lengths, numbers, plddt, has_plddt, rows, residues, positions, num_absent)
 
 
 def one_line(text: str, limit: int = MAX_NAME_LENGTH) -> str:

@@ -1,9 +1,9 @@
 """mmCIF text of a predicted structure: ModelCIF 1.4.9, with pLDDT and pTM as quality metrics.
 
-Chains A, B, C ..., one entity for each distinct sequence, residues from 1 in each chain, no hydrogens. A residue that is
-no standard one is UNK with its backbone. pLDDT, 0 to 100, higher is better, stands in `_ma_qa_metric_local` and as each
-atom's B_iso_or_equiv; its mean and pTM, 0 to 1, in `_ma_qa_metric_global`. Which categories and items a model needs is
-that of https://github.com/ihmwg/ModelCIF; tests/atlas/test_cif_files.py holds the file against python-modelcif.
+Chains A, B, C ..., one entity for each distinct sequence, residues from 1 in each chain, no hydrogens. A residue that
+is no standard one is UNK with its backbone. pLDDT, 0 to 100, higher is better, stands in `_ma_qa_metric_local` and as
+each atom's B_iso_or_equiv; its mean and pTM, 0 to 1, in `_ma_qa_metric_global`. Categories and items are those of
+https://github.com/ihmwg/ModelCIF that python-modelcif writes for such a model: tests/atlas/test_cif_files.py compares.
 """
 
 from collections.abc import Iterable, Sequence
@@ -25,7 +25,9 @@ _FULL_NAMES: Final = dict(
     zip(
         (THREE_LETTER[letter] for letter in STANDARD_RESIDUES + "X"),
         "ALANINE,ARGININE,ASPARAGINE,ASPARTIC ACID,CYSTEINE,GLUTAMINE,GLUTAMIC ACID,GLYCINE,HISTIDINE,ISOLEUCINE,"
-        "LEUCINE,LYSINE,METHIONINE,PHENYLALANINE,PROLINE,SERINE,THREONINE,TRYPTOPHAN,TYROSINE,VALINE,UNKNOWN".split(","),
+        "LEUCINE,LYSINE,METHIONINE,PHENYLALANINE,PROLINE,SERINE,THREONINE,TRYPTOPHAN,TYROSINE,VALINE,UNKNOWN".split(
+            ","
+        ),
         strict=True,
     )
 )
@@ -220,7 +222,25 @@ def _per_residue(
     codes = _codes(chains.sequence)
     numbers = number_columns.integers(chains.numbers, width)
     asym, entity = (np.repeat(column, chains.lengths) for column in _chain_columns(names, entity_of))
-    scheme = [asym, " ", entity, " ", numbers, " ", codes, " ", numbers, " ", numbers, " ", codes, " ", codes, " ", asym]
+    scheme: list[Text | str] = [
+        asym,
+        " ",
+        entity,
+        " ",
+        numbers,
+        " ",
+        codes,
+        " ",
+        numbers,
+        " ",
+        numbers,
+        " ",
+        codes,
+        " ",
+        codes,
+        " ",
+        asym,
+    ]
     kept = chains.has_plddt
     local = ""
     if num_kept := int(kept.sum()):
@@ -229,9 +249,7 @@ def _per_residue(
         local = _head(
             "ma_qa_metric_local",
             "ordinal_id model_id label_asym_id label_seq_id label_comp_id metric_id metric_value",
-        ) + joined(
-            ordinals, " 1 ", asym[kept], " ", numbers[kept], " ", codes[kept], f" {local_metric} ", plddt, "\n"
-        )
+        ) + joined(ordinals, " 1 ", asym[kept], " ", numbers[kept], " ", codes[kept], f" {local_metric} ", plddt, "\n")
     return [
         _head("entity_poly_seq", "entity_id num mon_id hetero") + "".join(poly_seq),
         _head(
@@ -262,7 +280,15 @@ def _atoms(chains: Chains, names: Sequence[str], entity_of: Sequence[int]) -> st
     fits = positions.min() >= MIN_COORDINATE and positions.max() <= MAX_COORDINATE
     text = number_columns.coordinates(positions) if fits else number_columns.wide_coordinates(positions)
     serials = number_columns.integers(np.arange(1, len(chains.rows) + 1), len(str(len(chains.rows))))
-    columns = [_ATOM_COLUMN[chains.rows], before[chains.residues], text[:, 0], " ", text[:, 1], " ", text[:, 2]]
+    columns: list[Text | str] = [
+        _ATOM_COLUMN[chains.rows],
+        before[chains.residues],
+        text[:, 0],
+        " ",
+        text[:, 1],
+        " ",
+        text[:, 2],
+    ]
     return head + joined("ATOM ", serials, *columns, after[chains.residues])
 
 

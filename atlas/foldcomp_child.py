@@ -1,16 +1,17 @@
 """The process that runs foldcomp, for atlas/foldcomp_files.py: `python -m foldatlas.atlas.foldcomp_child`.
 
-Reads PDB texts from standard input and writes, for each, the Foldcomp file and the PDB text read back from it, until its
-input ends. Every text is preceded by its size, 8 bytes, little-endian; an error of foldcomp's is an empty file and the
-message. foldcomp aborts the process on some structures: that is why it has one of its own.
+Reads names and PDB texts from standard input and writes, for each, the Foldcomp file and the PDB text read back from
+it, until its input ends. Every text is preceded by its size, 8 bytes, little-endian; an error of foldcomp's is an empty
+file and the message. foldcomp aborts the process on some structures: that is why it has one of its own.
 """
 
 import os
 import struct
 import sys
-from typing import Any, BinaryIO, Final
+from typing import IO, Any, Final
 
 SIZE: Final = struct.Struct("<Q")
+READY: Final = b"ready"
 
 _MAGIC: Final = b"FCMP"
 # The header's struct is written whole, with its padding, which nobody has set: the same structure gave other bytes in
@@ -28,14 +29,14 @@ def without_padding(compressed: bytes) -> bytes:
     return bytes(content)
 
 
-def send(pipe: BinaryIO, *texts: bytes) -> None:
+def send(pipe: IO[bytes], *texts: bytes) -> None:
     for text in texts:
         pipe.write(SIZE.pack(len(text)))
         pipe.write(text)
     pipe.flush()
 
 
-def receive(pipe: BinaryIO) -> bytes:
+def receive(pipe: IO[bytes]) -> bytes:
     """The next text. Raises EOFError when the other side is gone."""
     head = pipe.read(SIZE.size)
     if len(head) == SIZE.size:
@@ -46,7 +47,7 @@ def receive(pipe: BinaryIO) -> bytes:
     raise EOFError
 
 
-def serve(requests: BinaryIO, answers: BinaryIO, foldcomp: Any) -> None:
+def serve(requests: IO[bytes], answers: IO[bytes], foldcomp: Any) -> None:
     """Answers until `requests` ends."""
     while True:
         try:
@@ -66,4 +67,5 @@ if __name__ == "__main__":
     os.dup2(sys.stderr.fileno(), sys.stdout.fileno())  # what foldcomp prints is no answer
     import foldcomp
 
+    send(answers, READY)
     serve(sys.stdin.buffer, answers, foldcomp)

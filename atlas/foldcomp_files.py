@@ -1,10 +1,11 @@
 """Foldcomp files (.fcz: 13 bytes a residue; Kim, Mirdita and Steinegger 2023), lossy, each read back before it counts.
 
-Foldcomp stores torsion angles and rebuilds atoms from ideal geometry. It aborts the process on some structures, invents
-atoms that are missing, and returns other coordinates without a word where a backbone is not protein-like. So it runs in
-a process of its own, only on complete chains of standard residues, and what it gives is compared with what it was given.
+Foldcomp stores torsion angles and rebuilds atoms from ideal geometry. It aborts the process on some structures,
+invents atoms that are missing, and returns other coordinates without a word where a backbone is not protein-like. So it
+runs in a process of its own, only on complete chains of standard residues, and what it gives back is compared.
 """
 
+import contextlib
 import importlib.util
 import signal
 import subprocess
@@ -18,19 +19,15 @@ import gemmi
 import numpy as np
 
 from foldatlas.atlas.chains import Structure, chains_of
-from foldatlas.atlas.foldcomp_child import receive, send
+from foldatlas.atlas.foldcomp_child import READY, receive, send
 from foldatlas.atlas.pdb_files import pdb_text, printable_ascii
-from foldatlas.schemas.errors import UsageError
+from foldatlas.schemas.errors import UsageError, WorkerDied
 from foldatlas.schemas.records import STANDARD_RESIDUES
 
 MAX_RMSD: Final = 0.5  # angstrom, all atoms, as they lie; of protein-like structures it is about 0.1
 MAX_PLDDT_ERROR: Final = 0.5  # foldcomp keeps 256 steps between a chain's lowest and highest
 MIN_RESIDUES: Final = 2  # it cannot read back a file of one
 TIMEOUT: Final = 60.0  # seconds for one structure: it takes a millisecond
-
-
-class UnwritableError(UsageError):
-    """A structure that Foldcomp cannot hold, or did not give back."""
 
 
 class FoldcompWriter:
@@ -62,22 +59,23 @@ class FoldcompWriter:
     ) -> bytes:
         """The Foldcomp file of `structure`: name, sequence, coordinates and pLDDT; the rest it cannot hold.
 
-        Raises UnwritableError, with the reason, for several chains, unknown residues, missing atoms, a crash, and
-        coordinates or pLDDT that come back further off than MAX_RMSD and MAX_PLDDT_ERROR.
+        Raises UsageError, with the reason, for several chains, unknown residues, missing atoms, a crash, and
+        coordinates or pLDDT that come back further off than MAX_RMSD and MAX_PLDDT_ERROR. Raises WorkerDied where
+        foldcomp cannot be loaded at all.
         """
         chains = chains_of(structure, chain_lengths)
         if len(chains.lengths) > 1:
-            raise UnwritableError(f"a Foldcomp file holds one chain, this has {len(chains.lengths)}: write it as cif")
+            raise UsageError(f"a Foldcomp file holds one chain, this has {len(chains.lengths)}: write it as cif")
         if unknown := sorted(set(chains.sequence) - set(STANDARD_RESIDUES)):
-            raise UnwritableError(f"Foldcomp knows standard residues only, this has {', '.join(unknown)}: write it as cif")
+            raise UsageError(f"Foldcomp knows standard residues only, this has {', '.join(unknown)}: write it as cif")
         if chains.num_absent:
-            raise UnwritableError(f"Foldcomp invents missing atoms, this lacks {chains.num_absent}: write it as cif")
+            raise UsageError(f"Foldcomp invents missing atoms, this lacks {chains.num_absent}: write it as cif")
         if len(chains.sequence) < MIN_RESIDUES:
-            raise UnwritableError(f"Foldcomp needs {MIN_RESIDUES} residues, this has one: write it as cif")
+            raise UsageError(f"Foldcomp needs {MIN_RESIDUES} residues, this has one: write it as cif")
         text = pdb_text(structure, name=name, model=model, mean_plddt=mean_plddt, ptm=ptm)
         compressed, back = self._ask(printable_ascii(name), text)
         if not compressed:
-            raise UnwritableError(f"foldcomp refused it ({back.decode(errors='replace')}): write it as cif")
+            raise UsageError(f"foldcomp refused it ({back.decode(errors='replace')}): write it as cif")
         _compare(text, back.decode())
         return compressed
 
@@ -97,14 +95,15 @@ class FoldcompWriter:
             return receive(answers), receive(answers)
         except (EOFError, BrokenPipeError):
             code = child.wait()
-            self._stop()
             if late.is_set():
-                raise UnwritableError(f"foldcomp took more than {self._timeout:g} s: write it as cif") from None
+                raise UsageError(f"foldcomp took more than {self._timeout:g} s: write it as cif") from None
             how = signal.Signals(-code).name if code < 0 else f"exit code {code}"
-            raise UnwritableError(f"foldcomp crashed on it ({how}): write it as cif") from None
+            raise UsageError(f"foldcomp crashed on it ({how}): write it as cif") from None
         finally:
             timer.cancel()
             timer.join()
+            if late.is_set() or sys.exception() is not None:
+                self._stop()  # what its pipes still hold belongs to no question
 
     def _start(self) -> subprocess.Popen[bytes]:
         # a session of its own: Ctrl-C is for the export, which then ends the child
@@ -115,6 +114,14 @@ class FoldcompWriter:
             stderr=subprocess.DEVNULL,
             start_new_session=True,
         )
+        try:
+            assert receive(_pipe(self._child.stdout)) == READY
+        except EOFError:
+            code = self._child.wait()
+            self._stop()
+            raise WorkerDied(
+                f"foldcomp's process ended with {code} before it began: try `{sys.executable} -c 'import foldcomp'`"
+            ) from None
         return self._child
 
     def _stop(self) -> None:
@@ -124,19 +131,17 @@ class FoldcompWriter:
         child.kill()
         child.wait()
         _pipe(child.stdout).close()
-        try:
+        with contextlib.suppress(BrokenPipeError):  # what it had not read yet
             _pipe(child.stdin).close()
-        except BrokenPipeError:  # what it had not read yet
-            pass
 
 
-def _pipe(pipe: IO[bytes] | None) -> "IO[bytes]":
+def _pipe(pipe: IO[bytes] | None) -> IO[bytes]:
     assert pipe is not None
     return pipe
 
 
 def _compare(text: str, back: str) -> None:
-    """Raises UnwritableError unless `back` has the atoms of `text`, where they were."""
+    """Raises UsageError unless `back` has the atoms of `text`, where they were."""
     given, got = (gemmi.read_pdb_string(pdb)[0] for pdb in (text, back))
     names = [
         [(residue.seqid.num, residue.name, atom.name) for residue in chain for atom in residue]
@@ -144,19 +149,19 @@ def _compare(text: str, back: str) -> None:
         for chain in model
     ]
     if len(names) != 2 or sorted(names[0]) != sorted(names[1]):
-        raise UnwritableError("foldcomp gave back other atoms: write it as cif")
+        raise UsageError("foldcomp gave back other atoms: write it as cif")
     places = [dict(zip(here, _numbers(model), strict=True)) for here, model in zip(names, (given, got), strict=True)]
     differences = np.array([np.subtract(places[0][atom], places[1][atom]) for atom in places[0]])
     rmsd = float(np.sqrt((differences[:, :3] ** 2).sum(axis=1).mean()))
     plddt_error = float(np.abs(differences[:, 3]).max())
     if not rmsd <= MAX_RMSD:
-        raise UnwritableError(
+        raise UsageError(
             f"foldcomp gave back coordinates {rmsd:.2f} A off (at most {MAX_RMSD} A), as of a backbone that is not "
             "protein-like: write it as cif"
         )
     if not plddt_error <= MAX_PLDDT_ERROR:
-        raise UnwritableError(f"foldcomp gave back pLDDT {plddt_error:.2f} off (at most {MAX_PLDDT_ERROR}): write it as cif")
+        raise UsageError(f"foldcomp gave back pLDDT {plddt_error:.2f} off (at most {MAX_PLDDT_ERROR}): write it as cif")
 
 
-def _numbers(model: gemmi.Model) -> list[tuple[float, float, float, float]]:
-    return [(*atom.pos.tolist(), atom.b_iso) for chain in model for residue in chain for atom in residue]
+def _numbers(model: gemmi.Model) -> list[list[float]]:
+    return [[*atom.pos.tolist(), atom.b_iso] for chain in model for residue in chain for atom in residue]

@@ -124,7 +124,7 @@ def _coordinate_sections(chains: Chains) -> list[str]:
     rows = _templates()[chains.rows].view(_ROW)
     chain = np.repeat(np.arange(len(chains.lengths)), chains.lengths)  # [L]
     has_atoms = np.diff(chains.atom_ends, prepend=0) > 0
-    earlier_ters = np.cumsum(has_atoms) - has_atoms  # before each chain
+    earlier_ters: npt.NDArray[np.int64] = np.cumsum(has_atoms) - has_atoms  # before each chain
     letters = np.frombuffer(CHAIN_NAMES.encode(), "S1")[chain]
     residue = np.strings.add(letters, number_columns.integers(chains.numbers, 4))
     rows["serial"] = number_columns.integers(np.arange(1, len(rows) + 1) + earlier_ters[chain[chains.residues]], 5)
