@@ -42,7 +42,7 @@ def cif_text(
     model: str,
     mean_plddt: float,
     ptm: float,
-    interface_ptm: float | None = None,
+    iptm: float | None = None,
     chain_lengths: Sequence[int] | None = None,
 ) -> str:
     """The mmCIF file of `structure`. `name` is the record's id, `model` what predicted it.
@@ -59,9 +59,9 @@ def cif_text(
         ("pLDDT", "global", "pLDDT", "mean of the residues' pLDDT, 0 to 100, higher is better", mean_plddt, 2),
         ("pTM", "global", "pTM", "predicted TM-score, 0 to 1, higher is better", ptm, 3),
     ]
-    if interface_ptm is not None:
+    if iptm is not None:
         explained = "predicted TM-score between chains, 0 to 1, higher is better"
-        metrics.append(("ipTM", "global", "ipTM", explained, interface_ptm, 3))
+        metrics.append(("ipTM", "global", "ipTM", explained, iptm, 3))
     local = ("pLDDT", "local", "pLDDT", "predicted lDDT of the residue's C-alpha, 0 to 100, higher is better", None, 0)
     metrics.append(local)
     sections = [
@@ -90,7 +90,7 @@ def quoted(text: str) -> str:
     for mark in "'\"":
         if mark not in text:
             return mark + text + mark
-    return f"\n;{text}\n;"
+    return f"\n;{text}\n;\n"  # python-modelcif loses what follows on the last line
 
 
 def chain_name(number: int) -> str:
@@ -152,7 +152,7 @@ def _molecules(
     def letters(sequence: str, unknown: str) -> str:
         codes = [letter if letter in STANDARD_RESIDUES else unknown for letter in sequence]
         lines = ["".join(codes[i : i + _RESIDUES_A_LINE]) for i in range(0, len(codes), _RESIDUES_A_LINE)]
-        return "\n;" + "\n".join(lines) + "\n;"
+        return "\n;" + "\n".join(lines) + "\n;\n"
 
     strands = {
         number: ",".join(chain for chain, entity in zip(names, entity_of, strict=True) if entity == number)

@@ -51,7 +51,7 @@ def pdb_text(
     model: str,
     mean_plddt: float,
     ptm: float,
-    interface_ptm: float | None = None,
+    iptm: float | None = None,
     chain_lengths: Sequence[int] | None = None,
 ) -> str:
     """The PDB file of `structure`. `name` is the record's id, `model` what predicted it.
@@ -62,15 +62,16 @@ def pdb_text(
     """
     chains = chains_of(structure, chain_lengths)
     _refuse_what_does_not_fit(chains)
-    scores = f"MEAN PLDDT: {mean_plddt:.2f} (0 TO 100)  PTM: {ptm:.3f} (0 TO 1)"
     remarks = [
         "PREDICTED STRUCTURE, NOT AN EXPERIMENT",
         f"MODEL: {printable_ascii(model)}",
         f"ID: {printable_ascii(name)}",
         f"STRUCTURE_ID: {chains.identity}",
-        scores if interface_ptm is None else f"{scores}  IPTM: {interface_ptm:.3f} (0 TO 1)",
+        f"MEAN PLDDT: {mean_plddt:.2f} (0 TO 100)  PTM: {ptm:.3f} (0 TO 1)",
         "B-FACTOR: PLDDT OF THE RESIDUE, 0 TO 100, HIGHER IS BETTER",
     ]
+    if iptm is not None:
+        remarks.append(f"IPTM: {iptm:.3f} (0 TO 1)")
     if chains.num_absent:
         remarks.append(f"ATOMS WITHOUT COORDINATES: {chains.num_absent}")
     lines = _title(f"{printable_ascii(model, 60)} prediction of {printable_ascii(name, 60)}")

@@ -1,4 +1,4 @@
-"""A reader of PDB files that knows nothing but the columns of format 3.3, as US-align reads them, and forgives nothing."""
+"""A reader of PDB files by the columns of format 3.3 alone, as US-align reads them, that forgives nothing."""
 
 from typing import NamedTuple
 
