@@ -119,7 +119,6 @@ def _loop(category: str, items: str, rows: Iterable[Iterable[object]]) -> str:
 
 def _what_it_is(chains: Chains, name: str, model: str) -> list[str]:
     title = f"{one_line(model, 60)} prediction of {one_line(name, 60)}"
-    used = {THREE_LETTER[letter] for letter in chains.sequence}
     return [
         f"_entry.id {chains.identity}\n",
         f"_struct.entry_id {chains.identity}\n_struct.title {quoted(title)}\n"
@@ -137,9 +136,9 @@ def _what_it_is(chains: Chains, name: str, model: str) -> list[str]:
             "chem_comp",
             "id type name ma_provenance",
             (
-                [code, "'peptide linking'" if code == "GLY" else "'L-peptide linking'", f"'{full}'", "'CCD Core'"]
-                for code, full in _FULL_NAMES.items()
-                if code in used
+                [code, quoted("peptide linking" if code == "GLY" else "L-peptide linking"), quoted(_FULL_NAMES[code]),
+                 "'CCD Core'"]
+                for code in sorted({THREE_LETTER[letter] for letter in chains.sequence})
             ),
         ),
         _loop("atom_type", "symbol", ([symbol] for symbol in np.unique(_ELEMENT_OF_ROW[np.unique(chains.rows)]))),

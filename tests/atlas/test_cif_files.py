@@ -57,7 +57,7 @@ def test_modelcif_reads_all_that_was_written(made: Made) -> None:
     (model,) = group
     assert model.name == "nano-untrained" and isinstance(model, modelcif.model.AbInitioModel)
     (step,) = protocol.steps
-    assert isinstance(step, modelcif.protocol.ModelingStep) and step.output_data is model
+    assert isinstance(step, modelcif.protocol.ModelingStep) and list(step.output_data) == [model]
     assert list(step.input_data) == [first, second]
     (software,) = step.software
     assert (software.name, software.version) == ("FoldAtlas", program_version())
@@ -126,7 +126,7 @@ def by_modelcif(structure: StoredStructure, lengths: list[int]) -> str:
                         x, y, z = structure.positions[atom].tolist()
                         biso = float(structure.plddt[residues[atom]])
                         atom += 1
-                        yield modelcif.model.Atom(asym, name[0], number, name, x, y, z, biso=biso, occupancy=1)
+                        yield modelcif.model.Atom(asym, number, name, name[0], x, y, z, biso=biso, occupancy=1)
 
     residues = np.repeat(np.arange(len(structure.sequence)), [num_atoms(letter) for letter in structure.sequence])
     model = Model(assembly=modelcif.Assembly(asyms), name="nano-untrained")
