@@ -32,7 +32,6 @@ _FULL_NAMES: Final = dict(
     )
 )
 _ATOM_COLUMN: Final = as_columns([f" {atom[0]} {atom:<3} . {THREE_LETTER[letter]} " for letter, atom in ATOM_ROWS])
-_ELEMENT_OF_ROW: Final = np.array([atom[0] for _, atom in ATOM_ROWS])
 
 
 def cif_text(
@@ -107,6 +106,7 @@ def _version() -> str:
     return program_version()  # it reads a file
 
 
+@lru_cache(maxsize=64)
 def _head(category: str, items: str) -> str:
     return "loop_\n" + "".join(f"_{category}.{item}\n" for item in items.split())
 
@@ -118,6 +118,7 @@ def _loop(category: str, items: str, rows: Iterable[Iterable[object]]) -> str:
 
 
 def _what_it_is(chains: Chains, name: str, model: str) -> list[str]:
+    used = np.flatnonzero(np.bincount(chains.rows)).tolist()
     title = f"{one_line(model, 60)} prediction of {one_line(name, 60)}"
     return [
         f"_entry.id {chains.identity}\n",
@@ -141,7 +142,7 @@ def _what_it_is(chains: Chains, name: str, model: str) -> list[str]:
                 for code in sorted({THREE_LETTER[letter] for letter in chains.sequence})
             ),
         ),
-        _loop("atom_type", "symbol", ([symbol] for symbol in np.unique(_ELEMENT_OF_ROW[np.unique(chains.rows)]))),
+        _loop("atom_type", "symbol", ([symbol] for symbol in sorted({ATOM_ROWS[row][1][0] for row in used}))),
     ]  # fmt: skip
 
 

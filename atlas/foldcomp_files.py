@@ -13,10 +13,10 @@ import sys
 import threading
 from collections.abc import Sequence
 from types import TracebackType
-from typing import IO, Final
+from typing import IO, Any, Final
 
-import gemmi
 import numpy as np
+import numpy.typing as npt
 
 from foldatlas.atlas.chains import Structure, chains_of
 from foldatlas.atlas.foldcomp_child import READY, receive, send
@@ -28,6 +28,15 @@ MAX_RMSD: Final = 0.5  # angstrom, all atoms, as they lie; of protein-like struc
 MAX_PLDDT_ERROR: Final = 0.5  # foldcomp keeps 256 steps between a chain's lowest and highest
 MIN_RESIDUES: Final = 2  # it cannot read back a file of one
 TIMEOUT: Final = 60.0  # seconds for one structure: it takes a millisecond
+
+_ATOM: Final = np.dtype(
+    {
+        "names": ["atom", "x", "y", "z", "plddt"],  # atom: its name, residue, chain and number
+        "formats": ["S14", "S8", "S8", "S8", "S6"],
+        "offsets": [12, 30, 38, 46, 60],
+        "itemsize": 80,
+    }
+)
 
 
 class FoldcompWriter:
@@ -76,7 +85,12 @@ class FoldcompWriter:
         compressed, back = self._ask(printable_ascii(name), text)
         if not compressed:
             raise UsageError(f"foldcomp refused it ({back.decode(errors='replace')}): write it as cif")
-        _compare(text, back.decode())
+        try:
+            _compare(text, back.decode())
+        except UsageError:
+            raise
+        except ValueError as error:  # what came back is no PDB text
+            raise UsageError(f"foldcomp gave back what cannot be read ({error}): write it as cif") from error
         return compressed
 
     def _ask(self, name: str, text: str) -> tuple[bytes, bytes]:
@@ -142,18 +156,12 @@ def _pipe(pipe: IO[bytes] | None) -> IO[bytes]:
 
 def _compare(text: str, back: str) -> None:
     """Raises UsageError unless `back` has the atoms of `text`, where they were."""
-    given, got = (gemmi.read_pdb_string(pdb)[0] for pdb in (text, back))
-    names = [
-        [(residue.seqid.num, residue.name, atom.name) for residue in chain for atom in residue]
-        for model in (given, got)
-        for chain in model
-    ]
-    if len(names) != 2 or sorted(names[0]) != sorted(names[1]):
+    given, got = _atoms(text), _atoms(back)
+    if not np.array_equal(given["atom"], got["atom"]):
         raise UsageError("foldcomp gave back other atoms: write it as cif")
-    places = [dict(zip(here, _numbers(model), strict=True)) for here, model in zip(names, (given, got), strict=True)]
-    differences = np.array([np.subtract(places[0][atom], places[1][atom]) for atom in places[0]])
-    rmsd = float(np.sqrt((differences[:, :3] ** 2).sum(axis=1).mean()))
-    plddt_error = float(np.abs(differences[:, 3]).max())
+    distances = np.stack([given[axis].astype(float) - got[axis].astype(float) for axis in "xyz"])
+    rmsd = float(np.sqrt((distances**2).sum(axis=0).mean()))
+    plddt_error = float(np.abs(given["plddt"].astype(float) - got["plddt"].astype(float)).max())
     if not rmsd <= MAX_RMSD:
         raise UsageError(
             f"foldcomp gave back coordinates {rmsd:.2f} A off (at most {MAX_RMSD} A), as of a backbone that is not "
@@ -163,5 +171,8 @@ def _compare(text: str, back: str) -> None:
         raise UsageError(f"foldcomp gave back pLDDT {plddt_error:.2f} off (at most {MAX_PLDDT_ERROR}): write it as cif")
 
 
-def _numbers(model: gemmi.Model) -> list[list[float]]:
-    return [[*atom.pos.tolist(), atom.b_iso] for chain in model for residue in chain for atom in residue]
+def _atoms(text: str) -> npt.NDArray[Any]:
+    """The ATOM records of a PDB text by its columns, ordered by what they name."""
+    lines = "".join(line[:80].ljust(80) for line in text.splitlines() if line.startswith("ATOM  "))
+    atoms = np.frombuffer(lines.encode("ascii"), _ATOM)
+    return atoms[np.argsort(atoms["atom"])]

@@ -76,8 +76,7 @@ def pdb_text(
         remarks.append(f"ATOMS WITHOUT COORDINATES: {chains.num_absent}")
     lines = _title(f"{printable_ascii(model, 60)} prediction of {printable_ascii(name, 60)}")
     lines.append("EXPDTA    THEORETICAL MODEL".ljust(80))
-    columns = 80 - len(_REMARK)
-    lines += [(_REMARK + line).ljust(80) for remark in remarks for line in textwrap.wrap(remark, columns)]
+    lines += [(_REMARK + line).ljust(80) for remark in remarks for line in _wrapped(remark)]
     for letter, sequence in zip(CHAIN_NAMES, chains.sequences, strict=False):
         lines += _seqres(letter, sequence)
     return "\n".join([*lines, *_coordinate_sections(chains), "END".ljust(80)]) + "\n"
@@ -97,6 +96,11 @@ def _refuse_what_does_not_fit(chains: Chains) -> None:
             f"structure {chains.identity} has coordinates from {low:,.3f} to {high:,.3f} A; a PDB file holds "
             f"{MIN_COORDINATE:,} to {MAX_COORDINATE:,}: write it as cif"
         )
+
+
+def _wrapped(remark: str) -> list[str]:
+    columns = 80 - len(_REMARK)
+    return [remark] if len(remark) <= columns else textwrap.wrap(remark, columns)  # wrap takes 10 us
 
 
 def _title(title: str) -> list[str]:

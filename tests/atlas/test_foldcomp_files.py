@@ -142,6 +142,18 @@ def test_a_backbone_that_is_none_is_noticed(writer: FoldcompWriter) -> None:
         writer.fcz_bytes(dataclasses.replace(good, positions=good.positions + noise), **DESCRIBED)
 
 
+def test_text_that_is_no_pdb_is_noticed(writer: FoldcompWriter, monkeypatch: pytest.MonkeyPatch) -> None:
+    text = pdb_text(protein("MK"), **DESCRIBED).replace("\nATOM  ", "\nATOM   ", 1)  # every column is one off
+    monkeypatch.setattr(writer, "_ask", lambda name, given: (b"FCMP", text.encode()))
+    with pytest.raises(UsageError, match=r"other atoms|cannot be read"):
+        writer.fcz_bytes(protein("MK"), **DESCRIBED)
+    lines = pdb_text(protein("MK"), **DESCRIBED).splitlines()
+    broken = [line[:30] + "********" + line[38:] for line in lines]
+    monkeypatch.setattr(writer, "_ask", lambda name, given: (b"FCMP", "\n".join(broken).encode()))
+    with pytest.raises(UsageError, match="cannot be read"):
+        writer.fcz_bytes(protein("MK"), **DESCRIBED)
+
+
 def test_other_atoms_and_other_plddt_are_noticed() -> None:
     text = pdb_text(protein("MKVLA"), **DESCRIBED)
     foldcomp_files._compare(text, text)
