@@ -1,4 +1,4 @@
-"""Processor time of the structure writers, in microseconds a residue, beside gemmi's of a structure that is already gemmi's.
+"""Processor time of the structure writers, microseconds a residue, and gemmi's of a structure it already holds.
 
 python benchmarks/structure_files.py
 """
