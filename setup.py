@@ -17,7 +17,6 @@ REQUIREMENTS = [
     "biopython>=1.85",
     "duckdb>=2.0,<3",
     "fastcrc>=0.3.4",
-    "gemmi>=0.7,<0.8",
     "msgspec>=0.20",
     "numpy>=2.1,<2.5",  # Beam: <2.5
     "pyarrow>=21,<26",  # Beam: <26
@@ -28,10 +27,15 @@ REQUIREMENTS = [
 ]
 
 EXTRAS = {
+    "foldcomp": ["foldcomp>=1.0,<1.1"],  # what its files hold, and where it crashes, was tried on 1.0
     "test": [
         "biotite>=1.6",
         "build>=1.3",
+        "foldcomp>=1.0,<1.1",
+        "gemmi>=0.7,<0.8",
         "hypothesis>=6.140",
+        "ihm>=2.11",
+        "modelcif>=1.8",
         "mypy>=2.4",
         "packaging>=25",
         "pytest>=9",

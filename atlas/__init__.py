@@ -23,6 +23,9 @@ Asking:
 
 Giving out and checking:
     export.py           subsets as files         export_names.py    safe file names
-    structure_files.py  PDB text
+    export_formats.py   which formats there are  structure_files.py the writer of each
+    chains.py           what the writers take    number_columns.py  numbers as text, whole arrays at a time
+    pdb_files.py        PDB text                 cif_files.py       mmCIF text (ModelCIF)
+    foldcomp_files.py   Foldcomp files, checked  foldcomp_child.py  the process foldcomp may crash
     verify.py           whether an atlas is whole; verify_shard.py and verify_tables.py its parts, fault.py its words
 """

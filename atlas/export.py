@@ -1,10 +1,10 @@
-"""Writes a subset of an atlas to a folder: PDB files, FASTA or Parquet, with digests.
+"""Writes a subset of an atlas to a folder: structure files, FASTA or Parquet, with digests.
 
-    DEST/<file>          pdb: one file a record, in numbered subfolders where there are more than 10,000
+    DEST/<file>          pdb, cif, fcz: one file a record, in numbered subfolders where there are more than 10,000
                          fasta: proteins.fasta     parquet: proteins-00000.parquet ...
     DEST/manifest.json   atlas, settings, the selection, counts
-    DEST/files.jsonl     one line a file: file, bytes, sha256, and the record's id, source and structure_id (pdb), or
-                         how many proteins it holds
+    DEST/files.jsonl     one line a file: file, bytes, sha256, and the record's id, source and structure_id where it
+                         holds one
     DEST/missing.tsv     what was asked for and is not there, and why (with ids, or where a file could not be written)
     DEST/SHA256SUMS      for `sha256sum --check SHA256SUMS`
 
@@ -15,7 +15,7 @@ import contextlib
 import hashlib
 import shutil
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any, Final
@@ -26,6 +26,7 @@ import pyarrow as pa
 
 from foldatlas.atlas.commit import hidden, hidden_owner, owner_is_dead
 from foldatlas.atlas.coordinates import decode_structures
+from foldatlas.atlas.export_formats import FORMATS, STRUCTURE_FORMATS
 from foldatlas.atlas.export_names import with_file_names
 from foldatlas.atlas.find import find_records
 from foldatlas.atlas.folder import now
@@ -34,7 +35,7 @@ from foldatlas.atlas.open import Atlas
 from foldatlas.atlas.parquet_files import ParquetFile, file_sha256
 from foldatlas.atlas.query import query_errors, read_only
 from foldatlas.atlas.stoppable import stoppable
-from foldatlas.atlas.structure_files import pdb_text
+from foldatlas.atlas.structure_files import structure_writer
 from foldatlas.atlas.structures import Place, StructureReader, by_row_group
 from foldatlas.atlas.views import protein_columns
 from foldatlas.schemas.errors import ForeignFolderError, QueryError, UsageError
@@ -111,8 +112,8 @@ def export(
     line. Without either, everything. Ids without a structure do not stop the rest: missing.tsv lists them. Raises
     UsageError, ForeignFolderError (`dest` holds something), QueryError, NotAnAtlasError, DamagedAtlasError.
     """
-    if format not in _WRITERS:
-        raise UsageError(f"{format!r} is no export format: choose one of {', '.join(_WRITERS)}")
+    if format not in FORMATS:
+        raise UsageError(f"{format!r} is no export format: choose one of {', '.join(FORMATS)}")
     dest = Path(dest)
     with Atlas.open(atlas) as opened:
         _refuse_dest(dest, opened.folder.root)
@@ -126,7 +127,12 @@ def export(
         ):
             if ids is not None:
                 _write_missing(cursor, folder)
-            _WRITERS[format](opened, cursor, folder, num_proteins)
+            if format in STRUCTURE_FORMATS:
+                _write_structures(opened, cursor, folder, num_proteins, format)
+            elif format == "fasta":
+                _write_fasta(opened, cursor, folder, num_proteins)
+            else:
+                _write_parquet(opened, cursor, folder)
             folder.close()
             manifest = {
                 "created": now(),
@@ -255,38 +261,37 @@ def _selected(opened: Atlas, cursor: Any, sql: str, columns: list[str] | None) -
                 begin += len(together)
 
 
-def _write_pdb(opened: Atlas, cursor: Any, folder: _Folder, num_proteins: int) -> None:
-    naming = f"CREATE TEMP TABLE named AS {with_file_names('chosen', '.pdb')}"
+def _write_structures(opened: Atlas, cursor: Any, folder: _Folder, num_proteins: int, format: str) -> None:
+    naming = f"CREATE TEMP TABLE named AS {with_file_names('chosen', '.' + format)}"
     with query_errors():
         stoppable(cursor, lambda: cursor.execute(naming))
     sql = "SELECT id, source, structure_id, mean_plddt, ptm, model, structure_file, structure_row, file_name FROM named"
     spread = num_proteins > FILES_A_FOLDER
-    for rows, stored in _selected(opened, cursor, sql, None):
-        for row, structure in zip(rows.to_pylist(), decode_structures(stored), strict=True):
-            try:
-                text = pdb_text(
-                    structure, name=row["id"], model=row["model"], mean_plddt=row["mean_plddt"], ptm=row["ptm"]
+    with structure_writer(format) as content_of:
+        for rows, stored in _selected(opened, cursor, sql, None):
+            for row, structure in zip(rows.to_pylist(), decode_structures(stored), strict=True):
+                described = {"model": row["model"], "mean_plddt": row["mean_plddt"], "ptm": row["ptm"]}
+                try:
+                    content = content_of(structure, name=row["id"], **described)
+                except UsageError as error:
+                    folder.miss(row["id"], "unwritable", str(error), row["source"])
+                    continue
+                name = row["file_name"]
+                if spread:
+                    name = f"{folder.files // FILES_A_FOLDER:05d}/{name}"
+                    if folder.files % FILES_A_FOLDER == 0:
+                        (folder.root / name).parent.mkdir()
+                with (folder.root / name).open("xb") as file:
+                    file.write(content)
+                folder.listed(
+                    name,
+                    len(content),
+                    hashlib.sha256(content).hexdigest(),
+                    1,
+                    id=row["id"],
+                    source=row["source"],
+                    structure_id=format_structure_id(structure.structure_id),
                 )
-            except UsageError as error:
-                folder.miss(row["id"], "unwritable", str(error), row["source"])
-                continue
-            name = row["file_name"]
-            if spread:
-                name = f"{folder.files // FILES_A_FOLDER:05d}/{name}"
-                if folder.files % FILES_A_FOLDER == 0:
-                    (folder.root / name).parent.mkdir()
-            content = text.encode("ascii")
-            with (folder.root / name).open("xb") as file:
-                file.write(content)
-            folder.listed(
-                name,
-                len(content),
-                hashlib.sha256(content).hexdigest(),
-                1,
-                id=row["id"],
-                source=row["source"],
-                structure_id=format_structure_id(structure.structure_id),
-            )
 
 
 def _write_fasta(opened: Atlas, cursor: Any, folder: _Folder, num_proteins: int) -> None:
@@ -308,7 +313,7 @@ def _fasta_text(name: str, description: str, sequence: str) -> str:
     return ">" + "\n".join([header, *lines]) + "\n"
 
 
-def _write_parquet(opened: Atlas, cursor: Any, folder: _Folder, num_proteins: int) -> None:
+def _write_parquet(opened: Atlas, cursor: Any, folder: _Folder) -> None:
     parts = _parquet_groups(opened, cursor)
     first = next(parts, None)
     number = 0
@@ -348,11 +353,3 @@ def _parquet_groups(opened: Atlas, cursor: Any) -> Iterator[pa.Table]:
             waiting, num_waiting = [], 0
     if waiting:
         yield joined()
-
-
-_WRITERS: Final[dict[str, Callable[[Atlas, Any, _Folder, int], None]]] = {
-    "pdb": _write_pdb,
-    "fasta": _write_fasta,
-    "parquet": _write_parquet,
-}
-FORMATS: Final[Iterable[str]] = tuple(_WRITERS)

@@ -22,7 +22,7 @@ COMMANDS: Final = {
     "status": "what is done, what is left, and how long it will take",
     "index": "build the SQL index of an atlas anew",
     "query": "ask an atlas in SQL",
-    "export": "write a subset of an atlas as PDB, FASTA or Parquet files",
+    "export": "write a subset of an atlas as PDB, mmCIF, Foldcomp, FASTA or Parquet files",
     "verify": "check every file of an atlas against its digests and its plan",
 }
 

@@ -1,9 +1,10 @@
-"""`foldatlas export`: write a subset of an atlas as PDB, FASTA or Parquet files."""
+"""`foldatlas export`: write a subset of an atlas as PDB, mmCIF, Foldcomp, FASTA or Parquet files."""
 
 import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
+from foldatlas.atlas.export_formats import FORMATS
 from foldatlas.jobs.arguments import counted, path, say
 
 if TYPE_CHECKING:
@@ -12,13 +13,12 @@ if TYPE_CHECKING:
 EXAMPLES: Final = """examples:
   foldatlas export atlas confident --where "mean_plddt > 70 and ptm > 0.7" --format pdb
   foldatlas export atlas wanted --ids ids.txt --format fasta
+  foldatlas export atlas models --format cif
   cd confident && sha256sum -c SHA256SUMS
 
 The folder also gets manifest.json (what was asked), files.jsonl (each file with bytes and sha256), SHA256SUMS, and
-missing.tsv if ids were named that have no structure, each with the reason.
+missing.tsv if ids were named that have no structure, or a format cannot hold a structure, each with the reason.
 """
-
-FORMATS: Final = ("pdb", "fasta", "parquet")
 
 
 def export(
@@ -36,7 +36,9 @@ def export(
 def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("atlas", type=path, metavar="ATLAS", help="folder of the atlas")
     parser.add_argument("dest", type=path, metavar="DEST", help="folder to make")
-    parser.add_argument("--format", choices=FORMATS, required=True, help="of the files")
+    parser.add_argument(
+        "--format", choices=FORMATS, required=True, help="; ".join(f"{name}: {what}" for name, what in FORMATS.items())
+    )
     parser.add_argument("--where", metavar="SQL", help="condition on the columns of proteins")
     parser.add_argument("--ids", metavar="FILE", help="one id, source:id or structure_id a line")
 

@@ -16,7 +16,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from foldatlas.atlas.coordinates import encode_structures
+from foldatlas.atlas.coordinates import StoredStructure, encode_structures
 from foldatlas.atlas.folder import AtlasFolder
 from foldatlas.atlas.index import build_index
 from foldatlas.atlas.parquet_files import ParquetFile
@@ -327,5 +327,18 @@ def copy(built: Built, tmp_path: Path) -> Callable[[], Built]:
         root = tmp_path / f"copy-{len(list(tmp_path.iterdir()))}"
         shutil.copytree(built.root, root)
         return dataclasses.replace(built, folder=AtlasFolder(root))
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def made() -> Callable[..., StoredStructure]:
+    """Makes a structure of a sequence with random coordinates and pLDDT, as an atlas stores them."""
+
+    def make(sequence: str, seed: int = 0) -> StoredStructure:
+        generator = np.random.default_rng(seed)
+        positions = generator.uniform(-900, 999, (num_atoms(sequence), 3)).round(2).astype(np.float32)
+        plddt = generator.uniform(0, 100, len(sequence)).round(2).astype(np.float32)
+        return StoredStructure(structure_id(sequence), sequence, positions, plddt)
 
     return make

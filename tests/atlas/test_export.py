@@ -7,7 +7,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 import duckdb
+import foldcomp
 import gemmi
+import modelcif.reader
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
@@ -17,11 +19,12 @@ from hypothesis import strategies as st
 
 from foldatlas.atlas import export as export_module
 from foldatlas.atlas.export import Exported, export
+from foldatlas.atlas.export_formats import FORMATS
 from foldatlas.atlas.export_names import with_file_names
 from foldatlas.atlas.index import build_index
 from foldatlas.atlas.open import Atlas
 from foldatlas.schemas.errors import DamagedAtlasError, ForeignFolderError, NotAnAtlasError, QueryError, UsageError
-from foldatlas.schemas.records import format_structure_id, structure_id
+from foldatlas.schemas.records import ATOMS, THREE_LETTER, format_structure_id, structure_id
 from foldatlas.schemas.tables import STRUCTURES
 
 RESERVED = re.compile(r"(con|prn|aux|nul|com\d|lpt\d)(\.|$)", re.IGNORECASE)
@@ -54,8 +57,9 @@ def missing(dest: Path) -> list[list[str]]:
     return rows
 
 
-def test_pdb_files_of_everything(built, indexed, tmp_path: Path) -> None:
-    done = export(indexed.root, tmp_path / "out", format="pdb")
+@pytest.mark.parametrize("format", ["pdb", "cif"])
+def test_structure_files_of_everything(built, indexed, tmp_path: Path, format: str) -> None:
+    done = export(indexed.root, tmp_path / "out", format=format)
     records = rows_of(indexed.root, "SELECT id, source, structure_id, mean_plddt FROM proteins")
     files = listing(tmp_path / "out")
     assert done == Exported(tmp_path / "out", len(records), len(files), sum(f["bytes"] for f in files), {})
@@ -66,15 +70,67 @@ def test_pdb_files_of_everything(built, indexed, tmp_path: Path) -> None:
     for file in files:
         path = tmp_path / "out" / file["file"]
         assert path.stat().st_size == file["bytes"] and path.parent == tmp_path / "out"
-        chain = gemmi.read_pdb(str(path))[0]["A"]
+        chain = gemmi.read_structure(str(path))[0]["A"]
+        assert path.suffix == f".{format}"
         identity = next(r[2] for r in records if str(r[2]) == file["structure_id"]).bytes
+        names = [(r.seqid.num, r.name, a.name) for r in chain for a in r]
+        assert names == [
+            (number, THREE_LETTER[letter], atom)
+            for number, letter in enumerate(built.sequences[identity], 1)
+            for atom in ATOMS[letter]
+        ]
         positions = np.array([a.pos.tolist() for r in chain for a in r])
         np.testing.assert_allclose(positions, built.positions[identity], atol=0.0056)
         b_factors = np.array([r[0].b_iso for r in chain])
         np.testing.assert_allclose(b_factors, built.plddt[identity], atol=0.0056)
     manifest = json.loads((tmp_path / "out" / "manifest.json").read_text())
     assert manifest["settings"]["model"] == "nano-untrained" and manifest["proteins"] == len(records)
-    assert manifest["where"] is None and manifest["missing"] == {} and manifest["format"] == "pdb"
+    assert manifest["where"] is None and manifest["missing"] == {} and manifest["format"] == format
+
+
+def test_mmcif_files_are_read_by_modelcif_whatever_the_id(indexed, tmp_path: Path) -> None:
+    export(indexed.root, tmp_path / "out", format="cif", where="num_unknown > 0 OR id NOT SIMILAR TO '[ab][0-9]+'")
+    records = {
+        (r[0], str(r[1])): r[2:]
+        for r in rows_of(indexed.root, "SELECT id, structure_id, mean_plddt, ptm FROM proteins")
+    }
+    files = listing(tmp_path / "out")
+    assert {file["id"] for file in files} >= {"sp|P12345|odd/../name", "CON", "Case", "x" * 300, "a4", "a5"}
+    for file in files:
+        with (tmp_path / "out" / file["file"]).open(encoding="ascii") as text:
+            (system,) = modelcif.reader.read(text)
+        (entity,) = system.entities
+        assert entity.description == file["id"]
+        (model,) = system.model_groups[0]
+        plddt, ptm = (metric.value for metric in model.qa_metrics[:2])
+        assert (plddt, ptm) == pytest.approx(records[file["id"], file["structure_id"]], abs=0.0051)
+        assert len(model.qa_metrics) == 2 + len(entity.sequence)
+
+
+def test_foldcomp_files_or_the_reason(indexed, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The atlas holds random walks, none of which foldcomp gives back, and residues it does not know."""
+    done = export(indexed.root, tmp_path / "out", format="fcz")
+    details = [detail for _, _, detail, _ in missing(tmp_path / "out")]
+    num_records = rows_of(indexed.root, "SELECT count(*) FROM proteins")[0][0]
+    assert done.proteins + len(details) == num_records and done.missing == {"unwritable": len(details)}
+    for reason in ("this has one", "standard residues only, this has", "A off (at most 0.5 A)"):
+        assert any(reason in detail for detail in details), reason
+    monkeypatch.setattr("foldatlas.atlas.foldcomp_files.MAX_RMSD", 1e9)
+    done = export(indexed.root, tmp_path / "any", format="fcz", where="length > 1 AND num_unknown = 0")
+    files = listing(tmp_path / "any")
+    assert done.proteins == len(files) > 100 and done.missing == {}
+    for file in files[:10]:
+        content = (tmp_path / "any" / file["file"]).read_bytes()
+        name, text = foldcomp.decompress(content)
+        assert name == file["id"] and len(content) == file["bytes"] and file["file"].endswith(".fcz")
+        sql = f"SELECT sequence FROM sequences WHERE structure_id = '{file['structure_id']}'"
+        residues = [residue.name for residue in gemmi.read_pdb_string(text)[0][0]]
+        assert residues == [THREE_LETTER[letter] for letter in rows_of(indexed.root, sql)[0][0]]
+    check_digests(tmp_path / "any")
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    with pytest.raises(UsageError, match=r"pip install 'foldatlas\[foldcomp\]'"):
+        export(indexed.root, tmp_path / "none", format="fcz")
+    assert not (tmp_path / "none").exists()
 
 
 def test_file_names_of_hostile_ids(indexed, tmp_path: Path) -> None:
@@ -203,7 +259,7 @@ def test_ids_and_a_condition_together(indexed, tmp_path: Path) -> None:
 
 
 def test_a_protein_that_pdb_cannot_hold_does_not_stop_the_rest(indexed, tmp_path: Path, monkeypatch) -> None:
-    monkeypatch.setattr("foldatlas.atlas.structure_files.MAX_RESIDUES", 80)
+    monkeypatch.setattr("foldatlas.atlas.pdb_files.MAX_RESIDUES", 80)
     done = export(indexed.root, tmp_path / "out", format="pdb")
     long = rows_of(indexed.root, "SELECT count(*) FROM proteins WHERE length > 80")[0][0]
     assert done.missing == {"unwritable": long} and long > 0
@@ -230,7 +286,7 @@ def test_conditions_may_look_into_parquet_and_end_in_a_comment(indexed, tmp_path
     assert done.proteins == len(read) > 0 and all(sequence.startswith("M") for _, sequence in read)
 
 
-@pytest.mark.parametrize("format", ["pdb", "fasta", "parquet"])
+@pytest.mark.parametrize("format", FORMATS)
 def test_nothing_chosen_is_an_export_of_nothing(indexed, tmp_path: Path, format: str) -> None:
     (tmp_path / "out").mkdir()  # an empty folder may be there
     done = export(indexed.root, tmp_path / "out", format=format, where="length < 0")
@@ -255,8 +311,8 @@ def test_dest_and_atlas_are_never_harmed(indexed, tmp_path: Path) -> None:
         export(indexed.root, tmp_path / "full", format="pdb")
     with pytest.raises(UsageError, match="inside the atlas"):
         export(indexed.root, indexed.root / "out", format="pdb")
-    with pytest.raises(UsageError, match="'cif' is no export format: choose one of pdb, fasta, parquet"):
-        export(indexed.root, tmp_path / "out", format="cif")
+    with pytest.raises(UsageError, match="'mol2' is no export format: choose one of pdb, cif, fcz, fasta, parquet"):
+        export(indexed.root, tmp_path / "out", format="mol2")
     with pytest.raises(UsageError, match="ids file"):
         export(indexed.root, tmp_path / "out", format="pdb", ids=tmp_path / "nothing.txt")
     with pytest.raises(NotAnAtlasError):

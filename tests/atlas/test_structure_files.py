@@ -1,147 +1,267 @@
-"""PDB text, read back by gemmi, by Biopython, and by fixed columns as US-align reads them."""
+"""PDB and mmCIF of every kind of protein, read back by gemmi, Biopython and fixed columns; the public writers' bugs."""
 
 import dataclasses
+import importlib.util
 import io
-import itertools
+from collections.abc import Callable
+from pathlib import Path
 
 import gemmi
 import numpy as np
 import pytest
-from Bio.PDB import PDBParser
-from hypothesis import given
-from hypothesis import strategies as st
+import torch
+from Bio.PDB import MMCIFParser, PDBParser
+from transformers.models.esm.openfold_utils import OFProtein, to_pdb
 
 from foldatlas.atlas.coordinates import StoredStructure
-from foldatlas.atlas.structure_files import MAX_RESIDUES, pdb_text, printable_ascii
+from foldatlas.atlas.structure_files import cif_text, pdb_text
 from foldatlas.schemas.errors import UsageError
-from foldatlas.schemas.records import ATOMS, RESIDUES, THREE_LETTER, num_atoms, structure_id
+from foldatlas.schemas.records import ATOMS, RESIDUES, STANDARD_RESIDUES, THREE_LETTER, num_atoms
+
+# `tests` is no package: the reader is loaded from its file
+_spec = importlib.util.spec_from_file_location("strict_pdb", Path(__file__).with_name("strict_pdb.py"))
+assert _spec and _spec.loader
+strict_pdb = importlib.util.module_from_spec(_spec)
+_spec.loader.exec_module(strict_pdb)
+read_strictly = strict_pdb.read_strictly
+
+Made = Callable[..., StoredStructure]
+EVERY_RESIDUE = "".join(sorted(RESIDUES))
+PROTEINS = {
+    "every residue": (EVERY_RESIDUE, [26]),
+    "one residue": ("M", [1]),
+    "one unknown residue": ("X", [1]),
+    "many unknown residues": ("XXXMKVXBZUOJXXLLXWXX" * 3, [60]),
+    "1,200 residues": ((STANDARD_RESIDUES * 60), [1_200]),
+    "three chains": ("MKVLXGA" + "WYFHRST" + "NQE", [7, 7, 3]),
+    "three chains, two alike": ("MKVLXGA" + "WYF" + "MKVLXGA", [7, 3, 7]),
+}
+Row = tuple[str, int, str, str]
 
 
-def made(sequence: str, seed: int = 0) -> StoredStructure:
-    generator = np.random.default_rng(seed)
-    positions = generator.uniform(-900, 999, (num_atoms(sequence), 3)).round(2).astype(np.float32)
-    plddt = generator.uniform(0, 100, len(sequence)).round(2).astype(np.float32)
-    return StoredStructure(structure_id(sequence), sequence, positions, plddt)
+def described(structure: StoredStructure) -> dict:
+    return {"name": "protein", "model": "nano-untrained", "mean_plddt": 50.0, "ptm": 0.5}
 
 
-def text_of(structure: StoredStructure, name: str = "protein", model: str = "nano-untrained") -> str:
-    return pdb_text(structure, name=name, model=model, mean_plddt=float(structure.plddt.mean()), ptm=0.5)
-
-
-def expected_atoms(structure: StoredStructure) -> list[tuple[int, str, str]]:
-    return [
-        (number, THREE_LETTER[letter], atom)
-        for number, letter in enumerate(structure.sequence, 1)
-        for atom in ATOMS[letter]
-    ]
-
-
-def fixed_columns(text: str) -> list[tuple[int, str, str, float, float, float, float, str]]:
-    """ATOM records by the columns of PDB format 3.3, nothing else."""
+def expected(sequence: str, lengths: list[int]) -> list[Row]:
     rows = []
-    for line in text.splitlines():
-        if line.startswith("ATOM  "):
-            assert len(line) == 80 and line[16] == line[26] == " " and line[21] == "A" and line[54:60] == "  1.00"
-            assert line[12] == " "  # elements of one letter begin in column 14
-            rows.append(
-                (int(line[22:26]), line[17:20], line[12:16].strip(), float(line[30:38]), float(line[38:46]),
-                 float(line[46:54]), float(line[60:66]), line[76:78].strip())
-            )  # fmt: skip
+    begin = 0
+    for chain, length in zip("ABC", lengths, strict=False):
+        for number, letter in enumerate(sequence[begin : begin + length], 1):
+            rows += [(chain, number, THREE_LETTER[letter], atom) for atom in ATOMS[letter]]
+        begin += length
     return rows
 
 
-EVERY_RESIDUE = "".join(sorted(RESIDUES))
+def by_gemmi(model: gemmi.Model) -> tuple[list[Row], np.ndarray]:
+    rows = [(c.name, r.seqid.num, r.name, a.name, a.pos.tolist(), a.b_iso) for c in model for r in c for a in r]
+    return [row[:4] for row in rows], np.array([(*row[4], row[5]) for row in rows])
 
 
-@pytest.mark.parametrize("sequence", [EVERY_RESIDUE, "M", "X", "G" * 300])
-def test_three_readers_find_every_atom_where_it_is(sequence: str) -> None:
+def by_biopython(model) -> tuple[list[Row], np.ndarray]:
+    rows = [(c.id, r.id[1], r.resname, a.name, *a.coord, a.bfactor) for c in model for r in c for a in r]
+    assert all(r.id[0] == " " for c in model for r in c)  # no residue is a heteroatom
+    return [row[:4] for row in rows], np.array([row[4:] for row in rows], np.float64)
+
+
+def by_columns(text: str) -> tuple[list[Row], np.ndarray]:
+    atoms = read_strictly(text)
+    assert strict_pdb.residues_seen_by_us_align(text) == len({(a.chain, a.number) for a in atoms})
+    assert all(atom.element == atom.name[0] for atom in atoms)
+    return [(a.chain, a.number, a.residue, a.name) for a in atoms], np.array([atom[4:8] for atom in atoms])
+
+
+READERS = {
+    "pdb": {
+        "columns": by_columns,
+        "gemmi": lambda text: by_gemmi(gemmi.read_pdb_string(text)[0]),
+        "Biopython": lambda text: by_biopython(PDBParser(QUIET=False).get_structure("x", io.StringIO(text))[0]),
+    },
+    "cif": {
+        "gemmi": lambda text: by_gemmi(gemmi.make_structure_from_block(gemmi.cif.read_string(text).sole_block())[0]),
+        "Biopython": lambda text: by_biopython(MMCIFParser(QUIET=False).get_structure("x", io.StringIO(text))[0]),
+    },
+}
+
+
+@pytest.mark.parametrize("format", ["pdb", "cif"])
+@pytest.mark.parametrize("protein", PROTEINS)
+def test_every_reader_finds_every_atom_where_it_is(made: Made, protein: str, format: str) -> None:
+    sequence, lengths = PROTEINS[protein]
     structure = made(sequence)
-    text = text_of(structure)
-    atoms = expected_atoms(structure)
+    text = (pdb_text if format == "pdb" else cif_text)(structure, chain_lengths=lengths, **described(structure))
+    assert text.isascii()
     plddt = np.repeat(structure.plddt, [num_atoms(letter) for letter in sequence])
-
-    columns = fixed_columns(text)
-    assert [row[:3] for row in columns] == atoms
-    np.testing.assert_allclose([row[3:6] for row in columns], structure.positions, atol=0.00051)
-    np.testing.assert_allclose([row[6] for row in columns], plddt, atol=0.0051)
-    assert [row[7] for row in columns] == [atom[0] for _, _, atom in atoms]
-
-    chain = gemmi.read_pdb_string(text)[0]["A"]
-    read = [(r.seqid.num, r.name, a.name, *a.pos.tolist(), a.b_iso) for r in chain for a in r]
-    assert [row[:3] for row in read] == atoms
-    np.testing.assert_allclose([row[3:] for row in read], [row[3:7] for row in columns], atol=1e-4)
-    assert all(residue.het_flag == "A" for residue in chain)
-
-    model = PDBParser(QUIET=False).get_structure("x", io.StringIO(text))[0]  # a warning would be an error
-    assert [c.id for c in model] == ["A"]
-    read = [(r.id[1], r.resname, a.name, *a.coord, a.bfactor, a.element) for r in model["A"] for a in r]
-    assert [row[:3] for row in read] == atoms
-    np.testing.assert_allclose(np.array([row[3:7] for row in read]), [row[3:7] for row in columns], atol=1e-3)
-    assert [row[7] for row in read] == [atom[0] for _, _, atom in atoms]
+    for reader, read in READERS[format].items():  # a warning of theirs would be an error
+        rows, numbers = read(text)
+        assert rows == expected(sequence, lengths), reader
+        np.testing.assert_allclose(numbers[:, :3], structure.positions, atol=0.0006)
+        np.testing.assert_allclose(numbers[:, 3], plddt, atol=0.0051)
 
 
-def test_the_end_and_the_header() -> None:
-    text = text_of(made(EVERY_RESIDUE), name="MGYP1")
-    lines = text.splitlines()
-    kinds = [line[:6].strip() for line in lines]
-    order = [kind for kind, _ in itertools.groupby(kinds)]
-    assert order == ["TITLE", "EXPDTA", "REMARK", "SEQRES", "ATOM", "TER", "END"]
-    last = num_atoms(EVERY_RESIDUE)
-    assert lines[-2][:26] == f"TER   {last + 1:5d}      {THREE_LETTER[EVERY_RESIDUE[-1]]} A{len(EVERY_RESIDUE):4d}"
-    remarks = [line[11:].strip() for line in lines if line.startswith("REMARK 999")]
-    assert "MODEL: nano-untrained" in remarks and "ID: MGYP1" in remarks
-    assert "B-FACTOR: PLDDT OF THE RESIDUE, 0 TO 100, HIGHER IS BETTER" in remarks
-    assert any(line.startswith("STRUCTURE_ID: ") and len(line) == 14 + 36 for line in remarks)
-    seqres = " ".join(line[19:70] for line in lines if line.startswith("SEQRES")).split()
-    assert seqres == [THREE_LETTER[letter] for letter in EVERY_RESIDUE]
+def test_ten_thousand_residues_go_to_mmcif_alone(made: Made) -> None:
+    structure = made("GAVL" * 2_500)
+    with pytest.raises(UsageError, match=r"10,000 residues .*9,999.*write it as cif"):
+        pdb_text(structure, **described(structure))
+    rows, numbers = READERS["cif"]["gemmi"](cif_text(structure, **described(structure)))
+    assert rows == expected(structure.sequence, [10_000])
+    np.testing.assert_allclose(numbers[:, :3], structure.positions, atol=0.0006)
+    longest = dataclasses.replace(
+        structure, sequence=structure.sequence[:-1], positions=structure.positions[:-8], plddt=structure.plddt[:-1]
+    )
+    assert len(read_strictly(pdb_text(longest, **described(longest)))) == num_atoms(longest.sequence)
 
 
-@given(st.text(max_size=700), st.text(max_size=200))
-def test_no_header_can_add_lines(name: str, model: str) -> None:
-    text = text_of(made("GA"), name=name, model=model)
-    assert text.isascii() and all(len(line) == 80 for line in text.splitlines()[:-1])
-    assert {line[:6].strip() for line in text.split("\n")} <= {
-        "TITLE",
-        "EXPDTA",
-        "REMARK",
-        "SEQRES",
-        "ATOM",
-        "TER",
-        "END",
-        "",
-    }
-    assert len(fixed_columns(text)) == num_atoms("GA")
-    assert gemmi.read_pdb_string(text)[0].count_atom_sites() == num_atoms("GA")
+def test_a_hundred_thousand_atoms_and_distant_ones_go_to_mmcif_alone(made: Made) -> None:
+    structure = made("W" * 7_200)
+    with pytest.raises(UsageError, match=r"100,800 atoms.*99,999.*write it as cif"):
+        pdb_text(structure, **described(structure))
+    structure.positions[5] = [12_345.678, -98_765.43, 1_234_567.0]
+    text = cif_text(structure, **described(structure))
+    rows, numbers = READERS["cif"]["gemmi"](text)
+    assert rows == expected(structure.sequence, [7_200])
+    np.testing.assert_allclose(numbers[:, :3], structure.positions, atol=0.005, rtol=0)
+    small = made("GA")
+    for value in (10_000.0, -1_000.0):
+        small.positions[2, 1] = value
+        with pytest.raises(UsageError, match="coordinates from"):
+            pdb_text(small, **described(small))
+        assert READERS["cif"]["gemmi"](cif_text(small, **described(small)))[1][2, 1] == value
 
 
-def test_names_are_cut_and_cleaned() -> None:
-    assert printable_ascii("a\nb\tc é\x1b") == "a?b?c ??"
-    assert printable_ascii("x" * 20, 10) == "xxxxxxx..."
+def test_more_chains_than_letters(made: Made) -> None:
+    structure = made("G" * 63)
+    with pytest.raises(UsageError, match=r"63 chains.*62.*write it as cif"):
+        pdb_text(structure, chain_lengths=[1] * 63, **described(structure))
+    text = cif_text(structure, chain_lengths=[1] * 63, **described(structure))
+    chains = list(dict.fromkeys(row[0] for row in READERS["cif"]["gemmi"](text)[0]))
+    assert len(chains) == 63 and chains[25:28] == ["Z", "AA", "BA"] and chains[51:54] == ["ZA", "AB", "BB"]
+    fewer = made("G" * 62)
+    atoms = read_strictly(pdb_text(fewer, chain_lengths=[1] * 62, **described(fewer)))
+    assert len({atom.chain for atom in atoms}) == 62
 
 
-def test_missing_atoms_and_plddt() -> None:
-    structure = made("GAXW")
+def test_atoms_and_plddt_that_are_missing(made: Made) -> None:
+    structure = made("GAXW" + "GA")
     positions, plddt = structure.positions.copy(), structure.plddt.copy()
     positions[[1, 5]] = np.nan  # glycine's CA, alanine's CA
     positions[9:13] = np.nan  # all of X
+    positions[27:] = np.nan  # all of chain B
     plddt[0] = np.nan
-    text = text_of(dataclasses.replace(structure, positions=positions, plddt=plddt))
-    rows = fixed_columns(text)
+    structure = dataclasses.replace(structure, positions=positions, plddt=plddt)
     kept = ~np.isnan(positions).any(axis=1)
-    assert [row[:3] for row in rows] == [a for a, k in zip(expected_atoms(structure), kept, strict=True) if k]
-    np.testing.assert_allclose([row[3:6] for row in rows], positions[kept], atol=0.00051)
-    assert rows[0][6] == 0 and rows[-1][6] == pytest.approx(plddt[3], abs=0.0051)
-    assert "ATOMS WITHOUT COORDINATES: 6" in text
+    rows = [row for row, keep in zip(expected("GAXWGA", [4, 2]), kept, strict=True) if keep]
+    pdb = pdb_text(structure, chain_lengths=[4, 2], **described(structure))
+    cif = cif_text(structure, chain_lengths=[4, 2], **described(structure))
+    for format, text in (("pdb", pdb), ("cif", cif)):
+        for read in READERS[format].values():
+            if read is not by_columns:
+                found, numbers = read(text)
+                assert found == rows
+                np.testing.assert_allclose(numbers[:, :3], positions[kept], atol=0.0006)
+                assert numbers[0, 3] == 0 and numbers[-1, 3] == pytest.approx(plddt[3], abs=0.0051)
+    assert [atom[:4] for atom in read_strictly(pdb)] == rows
+    assert "ATOMS WITHOUT COORDINATES: 15" in pdb and pdb.count("\nTER ") == 1
+    local = gemmi.cif.read_string(cif).sole_block().find("_ma_qa_metric_local.", ["label_asym_id", "label_seq_id"])
+    assert [tuple(row) for row in local] == [("A", "2"), ("A", "3"), ("A", "4"), ("B", "1"), ("B", "2")]
+    nothing = dataclasses.replace(structure, positions=np.full_like(positions, np.nan))
+    assert read_strictly(pdb_text(nothing, **described(nothing))) == []
+    assert "_atom_site" not in cif_text(nothing, **described(nothing))
 
 
-def test_what_the_columns_cannot_hold_is_refused() -> None:
-    with pytest.raises(UsageError, match=r"10,000 residues .*9,999.*parquet"):
-        text_of(made("G" * (MAX_RESIDUES + 1)))
-    assert len(fixed_columns(text_of(made("G" * MAX_RESIDUES)))) == 4 * MAX_RESIDUES
-    with pytest.raises(UsageError, match=r"99,999"):
-        text_of(made("W" * 7_200))
-    structure = made("GA")
-    for value in (10_000.0, -1_000.0):
-        structure.positions[2, 1] = value
-        with pytest.raises(UsageError, match="coordinates from"):
-            text_of(structure)
+@pytest.mark.parametrize("writer", [pdb_text, cif_text])
+def test_what_does_not_fit_together_is_refused(made: Made, writer: Callable[..., str]) -> None:
+    good = made("GAV")
+    infinite = good.positions.copy()
+    infinite[0, 0] = np.inf
+    for change, chain_lengths, message in (
+        ({"sequence": ""}, None, "is empty"),
+        ({"sequence": "GA1"}, None, "holds '1'"),
+        ({"sequence": "GA:V"}, None, "holds ':'"),
+        ({"positions": good.positions[:-1]}, None, r"16 atoms does not fit positions \(15, 3\)"),
+        ({"plddt": good.plddt[:-1]}, None, r"plddt \(2,\)"),
+        ({"positions": infinite}, None, "must be finite"),
+        ({"plddt": np.array([0, 50, 100.5])}, None, "0 to 100.5"),
+        ({}, [2, 2], r"\(2, 2\) residues do not make a sequence of 3"),
+        ({}, [3, 0], r"\(3, 0\) residues"),
+        ({}, [4, -1], r"\(4, -1\) residues"),
+    ):
+        structure = dataclasses.replace(good, **change)
+        with pytest.raises(UsageError, match=message):
+            writer(structure, chain_lengths=chain_lengths, **described(structure))
+
+
+@dataclasses.dataclass
+class Multimer:
+    """What the network may return: no structure id, chains of its own, any float dtype."""
+
+    sequence: str
+    positions: np.ndarray
+    plddt: np.ndarray
+    chain_lengths: tuple[int, ...] = (3, 2)
+
+
+@pytest.mark.parametrize("writer", [pdb_text, cif_text])
+def test_a_structure_says_its_own_chains(made: Made, writer: Callable[..., str]) -> None:
+    stored = made("GAVLI")
+    multimer = Multimer(stored.sequence, stored.positions, stored.plddt)
+    assert writer(multimer, **described(stored)) == writer(stored, chain_lengths=[3, 2], **described(stored))
+    whole = writer(multimer, chain_lengths=[5], **described(stored))
+    assert whole == writer(stored, **described(stored)) != writer(multimer, **described(stored))
+
+
+def padded(structure: StoredStructure, length: int) -> str:
+    """The PDB text that transformers' own writer makes of a protein in a batch padded to `length`."""
+    sequence = structure.sequence
+    positions, mask = np.zeros((length, 37, 3)), np.zeros((length, 37))
+    from transformers.models.esm.openfold_utils import residue_constants
+
+    begin = 0
+    for number, letter in enumerate(sequence):
+        for atom in ATOMS[letter]:
+            slot = residue_constants.atom_order[atom]
+            positions[number, slot], mask[number, slot] = structure.positions[begin], 1
+            begin += 1
+    aatype = np.zeros(length, int)  # padding is 0, alanine
+    aatype[: len(sequence)] = [STANDARD_RESIDUES.index(letter) for letter in sequence]
+    number = np.arange(1, length + 1)
+    return to_pdb(OFProtein(positions, aatype, mask, number, np.zeros((length, 37)), chain_index=None))
+
+
+def test_ter_stands_at_the_true_end_unlike_transformers(made: Made) -> None:
+    structure = made("MKVLG" * 8)
+    assert read_strictly(padded(structure, 40))[-1].number == 40  # right where nothing is padded
+    with pytest.raises(ValueError, match=r"TER names 'ALA A  64', the last residue is GLY 40"):
+        read_strictly(padded(structure, 64))
+    ours = pdb_text(structure, **described(structure))
+    assert read_strictly(ours)[-1].number == 40 and "GLY A  40" in ours.splitlines()[-2]
+
+
+@pytest.mark.parametrize("writer", [pdb_text, cif_text])
+def test_any_float_dtype_is_written_unlike_bfloat16_in_transformers(made: Made, writer: Callable[..., str]) -> None:
+    structure = made("MKVX")
+    rounded = torch.tensor(structure.positions).bfloat16()
+    with pytest.raises(TypeError, match="BFloat16"):
+        OFProtein(rounded.numpy(), *[None] * 4)  # what transformers does with a network in bfloat16
+    values = rounded.float().numpy()
+    texts = {
+        writer(Multimer("MKVX", values.astype(dtype), structure.plddt.astype(dtype), (4,)), **described(structure))
+        for dtype in (np.float32, np.float64, np.longdouble, ">f4")
+    }
+    assert texts == {writer(dataclasses.replace(structure, positions=values), **described(structure))}
+    half = Multimer("MKVX", structure.positions.astype(np.float16), structure.plddt.astype(np.float16), (4,))
+    single = Multimer("MKVX", half.positions.astype(np.float32), half.plddt.astype(np.float32), (4,))
+    assert writer(half, **described(structure)) == writer(single, **described(structure))
+
+
+def test_atom_names_begin_in_column_14_unlike_left_justified_ones(made: Made) -> None:
+    structure = made("MKVLG")
+    ours = pdb_text(structure, **described(structure))
+    left = "\n".join(
+        f"{line[:12]}{line[12:16].strip():<4}{line[16:]}" if line.startswith("ATOM") else line
+        for line in ours.splitlines()
+    )
+    assert strict_pdb.residues_seen_by_us_align(left) == 0
+    assert strict_pdb.residues_seen_by_us_align(ours) == 5
+    with pytest.raises(ValueError, match="begins in column 14"):
+        read_strictly(left)
