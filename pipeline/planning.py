@@ -37,16 +37,19 @@ class CostModel:
     """What a protein of a given length costs on the planned device.
 
     `mflop[length]` for every length from 0 to the plan's limit; `mflop_per_second` of the device;
-    `output_bytes_a_residue` and `output_bytes_a_protein` of what is written.
+    `output_bytes_a_residue`, `output_bytes_a_protein` and `output_bytes_a_pair` (of residues) of what is written.
     """
 
     mflop: Sequence[int]
     mflop_per_second: float
     output_bytes_a_residue: float
     output_bytes_a_protein: float
+    output_bytes_a_pair: float = 0.0
 
-    def output_bytes(self, length: int) -> int:
-        return round(self.output_bytes_a_residue * length + self.output_bytes_a_protein)
+    def output_bytes(self, length: float) -> int:
+        """Predicted bytes that a protein of `length` residues writes."""
+        by_length = self.output_bytes_a_residue * length + self.output_bytes_a_pair * length * length
+        return round(by_length + self.output_bytes_a_protein)
 
 
 @dataclass(frozen=True)

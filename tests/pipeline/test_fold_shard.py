@@ -20,6 +20,7 @@ from foldatlas.pipeline.planning import CostModel, make_plan
 from foldatlas.pipeline.supervisor import BatchError, WorkerSpec
 from foldatlas.schemas.errors import DamagedAtlasError, Interrupted, OutOfMemory, UsageError, WorkerDied, WorkerTimeout
 from foldatlas.schemas.records import format_structure_id, structure_id
+from foldatlas.schemas.tables import SHARD_TABLES
 
 
 def prediction(sequence: str) -> Prediction:
@@ -93,7 +94,7 @@ def planned(
 
 def task_of(folder: AtlasFolder, worker: WorkerSpec) -> FoldTask:
     (plan,) = folder.plans()
-    options = FoldOptions(str(folder.root), worker, False, "run", "host", 10_000, 1 << 30)
+    options = FoldOptions(str(folder.root), worker, (), "run", "host", 10_000, 1 << 30)
     return FoldTask(options, plan.name, plan.sequences[0].path, plan.shards[0])
 
 
@@ -107,11 +108,7 @@ def failures(folder: AtlasFolder) -> dict[str, str]:
 
 
 def shard_files(folder: AtlasFolder) -> set[str]:
-    return {
-        str(path.relative_to(folder.root))
-        for table in ("structures", "scores", "failures", "embeddings")
-        for path in (folder.root / table).rglob("*")
-    }
+    return {str(path.relative_to(folder.root)) for table in SHARD_TABLES for path in (folder.root / table).rglob("*")}
 
 
 def test_poison_proteins_fail_and_all_others_fold(
@@ -134,7 +131,7 @@ def test_what_is_stored_is_what_was_predicted(
     from foldatlas.pipeline.supervisor import child_of_this_process
 
     folder = planned(proteins)
-    fold_atlas(folder, worker, embeddings=True, show_progress=False)
+    fold_atlas(folder, worker, outputs=["embeddings"], show_progress=False)
     stored = {
         structure.sequence: structure
         for entry in folder.entries().values()
@@ -230,8 +227,8 @@ def test_embeddings_cannot_be_asked_for_halfway(
 ) -> None:
     folder = planned(proteins)
     fold_shard(task_of(folder, worker))
-    with pytest.raises(UsageError, match="1 of 1 folded shards"):
-        fold_atlas(folder, worker, embeddings=True, show_progress=False)
+    with pytest.raises(UsageError, match=r"1 of 1 folded shards.*--add-outputs.*--embeddings mean"):
+        fold_atlas(folder, worker, outputs=["embeddings"], show_progress=False)
 
 
 def test_a_sweep_leaves_what_may_still_be_wanted(
