@@ -134,7 +134,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "--embeddings",
         choices=EMBEDDINGS,
         default="none",
-        help="store the language model's last layer: its mean over residues, or each residue too (default: %(default)s)",
+        help="store the language model's last layer: its mean, or that of each residue too (default: %(default)s)",
     )
     parser.add_argument("--pae", action="store_true", help="store the predicted aligned error of each pair of residues")
     parser.add_argument(
