@@ -18,13 +18,13 @@ EXAMPLES: Final = """examples:
 """
 
 # What the planned device computes, MFLOP a second, and what an atlas holds: 31.8 bytes a residue of structure and
-# pLDDT, 60 of scores a protein; on request four bytes a channel of a mean embedding, 1.7 bytes a channel and residue
+# pLDDT, 60 of scores a protein; on request four bytes a channel of a mean embedding, 1.85 bytes a channel and residue
 # of embeddings of residues, 0.75 bytes a pair of aligned errors.
 MFLOP_PER_SECOND: Final = {"cpu": 20_000.0, "cuda": 200_000_000.0}
 STRUCTURE_BYTES_A_RESIDUE: Final = 34.0
 SCORE_BYTES_A_PROTEIN: Final = 80.0
 EMBEDDING_BYTES_A_CHANNEL: Final = 4.0
-RESIDUE_EMBEDDING_BYTES_A_CHANNEL: Final = 1.7
+RESIDUE_EMBEDDING_BYTES_A_CHANNEL: Final = 1.85
 PAE_BYTES_A_PAIR: Final = 0.75
 EMBEDDINGS: Final = ("none", "mean", "residue")
 

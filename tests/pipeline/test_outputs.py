@@ -137,7 +137,8 @@ def test_added_outputs_are_those_of_an_atlas_made_with_them(
     assert verify(folder).faults == []
     with Atlas.open(folder.root) as atlas:
         assert atlas.query("SELECT count(*), min(len(pae) = length * length) FROM pae").rows() == [(60, True)]
-        assert atlas.query("SELECT count(*) FROM residue_embeddings").rows() == [(60,)]
+        sql = "SELECT count(*), min(len(residues) = 8 * length), max(abs(list_avg(residues))) < 2"
+        assert atlas.query(f"{sql} FROM residue_embeddings").rows() == [(60, True, True)]
         assert atlas.query("SELECT count(*) FROM proteins").rows() == [(60,)]
 
 
