@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from foldatlas.atlas.commit import commit_once, owner_is_dead, remove_abandoned
+from foldatlas.atlas.commit import commit_once, hidden_owner, owner_is_dead, remove_abandoned
 from foldatlas.schemas.errors import DamagedAtlasError, ForeignFolderError, NotAnAtlasError, SettingsMismatchError
 from foldatlas.schemas.manifest import AtlasHeader, FileEntry, Plan, Shard, ShardEntry, decode, encode, settings_digest
 from foldatlas.schemas.records import Settings
@@ -66,7 +66,9 @@ class AtlasFolder:
         if self.root.exists() and not self.root.is_dir():
             raise ForeignFolderError(f"{self.root} is a file: name a folder for the atlas")
         if self.root.is_dir() and not self.header_path.exists():
-            others = sorted(path.name for path in self.root.iterdir() if path.name != STAGING)
+            others = sorted(
+                path.name for path in self.root.iterdir() if path.name != STAGING and hidden_owner(path) is None
+            )
             if others:
                 raise ForeignFolderError(
                     f"{self.root} is not an atlas and is not empty (it holds {others[0]!r}): name a new folder"

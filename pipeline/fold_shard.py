@@ -23,7 +23,7 @@ from foldatlas.folding.cost import mflop
 from foldatlas.folding.models import config_of
 from foldatlas.folding.prediction import Prediction
 from foldatlas.pipeline import progress
-from foldatlas.pipeline.interruption import stopping
+from foldatlas.pipeline.interruption import give_up, stopping
 from foldatlas.pipeline.outputs import ARGUMENTS, lacking
 from foldatlas.pipeline.shard_writer import ShardWriter
 from foldatlas.pipeline.supervisor import BatchError, WorkerSpec, child_of_this_process
@@ -31,6 +31,7 @@ from foldatlas.schemas.errors import (
     DamagedAtlasError,
     FoldAtlasError,
     Interrupted,
+    ModelError,
     OutOfMemory,
     WorkerDied,
     WorkerTimeout,
@@ -77,8 +78,25 @@ def fold_shard(task: FoldTask) -> None:
     """Folds and commits one shard, or what it lacks of the outputs, unless that has been done.
 
     Raises Interrupted when the run is to stop; FoldAtlasError if a protein that was folded before now fails, with the
-    shard as it was.
+    shard as it was. A model that cannot be loaded and a disk that cannot be written end the run: every other shard
+    would meet them.
     """
+    try:
+        _fold_and_commit(task)
+    except ModelError as error:
+        give_up(error)
+        raise
+    except OSError as error:
+        where = f" ({error.filename})" if error.filename else ""
+        failure = FoldAtlasError(
+            f"shard {task.shard.name} could not be written: {error.strerror or error}{where}; run the same command "
+            "again when that is mended"
+        )
+        give_up(failure)
+        raise failure from error
+
+
+def _fold_and_commit(task: FoldTask) -> None:
     options, shard = task.options, task.shard
     folder = AtlasFolder(Path(options.atlas))
     digest = settings_digest(options.worker.settings)

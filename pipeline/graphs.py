@@ -10,7 +10,8 @@ import logging
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, Final, TypeVar
 
-from foldatlas.schemas.errors import Interrupted
+from foldatlas.pipeline.interruption import stopping
+from foldatlas.schemas.errors import FoldAtlasError
 
 logging.disable(logging.WARNING)  # on import Beam warns, on the root logger, of Google libraries that nobody asked for
 import apache_beam as beam  # noqa: E402
@@ -34,7 +35,9 @@ class Work(beam.DoFn):
     def process(self, descriptor: Any) -> Iterator[bool]:
         try:
             self._function(descriptor)
-        except Interrupted:
+        except FoldAtlasError as error:
+            if not stopping():  # else the driver says it, once
+                logging.getLogger(__name__).error("%s: %s", self._label, error)
             yield False
         except Exception:
             beam.metrics.Metrics.counter("foldatlas", f"{self._label}_raised").inc()

@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM as a flag that work looks at, so that a run ends between batches and without a traceback."""
+"""The flag that ends a run between batches: set by Ctrl-C and SIGTERM, and by errors that no other shard can escape."""
 
 import contextlib
 import signal
@@ -10,6 +10,7 @@ from foldatlas.schemas.errors import Interrupted
 
 _stop = threading.Event()
 _signals: list[int] = []
+_fatal: list[Exception] = []
 
 
 def stopping() -> bool:
@@ -17,16 +18,19 @@ def stopping() -> bool:
     return _stop.is_set()
 
 
+def give_up(error: Exception) -> None:
+    """Ends the run of this process with `error`: the model cannot be loaded, the disk is full."""
+    _fatal.append(error)
+    _stop.set()
+
+
 @contextlib.contextmanager
 def interruptible() -> Iterator[None]:
     """Within the block a first SIGINT or SIGTERM sets the flag; a second one acts as it always does.
 
-    At the end of a block that was asked to stop raises Interrupted, with exit code 130 or 143. In a thread other than
-    the main one, where Python has no signals, the block runs as it is.
+    At the end of a block that was asked to stop raises Interrupted, with exit code 130 or 143, or the error that it was
+    given up for. In a thread other than the main one, where Python has no signals, only the latter.
     """
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
 
     def ask(number: int, _frame: FrameType | None) -> None:
         _signals.append(number)
@@ -36,13 +40,17 @@ def interruptible() -> Iterator[None]:
 
     _stop.clear()
     _signals.clear()
-    previous = {name: signal.signal(name, ask) for name in (signal.SIGINT, signal.SIGTERM)}
+    _fatal.clear()
+    is_main = threading.current_thread() is threading.main_thread()
+    previous = {name: signal.signal(name, ask) for name in (signal.SIGINT, signal.SIGTERM)} if is_main else {}
     try:
         try:
             yield
         except Exception:
             if not _stop.is_set():
                 raise  # else it is only how the work took the request
+        if _fatal:
+            raise _fatal[0]
         if _stop.is_set():
             raise Interrupted("stopped on request: run the same command again to go on", exit_code=128 + _signals[0])
     finally:

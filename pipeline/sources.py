@@ -69,6 +69,8 @@ def _look_at(name: str) -> SourceFile:
     path = Path(name)
     if path.is_dir():
         raise SourceError(f"{name} is a folder: name the FASTA files in it, for example {name.rstrip('/')}/*.fasta")
+    if path.exists() and not path.is_file():  # a pipe cannot be read twice, nor in ranges
+        raise SourceError(f"{name} is no regular file: write what it gives to a file first")
     try:
         status = path.stat()
         with path.open("rb") as file:
@@ -77,8 +79,6 @@ def _look_at(name: str) -> SourceFile:
         raise SourceError(f"{name} does not exist: check the path") from error
     except OSError as error:
         raise SourceError(f"{name} cannot be read ({error.strerror}): check its permissions") from error
-    if not path.is_file():
-        raise SourceError(f"{name} is no regular file: write what it gives to a file first")
     if not status.st_size:
         raise SourceError(f"{name} is empty (0 bytes): nothing to fold")
     resolved = path.resolve()

@@ -18,7 +18,17 @@ from foldatlas.pipeline.fold_shard import Failed, FoldOptions, FoldTask, fold_sh
 from foldatlas.pipeline.folding_run import fold_atlas
 from foldatlas.pipeline.planning import CostModel, make_plan
 from foldatlas.pipeline.supervisor import BatchError, WorkerSpec
-from foldatlas.schemas.errors import DamagedAtlasError, Interrupted, OutOfMemory, UsageError, WorkerDied, WorkerTimeout
+from foldatlas.schemas.errors import (
+    DamagedAtlasError,
+    FoldAtlasError,
+    IncompleteError,
+    Interrupted,
+    ModelError,
+    OutOfMemory,
+    UsageError,
+    WorkerDied,
+    WorkerTimeout,
+)
 from foldatlas.schemas.records import format_structure_id, structure_id
 from foldatlas.schemas.tables import SHARD_TABLES
 
@@ -206,10 +216,34 @@ def test_a_failed_write_leaves_nothing(
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(fold_shard_module.ShardWriter, "_write_failures", full)
-    with pytest.raises(OSError, match="No space"):
-        fold_shard(task_of(folder, worker))
+    with pytest.raises(FoldAtlasError, match=r"No space left on device.*run the same command again"):
+        fold_atlas(folder, worker, show_progress=False)
     assert shard_files(folder) == set()
     assert folder.entries() == {}
+
+
+def test_a_model_that_cannot_be_loaded_ends_the_run_at_once(
+    planned: Callable[..., AtlasFolder], worker: WorkerSpec, proteins: list[str], monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:  # fmt: skip
+    folder = planned(proteins)
+    monkeypatch.setenv("FAKE_CHILD_REFUSES", "no such weights")
+    with pytest.raises(ModelError, match="no such weights"):
+        fold_atlas(folder, worker, show_progress=False)
+    assert caplog.records == []  # told once, by the error
+    monkeypatch.delenv("FAKE_CHILD_REFUSES")
+    assert fold_atlas(folder, worker, show_progress=False).folded == 60
+
+
+def test_shards_that_stay_missing_are_named(
+    planned: Callable[..., AtlasFolder], worker: WorkerSpec, proteins: list[str], caplog: pytest.LogCaptureFixture
+) -> None:
+    folder, other = planned(proteins), planned(proteins[:30], "other")
+    (plan,), (other_plan,) = folder.plans(), other.plans()
+    os.replace(other.root / other_plan.sequences[0].path, folder.root / plan.sequences[0].path)
+    with pytest.raises(IncompleteError, match=f"{len(plan.shards)} of {len(plan.shards)} shards.*{plan.name}-00000"):
+        fold_atlas(folder, worker, show_progress=False)
+    assert all("restore it from a copy" in record.message for record in caplog.records)
 
 
 def test_sequences_that_changed_are_not_folded(

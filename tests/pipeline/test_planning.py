@@ -277,6 +277,12 @@ def test_a_folder_of_other_things_is_refused(plan: Callable[..., Planned], folde
     assert snapshot(folder.root) == {"thesis.tex": b"years"}
 
 
+def test_what_a_killed_run_left_is_no_other_thing(plan: Callable[..., Planned], folder: AtlasFolder) -> None:
+    (folder.staging / "host_1_00").mkdir(parents=True)
+    (folder.root / ".atlas.json.host_1_00.part").write_bytes(b"half")
+    assert plan(EXAMPLE).plan is not None
+
+
 def test_another_model_is_refused(plan: Callable[..., Planned], folder: AtlasFolder, costs: CostModel) -> None:
     plan(EXAMPLE)
     before = snapshot(folder.root)
