@@ -6,6 +6,7 @@ Files on disk:
     folder.py           an atlas on disk: header, plans, manifest
     coordinates.py      structures as the integers that are stored
     structures.py       structures read by their place
+    matrices.py         aligned errors and hidden states as they are stored
 
 Making:
     planning.py         staged records -> what is new, in which order

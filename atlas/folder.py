@@ -138,14 +138,17 @@ class AtlasFolder:
         return {shard: decode(path.read_bytes(), ShardEntry, path) for shard, (_, path) in sorted(newest.items())}
 
     def committed_entry(self, shard: Shard, digest: str) -> ShardEntry | None:
-        """The first generation of `shard`, or None if it is not committed. Cheap: one look at one name.
+        """The newest generation of `shard`, or None if it is not committed. Cheap: a look at one name for each.
 
         Raises DamagedAtlasError if the entry is of other sequences or of other settings than `digest` (the settings
         digest): it can never be committed again, so going on would fold the shard for nothing.
         """
-        path = self.entry_path(shard.name, 0)
-        if not path.exists():
+        generation = 0
+        while self.entry_path(shard.name, generation).exists():
+            generation += 1
+        if generation == 0:
             return None
+        path = self.entry_path(shard.name, generation - 1)
         entry = decode(path.read_bytes(), ShardEntry, path)
         if (entry.shard_digest, entry.settings_digest) != (shard.digest, digest):
             raise DamagedAtlasError(

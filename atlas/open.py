@@ -20,9 +20,9 @@ from foldatlas.atlas.structures import Place, read_structures
 from foldatlas.atlas.views import literal
 from foldatlas.schemas.errors import DamagedAtlasError, NotAnAtlasError, QueryError, UsageError
 from foldatlas.schemas.manifest import AtlasHeader
-from foldatlas.schemas.tables import TABLES
+from foldatlas.schemas.tables import OPTIONAL_TABLES, TABLES
 
-PARQUET_VIEWS: Final = ("sequences", "structures", "embeddings")
+PARQUET_VIEWS: Final = ("sequences", "structures", *OPTIONAL_TABLES)
 
 _NAMED: Final = re.compile(rf"\b(?:{'|'.join(PARQUET_VIEWS)}|show)\b", re.IGNORECASE)
 
@@ -82,14 +82,16 @@ class Atlas:
 
         Tables: `proteins`, `high_confidence`, `novel`, `records`, `refused`, `failures`, `runs`, `files`, `scores`,
         `settings`; and, read from Parquet, `sequences`, `structures` (as stored: integers of 0.01 angstrom and 0.01
-        pLDDT) and `embeddings`. Raises QueryError.
+        pLDDT), `embeddings`, `residue_embeddings` and `pae` (integers of 0.125 angstrom). Raises QueryError.
         """
         try:
             return read_only(self.cursor(sql), sql)
         except QueryError as error:
-            if "embeddings does not exist" not in str(error):
+            absent = [table for table in OPTIONAL_TABLES if f" {table} does not exist" in str(error)]
+            if not absent:
                 raise
-            raise QueryError(f"{self.folder.root} has no embeddings: fold with --embeddings mean") from error
+            option = OPTIONAL_TABLES[absent[0]]
+            raise QueryError(f"{self.folder.root} has no {absent[0]}: fold with {option}") from error
 
     def cursor(self, sql: str) -> Any:
         """A connection of its own, with those views on Parquet files that `sql` names.
@@ -137,7 +139,7 @@ class Atlas:
     def _create_view(self, cursor: Any, view: str, *, required: bool) -> None:
         listed = cursor.execute("SELECT path FROM files WHERE table_name = ? ORDER BY path", [view]).fetchall()
         if not listed:
-            if required and view != "embeddings":
+            if required and view not in OPTIONAL_TABLES:
                 cursor.register(f"no_{view}", TABLES[view].empty_table())
                 cursor.execute(f"CREATE TEMP VIEW {view} AS FROM no_{view}")
             return

@@ -15,9 +15,9 @@ from foldatlas.atlas.verify_shard import check_shard
 from foldatlas.atlas.verify_tables import check_tables
 from foldatlas.schemas.errors import DamagedAtlasError
 from foldatlas.schemas.manifest import AtlasHeader, FileEntry, Plan, ShardEntry, decode, plan_name, settings_digest
-from foldatlas.schemas.tables import TABLES
+from foldatlas.schemas.tables import NEEDED_TABLES, TABLES
 
-_NEEDED: Final = frozenset({"structures", "scores", "failures"})
+_NEEDED: Final = frozenset(NEEDED_TABLES)
 
 
 @dataclass

@@ -18,11 +18,12 @@ from foldatlas.atlas.coordinates import atoms_per_protein, atoms_per_residue, st
 from foldatlas.atlas.fault import RESTORE, Fault, FaultKind, restore_or_fold
 from foldatlas.schemas.manifest import Plan, Shard, ShardEntry, shard_digest
 from foldatlas.schemas.records import UNKNOWN_RESIDUES, format_structure_id
-from foldatlas.schemas.tables import COORDINATE_SCALE, PLDDT_SCALE, SCORES, TABLES
+from foldatlas.schemas.tables import COORDINATE_SCALE, OPTIONAL_TABLES, PAE_SCALE, PLDDT_SCALE, SCORES, TABLES
 
 TOLERANCE: Final = 1e-4  # of float32 scores, in their unit; of large ones, 1e-7 of their size is added
 CONFIDENT_PLDDT: Final = 70  # as the columns of `schemas.tables.SCORES` say
 VERY_HIGH_PLDDT: Final = 90
+GREATEST_PAE: Final = 31.75  # angstrom: the centre of the last bin
 MAX_COORDINATE: Final = 9_999.99  # angstrom; farther out no PDB file can say where an atom is
 
 _Floats = npt.NDArray[np.float64]
@@ -125,8 +126,10 @@ def _check_contents(
                 f"(first: {first})"
             )
             yield _fault(FaultKind.ROWS, path, what, shard)
-    if "embeddings" in tables and identities is not None:
-        yield from _check_embeddings(tables["embeddings"], identities, entry.files["embeddings"].path, shard)
+    if identities is not None:
+        for name in OPTIONAL_TABLES:
+            if name in tables:
+                yield from _check_optional(tables[name], identities, entry.files[name].path, shard)
     if scores is not None:
         yield from _check_score_ranges(scores, entry.files["scores"].path, shard)
     by_row: dict[str, npt.NDArray[Any]] | None = None
@@ -155,14 +158,30 @@ def _identities(file: pq.ParquetFile) -> list[bytes]:
     return structure_ids_of(file.read(columns=["structure_id"]))
 
 
-def _check_embeddings(file: pq.ParquetFile, identities: list[bytes], path: str, shard: Shard) -> Iterator[Fault]:
-    table = file.read()
-    if structure_ids_of(table) != identities:
+def _check_optional(file: pq.ParquetFile, identities: list[bytes], path: str, shard: Shard) -> Iterator[Fault]:
+    """Faults in a file of embeddings, residue_embeddings or pae."""
+    column = file.schema_arrow.names[-1]
+    if _identities(file) != identities:
         yield _fault(FaultKind.ROWS, path, "its structure ids are not those of the structures, in their order", shard)
-    values, begins = stored_values(table, "mean")
-    widths = np.diff(begins)
-    if len(widths) and ((widths != widths[0]).any() or not np.isfinite(values).all()):
-        yield _fault(FaultKind.CONTENT, path, "embeddings differ in width or are not finite", shard)
+    widths: set[float] = set()
+    for number in range(file.num_row_groups):
+        table = file.read_row_group(number)
+        named = structure_ids_of(table)
+        values, begins = stored_values(table, column)
+        counts, lengths = np.diff(begins), np.ones(len(named), np.int64)
+        if "length" in table.column_names:
+            lengths = table.column("length").to_numpy().astype(np.int64)
+        if column == "pae":
+            what = "its aligned errors are not one a pair of residues"
+            yield from _some(counts != lengths**2, named, what, path, shard)
+        else:
+            widths.update((counts / lengths).tolist())
+        bad = values > GREATEST_PAE * PAE_SCALE if column == "pae" else ~np.isfinite(values)
+        rows = np.zeros(len(named), dtype=bool)
+        rows[np.searchsorted(begins, np.flatnonzero(bad), side="right") - 1] = True
+        yield from _some(rows, named, f"{column} holds a value that is not finite, or too large", path, shard)
+    if len(widths) > 1:
+        yield _fault(FaultKind.CONTENT, path, "embeddings differ in width", shard)
 
 
 def _check_score_ranges(scores: pa.Table, path: str, shard: Shard) -> Iterator[Fault]:

@@ -2,8 +2,10 @@
 
 For callers:
     models.py                       the models people can name: settings, sizes, loading
-    predictor.py                    Predictor.fold: sequences in, predictions out
+    predictor.py                    Predictor: sequences in, predictions out
+    language_predictor.py           the language model alone: embeddings, contacts, perplexity
     prediction.py                   what a prediction is (no torch)
+    atom_layouts.py                 its atoms as atom14 and atom37 (no torch)
     cost.py                         operations and memory, predicted from lengths (no torch)
     batching.py                     cutting a sorted list into batches (no torch)
     shape.py                        radius of gyration, helices and strands (no torch)
@@ -11,7 +13,10 @@ For callers:
 The network, inside out:
     config.py                       sizes; reading transformers' configuration
     tokens.py                       sequences as numbers
+    multimer.py                     several chains as one
     language_model.py               ESM-2
+    language_heads.py               its heads for masked residues and contacts
+    perplexity.py                   pseudo-perplexity, exact and in one pass
     attention.py                    what the attentions of the trunk share
     triangle.py                     triangle multiplication and attention
     trunk.py                        the block, recycling
@@ -22,6 +27,7 @@ The network, inside out:
     atoms.py                        torsions to atoms
     confidence.py                   pLDDT, predicted aligned error, pTM
     esmfold.py                      the whole
+    memory.py                       what to say when a batch does not fit
 
 Its weights:
     weights.py                      strict loading, digests, safetensors

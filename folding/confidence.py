@@ -34,11 +34,30 @@ def predicted_tm_score(logits_BLLN: Tensor, mask_BL: Tensor) -> Tensor:
     `mask_BL` is True at residues. The score is the best of those seen from each residue's frame.
     """
     length_B = mask_BL.sum(dim=1)
-    d0_B = 1.24 * (length_B.clamp(min=_MIN_TM_LENGTH) - 15).float().pow(1 / 3) - 1.8
-    tm_BN = 1 / (1 + (pae_centres(logits_BLLN.device) / d0_B.unsqueeze(1)).square())
-    expected_BLL = (logits_BLLN.softmax(dim=-1) @ tm_BN[:, None, :, None]).squeeze(-1)
+    expected_BLL = _expected_tm_term(logits_BLLN, length_B)
     per_alignment_BL = (expected_BLL * mask_BL.unsqueeze(1)).sum(dim=-1) / length_B.unsqueeze(1)
     return per_alignment_BL.masked_fill(~mask_BL, 0).amax(dim=1)
+
+
+def interface_tm_score(logits_BLLN: Tensor, chain_BL: Tensor) -> Tensor:
+    """Expected TM-score [B], 0 to 1, of pairs of residues in different chains; 0 for a single chain.
+
+    Evans et al. 2021 (AlphaFold-Multimer), section 2.4 and `predicted_tm_score(interface=True)` of its release: d0 is
+    that of all chains together, each residue's frame is scored by the residues of the other chains, and the best
+    frame counts. `chain_BL` is the number of each residue's chain, negative where there is none.
+    """
+    is_residue_BL = chain_BL >= 0
+    expected_BLL = _expected_tm_term(logits_BLLN, is_residue_BL.sum(dim=1))
+    between_BLL = (chain_BL.unsqueeze(1) != chain_BL.unsqueeze(2)) & is_residue_BL.unsqueeze(1)
+    per_alignment_BL = (expected_BLL * between_BLL).sum(dim=-1) / between_BLL.sum(dim=-1).clamp(min=1)
+    return per_alignment_BL.masked_fill(~is_residue_BL, 0).amax(dim=1)
+
+
+def _expected_tm_term(logits_BLLN: Tensor, length_B: Tensor) -> Tensor:
+    """Expected 1 / (1 + (error / d0)^2), [B, L, L], with the d0 of proteins of `length_B` residues."""
+    d0_B = 1.24 * (length_B.clamp(min=_MIN_TM_LENGTH) - 15).float().pow(1 / 3) - 1.8
+    tm_BN = 1 / (1 + (pae_centres(logits_BLLN.device) / d0_B.unsqueeze(1)).square())
+    return (logits_BLLN.softmax(dim=-1) @ tm_BN[:, None, :, None]).squeeze(-1)
 
 
 def pae_centres(device: torch.device) -> Tensor:

@@ -32,6 +32,7 @@ class Wanted:
     """Outputs that cost time or memory and are computed only where asked for."""
 
     mean_embedding: bool = False
+    residue_embedding: bool = False
     pae_logits: bool = False
     distogram_logits: bool = False
 
@@ -43,7 +44,9 @@ class Folded:
     positions_BLA3: Tensor  # angstrom; atoms in the order of records.ATOMS, zero where there is none
     plddt_BL: Tensor  # 0 to 100, of each C-alpha
     ptm_B: Tensor  # 0 to 1
+    iptm_B: Tensor | None  # 0 to 1, between chains; 0 for a single one; None where no protein has several
     mean_embedding_BD: Tensor | None  # the language model's last state, averaged over residues
+    residue_embedding_BLD: Tensor | None  # and before that
     pae_logits_BLLN: Tensor | None  # 64 bins: confidence.predicted_aligned_error turns them into angstrom
     distogram_logits_BLLN: Tensor | None  # 64 bins of the C-beta distance
 
@@ -78,7 +81,7 @@ class ESMFold(nn.Module):
         """Fold `batch` with `recycles` + 1 trunk passes."""
         states_BLD, last_state_BLD = self.esm(language_tokens(batch), self.esm_s_combine.softmax(dim=0))
         single_BLC = self.esm_s_mlp(states_BLD) + self.embedding(batch.aatype_BL)
-        trunk = self.trunk(single_BLC, batch.aatype_BL, batch.mask_BL, recycles)
+        trunk = self.trunk(single_BLC, batch.aatype_BL, batch.mask_BL, recycles, batch.residue_index_BL)
         positions_BLA3 = self.trunk.structure_module.atoms(
             trunk.backbone, trunk.state_BLC, trunk.initial_state_BLC, batch.aatype_BL
         )
@@ -86,8 +89,12 @@ class ESMFold(nn.Module):
         return Folded(
             positions_BLA3=positions_BLA3,
             plddt_BL=confidence.plddt(self._plddt_logits(trunk.state_BLC)),
-            ptm_B=confidence.predicted_tm_score(pae_logits_BLLN, batch.mask_BL),
-            mean_embedding_BD=_mean_over_residues(last_state_BLD, batch.mask_BL) if wanted.mean_embedding else None,
+            ptm_B=confidence.predicted_tm_score(pae_logits_BLLN, batch.is_residue_BL),
+            iptm_B=None if batch.chain_BL is None else confidence.interface_tm_score(pae_logits_BLLN, batch.chain_BL),
+            mean_embedding_BD=mean_over_residues(last_state_BLD, batch.is_residue_BL)
+            if wanted.mean_embedding
+            else None,
+            residue_embedding_BLD=last_state_BLD if wanted.residue_embedding else None,
             pae_logits_BLLN=pae_logits_BLLN if wanted.pae_logits else None,
             distogram_logits_BLLN=self._distogram_logits(trunk.pair_BLLZ) if wanted.distogram_logits else None,
         )
@@ -103,6 +110,7 @@ class ESMFold(nn.Module):
         return (logits_BLLN + logits_BLLN.transpose(1, 2)) / 2
 
 
-def _mean_over_residues(x_BLD: Tensor, mask_BL: Tensor) -> Tensor:
+def mean_over_residues(x_BLD: Tensor, mask_BL: Tensor) -> Tensor:
+    """Mean [B, D] over the residues where `mask_BL` is True."""
     mask_BL1 = mask_BL.unsqueeze(-1)
     return (x_BLD * mask_BL1).sum(dim=1) / mask_BL1.sum(dim=1)

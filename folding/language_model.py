@@ -6,17 +6,18 @@ learned average of all hidden states; it is summed while the layers run, so that
 Shapes: B batch, T tokens (residues and the two ends), L = T - 2 residues, D channels, H heads, K head width.
 """
 
-from typing import Final
+from collections.abc import Iterator
+from typing import Final, cast
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from foldatlas.folding.config import LanguageModelConfig
-from foldatlas.folding.tokens import NUM_TOKENS, PAD
+from foldatlas.folding.tokens import MASK, NUM_TOKENS, PAD
 
-# ESM-2 was trained with 15 % of the tokens hidden, 80 % of those by zeroing the embedding. Whole sequences are scaled
-# down to the same average size.
+# ESM-2 was trained with 15 % of the tokens hidden, 80 % of those by zeroing the embedding. Sequences of which another
+# part is hidden (mostly none) are scaled to the same average size.
 TOKEN_DROPOUT_SCALE: Final = 1.0 - 0.15 * 0.8
 
 
@@ -51,15 +52,22 @@ class SelfAttention(nn.Module):
         self.out_proj = nn.Linear(config.width, config.width)
 
     def forward(self, x_BTD: Tensor, rotation: Rotation, key_mask_B11T: Tensor) -> Tensor:
-        query, key, value = (
-            projection(x_BTD).unflatten(-1, (self.num_heads, -1)).transpose(1, 2)
-            for projection in (self.q_proj, self.k_proj, self.v_proj)
-        )
+        query, key, value = (self._heads(projection, x_BTD) for projection in (self.q_proj, self.k_proj, self.v_proj))
         # The query is scaled before the rotation, as in training; in float32 the order changes the last bits only.
         attended_BHTK = F.scaled_dot_product_attention(
             rotation(query * self.scale), rotation(key), value, attn_mask=key_mask_B11T, scale=1.0
         )
         return self.out_proj(attended_BHTK.transpose(1, 2).flatten(-2))
+
+    def probabilities(self, x_BTD: Tensor, rotation: Rotation, key_mask_B11T: Tensor) -> Tensor:
+        """How much each token (axis 2) attends to each other (axis 3), [B, H, T, T]. `forward` never has it whole."""
+        query, key = (self._heads(projection, x_BTD) for projection in (self.q_proj, self.k_proj))
+        logits_BHTT = rotation(query * self.scale) @ rotation(key).transpose(-1, -2)
+        return logits_BHTT.masked_fill(~key_mask_B11T, float("-inf")).softmax(dim=-1)
+
+    def _heads(self, projection: nn.Linear, x_BTD: Tensor) -> Tensor:
+        """A projection by heads, [B, H, T, K]."""
+        return projection(x_BTD).unflatten(-1, (self.num_heads, -1)).transpose(1, 2)
 
 
 class Layer(nn.Module):
@@ -79,7 +87,7 @@ class Layer(nn.Module):
 
 
 class LanguageModel(nn.Module):
-    """ESM-2 without its masked-token and contact heads, which folding does not use."""
+    """ESM-2 without its masked-token and contact heads, which folding does not use: see language_heads.py."""
 
     inv_freq: Tensor
 
@@ -97,13 +105,37 @@ class LanguageModel(nn.Module):
         the weighted sum of the states and the last state, both [B, L, D], without the two end tokens. Values at
         padding are finite and mean nothing.
         """
-        key_mask_B11T = (tokens_BT != PAD)[:, None, None, :]
-        rotation = Rotation(self.inv_freq, tokens_BT.shape[1])
-        x_BTD = self.embed_tokens(tokens_BT) * TOKEN_DROPOUT_SCALE
+        states = self.hidden_states(tokens_BT)
+        x_BTD = next(states)
         weighted_BTD = state_weights_N[0] * x_BTD
+        for index, x_BTD in enumerate(states, start=1):
+            weighted_BTD = weighted_BTD + state_weights_N[index] * x_BTD
+        return weighted_BTD[:, 1:-1], x_BTD[:, 1:-1]
+
+    def hidden_states(self, tokens_BT: Tensor) -> Iterator[Tensor]:
+        """The embedding and the state after each layer, [B, T, D], one at a time; the last after its LayerNorm."""
+        rotation, key_mask_B11T = self._positions_and_mask(tokens_BT)
+        x_BTD = self._embed(tokens_BT)
+        yield x_BTD
         for index, layer in enumerate(self.layers, start=1):
             x_BTD = layer(x_BTD, rotation, key_mask_B11T)
             if index == len(self.layers):
                 x_BTD = self.emb_layer_norm_after(x_BTD)
-            weighted_BTD = weighted_BTD + state_weights_N[index] * x_BTD
-        return weighted_BTD[:, 1:-1], x_BTD[:, 1:-1]
+            yield x_BTD
+
+    def attention_maps(self, tokens_BT: Tensor) -> Iterator[Tensor]:
+        """Each layer's attention probabilities, [B, H, T, T], one layer at a time."""
+        rotation, key_mask_B11T = self._positions_and_mask(tokens_BT)
+        # Layers first: zip then ends without computing the last state, which no attention reads.
+        for layer, x_BTD in zip(self.layers, self.hidden_states(tokens_BT), strict=False):
+            layer = cast(Layer, layer)
+            yield layer.self_attn.probabilities(layer.self_attn_layer_norm(x_BTD), rotation, key_mask_B11T)
+
+    def _positions_and_mask(self, tokens_BT: Tensor) -> tuple[Rotation, Tensor]:
+        return Rotation(self.inv_freq, tokens_BT.shape[1]), (tokens_BT != PAD)[:, None, None, :]
+
+    def _embed(self, tokens_BT: Tensor) -> Tensor:
+        is_masked_BT = tokens_BT == MASK
+        part_seen_B = 1 - is_masked_BT.sum(dim=1) / (tokens_BT != PAD).sum(dim=1)
+        x_BTD = self.embed_tokens(tokens_BT).masked_fill(is_masked_BT.unsqueeze(-1), 0)
+        return x_BTD * TOKEN_DROPOUT_SCALE / part_seen_B[:, None, None].to(x_BTD.dtype)

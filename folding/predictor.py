@@ -8,89 +8,137 @@ from collections.abc import Sequence
 import numpy as np
 import numpy.typing as npt
 import torch
+from torch import Tensor
 
+from foldatlas.folding import confidence
 from foldatlas.folding.esmfold import ESMFold, Folded, Wanted
-from foldatlas.folding.prediction import Prediction
+from foldatlas.folding.language_heads import LanguageHeads
+from foldatlas.folding.language_predictor import LanguagePredictor
+from foldatlas.folding.memory import naming_the_batch
+from foldatlas.folding.multimer import encode_complexes, split_chains
+from foldatlas.folding.prediction import Embedding, Floats, Prediction
 from foldatlas.folding.residue_constants import ATOM_EXISTS_RA
-from foldatlas.folding.tokens import Batch, encode
-from foldatlas.schemas.errors import NonFiniteOutput, OutOfMemory
+from foldatlas.folding.tokens import Batch
+from foldatlas.schemas.errors import NonFiniteOutput
 from foldatlas.schemas.records import Settings
-
-# torch raises a plain RuntimeError when it cannot allocate memory of the host.
-_HOST_OUT_OF_MEMORY = "DefaultCPUAllocator: can't allocate memory"
 
 
 class Predictor:
-    """A network ready to fold. `settings` say what decides its structures."""
+    """A network ready to fold. `settings` say what decides its structures; `language` is its language model alone."""
 
-    def __init__(self, network: ESMFold, settings: Settings):
+    def __init__(self, network: ESMFold, settings: Settings, heads: LanguageHeads | None = None):
         self.settings = settings
         self.config = network.config
         self._network = network
+        self._heads = heads
 
-    def fold(self, sequences: Sequence[str], *, mean_embedding: bool = False) -> list[Prediction]:
+    @property
+    def language(self) -> LanguagePredictor:
+        """The language model without the folding trunk, with those heads that the weights have."""
+        return LanguagePredictor(self._network.esm, self._heads)
+
+    def fold(
+        self,
+        sequences: Sequence[str],
+        *,
+        mean_embedding: bool = False,
+        residue_embedding: bool = False,
+        pae: bool = False,
+        distogram: bool = False,
+    ) -> list[Prediction]:
         """Fold `sequences` as one batch, padded to the longest; predictions come in the same order.
 
-        A protein's prediction does not depend on what it is batched with, beyond float32 rounding (about 1e-4
-        angstrom). Cut long lists with foldatlas.folding.batching first.
+        `A:B` are two chains, folded together (multimer.py says how). The outputs that must be asked for are described
+        in prediction.py. A protein's prediction does not depend on what it is batched with, beyond float32 rounding
+        (about 1e-4 angstrom). Cut long lists with foldatlas.folding.batching first.
 
-        Raises SequenceError for an empty list or sequence, or a character that is no upper-case letter; OutOfMemory
-        when the batch does not fit; NonFiniteOutput when the network's output for any protein is not finite.
+        Raises SequenceError for an empty list, sequence or chain, or a character that is no upper-case letter;
+        OutOfMemory when the batch does not fit; NonFiniteOutput when the network's output for any protein is not
+        finite.
         """
-        batch = encode(sequences, self._network.embedding.weight.device)
-        try:
-            with torch.inference_mode():
-                folded = self._network(
-                    batch, recycles=self.settings.recycles, wanted=Wanted(mean_embedding=mean_embedding)
-                )
-                return _to_predictions(sequences, batch, folded)
-        except (torch.OutOfMemoryError, MemoryError) as error:
-            raise _out_of_memory(sequences, batch) from error
-        except RuntimeError as error:
-            if _HOST_OUT_OF_MEMORY in str(error):
-                raise _out_of_memory(sequences, batch) from error
-            raise
-
-
-def _out_of_memory(sequences: Sequence[str], batch: Batch) -> OutOfMemory:
-    return OutOfMemory(
-        f"{len(sequences)} proteins of up to {max(map(len, sequences))} residues do not fit into the memory of "
-        f"{batch.aatype_BL.device}: fold fewer at once, or use a device with more memory"
-    )
-
-
-def _to_predictions(sequences: Sequence[str], batch: Batch, folded: Folded) -> list[Prediction]:
-    """Cut a batch into proteins without padding, on the host."""
-    aatype = batch.aatype_BL.cpu().numpy()
-    positions = folded.positions_BLA3.cpu().numpy()
-    plddt = folded.plddt_BL.cpu().numpy()
-    ptm = folded.ptm_B.cpu().numpy()
-    embedding = None if folded.mean_embedding_BD is None else folded.mean_embedding_BD.cpu().numpy()
-    predictions = []
-    for row, sequence in enumerate(sequences):
-        length = len(sequence)
-        prediction = Prediction(
-            sequence=sequence,
-            positions=positions[row, :length][ATOM_EXISTS_RA[aatype[row, :length]]],
-            plddt=plddt[row, :length].copy(),
-            ptm=float(ptm[row]),
-            mean_embedding=None if embedding is None else embedding[row].copy(),
+        complexes = [split_chains(sequence) for sequence in sequences]
+        device = self._network.embedding.weight.device
+        batch = encode_complexes(complexes, device)
+        wanted = Wanted(
+            mean_embedding=mean_embedding,
+            residue_embedding=residue_embedding,
+            pae_logits=pae,
+            distogram_logits=distogram,
         )
-        _check_finite(prediction, row, len(sequences))
+        with torch.inference_mode(), naming_the_batch(sequences, device):
+            folded = self._network(batch, recycles=self.settings.recycles, wanted=wanted)
+            return _to_predictions(complexes, batch, folded)
+
+    def embed(
+        self, sequences: Sequence[str], *, layers: Sequence[int] | None = None, per_residue: bool = False
+    ) -> list[Embedding]:
+        """Hidden states of the language model: `LanguagePredictor.embed`."""
+        return self.language.embed(sequences, layers=layers, per_residue=per_residue)
+
+    def masked_logits(self, sequences: Sequence[str]) -> list[Floats]:
+        """Logits of each residue's token: `LanguagePredictor.masked_logits`."""
+        return self.language.masked_logits(sequences)
+
+    def contacts(self, sequences: Sequence[str]) -> list[Floats]:
+        """Contact probabilities from attention: `LanguagePredictor.contacts`."""
+        return self.language.contacts(sequences)
+
+    def perplexity(self, sequences: Sequence[str], *, one_pass: bool = False) -> list[float]:
+        """Pseudo-perplexity: `LanguagePredictor.perplexity`."""
+        return self.language.perplexity(sequences, one_pass=one_pass)
+
+
+def _to_predictions(complexes: Sequence[Sequence[str]], batch: Batch, folded: Folded) -> list[Prediction]:
+    """Cut a batch into proteins without padding and linkers, on the host."""
+    aatype_BL = batch.aatype_BL.cpu().numpy()
+    is_residue_BL = batch.is_residue_BL.cpu().numpy()
+    positions_BLA3 = folded.positions_BLA3.cpu().numpy()
+    plddt_BL = folded.plddt_BL.cpu().numpy()
+    ptm_B = folded.ptm_B.cpu().numpy()
+    iptm_B = _on_host(folded.iptm_B)
+    mean_embedding_BD = _on_host(folded.mean_embedding_BD)
+    residue_embedding_BLD = _on_host(folded.residue_embedding_BLD)
+    logits = folded.pae_logits_BLLN
+    pae_BLL = _on_host(None if logits is None else confidence.predicted_aligned_error(logits))
+    distogram_BLLN = _on_host(folded.distogram_logits_BLLN)
+    predictions = []
+    for row, chains in enumerate(complexes):
+        residues = np.flatnonzero(is_residue_BL[row])
+        pairs = (row, residues[:, np.newaxis], residues)
+        prediction = Prediction(
+            sequence="".join(chains),
+            positions=positions_BLA3[row, residues][ATOM_EXISTS_RA[aatype_BL[row, residues]]],
+            plddt=plddt_BL[row, residues],
+            ptm=float(ptm_B[row]),
+            mean_embedding=None if mean_embedding_BD is None else mean_embedding_BD[row].copy(),
+            residue_embedding=None if residue_embedding_BLD is None else residue_embedding_BLD[row, residues],
+            pae=None if pae_BLL is None else pae_BLL[pairs],
+            distogram_logits=None if distogram_BLLN is None else distogram_BLLN[pairs],
+            iptm=None if iptm_B is None or len(chains) == 1 else float(iptm_B[row]),
+            chain_lengths=tuple(map(len, chains)) if len(chains) > 1 else None,
+        )
+        _check_finite(prediction, row, len(complexes))
         predictions.append(prediction)
     return predictions
 
 
+def _on_host(values: Tensor | None) -> Floats | None:
+    return None if values is None else values.float().cpu().numpy()
+
+
 def _check_finite(prediction: Prediction, row: int, num_proteins: int) -> None:
-    values: dict[str, npt.ArrayLike] = {
+    values: dict[str, npt.ArrayLike | None] = {
         "positions": prediction.positions,
         "plddt": prediction.plddt,
         "ptm": prediction.ptm,
+        "iptm": prediction.iptm,
+        "mean_embedding": prediction.mean_embedding,
+        "residue_embedding": prediction.residue_embedding,
+        "pae": prediction.pae,
+        "distogram_logits": prediction.distogram_logits,
     }
-    if prediction.mean_embedding is not None:
-        values["mean_embedding"] = prediction.mean_embedding
     for name, value in values.items():
-        if not np.isfinite(value).all():
+        if value is not None and not np.isfinite(value).all():
             raise NonFiniteOutput(
                 f"protein {row + 1} of {num_proteins} ({len(prediction.sequence)} residues, "
                 f"{prediction.sequence[:20]}...) has {name} that are not finite: the weights or the precision "

@@ -21,9 +21,23 @@ NUM_TOKENS: Final = 33
 CLS: Final = 0
 PAD: Final = 1
 EOS: Final = 2
+UNKNOWN: Final = 3
+MASK: Final = 32
 
 # Token of each residue type; the last is X, which stands for all that are not standard.
 AATYPE_TOKENS: Final = (5, 10, 17, 13, 23, 16, 9, 6, 21, 12, 4, 15, 20, 18, 14, 8, 11, 22, 19, 7, 24)
+
+# ESM-2's own tokens, where more letters have one than the trunk has residue types; J has none.
+LANGUAGE_TOKENS: Final = {
+    **dict(zip(STANDARD_RESIDUES, AATYPE_TOKENS, strict=False)),
+    "X": 24,
+    "B": 25,
+    "U": 26,
+    "Z": 27,
+    "O": 28,
+    "J": UNKNOWN,
+}
+NO_CHAIN: Final = -1
 
 _AATYPE: Final = dict.fromkeys(RESIDUES, UNKNOWN_AATYPE) | {
     residue: aatype for aatype, residue in enumerate(STANDARD_RESIDUES)
@@ -34,11 +48,20 @@ _AATYPE: Final = dict.fromkeys(RESIDUES, UNKNOWN_AATYPE) | {
 class Batch:
     """Proteins padded to one length.
 
-    `aatype_BL` is the residue type, 0 to 20 (padding: 0); `mask_BL` is True where there is a residue.
+    `aatype_BL` is the residue type, 0 to 20 (padding: 0); `mask_BL` is True where the network sees a residue. Where
+    any protein has several chains, `residue_index_BL` is what relative positions count by and `chain_BL` the number
+    of each residue's chain, NO_CHAIN at linkers and padding; else both are None.
     """
 
     aatype_BL: Tensor
     mask_BL: Tensor
+    residue_index_BL: Tensor | None = None
+    chain_BL: Tensor | None = None
+
+    @property
+    def is_residue_BL(self) -> Tensor:
+        """True at residues of the proteins: not at padding, and not at linkers, which the network sees."""
+        return self.mask_BL if self.chain_BL is None else self.chain_BL != NO_CHAIN
 
 
 def check_sequence(sequence: str) -> None:
@@ -79,3 +102,19 @@ def language_tokens(batch: Batch) -> Tensor:
     tokens_BT[:, 1:-1] = residue_tokens[batch.aatype_BL].masked_fill(~batch.mask_BL, PAD)
     eos_position_B1 = batch.mask_BL.sum(dim=1, keepdim=True) + 1
     return tokens_BT.scatter(1, eos_position_B1, EOS)
+
+
+def encode_language(sequences: Sequence[str], device: torch.device | str = "cpu") -> Tensor:
+    """ESM-2's own tokens [B, T] of `sequences`: <cls>, residues, <eos>, <pad>.
+
+    Unlike folding, where B, Z, U and O are X, each of them has the token that ESM-2 was trained with; J is <unk>.
+    Raises SequenceError as `encode` does.
+    """
+    if not sequences:
+        raise SequenceError("no sequences were given: a batch needs at least one")
+    for sequence in sequences:
+        check_sequence(sequence)
+    tokens_BT = np.full((len(sequences), max(map(len, sequences)) + 2), PAD, dtype=np.int64)
+    for row, sequence in enumerate(sequences):
+        tokens_BT[row, : len(sequence) + 2] = [CLS, *(LANGUAGE_TOKENS[residue] for residue in sequence), EOS]
+    return torch.from_numpy(tokens_BT).to(device)

@@ -133,11 +133,12 @@ class RelativePosition(nn.Module):
         self.max_distance = config.max_relative_position
         self.embedding = nn.Embedding(2 * self.max_distance + 2, config.pair_width)
 
-    def forward(self, length: int) -> Tensor:
-        """Embedding [L, L, Z]; at ij that of j - i."""
-        position_L = torch.arange(length, device=self.embedding.weight.device)
-        distance_LL = (position_L - position_L.unsqueeze(1)).clamp(-self.max_distance, self.max_distance)
-        return self.embedding(distance_LL + self.max_distance + 1)
+    def forward(self, length: int, residue_index_BL: Tensor | None = None) -> Tensor:
+        """Embedding [L, L, Z]; at ij that of j - i, or [B, L, L, Z] of the difference of their residue indices."""
+        if residue_index_BL is None:
+            residue_index_BL = torch.arange(length, device=self.embedding.weight.device)
+        distance_BLL = residue_index_BL.unsqueeze(-2) - residue_index_BL.unsqueeze(-1)
+        return self.embedding(distance_BLL.clamp(-self.max_distance, self.max_distance) + self.max_distance + 1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -165,14 +166,26 @@ class FoldingTrunk(nn.Module):
         self.trunk2sm_z = nn.Linear(trunk.pair_width, structure.pair_width)
         self.structure_module = StructureModule(structure)
 
-    def forward(self, initial_single_BLC: Tensor, aatype_BL: Tensor, mask_BL: Tensor, recycles: int) -> TrunkOutput:
-        """Refine `initial_single_BLC` (the initial pair representation is zero) into frames of residues."""
+    def forward(
+        self,
+        initial_single_BLC: Tensor,
+        aatype_BL: Tensor,
+        mask_BL: Tensor,
+        recycles: int,
+        residue_index_BL: Tensor | None = None,
+    ) -> TrunkOutput:
+        """Refine `initial_single_BLC` (the initial pair representation is zero) into frames of residues.
+
+        `residue_index_BL` is what relative positions count by; None means the place in the sequence.
+        """
         num_proteins, length = aatype_BL.shape
         # Before the first pass the recycled representations are zero, which LayerNorm turns into its bias, and all
         # distances lie in bin 0, whose vector is trained like the others.
         single_BLC = initial_single_BLC + self.recycle_s_norm.bias
         start_Z = self.recycle_z_norm.bias + self.recycle_disto.weight[0]
-        pair_BLLZ = (self.pairwise_positional_embedding(length) + start_Z).expand(num_proteins, -1, -1, -1)
+        pair_BLLZ = (self.pairwise_positional_embedding(length, residue_index_BL) + start_Z).expand(
+            num_proteins, -1, -1, -1
+        )
         for recycle in range(recycles + 1):
             for block in self.blocks:
                 single_BLC, pair_BLLZ = block(single_BLC, pair_BLLZ, mask_BL)
@@ -183,7 +196,7 @@ class FoldingTrunk(nn.Module):
                 bins_BLL = distance_bins(self.structure_module.recycled_backbone(backbone, aatype_BL))
                 single_BLC = initial_single_BLC + self.recycle_s_norm(single_BLC)
                 pair_BLLZ = self.recycle_z_norm(pair_BLLZ) + self.recycle_disto(bins_BLL)
-                pair_BLLZ = pair_BLLZ + self.pairwise_positional_embedding(length)
+                pair_BLLZ = pair_BLLZ + self.pairwise_positional_embedding(length, residue_index_BL)
         return TrunkOutput(pair_BLLZ, backbone, state_BLC, initial_state_BLC)
 
 

@@ -5,7 +5,7 @@
     plan.py     FASTA -> a plan           fold.py     plan, fold, index: the main job
     index.py    the SQL index             status.py   what is done and what is left
     query.py    SQL                       export.py   subsets as files
-    verify.py   whether an atlas is whole
+    verify.py   whether an atlas is whole    embed.py    embeddings alone
 
 Every command is a function of the same name that Python can import and call.
 """

@@ -23,6 +23,7 @@ COMMANDS: Final = {
     "index": "build the SQL index of an atlas anew",
     "query": "ask an atlas in SQL",
     "export": "write a subset of an atlas as PDB, mmCIF, Foldcomp, FASTA or Parquet files",
+    "embed": "embeddings of FASTA by the language model alone, without folding",
     "verify": "check every file of an atlas against its digests and its plan",
 }
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Final
 
 from foldatlas.jobs import plan as plan_job
 from foldatlas.jobs.arguments import counted, say
+from foldatlas.schemas.errors import UsageError
 from foldatlas.schemas.records import DEFAULT_MAX_LENGTH
 
 if TYPE_CHECKING:
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
 EXAMPLES: Final = """examples:
   foldatlas fold proteins.fasta atlas --model nano
   foldatlas fold 'assemblies/*.faa.gz' atlas --model nano --embeddings mean
+  foldatlas fold proteins.fasta atlas --model nano --pae --add-outputs
 
 The same command again folds what is missing, and nothing if nothing is.
 """
@@ -39,26 +41,32 @@ def fold(
     recycles: int | None = None,
     max_length: int = DEFAULT_MAX_LENGTH,
     embeddings: str = "none",
+    pae: bool = False,
+    add_outputs: bool = False,
     device: str = "auto",
     show_progress: bool = False,
 ) -> FoldSummary:
     """Folds every protein of `fasta` (paths or patterns) that `atlas` does not have, and indexes the atlas.
 
-    `recycles` are the trunk passes after the first (None: the model's); `max_length` in residues; `embeddings` "none"
-    or "mean". Raises UsageError with the atlas untouched; Interrupted with every finished shard kept.
+    `recycles` are the trunk passes after the first (None: the model's); `max_length` in residues; `embeddings` "none",
+    "mean" or "residue"; `pae`: whether to store aligned errors; `add_outputs`: whether to fold again, for these, what
+    was folded without them. Raises UsageError with the atlas untouched; Interrupted with every finished shard kept.
     """
     from foldatlas.atlas.folder import AtlasFolder
     from foldatlas.atlas.index import build_index, current_accounting
     from foldatlas.folding.models import settings_of
     from foldatlas.pipeline.devices import choose_device
-    from foldatlas.pipeline.folding_run import fold_atlas, refuse_missing_outputs
+    from foldatlas.pipeline.folding_run import fold_atlas
+    from foldatlas.pipeline.outputs import chosen_outputs, refuse_missing_outputs
     from foldatlas.pipeline.supervisor import WorkerSpec
 
     folder = AtlasFolder(Path(atlas))
     worker = WorkerSpec(model, settings_of(model, recycles), choose_device(device))
-    wants_embeddings = embeddings == "mean"
-    if wants_embeddings:
-        refuse_missing_outputs(folder)
+    outputs = chosen_outputs(embeddings, pae)
+    if add_outputs and not outputs:
+        raise UsageError("--add-outputs adds what is asked for: name it with --embeddings or --pae")
+    if not add_outputs:
+        refuse_missing_outputs(folder, outputs)
     summary = plan_job.plan(
         fasta,
         atlas,
@@ -67,15 +75,21 @@ def fold(
         max_length=max_length,
         device=device,
         embeddings=embeddings,
+        pae=pae,
     )
     if show_progress:
         say(*summary.lines())
-    report = fold_atlas(folder, worker, embeddings=wants_embeddings, show_progress=show_progress)
+    report = fold_atlas(folder, worker, outputs=outputs, add_outputs=add_outputs, show_progress=show_progress)
     return FoldSummary(summary, report, current_accounting(folder) or build_index(folder))
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
     plan_job.configure(parser)
+    parser.add_argument(
+        "--add-outputs",
+        action="store_true",
+        help="fold shards again that lack --embeddings or --pae; structures stay as they are",
+    )
     parser.add_argument("--strict", action="store_true", help="exit with 3 if any record was refused")
 
 
@@ -87,6 +101,8 @@ def run(arguments: argparse.Namespace) -> int:
         recycles=arguments.recycles,
         max_length=arguments.max_length,
         embeddings=arguments.embeddings,
+        pae=arguments.pae,
+        add_outputs=arguments.add_outputs,
         device=arguments.device,
         show_progress=True,
     )

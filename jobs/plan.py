@@ -18,11 +18,15 @@ EXAMPLES: Final = """examples:
 """
 
 # What the planned device computes, MFLOP a second, and what an atlas holds: 31.8 bytes a residue of structure and
-# pLDDT, 60 of scores a protein, and four bytes a channel where there are embeddings.
+# pLDDT, 60 of scores a protein; on request four bytes a channel of a mean embedding, 1.85 bytes a channel and residue
+# of embeddings of residues, a byte a pair of aligned errors (0.73 smooth, 1.15 as noisy as an untrained model's).
 MFLOP_PER_SECOND: Final = {"cpu": 20_000.0, "cuda": 200_000_000.0}
 STRUCTURE_BYTES_A_RESIDUE: Final = 34.0
 SCORE_BYTES_A_PROTEIN: Final = 80.0
 EMBEDDING_BYTES_A_CHANNEL: Final = 4.0
+RESIDUE_EMBEDDING_BYTES_A_CHANNEL: Final = 1.85
+PAE_BYTES_A_PAIR: Final = 1.0
+EMBEDDINGS: Final = ("none", "mean", "residue")
 
 
 @dataclass(frozen=True)
@@ -62,32 +66,40 @@ def plan(
     max_length: int = DEFAULT_MAX_LENGTH,
     device: str = "auto",
     embeddings: str = "none",
+    pae: bool = False,
 ) -> PlanSummary:
     """Reads `fasta` (paths or patterns) and commits a plan of the sequences that `atlas` does not have yet.
 
-    `max_length` in residues: longer records are refused by this plan. `embeddings` "none" or "mean". Raises UsageError
-    with the atlas untouched.
+    `max_length` in residues: longer records are refused by this plan. `embeddings` (one of EMBEDDINGS) and `pae` say
+    what will be stored, which bounds a shard. Raises UsageError with the atlas untouched.
     """
     from foldatlas.atlas.folder import AtlasFolder
     from foldatlas.folding.cost import mflop
     from foldatlas.folding.models import config_of, settings_of
     from foldatlas.pipeline.devices import choose_device
+    from foldatlas.pipeline.outputs import chosen_outputs
     from foldatlas.pipeline.planning import CostModel, make_plan
 
     settings, config = settings_of(model, recycles), config_of(model)
     device = choose_device(device)
     rate = MFLOP_PER_SECOND[device]
-    channels = config.language_model.width if embeddings == "mean" else 0
+    outputs, width = chosen_outputs(embeddings, pae), config.language_model.width
+    mean_channels = width if "embeddings" in outputs else 0
+    residue_channels = width if "residue_embeddings" in outputs else 0
     costs = CostModel(
         mflop=lambda length: mflop(config, length, settings.recycles),
         mflop_per_second=rate,
-        output_bytes_a_residue=STRUCTURE_BYTES_A_RESIDUE,
-        output_bytes_a_protein=SCORE_BYTES_A_PROTEIN + EMBEDDING_BYTES_A_CHANNEL * channels,
+        output_bytes_a_residue=STRUCTURE_BYTES_A_RESIDUE + RESIDUE_EMBEDDING_BYTES_A_CHANNEL * residue_channels,
+        output_bytes_a_protein=SCORE_BYTES_A_PROTEIN + EMBEDDING_BYTES_A_CHANNEL * mean_channels,
+        output_bytes_a_pair=PAE_BYTES_A_PAIR if "pae" in outputs else 0.0,
     )
     planned = make_plan(fasta, AtlasFolder(Path(atlas)), settings, costs, max_length=max_length)
     new = planned.plan
-    size = costs.output_bytes_a_residue * new.residues + costs.output_bytes_a_protein * new.proteins if new else 0.0
-    return PlanSummary(planned, device, new.cost / rate if new else 0.0, round(size))
+    # The proteins of a shard are of about one length.
+    sizes = (
+        [shard.proteins * costs.output_bytes(shard.residues / shard.proteins) for shard in new.shards] if new else []
+    )
+    return PlanSummary(planned, device, new.cost / rate if new else 0.0, sum(sizes))
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -108,10 +120,11 @@ def configure(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--embeddings",
-        choices=("none", "mean"),
+        choices=EMBEDDINGS,
         default="none",
-        help="store the language model's mean embedding of each protein (default: %(default)s)",
+        help="store the language model's last layer: its mean, or that of each residue too (default: %(default)s)",
     )
+    parser.add_argument("--pae", action="store_true", help="store the predicted aligned error of each pair of residues")
     parser.add_argument(
         "--device", choices=("auto", "cpu", "cuda"), default="auto", help="where to fold (default: %(default)s)"
     )
@@ -126,6 +139,7 @@ def run(arguments: argparse.Namespace) -> int:
         max_length=arguments.max_length,
         device=arguments.device,
         embeddings=arguments.embeddings,
+        pae=arguments.pae,
     )
     print("\n".join(summary.lines()))
     if summary.planned.plan is None:

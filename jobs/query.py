@@ -17,7 +17,8 @@ EXAMPLES: Final = """examples:
   foldatlas query atlas "describe proteins"
 
 Tables: proteins (a row a folded record), high_confidence, novel, records, refused, failures, runs, files, settings;
-read from Parquet when named: sequences, structures, embeddings. docs/sql.md has an answer to the usual questions.
+read from Parquet when named: sequences, structures, embeddings, residue_embeddings, pae. docs/sql.md has an answer to
+the usual questions.
 """
 
 FORMATS: Final = ("table", "csv", "json", "jsonl", "parquet")

@@ -8,6 +8,8 @@ planning.py      sources -> a committed plan of shards
 shards.py        where to cut a sorted list of proteins
 fold_shard.py    one shard: sequences -> structures -> a manifest entry
 shard_writer.py  a shard's tables while it is folded
+outputs.py       what folding gives on request
+embedding.py     FASTA -> a Parquet file of embeddings, without folding
 supervisor.py    the parent's side of the process that owns the device
 child.py         that process
 graphs.py        the one Beam graph that everything runs in

@@ -29,7 +29,14 @@ class Folder(Protocol):
 
     settings: Settings
 
-    def fold(self, sequences: Sequence[str], *, mean_embedding: bool = False) -> list[Prediction]: ...
+    def fold(
+        self,
+        sequences: Sequence[str],
+        *,
+        mean_embedding: bool = False,
+        residue_embedding: bool = False,
+        pae: bool = False,
+    ) -> list[Prediction]: ...
 
 
 def die_with(parent: int) -> None:
@@ -45,8 +52,9 @@ def die_with(parent: int) -> None:
 def serve(connection: Connection, load_model: Callable[[], Folder], idle_seconds: float = IDLE_SECONDS) -> None:
     """Answers requests until the parent hangs up or has been silent for `idle_seconds`.
 
-    First sends ("ready", settings) or ("error", "load", reason). Then for each (sequences, mean_embedding) it sends
-    ("folded", predictions) or ("error", kind, reason) with kind "memory", "numbers" or "other".
+    First sends ("ready", settings) or ("error", "load", reason). Then for each (sequences, wanted), the latter
+    arguments of `Folder.fold`, it sends ("folded", predictions) or ("error", kind, reason) with kind "memory",
+    "numbers" or "other".
     """
     try:
         model = load_model()
@@ -57,9 +65,9 @@ def serve(connection: Connection, load_model: Callable[[], Folder], idle_seconds
         connection.send(("error", "load", reason))
         return
     connection.send(("ready", model.settings))
-    for sequences, mean_embedding in _requests(connection, idle_seconds):
+    for sequences, wanted in _requests(connection, idle_seconds):
         try:
-            connection.send(("folded", model.fold(sequences, mean_embedding=mean_embedding)))
+            connection.send(("folded", model.fold(sequences, **wanted)))
         except OutOfMemory as error:
             connection.send(("error", "memory", _one_line(error)))
         except NonFiniteOutput as error:
@@ -70,7 +78,7 @@ def serve(connection: Connection, load_model: Callable[[], Folder], idle_seconds
             connection.send(("error", "other", f"{type(error).__name__}: {_one_line(error)}"))
 
 
-def _requests(connection: Connection, idle_seconds: float) -> Iterator[tuple[list[str], bool]]:
+def _requests(connection: Connection, idle_seconds: float) -> Iterator[tuple[list[str], dict[str, bool]]]:
     with contextlib.suppress(EOFError, ConnectionError):
         while connection.poll(idle_seconds):
             yield connection.recv()

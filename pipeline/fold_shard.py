@@ -2,10 +2,13 @@
 
 The protocol: look whether the shard is committed; fold; write every file of this attempt; commit the entry, which
 names the files, by an operation of which only one can succeed; delete the files if another attempt was first.
+
+A committed shard that lacks an output is folded again for that output alone: the next generation of its entry names
+the new file and takes over all the others, so that no structure changes.
 """
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
@@ -13,6 +16,7 @@ from typing import NamedTuple
 import pyarrow.parquet as pq
 
 from foldatlas.atlas.commit import attempt_name
+from foldatlas.atlas.coordinates import structure_ids_of
 from foldatlas.atlas.folder import AtlasFolder, now
 from foldatlas.folding.batching import cut_into_batches
 from foldatlas.folding.cost import mflop
@@ -20,10 +24,12 @@ from foldatlas.folding.models import config_of
 from foldatlas.folding.prediction import Prediction
 from foldatlas.pipeline import progress
 from foldatlas.pipeline.interruption import give_up, giving_up_if_unwritable, stopping
+from foldatlas.pipeline.outputs import ARGUMENTS, lacking
 from foldatlas.pipeline.shard_writer import ShardWriter
 from foldatlas.pipeline.supervisor import BatchError, WorkerSpec, child_of_this_process
 from foldatlas.schemas.errors import (
     DamagedAtlasError,
+    IncompleteError,
     Interrupted,
     ModelError,
     OutOfMemory,
@@ -32,17 +38,18 @@ from foldatlas.schemas.errors import (
 )
 from foldatlas.schemas.manifest import Run, Shard, ShardEntry, settings_digest, shard_digest
 from foldatlas.schemas.records import structure_id
-from foldatlas.schemas.tables import FORMAT_VERSION
+from foldatlas.schemas.tables import FORMAT_VERSION, NEEDED_TABLES, SHARD_TABLES
 from foldatlas.schemas.version import program_version
 
 
 @dataclass(frozen=True)
 class FoldOptions:
-    """What all shards of a run have in common. `batch_mflop` and `memory_bytes` bound a padded batch."""
+    """What all shards of a run have in common. `batch_mflop` and `memory_bytes` bound a padded batch; `outputs` are
+    the optional tables to write."""
 
     atlas: str
     worker: WorkerSpec
-    embeddings: bool
+    outputs: tuple[str, ...]
     run_id: str
     host: str
     batch_mflop: int
@@ -68,9 +75,11 @@ class Failed:
 
 
 def fold_shard(task: FoldTask) -> None:
-    """Folds and commits one shard, unless that has been done. Raises Interrupted when the run is to stop.
+    """Folds and commits one shard, or what it lacks of the outputs, unless that has been done.
 
-    A model that cannot be loaded and a disk that cannot be written end the run: every other shard would meet them.
+    Raises Interrupted when the run is to stop; IncompleteError if a protein that was folded before now fails, with the
+    shard as it was. A model that cannot be loaded and a disk that cannot be written end the run: every other shard
+    would meet them.
     """
     try:
         with giving_up_if_unwritable(f"shard {task.shard.name}"):
@@ -86,31 +95,43 @@ def _fold_and_commit(task: FoldTask) -> None:
     digest = settings_digest(options.worker.settings)
     if stopping():
         raise Interrupted("stopped on request")
-    if folder.committed_entry(shard, digest) is not None:
+    before = folder.committed_entry(shard, digest)
+    missing = options.outputs if before is None else lacking(before, options.outputs)
+    if before is not None and not missing:
         return
     attempt, started, clock = attempt_name(), now(), time.monotonic()
     settings = options.worker.settings
     metadata = {"model": settings.model, "settings_digest": digest, "shard": shard.name}
-    writer = ShardWriter(folder, shard.name, attempt, embeddings=options.embeddings, metadata=metadata)
+    tables = [table for table in SHARD_TABLES if table in missing or (before is None and table in NEEDED_TABLES)]
+    writer = ShardWriter(folder, shard.name, attempt, tables=tables, metadata=metadata)
     with writer.open():
-        for result in _fold(read_sequences(folder, task), options):
-            if isinstance(result, Failed):
+        sequences = read_sequences(folder, task)
+        if before is not None:
+            sequences = _folded_before(folder, before, sequences)
+        for result in _fold(sequences, missing, options):
+            if not isinstance(result, Failed):
+                writer.add(result)
+            elif before is None:
                 writer.fail(result.sequence, result.error, result.attempts)
             else:
-                writer.add(result)
+                raise IncompleteError(
+                    f"shard {shard.name} stays without {' and '.join(missing)}: a protein of {len(result.sequence)} "
+                    f"residues ({result.sequence[:20]}...) was folded on {before.run.device} of {before.run.host} and "
+                    f"fails here ({result.error}): run again on a device with as much memory"
+                )
     entry = ShardEntry(
         format=FORMAT_VERSION,
         shard=shard.name,
         plan=task.plan,
-        generation=0,
+        generation=0 if before is None else before.generation + 1,
         attempt=attempt,
         settings_digest=digest,
         shard_digest=shard.digest,
         folded=writer.num_folded,
-        failed=writer.num_failed,
+        failed=writer.num_failed if before is None else before.failed,
         residues=writer.num_residues,
         cost=shard.cost,
-        files=writer.entries(),
+        files={**(before.files if before is not None else {}), **writer.entries()},
         run=Run(
             run_id=options.run_id,
             host=options.host,
@@ -123,7 +144,7 @@ def _fold_and_commit(task: FoldTask) -> None:
     if folder.commit_entry(entry):
         progress.report(progress.ShardDone(entry.folded, entry.failed))
     else:
-        folder.discard(entry.files)
+        folder.discard(writer.entries())
 
 
 def read_sequences(folder: AtlasFolder, task: FoldTask) -> list[str]:
@@ -141,16 +162,28 @@ def read_sequences(folder: AtlasFolder, task: FoldTask) -> list[str]:
     return sequences
 
 
-def _fold(sequences: Sequence[str], options: FoldOptions) -> Iterator[Prediction | Failed]:
+def _folded_before(folder: AtlasFolder, entry: ShardEntry, sequences: Sequence[str]) -> list[str]:
+    """Those of a committed shard's sequences that have a structure, in the order of its structures file."""
+    path = folder.root / entry.files["structures"].path
+    try:
+        table = pq.read_table(path, columns=["structure_id"])
+    except (OSError, ValueError) as error:
+        raise DamagedAtlasError(f"{path} cannot be read ({error}): restore it from a copy") from error
+    by_identity = {structure_id(sequence): sequence for sequence in sequences}
+    return [by_identity[identity] for identity in structure_ids_of(table)]
+
+
+def _fold(sequences: Sequence[str], outputs: Collection[str], options: FoldOptions) -> Iterator[Prediction | Failed]:
     """Folds a shard batch by batch, shortest proteins first; a result for each of `sequences`."""
     child = child_of_this_process(options.worker)
     config, recycles = config_of(options.worker.model), options.worker.settings.recycles
+    wanted = {ARGUMENTS[table]: True for table in outputs}
 
     def fold(batch: list[str]) -> list[Prediction]:
         if stopping():
             raise Interrupted("stopped on request")
         cost = len(batch) * mflop(config, max(map(len, batch)), recycles)
-        return child.fold(batch, cost, mean_embedding=options.embeddings)
+        return child.fold(batch, cost, **wanted)
 
     ascending = sorted(sequences, key=len)  # stable, so that a shard is always cut into the same batches
     lengths = [len(sequence) for sequence in ascending]

@@ -16,8 +16,9 @@ from foldatlas.atlas.folder import AtlasFolder, now
 from foldatlas.pipeline import graphs, progress
 from foldatlas.pipeline.fold_shard import FoldOptions, FoldTask, fold_shard
 from foldatlas.pipeline.interruption import interruptible, stopping
+from foldatlas.pipeline.outputs import lacking, refuse_missing_outputs, refuse_to_mix
 from foldatlas.pipeline.supervisor import WorkerSpec, end_children
-from foldatlas.schemas.errors import IncompleteError, UsageError
+from foldatlas.schemas.errors import IncompleteError
 from foldatlas.schemas.manifest import Plan, settings_digest
 
 ROUNDS: Final = 3
@@ -40,20 +41,26 @@ class FoldReport:
 
 
 def fold_atlas(
-    folder: AtlasFolder, worker: WorkerSpec, *, embeddings: bool = False, show_progress: bool = True
+    folder: AtlasFolder,
+    worker: WorkerSpec,
+    *,
+    outputs: Sequence[str] = (),
+    add_outputs: bool = False,
+    show_progress: bool = True,
 ) -> FoldReport:
-    """Folds every shard of every plan that is not committed yet.
+    """Folds every shard of every plan that is not committed yet; with `add_outputs`, those again that lack one of
+    `outputs` (names of optional tables).
 
-    Raises UsageError if embeddings are asked for and committed shards have none; Interrupted when asked to stop,
-    with all finished shards kept; IncompleteError if shards are missing in the end.
+    Without it, raises UsageError if committed shards lack one. Raises Interrupted when asked to stop, with all
+    finished shards kept; IncompleteError if shards are missing in the end.
     """
     plans, digest = folder.plans(), settings_digest(worker.settings)
-    if embeddings:
-        refuse_missing_outputs(folder)
+    if not add_outputs:
+        refuse_missing_outputs(folder, outputs)
     options = FoldOptions(
         atlas=str(folder.root.resolve()),
         worker=worker,
-        embeddings=embeddings,
+        outputs=tuple(outputs),
         run_id=f"{now()[:19].replace(':', '')}-{secrets.token_hex(3)}",
         host=socket.gethostname(),
         batch_mflop=BATCH_MFLOP[worker.device.partition(":")[0]],
@@ -64,8 +71,8 @@ def fold_atlas(
     missing = _missing(folder, plans, options, digest)
     if not missing:
         return FoldReport(0, 0, 0, 0, 0.0)
-    if not embeddings:
-        _refuse_to_mix(folder)
+    if any(folder.committed_entry(task.shard, digest) is None for task in missing):
+        refuse_to_mix(folder, outputs)
     cost = sum(task.shard.cost for task in missing)
     try:
         with interruptible(), progress.shown(len(missing), cost, show=show_progress):
@@ -95,12 +102,12 @@ def fold_atlas(
 
 
 def _missing(folder: AtlasFolder, plans: Sequence[Plan], options: FoldOptions, digest: str) -> list[FoldTask]:
-    """Shards without an entry, in the plans' order."""
+    """Shards without an entry that has all outputs, in the plans' order."""
     return [
         FoldTask(options, plan.name, plan.sequences[shard.file].path, shard)
         for plan in plans
         for shard in plan.shards
-        if folder.committed_entry(shard, digest) is None
+        if (entry := folder.committed_entry(shard, digest)) is None or lacking(entry, options.outputs)
     ]
 
 
@@ -113,28 +120,6 @@ def _from_a_random_place(tasks: list[FoldTask]) -> list[FoldTask]:
     first = [task for task in tasks if task.shard.cost >= full_size]
     start = secrets.randbelow(len(first))
     return first[start:] + first[:start] + [task for task in tasks if task.shard.cost < full_size]
-
-
-def _refuse_to_mix(folder: AtlasFolder) -> None:
-    """Raises UsageError if embeddings are not asked for and committed shards have them."""
-    entries = folder.entries()
-    having = [name for name, entry in entries.items() if "embeddings" in entry.outputs]
-    if having:
-        raise UsageError(
-            f"{len(having)} of {len(entries)} folded shards of {folder.root} have embeddings: go on with "
-            "--embeddings mean, so that all have them"
-        )
-
-
-def refuse_missing_outputs(folder: AtlasFolder) -> None:
-    """Raises UsageError if embeddings cannot be asked for, because committed shards have none."""
-    entries = folder.entries()
-    lacking = [name for name, entry in entries.items() if "embeddings" not in entry.outputs]
-    if lacking:
-        raise UsageError(
-            f"{len(lacking)} of {len(entries)} folded shards of {folder.root} have no embeddings: fold into a new "
-            "atlas with --embeddings mean, or go on here without them"
-        )
 
 
 def _memory_bytes(device: str) -> int:

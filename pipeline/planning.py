@@ -36,17 +36,20 @@ class SourceWarning(UserWarning):
 class CostModel:
     """What a protein of a given length costs on the planned device.
 
-    `mflop(length)` of one protein; `mflop_per_second` of the device;
-    `output_bytes_a_residue` and `output_bytes_a_protein` of what is written.
+    `mflop(length)` of one protein; `mflop_per_second` of the device; `output_bytes_a_residue`,
+    `output_bytes_a_protein` and `output_bytes_a_pair` (of residues) of what is written.
     """
 
     mflop: Callable[[int], int]
     mflop_per_second: float
     output_bytes_a_residue: float
     output_bytes_a_protein: float
+    output_bytes_a_pair: float = 0.0
 
-    def output_bytes(self, length: int) -> int:
-        return round(self.output_bytes_a_residue * length + self.output_bytes_a_protein)
+    def output_bytes(self, length: float) -> int:
+        """Predicted bytes that a protein of `length` residues writes."""
+        by_length = self.output_bytes_a_residue * length + self.output_bytes_a_pair * length * length
+        return round(by_length + self.output_bytes_a_protein)
 
 
 @dataclass(frozen=True)

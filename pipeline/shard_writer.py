@@ -1,13 +1,16 @@
 """A shard's tables while it is folded: rows go out as they come, and the files appear when the shard is whole."""
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from typing import Final
 
 import numpy as np
 import pyarrow as pa
 
 from foldatlas.atlas.coordinates import encode_structures
 from foldatlas.atlas.folder import AtlasFolder
+from foldatlas.atlas.matrices import Floats, encode_pae, encode_residue_embeddings
 from foldatlas.atlas.parquet_files import ParquetFile
 from foldatlas.folding.prediction import Prediction
 from foldatlas.folding.shape import helix_and_strand_fractions, radius_of_gyration
@@ -16,7 +19,6 @@ from foldatlas.schemas.records import ATOMS, UNKNOWN_RESIDUES, structure_id
 from foldatlas.schemas.tables import (
     COORDINATE_SCALE,
     PLDDT_SCALE,
-    SHARD_TABLES,
     STRUCTURES_A_ROW_GROUP,
     TABLES,
 )
@@ -24,24 +26,28 @@ from foldatlas.schemas.tables import (
 CONFIDENT_PLDDT = 70.0
 VERY_HIGH_PLDDT = 90.0
 
+# Of the tables that dwarf all others a row group holds this much, in memory, and at least one protein.
+BULKY_ROW_GROUP_BYTES: Final = 16 << 20
+BULKY: Final = {"residue_embeddings": encode_residue_embeddings, "pae": encode_pae}
+
 
 class ShardWriter:
-    """Context manager that writes the tables of one attempt at a shard.
+    """Context manager that writes `tables` of one attempt at a shard.
 
-    If the block ends with an error nothing is left. `metadata` goes into every file. `embeddings`: whether to write
-    mean embeddings, which every prediction must then carry.
+    If the block ends with an error nothing is left. `metadata` goes into every file. Every prediction must carry what
+    the tables hold.
     """
 
     def __init__(
-        self, folder: AtlasFolder, shard: str, attempt: str, *, embeddings: bool, metadata: dict[str, str]
+        self, folder: AtlasFolder, shard: str, attempt: str, *, tables: Sequence[str], metadata: dict[str, str]
     ) -> None:
-        tables = [table for table in SHARD_TABLES if embeddings or table != "embeddings"]
         self._files = {
             table: ParquetFile(folder.root, folder.shard_file(table, shard, attempt), table, metadata=metadata)
             for table in tables
         }
         self._folder = folder
         self._pending: list[Prediction] = []
+        self._bulk: dict[str, list[tuple[bytes, Floats]]] = {table: [] for table in tables if table in BULKY}
         self._failures: list[tuple[bytes, str, int]] = []
         self.num_folded = 0
         self.num_residues = 0
@@ -55,7 +61,10 @@ class ShardWriter:
                     stack.enter_context(file)
                 yield self
                 self._flush(len(self._pending))
-                self._write_failures()
+                for table in self._bulk:
+                    self._flush_bulk(table)
+                if "failures" in self._files:
+                    self._write_failures()
         except BaseException:
             self._folder.discard(self.entries())  # those that had their names when a later one failed
             raise
@@ -65,7 +74,13 @@ class ShardWriter:
         return len(self._failures)
 
     def add(self, prediction: Prediction) -> None:
-        self._pending.append(prediction)
+        for table, rows in self._bulk.items():
+            values = prediction.pae if table == "pae" else prediction.residue_embedding
+            assert values is not None, f"{table} was not asked for"
+            rows.append((structure_id(prediction.sequence), values))
+            if sum(values.nbytes for _, values in rows) >= BULKY_ROW_GROUP_BYTES:
+                self._flush_bulk(table)
+        self._pending.append(replace(prediction, pae=None, residue_embedding=None))
         self.num_folded += 1
         self.num_residues += len(prediction.sequence)
         if len(self._pending) == STRUCTURES_A_ROW_GROUP:
@@ -84,6 +99,22 @@ class ShardWriter:
         if not batch:
             return
         identities = [structure_id(prediction.sequence) for prediction in batch]
+        if "structures" in self._files:
+            self._write_structures(identities, batch)
+        if "embeddings" in self._files:
+            means = [prediction.mean_embedding for prediction in batch]
+            self._files["embeddings"].write(
+                pa.table({"structure_id": pa.array(identities, pa.uuid()), "mean": means}, schema=TABLES["embeddings"])
+            )
+
+    def _flush_bulk(self, table: str) -> None:
+        rows, self._bulk[table] = self._bulk[table], []
+        if rows:
+            identities, values = zip(*rows, strict=True)
+            self._files[table].write(BULKY[table](identities, values))
+
+    def _write_structures(self, identities: list[bytes], batch: list[Prediction]) -> None:
+        """Structures, and their scores."""
         first_row = self._files["structures"].rows
         self._files["structures"].write(
             encode_structures(
@@ -103,11 +134,6 @@ class ShardWriter:
                 schema=TABLES["scores"],
             )
         )
-        if "embeddings" in self._files:
-            means = [prediction.mean_embedding for prediction in batch]
-            self._files["embeddings"].write(
-                pa.table({"structure_id": pa.array(identities, pa.uuid()), "mean": means}, schema=TABLES["embeddings"])
-            )
 
     def _write_failures(self) -> None:
         columns = list(zip(*self._failures, strict=True)) or [(), (), ()]

@@ -54,8 +54,8 @@ class Child:
         self._connection: Connection | None = None
         self._mflop_per_second: float | None = None
 
-    def fold(self, sequences: list[str], cost: int, *, mean_embedding: bool) -> list[Prediction]:
-        """Predictions for one batch whose predicted cost is `cost` MFLOP.
+    def fold(self, sequences: list[str], cost: int, **wanted: bool) -> list[Prediction]:
+        """Predictions for one batch whose predicted cost is `cost` MFLOP; `wanted` are arguments of Predictor.fold.
 
         Raises OutOfMemory and BatchError with the child alive; WorkerDied and WorkerTimeout with it gone; Interrupted
         when the run is to stop; ModelError when the model cannot be loaded.
@@ -64,7 +64,7 @@ class Child:
         rate = self._mflop_per_second or SLOWEST_MFLOP_PER_SECOND[self._spec.device.partition(":")[0]]
         started = time.monotonic()
         try:
-            connection.send((sequences, mean_embedding))
+            connection.send((sequences, wanted))
         except OSError:
             raise self._death() from None
         answer = self._wait(self._spec.min_deadline_seconds + SLACK * cost / rate)

@@ -13,7 +13,7 @@ import msgspec
 
 from foldatlas.schemas.errors import DamagedAtlasError
 from foldatlas.schemas.records import Settings
-from foldatlas.schemas.tables import FORMAT_VERSION
+from foldatlas.schemas.tables import FORMAT_VERSION, NEEDED_TABLES
 
 NAME_DIGITS: Final = 16  # hexadecimal digits of a digest that name a plan: 64 bits
 
@@ -112,8 +112,8 @@ class ShardEntry(msgspec.Struct, frozen=True):
 
     @property
     def outputs(self) -> frozenset[str]:
-        """Names of the tables this shard has beyond structures, scores and failures."""
-        return frozenset(self.files) - {"structures", "scores", "failures"}
+        """Names of the optional tables that this shard has."""
+        return frozenset(self.files) - frozenset(NEEDED_TABLES)
 
 
 class AtlasHeader(msgspec.Struct, frozen=True):

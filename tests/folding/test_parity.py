@@ -101,6 +101,12 @@ def test_ptm_of_a_batch_is_that_of_transformers_alone(pair, fold, random_sequenc
     assert found == pytest.approx(expected, abs=SCORE)
     assert np.ptp(expected) > 10 * SCORE
 
+    batch = encode(sequences)
+    with torch.inference_mode():
+        theirs = pair.reference(batch.aatype_BL, batch.mask_BL.long(), num_recycles=0).ptm
+    assert theirs.numel() == 1
+    assert max(abs(theirs.item() - score) for score in expected) > 10 * SCORE
+
 
 def test_every_weight_changes_the_outcome(pair, fold, random_sequence):
     """The comparisons above would see an error in any tensor: 5 % of it moves an output tenfold its tolerance.

@@ -72,7 +72,7 @@ def test_predictions_do_not_keep_the_batch_alive(predictor):
         assert values.base is None or values.base.nbytes == values.nbytes
 
 
-@pytest.mark.parametrize("sequences", [[], [""], ["acd"], ["AC", "A-C"], ["A:C"], ["A*"]])
+@pytest.mark.parametrize("sequences", [[], [""], ["acd"], ["AC", "A-C"], ["A:"], [":A"], ["A::C"], ["A*"]])
 def test_what_is_no_sequence_is_refused(predictor, sequences):
     with pytest.raises(SequenceError):
         predictor.fold(sequences)

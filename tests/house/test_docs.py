@@ -133,7 +133,8 @@ def type_name(kind: pa.DataType) -> str:
     """How docs/files.md writes a type."""
     if pa.types.is_list(kind):
         return f"list of {type_name(kind.value_type)}"
-    return {pa.uuid(): "uuid", pa.float32(): "float32"}.get(kind, str(kind))
+    names = {pa.uuid(): "uuid", pa.float32(): "float32", pa.float16(): "float16"}
+    return names.get(kind, str(kind))
 
 
 def section(text: str, title: str) -> str:

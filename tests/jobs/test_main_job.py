@@ -90,3 +90,36 @@ def test_embeddings_come_when_asked_for(run: Run, tmp_path: Path, short_proteins
     with Atlas.open(atlas) as opened:
         rows = opened.query("select count(*), min(len(mean)), max(len(mean)) from embeddings").rows()
     assert rows == [(24, 128, 128)]
+
+
+def test_outputs_are_added_when_asked_for_twice(run: Run, tmp_path: Path, short_proteins: str) -> None:
+    atlas, fold = tmp_path / "atlas", ("fold", short_proteins, tmp_path / "atlas", "--model", "nano")
+    assert run(*fold).returncode == 0
+    refused = run(*fold, "--pae", "--embeddings", "residue")
+    assert refused.returncode == 2
+    assert "--add-outputs" in refused.stderr
+    assert run(*fold, "--add-outputs").returncode == 2
+    added = run(*fold, "--pae", "--embeddings", "residue", "--add-outputs")
+    assert added.returncode == 0, added.stderr
+    assert added.stdout == "24 records: 24 folded, 0 repeated, 0 refused, 0 failed\n"
+    assert run("verify", atlas).returncode == 0
+    predictor = load("nano")
+    with Atlas.open(atlas) as opened:
+        assert not opened.is_stale
+        sql = "select sequence, pae, residues from sequences join pae using (structure_id) "
+        rows = opened.query(sql + "join residue_embeddings using (structure_id) order by sequence limit 3").rows()
+    for sequence, errors, residues in rows:
+        (expected,) = predictor.fold([str(sequence)], pae=True, residue_embedding=True)
+        assert np.abs(np.reshape(errors, expected.pae.shape) / 8 - expected.pae).max() <= 0.063
+        stored = np.reshape(residues, expected.residue_embedding.shape)
+        assert np.allclose(stored, expected.residue_embedding, rtol=1e-3, atol=1e-4)
+
+
+def test_embedding_without_folding(run: Run, tmp_path: Path, short_proteins: str) -> None:
+    out = tmp_path / "out.parquet"
+    done = run("embed", short_proteins, out, "--model", "nano", "--layer", "2")
+    assert done.returncode == 0, done.stderr
+    assert done.stdout == "24 records: 24 embedded, 0 refused\n"
+    again = run("embed", short_proteins, out, "--model", "nano")
+    assert again.returncode == 2
+    assert "exists" in again.stderr

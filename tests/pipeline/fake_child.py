@@ -23,7 +23,14 @@ from foldatlas.schemas.records import num_atoms
 class FakePredictor:
     settings = settings_of("nano")
 
-    def fold(self, sequences: Sequence[str], *, mean_embedding: bool = False) -> list[Prediction]:
+    def fold(
+        self,
+        sequences: Sequence[str],
+        *,
+        mean_embedding: bool = False,
+        residue_embedding: bool = False,
+        pae: bool = False,
+    ) -> list[Prediction]:
         log = os.environ.get("FAKE_CHILD_LOG")
         if log:
             with open(log, "a") as file:
@@ -42,17 +49,26 @@ class FakePredictor:
                 raise ValueError("a fault\nof two lines")
         if sum(map(len, sequences)) > int(os.environ.get("FAKE_CHILD_MEMORY", "1000000")):
             raise OutOfMemory(f"{len(sequences)} proteins do not fit")
-        return [self._predict(sequence, mean_embedding) for sequence in sequences]
+        return [self._predict(sequence, mean_embedding, residue_embedding, pae) for sequence in sequences]
 
-    def _predict(self, sequence: str, mean_embedding: bool) -> Prediction:
+    def _predict(self, sequence: str, mean_embedding: bool, residue_embedding: bool, pae: bool) -> Prediction:
+        length = len(sequence)
         seed = int.from_bytes(hashlib.md5(sequence.encode()).digest()[:8], "little")
         random = np.random.default_rng(seed)
+        positions = random.normal(scale=15.0, size=(num_atoms(sequence), 3)).astype(np.float32)
+        plddt, ptm = random.uniform(0, 100, length).astype(np.float32), float(random.uniform())
+        mean = random.normal(size=8).astype(np.float32)
+        residues = random.normal(size=(length, 8)).astype(np.float32)
+        errors = random.uniform(0.25, 31.75, (length, length)).astype(np.float32)
         return Prediction(
             sequence=sequence,
-            positions=random.normal(scale=15.0, size=(num_atoms(sequence), 3)).astype(np.float32),
-            plddt=random.uniform(0, 100, len(sequence)).astype(np.float32),
-            ptm=float(random.uniform()),
-            mean_embedding=random.normal(size=8).astype(np.float32) if mean_embedding else None,
+            positions=positions,
+            plddt=plddt,
+            ptm=ptm,
+            # drawn whether asked for or not, so that no number depends on what is asked for
+            mean_embedding=mean if mean_embedding else None,
+            residue_embedding=residues if residue_embedding else None,
+            pae=errors if pae else None,
         )
 
 

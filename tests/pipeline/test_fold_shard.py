@@ -35,6 +35,7 @@ from foldatlas.schemas.errors import (
 )
 from foldatlas.schemas.manifest import ShardEntry
 from foldatlas.schemas.records import format_structure_id, structure_id
+from foldatlas.schemas.tables import SHARD_TABLES
 
 
 def prediction(sequence: str) -> Prediction:
@@ -108,7 +109,7 @@ def planned(
 
 def task_of(folder: AtlasFolder, worker: WorkerSpec) -> FoldTask:
     (plan,) = folder.plans()
-    options = FoldOptions(str(folder.root), worker, False, "run", "host", 10_000, 1 << 30)
+    options = FoldOptions(str(folder.root), worker, (), "run", "host", 10_000, 1 << 30)
     return FoldTask(options, plan.name, plan.sequences[0].path, plan.shards[0])
 
 
@@ -122,11 +123,7 @@ def failures(folder: AtlasFolder) -> dict[str, str]:
 
 
 def shard_files(folder: AtlasFolder) -> set[str]:
-    return {
-        str(path.relative_to(folder.root))
-        for table in ("structures", "scores", "failures", "embeddings")
-        for path in (folder.root / table).rglob("*")
-    }
+    return {str(path.relative_to(folder.root)) for table in SHARD_TABLES for path in (folder.root / table).rglob("*")}
 
 
 def test_poison_proteins_fail_and_all_others_fold(
@@ -147,7 +144,7 @@ def test_what_is_stored_is_what_was_predicted(
     planned: Callable[..., AtlasFolder], worker: WorkerSpec, proteins: list[str]
 ) -> None:
     folder = planned(proteins)
-    fold_atlas(folder, worker, embeddings=True, show_progress=False)
+    fold_atlas(folder, worker, outputs=["embeddings"], show_progress=False)
     stored = {
         structure.sequence: structure
         for entry in folder.entries().values()
@@ -267,8 +264,8 @@ def test_embeddings_cannot_be_asked_for_halfway(
 ) -> None:
     folder = planned(proteins)
     fold_shard(task_of(folder, worker))
-    with pytest.raises(UsageError, match="1 of 1 folded shards"):
-        fold_atlas(folder, worker, embeddings=True, show_progress=False)
+    with pytest.raises(UsageError, match=r"1 of 1 folded shards.*--add-outputs.*--embeddings mean"):
+        fold_atlas(folder, worker, outputs=["embeddings"], show_progress=False)
 
 
 def test_a_sweep_leaves_what_may_still_be_wanted(
@@ -371,15 +368,15 @@ def test_a_child_that_dies_while_it_starts_fails_no_protein(
     assert fold_atlas(folder, worker, show_progress=False).folded == 60
 
 
-def test_an_atlas_has_embeddings_or_has_none(
+def test_an_atlas_has_embeddings_everywhere_or_nowhere(
     planned: Callable[..., AtlasFolder], worker: WorkerSpec, proteins: list[str]
 ) -> None:
     folder = planned(proteins)
     task = task_of(folder, worker)
-    fold_shard(task._replace(options=replace(task.options, embeddings=True)))
+    fold_shard(task._replace(options=replace(task.options, outputs=("embeddings",))))
     with pytest.raises(UsageError, match=r"1 of 1 folded shards.*--embeddings mean"):
         fold_atlas(folder, worker, show_progress=False)
-    assert fold_atlas(folder, worker, embeddings=True, show_progress=False).shards > 0
+    assert fold_atlas(folder, worker, outputs=["embeddings"], show_progress=False).shards > 0
 
 
 def test_two_drivers_begin_at_different_places(

@@ -1,0 +1,156 @@
+"""What callers use of the language model alone: embeddings, masked residues, contacts, pseudo-perplexity.
+
+Sequences are written in ESM-2's own tokens (tokens.encode_language). Each is one chain.
+
+Shapes: B batch, T tokens, L residues, D channels.
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from foldatlas.folding import perplexity
+from foldatlas.folding.language_heads import ContactHead, LanguageHeads, MaskedHead
+from foldatlas.folding.language_model import LanguageModel
+from foldatlas.folding.memory import naming_the_batch
+from foldatlas.folding.prediction import Embedding, Floats
+from foldatlas.folding.tokens import encode_language
+from foldatlas.schemas.errors import ModelError, NonFiniteOutput, SequenceError, UsageError
+from foldatlas.schemas.records import STANDARD_RESIDUES
+
+
+class LanguagePredictor:
+    """ESM-2, with those of its heads that its weights have.
+
+    Each method takes its sequences as one batch and gives a result for each, in order, without padding. All raise
+    SequenceError for an empty list or sequence, or a character that is no upper-case letter; OutOfMemory when the
+    batch does not fit; NonFiniteOutput when a result is not finite.
+    """
+
+    def __init__(self, model: LanguageModel, heads: LanguageHeads | None = None):
+        self._model = model
+        self._heads = heads or LanguageHeads()
+
+    @property
+    def num_layers(self) -> int:
+        return len(self._model.layers)
+
+    @property
+    def device(self) -> torch.device:
+        return self._model.embed_tokens.weight.device
+
+    def embed(
+        self, sequences: Sequence[str], *, layers: Sequence[int] | None = None, per_residue: bool = False
+    ) -> list[Embedding]:
+        """Hidden states of `layers`: 0 is the embedding of tokens, -1 the last; None means the last alone.
+
+        Raises UsageError for a layer that the model does not have.
+        """
+        wanted = self._layer_numbers([self.num_layers] if layers is None else layers)
+        tokens_BT = encode_language(sequences, self.device)
+        with torch.inference_mode(), naming_the_batch(sequences, self.device):
+            states = {
+                layer: _on_host(state_BTD[:, 1:-1])
+                for layer, state_BTD in zip(range(max(wanted) + 1), self._model.hidden_states(tokens_BT), strict=False)
+                if layer in wanted
+            }
+        embeddings = []
+        for row, sequence in enumerate(sequences):
+            residues = {layer: states[layer][row, : len(sequence)].copy() for layer in wanted}
+            for layer, values in residues.items():
+                _check_finite(values, f"layer {layer}", row, sequences)
+            mean = {layer: values.mean(axis=0) for layer, values in residues.items()}
+            embeddings.append(Embedding(sequence, mean, residues if per_residue else None))
+        return embeddings
+
+    def masked_logits(self, sequences: Sequence[str]) -> list[Floats]:
+        """Logits [L, 33] of each residue's token, nothing masked; tokens in the order of ESM-2's vocabulary.
+
+        Raises ModelError where the weights have no such head.
+        """
+        head = self._masked_head()
+        tokens_BT = encode_language(sequences, self.device)
+        with torch.inference_mode(), naming_the_batch(sequences, self.device):
+            *_, state_BTD = self._model.hidden_states(tokens_BT)
+            logits = _on_host(head(state_BTD)[:, 1:-1])
+        found = [logits[row, : len(sequence)].copy() for row, sequence in enumerate(sequences)]
+        for row, values in enumerate(found):
+            _check_finite(values, "logits", row, sequences)
+        return found
+
+    def contacts(self, sequences: Sequence[str]) -> list[Floats]:
+        """Probability [L, L], 0 to 1, that two residues' C-betas lie within 8 angstrom.
+
+        Attention maps, which nothing else needs, take memory with the square of the length. Raises ModelError where
+        the weights have no contact head.
+        """
+        head = self._contact_head()
+        tokens_BT = encode_language(sequences, self.device)
+        with torch.inference_mode(), naming_the_batch(sequences, self.device):
+            contacts = _on_host(head(tokens_BT, self._model.attention_maps(tokens_BT)))
+        found = [contacts[row, : len(sequence), : len(sequence)].copy() for row, sequence in enumerate(sequences)]
+        for row, values in enumerate(found):
+            _check_finite(values, "contacts", row, sequences)
+        return found
+
+    def perplexity(self, sequences: Sequence[str], *, one_pass: bool = False) -> list[float]:
+        """Pseudo-perplexity, 1 or more; perplexity.py says what it is, and what `one_pass` approximates.
+
+        Exact, it takes a pass for each residue. Raises ModelError where the weights have no head for masked residues,
+        SequenceError for a sequence without a standard residue.
+        """
+        head = self._masked_head()
+        tokens_BT = encode_language(sequences, self.device)
+        found = []
+        for row, sequence in enumerate(sequences):
+            if not set(sequence) & set(STANDARD_RESIDUES):
+                raise SequenceError(
+                    f"protein {row + 1} of {len(sequences)} ({sequence[:20]}...) has no standard residue: it has no "
+                    "perplexity, leave it out"
+                )
+            tokens_T = tokens_BT[row, : len(sequence) + 2]
+            with torch.inference_mode(), naming_the_batch([sequence], self.device):
+                value = (perplexity.one_pass if one_pass else perplexity.exact)(self._model, head, tokens_T)
+            _check_finite(np.float32(value), "perplexity", row, sequences)
+            found.append(value)
+        return found
+
+    def _layer_numbers(self, layers: Sequence[int]) -> list[int]:
+        if not layers:
+            raise UsageError(f"no layer was named: give some of 0 to {self.num_layers}")
+        for layer in layers:
+            if not -self.num_layers - 1 <= layer <= self.num_layers:
+                raise UsageError(f"there is no layer {layer}: give 0 to {self.num_layers}, or -1 for the last")
+        return [layer % (self.num_layers + 1) for layer in layers]
+
+    def _masked_head(self) -> MaskedHead:
+        if self._heads.masked is None:
+            raise ModelError(
+                "the weights have no head for masked residues (lm_head.dense and so on): use an ESM-2 model, such as "
+                "esm2_t33_650M_UR50D"
+            )
+        return self._heads.masked
+
+    def _contact_head(self) -> ContactHead:
+        if self._heads.contact is None:
+            raise ModelError(
+                "the weights have no contact head (contact_head.regression): use an ESM-2 model whose file has one, "
+                "such as esm2_t33_650M_UR50D"
+            )
+        return self._heads.contact
+
+
+def _on_host(values: Tensor) -> Floats:
+    array: Floats = values.float().cpu().numpy()
+    return array
+
+
+def _check_finite(values: Floats | np.float32, what: str, row: int, sequences: Sequence[str]) -> None:
+    if not np.isfinite(values).all():
+        sequence = sequences[row]
+        raise NonFiniteOutput(
+            f"protein {row + 1} of {len(sequences)} ({len(sequence)} residues, {sequence[:20]}...) has {what} that are "
+            "not finite: the weights or the precision cannot embed it"
+        )

@@ -1,0 +1,80 @@
+"""`foldatlas embed`: embeddings of FASTA by the language model alone, without folding."""
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+from foldatlas.jobs.arguments import path, say
+
+if TYPE_CHECKING:
+    from foldatlas.pipeline.embedding import Embedded
+
+EXAMPLES: Final = """examples:
+  foldatlas embed proteins.fasta embeddings.parquet --model nano
+  foldatlas embed proteins.fasta layer3.parquet --model nano --layer 3 --per-residue
+
+A row a record: source, offset, id, structure_id, length, mean (float32) and, with --per-residue, residues (float16, all
+channels of the first residue, then of the next; NULL without). The file names model, weights and layer in its metadata.
+"""
+
+
+def embed(
+    fasta: Sequence[str],
+    out: str | Path,
+    *,
+    model: str,
+    layer: int = -1,
+    per_residue: bool = False,
+    device: str = "auto",
+) -> "Embedded":
+    """Writes a Parquet file of the hidden states of `layer` (0 the embedding of tokens, -1 the last) for `fasta`
+    (paths or patterns): their mean over residues and, with `per_residue`, the states.
+
+    Raises UsageError for a file that is no FASTA, an `out` that exists or a layer that the model does not have.
+    """
+    from foldatlas.folding.models import load
+    from foldatlas.pipeline.devices import choose_device, hold_device
+    from foldatlas.pipeline.embedding import embed_fasta, refuse_existing
+    from foldatlas.pipeline.sources import find_sources
+
+    find_sources(fasta)  # before anything slow
+    refuse_existing(Path(out))
+    device = choose_device(device)
+    hold_device(device)  # until this process ends
+    predictor = load(model, device=device)
+    settings = predictor.settings
+    said = {"model": settings.model, "weights": settings.weights, "precision": settings.precision}
+    return embed_fasta(fasta, Path(out), predictor.language, layer=layer, per_residue=per_residue, metadata=said)
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("fasta", nargs="+", type=path, metavar="FASTA", help="protein FASTA, plain or gzip, or a pattern")
+    parser.add_argument("out", type=path, metavar="OUT", help="Parquet file to write; must not exist")
+    parser.add_argument("--model", required=True, metavar="NAME", help="the network that embeds: nano (untrained yet)")
+    parser.add_argument(
+        "--layer",
+        type=int,
+        default=-1,
+        metavar="N",
+        help="hidden layer: 0 the embedding of tokens, 1 the first, -1 the last (default: %(default)s)",
+    )
+    parser.add_argument("--per-residue", action="store_true", help="store each residue's states too")
+    parser.add_argument(
+        "--device", choices=("auto", "cpu", "cuda"), default="auto", help="where to embed (default: %(default)s)"
+    )
+
+
+def run(arguments: argparse.Namespace) -> int:
+    done = embed(
+        arguments.fasta,
+        arguments.out,
+        model=arguments.model,
+        layer=arguments.layer,
+        per_residue=arguments.per_residue,
+        device=arguments.device,
+    )
+    if done.refused:
+        say("refused records have no row")
+    print(done.line())
+    return 0

@@ -1,0 +1,107 @@
+"""FASTA to a file of embeddings: every accepted record has its row, with what the model gives its sequence alone."""
+
+import gzip
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+
+from foldatlas.folding import models
+from foldatlas.folding.language_predictor import LanguagePredictor
+from foldatlas.folding.prediction import Embedding
+from foldatlas.pipeline import embedding
+from foldatlas.pipeline.embedding import embed_fasta
+from foldatlas.schemas.errors import OutOfMemory, SourceError, UsageError
+from foldatlas.schemas.records import structure_id
+from foldatlas.schemas.tables import EMBEDDED
+
+Write = Callable[..., str]
+
+
+@pytest.fixture(scope="module")
+def language() -> LanguagePredictor:
+    return models.load("nano", recycles=0).language
+
+
+def run(language: LanguagePredictor, fasta: str, out: Path, layer: int = -1, per_residue: bool = True):  # type: ignore[no-untyped-def]
+    return embed_fasta([fasta], out, language, layer=layer, per_residue=per_residue, metadata={"model": "nano"})
+
+
+@pytest.mark.parametrize("window", [1, 500, 1 << 14])
+@pytest.mark.parametrize("layer", [-1, 2])
+def test_every_record_has_what_its_sequence_has_alone(
+    language: LanguagePredictor, proteins: list[str], write_fasta: Write, tmp_path: Path, layer: int, window: int,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    monkeypatch.setattr(embedding, "WINDOW_RESIDUES", window)
+    sequences = [*proteins[:12], proteins[0], "MUXO", "M"]
+    done = run(language, write_fasta(sequences), tmp_path / "out.parquet", layer)
+    assert done.line() == "15 records: 15 embedded, 0 refused"
+    table = pq.read_table(tmp_path / "out.parquet")
+    assert table.schema.equals(EMBEDDED, check_metadata=False)
+    assert table.schema.metadata[b"layer"] == (b"6" if layer == -1 else b"2")
+    found = table.to_pylist()
+    assert [row["id"] for row in found] == [f"p{number}" for number in range(15)]
+    for row, sequence in zip(found, sequences, strict=True):
+        (alone,) = language.embed([sequence], layers=[layer], per_residue=True)
+        assert (row["structure_id"].bytes, row["length"]) == (structure_id(sequence), len(sequence))
+        ((_, mean),), residues = alone.mean.items(), next(iter((alone.residues or {}).values()))
+        np.testing.assert_allclose(row["mean"], mean, atol=1e-5)
+        stored = np.array(row["residues"], np.float32).reshape(len(sequence), -1)
+        np.testing.assert_allclose(stored, residues, rtol=2.0**-10, atol=2e-5)
+
+
+def test_residues_are_null_unless_asked_for(language: LanguagePredictor, write_fasta: Write, tmp_path: Path) -> None:
+    run(language, write_fasta(["MKV"]), tmp_path / "out.parquet", per_residue=False)
+    assert pq.read_table(tmp_path / "out.parquet").column("residues").to_pylist() == [None]
+
+
+def test_refused_records_are_counted(language: LanguagePredictor, write_fasta: Write, tmp_path: Path) -> None:
+    done = run(language, write_fasta(["MKV", "A:C", "", "MK-V", "M1"]), tmp_path / "out.parquet")
+    assert done.line() == "5 records: 1 embedded, 4 refused (1 digit, 1 empty_sequence, 1 gap, 1 multimer)"
+
+
+def test_what_cannot_be_read_leaves_no_file(language: LanguagePredictor, write_fasta: Write, tmp_path: Path) -> None:
+    cut = tmp_path / "cut.fasta.gz"
+    cut.write_bytes(gzip.compress(b">a\nMKVLAAG\n>b\nMKV\n" * 5000)[:-20])
+    (tmp_path / "text").write_text("no fasta")
+    for name, message in ((cut, "damaged"), (tmp_path / "text", "no FASTA record"), (tmp_path / "x", "not exist")):
+        with pytest.raises(SourceError, match=message):
+            run(language, str(name), tmp_path / "out.parquet")
+    with pytest.raises(UsageError, match="no layer 7"):
+        run(language, write_fasta(["MKV"]), tmp_path / "out.parquet", layer=7)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["cut.fasta.gz", "in.fasta", "text"]
+
+
+def test_an_existing_file_is_left_alone(language: LanguagePredictor, write_fasta: Write, tmp_path: Path) -> None:
+    (tmp_path / "out.parquet").write_text("mine")
+    with pytest.raises(UsageError, match="exists"):
+        run(language, write_fasta(["MKV"]), tmp_path / "out.parquet")
+    assert (tmp_path / "out.parquet").read_text() == "mine"
+
+
+def test_a_batch_that_does_not_fit_is_halved(
+    language: LanguagePredictor,
+    proteins: list[str],
+    write_fasta: Write,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    batches: list[int] = []
+    embed = language.embed
+
+    def small(sequences: list[str], **options: bool) -> list[Embedding]:
+        batches.append(len(sequences))
+        if sum(map(len, sequences)) > 150:
+            raise OutOfMemory("too many")
+        return embed(sequences, **options)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(language, "embed", small)
+    done = run(language, write_fasta(proteins), tmp_path / "out.parquet")
+    assert done.rows == 60
+    assert max(batches) > 2
+    with pytest.raises(OutOfMemory):
+        run(language, write_fasta(["M" * 200], "long.fasta"), tmp_path / "none.parquet")
+    assert not (tmp_path / "none.parquet").exists()
