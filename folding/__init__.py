@@ -24,6 +24,11 @@ The network, inside out:
     esmfold.py                      the whole
 
 Its weights:
-    weights.py                      strict loading, digests, safetensors
+    places.py                       names and paths -> files (no torch)
+    hub.py                          the hub's cache; fetching (no torch)
+    names.py                        published names of tensors -> ours
+    pickles.py                      files of torch.save, read without running code
+    checkpoints.py                  files -> sizes and mapped tensors
+    weights.py                      strict fitting, digests, our own files
     nano.py                         the embedded model
 """

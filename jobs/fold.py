@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 EXAMPLES: Final = """examples:
   foldatlas fold proteins.fasta atlas --model nano
   foldatlas fold 'assemblies/*.faa.gz' atlas --model nano --embeddings mean
+  foldatlas fold proteins.fasta atlas --model esmfold_v1 --weights models
+  foldatlas fold proteins.fasta atlas --model models/my-esmfold
 
 The same command again folds what is missing, and nothing if nothing is.
 """
@@ -40,22 +42,27 @@ def fold(
     max_length: int = DEFAULT_MAX_LENGTH,
     embeddings: str = "none",
     device: str = "auto",
+    weights: str | Path | None = None,
     show_progress: bool = False,
 ) -> FoldSummary:
     """Folds every protein of `fasta` (paths or patterns) that `atlas` does not have, and indexes the atlas.
 
     `recycles` are the trunk passes after the first (None: the model's); `max_length` in residues; `embeddings` "none"
-    or "mean". Raises UsageError with the atlas untouched; Interrupted with every finished shard kept.
+    or "mean"; `weights` the folder in which a model's name is looked for first. Raises UsageError with the atlas
+    untouched; Interrupted with every finished shard kept.
     """
     from foldatlas.atlas.folder import AtlasFolder
     from foldatlas.atlas.index import build_index, current_accounting
     from foldatlas.folding.models import settings_of
+    from foldatlas.folding.places import absolute
     from foldatlas.pipeline.devices import choose_device
     from foldatlas.pipeline.folding_run import fold_atlas, refuse_missing_outputs
     from foldatlas.pipeline.supervisor import WorkerSpec
 
     folder = AtlasFolder(Path(atlas))
-    worker = WorkerSpec(model, settings_of(model, recycles), choose_device(device))
+    weights_dir = None if weights is None else str(Path(weights).absolute())
+    settings = settings_of(model, recycles, weights_dir=weights_dir)
+    worker = WorkerSpec(absolute(model), settings, choose_device(device), weights_dir)
     wants_embeddings = embeddings == "mean"
     if wants_embeddings:
         refuse_missing_outputs(folder)
@@ -67,6 +74,7 @@ def fold(
         max_length=max_length,
         device=device,
         embeddings=embeddings,
+        weights=weights_dir,
     )
     if show_progress:
         for line in summary.lines():
@@ -89,6 +97,7 @@ def run(arguments: argparse.Namespace) -> int:
         max_length=arguments.max_length,
         embeddings=arguments.embeddings,
         device=arguments.device,
+        weights=arguments.weights,
         show_progress=True,
     )
     report, accounting = summary.report, summary.accounting

@@ -62,11 +62,12 @@ def plan(
     max_length: int = DEFAULT_MAX_LENGTH,
     device: str = "auto",
     embeddings: str = "none",
+    weights: str | Path | None = None,
 ) -> PlanSummary:
     """Reads `fasta` (paths or patterns) and commits a plan of the sequences that `atlas` does not have yet.
 
-    `max_length` in residues: longer records are refused by this plan. `embeddings` "none" or "mean". Raises UsageError
-    with the atlas untouched.
+    `max_length` in residues: longer records are refused by this plan. `embeddings` "none" or "mean". `weights` is the
+    folder in which a model's name is looked for first. Raises UsageError with the atlas untouched.
     """
     from foldatlas.atlas.folder import AtlasFolder
     from foldatlas.folding.cost import mflop
@@ -74,7 +75,8 @@ def plan(
     from foldatlas.pipeline.devices import choose_device
     from foldatlas.pipeline.planning import CostModel, make_plan
 
-    settings, config = settings_of(model, recycles), config_of(model)
+    weights_dir = None if weights is None else str(weights)
+    settings, config = settings_of(model, recycles, weights_dir=weights_dir), config_of(model, weights_dir=weights_dir)
     device = choose_device(device)
     rate = MFLOP_PER_SECOND[device]
     channels = config.language_model.width if embeddings == "mean" else 0
@@ -107,7 +109,15 @@ def not_negative(text: str) -> int:
 def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("fasta", nargs="+", metavar="FASTA", help="protein FASTA, plain or gzip; patterns in quotes")
     parser.add_argument("atlas", metavar="ATLAS", help="folder of the atlas; made if it does not exist")
-    parser.add_argument("--model", required=True, metavar="NAME", help="the network that folds: nano (untrained yet)")
+    parser.add_argument(
+        "--model",
+        required=True,
+        metavar="NAME",
+        help="the network that folds: nano (untrained yet), esmfold_v1, or the path of a model",
+    )
+    parser.add_argument(
+        "--weights", metavar="DIR", help="where a model's name is looked for, before the cache of the hub"
+    )
     parser.add_argument(
         "--recycles", type=not_negative, metavar="N", help="trunk passes after the first (default: the model's, 3)"
     )
@@ -138,6 +148,7 @@ def run(arguments: argparse.Namespace) -> int:
         max_length=arguments.max_length,
         device=arguments.device,
         embeddings=arguments.embeddings,
+        weights=arguments.weights,
     )
     print("\n".join(summary.lines()))
     if summary.planned.plan is None:

@@ -125,7 +125,8 @@ def read_sequences(folder: AtlasFolder, task: FoldTask) -> list[str]:
 def _fold(sequences: Sequence[str], options: FoldOptions) -> Iterator[Prediction | Failed]:
     """Folds a shard batch by batch, shortest proteins first; a result for each of `sequences`."""
     child = child_of_this_process(options.worker)
-    config, recycles = config_of(options.worker.model), options.worker.settings.recycles
+    worker = options.worker
+    config, recycles = config_of(worker.model, weights_dir=worker.weights_dir), worker.settings.recycles
 
     def fold(batch: list[str]) -> list[Prediction]:
         if stopping():
