@@ -6,7 +6,7 @@ Only `foldatlas weights` fetches. Whoever folds looks into the cache and no furt
 from collections.abc import Sequence
 from pathlib import Path
 
-from foldatlas.folding.places import PUBLISHED, Place, by_hand, find
+from foldatlas.folding.places import CONFIG, PUBLISHED, Place, by_hand, find
 from foldatlas.schemas.errors import ModelError
 
 
@@ -20,13 +20,11 @@ def cache_folder(repository: str) -> Path:
 
 def cached(repository: str) -> Path | None:
     """The folder of `repository` in the hub's cache, None if it is not there. No network is asked."""
-    from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import LocalEntryNotFoundError
+    from huggingface_hub import constants, try_to_load_from_cache
 
-    try:
-        return Path(snapshot_download(repository, local_files_only=True))
-    except LocalEntryNotFoundError:
-        return None
+    # Asked for one file: as a whole, a repository counts as absent when any file of it was not fetched, read or not.
+    config = try_to_load_from_cache(repository, CONFIG, cache_dir=constants.HF_HUB_CACHE)
+    return Path(config).parent if isinstance(config, str) else None
 
 
 def fetch(name: str, folder: str | Path | None = None) -> Place:
@@ -58,4 +56,4 @@ def wanted_files(files: Sequence[str]) -> list[str]:
     """Those of a repository's files that are read here: sizes, and the weights once, as safetensors if there are."""
     safetensors = [file for file in files if file.endswith((".safetensors", ".safetensors.index.json"))]
     pickled = [file for file in files if file.startswith("pytorch_model") and file.endswith((".bin", ".index.json"))]
-    return ["config.json", *(safetensors or pickled)]
+    return [CONFIG, *(safetensors or pickled)]

@@ -35,7 +35,7 @@ PUBLISHED: Final = {
     **{name: Published(f"facebook/{name}", (f"{name}.pt",)) for name in LANGUAGE_MODELS},
 }
 
-_CONFIG: Final = "config.json"
+CONFIG: Final = "config.json"
 # What transformers may have written beside it, the best first: safetensors hold no code.
 _WEIGHTS: Final = (
     "model.safetensors",
@@ -85,7 +85,7 @@ def find(model: str, folder: str | None = None) -> Place:
         place = _in_folder(path, _name_of(path))
         if place is None:
             raise ModelError(
-                f"{path} holds no model: it needs {_CONFIG} and {_WEIGHTS[0]} or {_WEIGHTS[2]} (transformers), or "
+                f"{path} holds no model: it needs {CONFIG} and {_WEIGHTS[0]} or {_WEIGHTS[2]} (transformers), or "
                 "the .pt files of fair-esm (of ESMFold both the folding network's and the language model's)"
             )
         return place
@@ -115,7 +115,7 @@ def _find_published(name: str, folder: str | None) -> Place:
         if all(path.is_file() for path in fair):
             return _fair(fair[0], name)
         looked += [
-            f"{root / name} with {_CONFIG} and {_WEIGHTS[0]} or {_WEIGHTS[2]}",
+            f"{root / name} with {CONFIG} and {_WEIGHTS[0]} or {_WEIGHTS[2]}",
             " with ".join(map(str, fair)),
         ]
     # Here, not above: planning with a folder at hand has no need of it.
@@ -136,21 +136,21 @@ def by_hand(name: str) -> str:
     """Which files of the published model `name` a person without a network puts where."""
     published = PUBLISHED[name]
     return (
-        f"{_CONFIG} and {_WEIGHTS[0]} or {_WEIGHTS[2]} of {published.repository} into DIR/{name}, or fair-esm's "
+        f"{CONFIG} and {_WEIGHTS[0]} or {_WEIGHTS[2]} of {published.repository} into DIR/{name}, or fair-esm's "
         f"{' and '.join(published.fair)} into DIR, and pass --weights DIR"
     )
 
 
 def _in_folder(folder: Path, name: str) -> Place | None:
     """The model in `folder`, which is not searched further; None if there is none."""
-    config = folder / _CONFIG
+    config = folder / CONFIG
     if config.is_file():
         for file in _WEIGHTS:
             if (folder / file).is_file():
                 files = tuple(_shards(folder / file)) if file.endswith(".index.json") else (folder / file,)
                 return Place(name, "transformers", files, config)
         fetch = f", or run `foldatlas weights {name}` again" if name in PUBLISHED else ""
-        raise ModelError(f"{folder} has {_CONFIG} but no weights: put {_WEIGHTS[0]} or {_WEIGHTS[2]} there{fetch}")
+        raise ModelError(f"{folder} has {CONFIG} but no weights: put {_WEIGHTS[0]} or {_WEIGHTS[2]} there{fetch}")
     networks = sorted(path for path in folder.glob("*.pt") if not path.stem.endswith(_CONTACTS))
     folding = [path for path in networks if path.stem.startswith("esmfold")]
     first = folding or networks
