@@ -121,8 +121,10 @@ def digest(state: Mapping[str, Tensor]) -> str:
 
 def _value_digest(tensor: Tensor) -> str:
     total = hashlib.sha256()
-    for chunk in tensor.detach().contiguous().reshape(-1).split(_DIGEST_CHUNK):
-        total.update(chunk.float().cpu().view(torch.uint8).numpy().data)
+    flat = tensor.detach().contiguous().reshape(-1)
+    widened = torch.empty(min(_DIGEST_CHUNK, len(flat)), dtype=torch.float32, device="cpu")
+    for chunk in flat.split(_DIGEST_CHUNK):
+        total.update(widened[: len(chunk)].copy_(chunk).view(torch.uint8).numpy().data)
     return total.hexdigest()
 
 

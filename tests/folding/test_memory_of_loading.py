@@ -17,7 +17,6 @@ from foldatlas.folding.language_model import LanguageModel
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="reads Linux's /proc")
 
-CONFIG = LanguageModelConfig(num_layers=6, width=1024, num_heads=16, transition_width=4096)
 HOST_LIMIT = 1.15  # of the checkpoint's bytes
 
 # The peak of RssAnon is sampled, since the kernel keeps none: copies of 16 MB and more last longer than 1 ms.
@@ -57,12 +56,13 @@ print(json.dumps({"anonymous": peak - before["anonymous"], "resident": status("V
 
 
 def write(folder, dtype):
-    """A checkpoint in transformers' layout; returns its bytes."""
+    """A checkpoint of some 300 MB in transformers' layout; returns its bytes."""
+    layers = 24 // dtype.itemsize
     with torch.device("meta"):
-        shapes = LanguageModel(CONFIG).state_dict()
+        shapes = LanguageModel(LanguageModelConfig(layers, 1024, 16, 4096)).state_dict()
     state = {f"esm.{name}": torch.full(tensor.shape, 0.5, dtype=dtype) for name, tensor in shapes.items()}
     save_file(state, folder / "model.safetensors")
-    sizes = {"hidden_size": 1024, "num_hidden_layers": 6, "num_attention_heads": 16, "intermediate_size": 4096}
+    sizes = {"hidden_size": 1024, "num_hidden_layers": layers, "num_attention_heads": 16, "intermediate_size": 4096}
     (folder / "config.json").write_text(json.dumps({"model_type": "esm", **sizes}))
     return sum(tensor.nbytes for tensor in state.values())
 
@@ -95,5 +95,6 @@ def test_weights_of_the_type_that_is_wanted_stay_in_their_file(tmp_path, layout)
 
 def test_widening_adds_what_the_wider_type_takes(tmp_path):
     size = write(tmp_path, torch.float16)
+    assert size > 300e6
     used = measure(tmp_path)
     assert 1.9 * size < used["anonymous"] < HOST_LIMIT * size + size
