@@ -17,6 +17,7 @@ REQUIREMENTS = [
     "biopython>=1.85",
     "duckdb>=2.0,<3",
     "fastcrc>=0.3.4",
+    "huggingface_hub>=2.4",
     "msgspec>=0.20",
     "numpy>=2.1,<2.5",  # Beam: <2.5
     "pyarrow>=21,<26",  # Beam: <26

@@ -30,6 +30,11 @@ The network, inside out:
     memory.py                       what to say when a batch does not fit
 
 Its weights:
-    weights.py                      strict loading, digests, safetensors
+    places.py                       names and paths -> files (no torch)
+    hub.py                          the hub's cache; fetching (no torch)
+    names.py                        published names of tensors -> ours
+    pickles.py                      files of torch.save, read without running code
+    checkpoints.py                  files -> sizes and mapped tensors
+    weights.py                      strict fitting, digests, our own files
     nano.py                         the embedded model
 """

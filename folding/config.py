@@ -1,13 +1,14 @@
 """Sizes of the network: what must be known before any weight is read.
 
 Names follow Lin et al. 2023 (ESM-2 and ESMFold). `from_transformers` reads the configuration that transformers
-stores beside released weights. Everything a released ESMFold varies is a field; what none of them varies is a
-constant of the part that uses it, and a configuration that deviates there is refused rather than ignored.
+stores beside released weights, `from_fair` the one inside fair-esm's file. Everything a released ESMFold varies is a
+field; what none of them varies is a constant of the part that uses it, and a configuration that deviates there is
+refused rather than ignored.
 """
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
 from foldatlas.schemas.errors import ModelError
 
@@ -103,49 +104,107 @@ def from_transformers(config: Mapping[str, Any]) -> ESMFoldConfig:
     Raises ModelError where the configuration lacks a size or asks for something this network does not compute.
     """
     try:
-        folding = config["esmfold_config"]
-        trunk = folding["trunk"]
-        structure = trunk["structure_module"]
-        _require_constants(config, _LANGUAGE_MODEL_CONSTANTS)
-        _require_constants(folding, _FOLDING_CONSTANTS)
-        _require_constants(structure, _STRUCTURE_MODULE_CONSTANTS)
-        return ESMFoldConfig(
-            language_model=LanguageModelConfig(
-                num_layers=config["num_hidden_layers"],
-                width=config["hidden_size"],
-                num_heads=config["num_attention_heads"],
-                transition_width=config["intermediate_size"],
-            ),
-            trunk=TrunkConfig(
-                num_blocks=trunk["num_blocks"],
-                single_width=trunk["sequence_state_dim"],
-                pair_width=trunk["pairwise_state_dim"],
-                single_head_width=trunk["sequence_head_width"],
-                pair_head_width=trunk["pairwise_head_width"],
-                max_relative_position=trunk["position_bins"],
-            ),
-            structure_module=StructureModuleConfig(
-                num_iterations=structure["num_blocks"],
-                single_width=structure["sequence_dim"],
-                pair_width=structure["pairwise_dim"],
-                num_heads=structure["num_heads_ipa"],
-                head_width=structure["ipa_dim"],
-                num_query_points=structure["num_qk_points"],
-                num_value_points=structure["num_v_points"],
-                num_transition_layers=structure["num_transition_layers"],
-                torsion_width=structure["resnet_dim"],
-                num_torsion_blocks=structure["num_resnet_blocks"],
-            ),
-            plddt_width=folding["lddt_head_hid_dim"],
-            # transformers counts all passes here, and one fewer in the argument `num_recycles`.
-            recycles=trunk["max_recycles"] - 1,
-        )
+        return _fold_sizes(config["esmfold_config"], _language_model_sizes(config))
     except (KeyError, TypeError) as error:
         raise ModelError(
             f"this is no configuration of transformers' EsmForProteinFolding ({error!r}): "
             "give the whole of its config.json, with every size in it"
         ) from error
 
+
+def language_model_from_transformers(config: Mapping[str, Any]) -> LanguageModelConfig:
+    """Sizes of a language model alone, transformers' EsmModel or EsmForMaskedLM; raises as `from_transformers`."""
+    try:
+        return _language_model_sizes(config)
+    except (KeyError, TypeError) as error:
+        raise ModelError(
+            f"this is no configuration of transformers' EsmModel ({error!r}): give the whole of its config.json"
+        ) from error
+
+
+def from_fair(config: Any, language_model: LanguageModelConfig, path: str) -> ESMFoldConfig:
+    """Sizes from the configuration in fair-esm's file of ESMFold, as plain dictionaries; what it leaves out has
+    fair-esm's default. The language model, and its sizes, are in another file.
+
+    Raises ModelError, naming `path`, as `from_transformers` does.
+    """
+    try:
+        folding = {**_FAIR_DEFAULTS, **config["model"]}
+        trunk = {**_FAIR_TRUNK_DEFAULTS, **folding["trunk"]}
+        structure = {**_FAIR_STRUCTURE_MODULE_DEFAULTS, **trunk["structure_module"]}
+        return _fold_sizes({**folding, "trunk": {**trunk, "structure_module": structure}}, language_model)
+    except (KeyError, TypeError) as error:
+        raise ModelError(f"{path} holds no configuration of ESMFold ({error!r}): give the file as released") from error
+
+
+def _language_model_sizes(config: Mapping[str, Any]) -> LanguageModelConfig:
+    _require_constants(config, _LANGUAGE_MODEL_CONSTANTS)
+    return LanguageModelConfig(
+        num_layers=config["num_hidden_layers"],
+        width=config["hidden_size"],
+        num_heads=config["num_attention_heads"],
+        transition_width=config["intermediate_size"],
+    )
+
+
+def _fold_sizes(folding: Mapping[str, Any], language_model: LanguageModelConfig) -> ESMFoldConfig:
+    """Sizes under the names that fair-esm gave them and transformers kept."""
+    trunk = folding["trunk"]
+    structure = trunk["structure_module"]
+    _require_constants(folding, _FOLDING_CONSTANTS)
+    _require_constants(structure, _STRUCTURE_MODULE_CONSTANTS)
+    return ESMFoldConfig(
+        language_model=language_model,
+        trunk=TrunkConfig(
+            num_blocks=trunk["num_blocks"],
+            single_width=trunk["sequence_state_dim"],
+            pair_width=trunk["pairwise_state_dim"],
+            single_head_width=trunk["sequence_head_width"],
+            pair_head_width=trunk["pairwise_head_width"],
+            max_relative_position=trunk["position_bins"],
+        ),
+        structure_module=StructureModuleConfig(
+            num_iterations=structure["num_blocks"],
+            single_width=structure["sequence_dim"],
+            pair_width=structure["pairwise_dim"],
+            num_heads=structure["num_heads_ipa"],
+            head_width=structure["ipa_dim"],
+            num_query_points=structure["num_qk_points"],
+            num_value_points=structure["num_v_points"],
+            num_transition_layers=structure["num_transition_layers"],
+            torsion_width=structure["resnet_dim"],
+            num_torsion_blocks=structure["num_resnet_blocks"],
+        ),
+        plddt_width=folding["lddt_head_hid_dim"],
+        # Both count all passes here, and one fewer in the argument `num_recycles`.
+        recycles=trunk["max_recycles"] - 1,
+    )
+
+
+# The defaults of fair-esm's ESMFoldConfig, FoldingTrunkConfig and StructureModuleConfig: esmfold_v1's sizes.
+_FAIR_DEFAULTS: Final = {"lddt_head_hid_dim": 128, "trunk": {}}
+_FAIR_TRUNK_DEFAULTS: Final = {
+    "num_blocks": 48,
+    "sequence_state_dim": 1024,
+    "pairwise_state_dim": 128,
+    "sequence_head_width": 32,
+    "pairwise_head_width": 32,
+    "position_bins": 32,
+    "max_recycles": 4,
+    "structure_module": {},
+}
+_FAIR_STRUCTURE_MODULE_DEFAULTS: Final = {
+    "num_blocks": 8,
+    "sequence_dim": 384,
+    "pairwise_dim": 128,
+    "ipa_dim": 16,
+    "resnet_dim": 128,
+    "num_heads_ipa": 12,
+    "num_qk_points": 4,
+    "num_v_points": 8,
+    "num_transition_layers": 1,
+    "num_resnet_blocks": 2,
+}
 
 _LANGUAGE_MODEL_CONSTANTS = {
     "vocab_size": 33,

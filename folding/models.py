@@ -1,66 +1,166 @@
 """The models people can name, and how one is made ready.
 
-`settings_of` and `config_of` answer without torch or weights, for those who plan; `load` is for those who fold.
+`settings_of` and `config_of` answer for those who plan: of `nano` without torch or weights, of a model in a folder
+from its sizes and, for the settings, one reading of its weights. `load` is for those who fold.
+
+A model is `nano`, a published name (places.PUBLISHED) or the path of a folder or file; `weights_dir` is where
+published names are looked for before the hub's cache. Nothing here fetches anything.
 """
 
+from dataclasses import dataclass
+from functools import lru_cache
 from typing import TYPE_CHECKING
 
-from foldatlas.folding import nano
-from foldatlas.folding.config import ESMFoldConfig
+from foldatlas.folding import nano, places
+from foldatlas.folding.config import ESMFoldConfig, LanguageModelConfig
+from foldatlas.folding.places import Place
 from foldatlas.schemas.errors import ModelError
 from foldatlas.schemas.records import Settings
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
+    from foldatlas.folding.checkpoints import Checkpoint
+    from foldatlas.folding.language_model import LanguageModel
     from foldatlas.folding.predictor import Predictor
+    from foldatlas.folding.weights import DtypeOf
 
 PRECISION = "fp32"
 
+Stamp = tuple[tuple[str, int, int], ...]
 
-def config_of(name: str) -> ESMFoldConfig:
-    """Sizes of the model called `name`. Raises ModelError for one that does not exist."""
-    if name != nano.NAME:
+
+@dataclass(frozen=True)
+class LoadedLanguageModel:
+    """ESM-2 ready to run. `name` and `weights` (a digest) say which; `heads` are the tensors, as stored, of its
+    masked-token and contact heads where the files have them, by fair-esm's names: `lm_head.dense.weight`,
+    `lm_head.layer_norm.bias`, `contact_head.regression.weight`. `lm_head.weight`, if there, repeats the token
+    embedding."""
+
+    name: str
+    weights: str
+    config: LanguageModelConfig
+    network: "LanguageModel"
+    heads: "dict[str, Tensor]"
+
+
+def config_of(name: str, *, weights_dir: str | None = None) -> ESMFoldConfig:
+    """Sizes of the model called `name`. Raises ModelError for one that does not exist or does not fold."""
+    if name == nano.NAME:
+        return nano.CONFIG
+    place = places.find(name, weights_dir)
+    config = _config(place, place.stamp())
+    if config is None:
         raise ModelError(
-            f"there is no model {name!r}: give {nano.NAME!r}, a small untrained network that comes with FoldAtlas "
-            "(released weights such as esmfold_v1 follow in a later version)"
+            f"{name!r} is a language model, which embeds and does not fold: give a folding model such as esmfold_v1"
         )
-    return nano.CONFIG
+    return config
 
 
-def settings_of(name: str, recycles: int | None = None, precision: str = PRECISION) -> Settings:
+def settings_of(
+    name: str, recycles: int | None = None, precision: str = PRECISION, *, weights_dir: str | None = None
+) -> Settings:
     """What decides the structures that model `name` predicts; `recycles` None means the model's default.
 
     Raises ModelError for a model or precision that does not exist or fewer than 0 recycles.
     """
-    config = config_of(name)
+    config = config_of(name, weights_dir=weights_dir)
     if precision != PRECISION:
         raise ModelError(f"there is no precision {precision!r} yet: give {PRECISION!r}")
     if recycles is not None and recycles < 0:
         raise ModelError(f"recycles={recycles} must be 0 or more: it counts the trunk passes after the first")
-    return Settings(
-        model=nano.MODEL_NAME,
-        weights=nano.WEIGHTS_DIGEST,
-        recycles=config.recycles if recycles is None else recycles,
-        precision=precision,
-    )
+    recycles = config.recycles if recycles is None else recycles
+    if name == nano.NAME:
+        return Settings(nano.MODEL_NAME, nano.WEIGHTS_DIGEST, recycles, precision)
+    place = places.find(name, weights_dir)
+    return Settings(place.name, _digest(place, place.stamp()), recycles, precision)
 
 
-def load(name: str, *, recycles: int | None = None, precision: str = PRECISION, device: str = "cpu") -> "Predictor":
+def load(
+    name: str,
+    *,
+    recycles: int | None = None,
+    precision: str = PRECISION,
+    device: str = "cpu",
+    weights_dir: str | None = None,
+) -> "Predictor":
     """A predictor of model `name`, its weights on `device`.
 
     Raises ModelError as `settings_of` does, for a device that this machine does not have, and when the weights are
     not those that their digest promises.
     """
-    settings = settings_of(name, recycles, precision)
+    settings = settings_of(name, recycles, precision, weights_dir=weights_dir)
     # Here, not above: importing torch takes seconds, which planning should not pay.
     from foldatlas.folding import weights
     from foldatlas.folding.predictor import Predictor
 
     _check_device(device)
+    if name != nano.NAME:
+        checkpoint = _open(places.find(name, weights_dir))
+        return Predictor(
+            weights.build(config_of(name, weights_dir=weights_dir), checkpoint.state, device=device), settings
+        )
     network = weights.generate_nano()
     found = weights.digest(network.state_dict())
     if found != settings.weights:
         raise ModelError(f"the weights of {name!r} have digest {found}, not {settings.weights}: reinstall FoldAtlas")
     return Predictor(network.to(device), settings)
+
+
+def load_language_model(
+    name: str, *, device: str = "cpu", weights_dir: str | None = None, dtype_of: "DtypeOf | None" = None
+) -> LoadedLanguageModel:
+    """ESM-2 alone: a language model by name or path, or the one inside a folding model.
+
+    `dtype_of` says the type of each tensor by its name in the whole network (`esm.layers.0.fc1.weight`); None means
+    float32. Raises ModelError as `load` does.
+    """
+    from foldatlas.folding import weights
+
+    _check_device(device)
+    dtype_of = dtype_of or weights.float32
+    if name == nano.NAME:
+        network = weights.generate_nano()
+        part = {f"esm.{key}": tensor for key, tensor in network.esm.state_dict().items()}
+        config, published, heads = nano.CONFIG.language_model, nano.MODEL_NAME, {}
+    else:
+        place = places.find(name, weights_dir)
+        checkpoint = _open(place)
+        part, config, published, heads = (
+            checkpoint.language_model_state(),
+            checkpoint.language_model,
+            place.name,
+            checkpoint.heads,
+        )
+    return LoadedLanguageModel(
+        name=published,
+        weights=weights.digest(part),
+        config=config,
+        network=weights.build_language_model(config, part, dtype_of=dtype_of, device=device),
+        heads={key: tensor.to(device) for key, tensor in heads.items()},
+    )
+
+
+def _open(place: Place) -> "Checkpoint":
+    from foldatlas.folding.checkpoints import open_checkpoint
+
+    return open_checkpoint(place)
+
+
+@lru_cache(maxsize=16)
+def _config(place: Place, stamp: Stamp) -> ESMFoldConfig | None:
+    """Sizes of the model at `place`; `stamp`, its files' sizes and times, has changed weights read again."""
+    from foldatlas.folding.checkpoints import read_config
+
+    return read_config(place)
+
+
+@lru_cache(maxsize=16)
+def _digest(place: Place, stamp: Stamp) -> str:
+    """Digest of the weights at `place`, all of which this reads."""
+    from foldatlas.folding import weights
+
+    return weights.digest(_open(place).state)
 
 
 def _check_device(device: str) -> None:

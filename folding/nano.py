@@ -19,7 +19,7 @@ from foldatlas.folding.config import ESMFoldConfig, LanguageModelConfig, Structu
 
 NAME: Final = "nano"
 MODEL_NAME: Final = "nano-untrained"
-WEIGHTS_DIGEST: Final = "463cb275e06ac94bedb0bcf95173e58581c0aee9518c0df7a369d687d817e886"
+WEIGHTS_DIGEST: Final = "e9177756eb89d5514cc2d6788e1a96b3daf1a2ca6435b5ae6ea5305bddc7bb00"
 
 CONFIG: Final = ESMFoldConfig(
     language_model=LanguageModelConfig(num_layers=6, width=128, num_heads=4, transition_width=512),

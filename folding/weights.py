@@ -1,83 +1,70 @@
-"""Weights: read strictly, digested, written.
+"""Weights: fitted strictly into a network, digested, written.
 
-A network's own names are those of the released ESMFold (the same in fair-esm and transformers), with fair-esm's
-names for the language model under `esm.`. States of transformers are renamed to them. Nothing is loaded that does
-not fit exactly, nothing is left at its initial value, and nothing is ever unpickled.
+Nothing is loaded that does not fit exactly, and nothing is left at its initial value. A network is laid out on the
+meta device and its weights are assigned: tensors that are mapped from a file stay there, and only what changes its
+type, or goes to another device, is copied.
 """
 
 import hashlib
 import json
-import re
-from collections.abc import Mapping
+import os
+from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict
 from pathlib import Path
-from typing import Final
+from typing import Final, TypeVar
 
 import torch
-from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
-from torch import Tensor
+from torch import Tensor, nn
 
 from foldatlas.folding import nano
-from foldatlas.folding.config import ESMFoldConfig, from_dict
+from foldatlas.folding.config import ESMFoldConfig, LanguageModelConfig
 from foldatlas.folding.esmfold import ESMFold
-from foldatlas.folding.tokens import AATYPE_TOKENS, PAD
+from foldatlas.folding.language_model import LanguageModel
+from foldatlas.folding.names import LANGUAGE_MODEL, canonical
 from foldatlas.schemas.errors import ModelError
 
-# Tensors of released states that folding never reads, and why. Anything else that is not ours is an error.
-UNUSED: Final = {
-    r"lm_head\..*": "guesses masked residues from the trunk: a training loss",
-    r"esm\.contact_head\..*": "guesses contacts from the language model's attention: the trunk replaces it",
-    r"esm\.lm_head\..*": "guesses masked tokens: how the language model was trained",
-    r"esm\.embeddings\.position_ids": "a range of integers",
-    r"esm\.embeddings\.position_embeddings\.weight": "absolute positions, where ESM-2 has rotary ones",
-}
+CONFIG_KEY: Final = "config"  # of the sizes, in the metadata of our files
 
-_TRANSFORMERS_TO_FAIR: Final = (
-    (r"esm\.embeddings\.word_embeddings\.", "esm.embed_tokens."),
-    (r"esm\.encoder\.emb_layer_norm_after\.", "esm.emb_layer_norm_after."),
-    (r"esm\.encoder\.layer\.(\d+|\*)\.attention\.self\.rotary_embeddings\.inv_freq", "esm.inv_freq"),
-    (r"esm\.rotary_embeddings\.inv_freq", "esm.inv_freq"),
-    (r"esm\.encoder\.layer\.(\d+)\.attention\.self\.query\.", r"esm.layers.\1.self_attn.q_proj."),
-    (r"esm\.encoder\.layer\.(\d+)\.attention\.self\.key\.", r"esm.layers.\1.self_attn.k_proj."),
-    (r"esm\.encoder\.layer\.(\d+)\.attention\.self\.value\.", r"esm.layers.\1.self_attn.v_proj."),
-    (r"esm\.encoder\.layer\.(\d+)\.attention\.output\.dense\.", r"esm.layers.\1.self_attn.out_proj."),
-    (r"esm\.encoder\.layer\.(\d+)\.attention\.LayerNorm\.", r"esm.layers.\1.self_attn_layer_norm."),
-    (r"esm\.encoder\.layer\.(\d+)\.intermediate\.dense\.", r"esm.layers.\1.fc1."),
-    (r"esm\.encoder\.layer\.(\d+)\.output\.dense\.", r"esm.layers.\1.fc2."),
-    (r"esm\.encoder\.layer\.(\d+)\.LayerNorm\.", r"esm.layers.\1.final_layer_norm."),
-)
+DtypeOf = Callable[[str], torch.dtype]  # the type in which the network keeps a tensor of this name
+Network = TypeVar("Network", bound=nn.Module)
 
-_SHARED: Final = "esm.inv_freq"  # one tensor here, a copy in each layer of older states
-_RESIDUE_TOKENS: Final = "af2_to_esm"  # the token of each residue type: ours to know, so it is compared
-_CONFIG: Final = "config"  # key of the sizes in the metadata of our files
+_DIGEST_CHUNK: Final = 1 << 18  # numbers: 1 MB of float32 at a time, which stays in a core's cache
+_MAX_DIGEST_THREADS: Final = 8
 
 
-def build(config: ESMFoldConfig, state: Mapping[str, Tensor]) -> ESMFold:
-    """A network of these sizes with the weights of `state`, under our or transformers' names, in float32.
+def float32(name: str) -> torch.dtype:
+    """Every tensor in single precision."""
+    return torch.float32
+
+
+def build(
+    config: ESMFoldConfig, state: Mapping[str, Tensor], *, dtype_of: DtypeOf = float32, device: str = "cpu"
+) -> ESMFold:
+    """A network of these sizes on `device` with the weights of `state`, under our or published names.
+
+    `dtype_of` says for each of our names in which type the network keeps the tensor. A tensor that has the type, and
+    is on the device, is used as it is, not copied.
 
     Raises ModelError that names the tensor when one is missing, unexpected, given twice or of another shape.
     """
     with torch.device("meta"):
         network = ESMFold(config)
-    expected = network.state_dict()
-    canonical = _canonical_state(state)
-    if missing := sorted(expected.keys() - canonical.keys()):
-        raise ModelError(f"the weights lack {_first_of(missing)}: give the whole state of the model")
-    if unexpected := sorted(canonical.keys() - expected.keys()):
-        raise ModelError(
-            f"the network has no place for {_first_of(unexpected)} of the weights: do the sizes belong to them?"
-        )
-    for name, tensor in canonical.items():
-        if tensor.shape != expected[name].shape:
-            raise ModelError(
-                f"{name} has shape {tuple(tensor.shape)}, the network needs {tuple(expected[name].shape)}: "
-                "do the sizes belong to these weights?"
-            )
-        if not tensor.is_floating_point():
-            raise ModelError(f"{name} holds {tensor.dtype}, not floating-point numbers")
-    network.load_state_dict({name: tensor.float() for name, tensor in canonical.items()}, strict=True, assign=True)
-    return network.eval().requires_grad_(False)
+    return _fit(network, canonical(state).state, dtype_of, device)
+
+
+def build_language_model(
+    config: LanguageModelConfig, state: Mapping[str, Tensor], *, dtype_of: DtypeOf = float32, device: str = "cpu"
+) -> LanguageModel:
+    """A language model of these sizes with the weights of `state`, our names under `esm.`; as `build` otherwise.
+
+    `dtype_of` is asked for the names of the whole network, `esm.embed_tokens.weight`.
+    """
+    with torch.device("meta"):
+        network = LanguageModel(config)
+    own = {name.removeprefix(LANGUAGE_MODEL): tensor for name, tensor in state.items()}
+    return _fit(network, own, lambda name: dtype_of(LANGUAGE_MODEL + name), device)
 
 
 def generate_nano() -> ESMFold:
@@ -87,44 +74,28 @@ def generate_nano() -> ESMFold:
     return build(nano.CONFIG, {name: torch.from_numpy(array) for name, array in nano.generate(shapes).items()})
 
 
-def _canonical_state(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """`state` under our names, without what folding never reads."""
-    canonical: dict[str, Tensor] = {}
-    source: dict[str, str] = {}
-    for key, tensor in state.items():
-        if any(re.fullmatch(pattern, key) for pattern in UNUSED):
-            continue
-        if key == _RESIDUE_TOKENS:
-            _check_residue_tokens(tensor)
-            continue
-        name = canonical_name(key)
-        if name in canonical:
-            if name != _SHARED:
-                raise ModelError(f"the weights hold {name} twice, as {source[name]} and as {key}")
-            if not torch.equal(canonical[name], tensor):
-                raise ModelError(f"{source[name]} and {key} differ: the layers share one set of rotary frequencies")
-        canonical[name] = tensor
-        source[name] = key
-    return canonical
-
-
-def canonical_name(key: str) -> str:
-    """Our name of a tensor that transformers calls `key`; our own names stay as they are."""
-    for pattern, replacement in _TRANSFORMERS_TO_FAIR:
-        if match := re.match(pattern, key):
-            key = match.expand(replacement) + key[match.end() :]
-            break
-    # LayerNorms of older frameworks, which transformers 5 still writes.
-    return re.sub(r"gamma$", "weight", re.sub(r"beta$", "bias", key))
-
-
-def _check_residue_tokens(tensor: Tensor) -> None:
-    expected = [PAD, *AATYPE_TOKENS]
-    if tensor.tolist() != expected:
+def _fit(network: Network, state: Mapping[str, Tensor], dtype_of: DtypeOf, device: str) -> Network:
+    """`network`, laid out on the meta device, with exactly the tensors of `state`."""
+    expected = network.state_dict()
+    if missing := sorted(expected.keys() - state.keys()):
+        raise ModelError(f"the weights lack {_first_of(missing)}: give the whole state of the model")
+    if unexpected := sorted(state.keys() - expected.keys()):
         raise ModelError(
-            f"{_RESIDUE_TOKENS} is {tensor.tolist()}; this network numbers residues {expected}: "
-            "the weights belong to another vocabulary"
+            f"the network has no place for {_first_of(unexpected)} of the weights: do the sizes belong to them?"
         )
+    for name, tensor in state.items():
+        if tensor.shape != expected[name].shape:
+            raise ModelError(
+                f"{name} has shape {tuple(tensor.shape)}, the network needs {tuple(expected[name].shape)}: "
+                "do the sizes belong to these weights?"
+            )
+        if not tensor.is_floating_point():
+            raise ModelError(f"{name} holds {tensor.dtype}, not floating-point numbers")
+    network.load_state_dict(
+        {name: tensor.to(device, dtype_of(name)) for name, tensor in state.items()}, strict=True, assign=True
+    )
+    # What the network makes itself, such as ideal geometry, is no weight and was laid out on the host.
+    return network.to(device).eval().requires_grad_(False)
 
 
 def _first_of(names: list[str]) -> str:
@@ -132,33 +103,32 @@ def _first_of(names: list[str]) -> str:
 
 
 def digest(state: Mapping[str, Tensor]) -> str:
-    """sha256, in hex, of every tensor's name, type, shape and bytes, in the order of the names."""
+    """sha256, in hex, of the weights: of a line for each tensor, in the order of names, `name shape sha256`, where
+    the latter is of its values in float32, row after row, little-endian.
+
+    So equal numbers have one digest, whatever file held them and in which type: float16 and bfloat16 widen exactly.
+    Tensors are digested side by side, one a thread, and never copied whole.
+    """
+    names = sorted(state)
+    threads = min(_MAX_DIGEST_THREADS, len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 1)
+    # The largest first, so that the last thread is not left alone with one of them.
+    by_size = sorted(names, key=lambda name: -state[name].numel())
+    with ThreadPoolExecutor(threads) as pool:
+        of = dict(zip(by_size, pool.map(lambda name: _value_digest(state[name]), by_size), strict=True))
+    lines = (f"{name} {tuple(state[name].shape)} {of[name]}\n" for name in names)
+    return hashlib.sha256("".join(lines).encode()).hexdigest()
+
+
+def _value_digest(tensor: Tensor) -> str:
     total = hashlib.sha256()
-    for name in sorted(state):
-        tensor = state[name].detach().cpu().contiguous()
-        dtype = str(tensor.dtype).removeprefix("torch.")
-        total.update(f"{name} {dtype} {tuple(tensor.shape)}\n".encode())
-        total.update(tensor.reshape(-1).view(torch.uint8).numpy().data)
+    flat = tensor.detach().contiguous().reshape(-1)
+    widened = torch.empty(min(_DIGEST_CHUNK, len(flat)), dtype=torch.float32, device="cpu")
+    for chunk in flat.split(_DIGEST_CHUNK):
+        total.update(widened[: len(chunk)].copy_(chunk).view(torch.uint8).numpy().data)
     return total.hexdigest()
 
 
 def save(network: ESMFold, path: Path) -> None:
     """Write `network` to `path`: one safetensors file, under our names, the sizes in its metadata."""
     state = {name: tensor.contiguous() for name, tensor in network.state_dict().items()}
-    save_file(state, path, metadata={_CONFIG: json.dumps(asdict(network.config))})
-
-
-def load(path: Path) -> ESMFold:
-    """Read a network that `save` wrote.
-
-    Raises ModelError when the file is missing or not such a file, or its weights do not fit the sizes it states.
-    """
-    try:
-        with safe_open(path, framework="pt") as file:
-            config = (file.metadata() or {})[_CONFIG]
-            state = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - no mapping
-        return build(from_dict(json.loads(config)), state)
-    except (OSError, SafetensorError, KeyError, TypeError, ValueError) as error:
-        if isinstance(error, ModelError):
-            raise
-        raise ModelError(f"{path} holds no network that FoldAtlas saved ({error!r})") from error
+    save_file(state, path, metadata={CONFIG_KEY: json.dumps(asdict(network.config))})

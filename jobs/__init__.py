@@ -3,6 +3,7 @@
     cli.py      the command line: parser, errors, exit codes
     arguments.py  what the parsers share
     plan.py     FASTA -> a plan           fold.py     plan, fold, index: the main job
+    weights.py  released weights
     index.py    the SQL index             status.py   what is done and what is left
     query.py    SQL                       export.py   subsets as files
     verify.py   whether an atlas is whole    embed.py    embeddings alone

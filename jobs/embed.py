@@ -49,7 +49,9 @@ def embed(
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("fasta", nargs="+", type=path, metavar="FASTA", help="protein FASTA, plain or gzip, or a pattern")
+    parser.add_argument(
+        "fasta", nargs="+", type=path, metavar="FASTA", help="protein FASTA, plain or gzip, or a pattern"
+    )
     parser.add_argument("out", type=path, metavar="OUT", help="Parquet file to write; must not exist")
     parser.add_argument("--model", required=True, metavar="NAME", help="the network that embeds: nano (untrained yet)")
     parser.add_argument(

@@ -19,6 +19,8 @@ EXAMPLES: Final = """examples:
   foldatlas fold proteins.fasta atlas --model nano
   foldatlas fold 'assemblies/*.faa.gz' atlas --model nano --embeddings mean
   foldatlas fold proteins.fasta atlas --model nano --pae --add-outputs
+  foldatlas fold proteins.fasta atlas --model esmfold_v1 --weights models
+  foldatlas fold proteins.fasta atlas --model models/my-esmfold
 
 The same command again folds what is missing, and nothing if nothing is.
 """
@@ -44,24 +46,29 @@ def fold(
     pae: bool = False,
     add_outputs: bool = False,
     device: str = "auto",
+    weights: str | Path | None = None,
     show_progress: bool = False,
 ) -> FoldSummary:
     """Folds every protein of `fasta` (paths or patterns) that `atlas` does not have, and indexes the atlas.
 
     `recycles` are the trunk passes after the first (None: the model's); `max_length` in residues; `embeddings` "none",
     "mean" or "residue"; `pae`: whether to store aligned errors; `add_outputs`: whether to fold again, for these, what
-    was folded without them. Raises UsageError with the atlas untouched; Interrupted with every finished shard kept.
+    was folded without them; `weights` the folder in which a model's name is looked for first. Raises UsageError with
+    the atlas untouched; Interrupted with every finished shard kept.
     """
     from foldatlas.atlas.folder import AtlasFolder
     from foldatlas.atlas.index import build_index, current_accounting
     from foldatlas.folding.models import settings_of
+    from foldatlas.folding.places import absolute
     from foldatlas.pipeline.devices import choose_device
     from foldatlas.pipeline.folding_run import fold_atlas
     from foldatlas.pipeline.outputs import chosen_outputs, refuse_missing_outputs
     from foldatlas.pipeline.supervisor import WorkerSpec
 
     folder = AtlasFolder(Path(atlas))
-    worker = WorkerSpec(model, settings_of(model, recycles), choose_device(device))
+    weights_dir = None if weights is None else str(Path(weights).absolute())
+    settings = settings_of(model, recycles, weights_dir=weights_dir)
+    worker = WorkerSpec(absolute(model), settings, choose_device(device), weights_dir)
     outputs = chosen_outputs(embeddings, pae)
     if add_outputs and not outputs:
         raise UsageError("--add-outputs adds what is asked for: name it with --embeddings or --pae")
@@ -76,6 +83,7 @@ def fold(
         device=device,
         embeddings=embeddings,
         pae=pae,
+        weights=weights_dir,
     )
     if show_progress:
         say(*summary.lines())
@@ -104,6 +112,7 @@ def run(arguments: argparse.Namespace) -> int:
         pae=arguments.pae,
         add_outputs=arguments.add_outputs,
         device=arguments.device,
+        weights=arguments.weights,
         show_progress=True,
     )
     report, accounting = summary.report, summary.accounting

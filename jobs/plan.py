@@ -67,11 +67,13 @@ def plan(
     device: str = "auto",
     embeddings: str = "none",
     pae: bool = False,
+    weights: str | Path | None = None,
 ) -> PlanSummary:
     """Reads `fasta` (paths or patterns) and commits a plan of the sequences that `atlas` does not have yet.
 
     `max_length` in residues: longer records are refused by this plan. `embeddings` (one of EMBEDDINGS) and `pae` say
-    what will be stored, which bounds a shard. Raises UsageError with the atlas untouched.
+    what will be stored, which bounds a shard. `weights` is the folder in which a model's name is looked for first.
+    Raises UsageError with the atlas untouched.
     """
     from foldatlas.atlas.folder import AtlasFolder
     from foldatlas.folding.cost import mflop
@@ -80,7 +82,8 @@ def plan(
     from foldatlas.pipeline.outputs import chosen_outputs
     from foldatlas.pipeline.planning import CostModel, make_plan
 
-    settings, config = settings_of(model, recycles), config_of(model)
+    weights_dir = None if weights is None else str(weights)
+    settings, config = settings_of(model, recycles, weights_dir=weights_dir), config_of(model, weights_dir=weights_dir)
     device = choose_device(device)
     rate = MFLOP_PER_SECOND[device]
     outputs, width = chosen_outputs(embeddings, pae), config.language_model.width
@@ -107,7 +110,16 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "fasta", nargs="+", type=path, metavar="FASTA", help="protein FASTA, plain or gzip, or a quoted pattern"
     )
     parser.add_argument("atlas", type=path, metavar="ATLAS", help="folder of the atlas; made if it does not exist")
-    parser.add_argument("--model", required=True, metavar="NAME", help="the network that folds: nano (untrained yet)")
+    parser.add_argument(
+        "--model",
+        type=path,
+        required=True,
+        metavar="NAME",
+        help="the network that folds: nano (untrained yet), esmfold_v1, or the path of a model",
+    )
+    parser.add_argument(
+        "--weights", type=path, metavar="DIR", help="where a model's name is looked for, before the cache of the hub"
+    )
     parser.add_argument(
         "--recycles", type=not_negative, metavar="N", help="trunk passes after the first (default: the model's, 3)"
     )
@@ -140,6 +152,7 @@ def run(arguments: argparse.Namespace) -> int:
         device=arguments.device,
         embeddings=arguments.embeddings,
         pae=arguments.pae,
+        weights=arguments.weights,
     )
     print("\n".join(summary.lines()))
     if summary.planned.plan is None:

@@ -1,8 +1,8 @@
 """The process that owns the device: loads the model once, folds batch after batch, and dies with its parent.
 
 Native code can crash, hang or be killed for its memory; here it takes nobody with it. Started by supervisor.py as
-`python -m foldatlas.pipeline.child DESCRIPTOR PARENT MODEL RECYCLES PRECISION DEVICE`; it speaks on the inherited
-descriptor alone, so that a library that prints harms nothing.
+`python -m foldatlas.pipeline.child DESCRIPTOR PARENT MODEL RECYCLES PRECISION DEVICE WEIGHTS` (the last empty
+where no folder was named); it speaks on the inherited descriptor alone, so that a library that prints harms nothing.
 """
 
 import contextlib
@@ -96,12 +96,12 @@ def connect(arguments: Sequence[str]) -> tuple[Connection, list[str]]:
 
 
 def main(arguments: Sequence[str]) -> None:
-    connection, (model, recycles, precision, device) = connect(arguments)
+    connection, (model, recycles, precision, device, weights_dir) = connect(arguments)
 
     def load_model() -> Folder:
         # held until this process ends: the descriptor is never closed
         hold_device(device)
-        return load(model, recycles=int(recycles), precision=precision, device=device)
+        return load(model, recycles=int(recycles), precision=precision, device=device, weights_dir=weights_dir or None)
 
     serve(connection, load_model)
 

@@ -176,7 +176,8 @@ def _folded_before(folder: AtlasFolder, entry: ShardEntry, sequences: Sequence[s
 def _fold(sequences: Sequence[str], outputs: Collection[str], options: FoldOptions) -> Iterator[Prediction | Failed]:
     """Folds a shard batch by batch, shortest proteins first; a result for each of `sequences`."""
     child = child_of_this_process(options.worker)
-    config, recycles = config_of(options.worker.model), options.worker.settings.recycles
+    worker = options.worker
+    config, recycles = config_of(worker.model, weights_dir=worker.weights_dir), worker.settings.recycles
     wanted = {ARGUMENTS[table]: True for table in outputs}
 
     def fold(batch: list[str]) -> list[Prediction]:

@@ -36,11 +36,13 @@ class BatchError(FoldAtlasError):
 
 @dataclass(frozen=True)
 class WorkerSpec:
-    """What a child is started with. `command` is the program, before the arguments of child.py."""
+    """What a child is started with: the model, and the folder where its name is looked for first (None: none), as
+    absolute paths. `command` is the program, before the arguments of child.py."""
 
     model: str
     settings: Settings
     device: str
+    weights_dir: str | None = None
     command: tuple[str, ...] = CHILD
     min_deadline_seconds: float = MIN_DEADLINE_SECONDS
 
@@ -156,7 +158,7 @@ def _start(spec: WorkerSpec, descriptor: int) -> subprocess.Popen[bytes]:
     """
     settings = spec.settings
     command = [*spec.command, str(descriptor), str(os.getpid())]
-    command += [spec.model, str(settings.recycles), settings.precision, spec.device]
+    command += [spec.model, str(settings.recycles), settings.precision, spec.device, spec.weights_dir or ""]
     started = threading.Event()
     result: list[subprocess.Popen[bytes] | Exception] = []
 

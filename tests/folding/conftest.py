@@ -1,5 +1,6 @@
 """Networks that tests share: transformers' ESMFold with random weights as the reference, and ours built from it."""
 
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -32,6 +33,21 @@ _COMMON = {
     "vocab_list": list(get_default_vocab_list()),
 }
 _TRUNK = {"dropout": 0, "max_recycles": 4, "chunk_size": None}
+
+# transformers' name -> fair-esm's, of the language model.
+_FAIR_NAMES = (
+    (r"^embeddings\.word_embeddings", "encoder.sentence_encoder.embed_tokens"),
+    (r"^encoder\.emb_layer_norm_after", "encoder.sentence_encoder.emb_layer_norm_after"),
+    (r"^encoder\.layer\.(\d+)\.attention\.self\.query", r"encoder.sentence_encoder.layers.\1.self_attn.q_proj"),
+    (r"^encoder\.layer\.(\d+)\.attention\.self\.key", r"encoder.sentence_encoder.layers.\1.self_attn.k_proj"),
+    (r"^encoder\.layer\.(\d+)\.attention\.self\.value", r"encoder.sentence_encoder.layers.\1.self_attn.v_proj"),
+    (r"^encoder\.layer\.(\d+)\.attention\.output\.dense", r"encoder.sentence_encoder.layers.\1.self_attn.out_proj"),
+    (r"^encoder\.layer\.(\d+)\.attention\.LayerNorm", r"encoder.sentence_encoder.layers.\1.self_attn_layer_norm"),
+    (r"^encoder\.layer\.(\d+)\.intermediate\.dense", r"encoder.sentence_encoder.layers.\1.fc1"),
+    (r"^encoder\.layer\.(\d+)\.output\.dense", r"encoder.sentence_encoder.layers.\1.fc2"),
+    (r"^encoder\.layer\.(\d+)\.LayerNorm", r"encoder.sentence_encoder.layers.\1.final_layer_norm"),
+    (r"^lm_head\.", "encoder.lm_head."),
+)
 
 # Two sizes: all widths that are equal in one differ in the other, so that none can stand in for another.
 CONFIGS: dict[str, dict[str, Any]] = {
@@ -177,3 +193,25 @@ def random_sequence() -> Callable[..., str]:
         return "".join(np.random.default_rng([seed, length]).choice(list(letters), length))
 
     return random_sequence
+
+
+@pytest.fixture(scope="session")
+def fair_language_model() -> Callable[..., dict[str, torch.Tensor]]:
+    """A function: a language model's state, as transformers names it without `esm.`, under the names in fair-esm's
+    files. The table is written down from its source (esm/pretrained.py, esm/model/esm2.py), not from ours."""
+
+    def rename(state: dict[str, torch.Tensor], num_layers: int) -> dict[str, torch.Tensor]:
+        """State under fair-esm's names, with the frequencies that each layer repeats there."""
+        fair = {}
+        frequencies = state["rotary_embeddings.inv_freq"]
+        for key, tensor in state.items():
+            for pattern, replacement in _FAIR_NAMES:
+                renamed, count = re.subn(pattern, replacement, key)
+                if count:
+                    fair[renamed] = tensor
+                    break
+        for layer in range(num_layers):
+            fair[f"encoder.sentence_encoder.layers.{layer}.self_attn.rot_emb.inv_freq"] = frequencies.clone()
+        return fair
+
+    return rename

@@ -9,8 +9,10 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from foldatlas.folding import weights
+from foldatlas.folding import places, weights
+from foldatlas.folding.checkpoints import open_checkpoint
 from foldatlas.folding.config import from_transformers
+from foldatlas.folding.names import canonical_name
 from foldatlas.schemas.errors import ModelError
 
 
@@ -74,8 +76,8 @@ def test_sizes_of_another_network_are_refused(config, state):
 
 
 def test_unused_tensors_are_exactly_the_heads_that_folding_skips(two_blocks, state):
-    used = {weights.canonical_name(key) for key in state} & set(two_blocks.network.state_dict())
-    unused = {key for key in state if weights.canonical_name(key) not in used}
+    used = {canonical_name(key) for key in state} & set(two_blocks.network.state_dict())
+    unused = {key for key in state if canonical_name(key) not in used}
     assert unused == {
         "af2_to_esm",
         "lm_head.weight",
@@ -129,38 +131,67 @@ def test_half_precision_weights_are_computed_in_single_precision(config, state):
 def test_our_own_files_round_trip(two_blocks, tmp_path):
     path = tmp_path / "network.safetensors"
     weights.save(two_blocks.network, path)
-    network = weights.load(path)
-    assert network.config == two_blocks.network.config
-    assert weights.digest(network.state_dict()) == weights.digest(two_blocks.network.state_dict())
+    checkpoint = open_checkpoint(places.find(str(path)))
+    assert checkpoint.config == two_blocks.network.config
+    assert weights.digest(checkpoint.state) == weights.digest(two_blocks.network.state_dict())
 
 
 def test_other_files_are_refused(tmp_path):
-    with pytest.raises(ModelError, match="absent"):
-        weights.load(tmp_path / "absent")
-    (tmp_path / "text").write_text("no weights")
-    with pytest.raises(ModelError, match="text"):
-        weights.load(tmp_path / "text")
-    save_file({"a": torch.zeros(1)}, tmp_path / "foreign")
-    with pytest.raises(ModelError, match="foreign"):
-        weights.load(tmp_path / "foreign")
-    torch.save({"a": torch.zeros(1)}, tmp_path / "pickle")
-    with pytest.raises(ModelError, match="pickle"):
-        weights.load(tmp_path / "pickle")
+    def save_torch(path):
+        torch.save({"a": torch.zeros(1)}, path)
+
+    for name, write in (
+        ("text", lambda path: path.write_text("no weights")),
+        ("foreign", lambda path: save_file({"a": torch.zeros(1)}, path)),
+        ("pickle", save_torch),
+    ):
+        path = tmp_path / f"{name}.safetensors"
+        write(path)
+        with pytest.raises(ModelError, match=name):
+            open_checkpoint(places.find(str(path)))
 
 
-def test_digest_is_of_names_types_shapes_and_values_alone():
+def test_types_are_those_that_are_asked_for_and_nothing_is_copied_without_need(config, state):
+    """A tensor that has its type already is assigned, not copied: that is how mapped weights stay in their file."""
+
+    def dtype_of(name):
+        return torch.bfloat16 if name.startswith("trunk.blocks.") else torch.float32
+
+    network = weights.build(config, state, dtype_of=dtype_of)
+    for name, tensor in network.state_dict().items():
+        assert tensor.dtype == dtype_of(name)
+    assert network.ptm_head.weight.data_ptr() == state["ptm_head.weight"].data_ptr()
+    assert torch.equal(
+        network.trunk.blocks[1].mlp_pair.mlp[1].weight, state["trunk.blocks.1.mlp_pair.mlp.1.weight"].bfloat16()
+    )
+
+
+def test_digest_is_of_names_shapes_and_values_alone():
     state = {"b": torch.tensor([[1.0, 2.0]]), "a": torch.tensor([3.0])}
     digest = weights.digest(state)
-    expected = b"a float32 (1,)\n" + struct.pack("<f", 3.0) + b"b float32 (1, 2)\n" + struct.pack("<2f", 1.0, 2.0)
-    assert digest == hashlib.sha256(expected).hexdigest()
-    assert weights.digest(dict(reversed(state.items()))) == digest
-    assert weights.digest({"a": state["a"], "b": torch.tensor([[1.0], [2.0]]).t()}) == digest
+    lines = f"a (1,) {sha256(struct.pack('<f', 3.0))}\nb (1, 2) {sha256(struct.pack('<2f', 1.0, 2.0))}\n"
+    assert digest == sha256(lines.encode())
+    same = [
+        dict(reversed(state.items())),
+        {"a": state["a"], "b": torch.tensor([[1.0], [2.0]]).t()},
+        {"a": state["a"].half(), "b": state["b"].bfloat16()},
+    ]
+    assert {weights.digest(other) for other in same} == {digest}
     others = [
         {**state, "b": torch.tensor([1.0, 2.0])},
         {**state, "b": torch.tensor([[1.0], [2.0]])},
-        {**state, "b": state["b"].double()},
         {**state, "b": torch.tensor([[1.0, 2.0000002]])},
         {"c": state["b"], "a": state["a"]},
         {"b": state["b"]},
     ]
     assert len({weights.digest(other) for other in others} - {digest}) == len(others)
+
+
+def test_digest_of_a_tensor_of_several_chunks(monkeypatch):
+    values = torch.arange(1000, dtype=torch.float32)
+    monkeypatch.setattr(weights, "_DIGEST_CHUNK", 7)
+    assert weights.digest({"a": values}) == sha256(f"a (1000,) {sha256(values.numpy().tobytes())}\n".encode())
+
+
+def sha256(content):
+    return hashlib.sha256(content).hexdigest()

@@ -1,0 +1,202 @@
+"""Where a model's weights are: a name or a path becomes files. No torch, so that planning stays light.
+
+Names are looked for in the folder that `--weights` names, then in the cache of Hugging Face's hub. Nothing here
+reaches for a network: `foldatlas weights` fetches (hub.py).
+"""
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from foldatlas.folding import nano
+from foldatlas.schemas.errors import ModelError
+
+
+@dataclass(frozen=True)
+class Published:
+    """A released model: its repository on the hub, and its files among those that fair-esm gives out."""
+
+    repository: str
+    fair: tuple[str, ...]
+
+
+LANGUAGE_MODELS: Final = (
+    "esm2_t6_8M_UR50D",
+    "esm2_t12_35M_UR50D",
+    "esm2_t30_150M_UR50D",
+    "esm2_t33_650M_UR50D",
+    "esm2_t36_3B_UR50D",
+    "esm2_t48_15B_UR50D",
+)
+PUBLISHED: Final = {
+    "esmfold_v1": Published("facebook/esmfold_v1", ("esmfold_3B_v1.pt", "esm2_t36_3B_UR50D.pt")),
+    **{name: Published(f"facebook/{name}", (f"{name}.pt",)) for name in LANGUAGE_MODELS},
+}
+
+CONFIG: Final = "config.json"
+# What transformers may have written beside it, the best first: safetensors hold no code.
+_WEIGHTS: Final = (
+    "model.safetensors",
+    "model.safetensors.index.json",
+    "pytorch_model.bin",
+    "pytorch_model.bin.index.json",
+)
+_CONTACTS: Final = "-contact-regression"  # fair-esm's second file of a language model ends so
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a model lies. `name` is what people will see; `files` hold the weights, in the layout of
+
+    transformers   `config` and its tensors, in one file or several
+    fair           of ESMFold: the folding network, then the language model; of a language model: it, then its
+                   regression of contacts where that lies beside it
+    ours           one file that folding.weights.save wrote
+    """
+
+    name: str
+    layout: str
+    files: tuple[Path, ...]
+    config: Path | None = None
+
+    def stamp(self) -> tuple[tuple[str, int, int], ...]:
+        """Path, bytes and time of each file: equal stamps mean unchanged weights."""
+        status = [(path, path.stat()) for path in (*self.files, *filter(None, [self.config]))]
+        return tuple((str(path), found.st_size, found.st_mtime_ns) for path, found in status)
+
+
+def absolute(model: str) -> str:
+    """`model` as other processes must be told it: a name as it is, a path from the root."""
+    return model if model == nano.NAME or model in PUBLISHED else str(Path(model).absolute())
+
+
+def find(model: str, folder: str | None = None) -> Place:
+    """The files of `model`: a published name, looked for in `folder` and the hub's cache, or the path of a folder or
+    file.
+
+    Raises ModelError that says which files to put where.
+    """
+    if model in PUBLISHED:
+        return _find_published(model, folder)
+    path = Path(model)
+    if path.is_dir():
+        place = _in_folder(path, _name_of(path))
+        if place is None:
+            raise ModelError(
+                f"{path} holds no model: it needs {CONFIG} and {_WEIGHTS[0]} or {_WEIGHTS[2]} (transformers), or "
+                "the .pt files of fair-esm (of ESMFold both the folding network's and the language model's)"
+            )
+        return place
+    if path.is_file():
+        if path.suffix == ".safetensors":
+            return Place(path.stem, "ours", (path,))
+        if path.suffix == ".pt":
+            return _fair(path, path.stem)
+        raise ModelError(f"{path} is neither .safetensors nor .pt: give the folder of a model or one of these")
+    names = ", ".join(repr(name) for name in (nano.NAME, *PUBLISHED))
+    raise ModelError(
+        f"there is no model {model!r}, and no folder or file of that name: give the path of a model, or one of {names} "
+        f"({nano.NAME!r} is a small untrained network that comes with FoldAtlas)"
+    )
+
+
+def _find_published(name: str, folder: str | None) -> Place:
+    published = PUBLISHED[name]
+    looked = []
+    if folder is not None:
+        root = Path(folder)
+        fair = [root / file for file in published.fair]
+        if (place := _in_folder(root / name, name)) is not None:
+            return place
+        if (root / f"{name}.safetensors").is_file():
+            return Place(name, "ours", (root / f"{name}.safetensors",))
+        if all(path.is_file() for path in fair):
+            return _fair(fair[0], name)
+        looked += [
+            f"{root / name} with {CONFIG} and {_WEIGHTS[0]} or {_WEIGHTS[2]}",
+            " with ".join(map(str, fair)),
+        ]
+    # Here, not above: planning with a folder at hand has no need of it.
+    from foldatlas.folding import hub
+
+    snapshot = hub.cached(published.repository)
+    if snapshot is not None and (place := _in_folder(snapshot, name)) is not None:
+        return place
+    looked.append(f"the hub's cache, {hub.cache_folder(published.repository)}")
+    where = f" {folder}" if folder is not None else ""
+    raise ModelError(
+        f"the weights of {name} are not on this machine (looked for {'; '.join(looked)}): run "
+        f"`foldatlas weights {name}{where}` where there is a network, or put {by_hand(name)}"
+    )
+
+
+def by_hand(name: str) -> str:
+    """Which files of the published model `name` a person without a network puts where."""
+    published = PUBLISHED[name]
+    return (
+        f"{CONFIG} and {_WEIGHTS[0]} or {_WEIGHTS[2]} of {published.repository} into DIR/{name}, or fair-esm's "
+        f"{' and '.join(published.fair)} into DIR, and pass --weights DIR"
+    )
+
+
+def _in_folder(folder: Path, name: str) -> Place | None:
+    """The model in `folder`, which is not searched further; None if there is none."""
+    config = folder / CONFIG
+    if config.is_file():
+        for file in _WEIGHTS:
+            if (folder / file).is_file():
+                files = tuple(_shards(folder / file)) if file.endswith(".index.json") else (folder / file,)
+                return Place(name, "transformers", files, config)
+        fetch = f", or run `foldatlas weights {name}` again" if name in PUBLISHED else ""
+        raise ModelError(f"{folder} has {CONFIG} but no weights: put {_WEIGHTS[0]} or {_WEIGHTS[2]} there{fetch}")
+    networks = sorted(path for path in folder.glob("*.pt") if not path.stem.endswith(_CONTACTS))
+    folding = [path for path in networks if path.stem.startswith("esmfold")]
+    first = folding or networks
+    if len(first) == 1:
+        return _fair(first[0], name)
+    if first:
+        raise ModelError(f"{folder} holds several models ({', '.join(path.name for path in first)}): name one of them")
+    return None
+
+
+def _shards(index: Path) -> Iterator[Path]:
+    """The files that an index lists, each there."""
+    try:
+        names = sorted(set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()))
+    except (ValueError, KeyError, AttributeError, TypeError) as error:
+        raise ModelError(f"{index} is no index of weights ({error!r}): fetch it again") from error
+    for name in names:
+        path = index.parent / str(name)
+        if Path(str(name)).name != name:
+            raise ModelError(f"{index} names {name!r}, which is not in its own folder: fetch the model again")
+        if not path.is_file():
+            raise ModelError(f"{index} lists {name}, which is not beside it: fetch that file too")
+        yield path
+
+
+def _fair(path: Path, name: str) -> Place:
+    """fair-esm's file of a network, with its second file."""
+    if path.stem.startswith("esmfold"):
+        others = sorted(other for other in path.parent.glob("esm2_*.pt") if not other.stem.endswith(_CONTACTS))
+        released = path.parent / PUBLISHED["esmfold_v1"].fair[1]
+        if released in others:  # a folder may hold language models of every size
+            others = [released]
+        if len(others) != 1:
+            raise ModelError(f"{path} is the folding network alone: put its language model, {released.name}, beside it")
+        return Place(name, "fair", (path, others[0]))
+    contacts = path.with_name(f"{path.stem}{_CONTACTS}{path.suffix}")
+    return Place(name, "fair", (path, contacts) if contacts.is_file() else (path,))
+
+
+def _name_of(folder: Path) -> str:
+    """What people call the model in `folder`: the folder's name, and in the hub's cache the repository's.
+
+    Not the name in its configuration, which is that of the model it was trained from.
+    """
+    resolved = folder.resolve()
+    repository = resolved.parent.parent.name
+    if resolved.parent.name == "snapshots" and repository.startswith("models--"):
+        return repository.rpartition("--")[2]
+    return resolved.name

@@ -1,0 +1,37 @@
+"""`foldatlas weights`: fetch released weights beforehand. The only command that does: workers never download."""
+
+import argparse
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    from foldatlas.folding.places import Place
+
+EXAMPLES: Final = """examples:
+  foldatlas weights esmfold_v1                 into the cache of Hugging Face's hub: `--model esmfold_v1` finds it there
+  foldatlas weights esm2_t33_650M_UR50D models     into models/esm2_t33_650M_UR50D, for `--weights models`
+
+Names: esmfold_v1 (8.4 GB), and ESM-2 as esm2_t6_8M_UR50D, esm2_t12_35M_UR50D, esm2_t30_150M_UR50D,
+esm2_t33_650M_UR50D, esm2_t36_3B_UR50D, esm2_t48_15B_UR50D. An interrupted download goes on where it stopped.
+"""
+
+
+def weights(name: str, folder: str | Path | None = None) -> "Place":
+    """Fetches the published model `name` into `folder`/`name`, or the hub's cache. Raises ModelError."""
+    from foldatlas.folding.hub import fetch
+
+    return fetch(name, folder)
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("name", metavar="NAME", help="a published model: esmfold_v1, esm2_t33_650M_UR50D, ...")
+    parser.add_argument("dir", nargs="?", metavar="DIR", help="folder of models (default: the cache of the hub)")
+
+
+def run(arguments: argparse.Namespace) -> int:
+    place = weights(arguments.name, arguments.dir)
+    print(place.files[0].parent)
+    option = "" if arguments.dir is None else f" --weights {arguments.dir}"
+    print(f"use it with --model {arguments.name}{option}", file=sys.stderr)
+    return 0

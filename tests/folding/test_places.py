@@ -1,0 +1,116 @@
+"""Where models are looked for, in which order, what they are called, and what a person is told who has none."""
+
+import json
+import subprocess
+import sys
+
+import pytest
+import torch
+from huggingface_hub import constants
+from safetensors.torch import save_file
+
+from foldatlas.folding import models, places, weights
+from foldatlas.schemas.errors import ModelError
+
+NAME = "esm2_t6_8M_UR50D"
+
+
+@pytest.fixture(autouse=True)
+def empty_cache(tmp_path, monkeypatch):
+    """No test may find what this machine's own cache holds."""
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "hub"))
+
+
+def put(folder, config=None):
+    folder.mkdir(parents=True)
+    (folder / "config.json").write_text(json.dumps(config or {"model_type": "esm"}))
+    save_file({"a": torch.zeros(1)}, folder / "model.safetensors")
+
+
+def put_in_cache(tmp_path, repository):
+    base = tmp_path / "hub" / ("models--" + repository.replace("/", "--"))
+    (base / "refs").mkdir(parents=True)
+    (base / "refs" / "main").write_text("c0ffee")
+    put(base / "snapshots" / "c0ffee")
+    return base / "snapshots" / "c0ffee"
+
+
+def test_a_name_is_found_in_the_folder_before_the_cache(tmp_path):
+    snapshot = put_in_cache(tmp_path, f"facebook/{NAME}")
+    assert places.find(NAME).config == snapshot / "config.json"
+    assert places.find(NAME, str(tmp_path / "models")).config == snapshot / "config.json"
+    fair = tmp_path / "models" / f"{NAME}.pt"
+    fair.parent.mkdir()
+    torch.save({}, fair)
+    assert places.find(NAME, str(tmp_path / "models")).files == (fair,)
+    put(tmp_path / "models" / NAME)
+    place = places.find(NAME, str(tmp_path / "models"))
+    assert (place.name, place.files) == (NAME, (tmp_path / "models" / NAME / "model.safetensors",))
+
+
+def test_files_of_fair_esm_are_found_among_others(tmp_path):
+    for name in ("esmfold_3B_v1", *places.LANGUAGE_MODELS, "esm2_t36_3B_UR50D-contact-regression"):
+        torch.save({}, tmp_path / f"{name}.pt")
+    folding = (tmp_path / "esmfold_3B_v1.pt", tmp_path / "esm2_t36_3B_UR50D.pt")
+    assert places.find("esmfold_v1", str(tmp_path)) == places.Place("esmfold_v1", "fair", folding)
+    contacts = tmp_path / "esm2_t36_3B_UR50D-contact-regression.pt"
+    assert places.find("esm2_t36_3B_UR50D", str(tmp_path)).files == (folding[1], contacts)
+
+
+def test_who_has_no_weights_is_told_which_files_to_put_where(tmp_path):
+    with pytest.raises(ModelError) as caught:
+        places.find("esmfold_v1", str(tmp_path / "models"))
+    for part in (
+        f"{tmp_path}/models/esmfold_v1 with config.json and model.safetensors or pytorch_model.bin",
+        f"{tmp_path}/models/esmfold_3B_v1.pt with {tmp_path}/models/esm2_t36_3B_UR50D.pt",
+        f"{tmp_path}/hub/models--facebook--esmfold_v1",
+        f"`foldatlas weights esmfold_v1 {tmp_path}/models`",
+        "of facebook/esmfold_v1 into DIR/esmfold_v1",
+        "esmfold_3B_v1.pt and esm2_t36_3B_UR50D.pt into DIR, and pass --weights DIR",
+    ):
+        assert part in str(caught.value)
+
+
+def test_half_a_download_is_no_model(tmp_path):
+    snapshot = put_in_cache(tmp_path, "facebook/esmfold_v1")
+    (snapshot / "model.safetensors").unlink()
+    with pytest.raises(ModelError, match=r"has config\.json but no weights.*run `foldatlas weights esmfold_v1` again"):
+        models.settings_of("esmfold_v1")
+
+
+def test_a_folder_is_called_what_people_call_it(two_blocks, tmp_path):
+    """Not what its configuration says: that is the model it was trained from."""
+    put(tmp_path / "mine", {"model_type": "esm", "_name_or_path": "facebook/esmfold_v1"})
+    assert places.find(str(tmp_path / "mine")).name == "mine"
+    assert places.find(str(put_in_cache(tmp_path, "someone/their-fold"))).name == "their-fold"
+    weights.save(two_blocks.network, tmp_path / "ours.safetensors")
+    assert models.settings_of(str(tmp_path / "ours.safetensors")).model == "ours"
+
+
+@pytest.mark.parametrize(
+    ("files", "message"),
+    [
+        ([], r"holds no model: it needs config\.json and model\.safetensors or pytorch_model\.bin"),
+        (["esm2_a.pt", "esm2_b.pt"], r"several models \(esm2_a\.pt, esm2_b\.pt\)"),
+    ],
+)
+def test_a_folder_without_one_model_is_refused(tmp_path, files, message):
+    for name in files:
+        torch.save({}, tmp_path / name)
+    with pytest.raises(ModelError, match=message):
+        places.find(str(tmp_path))
+
+
+def test_a_name_is_looked_for_without_torch_or_network(tmp_path):
+    put(tmp_path / "esmfold_v1")
+    program = (
+        "import sys, socket; socket.socket.connect = None; from foldatlas.folding import places\n"
+        f"places.find('esmfold_v1', {str(tmp_path)!r})\n"
+        "try: places.find('esm2_t6_8M_UR50D')\n"
+        "except ValueError as error: print(type(error).__name__)\n"
+        "print('torch' in sys.modules)"
+    )
+    environment = {"HF_HUB_CACHE": str(tmp_path / "hub"), "PATH": "", "HOME": str(tmp_path)}
+    environment["PYTHONPATH"] = ":".join(filter(None, sys.path))
+    run = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True, env=environment)
+    assert run.stdout.split() == ["ModelError", "False"]
