@@ -92,13 +92,16 @@ def load(
     settings = settings_of(name, recycles, precision, weights_dir=weights_dir)
     # Here, not above: importing torch takes seconds, which planning should not pay.
     from foldatlas.folding import weights
+    from foldatlas.folding.language_heads import build_heads
     from foldatlas.folding.predictor import Predictor
 
     _check_device(device)
     if name != nano.NAME:
-        checkpoint = _open(places.find(name, weights_dir))
+        config, checkpoint = config_of(name, weights_dir=weights_dir), _open(places.find(name, weights_dir))
+        network = weights.build(config, checkpoint.state, device=device)
+        of_heads = {key: tensor.to(device) for key, tensor in checkpoint.heads.items()}
         return Predictor(
-            weights.build(config_of(name, weights_dir=weights_dir), checkpoint.state, device=device), settings
+            network, settings, build_heads(config.language_model, of_heads, network.esm.embed_tokens.weight)
         )
     network = weights.generate_nano()
     found = weights.digest(network.state_dict())

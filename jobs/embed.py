@@ -27,13 +27,16 @@ def embed(
     layer: int = -1,
     per_residue: bool = False,
     device: str = "auto",
+    weights: str | Path | None = None,
 ) -> "Embedded":
     """Writes a Parquet file of the hidden states of `layer` (0 the embedding of tokens, -1 the last) for `fasta`
     (paths or patterns): their mean over residues and, with `per_residue`, the states.
 
-    Raises UsageError for a file that is no FASTA, an `out` that exists or a layer that the model does not have.
+    `weights` is the folder in which a model's name is looked for first. Raises UsageError for a file that is no FASTA,
+    an `out` that exists or a layer that the model does not have.
     """
-    from foldatlas.folding.models import load
+    from foldatlas.folding.language_predictor import LanguagePredictor
+    from foldatlas.folding.models import PRECISION, load_language_model
     from foldatlas.pipeline.devices import choose_device, hold_device
     from foldatlas.pipeline.embedding import embed_fasta, refuse_existing
     from foldatlas.pipeline.sources import find_sources
@@ -42,10 +45,10 @@ def embed(
     refuse_existing(Path(out))
     device = choose_device(device)
     hold_device(device)  # until this process ends
-    predictor = load(model, device=device)
-    settings = predictor.settings
-    said = {"model": settings.model, "weights": settings.weights, "precision": settings.precision}
-    return embed_fasta(fasta, Path(out), predictor.language, layer=layer, per_residue=per_residue, metadata=said)
+    loaded = load_language_model(model, device=device, weights_dir=None if weights is None else str(weights))
+    said = {"model": loaded.name, "weights": loaded.weights, "precision": PRECISION}
+    language = LanguagePredictor(loaded.network)
+    return embed_fasta(fasta, Path(out), language, layer=layer, per_residue=per_residue, metadata=said)
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -53,7 +56,10 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "fasta", nargs="+", type=path, metavar="FASTA", help="protein FASTA, plain or gzip, or a pattern"
     )
     parser.add_argument("out", type=path, metavar="OUT", help="Parquet file to write; must not exist")
-    parser.add_argument("--model", required=True, metavar="NAME", help="the network that embeds: nano (untrained yet)")
+    parser.add_argument("--model", required=True, metavar="NAME", help="an ESM-2 or a folding model: name or path")
+    parser.add_argument(
+        "--weights", type=path, metavar="DIR", help="where a model's name is looked for, before the cache of the hub"
+    )
     parser.add_argument(
         "--layer",
         type=int,
@@ -75,6 +81,7 @@ def run(arguments: argparse.Namespace) -> int:
         layer=arguments.layer,
         per_residue=arguments.per_residue,
         device=arguments.device,
+        weights=arguments.weights,
     )
     if done.refused:
         say("refused records have no row")

@@ -7,11 +7,12 @@ import pytest
 import torch
 from transformers import EsmConfig, EsmForMaskedLM
 
-from foldatlas.folding import models, perplexity, weights
+from foldatlas.folding import models, perplexity
 from foldatlas.folding.config import LanguageModelConfig
 from foldatlas.folding.language_heads import build_heads
 from foldatlas.folding.language_model import LanguageModel
 from foldatlas.folding.language_predictor import LanguagePredictor
+from foldatlas.folding.names import canonical_name
 from foldatlas.folding.tokens import EOS, LANGUAGE_TOKENS, MASK, PAD, UNKNOWN, encode_language
 from foldatlas.schemas.errors import ModelError, SequenceError, UsageError
 
@@ -40,7 +41,7 @@ class Reference:
             config["intermediate_size"],
         )
         ours = LanguageModel(sizes)
-        renamed = {weights.canonical_name(key): tensor for key, tensor in state.items()}
+        renamed = {canonical_name(key): tensor for key, tensor in state.items()}
         names = ours.state_dict().keys()
         ours.load_state_dict({name: renamed[f"esm.{name}"] for name in names}, strict=True)
         self.sizes = sizes
@@ -232,3 +233,14 @@ def test_folding_does_not_make_attention_maps(monkeypatch):
     monkeypatch.setattr("foldatlas.folding.language_model.SelfAttention.probabilities", fail)
     nano.fold(["ACDEF"], mean_embedding=True)
     nano.embed(["ACDEF"])
+
+
+def test_heads_come_out_of_a_saved_model(reference, sequences, tmp_path):
+    reference.model.save_pretrained(tmp_path / "esm2")
+    loaded = models.load_language_model(str(tmp_path / "esm2"))
+    heads = build_heads(loaded.config, loaded.heads, loaded.network.embed_tokens.weight)
+    found = LanguagePredictor(loaded.network, heads)
+    for ours, saved in zip(reference.language.contacts(sequences), found.contacts(sequences), strict=True):
+        assert np.abs(ours - saved).max() <= PROBABILITY
+    for ours, saved in zip(reference.language.masked_logits(sequences), found.masked_logits(sequences), strict=True):
+        assert np.abs(ours - saved).max() <= STATE
