@@ -3,7 +3,7 @@
 Jumper et al. 2021, supplement 1.9.6 and 1.9.7. Every score of a protein depends on that protein alone, whatever
 it is batched with.
 
-Shapes: B batch, L residues, N bins.
+Shapes: B batch, L residues, R rows of a chunk, N bins.
 """
 
 from typing import Final
@@ -33,11 +33,20 @@ def predicted_tm_score(logits_BLLN: Tensor, mask_BL: Tensor) -> Tensor:
 
     `mask_BL` is True at residues. The score is the best of those seen from each residue's frame.
     """
+    return best_alignment(tm_of_alignments(logits_BLLN, mask_BL), mask_BL)
+
+
+def tm_of_alignments(logits_BRLN: Tensor, mask_BL: Tensor) -> Tensor:
+    """Expected TM-score [B, R] as seen from the frame of each residue of some rows of the logits."""
     length_B = mask_BL.sum(dim=1)
     d0_B = 1.24 * (length_B.clamp(min=_MIN_TM_LENGTH) - 15).float().pow(1 / 3) - 1.8
-    tm_BN = 1 / (1 + (pae_centres(logits_BLLN.device) / d0_B.unsqueeze(1)).square())
-    expected_BLL = (logits_BLLN.softmax(dim=-1) @ tm_BN[:, None, :, None]).squeeze(-1)
-    per_alignment_BL = (expected_BLL * mask_BL.unsqueeze(1)).sum(dim=-1) / length_B.unsqueeze(1)
+    tm_BN = 1 / (1 + (pae_centres(logits_BRLN.device) / d0_B.unsqueeze(1)).square())
+    expected_BRL = (logits_BRLN.softmax(dim=-1) @ tm_BN[:, None, :, None]).squeeze(-1)
+    return (expected_BRL * mask_BL.unsqueeze(1)).sum(dim=-1) / length_B.unsqueeze(1)
+
+
+def best_alignment(per_alignment_BL: Tensor, mask_BL: Tensor) -> Tensor:
+    """The best score [B] of those seen from each residue."""
     return per_alignment_BL.masked_fill(~mask_BL, 0).amax(dim=1)
 
 

@@ -80,3 +80,12 @@ def get(name: str) -> Precision:
         return PRECISIONS[name]
     except KeyError:
         raise ModelError(f"there is no precision {name!r}: give one of {', '.join(PRECISIONS)}") from None
+
+
+def of(language_model: torch.dtype, trunk: torch.dtype) -> Precision:
+    """The policy of a network whose parts have these types. Raises ModelError for a mixture that none describes."""
+    found = Precision(f"{language_model} and {trunk}", language_model, trunk)
+    for policy in PRECISIONS.values():
+        if (policy.language_model, policy.trunk) == (language_model, trunk):
+            return policy
+    raise ModelError(f"no precision has weights of {found.name}: give one of {', '.join(PRECISIONS)}")
