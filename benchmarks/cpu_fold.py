@@ -219,7 +219,11 @@ def table(result: dict[str, Any]) -> str:
             f"| {theirs['seconds'] / row['seconds']:.2f} | {theirs['processor'] / row['processor']:.2f} "
             f"| {memory / 1e6:,.0f} MB | {memory / their_memory:.2f} |"
         )
-    lines += ["", "Bounds: operations of the matrix products, and bytes moved if every layer were one fused kernel.", ""]
+    lines += [
+        "",
+        "Bounds: operations of the matrix products, and bytes moved if every layer were one fused kernel.",
+        "",
+    ]
     lines += ["| L | TFLOP | GB |", "|---|---|---|"]
     lines += [f"| {length} | {b['tflop']:.3f} | {b['gigabytes']:.1f} |" for length, b in result["bounds"].items()]
     return "\n".join(lines) + "\n"
@@ -238,7 +242,11 @@ def main() -> None:
         return
     load = " ".join(f"{value:.1f}" for value in os.getloadavg())
     config = from_transformers(EsmConfig(**CONFIG).to_dict())
-    versions = {"Python": platform.python_version(), "torch": torch.__version__, "transformers": transformers.__version__}
+    versions = {
+        "Python": platform.python_version(),
+        "torch": torch.__version__,
+        "transformers": transformers.__version__,
+    }
     result = {
         "date": datetime.date.today().isoformat(),
         "hardware": hardware(),

@@ -12,7 +12,12 @@ from foldatlas.folding.config import ESMFoldConfig
 
 
 def cut_into_batches(
-    lengths: Sequence[int], *, config: ESMFoldConfig, recycles: int, budget_mflop: int, memory_limit: int,
+    lengths: Sequence[int],
+    *,
+    config: ESMFoldConfig,
+    recycles: int,
+    budget_mflop: int,
+    memory_limit: int,
     precision: str = "fp32",
 ) -> list[range]:
     """Cut proteins, sorted by length, into consecutive batches; each is a range of indices into `lengths`.

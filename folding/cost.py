@@ -19,13 +19,15 @@ _FLOAT_BYTES = 4
 NUMBER_BYTES: Final = {"fp32": (4, 4), "bf16": (2, 2), "fp16": (2, 4)}
 
 # Tensors that live at the same time, counted in the code of each part and checked against an allocator in tests.
-_CHUNKS_ALIVE_IN_BLOCK = 9  # pair channels of the rows at work: projections of triangle attention, and their sum
+_CHUNKS_ALIVE_IN_BLOCK = 6  # pair channels of the rows at work: projections of triangle attention, and their sum
 _CHUNKS_ALIVE_IN_RECYCLING = 4  # the same, float32
 _LOGITS_ALIVE_IN_ATTENTION = 4  # of invariant point attention, in the rows at work
 _STATES_ALIVE_IN_LAYER = 9
 
-# On a CPU the temporaries of a chunk should stay in cache; a GPU is fastest with everything at once.
-_CPU_PAIRS_A_CHUNK: Final = 4096
+# On a CPU the temporaries of a chunk should stay in cache, and its products want some rows; a GPU is fastest with
+# everything at once.
+_CPU_PAIRS_A_CHUNK: Final = 2048
+_CPU_ROWS_A_CHUNK: Final = 32
 
 
 def mflop(config: ESMFoldConfig, length: int, recycles: int) -> int:
@@ -64,7 +66,8 @@ def peak_bytes(
     points = 3 * module.num_heads * (2 * module.num_query_points + 2 * module.num_value_points)
     value = module.num_heads * (module.pair_width + module.head_width + 4 * module.num_value_points)
     in_trunk = _FLOAT_BYTES * max(12 * trunk.single_width, 4 * module.single_width + 2 * points + 3 * value)
-    a_residue = max(layer + 2 * _FLOAT_BYTES * model.width, in_trunk)
+    kept = _FLOAT_BYTES * (2 * model.width + 3 * trunk.single_width)  # what the language model left, and its embedding
+    a_residue = kept + max(layer, in_trunk)
     return max(block, recycling, structure, heads) + num_proteins * (length + 2) * a_residue
 
 
@@ -75,7 +78,7 @@ def preferred_rows(config: ESMFoldConfig, num_proteins: int, length: int, device
     """
     a_row = num_proteins * length
     widest = max(4 * config.trunk.pair_width, config.structure_module.num_heads, _NUM_PAE_BINS)
-    fastest = max(1, _CPU_PAIRS_A_CHUNK // a_row) if device == "cpu" else length
+    fastest = max(1, _CPU_PAIRS_A_CHUNK // a_row, _CPU_ROWS_A_CHUNK // num_proteins) if device == "cpu" else length
     return min(length, fastest, max(1, MAX_ELEMENTS // (a_row * widest)))
 
 
@@ -112,7 +115,9 @@ def _does_not_fit(
     config: ESMFoldConfig, num_proteins: int, length: int, precision: str, needed: int, memory_limit: int
 ) -> str:
     limit = longest(config, precision=precision, memory_limit=memory_limit)
-    what = f"a protein of {length:,} residues" if num_proteins == 1 else f"{num_proteins} proteins of {length:,} residues"
+    what = (
+        f"a protein of {length:,} residues" if num_proteins == 1 else f"{num_proteins} proteins of {length:,} residues"
+    )
     advice = f"pass --max-length {limit}" if num_proteins == 1 else "fold fewer at once"
     return (
         f"{what} needs {needed / 1e9:,.2f} GB beside the weights, {memory_limit / 1e9:,.2f} GB are free, enough for "

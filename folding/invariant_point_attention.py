@@ -53,9 +53,7 @@ class InvariantPointAttention(nn.Module):
             bias_BHLL[:, :, chunk] = attention_bias(term_BRLH, mask_BL)
         return bias_BHLL
 
-    def forward(
-        self, single_BLC: Tensor, pair_BLLZ: Tensor, bias_BHLL: Tensor, frames_BL: Rigid, rows: int
-    ) -> Tensor:
+    def forward(self, single_BLC: Tensor, pair_BLLZ: Tensor, bias_BHLL: Tensor, frames_BL: Rigid, rows: int) -> Tensor:
         query_BHLK = self._heads(self.linear_q(single_BLC))
         key_BHLK, value_BHLK = self._heads(self.linear_kv(single_BLC)).chunk(2, dim=-1)
         query_BHLQ = self._points(self.linear_q_points(single_BLC), frames_BL).flatten(-2)

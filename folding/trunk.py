@@ -100,9 +100,7 @@ class Transition(nn.Module):
 
     def __init__(self, width: int):
         super().__init__()
-        self.mlp = nn.Sequential(
-            nn.LayerNorm(width), Linear(width, 4 * width), nn.ReLU(), Linear(4 * width, width)
-        )
+        self.mlp = nn.Sequential(nn.LayerNorm(width), Linear(width, 4 * width), nn.ReLU(), Linear(4 * width, width))
 
     def forward(self, x: Tensor) -> Tensor:
         normalise, wide, _, narrow = self.mlp
@@ -224,9 +222,7 @@ class FoldingTrunk(nn.Module):
 
     def _structure_pair(self, pair_BLLZ: Tensor, rows: int) -> Tensor:
         """The pair representation that the structure module reads, float32."""
-        structure_BLLZ = pair_BLLZ.new_empty(
-            *pair_BLLZ.shape[:3], self.trunk2sm_z.weight.shape[0], dtype=torch.float32
-        )
+        structure_BLLZ = pair_BLLZ.new_empty(*pair_BLLZ.shape[:3], self.trunk2sm_z.weight.shape[0], dtype=torch.float32)
         for chunk in slices(pair_BLLZ.shape[1], rows):
             projected_BRLZ = self.trunk2sm_z(pair_BLLZ[:, chunk].float())
             structure_BLLZ[:, chunk] = self.structure_module.layer_norm_z(projected_BRLZ)
