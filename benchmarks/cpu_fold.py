@@ -199,10 +199,11 @@ def table(result: dict[str, Any]) -> str:
         "# Folding on a CPU: ours and transformers'",
         "",
         f"{result['date']}, {result['hardware']}; {result['versions']}.",
-        f"Made by `benchmarks/cpu_fold.py`; medians of {result['repeats']} interleaved repeats. The machine was shared:",
-        f"its load average was {result['load']} before.",
+        f"Made by `benchmarks/cpu_fold.py`; medians of {result['repeats']} interleaved repeats. The machine was",
+        f"shared: its load average was {result['load']} before.",
         "",
-        "| threads | L | network | seconds | processor s | times as fast | by processor time | folding adds | of theirs |",
+        "| threads | L | network | seconds | processor s | times as fast | by processor time "
+        "| folding adds | of theirs |",
         "|---|---|---|---|---|---|---|---|---|",
     ]
     for row in result["rows"]:
@@ -221,7 +222,7 @@ def table(result: dict[str, Any]) -> str:
         )
     lines += [
         "",
-        "Bounds: operations of the matrix products, and bytes moved if every layer were one fused kernel.",
+        "Bounds: operations of matrix products, and bytes moved if every layer were one fused kernel.",
         "",
     ]
     lines += ["| L | TFLOP | GB |", "|---|---|---|"]

@@ -23,8 +23,8 @@ def cut_into_batches(
     """Cut proteins, sorted by length, into consecutive batches; each is a range of indices into `lengths`.
 
     A batch of n proteins, the longest of L residues, keeps n * cost.mflop(L) within `budget_mflop` and
-    cost.peak_bytes(n, L), unchunked, within `memory_limit` (bytes). A single protein beyond either is a batch of its own: whether
-    it fits is the device's to say.
+    cost.peak_bytes(n, L), unchunked in `precision`, within `memory_limit` (bytes). A single protein beyond either is a
+    batch of its own: the network works on fewer rows at a time, or refuses it.
 
     Raises ValueError when `lengths` fall anywhere, or are not positive.
     """

@@ -115,10 +115,9 @@ def _does_not_fit(
     config: ESMFoldConfig, num_proteins: int, length: int, precision: str, needed: int, memory_limit: int
 ) -> str:
     limit = longest(config, precision=precision, memory_limit=memory_limit)
-    what = (
-        f"a protein of {length:,} residues" if num_proteins == 1 else f"{num_proteins} proteins of {length:,} residues"
-    )
-    advice = f"pass --max-length {limit}" if num_proteins == 1 else "fold fewer at once"
+    what, advice = f"a protein of {length:,} residues", f"pass --max-length {limit}"
+    if num_proteins > 1:
+        what, advice = f"a batch of {num_proteins} proteins of {length:,} residues", "fold fewer at once"
     return (
         f"{what} needs {needed / 1e9:,.2f} GB beside the weights, {memory_limit / 1e9:,.2f} GB are free, enough for "
         f"one protein of {limit:,} residues: {advice}, or use a device with more memory"

@@ -2,7 +2,8 @@
 
 Jumper et al. 2021, algorithm 22. Turning or shifting all frames together changes nothing.
 
-Shapes: B batch, L residues, R queries of a chunk, C single channels, Z pair channels, H heads, K head width, P points of a head.
+Shapes: B batch, L residues, R queries of a chunk, C single channels, Z pair channels, H heads, K head width,
+P points of a head.
 """
 
 import math

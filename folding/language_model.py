@@ -95,8 +95,8 @@ class LanguageModel(nn.Module):
         """Run all layers.
 
         `state_weights_N` weighs the N = layers + 1 hidden states; the last is after the final LayerNorm. Returns
-        the weighted sum of the states and the last state, both [B, L, D] and float32, without the two end tokens. Values at
-        padding are finite and mean nothing.
+        the weighted sum of the states and the last state, both [B, L, D] in float32, without the two end tokens.
+        Values at padding are finite and mean nothing.
         """
         key_mask_B11T = (tokens_BT != PAD)[:, None, None, :]
         rotation = Rotation(self.inv_freq, tokens_BT.shape[1])

@@ -10,7 +10,7 @@ Shapes: B batch, L residues, R rows of a chunk, C single channels, Z pair channe
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, cast
 
 import torch
 import torch.nn.functional as F
@@ -104,7 +104,7 @@ class Transition(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         normalise, wide, _, narrow = self.mlp
-        return narrow(linear(normalise(x), wide.weight, wide.bias, relu=True))
+        return narrow(linear(normalise(x), cast(Linear, wide).weight, cast(Linear, wide).bias, relu=True))
 
 
 class Block(nn.Module):
@@ -187,7 +187,7 @@ class FoldingTrunk(nn.Module):
     @property
     def dtype(self) -> torch.dtype:
         """Type of the blocks' weights and of the representations between them; all else is float32."""
-        return self.blocks[0].seq_attention.proj.weight.dtype
+        return cast(Block, self.blocks[0]).seq_attention.proj.weight.dtype
 
     def forward(
         self, initial_single_BLC: Tensor, aatype_BL: Tensor, mask_BL: Tensor, recycles: int, rows: int
