@@ -141,6 +141,7 @@ def _fold(sequences: Sequence[str], options: FoldOptions) -> Iterator[Prediction
         recycles=recycles,
         budget_mflop=options.batch_mflop,
         memory_limit=options.memory_bytes,
+        precision=options.worker.settings.precision,
     ):
         results = fold_surely(fold, ascending[batch.start : batch.stop])
         batch_lengths = lengths[batch.start : batch.stop]
