@@ -11,6 +11,10 @@ For callers:
     shape.py                        radius of gyration, helices and strands (no torch)
 
 The network, inside out:
+    precision.py                    which numbers have 16 bits, and why the others do not
+    memory.py                       free memory of a device, from which the rows at work are chosen
+    chunks.py                       cutting an axis
+    linear.py                       linear layers through the fastest exact kernel
     config.py                       sizes; reading transformers' configuration
     tokens.py                       sequences as numbers
     multimer.py                     several chains as one

@@ -12,13 +12,19 @@ from foldatlas.folding.config import ESMFoldConfig
 
 
 def cut_into_batches(
-    lengths: Sequence[int], *, config: ESMFoldConfig, recycles: int, budget_mflop: int, memory_limit: int
+    lengths: Sequence[int],
+    *,
+    config: ESMFoldConfig,
+    recycles: int,
+    budget_mflop: int,
+    memory_limit: int,
+    precision: str = "fp32",
 ) -> list[range]:
     """Cut proteins, sorted by length, into consecutive batches; each is a range of indices into `lengths`.
 
     A batch of n proteins, the longest of L residues, keeps n * cost.mflop(L) within `budget_mflop` and
-    cost.peak_bytes(n, L) within `memory_limit` (bytes). A single protein beyond either is a batch of its own: whether
-    it fits is the device's to say.
+    cost.peak_bytes(n, L), unchunked in `precision`, within `memory_limit` (bytes). A single protein beyond either is a
+    batch of its own: the network works on fewer rows at a time, or refuses it.
 
     Raises ValueError when `lengths` fall anywhere, or are not positive.
     """
@@ -35,7 +41,7 @@ def cut_into_batches(
         num_proteins = index - start + 1
         fits = (
             num_proteins * cost.mflop(config, length, recycles) <= budget_mflop
-            and cost.peak_bytes(config, num_proteins, length) <= memory_limit
+            and cost.peak_bytes(config, num_proteins, length, precision=precision) <= memory_limit
         )
         if num_proteins > 1 and not fits:
             batches.append(range(start, index))

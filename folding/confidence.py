@@ -3,7 +3,7 @@
 Jumper et al. 2021, supplement 1.9.6 and 1.9.7. Every score of a protein depends on that protein alone, whatever
 it is batched with.
 
-Shapes: B batch, L residues, N bins.
+Shapes: B batch, L residues, R rows of a chunk, N bins.
 """
 
 from typing import Final
@@ -33,9 +33,18 @@ def predicted_tm_score(logits_BLLN: Tensor, mask_BL: Tensor) -> Tensor:
 
     `mask_BL` is True at residues. The score is the best of those seen from each residue's frame.
     """
+    return best_alignment(tm_of_alignments(logits_BLLN, mask_BL), mask_BL)
+
+
+def tm_of_alignments(logits_BRLN: Tensor, mask_BL: Tensor) -> Tensor:
+    """Expected TM-score [B, R] as seen from the frame of each residue of some rows of the logits."""
     length_B = mask_BL.sum(dim=1)
-    expected_BLL = _expected_tm_term(logits_BLLN, length_B)
-    per_alignment_BL = (expected_BLL * mask_BL.unsqueeze(1)).sum(dim=-1) / length_B.unsqueeze(1)
+    expected_BRL = _expected_tm_term(logits_BRLN, length_B)
+    return (expected_BRL * mask_BL.unsqueeze(1)).sum(dim=-1) / length_B.unsqueeze(1)
+
+
+def best_alignment(per_alignment_BL: Tensor, mask_BL: Tensor) -> Tensor:
+    """The best score [B] of those seen from each residue."""
     return per_alignment_BL.masked_fill(~mask_BL, 0).amax(dim=1)
 
 

@@ -5,18 +5,29 @@ rest. Letters in formulas follow the network's shapes: L residues, T tokens, C s
 model channels, H heads, K head width, P points.
 """
 
-from foldatlas.folding.config import ESMFoldConfig, LanguageModelConfig, StructureModuleConfig, TrunkConfig
+from typing import Final
 
-_FLOAT_BYTES = 4
+from foldatlas.folding.chunks import MAX_ELEMENTS
+from foldatlas.folding.config import ESMFoldConfig, LanguageModelConfig, StructureModuleConfig, TrunkConfig
+from foldatlas.schemas.errors import OutOfMemory
+
 _NUM_PAE_BINS = 64
 _PLDDT_OUTPUTS = 50  # bins of the C-alpha
 
-# Tensors that live at the same time, counted in the code of each part and checked against an allocator in tests:
-# pair representations in triangle multiplication, its caller and theirs; logits of invariant point attention; states
-# in a layer of the language model.
-_PAIRS_ALIVE_IN_BLOCK = 10
-_LOGITS_ALIVE_IN_ATTENTION = 6
+_FLOAT_BYTES = 4
+# Bytes of a number in the language model and in the trunk's blocks, as precision.py has it (a test holds them equal).
+NUMBER_BYTES: Final = {"fp32": (4, 4), "bf16": (2, 2), "fp16": (2, 4)}
+
+# Tensors that live at the same time, counted in the code of each part and checked against an allocator in tests.
+_CHUNKS_ALIVE_IN_BLOCK = 6  # pair channels of the rows at work: projections of triangle attention, and their sum
+_CHUNKS_ALIVE_IN_RECYCLING = 4  # the same, float32
+_LOGITS_ALIVE_IN_ATTENTION = 4  # of invariant point attention, in the rows at work
 _STATES_ALIVE_IN_LAYER = 9
+
+# On a CPU the temporaries of a chunk should stay in cache, and its products want some rows; a GPU is fastest with
+# everything at once.
+_CPU_PAIRS_A_CHUNK: Final = 2048
+_CPU_ROWS_A_CHUNK: Final = 32
 
 
 def mflop(config: ESMFoldConfig, length: int, recycles: int) -> int:
@@ -29,22 +40,88 @@ def mflop(config: ESMFoldConfig, length: int, recycles: int) -> int:
     return -(-total // 1_000_000)
 
 
-def peak_bytes(config: ESMFoldConfig, num_proteins: int, length: int) -> int:
+def peak_bytes(
+    config: ESMFoldConfig, num_proteins: int, length: int, *, precision: str = "fp32", rows: int | None = None
+) -> int:
     """Bytes of activations at the peak of folding a batch padded to `length`; weights come on top.
 
-    An estimate from what is alive at once in the widest places: it is at least what is allocated (without padding
-    an allocator adds), and less than twice that from 64 residues on.
+    `rows` of the pair representation are worked on at a time, by default all. An estimate from what is alive at once
+    in the widest places: it is at least what is allocated (without padding an allocator adds), and less than twice
+    that from 64 residues on.
     """
     trunk, module, model = config.trunk, config.structure_module, config.language_model
-    block = _PAIRS_ALIVE_IN_BLOCK * trunk.pair_width + trunk.num_single_heads + trunk.num_pair_heads
-    structure = trunk.pair_width + 3 * module.pair_width + _LOGITS_ALIVE_IN_ATTENTION * module.num_heads
-    heads = trunk.pair_width + 3 * _NUM_PAE_BINS
-    a_pair = max(block, structure, heads)
-    language_model = _STATES_ALIVE_IN_LAYER * model.width + 2 * model.transition_width
+    of_language_model, of_trunk = NUMBER_BYTES[precision]
+    whole, a_row = num_proteins * length * length, num_proteins * length * min(rows or length, length)
+    pair, structure_pair = of_trunk * trunk.pair_width, _FLOAT_BYTES * module.pair_width
+
+    # The pair representation and one factor of triangle multiplication, or the bias of an attention, which is less.
+    block = whole * 2 * pair + a_row * (_CHUNKS_ALIVE_IN_BLOCK * pair + 2 * of_trunk * trunk.num_single_heads)
+    recycling = whole * pair + a_row * _FLOAT_BYTES * _CHUNKS_ALIVE_IN_RECYCLING * trunk.pair_width
+    logits = _FLOAT_BYTES * module.num_heads
+    in_structure = max(_LOGITS_ALIVE_IN_ATTENTION * logits, _FLOAT_BYTES * trunk.pair_width + 2 * structure_pair)
+    structure = whole * (pair + structure_pair + logits) + a_row * in_structure
+    heads = whole * pair + a_row * _FLOAT_BYTES * (trunk.pair_width + 3 * _NUM_PAE_BINS)
+
+    layer = of_language_model * (_STATES_ALIVE_IN_LAYER * model.width + 2 * model.transition_width)
     points = 3 * module.num_heads * (2 * module.num_query_points + 2 * module.num_value_points)
     value = module.num_heads * (module.pair_width + module.head_width + 4 * module.num_value_points)
-    a_residue = max(language_model, 12 * trunk.single_width, 4 * module.single_width + 2 * points + 2 * value)
-    return _FLOAT_BYTES * num_proteins * (length * length * a_pair + (length + 2) * a_residue)
+    in_trunk = _FLOAT_BYTES * max(12 * trunk.single_width, 4 * module.single_width + 2 * points + 3 * value)
+    kept = _FLOAT_BYTES * (2 * model.width + 3 * trunk.single_width)  # what the language model left, and its embedding
+    a_residue = kept + max(layer, in_trunk)
+    return max(block, recycling, structure, heads) + num_proteins * (length + 2) * a_residue
+
+
+def preferred_rows(config: ESMFoldConfig, num_proteins: int, length: int, device: str) -> int:
+    """Rows of the pair representation to work on at a time where memory does not matter.
+
+    No tensor of a chunk has 2^31 elements, whatever the length: some kernels count elements in 32 bits.
+    """
+    a_row = num_proteins * length
+    widest = max(4 * config.trunk.pair_width, config.structure_module.num_heads, _NUM_PAE_BINS)
+    fastest = max(1, _CPU_PAIRS_A_CHUNK // a_row, _CPU_ROWS_A_CHUNK // num_proteins) if device == "cpu" else length
+    return min(length, fastest, max(1, MAX_ELEMENTS // (a_row * widest)))
+
+
+def choose_rows(
+    config: ESMFoldConfig, num_proteins: int, length: int, *, precision: str, device: str, memory_limit: int
+) -> int:
+    """Rows to work on at a time so that folding a batch stays within `memory_limit` (bytes, weights apart).
+
+    Halves the rows that are fastest on `device` until they fit. Raises OutOfMemory when not even one row does.
+    """
+    rows = preferred_rows(config, num_proteins, length, device)
+    while (needed := peak_bytes(config, num_proteins, length, precision=precision, rows=rows)) > memory_limit:
+        if rows == 1:
+            raise OutOfMemory(_does_not_fit(config, num_proteins, length, precision, needed, memory_limit))
+        rows = -(-rows // 2)
+    return rows
+
+
+def longest(config: ESMFoldConfig, *, precision: str, memory_limit: int) -> int:
+    """Residues of the longest protein that folds alone, a row at a time, within `memory_limit`; 0 if none does."""
+    fits, too_long = 0, 1
+    while peak_bytes(config, 1, too_long, precision=precision, rows=1) <= memory_limit:
+        fits, too_long = too_long, 2 * too_long
+    while too_long - fits > 1:
+        middle = (fits + too_long) // 2
+        if peak_bytes(config, 1, middle, precision=precision, rows=1) <= memory_limit:
+            fits = middle
+        else:
+            too_long = middle
+    return fits
+
+
+def _does_not_fit(
+    config: ESMFoldConfig, num_proteins: int, length: int, precision: str, needed: int, memory_limit: int
+) -> str:
+    limit = longest(config, precision=precision, memory_limit=memory_limit)
+    what, advice = f"a protein of {length:,} residues", f"pass --max-length {limit}"
+    if num_proteins > 1:
+        what, advice = f"a batch of {num_proteins} proteins of {length:,} residues", "fold fewer at once"
+    return (
+        f"{what} needs {needed / 1e9:,.2f} GB beside the weights, {memory_limit / 1e9:,.2f} GB are free, enough for "
+        f"one protein of {limit:,} residues: {advice}, or use a device with more memory"
+    )
 
 
 def _language_model(config: ESMFoldConfig, length: int) -> int:

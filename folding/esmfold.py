@@ -13,9 +13,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from foldatlas.folding import confidence
+from foldatlas.folding import confidence, cost, memory, precision
+from foldatlas.folding.chunks import slices
 from foldatlas.folding.config import ESMFoldConfig
 from foldatlas.folding.language_model import LanguageModel
+from foldatlas.folding.linear import Linear
 from foldatlas.folding.residue_constants import NUM_AATYPES
 from foldatlas.folding.tokens import Batch, language_tokens
 from foldatlas.folding.trunk import FoldingTrunk
@@ -62,51 +64,82 @@ class ESMFold(nn.Module):
         self.esm_s_combine = nn.Parameter(torch.zeros(language_model.num_layers + 1))
         self.esm_s_mlp = nn.Sequential(
             nn.LayerNorm(language_model.width),
-            nn.Linear(language_model.width, single_width),
+            Linear(language_model.width, single_width),
             nn.ReLU(),
-            nn.Linear(single_width, single_width),
+            Linear(single_width, single_width),
         )
         self.embedding = nn.Embedding(_NUM_EMBEDDED, single_width)
         self.trunk = FoldingTrunk(config)
-        self.distogram_head = nn.Linear(config.trunk.pair_width, NUM_DISTOGRAM_BINS)
-        self.ptm_head = nn.Linear(config.trunk.pair_width, confidence.NUM_PAE_BINS)
+        self.distogram_head = Linear(config.trunk.pair_width, NUM_DISTOGRAM_BINS)
+        self.ptm_head = Linear(config.trunk.pair_width, confidence.NUM_PAE_BINS)
         self.lddt_head = nn.Sequential(
             nn.LayerNorm(config.structure_module.single_width),
-            nn.Linear(config.structure_module.single_width, config.plddt_width),
-            nn.Linear(config.plddt_width, config.plddt_width),
-            nn.Linear(config.plddt_width, _NUM_ATOM37 * confidence.NUM_PLDDT_BINS),
+            Linear(config.structure_module.single_width, config.plddt_width),
+            Linear(config.plddt_width, config.plddt_width),
+            Linear(config.plddt_width, _NUM_ATOM37 * confidence.NUM_PLDDT_BINS),
         )
 
-    def forward(self, batch: Batch, *, recycles: int, wanted: Wanted) -> Folded:
-        """Fold `batch` with `recycles` + 1 trunk passes."""
+    @property
+    def precision(self) -> str:
+        """Name of the policy (precision.py) that the weights follow."""
+        return precision.of(self.esm.embed_tokens.weight.dtype, self.trunk.dtype).name
+
+    def forward(self, batch: Batch, *, recycles: int, wanted: Wanted, rows: int | None = None) -> Folded:
+        """Fold `batch` with `recycles` + 1 trunk passes.
+
+        `rows` of the pair representation are worked on at a time; by default as many as are fast and fit into the
+        memory that is free now. Raises OutOfMemory, before any work, when not even one row fits.
+        """
+        if rows is None:
+            rows = self._choose_rows(*batch.aatype_BL.shape)
         states_BLD, last_state_BLD = self.esm(language_tokens(batch), self.esm_s_combine.softmax(dim=0))
         single_BLC = self.esm_s_mlp(states_BLD) + self.embedding(batch.aatype_BL)
-        trunk = self.trunk(single_BLC, batch.aatype_BL, batch.mask_BL, recycles, batch.residue_index_BL)
+        trunk = self.trunk(single_BLC, batch.aatype_BL, batch.mask_BL, recycles, rows, batch.residue_index_BL)
         positions_BLA3 = self.trunk.structure_module.atoms(
             trunk.backbone, trunk.state_BLC, trunk.initial_state_BLC, batch.aatype_BL
         )
-        pae_logits_BLLN = self.ptm_head(trunk.pair_BLLZ)
         return Folded(
             positions_BLA3=positions_BLA3,
             plddt_BL=confidence.plddt(self._plddt_logits(trunk.state_BLC)),
-            ptm_B=confidence.predicted_tm_score(pae_logits_BLLN, batch.is_residue_BL),
-            iptm_B=None if batch.chain_BL is None else confidence.interface_tm_score(pae_logits_BLLN, batch.chain_BL),
+            ptm_B=self._ptm(trunk.pair_BLLZ, batch.is_residue_BL, rows),
+            iptm_B=None if batch.chain_BL is None else self._iptm(trunk.pair_BLLZ, batch.chain_BL),
             mean_embedding_BD=mean_over_residues(last_state_BLD, batch.is_residue_BL)
             if wanted.mean_embedding
             else None,
             residue_embedding_BLD=last_state_BLD if wanted.residue_embedding else None,
-            pae_logits_BLLN=pae_logits_BLLN if wanted.pae_logits else None,
+            pae_logits_BLLN=self.ptm_head(trunk.pair_BLLZ.float()) if wanted.pae_logits else None,
             distogram_logits_BLLN=self._distogram_logits(trunk.pair_BLLZ) if wanted.distogram_logits else None,
         )
 
+    def _choose_rows(self, num_proteins: int, length: int) -> int:
+        device = self.embedding.weight.device
+        return cost.choose_rows(
+            self.config,
+            num_proteins,
+            length,
+            precision=self.precision,
+            device=device.type,
+            memory_limit=memory.free_bytes(device),
+        )
+
+    def _ptm(self, pair_BLLZ: Tensor, mask_BL: Tensor, rows: int) -> Tensor:
+        per_alignment = [
+            confidence.tm_of_alignments(self.ptm_head(pair_BLLZ[:, chunk].float()), mask_BL)
+            for chunk in slices(mask_BL.shape[1], rows)
+        ]
+        return confidence.best_alignment(torch.cat(per_alignment, dim=1), mask_BL)
+
+    def _iptm(self, pair_BLLZ: Tensor, chain_BL: Tensor) -> Tensor:
+        return confidence.interface_tm_score(self.ptm_head(pair_BLLZ.float()), chain_BL)
+
     def _plddt_logits(self, state_BLC: Tensor) -> Tensor:
         """Logits [B, L, N] of the C-alpha alone: its rows of the last layer."""
-        last = cast(nn.Linear, self.lddt_head[-1])
+        last = cast(Linear, self.lddt_head[-1])
         of_c_alpha = slice(_C_ALPHA * confidence.NUM_PLDDT_BINS, (_C_ALPHA + 1) * confidence.NUM_PLDDT_BINS)
         return F.linear(self.lddt_head[:-1](state_BLC), last.weight[of_c_alpha], last.bias[of_c_alpha])
 
     def _distogram_logits(self, pair_BLLZ: Tensor) -> Tensor:
-        logits_BLLN = self.distogram_head(pair_BLLZ)
+        logits_BLLN = self.distogram_head(pair_BLLZ.float())
         return (logits_BLLN + logits_BLLN.transpose(1, 2)) / 2
 
 

@@ -2,7 +2,8 @@
 
 Jumper et al. 2021, algorithm 22. Turning or shifting all frames together changes nothing.
 
-Shapes: B batch, L residues, C single channels, Z pair channels, H heads, K head width, P points of a head.
+Shapes: B batch, L residues, R queries of a chunk, C single channels, Z pair channels, H heads, K head width,
+P points of a head.
 """
 
 import math
@@ -13,7 +14,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from foldatlas.folding.attention import attention_bias
+from foldatlas.folding.chunks import slices
 from foldatlas.folding.config import StructureModuleConfig
+from foldatlas.folding.linear import Linear
 from foldatlas.folding.rigid import Rigid
 
 # Logits are the sum of three terms (products, bias, points) of about the same variance, so each is scaled by 1/3.
@@ -33,38 +36,51 @@ class InvariantPointAttention(nn.Module):
         self.num_query_points = config.num_query_points
         self.num_value_points = config.num_value_points
         width, heads = config.single_width, config.num_heads
-        self.linear_q = nn.Linear(width, heads * config.head_width)
-        self.linear_kv = nn.Linear(width, heads * 2 * config.head_width)
-        self.linear_q_points = nn.Linear(width, heads * self.num_query_points * 3)
-        self.linear_kv_points = nn.Linear(width, heads * (self.num_query_points + self.num_value_points) * 3)
-        self.linear_b = nn.Linear(config.pair_width, heads)
+        self.linear_q = Linear(width, heads * config.head_width)
+        self.linear_kv = Linear(width, heads * 2 * config.head_width)
+        self.linear_q_points = Linear(width, heads * self.num_query_points * 3)
+        self.linear_kv_points = Linear(width, heads * (self.num_query_points + self.num_value_points) * 3)
+        self.linear_b = Linear(config.pair_width, heads)
         self.head_weights = nn.Parameter(torch.zeros(heads))
         value_width = config.pair_width + config.head_width + 4 * self.num_value_points  # 4: x, y, z and the norm
-        self.linear_out = nn.Linear(heads * value_width, width)
+        self.linear_out = Linear(heads * value_width, width)
 
-    def bias(self, pair_BLLZ: Tensor, mask_BL: Tensor) -> Tensor:
+    def bias(self, pair_BLLZ: Tensor, mask_BL: Tensor, rows: int) -> Tensor:
         """The pair term of the logits, [B, H, L, L]: the same in every iteration, so computed once a pass."""
-        return attention_bias(self.linear_b(pair_BLLZ) * NUM_LOGIT_TERMS**-0.5, mask_BL)
+        num_proteins, length = mask_BL.shape
+        bias_BHLL = pair_BLLZ.new_empty(num_proteins, self.num_heads, length, length)
+        for chunk in slices(length, rows):
+            term_BRLH = self.linear_b(pair_BLLZ[:, chunk]).mul_(NUM_LOGIT_TERMS**-0.5)
+            bias_BHLL[:, :, chunk] = attention_bias(term_BRLH, mask_BL)
+        return bias_BHLL
 
-    def forward(self, single_BLC: Tensor, pair_BLLZ: Tensor, bias_BHLL: Tensor, frames_BL: Rigid) -> Tensor:
+    def forward(self, single_BLC: Tensor, pair_BLLZ: Tensor, bias_BHLL: Tensor, frames_BL: Rigid, rows: int) -> Tensor:
         query_BHLK = self._heads(self.linear_q(single_BLC))
         key_BHLK, value_BHLK = self._heads(self.linear_kv(single_BLC)).chunk(2, dim=-1)
-        query_points_BHLP3 = self._points(self.linear_q_points(single_BLC), frames_BL)
+        query_BHLQ = self._points(self.linear_q_points(single_BLC), frames_BL).flatten(-2)
         key_points_BHLP3, value_points_BHLP3 = self._points(self.linear_kv_points(single_BLC), frames_BL).split(
             [self.num_query_points, self.num_value_points], dim=-2
         )
+        key_BHLQ = key_points_BHLP3.flatten(-2)
+        value_BHLV = torch.cat((value_BHLK, value_points_BHLP3.flatten(-2)), dim=-1)
+        query_BHLK = query_BHLK * (NUM_LOGIT_TERMS * query_BHLK.shape[-1]) ** -0.5
 
-        scale = (NUM_LOGIT_TERMS * query_BHLK.shape[-1]) ** -0.5
-        logits_BHLL = (scale * query_BHLK) @ key_BHLK.transpose(-1, -2) + bias_BHLL
-        logits_BHLL = logits_BHLL - self._point_term(query_points_BHLP3, key_points_BHLP3)
-        weights_BHLL = logits_BHLL.softmax(dim=-1)
+        attended_BHLV = torch.empty_like(value_BHLV)
+        pair_BLHZ = single_BLC.new_empty(*single_BLC.shape[:2], self.num_heads, pair_BLLZ.shape[-1])
+        for chunk in slices(single_BLC.shape[1], rows):
+            logits_BHRL = query_BHLK[:, :, chunk] @ key_BHLK.transpose(-1, -2)
+            logits_BHRL += bias_BHLL[:, :, chunk]
+            logits_BHRL -= self._point_term(query_BHLQ[:, :, chunk], key_BHLQ)
+            weights_BHRL = logits_BHRL.softmax(dim=-1)
+            attended_BHLV[:, :, chunk] = weights_BHRL @ value_BHLV
+            pair_BLHZ[:, chunk] = weights_BHRL.transpose(1, 2) @ pair_BLLZ[:, chunk]
 
-        value_BLHK = (weights_BHLL @ value_BHLK).transpose(1, 2)
-        global_points_BHLQ = weights_BHLL @ value_points_BHLP3.flatten(-2)
-        points_BLHP3 = global_points_BHLQ.transpose(1, 2).unflatten(-1, (self.num_value_points, 3))
+        value_BLHK, points_BLHQ = attended_BHLV.transpose(1, 2).split(
+            [value_BHLK.shape[-1], 3 * self.num_value_points], dim=-1
+        )
+        points_BLHP3 = points_BLHQ.unflatten(-1, (self.num_value_points, 3))
         points_BLHP3 = frames_BL.unsqueeze(2).apply_inverse(points_BLHP3)
         norm_BLHP = (points_BLHP3.square().sum(dim=-1) + NORM_EPSILON).sqrt()
-        pair_BLHZ = weights_BHLL.transpose(1, 2) @ pair_BLLZ
 
         # Each part lists its heads; coordinates are three blocks, all x, then all y, then all z.
         parts = (value_BLHK, *points_BLHP3.unbind(dim=-1), norm_BLHP, pair_BLHZ)
@@ -80,14 +96,10 @@ class InvariantPointAttention(nn.Module):
         global_BLQ3 = frames_BL.unsqueeze(1).apply(local_BLQ3)
         return global_BLQ3.unflatten(2, (self.num_heads, -1)).transpose(1, 2)
 
-    def _point_term(self, query_points_BHLP3: Tensor, key_points_BHLP3: Tensor) -> Tensor:
-        """What the logits [B, H, L, L] lose for the squared distances between a query's and a key's points."""
-        # The sum over points is one squared distance in 3 P dimensions. It is taken from differences: the expanded
-        # square would lose the digits of near points far from the origin.
-        distance_BHLL = torch.cdist(
-            query_points_BHLP3.flatten(-2),
-            key_points_BHLP3.flatten(-2),
-            compute_mode="donot_use_mm_for_euclid_dist",
-        )
+    def _point_term(self, query_BHRQ: Tensor, key_BHLQ: Tensor) -> Tensor:
+        """What the logits [B, H, R, L] lose for the squared distances between a query's and a key's points."""
+        # The sum over points is one squared distance in Q = 3 P dimensions. It is taken from differences: the
+        # expanded square would lose the digits of near points far from the origin.
+        distance_BHRL = torch.cdist(query_BHRQ, key_BHLQ, compute_mode="donot_use_mm_for_euclid_dist")
         scale = math.sqrt(1 / (NUM_LOGIT_TERMS * self.num_query_points * POINT_VARIANCE)) / 2
-        return distance_BHLL.square() * (scale * F.softplus(self.head_weights))[:, None, None]
+        return distance_BHRL.square_().mul_((scale * F.softplus(self.head_weights))[:, None, None])

@@ -14,6 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from foldatlas.folding.config import LanguageModelConfig
+from foldatlas.folding.linear import Linear
 from foldatlas.folding.tokens import MASK, NUM_TOKENS, PAD
 
 # ESM-2 was trained with 15 % of the tokens hidden, 80 % of those by zeroing the embedding. Sequences of which another
@@ -34,9 +35,9 @@ class Rotation:
         self.sin_TK = angles_TK.sin()
 
     def __call__(self, x_BHTK: Tensor) -> Tensor:
-        """Rotate each pair of channels (k, k + K/2) by its angle."""
+        """Rotate each pair of channels (k, k + K/2) by its angle; computed in float32, returned in `x`'s type."""
         first, second = x_BHTK.chunk(2, dim=-1)
-        return x_BHTK * self.cos_TK + torch.cat((-second, first), dim=-1) * self.sin_TK
+        return (x_BHTK * self.cos_TK + torch.cat((-second, first), dim=-1) * self.sin_TK).to(x_BHTK.dtype)
 
 
 class SelfAttention(nn.Module):
@@ -46,10 +47,10 @@ class SelfAttention(nn.Module):
         super().__init__()
         self.num_heads = config.num_heads
         self.scale = config.head_width**-0.5
-        self.q_proj = nn.Linear(config.width, config.width)
-        self.k_proj = nn.Linear(config.width, config.width)
-        self.v_proj = nn.Linear(config.width, config.width)
-        self.out_proj = nn.Linear(config.width, config.width)
+        self.q_proj = Linear(config.width, config.width)
+        self.k_proj = Linear(config.width, config.width)
+        self.v_proj = Linear(config.width, config.width)
+        self.out_proj = Linear(config.width, config.width)
 
     def forward(self, x_BTD: Tensor, rotation: Rotation, key_mask_B11T: Tensor) -> Tensor:
         query, key, value = (self._heads(projection, x_BTD) for projection in (self.q_proj, self.k_proj, self.v_proj))
@@ -78,8 +79,8 @@ class Layer(nn.Module):
         self.self_attn_layer_norm = nn.LayerNorm(config.width)
         self.self_attn = SelfAttention(config)
         self.final_layer_norm = nn.LayerNorm(config.width)
-        self.fc1 = nn.Linear(config.width, config.transition_width)
-        self.fc2 = nn.Linear(config.transition_width, config.width)
+        self.fc1 = Linear(config.width, config.transition_width)
+        self.fc2 = Linear(config.transition_width, config.width)
 
     def forward(self, x_BTD: Tensor, rotation: Rotation, key_mask_B11T: Tensor) -> Tensor:
         x_BTD = x_BTD + self.self_attn(self.self_attn_layer_norm(x_BTD), rotation, key_mask_B11T)
@@ -102,15 +103,15 @@ class LanguageModel(nn.Module):
         """Run all layers.
 
         `state_weights_N` weighs the N = layers + 1 hidden states; the last is after the final LayerNorm. Returns
-        the weighted sum of the states and the last state, both [B, L, D], without the two end tokens. Values at
-        padding are finite and mean nothing.
+        the weighted sum of the states and the last state, both [B, L, D] in float32, without the two end tokens.
+        Values at padding are finite and mean nothing.
         """
         states = self.hidden_states(tokens_BT)
         x_BTD = next(states)
-        weighted_BTD = state_weights_N[0] * x_BTD
+        weighted_BTD = state_weights_N[0] * x_BTD.float()
         for index, x_BTD in enumerate(states, start=1):
-            weighted_BTD = weighted_BTD + state_weights_N[index] * x_BTD
-        return weighted_BTD[:, 1:-1], x_BTD[:, 1:-1]
+            weighted_BTD = weighted_BTD + state_weights_N[index] * x_BTD.float()
+        return weighted_BTD[:, 1:-1], x_BTD[:, 1:-1].float()
 
     def hidden_states(self, tokens_BT: Tensor) -> Iterator[Tensor]:
         """The embedding and the state after each layer, [B, T, D], one at a time; the last after its LayerNorm."""

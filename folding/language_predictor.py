@@ -14,7 +14,7 @@ from torch import Tensor
 from foldatlas.folding import perplexity
 from foldatlas.folding.language_heads import ContactHead, LanguageHeads, MaskedHead
 from foldatlas.folding.language_model import LanguageModel
-from foldatlas.folding.memory import naming_the_batch
+from foldatlas.folding.out_of_memory import naming_the_batch
 from foldatlas.folding.prediction import Embedding, Floats
 from foldatlas.folding.tokens import encode_language
 from foldatlas.schemas.errors import ModelError, NonFiniteOutput, SequenceError, UsageError

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from foldatlas.folding import nano, places
 from foldatlas.folding.config import ESMFoldConfig, LanguageModelConfig
+from foldatlas.folding.cost import NUMBER_BYTES
 from foldatlas.folding.places import Place
 from foldatlas.schemas.errors import ModelError
 from foldatlas.schemas.records import Settings
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
     from foldatlas.folding.predictor import Predictor
     from foldatlas.folding.weights import DtypeOf
 
-PRECISION = "fp32"
+PRECISION = "fp32"  # unless another one is asked for
 
 Stamp = tuple[tuple[str, int, int], ...]
 
@@ -65,8 +66,8 @@ def settings_of(
     Raises ModelError for a model or precision that does not exist or fewer than 0 recycles.
     """
     config = config_of(name, weights_dir=weights_dir)
-    if precision != PRECISION:
-        raise ModelError(f"there is no precision {precision!r} yet: give {PRECISION!r}")
+    if precision not in NUMBER_BYTES:
+        raise ModelError(f"there is no precision {precision!r}: give one of {', '.join(NUMBER_BYTES)}")
     if recycles is not None and recycles < 0:
         raise ModelError(f"recycles={recycles} must be 0 or more: it counts the trunk passes after the first")
     recycles = config.recycles if recycles is None else recycles
@@ -93,12 +94,14 @@ def load(
     # Here, not above: importing torch takes seconds, which planning should not pay.
     from foldatlas.folding import weights
     from foldatlas.folding.language_heads import build_heads
+    from foldatlas.folding.precision import get
     from foldatlas.folding.predictor import Predictor
 
     _check_device(device)
+    policy = get(precision)
     if name != nano.NAME:
         config, checkpoint = config_of(name, weights_dir=weights_dir), _open(places.find(name, weights_dir))
-        network = weights.build(config, checkpoint.state, device=device)
+        network = weights.build(config, checkpoint.state, dtype_of=policy.dtype_of, device=device)
         of_heads = {key: tensor.to(device) for key, tensor in checkpoint.heads.items()}
         return Predictor(
             network, settings, build_heads(config.language_model, of_heads, network.esm.embed_tokens.weight)
@@ -107,6 +110,7 @@ def load(
     found = weights.digest(network.state_dict())
     if found != settings.weights:
         raise ModelError(f"the weights of {name!r} have digest {found}, not {settings.weights}: reinstall FoldAtlas")
+    policy.apply(network)
     return Predictor(network.to(device), settings)
 
 

@@ -14,8 +14,8 @@ from foldatlas.folding import confidence
 from foldatlas.folding.esmfold import ESMFold, Folded, Wanted
 from foldatlas.folding.language_heads import LanguageHeads
 from foldatlas.folding.language_predictor import LanguagePredictor
-from foldatlas.folding.memory import naming_the_batch
 from foldatlas.folding.multimer import encode_complexes, split_chains
+from foldatlas.folding.out_of_memory import naming_the_batch
 from foldatlas.folding.prediction import Embedding, Floats, Prediction
 from foldatlas.folding.residue_constants import ATOM_EXISTS_RA
 from foldatlas.folding.tokens import Batch

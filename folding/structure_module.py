@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from foldatlas.folding.atoms import IdealResidues
 from foldatlas.folding.config import StructureModuleConfig
 from foldatlas.folding.invariant_point_attention import InvariantPointAttention
+from foldatlas.folding.linear import Linear
 from foldatlas.folding.residue_constants import NUM_TORSIONS
 from foldatlas.folding.rigid import Rigid, quaternion_to_rotation, rotate, update_quaternion
 
@@ -28,9 +29,9 @@ class TransitionLayer(nn.Module):
 
     def __init__(self, width: int):
         super().__init__()
-        self.linear_1 = nn.Linear(width, width)
-        self.linear_2 = nn.Linear(width, width)
-        self.linear_3 = nn.Linear(width, width)
+        self.linear_1 = Linear(width, width)
+        self.linear_2 = Linear(width, width)
+        self.linear_3 = Linear(width, width)
 
     def forward(self, x_BLC: Tensor) -> Tensor:
         return x_BLC + self.linear_3(self.linear_2(self.linear_1(x_BLC).relu()).relu())
@@ -55,7 +56,7 @@ class BackboneUpdate(nn.Module):
 
     def __init__(self, config: StructureModuleConfig):
         super().__init__()
-        self.linear = nn.Linear(config.single_width, 6)
+        self.linear = Linear(config.single_width, 6)
 
     def forward(self, state_BLC: Tensor) -> Tensor:
         return self.linear(state_BLC)
@@ -64,8 +65,8 @@ class BackboneUpdate(nn.Module):
 class TorsionBlock(nn.Module):
     def __init__(self, width: int):
         super().__init__()
-        self.linear_1 = nn.Linear(width, width)
-        self.linear_2 = nn.Linear(width, width)
+        self.linear_1 = Linear(width, width)
+        self.linear_2 = Linear(width, width)
 
     def forward(self, x: Tensor) -> Tensor:
         return x + self.linear_2(self.linear_1(x.relu()).relu())
@@ -80,10 +81,10 @@ class TorsionNetwork(nn.Module):
     def __init__(self, config: StructureModuleConfig):
         super().__init__()
         width = config.torsion_width
-        self.linear_in = nn.Linear(config.single_width, width)
-        self.linear_initial = nn.Linear(config.single_width, width)
+        self.linear_in = Linear(config.single_width, width)
+        self.linear_initial = Linear(config.single_width, width)
         self.layers = nn.Sequential(*(TorsionBlock(width) for _ in range(config.num_torsion_blocks)))
-        self.linear_out = nn.Linear(width, 2 * NUM_TORSIONS)
+        self.linear_out = Linear(width, 2 * NUM_TORSIONS)
 
     def forward(self, state_BLC: Tensor, initial_state_BLC: Tensor) -> Tensor:
         hidden = self.linear_in(state_BLC.relu()) + self.linear_initial(initial_state_BLC.relu())
@@ -99,7 +100,7 @@ class StructureModule(nn.Module):
         self.num_iterations = config.num_iterations
         self.layer_norm_s = nn.LayerNorm(config.single_width)
         self.layer_norm_z = nn.LayerNorm(config.pair_width)
-        self.linear_in = nn.Linear(config.single_width, config.single_width)
+        self.linear_in = Linear(config.single_width, config.single_width)
         self.ipa = InvariantPointAttention(config)
         self.layer_norm_ipa = nn.LayerNorm(config.single_width)
         self.transition = Transition(config)
@@ -107,16 +108,20 @@ class StructureModule(nn.Module):
         self.angle_resnet = TorsionNetwork(config)
         self.ideal_residues = IdealResidues()
 
-    def forward(self, single_BLC: Tensor, pair_BLLZ: Tensor, mask_BL: Tensor) -> tuple[Rigid, Tensor, Tensor]:
-        """Backbone frames [B, L] (translation in angstrom), and the single states after and before the iterations."""
+    def forward(
+        self, single_BLC: Tensor, pair_BLLZ: Tensor, mask_BL: Tensor, rows: int
+    ) -> tuple[Rigid, Tensor, Tensor]:
+        """Backbone frames [B, L] (translation in angstrom), and the single states after and before the iterations.
+
+        `pair_BLLZ` has passed `layer_norm_z`; attention takes `rows` of it at a time.
+        """
         initial_state_BLC = self.layer_norm_s(single_BLC)
-        pair_BLLZ = self.layer_norm_z(pair_BLLZ)
-        bias_BHLL = self.ipa.bias(pair_BLLZ, mask_BL)
+        bias_BHLL = self.ipa.bias(pair_BLLZ, mask_BL, rows)
         state_BLC = self.linear_in(initial_state_BLC)
         quaternion_BL4 = state_BLC.new_tensor([1.0, 0.0, 0.0, 0.0]).expand(*mask_BL.shape, 4)
         frames_BL = Rigid(quaternion_to_rotation(quaternion_BL4), state_BLC.new_zeros(*mask_BL.shape, 3))
         for _ in range(self.num_iterations):
-            state_BLC = self.layer_norm_ipa(state_BLC + self.ipa(state_BLC, pair_BLLZ, bias_BHLL, frames_BL))
+            state_BLC = self.layer_norm_ipa(state_BLC + self.ipa(state_BLC, pair_BLLZ, bias_BHLL, frames_BL, rows))
             state_BLC = self.transition(state_BLC)
             turn_BL3, shift_BL3 = self.bb_update(state_BLC).split(3, dim=-1)
             quaternion_BL4 = update_quaternion(quaternion_BL4, turn_BL3)

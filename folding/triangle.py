@@ -1,10 +1,12 @@
 """Updates of a pair representation from triangles of residues.
 
 Jumper et al. 2021, algorithms 11 to 14. Valid pairs never see padding: the residue that closes the triangle is
-masked, and what is computed for padded pairs is finite and unused.
+masked, and what is computed for padded pairs is finite and unused. Updates are added in place, `rows` rows of the
+pair representation at a time. The incoming and ending updates are the outgoing and starting ones of its transpose,
+which is a view: no update copies it.
 
-Shapes: B batch, L residues, Z pair channels, H heads, K head width. In letters of a pair, i and j are its
-residues, k the third of the triangle.
+Shapes: B batch, L residues, R rows of a chunk, Z pair channels, H heads, K head width. In letters of a pair, i and j
+are its residues, k the third of the triangle.
 """
 
 import torch
@@ -12,36 +14,64 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from foldatlas.folding.attention import attention_bias
+from foldatlas.folding.chunks import largest_slice, slices
+from foldatlas.folding.linear import Linear, linear, products
 
 
 class TriangleMultiplication(nn.Module):
-    """Algorithm 11 (outgoing: sum over k of a_ik b_jk) or 12 (incoming: sum over k of a_ki b_kj), per channel."""
+    """Algorithm 11 (outgoing: sum over k of a_ik b_jk) or 12 (incoming: sum over k of a_ki b_kj), per channel.
+
+    On the transpose, the incoming sum at ji is that of b_jk a_ik: the outgoing one with its factors exchanged.
+    """
 
     def __init__(self, pair_width: int, *, outgoing: bool):
         super().__init__()
         self.outgoing = outgoing
         self.layer_norm_in = nn.LayerNorm(pair_width)
-        self.linear_a_p = nn.Linear(pair_width, pair_width)
-        self.linear_a_g = nn.Linear(pair_width, pair_width)
-        self.linear_b_p = nn.Linear(pair_width, pair_width)
-        self.linear_b_g = nn.Linear(pair_width, pair_width)
-        self.linear_g = nn.Linear(pair_width, pair_width)
+        self.linear_a_p = Linear(pair_width, pair_width)
+        self.linear_a_g = Linear(pair_width, pair_width)
+        self.linear_b_p = Linear(pair_width, pair_width)
+        self.linear_b_g = Linear(pair_width, pair_width)
+        self.linear_g = Linear(pair_width, pair_width)
         self.layer_norm_out = nn.LayerNorm(pair_width)
-        self.linear_z = nn.Linear(pair_width, pair_width)
+        self.linear_z = Linear(pair_width, pair_width)
 
-    def forward(self, pair_BLLZ: Tensor, mask_BL: Tensor) -> Tensor:
-        """The update of `pair_BLLZ`, to be added to it."""
-        pair_BLLZ = self.layer_norm_in(pair_BLLZ)
-        a_BLLZ = self.linear_a_g(pair_BLLZ).sigmoid() * self.linear_a_p(pair_BLLZ)
-        b_BLLZ = self.linear_b_g(pair_BLLZ).sigmoid() * self.linear_b_p(pair_BLLZ)
-        # Channels first, for one matrix product a channel. Masking k in one factor is enough: the other is finite.
-        a_BZLL, b_BZLL = a_BLLZ.permute(0, 3, 1, 2), b_BLLZ.permute(0, 3, 1, 2)
-        if self.outgoing:
-            product_BZLL = (a_BZLL * mask_BL[:, None, None, :]) @ b_BZLL.transpose(-1, -2)
-        else:
-            product_BZLL = (a_BZLL * mask_BL[:, None, :, None]).transpose(-1, -2) @ b_BZLL
-        update_BLLZ = self.linear_z(self.layer_norm_out(product_BZLL.permute(0, 2, 3, 1)))
-        return self.linear_g(pair_BLLZ).sigmoid() * update_BLLZ
+    def forward(self, pair_BLLZ: Tensor, mask_BL: Tensor, rows: int) -> None:
+        """Add the update to `pair_BLLZ`."""
+        first, second = (self.linear_a_p, self.linear_a_g), (self.linear_b_p, self.linear_b_g)
+        if not self.outgoing:
+            pair_BLLZ = pair_BLLZ.transpose(1, 2)
+            first, second = second, first
+        num_proteins, length, _, width = pair_BLLZ.shape
+        # The second factor is needed at all rows, the first only at those whose product is taken.
+        second_ZBLL = pair_BLLZ.new_empty(width, num_proteins, length, length)
+        for chunk in slices(length, rows):
+            factor_ZBRL = _factor(self.layer_norm_in(pair_BLLZ[:, chunk]), *second)
+            # Masking k in one factor is enough: the other is finite.
+            torch.mul(factor_ZBRL, mask_BL.unsqueeze(1), out=second_ZBLL[:, :, chunk])
+        # A chunk's update changes none of what later chunks read.
+        for chunk in slices(length, rows):
+            normal_BRLZ = self.layer_norm_in(pair_BLLZ[:, chunk])
+            product_ZBRL = _products(_factor(normal_BRLZ, *first), second_ZBLL)
+            update_BRLZ = self.linear_z(self.layer_norm_out(product_ZBRL.permute(1, 2, 3, 0).contiguous()))
+            pair_BLLZ[:, chunk] += update_BRLZ.mul_(self.linear_g(normal_BRLZ).sigmoid_())
+
+
+def _factor(normal_BRLZ: Tensor, value: nn.Linear, gate: nn.Linear) -> Tensor:
+    """Gated projection [Z, B, R, L]. Channels first, as the product of each channel needs them: so the weights are
+    what is multiplied by the pairs, instead of the pairs by the weights and a copy after it."""
+    pairs_NZ = normal_BRLZ.flatten(0, 2)
+    value_ZN = linear(value.weight, pairs_NZ).add_(value.bias.unsqueeze(1))
+    gate_ZN = linear(gate.weight, pairs_NZ).add_(gate.bias.unsqueeze(1)).sigmoid_()
+    return value_ZN.mul_(gate_ZN).unflatten(1, normal_BRLZ.shape[:3])
+
+
+def _products(first_ZBRL: Tensor, second_ZBLL: Tensor) -> Tensor:
+    """Sum over k of first_ik second_jk, [Z, B, R, L]."""
+    first, second = first_ZBRL.flatten(0, 1), second_ZBLL.flatten(0, 1)
+    of_chunks = [products(first[c], second[c]) for c in slices(len(second), largest_slice(second[0].numel()))]
+    product = of_chunks[0] if len(of_chunks) == 1 else torch.cat(of_chunks)
+    return product.unflatten(0, first_ZBRL.shape[:2])
 
 
 class GatedAttention(nn.Module):
@@ -50,29 +80,24 @@ class GatedAttention(nn.Module):
     def __init__(self, pair_width: int, num_heads: int):
         super().__init__()
         self.num_heads = num_heads
-        self.linear_q = nn.Linear(pair_width, pair_width, bias=False)
-        self.linear_k = nn.Linear(pair_width, pair_width, bias=False)
-        self.linear_v = nn.Linear(pair_width, pair_width, bias=False)
-        self.linear_g = nn.Linear(pair_width, pair_width)
-        self.linear_o = nn.Linear(pair_width, pair_width)
+        self.linear_q = Linear(pair_width, pair_width, bias=False)
+        self.linear_k = Linear(pair_width, pair_width, bias=False)
+        self.linear_v = Linear(pair_width, pair_width, bias=False)
+        self.linear_g = Linear(pair_width, pair_width)
+        self.linear_o = Linear(pair_width, pair_width)
 
-    def forward(self, pair_BLLZ: Tensor, bias_BHLL: Tensor) -> Tensor:
-        attended_BLLZ = self._attend(pair_BLLZ, bias_BHLL)
-        return self.linear_o(self.linear_g(pair_BLLZ).sigmoid() * attended_BLLZ)
-
-    def _attend(self, pair_BLLZ: Tensor, bias_BHLL: Tensor) -> Tensor:
+    def forward(self, pair_BRLZ: Tensor, bias_BHLL: Tensor) -> Tensor:
         query, key, value = (
-            projection(pair_BLLZ).unflatten(-1, (self.num_heads, -1)).transpose(-2, -3)
+            projection(pair_BRLZ).unflatten(-1, (self.num_heads, -1)).transpose(-2, -3)
             for projection in (self.linear_q, self.linear_k, self.linear_v)
         )
+        gate_BRLZ = self.linear_g(pair_BRLZ).sigmoid_()
         # All rows i of one protein share its bias. One call a protein keeps that a broadcast: a call for the whole
-        # batch would need the bias repeated L times, as large as the attention logits it avoids. The bias has four
+        # batch would need the bias repeated R times, as large as the attention logits it avoids. The bias has four
         # axes because torch's fused kernel takes no fewer: without it this is 4 times slower.
-        attended = [
-            F.scaled_dot_product_attention(*of_protein)
-            for of_protein in zip(query, key, value, bias_BHLL.unsqueeze(1), strict=True)
-        ]
-        return torch.stack(attended).transpose(-2, -3).flatten(-2)
+        for gate_RLZ, *of_protein in zip(gate_BRLZ, query, key, value, bias_BHLL.unsqueeze(1), strict=True):
+            gate_RLZ *= F.scaled_dot_product_attention(*of_protein).transpose(-2, -3).flatten(-2)
+        return self.linear_o(gate_BRLZ)
 
 
 class TriangleAttention(nn.Module):
@@ -85,13 +110,16 @@ class TriangleAttention(nn.Module):
         super().__init__()
         self.starting = starting
         self.layer_norm = nn.LayerNorm(pair_width)
-        self.linear = nn.Linear(pair_width, num_heads, bias=False)
+        self.linear = Linear(pair_width, num_heads, bias=False)
         self.mha = GatedAttention(pair_width, num_heads)
 
-    def forward(self, pair_BLLZ: Tensor, mask_BL: Tensor) -> Tensor:
-        """The update of `pair_BLLZ`, to be added to it."""
+    def forward(self, pair_BLLZ: Tensor, mask_BL: Tensor, rows: int) -> None:
+        """Add the update to `pair_BLLZ`."""
         if not self.starting:
             pair_BLLZ = pair_BLLZ.transpose(1, 2)
-        pair_BLLZ = self.layer_norm(pair_BLLZ)
-        update_BLLZ = self.mha(pair_BLLZ, attention_bias(self.linear(pair_BLLZ), mask_BL))
-        return update_BLLZ if self.starting else update_BLLZ.transpose(1, 2)
+        num_proteins, length = mask_BL.shape
+        bias_BHLL = pair_BLLZ.new_empty(num_proteins, self.mha.num_heads, length, length)
+        for chunk in slices(length, rows):
+            bias_BHLL[:, :, chunk] = attention_bias(self.linear(self.layer_norm(pair_BLLZ[:, chunk])), mask_BL)
+        for chunk in slices(length, rows):
+            pair_BLLZ[:, chunk] += self.mha(self.layer_norm(pair_BLLZ[:, chunk]), bias_BHLL)

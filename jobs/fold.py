@@ -47,13 +47,15 @@ def fold(
     add_outputs: bool = False,
     device: str = "auto",
     weights: str | Path | None = None,
+    precision: str = "fp32",
     show_progress: bool = False,
 ) -> FoldSummary:
     """Folds every protein of `fasta` (paths or patterns) that `atlas` does not have, and indexes the atlas.
 
     `recycles` are the trunk passes after the first (None: the model's); `max_length` in residues; `embeddings` "none",
     "mean" or "residue"; `pae`: whether to store aligned errors; `add_outputs`: whether to fold again, for these, what
-    was folded without them; `weights` the folder in which a model's name is looked for first. Raises UsageError with
+    was folded without them; `weights` the folder in which a model's name is looked for first; `precision` "fp32",
+    "bf16" or "fp16" (of the language model alone). Raises UsageError with
     the atlas untouched; Interrupted with every finished shard kept.
     """
     from foldatlas.atlas.folder import AtlasFolder
@@ -67,7 +69,7 @@ def fold(
 
     folder = AtlasFolder(Path(atlas))
     weights_dir = None if weights is None else str(Path(weights).absolute())
-    settings = settings_of(model, recycles, weights_dir=weights_dir)
+    settings = settings_of(model, recycles, precision, weights_dir=weights_dir)
     worker = WorkerSpec(absolute(model), settings, choose_device(device), weights_dir)
     outputs = chosen_outputs(embeddings, pae)
     if add_outputs and not outputs:
@@ -84,6 +86,7 @@ def fold(
         embeddings=embeddings,
         pae=pae,
         weights=weights_dir,
+        precision=precision,
     )
     if show_progress:
         say(*summary.lines())
@@ -113,6 +116,7 @@ def run(arguments: argparse.Namespace) -> int:
         add_outputs=arguments.add_outputs,
         device=arguments.device,
         weights=arguments.weights,
+        precision=arguments.precision,
         show_progress=True,
     )
     report, accounting = summary.report, summary.accounting

@@ -68,11 +68,13 @@ def plan(
     embeddings: str = "none",
     pae: bool = False,
     weights: str | Path | None = None,
+    precision: str = "fp32",
 ) -> PlanSummary:
     """Reads `fasta` (paths or patterns) and commits a plan of the sequences that `atlas` does not have yet.
 
     `max_length` in residues: longer records are refused by this plan. `embeddings` (one of EMBEDDINGS) and `pae` say
-    what will be stored, which bounds a shard. `weights` is the folder in which a model's name is looked for first.
+    what will be stored, which bounds a shard. `weights` is the folder in which a model's name is looked for first,
+    `precision` "fp32", "bf16" or "fp16" (of the language model alone).
     Raises UsageError with the atlas untouched.
     """
     from foldatlas.atlas.folder import AtlasFolder
@@ -83,7 +85,8 @@ def plan(
     from foldatlas.pipeline.planning import CostModel, make_plan
 
     weights_dir = None if weights is None else str(weights)
-    settings, config = settings_of(model, recycles, weights_dir=weights_dir), config_of(model, weights_dir=weights_dir)
+    settings = settings_of(model, recycles, precision, weights_dir=weights_dir)
+    config = config_of(model, weights_dir=weights_dir)
     device = choose_device(device)
     rate = MFLOP_PER_SECOND[device]
     outputs, width = chosen_outputs(embeddings, pae), config.language_model.width
@@ -138,6 +141,12 @@ def configure(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--pae", action="store_true", help="store the predicted aligned error of each pair of residues")
     parser.add_argument(
+        "--precision",
+        choices=("fp32", "bf16", "fp16"),
+        default="fp32",
+        help="of the arithmetic; fp16: of the language model alone (default: %(default)s)",
+    )
+    parser.add_argument(
         "--device", choices=("auto", "cpu", "cuda"), default="auto", help="where to fold (default: %(default)s)"
     )
 
@@ -153,6 +162,7 @@ def run(arguments: argparse.Namespace) -> int:
         embeddings=arguments.embeddings,
         pae=arguments.pae,
         weights=arguments.weights,
+        precision=arguments.precision,
     )
     print("\n".join(summary.lines()))
     if summary.planned.plan is None:

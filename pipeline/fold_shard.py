@@ -194,6 +194,7 @@ def _fold(sequences: Sequence[str], outputs: Collection[str], options: FoldOptio
         recycles=recycles,
         budget_mflop=options.batch_mflop,
         memory_limit=options.memory_bytes,
+        precision=options.worker.settings.precision,
     ):
         results = fold_surely(fold, ascending[batch.start : batch.stop])
         batch_lengths = lengths[batch.start : batch.stop]

@@ -16,7 +16,7 @@ from foldatlas.folding import residue_constants as ours
 from foldatlas.folding.atoms import IdealResidues
 from foldatlas.folding.invariant_point_attention import InvariantPointAttention
 from foldatlas.folding.rigid import Rigid, quaternion_to_rotation, update_quaternion
-from foldatlas.folding.trunk import distance_bins
+from foldatlas.folding.trunk import distance_bins, ideal_beta
 from foldatlas.schemas.records import ATOMS, STANDARD_RESIDUES
 
 KNOWN = slice(0, ours.UNKNOWN_AATYPE)
@@ -116,7 +116,8 @@ def test_distance_bins_are_those_of_transformers():
     # Far enough apart for all 15 bins, and a few at the origin, as unknown residues are.
     backbone = random_frames(2, 60, scale=6.0).unsqueeze(1).apply(torch.tensor(ours.ATOM_POSITION_RA3[0, :3]))
     backbone[:, ::7] = 0
-    found = distance_bins(backbone)
+    beta = ideal_beta(backbone)
+    found = distance_bins(beta, beta)
     torch.testing.assert_close(found, EsmFoldingTrunk.distogram(backbone, 3.375, 21.375, 15))
     assert found.unique().tolist() == list(range(15))
 
@@ -125,9 +126,9 @@ def test_invariant_point_attention_does_not_see_how_the_protein_lies(two_blocks)
     attention: InvariantPointAttention = two_blocks.network.trunk.structure_module.ipa
     generator = torch.Generator().manual_seed(0)
     single, pair = torch.randn(1, 25, 48, generator=generator), torch.randn(1, 25, 25, 32, generator=generator)
-    bias = attention.bias(pair, torch.ones(1, 25, dtype=torch.bool))
+    bias = attention.bias(pair, torch.ones(1, 25, dtype=torch.bool), rows=25)
     frames, motion = random_frames(1, 25, scale=1.0), random_frames(1, 1, seed=9, scale=1.0)
-    found = attention(single, pair, bias, frames)
-    torch.testing.assert_close(attention(single, pair, bias, motion.compose(frames)), found, atol=2e-4, rtol=0)
-    others = attention(single, pair, bias, random_frames(1, 25, seed=4, scale=1.0))
+    found = attention(single, pair, bias, frames, rows=25)
+    torch.testing.assert_close(attention(single, pair, bias, motion.compose(frames), rows=7), found, atol=2e-4, rtol=0)
+    others = attention(single, pair, bias, random_frames(1, 25, seed=4, scale=1.0), rows=25)
     assert (others - found).abs().max() > 0.1

@@ -1,0 +1,47 @@
+"""Linear layers, through the fastest exact kernel of the machine.
+
+torch sends float32 matrix products on a CPU to MKL, which on processors that are not Intel's leaves half of the
+vector unit idle. oneDNN, which torch ships and uses for 16 bits, does not: measured on an AMD EPYC with AVX-512, one
+thread, 215 against 90 GFLOP/s. Both multiply and add in float32. docs/decisions/0009-speed-on-a-cpu.md has the rest.
+"""
+
+from typing import Final
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+# An operator that torch's compiler calls. It is not part of torch's documented interface, so it is looked for.
+_HAS_ONEDNN: Final = torch.backends.mkldnn.is_available() and hasattr(torch.ops.mkldnn, "_linear_pointwise")
+# Smaller products (in rows of a batch of them) lose more to each call than they gain.
+_MIN_PRODUCT_ROWS: Final = 96
+
+
+def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None, *, relu: bool = False) -> Tensor:
+    """`x` [..., I] times the transpose of `weight` [O, I], plus `bias` [O], then ReLU if asked for."""
+    if _uses_onednn(x):
+        return torch.ops.mkldnn._linear_pointwise(x, weight, bias, "relu" if relu else "none", [], "")
+    y = F.linear(x, weight, bias)
+    return y.relu() if relu else y
+
+
+def products(a_NIK: Tensor, b_NJK: Tensor) -> Tensor:
+    """For each of N, `a` times the transpose of `b`: [N, I, J]."""
+    if _uses_onednn(a_NIK) and min(b_NJK.shape[1:]) >= _MIN_PRODUCT_ROWS:
+        product_NIJ = a_NIK.new_empty(*a_NIK.shape[:2], b_NJK.shape[1])
+        for product_IJ, a_IK, b_JK in zip(product_NIJ, a_NIK, b_NJK, strict=True):
+            product_IJ.copy_(linear(a_IK, b_JK))
+        return product_NIJ
+    return torch.bmm(a_NIK, b_NJK.transpose(1, 2))
+
+
+def _uses_onednn(x: Tensor) -> bool:
+    # The operator has no derivative: with gradients, torch's own.
+    return _HAS_ONEDNN and x.device.type == "cpu" and x.dtype == torch.float32 and not torch.is_grad_enabled()
+
+
+class Linear(nn.Linear):
+    """nn.Linear, its product taken by `linear`."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return linear(x, self.weight, self.bias)

@@ -1,0 +1,156 @@
+"""Long proteins: chunks change nothing, memory is planned, offsets never pass 31 bits. Nothing large is allocated."""
+
+import dataclasses
+
+import pytest
+import torch
+
+from foldatlas.folding import cost, memory, nano
+from foldatlas.folding.chunks import MAX_ELEMENTS, largest_slice, slices
+from foldatlas.folding.esmfold import Wanted
+from foldatlas.folding.tokens import encode
+from foldatlas.schemas.errors import OutOfMemory
+
+# A protein alone, in a batch, chunked and not: pLDDT and pTM as fractions, positions in angstrom.
+SCORE = 1e-5
+ANGSTROM = 1e-3
+
+GB = 10**9
+# The widths of the released ESMFold.
+RELEASED = dataclasses.replace(
+    nano.CONFIG,
+    language_model=dataclasses.replace(
+        nano.CONFIG.language_model, num_layers=36, width=2560, num_heads=40, transition_width=10240
+    ),
+    trunk=dataclasses.replace(
+        nano.CONFIG.trunk, num_blocks=48, single_width=1024, pair_width=128, single_head_width=32, pair_head_width=32
+    ),
+    structure_module=dataclasses.replace(
+        nano.CONFIG.structure_module, single_width=384, pair_width=128, num_heads=12, head_width=16
+    ),
+)
+
+
+def folded(network, sequences, rows, recycles=3):
+    with torch.inference_mode():
+        return network(encode(sequences), recycles=recycles, wanted=Wanted(), rows=rows)
+
+
+def assert_near(found, expected, length, row=0):
+    plddt = (found.plddt_BL[row, :length] - expected.plddt_BL[0]).abs().max().item() / 100
+    ptm = (found.ptm_B[row] - expected.ptm_B[0]).abs().item()
+    position = (found.positions_BLA3[row, :length] - expected.positions_BLA3[0]).abs().max().item()
+    assert plddt <= SCORE and ptm <= SCORE and position <= ANGSTROM, (plddt, ptm, position)
+
+
+@pytest.mark.parametrize("rows", [1, 7, 32, 69])
+def test_chunks_change_nothing(pair, random_sequence, rows):
+    sequence = random_sequence(70)
+    assert_near(folded(pair.network, [sequence], rows), folded(pair.network, [sequence], 70), 70)
+
+
+def test_a_batch_in_chunks_gives_each_protein_what_it_gets_alone(pair, random_sequence):
+    sequences = [random_sequence(length) for length in (29, 70, 2, 44)]
+    batch = folded(pair.network, sequences, 8)
+    for row, sequence in enumerate(sequences):
+        assert_near(batch, folded(pair.network, [sequence], len(sequence)), len(sequence), row)
+
+
+@pytest.mark.parametrize("rows", [None, 5])
+def test_two_runs_are_bitwise_equal(two_blocks, random_sequence, rows):
+    sequences = [random_sequence(70), random_sequence(31)]
+    first, second = (folded(two_blocks.network, sequences, rows) for _ in range(2))
+    for name in ("positions_BLA3", "plddt_BL", "ptm_B"):
+        assert torch.equal(getattr(first, name), getattr(second, name))
+
+
+def test_every_row_is_worked_on_once():
+    for length, size in ((1, 1), (10, 3), (10, 10), (10, 64)):
+        covered = [index for chunk in slices(length, size) for index in range(length)[chunk]]
+        assert covered == list(range(length))
+        assert all(chunk.stop - chunk.start <= size for chunk in slices(length, size))
+
+
+@pytest.mark.parametrize("device", ["cpu", "cuda"])
+@pytest.mark.parametrize("length", [1, 512, 1024, 1290, 2048, 4096, 9000, 20_000, 46_000])
+def test_no_tensor_of_a_chunk_needs_more_than_31_bits(device, length):
+    """4 L^3 passes 2^32 at 1,024 residues: where fair-esm, unchunked, starts to give garbage (esm #560)."""
+    rows = cost.preferred_rows(RELEASED, 1, length, device)
+    assert 1 <= rows <= length
+    widest = 4 * RELEASED.trunk.pair_width  # query, key, value and gate; the hidden layer of the transition
+    assert rows * length * widest <= MAX_ELEMENTS
+    channels = largest_slice(length * length)
+    assert channels >= 1 and channels * length * length <= MAX_ELEMENTS
+    if length == 4096:
+        assert length * length * RELEASED.trunk.pair_width > MAX_ELEMENTS, "a whole pair representation would not do"
+
+
+def test_large_products_are_cut_by_channel(two_blocks, random_sequence, monkeypatch):
+    """With a limit small enough to matter here, every product is cut, and nothing changes."""
+    sequence = random_sequence(40)
+    expected = folded(two_blocks.network, [sequence], 40)
+    calls = []
+
+    def small_slice(other_elements):
+        calls.append(other_elements)
+        return 5
+
+    monkeypatch.setattr("foldatlas.folding.triangle.largest_slice", small_slice)
+    assert_near(folded(two_blocks.network, [sequence], 40), expected, 40)
+    assert set(calls) == {40 * 40}
+
+
+def test_less_memory_means_fewer_rows_until_none_fits():
+    found = []
+    for gigabytes in (100, 20, 9, 6, 5):
+        rows = cost.choose_rows(RELEASED, 1, 2048, precision="bf16", device="cuda", memory_limit=gigabytes * GB)
+        assert cost.peak_bytes(RELEASED, 1, 2048, precision="bf16", rows=rows) <= gigabytes * GB
+        found.append(rows)
+    # 2,048 rows would make a tensor of 2^31 elements.
+    assert found[0] == 2047 and found == sorted(found, reverse=True) and found[-1] < 2048 // 2
+
+
+def test_what_cannot_fit_is_refused_with_the_longest_that_can():
+    limit = cost.longest(RELEASED, precision="fp32", memory_limit=4 * GB)
+    rows = cost.choose_rows(RELEASED, 1, limit, precision="fp32", device="cuda", memory_limit=4 * GB)
+    assert cost.peak_bytes(RELEASED, 1, limit, rows=rows) <= 4 * GB < cost.peak_bytes(RELEASED, 1, limit + 1, rows=1)
+    with pytest.raises(OutOfMemory, match=rf"{limit + 1:,} residues.*4\.00 GB.*--max-length {limit},"):
+        cost.choose_rows(RELEASED, 1, limit + 1, precision="fp32", device="cuda", memory_limit=4 * GB)
+    with pytest.raises(OutOfMemory, match=r"64 proteins.*fold fewer at once"):
+        cost.choose_rows(RELEASED, 64, limit, precision="fp32", device="cuda", memory_limit=4 * GB)
+    assert cost.longest(RELEASED, precision="fp32", memory_limit=1) == 0
+
+
+def test_the_network_plans_with_the_memory_that_is_free(two_blocks, random_sequence, monkeypatch):
+    sequence = random_sequence(70)
+    needed = cost.peak_bytes(two_blocks.network.config, 1, 70, rows=1)
+    seen = []
+    trunk_forward = type(two_blocks.network.trunk).forward
+
+    def note(self, *arguments):
+        seen.append(arguments[4])
+        return trunk_forward(self, *arguments)
+
+    monkeypatch.setattr(type(two_blocks.network.trunk), "forward", note)
+    for free in (10**12, needed):
+        monkeypatch.setattr(memory, "free_bytes", lambda device, free=free: free)
+        folded(two_blocks.network, [sequence], None, recycles=0)
+    assert seen == [cost.preferred_rows(two_blocks.network.config, 1, 70, "cpu"), 1]
+    monkeypatch.setattr(memory, "free_bytes", lambda device: needed - 1)
+    with pytest.raises(OutOfMemory, match="70 residues"):
+        folded(two_blocks.network, [sequence], None)
+
+
+def test_free_memory_of_the_host(tmp_path):
+    meminfo = tmp_path / "meminfo"
+    meminfo.write_text(
+        "MemTotal:       32000000 kB\nMemAvailable:   16000000 kB\nHugePages_Total: 0\n", encoding="ascii"
+    )
+    assert memory.host_free_bytes(meminfo, tmp_path) == 16_000_000 * 1024
+    (tmp_path / "memory.current").write_text("3000000000\n", encoding="ascii")
+    (tmp_path / "memory.stat").write_text("anon 1\ninactive_file 1000000000\n", encoding="ascii")
+    (tmp_path / "memory.max").write_text("max\n", encoding="ascii")
+    assert memory.host_free_bytes(meminfo, tmp_path) == 16_000_000 * 1024
+    (tmp_path / "memory.max").write_text("4000000000\n", encoding="ascii")
+    assert memory.host_free_bytes(meminfo, tmp_path) == 2_000_000_000
+    assert memory.free_bytes(torch.device("cpu")) > 10**8
