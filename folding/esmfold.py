@@ -133,10 +133,17 @@ class ESMFold(nn.Module):
         return confidence.interface_tm_score(self.ptm_head(pair_BLLZ.float()), chain_BL)
 
     def _plddt_logits(self, state_BLC: Tensor) -> Tensor:
-        """Logits [B, L, N] of the C-alpha alone: its rows of the last layer."""
-        last = cast(Linear, self.lddt_head[-1])
+        """Logits [B, L, N] of the C-alpha alone: its rows of the last layer.
+
+        The three layers have no activation between them, so they are one matrix, as small as its two ends.
+        """
+        norm, *linear = self.lddt_head
+        first, second, third = cast(list[Linear], linear)
         of_c_alpha = slice(_C_ALPHA * confidence.NUM_PLDDT_BINS, (_C_ALPHA + 1) * confidence.NUM_PLDDT_BINS)
-        return F.linear(self.lddt_head[:-1](state_BLC), last.weight[of_c_alpha], last.bias[of_c_alpha])
+        weight, bias = third.weight[of_c_alpha], third.bias[of_c_alpha]
+        for layer in (second, first):
+            weight, bias = weight @ layer.weight, bias + weight @ layer.bias  # both sides see the old weight
+        return F.linear(norm(state_BLC), weight, bias)
 
     def _distogram_logits(self, pair_BLLZ: Tensor) -> Tensor:
         logits_BLLN = self.distogram_head(pair_BLLZ.float())
