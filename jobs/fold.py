@@ -105,20 +105,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    summary = fold(
-        arguments.fasta,
-        arguments.atlas,
-        model=arguments.model,
-        recycles=arguments.recycles,
-        max_length=arguments.max_length,
-        embeddings=arguments.embeddings,
-        pae=arguments.pae,
-        add_outputs=arguments.add_outputs,
-        device=arguments.device,
-        weights=arguments.weights,
-        precision=arguments.precision,
-        show_progress=True,
-    )
+    summary = fold(**plan_job.chosen(arguments), add_outputs=arguments.add_outputs, show_progress=True)
     report, accounting = summary.report, summary.accounting
     from foldatlas.atlas.status import readable_time
 

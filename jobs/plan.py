@@ -4,7 +4,7 @@ import argparse
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from foldatlas.jobs.arguments import counted, not_negative, path, positive, say
 from foldatlas.schemas.records import DEFAULT_MAX_LENGTH
@@ -151,19 +151,14 @@ def configure(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def chosen(arguments: argparse.Namespace) -> dict[str, Any]:
+    """What `configure` asked for, as the arguments of `plan` (and of `fold`)."""
+    names = "fasta atlas model recycles max_length device embeddings pae weights precision".split()
+    return {name: getattr(arguments, name) for name in names}
+
+
 def run(arguments: argparse.Namespace) -> int:
-    summary = plan(
-        arguments.fasta,
-        arguments.atlas,
-        model=arguments.model,
-        recycles=arguments.recycles,
-        max_length=arguments.max_length,
-        device=arguments.device,
-        embeddings=arguments.embeddings,
-        pae=arguments.pae,
-        weights=arguments.weights,
-        precision=arguments.precision,
-    )
+    summary = plan(**chosen(arguments))
     print("\n".join(summary.lines()))
     if summary.planned.plan is None:
         say("nothing new to plan")
