@@ -70,14 +70,24 @@ def without_remarks(text: str) -> str:
 chains = st.lists(st.text(EVERY_RESIDUE, min_size=1, max_size=20), min_size=1, max_size=4)
 limited = st.floats(-999.9990234375, 9_999.9990234375, width=32)  # the float32 nearest to the limits
 ties = st.integers(-15_999, 159_999).map(lambda sixteenth: sixteenth / 16)  # half a thousandth is one of these
-coordinates = st.one_of(limited, ties, st.floats(-0.001953125, 0.001953125, width=32))
+
+
+def almost_tied(value: float, step: float) -> bool:
+    """Whether gemmi, which lifts numbers a little so that ties go up, lifts one over a tie that is just below it."""
+    return 0 < abs(value / step % 1 - 0.5) * step < 2e-5
+
+
+coordinates = st.one_of(limited, ties, st.floats(-0.001953125, 0.001953125, width=32)).filter(
+    lambda value: not almost_tied(value, 0.001)
+)
+confidences = st.floats(0, 100, width=32).filter(lambda value: not almost_tied(value, 0.01))
 
 
 @given(chains, st.data(), st.text(st.characters(min_codepoint=32, max_codepoint=126), max_size=80))
 def test_the_same_bytes_as_gemmi(sequences: list[str], data: st.DataObject, name: str) -> None:
     sequence, lengths = "".join(sequences), [len(sequence) for sequence in sequences]
     positions = data.draw(arrays(np.float32, (num_atoms(sequence), 3), elements=coordinates, fill=coordinates))
-    plddt = data.draw(arrays(np.float32, len(sequence), elements=st.floats(0, 100, width=32)))
+    plddt = data.draw(arrays(np.float32, len(sequence), elements=confidences))
     structure = StoredStructure(structure_id(sequence), sequence, positions, plddt)
     ours = text_of(structure, name, chain_lengths=lengths)
     title = f"nano-untrained prediction of {printable_ascii(name, 60)}"
