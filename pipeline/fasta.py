@@ -14,7 +14,7 @@ BLOCK_BYTES: Final = 1 << 20
 MAX_RECORD_BYTES: Final = 1 << 24
 
 _BYTE_ORDER_MARK: Final = b"\xef\xbb\xbf"
-_WHITE_SPACE: Final = b"\r\n\t \v\f"
+WHITE_SPACE: Final = b"\r\n\t \v\f"  # no letters of a sequence, wherever they are counted
 
 
 class RawRecord(NamedTuple):
@@ -102,4 +102,4 @@ def _append(kept: bytes, dropped: int, piece: bytes) -> tuple[bytes, int]:
     room = MAX_RECORD_BYTES - len(kept)
     if len(piece) <= room:
         return kept + piece, dropped
-    return kept + piece[:room], dropped + len(piece[room:].translate(None, _WHITE_SPACE))
+    return kept + piece[:room], dropped + len(piece[room:].translate(None, WHITE_SPACE))

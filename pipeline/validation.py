@@ -11,11 +11,10 @@ from typing import Final, NamedTuple
 
 import fastcrc
 
-from foldatlas.pipeline.fasta import RawRecord
+from foldatlas.pipeline.fasta import WHITE_SPACE, RawRecord
 from foldatlas.schemas.records import MIN_NUCLEOTIDES, NUCLEOTIDES, RESIDUES, Outcome, structure_id
 
 _UPPER: Final = bytes.maketrans(string.ascii_lowercase.encode(), string.ascii_uppercase.encode())
-_WHITE_SPACE: Final = b"\r\n\t \v\f"
 _RESIDUES: Final = "".join(sorted(RESIDUES)).encode()
 _NUCLEOTIDES: Final = "".join(sorted(NUCLEOTIDES)).encode()
 _DIGITS: Final = string.digits.encode()
@@ -42,7 +41,7 @@ class Record(NamedTuple):
 def check(raw: RawRecord, max_length: int) -> Record:
     """Reads one record and decides what becomes of it. `max_length` in residues. Never raises for what is in it."""
     header, _, body = raw.text.partition(b"\n")
-    letters = body.translate(_UPPER, _WHITE_SPACE)
+    letters = body.translate(_UPPER, WHITE_SPACE)
     if letters.endswith(b"*"):
         letters = letters[:-1]
     name, description, is_text = _read_header(header)
