@@ -88,7 +88,8 @@ class ESMFold(nn.Module):
         """Fold `batch` with `recycles` + 1 trunk passes.
 
         `rows` of the pair representation are worked on at a time; by default as many as are fast and fit into the
-        memory that is free now. Raises OutOfMemory, before any work, when not even one row fits.
+        memory that is free now, and all where gradients are recorded (training/ has that forward). Raises OutOfMemory,
+        before any work, when not even one row fits.
         """
         if rows is None:
             rows = self._choose_rows(*batch.aatype_BL.shape)
@@ -112,6 +113,8 @@ class ESMFold(nn.Module):
         )
 
     def _choose_rows(self, num_proteins: int, length: int) -> int:
+        if torch.is_grad_enabled():
+            return length
         device = self.embedding.weight.device
         return cost.choose_rows(
             self.config,
