@@ -20,7 +20,6 @@ from foldatlas.folding.chunks import add_updates, joined, largest_slice, slices
 from foldatlas.folding.in_place import multiply
 from foldatlas.folding.linear import Linear, linear, products
 
-
 _Layers = tuple[nn.Linear, nn.Linear]  # of a value, and of its gate
 
 

@@ -225,9 +225,10 @@ class FoldingTrunk(nn.Module):
         through the last pass alone (Jumper et al. 2021, algorithm 31), and `rows` must be all.
         """
         records_gradients = torch.is_grad_enabled()
+        iterations: list[Iteration] = []
         for recycle in range(recycles + 1):
             with torch.set_grad_enabled(records_gradients and recycle == recycles):
-                if recycle == 0:
+                if not iterations:
                     single_BLC, pair_BLLZ = self._start(initial_single_BLC, mask_BL, rows, residue_index_BL)
                 else:
                     single_BLC = initial_single_BLC + self.recycle_s_norm(single_BLC)
