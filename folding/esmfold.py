@@ -101,7 +101,7 @@ class ESMFold(nn.Module):
         )
         return Folded(
             positions_BLA3=positions_BLA3,
-            plddt_BL=confidence.plddt(self._plddt_logits(trunk.state_BLC)),
+            plddt_BL=confidence.plddt(self.plddt_logits(trunk.state_BLC)),
             ptm_B=self._ptm(trunk.pair_BLLZ, batch.is_residue_BL, rows),
             iptm_B=None if batch.chain_BL is None else self._iptm(trunk.pair_BLLZ, batch.chain_BL),
             mean_embedding_BD=mean_over_residues(last_state_BLD, batch.is_residue_BL)
@@ -135,7 +135,7 @@ class ESMFold(nn.Module):
     def _iptm(self, pair_BLLZ: Tensor, chain_BL: Tensor) -> Tensor:
         return confidence.interface_tm_score(self.ptm_head(pair_BLLZ.float()), chain_BL)
 
-    def _plddt_logits(self, state_BLC: Tensor) -> Tensor:
+    def plddt_logits(self, state_BLC: Tensor) -> Tensor:
         """Logits [B, L, N] of the C-alpha alone: its rows of the last layer.
 
         The three layers have no activation between them, so they are one matrix, as small as its two ends.

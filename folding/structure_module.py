@@ -91,9 +91,17 @@ class TorsionNetwork(nn.Module):
         self.linear_out = Linear(width, 2 * NUM_TORSIONS)
 
     def forward(self, state_BLC: Tensor, initial_state_BLC: Tensor) -> Tensor:
+        return unit_vectors(self.vectors(state_BLC, initial_state_BLC))
+
+    def vectors(self, state_BLC: Tensor, initial_state_BLC: Tensor) -> Tensor:
+        """The torsions as vectors [B, L, 7, 2] of any length."""
         hidden = self.linear_in(state_BLC.relu()) + self.linear_initial(initial_state_BLC.relu())
-        vectors_BL72 = self.linear_out(self.layers(hidden).relu()).unflatten(-1, (NUM_TORSIONS, 2))
-        return F.normalize(vectors_BL72, dim=-1, eps=TORSION_EPSILON**0.5)
+        return self.linear_out(self.layers(hidden).relu()).unflatten(-1, (NUM_TORSIONS, 2))
+
+
+def unit_vectors(vectors_BL72: Tensor) -> Tensor:
+    """Torsions as (sine, cosine); shorter vectors than the root of TORSION_EPSILON stay shorter than 1."""
+    return F.normalize(vectors_BL72, dim=-1, eps=TORSION_EPSILON**0.5)
 
 
 @dataclass(frozen=True, slots=True)
