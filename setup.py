@@ -29,6 +29,7 @@ REQUIREMENTS = [
 
 EXTRAS = {
     "foldcomp": ["foldcomp>=1.0,<1.1"],  # what its files hold, and where it crashes, was tried on 1.0
+    "train": ["tensorboard>=2.20"],
     "test": [
         "biotite>=1.6",
         "build>=1.3",
@@ -42,6 +43,7 @@ EXTRAS = {
         "pytest>=9",
         "ruff>=0.17",
         "setuptools>=80",
+        "tensorboard>=2.20",
         "transformers>=5.20",
     ],
 }

@@ -1,0 +1,9 @@
+"""How the networks are trained. Nothing here is needed to embed or fold.
+
+For all trainings:
+    run_folder.py                   the folder of a run: settings, checkpoints that survive a kill (no torch)
+    metrics.py                      numbers of a run as JSON lines and for TensorBoard
+    schedule.py                     the learning rate, step by step (no torch)
+    optimisers.py                   AdamW, Muon on matrices; their state as named tensors
+    stopping.py                     Ctrl-C and SIGTERM end a run between two steps (no torch)
+"""
