@@ -202,7 +202,10 @@ class FoldingTrunk(nn.Module):
         self.trunk2sm_s = Linear(trunk.single_width, structure.single_width)
         self.trunk2sm_z = Linear(trunk.pair_width, structure.pair_width)
         self.structure_module = StructureModule(structure)
-        self.checkpoint = False  # True: with gradients, a block's activations are computed again when they are needed
+        # For training. True: a block's activations are computed again when gradients need them.
+        self.checkpoint = False
+        # The type in which the products of the blocks are taken, while weights and pair representation stay float32.
+        self.autocast: torch.dtype | None = None
 
     @property
     def dtype(self) -> torch.dtype:
@@ -261,11 +264,12 @@ class FoldingTrunk(nn.Module):
         return initial_single_BLC + self.recycle_s_norm.bias, joined(of_chunks, length, axis=1).contiguous()
 
     def _blocks(self, single_BLC: Tensor, pair_BLLZ: Tensor, mask_BL: Tensor, rows: int) -> tuple[Tensor, Tensor]:
-        for block in self.blocks:
-            if self.checkpoint and torch.is_grad_enabled():
-                single_BLC, pair_BLLZ = checkpoint(block, single_BLC, pair_BLLZ, mask_BL, rows, use_reentrant=False)
-            else:
-                single_BLC, pair_BLLZ = block(single_BLC, pair_BLLZ, mask_BL, rows)
+        with torch.autocast(single_BLC.device.type, self.autocast, enabled=self.autocast is not None):
+            for block in self.blocks:
+                if self.checkpoint and torch.is_grad_enabled():
+                    single_BLC, pair_BLLZ = checkpoint(block, single_BLC, pair_BLLZ, mask_BL, rows, use_reentrant=False)
+                else:
+                    single_BLC, pair_BLLZ = block(single_BLC, pair_BLLZ, mask_BL, rows)
         return single_BLC, pair_BLLZ
 
     def _structure_pair(self, pair_BLLZ: Tensor, rows: int) -> Tensor:

@@ -5,14 +5,12 @@ number of processes. Chains come as often as their weight says, evenly: each epo
 or rounded-up number of times (systematic resampling), in a random order.
 
 Weights follow Jumper et al. 2021, supplement 1.2.5: related chains less often each, long ones more often. Crops are
-contiguous (1.2.8), the number of recycles is random (algorithm 31, line 3), and nine in ten proteins have their errors
-clamped (1.11.5).
+contiguous (1.2.8), and the number of recycles is random (algorithm 31, line 3).
 """
 
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Final
 
 import numpy as np
 import numpy.typing as npt
@@ -45,33 +43,29 @@ def parse_phase(text: str) -> Phase:
 
 @dataclass(frozen=True, slots=True)
 class Crop:
-    """`length` residues from `start` on, of the chain with this number; `clamped` as losses take it."""
+    """`length` residues from `start` on, of the chain with this number."""
 
     chain: int
     start: int
     length: int
-    clamped: bool
 
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """What one update is made of. `crop` is the length that the crops of the phase have at most."""
+    """What one update is made of."""
 
     crops: list[Crop]
-    crop: int
-    recycles: int
+    recycles: int  # trunk passes after the first
 
 
 class CropSampler:
-    """The steps of a run over `chains` in its phases; at most `recycles` trunk passes after the first.
+    """The steps of a run over `chains` in its phases; a step's number of recycles is one of `recycles`.
 
     Clusters count by the square root of their size; of chains up to twice a phase's crop, longer ones come more often
     in proportion.
     """
 
-    def __init__(
-        self, chains: Sequence[Chain], phases: Sequence[Phase], *, seed: int, recycles: int, clamped_part: float
-    ):
+    def __init__(self, chains: Sequence[Chain], phases: Sequence[Phase], *, seed: int, recycles: range):
         if not chains:
             raise UsageError("there is no chain to train on: check the file, its splits and --max-length")
         self._lengths = np.array([len(chain.sequence) for chain in chains])
@@ -80,7 +74,6 @@ class CropSampler:
         self._phases = phases
         self._seed = seed
         self._recycles = recycles
-        self._clamped_part = clamped_part
         self._order: tuple[tuple[int, int], npt.NDArray[np.int64]] | None = None  # of the epoch used last
 
     @property
@@ -103,8 +96,8 @@ class CropSampler:
             chain = self._chain(place, index, phase)
             length = min(phase.crop, int(self._lengths[chain]))
             start = int(generator.integers(self._lengths[chain] - length + 1))
-            crops.append(Crop(chain, start, length, bool(generator.random() < self._clamped_part)))
-        return Step(crops, phase.crop, int(generator.integers(self._recycles + 1)))
+            crops.append(Crop(chain, start, length))
+        return Step(crops, int(generator.choice(self._recycles)))
 
     def _chain(self, place: int, index: int, phase: Phase) -> int:
         epoch, place = divmod(place, len(self._lengths))

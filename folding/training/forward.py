@@ -34,7 +34,6 @@ class Examples:
     starts: list[int]  # of each crop, in its window
     batch: Batch  # of the crops alone
     targets: Targets
-    clamped_B: Tensor
 
 
 def make_examples(chains: Sequence[Chain], crops: Sequence[Crop], device: torch.device | str = "cpu") -> Examples:
@@ -60,8 +59,7 @@ def make_examples(chains: Sequence[Chain], crops: Sequence[Crop], device: torch.
         batch.aatype_BL,
         batch.mask_BL,
     )
-    clamped_B = torch.tensor([crop.clamped for crop in crops], device=device)
-    return Examples(encode(windows, device=device), starts, batch, targets, clamped_B)
+    return Examples(encode(windows, device=device), starts, batch, targets)
 
 
 def forward(network: ESMFold, examples: Examples, recycles: int, *, train_language_model: bool) -> NetworkOutputs:

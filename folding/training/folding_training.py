@@ -1,0 +1,295 @@
+"""Training the folding head: trunk, structure module and heads on experimental chains.
+
+Jumper et al. 2021, supplement 1.11, and Lin et al. 2023, A.3: a language model that is not trained (unless asked
+for), crops, a random number of recycles of which the last pass has gradients, averaged weights. What decides the
+result is in Settings; every step is a function of it and of the step's number, so a run that was killed goes on
+bitwise as if it had not been.
+
+Several processes (torchrun) share each step's crops and average their gradients. Weights are not cut over them: the
+head of the released model and its optimiser take 11 GB.
+"""
+
+import time
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Final
+
+import torch
+from torch import Tensor, distributed
+
+from foldatlas.folding import weights
+from foldatlas.folding.esmfold import ESMFold
+from foldatlas.folding.experimental import Chain
+from foldatlas.folding.training.average import Average
+from foldatlas.folding.training.crops import Crop, CropSampler, Phase
+from foldatlas.folding.training.forward import forward, make_examples
+from foldatlas.folding.training.lddt_loss import alpha_lddt
+from foldatlas.folding.training.metrics import Metrics
+from foldatlas.folding.training.optimisers import AdamW, Muon, Optimiser
+from foldatlas.folding.training.run_folder import RunFolder, Say, latest, say_on_stderr
+from foldatlas.folding.training.schedule import Schedule
+from foldatlas.folding.training.stopping import Stop
+from foldatlas.folding.training.structure_loss import LossWeights, structure_loss
+from foldatlas.schemas.errors import TrainingError, UsageError
+
+WEIGHTS: Final = "weights.safetensors"  # in the folder of a run, once it is done
+MAX_SKIPPED: Final = 10  # updates in a row whose gradients are not finite
+CONFIDENCE_HEADS: Final = ("lddt_head.", "ptm_head.")
+LANGUAGE_MODEL: Final = "esm."
+
+PARTS: Final = {
+    "folding": lambda name: not name.startswith(LANGUAGE_MODEL),
+    "all": lambda name: True,
+    "confidence": lambda name: name.startswith(CONFIDENCE_HEADS),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """What decides the weights that a run ends with, beside its data and the weights it begins with."""
+
+    phases: tuple[Phase, ...]
+    loss: LossWeights
+    adamw: AdamW
+    muon: Muon | None
+    warm_up_steps: int
+    final_fraction: float = 0.0
+    clip_norm: float = 0.1
+    average_decay: float = 0.999
+    recycles: int = 3  # at most, in training
+    parts: str = "folding"  # of PARTS: which weights change
+    precision: str = "fp32"  # or bf16: the products of the trunk's blocks
+    seed: int = 0
+
+    @property
+    def num_steps(self) -> int:
+        return sum(phase.steps for phase in self.phases)
+
+
+class FoldTrainer:
+    """One run in the folder `run`: new, or where it was.
+
+    `network` holds the weights to begin with and is changed. `identity` says what these and the data are: a run that
+    goes on must have the same. Raises what RunFolder raises.
+    """
+
+    def __init__(
+        self,
+        network: ESMFold,
+        chains: Sequence[Chain],
+        settings: Settings,
+        run: Path,
+        identity: dict[str, str],
+        *,
+        valid: Sequence[Chain] = (),
+        checkpoint: bool = False,
+        say: Say = say_on_stderr,
+    ):
+        self.network = network
+        self._chains = chains
+        self._valid = valid
+        self._settings = settings
+        self._say = say
+        self._rank, self._world = _place()
+        for phase in settings.phases:
+            if phase.batch % self._world:
+                raise UsageError(
+                    f"phase {phase} has {phase.batch} crops a step, which {self._world} processes cannot share evenly: "
+                    f"take a multiple of {self._world}"
+                )
+        recycles = range(settings.recycles + 1)
+        if settings.parts == "confidence":  # of what folding gives, so with as many passes as folding takes
+            recycles = range(settings.recycles, settings.recycles + 1)
+        self._sampler = CropSampler(chains, settings.phases, seed=settings.seed, recycles=recycles)
+        network.trunk.checkpoint = checkpoint
+        network.trunk.autocast = torch.bfloat16 if settings.precision == "bf16" else None
+        network.requires_grad_(False)
+        for name, parameter in network.named_parameters():
+            parameter.requires_grad_(PARTS[settings.parts](name))
+        self._parameters = {name: p for name, p in network.named_parameters() if p.requires_grad}
+        self._optimiser = Optimiser(self._parameters.items(), settings.adamw, settings.muon, _is_matrix)
+        self._average = Average(self._parameters.items(), settings.average_decay)
+        self._schedule = Schedule(settings.warm_up_steps, settings.num_steps, settings.final_fraction)
+        self.step = 0  # updates done
+        self._skipped = 0  # the last of them, in a row, that were not applied
+        self._folder = RunFolder(run, {**_plain(settings), **identity}, say=say) if self._rank == 0 else None
+        self._restore(run)
+        self._metrics = Metrics(run, self.step, say=say) if self._rank == 0 else None
+        self._run = run
+
+    def train(self, stop: Stop, *, save_every: int, log_every: int, valid_every: int) -> bool:
+        """Goes on to the last step, or until asked to stop; saves either way. True: the run is done."""
+        began, since = time.monotonic(), self.step
+        sums: dict[str, float] = {}
+        while self.step < self._settings.num_steps:
+            losses = self._update()
+            for name, value in losses.items():
+                sums[name] = sums.get(name, 0.0) + value
+            if self.step % log_every == 0 or self.step == self._settings.num_steps:
+                steps, seconds = self.step - since, time.monotonic() - began
+                self._log({name: value / steps for name, value in sums.items()} | {"steps_per_second": steps / seconds})
+                began, since, sums = time.monotonic(), self.step, {}
+            if valid_every and self._valid and self.step % valid_every == 0:
+                self._log({"valid_lddt": self.validate()})
+            stopping = _agree(bool(stop))
+            if stopping or self.step % save_every == 0:
+                self.save()
+            if stopping:
+                return False
+        self.save()
+        self._finish()
+        return True
+
+    def _update(self) -> dict[str, float]:
+        """One update; the mean losses of its crops and the norm of the gradient."""
+        self.step += 1
+        step = self._sampler.step(self.step)
+        crops = step.crops[self._rank :: self._world]
+        losses = self._losses(crops, step.recycles)
+        (losses["total"].sum() / len(step.crops)).backward()
+        for parameter in self._parameters.values():
+            if parameter.grad is None:  # of what this step's outputs do not read
+                parameter.grad = torch.zeros_like(parameter)
+        named = {name: loss.detach().sum() / len(step.crops) for name, loss in losses.items()}
+        _add_up([*named.values(), *(parameter.grad for parameter in self._parameters.values())])
+        norm = self._optimiser.clip(self._settings.clip_norm)
+        if torch.isfinite(norm):
+            self._skipped = 0
+            self._optimiser.step(self._schedule(self.step))
+            self._average.update(self.step)
+        else:
+            self._skip()
+        return {name: loss.item() for name, loss in named.items()} | {"gradient_norm": norm.item()}
+
+    def _skip(self) -> None:
+        """Leaves an update out whose gradient is not finite; too many in a row are an error."""
+        self._skipped += 1
+        for parameter in self._parameters.values():
+            parameter.grad = None
+        self._say(f"step {self.step:,}: the gradient is not finite, the update is left out")
+        if self._skipped >= MAX_SKIPPED:
+            raise TrainingError(
+                f"{MAX_SKIPPED} updates in a row, up to step {self.step:,}, had gradients that are not finite: begin "
+                "again with a lower learning rate"
+            )
+
+    def _losses(self, crops: Sequence[Crop], recycles: int) -> dict[str, Tensor]:
+        examples = make_examples(self._chains, crops, self._device)
+        outputs = forward(self.network, examples, recycles, train_language_model=self._settings.parts == "all")
+        return structure_loss(outputs, examples.targets, self._settings.loss)
+
+    @torch.no_grad()
+    def validate(self) -> float:
+        """Mean lDDT of C-alphas (0-1) over the validation chains, folded whole with the averaged weights."""
+        own = {name: parameter.detach().clone() for name, parameter in self._parameters.items()}
+        self._put(self._average.values)
+        total = 0.0
+        for number, chain in enumerate(self._valid):
+            if number % self._world == self._rank:
+                examples = make_examples([chain], [Crop(0, 0, len(chain.sequence))], self._device)
+                outputs = forward(self.network, examples, self._settings.recycles, train_language_model=False)
+                targets = examples.targets
+                lddt_BL, mask_BL = alpha_lddt(
+                    outputs.frames[-1].translation, targets.alpha_BL3, targets.alpha_mask_BL
+                )
+                total += (lddt_BL * mask_BL).sum().item() / max(1, int(mask_BL.sum()))
+        self._put(own)
+        summed = torch.tensor(total, device=self._device)
+        _add_up([summed])
+        return summed.item() / len(self._valid)
+
+    def save(self) -> None:
+        """Writes a checkpoint."""
+        if self._folder is not None:
+            tensors = {
+                **{f"parameter/{name}": parameter for name, parameter in self._parameters.items()},
+                **{f"average/{name}": value for name, value in self._average.values.items()},
+                **{f"optimiser/{key}": value for key, value in self._optimiser.state().items()},
+            }
+            self._folder.save(self.step, tensors, {"skipped": self._skipped})
+
+    def close(self) -> None:
+        if self._metrics is not None:
+            self._metrics.close()
+        if self._folder is not None:
+            self._folder.close()
+
+    @property
+    def _device(self) -> torch.device:
+        return self.network.embedding.weight.device
+
+    def _restore(self, run: Path) -> None:
+        if self._world > 1:
+            distributed.barrier()  # until the first process has made the folder and thrown away what is half written
+        saved = self._folder.latest() if self._folder is not None else latest(run, lambda line: None)
+        if saved is None:
+            return
+        of = {kind: _under(f"{kind}/", saved.tensors) for kind in ("parameter", "average", "optimiser")}
+        self._put(of["parameter"])
+        self._average.load(of["average"])
+        self._optimiser.load(of["optimiser"])
+        self.step, self._skipped = saved.step, saved.state["skipped"]
+        self._say(f"goes on after step {self.step:,} of {self._settings.num_steps:,}")
+
+    @torch.no_grad()
+    def _put(self, values: dict[str, Tensor]) -> None:
+        for name, parameter in self._parameters.items():
+            parameter.copy_(values[name])
+
+    def _log(self, values: dict[str, float]) -> None:
+        if self._metrics is None:
+            return
+        self._metrics.log(self.step, **values)
+        shown = "  ".join(f"{name} {value:.4g}" for name, value in values.items())
+        self._say(f"step {self.step:,} of {self._settings.num_steps:,}  {shown}")
+
+    def _finish(self) -> None:
+        """The averaged weights, as a model that folds."""
+        self._put(self._average.values)
+        if self._rank == 0:
+            aside = self._run / f".{WEIGHTS}"
+            weights.save(self.network, aside)
+            aside.rename(self._run / WEIGHTS)
+
+
+def _is_matrix(name: str) -> bool:
+    """Whether Muon may take a weight: embeddings are looked up, and the heads' outputs are logits."""
+    heads = ("distogram_head", "ptm_head", "lddt_head")
+    return name.startswith("trunk.") and "embed" not in name and "recycle_disto" not in name or (
+        name.startswith("esm_s_mlp") and not name.startswith(heads)
+    )
+
+
+def _plain(settings: Settings) -> dict[str, object]:
+    return {**asdict(settings), "phases": [str(phase) for phase in settings.phases]}
+
+
+def _under(prefix: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    return {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}
+
+
+def _place() -> tuple[int, int]:
+    """This process among those of the run, and how many they are."""
+    if distributed.is_available() and distributed.is_initialized():
+        return distributed.get_rank(), distributed.get_world_size()
+    return 0, 1
+
+
+def _add_up(tensors: list[Tensor]) -> None:
+    """Each tensor becomes its sum over all processes."""
+    if _place()[1] == 1:
+        return
+    flat = torch.cat([tensor.reshape(-1) for tensor in tensors])
+    distributed.all_reduce(flat)
+    for tensor, part in zip(tensors, flat.split([tensor.numel() for tensor in tensors]), strict=True):
+        tensor.copy_(part.view_as(tensor))
+
+
+def _agree(wanted: bool) -> bool:
+    """True on every process if on any."""
+    if _place()[1] == 1:
+        return wanted
+    flag = torch.tensor(float(wanted))
+    distributed.all_reduce(flag)
+    return bool(flag)
