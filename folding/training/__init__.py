@@ -1,0 +1,1 @@
+"""Training ESM-2 and ESMFold: data, objectives, loops."""
