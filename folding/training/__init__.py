@@ -6,4 +6,15 @@ For all trainings:
     schedule.py                     the learning rate, step by step (no torch)
     optimisers.py                   AdamW, Muon on matrices; their state as named tensors
     stopping.py                     Ctrl-C and SIGTERM end a run between two steps (no torch)
+
+For the folding head:
+    folding_training.py             the loop
+    crops.py                        what each step sees of which chain
+    forward.py, outputs.py          the network with all that the losses read
+    initial.py, average.py          the weights before the first step; those that are kept
+    targets.py, side_chains.py      frames, torsions and names of the experimental atoms
+    renaming.py                     side chains with two names
+    structure_loss.py               the sum of all losses and its weights, from
+        frame_aligned_error.py, lddt_loss.py, torsion_loss.py, distogram_loss.py, confidence_losses.py,
+        violations.py, geometry_bounds.py, masked.py
 """
