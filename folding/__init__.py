@@ -10,6 +10,13 @@ For callers:
     batching.py                     cutting a sorted list into batches (no torch)
     shape.py                        radius of gyration, helices and strands (no torch)
 
+Predictions against experiment:
+    experimental.py                 experimental chains, read from Parquet (no torch)
+    compare.py                      superposition, RMSD, TM-score, GDT (no torch)
+    lddt.py                         lDDT, all-atom and of C-alphas (no torch)
+    contact_precision.py            how many predicted contacts are contacts (no torch)
+    evaluation/                     `foldatlas evaluate`: scores, baselines, calibration, the report
+
 The network, inside out:
     precision.py                    which numbers have 16 bits, and why the others do not
     memory.py                       free memory of a device, from which the rows at work are chosen
