@@ -17,4 +17,9 @@ For the folding head:
     structure_loss.py               the sum of all losses and its weights, from
         frame_aligned_error.py, lddt_loss.py, torsion_loss.py, distogram_loss.py, confidence_losses.py,
         violations.py, geometry_bounds.py, masked.py
+
+What `nano` learns from:
+    nano_data.py                    which sequences are taken, held out and left out (no torch)
+    sequence_search.py              MMseqs2, as a program of its own (no torch)
+    make_nano_data.py               runs the searches and writes the files (no torch)
 """

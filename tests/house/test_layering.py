@@ -51,6 +51,9 @@ FOLDING_WITHOUT_TORCH = (
     "experimental",
     "lddt",
     "contact_precision",
+    "training/nano_data",
+    "training/sequence_search",
+    "training/make_nano_data",
 )
 
 
