@@ -128,7 +128,10 @@ def _value_digest(tensor: Tensor) -> str:
     return total.hexdigest()
 
 
-def save(network: ESMFold, path: Path) -> None:
-    """Write `network` to `path`: one safetensors file, under our names, the sizes in its metadata."""
-    state = {name: tensor.contiguous() for name, tensor in network.state_dict().items()}
+def save(network: ESMFold, path: Path, heads: Mapping[str, Tensor] | None = None) -> None:
+    """Write `network` to `path`: one safetensors file, under our names, the sizes in its metadata.
+
+    `heads` are tensors of the language model's heads, by the names of checkpoints.Checkpoint.
+    """
+    state = {name: tensor.contiguous() for name, tensor in {**network.state_dict(), **(heads or {})}.items()}
     save_file(state, path, metadata={CONFIG_KEY: json.dumps(asdict(network.config))})

@@ -112,5 +112,3 @@ def systematic(weights: npt.NDArray[np.floating], offset: float) -> npt.NDArray[
     """As many indices as weights, each as often as its weight says, rounded down or up; `offset` is 0 to 1."""
     ends = np.cumsum(weights / weights.sum()) * len(weights)
     return np.minimum(np.searchsorted(ends, np.arange(len(weights)) + offset, side="right"), len(weights) - 1)
-
-

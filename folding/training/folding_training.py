@@ -9,6 +9,7 @@ Several processes (torchrun) share each step's crops and average their gradients
 head of the released model and its optimiser take 11 GB.
 """
 
+import hashlib
 import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -16,7 +17,7 @@ from pathlib import Path
 from typing import Final
 
 import torch
-from torch import Tensor, distributed
+from torch import Tensor
 
 from foldatlas.folding import weights
 from foldatlas.folding.esmfold import ESMFold
@@ -27,13 +28,14 @@ from foldatlas.folding.training.forward import forward, make_examples
 from foldatlas.folding.training.lddt_loss import alpha_lddt
 from foldatlas.folding.training.metrics import Metrics
 from foldatlas.folding.training.optimisers import AdamW, Muon, Optimiser
+from foldatlas.folding.training.processes import Processes
 from foldatlas.folding.training.run_folder import RunFolder, Say, latest, say_on_stderr
 from foldatlas.folding.training.schedule import Schedule
 from foldatlas.folding.training.stopping import Stop
 from foldatlas.folding.training.structure_loss import LossWeights, structure_loss
 from foldatlas.schemas.errors import TrainingError, UsageError
 
-WEIGHTS: Final = "weights.safetensors"  # in the folder of a run, once it is done
+MODEL: Final = "model.safetensors"  # in the folder of a run: what it made
 MAX_SKIPPED: Final = 10  # updates in a row whose gradients are not finite
 CONFIDENCE_HEADS: Final = ("lddt_head.", "ptm_head.")
 LANGUAGE_MODEL: Final = "esm."
@@ -46,7 +48,7 @@ PARTS: Final = {
 
 
 @dataclass(frozen=True, slots=True)
-class Settings:
+class Recipe:
     """What decides the weights that a run ends with, beside its data and the weights it begins with."""
 
     phases: tuple[Phase, ...]
@@ -78,9 +80,10 @@ class FoldTrainer:
         self,
         network: ESMFold,
         chains: Sequence[Chain],
-        settings: Settings,
+        recipe: Recipe,
         run: Path,
         identity: dict[str, str],
+        here: Processes,
         *,
         valid: Sequence[Chain] = (),
         checkpoint: bool = False,
@@ -89,50 +92,50 @@ class FoldTrainer:
         self.network = network
         self._chains = chains
         self._valid = valid
-        self._settings = settings
+        self._recipe = recipe
         self._say = say
-        self._rank, self._world = _place()
-        for phase in settings.phases:
-            if phase.batch % self._world:
+        self._here = here
+        for phase in recipe.phases:
+            if phase.batch % self._here.count:
                 raise UsageError(
-                    f"phase {phase} has {phase.batch} crops a step, which {self._world} processes cannot share evenly: "
-                    f"take a multiple of {self._world}"
+                    f"phase {phase} has {phase.batch} crops a step, which {self._here.count} processes cannot share "
+                    f"evenly: take a multiple of {self._here.count}"
                 )
-        recycles = range(settings.recycles + 1)
-        if settings.parts == "confidence":  # of what folding gives, so with as many passes as folding takes
-            recycles = range(settings.recycles, settings.recycles + 1)
-        self._sampler = CropSampler(chains, settings.phases, seed=settings.seed, recycles=recycles)
+        recycles = range(recipe.recycles + 1)
+        if recipe.parts == "confidence":  # of what folding gives, so with as many passes as folding takes
+            recycles = range(recipe.recycles, recipe.recycles + 1)
+        self._sampler = CropSampler(chains, recipe.phases, seed=recipe.seed, recycles=recycles)
         network.trunk.checkpoint = checkpoint
-        network.trunk.autocast = torch.bfloat16 if settings.precision == "bf16" else None
+        network.trunk.autocast = torch.bfloat16 if recipe.precision == "bf16" else None
         network.requires_grad_(False)
         for name, parameter in network.named_parameters():
-            parameter.requires_grad_(PARTS[settings.parts](name))
+            parameter.requires_grad_(PARTS[recipe.parts](name))
         self._parameters = {name: p for name, p in network.named_parameters() if p.requires_grad}
-        self._optimiser = Optimiser(self._parameters.items(), settings.adamw, settings.muon, _is_matrix)
-        self._average = Average(self._parameters.items(), settings.average_decay)
-        self._schedule = Schedule(settings.warm_up_steps, settings.num_steps, settings.final_fraction)
+        self._optimiser = Optimiser(self._parameters.items(), recipe.adamw, recipe.muon, _is_matrix)
+        self._average = Average(self._parameters.items(), recipe.average_decay)
+        self._schedule = Schedule(recipe.warm_up_steps, recipe.num_steps, recipe.final_fraction)
         self.step = 0  # updates done
         self._skipped = 0  # the last of them, in a row, that were not applied
-        self._folder = RunFolder(run, {**_plain(settings), **identity}, say=say) if self._rank == 0 else None
+        self._folder = RunFolder(run, {**_plain(recipe), **identity}, say=say) if self._here.is_first else None
         self._restore(run)
-        self._metrics = Metrics(run, self.step, say=say) if self._rank == 0 else None
+        self._metrics = Metrics(run, self.step, say=say) if self._here.is_first else None
         self._run = run
 
     def train(self, stop: Stop, *, save_every: int, log_every: int, valid_every: int) -> bool:
         """Goes on to the last step, or until asked to stop; saves either way. True: the run is done."""
         began, since = time.monotonic(), self.step
         sums: dict[str, float] = {}
-        while self.step < self._settings.num_steps:
+        while self.step < self._recipe.num_steps:
             losses = self._update()
             for name, value in losses.items():
                 sums[name] = sums.get(name, 0.0) + value
-            if self.step % log_every == 0 or self.step == self._settings.num_steps:
+            if self.step % log_every == 0 or self.step == self._recipe.num_steps:
                 steps, seconds = self.step - since, time.monotonic() - began
                 self._log({name: value / steps for name, value in sums.items()} | {"steps_per_second": steps / seconds})
                 began, since, sums = time.monotonic(), self.step, {}
             if valid_every and self._valid and self.step % valid_every == 0:
                 self._log({"valid_lddt": self.validate()})
-            stopping = _agree(bool(stop))
+            stopping = self._here.any(bool(stop))
             if stopping or self.step % save_every == 0:
                 self.save()
             if stopping:
@@ -145,15 +148,15 @@ class FoldTrainer:
         """One update; the mean losses of its crops and the norm of the gradient."""
         self.step += 1
         step = self._sampler.step(self.step)
-        crops = step.crops[self._rank :: self._world]
+        crops = step.crops[self._here.rank :: self._here.count]
         losses = self._losses(crops, step.recycles)
         (losses["total"].sum() / len(step.crops)).backward()
         for parameter in self._parameters.values():
             if parameter.grad is None:  # of what this step's outputs do not read
                 parameter.grad = torch.zeros_like(parameter)
         named = {name: loss.detach().sum() / len(step.crops) for name, loss in losses.items()}
-        _add_up([*named.values(), *(parameter.grad for parameter in self._parameters.values())])
-        norm = self._optimiser.clip(self._settings.clip_norm)
+        self._add_up([*named.values(), *(parameter.grad for parameter in self._parameters.values())])
+        norm = self._optimiser.clip(self._recipe.clip_norm)
         if torch.isfinite(norm):
             self._skipped = 0
             self._optimiser.step(self._schedule(self.step))
@@ -176,8 +179,8 @@ class FoldTrainer:
 
     def _losses(self, crops: Sequence[Crop], recycles: int) -> dict[str, Tensor]:
         examples = make_examples(self._chains, crops, self._device)
-        outputs = forward(self.network, examples, recycles, train_language_model=self._settings.parts == "all")
-        return structure_loss(outputs, examples.targets, self._settings.loss)
+        outputs = forward(self.network, examples, recycles, train_language_model=self._recipe.parts == "all")
+        return structure_loss(outputs, examples.targets, self._recipe.loss)
 
     @torch.no_grad()
     def validate(self) -> float:
@@ -186,18 +189,14 @@ class FoldTrainer:
         self._put(self._average.values)
         total = 0.0
         for number, chain in enumerate(self._valid):
-            if number % self._world == self._rank:
+            if number % self._here.count == self._here.rank:
                 examples = make_examples([chain], [Crop(0, 0, len(chain.sequence))], self._device)
-                outputs = forward(self.network, examples, self._settings.recycles, train_language_model=False)
+                outputs = forward(self.network, examples, self._recipe.recycles, train_language_model=False)
                 targets = examples.targets
-                lddt_BL, mask_BL = alpha_lddt(
-                    outputs.frames[-1].translation, targets.alpha_BL3, targets.alpha_mask_BL
-                )
+                lddt_BL, mask_BL = alpha_lddt(outputs.frames[-1].translation, targets.alpha_BL3, targets.alpha_mask_BL)
                 total += (lddt_BL * mask_BL).sum().item() / max(1, int(mask_BL.sum()))
         self._put(own)
-        summed = torch.tensor(total, device=self._device)
-        _add_up([summed])
-        return summed.item() / len(self._valid)
+        return self._here.sum(torch.tensor(total, device=self._device)).item() / len(self._valid)
 
     def save(self) -> None:
         """Writes a checkpoint."""
@@ -220,8 +219,7 @@ class FoldTrainer:
         return self.network.embedding.weight.device
 
     def _restore(self, run: Path) -> None:
-        if self._world > 1:
-            distributed.barrier()  # until the first process has made the folder and thrown away what is half written
+        self._here.wait()  # until the first process has made the folder and thrown away what is half written
         saved = self._folder.latest() if self._folder is not None else latest(run, lambda line: None)
         if saved is None:
             return
@@ -230,66 +228,55 @@ class FoldTrainer:
         self._average.load(of["average"])
         self._optimiser.load(of["optimiser"])
         self.step, self._skipped = saved.step, saved.state["skipped"]
-        self._say(f"goes on after step {self.step:,} of {self._settings.num_steps:,}")
+        self._say(f"goes on after step {self.step:,} of {self._recipe.num_steps:,}")
 
     @torch.no_grad()
     def _put(self, values: dict[str, Tensor]) -> None:
         for name, parameter in self._parameters.items():
             parameter.copy_(values[name])
 
+    def _add_up(self, tensors: list[Tensor]) -> None:
+        """Each tensor becomes its sum over all processes."""
+        if self._here.count > 1:
+            flat = self._here.sum(torch.cat([tensor.reshape(-1) for tensor in tensors]))
+            for tensor, part in zip(tensors, flat.split([tensor.numel() for tensor in tensors]), strict=True):
+                tensor.copy_(part.view_as(tensor))
+
     def _log(self, values: dict[str, float]) -> None:
         if self._metrics is None:
             return
         self._metrics.log(self.step, **values)
         shown = "  ".join(f"{name} {value:.4g}" for name, value in values.items())
-        self._say(f"step {self.step:,} of {self._settings.num_steps:,}  {shown}")
+        self._say(f"step {self.step:,} of {self._recipe.num_steps:,}  {shown}")
 
     def _finish(self) -> None:
         """The averaged weights, as a model that folds."""
         self._put(self._average.values)
-        if self._rank == 0:
-            aside = self._run / f".{WEIGHTS}"
+        if self._here.is_first:
+            aside = self._run / f".{MODEL}"
             weights.save(self.network, aside)
-            aside.rename(self._run / WEIGHTS)
+            aside.rename(self._run / MODEL)
 
 
 def _is_matrix(name: str) -> bool:
     """Whether Muon may take a weight: embeddings are looked up, and the heads' outputs are logits."""
     heads = ("distogram_head", "ptm_head", "lddt_head")
-    return name.startswith("trunk.") and "embed" not in name and "recycle_disto" not in name or (
+    return (name.startswith("trunk.") and "embed" not in name and "recycle_disto" not in name) or (
         name.startswith("esm_s_mlp") and not name.startswith(heads)
     )
 
 
-def _plain(settings: Settings) -> dict[str, object]:
-    return {**asdict(settings), "phases": [str(phase) for phase in settings.phases]}
+def _plain(recipe: Recipe) -> dict[str, object]:
+    return {**asdict(recipe), "phases": [str(phase) for phase in recipe.phases]}
 
 
 def _under(prefix: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
     return {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}
 
 
-def _place() -> tuple[int, int]:
-    """This process among those of the run, and how many they are."""
-    if distributed.is_available() and distributed.is_initialized():
-        return distributed.get_rank(), distributed.get_world_size()
-    return 0, 1
-
-
-def _add_up(tensors: list[Tensor]) -> None:
-    """Each tensor becomes its sum over all processes."""
-    if _place()[1] == 1:
-        return
-    flat = torch.cat([tensor.reshape(-1) for tensor in tensors])
-    distributed.all_reduce(flat)
-    for tensor, part in zip(tensors, flat.split([tensor.numel() for tensor in tensors]), strict=True):
-        tensor.copy_(part.view_as(tensor))
-
-
-def _agree(wanted: bool) -> bool:
-    """True on every process if on any."""
-    if _place()[1] == 1:
-        return wanted
-    flag = torch.tensor(float(wanted))
-    distributed.all_reduce(flag)
-    return bool(flag)
+def digest_of(chains: Sequence[Chain]) -> str:
+    """sha256 of names and sequences: whether a run goes on with the chains that it began with."""
+    total = hashlib.sha256()
+    for chain in chains:
+        total.update(f"{chain.name}\t{chain.cluster}\t{chain.sequence}\n".encode())
+    return total.hexdigest()

@@ -99,11 +99,10 @@ def _states(network: ESMFold, examples: Examples, train: bool) -> Tensor:
     summed: Tensor | None = None
     with torch.set_grad_enabled(train and torch.is_grad_enabled()):
         states = [
-            x_BTD.take_along_dim(place_BL.unsqueeze(-1), dim=1).float() for x_BTD in network.esm.hidden_states(tokens_BT)
+            x_BTD.take_along_dim(place_BL.unsqueeze(-1), dim=1).float()
+            for x_BTD in network.esm.hidden_states(tokens_BT)
         ]
     for weight, state_BLD in zip(weights_N, states, strict=True):
         summed = weight * state_BLD if summed is None else summed + weight * state_BLD
     assert summed is not None
     return summed
-
-

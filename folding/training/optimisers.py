@@ -106,7 +106,7 @@ class Optimiser:
         for key, value in state.items():
             name, _, quantity = key.rpartition(":")
             parameter = self._named.get(name)
-            if parameter is None or value.dim() and value.shape != parameter.shape:
+            if parameter is None or (value.dim() and value.shape != parameter.shape):
                 raise UsageError(f"the checkpoint holds {key}, which belongs to no parameter of this network")
             self._states[name][quantity] = value.clone() if value.dim() == 0 else like(value, parameter)
 
