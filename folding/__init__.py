@@ -26,6 +26,7 @@ The network, inside out:
     tokens.py                       sequences as numbers
     multimer.py                     several chains as one
     language_model.py               ESM-2
+    segments.py                     sequences end to end, each attending to itself
     language_heads.py               its heads for masked residues and contacts
     perplexity.py                   pseudo-perplexity, exact and in one pass
     attention.py                    what the attentions of the trunk share
@@ -48,4 +49,6 @@ Its weights:
     checkpoints.py                  files -> sizes and mapped tensors
     weights.py                      strict fitting, digests, our own files
     nano.py                         the embedded model
+
+Its training: training/
 """

@@ -17,18 +17,16 @@ from foldatlas.atlas.matrices import flat_lists, half_precision
 from foldatlas.atlas.parquet_files import ParquetFile
 from foldatlas.folding.language_predictor import LanguagePredictor
 from foldatlas.folding.prediction import Embedding
-from foldatlas.pipeline.fasta import Reader
-from foldatlas.pipeline.sources import SourceFile, find_sources, is_unchanged, open_source, what_it_is
-from foldatlas.pipeline.validation import Record, check
-from foldatlas.schemas.errors import OutOfMemory, SourceError, UsageError
-from foldatlas.schemas.records import Outcome
+from foldatlas.pipeline.accepted import accepted
+from foldatlas.pipeline.sources import SourceFile, find_sources
+from foldatlas.pipeline.validation import Record
+from foldatlas.schemas.errors import OutOfMemory, UsageError
 from foldatlas.schemas.tables import EMBEDDED
 
 # What is in memory at once: hidden states of this many residues, and a row group of the file.
 WINDOW_RESIDUES: Final = 1 << 14
 # Tokens of a padded batch. A CPU is full with one protein; a GPU wants some milliseconds of work for each kernel.
 BATCH_TOKENS: Final = {"cpu": 1 << 11, "cuda": 1 << 14}
-NO_LIMIT: Final = 1 << 31  # residues: what fits is the device's to say
 
 
 @dataclass
@@ -85,25 +83,11 @@ def refuse_existing(out: Path) -> None:
 def _windows(source: SourceFile, refused: Counter[str]) -> Iterator[list[Record]]:
     """Accepted records of a source, WINDOW_RESIDUES or one protein at a time; the others are counted in `refused`."""
     window: list[Record] = []
-    num_records = 0
-    with open_source(source) as stream:
-        reader = Reader(stream)
-        for raw in reader:
-            num_records += 1
-            record = check(raw, NO_LIMIT)
-            if record.outcome != Outcome.ACCEPTED:
-                refused[record.outcome] += 1
-                continue
-            window.append(record)
-            if sum(record.length for record in window) >= WINDOW_RESIDUES:
-                yield window
-                window = []
-    if reader.error:
-        raise SourceError(f"{source.path} is damaged after {num_records} records ({reader.error}): get it again")
-    if not num_records:
-        raise SourceError(f"{source.path} has no FASTA record: {what_it_is(source)}")
-    if not is_unchanged(source):
-        raise SourceError(f"{source.path} changed while it was read: run again when it is complete")
+    for record in accepted(source, refused):
+        window.append(record)
+        if sum(record.length for record in window) >= WINDOW_RESIDUES:
+            yield window
+            window = []
     if window:
         yield window
 

@@ -22,4 +22,15 @@ What `nano` learns from:
     nano_data.py                    which sequences are taken, held out and left out (no torch)
     sequence_search.py              MMseqs2, as a program of its own (no torch)
     make_nano_data.py               runs the searches and writes the files (no torch)
+
+    processes.py                    one process, or those of torchrun with FSDP2
+
+The language model:
+    presets.py                      sizes and recipes with a name (no torch)
+    corpus.py                       sequences as tokens, by clusters; some held out
+    sampling.py                     which sequences a batch holds
+    masking.py                      which residues are hidden
+    packing.py                      sequences into passes, without padding
+    masked_model.py                 the network with its head, on packed sequences
+    language_training.py            the run
 """

@@ -8,6 +8,7 @@ each update scaled to the size of AdamW's (Liu et al. 2025), so that both take l
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -87,16 +88,16 @@ class Optimiser:
         norm = nn.utils.clip_grad_norm_(self._named.values(), max_norm)
         return norm.full_tensor() if isinstance(norm, DTensor) else norm
 
-    def state(self) -> dict[str, Tensor]:
-        """All state on the host, exact, as `PARAMETER:QUANTITY`; of sharded parameters the whole on every process.
+    def state(self, *, keep: bool = True) -> dict[str, Tensor]:
+        """All state on the host, exact, as `PARAMETER:QUANTITY`; of sharded parameters the whole.
 
-        All processes of a run must call it together. Empty before the first update.
+        All processes of a run must call it together; where `keep` is False the answer is empty, as it is before the
+        first update.
         """
-        found = {}
-        for name, state in self._states.items():
-            for quantity, value in state.items():
-                found[f"{name}:{quantity}"] = whole(value)
-        return found
+        return whole(
+            {f"{name}:{quantity}": value for name, state in self._states.items() for quantity, value in state.items()},
+            keep=keep,
+        )
 
     def load(self, state: Mapping[str, Tensor]) -> None:
         """Takes up the state that `state` gave, of this many processes or another number.
@@ -110,13 +111,23 @@ class Optimiser:
                 raise UsageError(f"the checkpoint holds {key}, which belongs to no parameter of this network")
             self._states[name][quantity] = value.clone() if value.dim() == 0 else like(value, parameter)
 
-    def _groups(self) -> Iterable[dict[str, object]]:
+    def _groups(self) -> list[dict[str, Any]]:
         return [group for optimiser in self._optimisers for group in optimiser.param_groups]
 
 
-def whole(value: Tensor) -> Tensor:
-    """`value` on the host; of one that is cut over processes the whole, which all of them must ask for together."""
-    return (value.full_tensor() if isinstance(value, DTensor) else value).detach().cpu()
+def whole(tensors: Mapping[str, Tensor], *, keep: bool = True) -> dict[str, Tensor]:
+    """`tensors` on the host; of those that are cut over processes the whole, which all must ask for together.
+
+    Where `keep` is False this process only helps the others, and keeps none.
+    """
+    found = {}
+    for name, tensor in tensors.items():
+        value = tensor.detach()
+        if isinstance(value, DTensor):
+            value = value.full_tensor()
+        if keep:
+            found[name] = value.cpu()
+    return found
 
 
 def like(value: Tensor, parameter: Tensor) -> Tensor:

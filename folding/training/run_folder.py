@@ -182,9 +182,9 @@ def _read(folder: Path, step: int) -> Saved:
     from safetensors.torch import load_file
 
     try:
-        sums = dict(reversed(line.split()) for line in (folder / SUMS).read_text(encoding="ascii").splitlines())
+        sums = (folder / SUMS).read_text(encoding="ascii").splitlines()
         for file in (TENSORS, STATE):
-            if sums.get(file) != _digest(folder / file):
+            if f"{_digest(folder / file)}  {file}" not in sums:
                 raise _Damaged(f"{file} is not what was written")
         state = json.loads((folder / STATE).read_text(encoding="utf-8"))
         if state.pop("step") != step:

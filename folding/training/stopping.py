@@ -4,7 +4,7 @@ import contextlib
 import signal
 from collections.abc import Iterator
 from types import FrameType
-from typing import Final
+from typing import Any, Final
 
 _EXIT_CODES: Final = {signal.SIGINT: 130, signal.SIGTERM: 143}
 
@@ -22,7 +22,7 @@ class Stop:
 def stoppable() -> Iterator[Stop]:
     """Within the block the first SIGINT or SIGTERM is noted; the next acts as it always does. Main thread alone."""
     stop = Stop()
-    previous = {}
+    previous: dict[int, Any] = {}
 
     def note(number: int, frame: FrameType | None) -> None:
         stop.exit_code = _EXIT_CODES[signal.Signals(number)]
