@@ -148,6 +148,16 @@ def load_language_model(
     )
 
 
+def open_model(name: str, *, weights_dir: str | None = None) -> "Checkpoint":
+    """Sizes and tensors, as stored, of the model called `name`. Raises ModelError as `load` does."""
+    if name == nano.NAME:
+        from foldatlas.folding import weights
+        from foldatlas.folding.checkpoints import Checkpoint
+
+        return Checkpoint(nano.CONFIG.language_model, nano.CONFIG, weights.generate_nano().state_dict(), {})
+    return _open(places.find(name, weights_dir))
+
+
 def _open(place: Place) -> "Checkpoint":
     from foldatlas.folding.checkpoints import open_checkpoint
 

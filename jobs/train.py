@@ -6,10 +6,12 @@ from typing import Final
 
 RECIPES: Final = {
     "lm": "the language model, on masked residues: ESM-2's recipe",
+    "fold": "the folding head, on experimental structures: ESMFold's recipe",
 }
 
 EXAMPLES: Final = """examples:
   foldatlas train lm proteins.fasta run --preset nano
+  foldatlas train fold chains.parquet head --preset nano --language-model run/model.safetensors
 
 `foldatlas train RECIPE --help` says what a recipe takes.
 """

@@ -6,12 +6,15 @@ For all trainings:
     schedule.py                     the learning rate, step by step (no torch)
     optimisers.py                   AdamW, Muon on matrices; their state as named tensors
     stopping.py                     Ctrl-C and SIGTERM end a run between two steps (no torch)
+    processes.py                    one process, or those of torchrun with FSDP2
 
 For the folding head:
     folding_training.py             the loop
     crops.py                        what each step sees of which chain
     forward.py, outputs.py          the network with all that the losses read
-    initial.py, average.py          the weights before the first step; those that are kept
+    start.py, initial.py            the weights before the first step
+    average.py                      those that are kept
+    recipes.py                      settings with a name
     targets.py, side_chains.py      frames, torsions and names of the experimental atoms
     renaming.py                     side chains with two names
     structure_loss.py               the sum of all losses and its weights, from
@@ -22,8 +25,6 @@ What `nano` learns from:
     nano_data.py                    which sequences are taken, held out and left out (no torch)
     sequence_search.py              MMseqs2, as a program of its own (no torch)
     make_nano_data.py               runs the searches and writes the files (no torch)
-
-    processes.py                    one process, or those of torchrun with FSDP2
 
 The language model:
     presets.py                      sizes and recipes with a name (no torch)

@@ -19,7 +19,6 @@ from typing import Final
 import torch
 from torch import Tensor
 
-from foldatlas.folding import weights
 from foldatlas.folding.esmfold import ESMFold
 from foldatlas.folding.experimental import Chain
 from foldatlas.folding.training.average import Average
@@ -40,11 +39,7 @@ MAX_SKIPPED: Final = 10  # updates in a row whose gradients are not finite
 CONFIDENCE_HEADS: Final = ("lddt_head.", "ptm_head.")
 LANGUAGE_MODEL: Final = "esm."
 
-PARTS: Final = {
-    "folding": lambda name: not name.startswith(LANGUAGE_MODEL),
-    "all": lambda name: True,
-    "confidence": lambda name: name.startswith(CONFIDENCE_HEADS),
-}
+PARTS: Final = ("folding", "all", "confidence")
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +55,7 @@ class Recipe:
     clip_norm: float = 0.1
     average_decay: float = 0.999
     recycles: int = 3  # at most, in training
-    parts: str = "folding"  # of PARTS: which weights change
+    parts: str = "folding"  # of PARTS: what changes
     precision: str = "fp32"  # or bf16: the products of the trunk's blocks
     seed: int = 0
 
@@ -86,7 +81,7 @@ class FoldTrainer:
         here: Processes,
         *,
         valid: Sequence[Chain] = (),
-        checkpoint: bool = False,
+        recompute: bool = False,
         say: Say = say_on_stderr,
     ):
         self.network = network
@@ -105,11 +100,11 @@ class FoldTrainer:
         if recipe.parts == "confidence":  # of what folding gives, so with as many passes as folding takes
             recycles = range(recipe.recycles, recipe.recycles + 1)
         self._sampler = CropSampler(chains, recipe.phases, seed=recipe.seed, recycles=recycles)
-        network.trunk.checkpoint = checkpoint
+        network.trunk.checkpoint = recompute
         network.trunk.autocast = torch.bfloat16 if recipe.precision == "bf16" else None
         network.requires_grad_(False)
         for name, parameter in network.named_parameters():
-            parameter.requires_grad_(PARTS[recipe.parts](name))
+            parameter.requires_grad_(_changes(name, recipe.parts))
         self._parameters = {name: p for name, p in network.named_parameters() if p.requires_grad}
         self._optimiser = Optimiser(self._parameters.items(), recipe.adamw, recipe.muon, _is_matrix)
         self._average = Average(self._parameters.items(), recipe.average_decay)
@@ -119,10 +114,11 @@ class FoldTrainer:
         self._folder = RunFolder(run, {**_plain(recipe), **identity}, say=say) if self._here.is_first else None
         self._restore(run)
         self._metrics = Metrics(run, self.step, say=say) if self._here.is_first else None
-        self._run = run
+        self.aside = run / f".{MODEL}"  # where the model may be written before it is whole
 
     def train(self, stop: Stop, *, save_every: int, log_every: int, valid_every: int) -> bool:
-        """Goes on to the last step, or until asked to stop; saves either way. True: the run is done."""
+        """Goes on to the last step, or until asked to stop; saves either way. True: the run is done, and the network
+        has the averaged weights."""
         began, since = time.monotonic(), self.step
         sums: dict[str, float] = {}
         while self.step < self._recipe.num_steps:
@@ -141,7 +137,7 @@ class FoldTrainer:
             if stopping:
                 return False
         self.save()
-        self._finish()
+        self._put(self._average.values)
         return True
 
     def _update(self) -> dict[str, float]:
@@ -151,11 +147,13 @@ class FoldTrainer:
         crops = step.crops[self._here.rank :: self._here.count]
         losses = self._losses(crops, step.recycles)
         (losses["total"].sum() / len(step.crops)).backward()
+        gradients = []
         for parameter in self._parameters.values():
             if parameter.grad is None:  # of what this step's outputs do not read
                 parameter.grad = torch.zeros_like(parameter)
+            gradients.append(parameter.grad)
         named = {name: loss.detach().sum() / len(step.crops) for name, loss in losses.items()}
-        self._add_up([*named.values(), *(parameter.grad for parameter in self._parameters.values())])
+        self._add_up([*named.values(), *gradients])
         norm = self._optimiser.clip(self._recipe.clip_norm)
         if torch.isfinite(norm):
             self._skipped = 0
@@ -249,21 +247,17 @@ class FoldTrainer:
         shown = "  ".join(f"{name} {value:.4g}" for name, value in values.items())
         self._say(f"step {self.step:,} of {self._recipe.num_steps:,}  {shown}")
 
-    def _finish(self) -> None:
-        """The averaged weights, as a model that folds."""
-        self._put(self._average.values)
-        if self._here.is_first:
-            aside = self._run / f".{MODEL}"
-            weights.save(self.network, aside)
-            aside.rename(self._run / MODEL)
+
+def _changes(name: str, parts: str) -> bool:
+    """Whether a training of `parts` changes the parameter `name`."""
+    if parts == "confidence":
+        return name.startswith(CONFIDENCE_HEADS)
+    return parts == "all" or not name.startswith(LANGUAGE_MODEL)
 
 
 def _is_matrix(name: str) -> bool:
-    """Whether Muon may take a weight: embeddings are looked up, and the heads' outputs are logits."""
-    heads = ("distogram_head", "ptm_head", "lddt_head")
-    return (name.startswith("trunk.") and "embed" not in name and "recycle_disto" not in name) or (
-        name.startswith("esm_s_mlp") and not name.startswith(heads)
-    )
+    """Whether Muon may take a weight with two axes: not what is looked up, and not heads, whose output is logits."""
+    return name.startswith(("trunk.", "esm_s_mlp.")) and "embed" not in name and "recycle_disto" not in name
 
 
 def _plain(recipe: Recipe) -> dict[str, object]:
