@@ -24,8 +24,7 @@ def smooth_lddt_loss(alpha_BL3: Tensor, true_alpha_BL3: Tensor, mask_BL: Tensor)
     1 per angstrom, so that a perfect prediction has a loss of 0.20 and distances that are far off still pull.
     """
     error_BLL = (distances(alpha_BL3) - distances(true_alpha_BL3)).abs()
-    kept_BLL = sum((torch.sigmoid(limit - error_BLL) for limit in TOLERANCES), torch.zeros_like(error_BLL))
-    kept_BLL = kept_BLL / len(TOLERANCES)
+    kept_BLL = torch.stack([torch.sigmoid(limit - error_BLL) for limit in TOLERANCES]).mean(dim=0)
     pairs_BLL = near_pairs(true_alpha_BL3, mask_BL)
     # Where no pair is near nothing is wrong: the loss is 0 there, not 1.
     return masked_mean(1 - kept_BLL, pairs_BLL, (1, 2))
@@ -35,7 +34,7 @@ def smooth_lddt_loss(alpha_BL3: Tensor, true_alpha_BL3: Tensor, mask_BL: Tensor)
 def alpha_lddt(alpha_BL3: Tensor, true_alpha_BL3: Tensor, mask_BL: Tensor) -> tuple[Tensor, Tensor]:
     """lDDT [B, L] of each C-alpha, 0 to 1, without gradient; and the mask [B, L] of those that have a neighbour."""
     error_BLL = (distances(alpha_BL3) - distances(true_alpha_BL3)).abs()
-    kept_BLL = sum((error_BLL < limit).to(error_BLL.dtype) for limit in TOLERANCES) / len(TOLERANCES)
+    kept_BLL = torch.stack([error_BLL < limit for limit in TOLERANCES]).to(error_BLL.dtype).mean(dim=0)
     pairs_BLL = near_pairs(true_alpha_BL3, mask_BL)
     return masked_mean(kept_BLL, pairs_BLL, (2,)), pairs_BLL.any(dim=2)
 
