@@ -29,6 +29,7 @@ REQUIREMENTS = [
 
 EXTRAS = {
     "foldcomp": ["foldcomp>=1.0,<1.1"],  # what its files hold, and where it crashes, was tried on 1.0
+    "train": ["matplotlib>=3.10"],
     "test": [
         "biotite>=1.6",
         "build>=1.3",
@@ -36,12 +37,14 @@ EXTRAS = {
         "gemmi>=0.7,<0.8",
         "hypothesis>=6.140",
         "ihm>=2.11",
+        "matplotlib>=3.10",
         "modelcif>=1.8",
         "mypy>=2.4",
         "packaging>=25",
         "pytest>=9",
         "ruff>=0.17",
         "setuptools>=80",
+        "tmtools>=0.3",  # GPL: a reference for tests, never imported by the program
         "transformers>=5.20",
     ],
 }
