@@ -29,7 +29,7 @@ REQUIREMENTS = [
 
 EXTRAS = {
     "foldcomp": ["foldcomp>=1.0,<1.1"],  # what its files hold, and where it crashes, was tried on 1.0
-    "train": ["tensorboard>=2.20"],
+    "train": ["matplotlib>=3.10", "tensorboard>=2.20"],
     "test": [
         "biotite>=1.6",
         "build>=1.3",
@@ -37,6 +37,7 @@ EXTRAS = {
         "gemmi>=0.7,<0.8",
         "hypothesis>=6.140",
         "ihm>=2.11",
+        "matplotlib>=3.10",
         "modelcif>=1.8",
         "mypy>=2.4",
         "packaging>=25",
@@ -44,6 +45,7 @@ EXTRAS = {
         "ruff>=0.17",
         "setuptools>=80",
         "tensorboard>=2.20",
+        "tmtools>=0.3",  # GPL: a reference for tests, never imported by the program
         "transformers>=5.20",
     ],
 }

@@ -196,7 +196,10 @@ def _squared_distances(selected_BN: Mask, features_FN: Doubles) -> Doubles:
 
 
 def _closer_than(squares_BN: Doubles, radius: float) -> Mask:
-    """Pairs closer than `radius`; where they are fewer than three, the radius grows by steps until they are three."""
+    """Pairs closer than `radius`; where they are fewer than three, the radius grows by steps until they are three.
+
+    Of no more than three pairs, all.
+    """
     closer_BN = squares_BN < radius**2
     if squares_BN.shape[1] <= _MIN_SELECTED:
         return np.ones_like(closer_BN)

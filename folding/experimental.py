@@ -64,7 +64,7 @@ def read_chains(path: str | Path, splits: Collection[str] | None = None, max_len
             _check_columns(file.schema_arrow, path)
             atom_names = _atom_names(file.schema_arrow.metadata or {}, path)
             found: Counter[str] = Counter()
-            chains = []
+            chains: list[Chain] = []
             for group in range(file.num_row_groups):
                 table = file.read_row_group(group, columns=[*_TEXTS, *_LISTS])
                 found.update(table["split"].to_pylist())
@@ -118,14 +118,11 @@ def _atom_names(metadata: dict[bytes, bytes], path: str | Path) -> list[str]:
 
 def _chosen(table: "pa.Table", splits: Collection[str] | None, max_length: int | None) -> "pa.Table":
     """The rows of `table` that were asked for."""
-    rows = [
-        row
-        for row, (split, sequence) in enumerate(
-            zip(table["split"].to_pylist(), table["sequence"].to_pylist(), strict=True)
-        )
-        if (splits is None or split in splits) and (max_length is None or len(sequence or "") <= max_length)
+    is_chosen = [
+        (splits is None or split in splits) and (max_length is None or len(sequence or "") <= max_length)
+        for split, sequence in zip(table["split"].to_pylist(), table["sequence"].to_pylist(), strict=True)
     ]
-    return table if len(rows) == table.num_rows else table.take(rows)
+    return table.filter(is_chosen)
 
 
 def _chains(table: "pa.Table", atom_names: list[str], path: str | Path) -> Iterator[Chain]:

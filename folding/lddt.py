@@ -89,11 +89,12 @@ def lddt_all_atom(sequence: str, predicted_LA3: Points, reference_LA3: Points, o
             for given_LA3 in (predicted_LA3, exchanged_LA3)
         )
         better_L = as_exchanged_L > as_named_L
-        predicted_LA3 = np.where(better_L[:, np.newaxis, np.newaxis], exchanged_LA3, predicted_LA3)
+        predicted_LA3[better_L] = exchanged_LA3[better_L]
     return _score(predicted_LA3[residue_N, place_N], reference_N3, residue_N, len(sequence))
 
 
 def _doubles(positions: Points) -> Doubles:
+    """A copy in float64."""
     return positions.astype(np.float64)
 
 

@@ -136,7 +136,7 @@ def test_points_in_a_plane_or_on_a_line_have_a_proper_rotation():
 # --- TM-score ------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("length", [3, 4, 5, 9, 18, 33, 64])
+@pytest.mark.parametrize("length", [4, 5, 9, 18, 33, 64])
 @pytest.mark.parametrize("noise", [0.8, 4.0])
 def test_tm_score_is_that_of_plain_loops(length, noise):
     target = walk(length)
