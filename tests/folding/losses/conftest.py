@@ -101,7 +101,7 @@ def disturbed(structure, seed=1, shift=3.0, turn=0.3):
     torsions = torch.randn(*shape, 7, 2, generator=generator).to(dtype)
     constants = ideal_residues(dtype)
     unit = torch.nn.functional.normalize(torsions, dim=-1)
-    groups = constants._group_frames(frames, unit, structure.aatype)
+    groups = constants.groups(frames, unit, structure.aatype)
     return SimpleNamespace(
         frames=frames,
         torsions=torsions,
