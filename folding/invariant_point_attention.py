@@ -14,9 +14,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from foldatlas.folding.attention import attention_bias
-from foldatlas.folding.chunks import joined, slices
+from foldatlas.folding.chunks import slices
 from foldatlas.folding.config import StructureModuleConfig
-from foldatlas.folding.in_place import multiply, square
+from foldatlas.folding.in_place import joined, multiply, square
 from foldatlas.folding.linear import Linear
 from foldatlas.folding.rigid import Rigid
 

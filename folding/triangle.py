@@ -16,8 +16,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from foldatlas.folding.attention import attention_bias
-from foldatlas.folding.chunks import add_updates, joined, largest_slice, slices
-from foldatlas.folding.in_place import multiply
+from foldatlas.folding.chunks import largest_slice, slices
+from foldatlas.folding.in_place import add_updates, joined, multiply
 from foldatlas.folding.linear import Linear, linear, products
 
 _Layers = tuple[nn.Linear, nn.Linear]  # of a value, and of its gate

@@ -19,9 +19,9 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from foldatlas.folding.attention import attention_bias
-from foldatlas.folding.chunks import add_updates, joined, slices
+from foldatlas.folding.chunks import slices
 from foldatlas.folding.config import ESMFoldConfig, TrunkConfig
-from foldatlas.folding.in_place import add, multiply
+from foldatlas.folding.in_place import add, add_updates, joined, multiply
 from foldatlas.folding.linear import Linear, linear
 from foldatlas.folding.rigid import Rigid
 from foldatlas.folding.structure_module import Iteration, StructureModule
