@@ -40,7 +40,9 @@ HOMES = {  # library -> the only folder that may import it
 # The network runs on a bare machine with these; anything else in folding/ is imported where it is used.
 BARE_MACHINE = ("torch", "triton", "numpy", "numba", "safetensors")
 # Modules of folding/ that other folders use without paying for torch.
-FOLDING_WITHOUT_TORCH = ("__init__", "compare", "cost", "batching", "shape", "prediction", "atom_layouts")
+FOLDING_WITHOUT_TORCH = (
+    "__init__", "compare", "cost", "batching", "shape", "prediction", "atom_layouts", "host_memory"
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
