@@ -20,6 +20,7 @@ Predictions against experiment:
 The network, inside out:
     precision.py                    which numbers have 16 bits, and why the others do not
     memory.py                       free memory of a device, from which the rows at work are chosen
+    host_memory.py                  that of this machine, its container or batch job (no torch)
     chunks.py                       cutting an axis
     linear.py                       linear layers through the fastest exact kernel
     config.py                       sizes; reading transformers' configuration
@@ -39,7 +40,7 @@ The network, inside out:
     atoms.py                        torsions to atoms
     confidence.py                   pLDDT, predicted aligned error, pTM
     esmfold.py                      the whole
-    memory.py                       what to say when a batch does not fit
+    out_of_memory.py                what to say when a batch does not fit
 
 Its weights:
     places.py                       names and paths -> files (no torch)

@@ -176,7 +176,8 @@ EMBEDDED: Final = _table(
         _field(
             "mean",
             pa.list_(pa.field("element", pa.float32(), nullable=False)),
-            "mean over residues of the language model's chosen layer",
+            "mean over residues of the language model's chosen layer; NULL where it failed",
+            nullable=True,
         ),
         _field(
             "residues",
@@ -184,6 +185,7 @@ EMBEDDED: Final = _table(
             "that layer: all channels of the first residue, then of the next; NULL unless --per-residue",
             nullable=True,
         ),
+        _field("error", pa.string(), "why this record has no embedding; NULL where it has", nullable=True),
     ],
 )
 

@@ -48,6 +48,7 @@ FOLDING_WITHOUT_TORCH = (
     "shape",
     "prediction",
     "atom_layouts",
+    "host_memory",
     "experimental",
     "lddt",
     "contact_precision",

@@ -119,7 +119,7 @@ def test_embedding_without_folding(run: Run, tmp_path: Path, short_proteins: str
     out = tmp_path / "out.parquet"
     done = run("embed", short_proteins, out, "--model", "nano", "--layer", "2")
     assert done.returncode == 0, done.stderr
-    assert done.stdout == "24 records: 24 embedded, 0 refused\n"
+    assert done.stdout == "24 records: 24 embedded, 0 refused, 0 failed\n"
     again = run("embed", short_proteins, out, "--model", "nano")
     assert again.returncode == 2
     assert "exists" in again.stderr

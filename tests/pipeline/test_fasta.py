@@ -70,6 +70,19 @@ def test_a_byte_order_mark_hides_no_record() -> None:
     assert not reader.leading_text
 
 
+@given(cuts=st.lists(st.integers(0, 60)), size=st.sampled_from([12, 20, 1 << 20]))
+def test_lines_that_end_with_cr_alone_are_lines(cuts: list[int], size: int) -> None:
+    """As old Macintoshes and some spreadsheets write them. A later LF changes nothing."""
+    data = EXAMPLE.replace(b"\r\n", b"\n").replace(b"\n", b"\r")
+    bounds = sorted({0, len(data), *(cut for cut in cuts if cut < len(data))})
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(fasta, "BLOCK_BYTES", size)
+        parts = [record for start, end in itertools.pairwise(bounds) for record in read(data, start, end)]
+    expected = read(data.replace(b"\r", b"\n"))
+    assert parts == expected and len(parts) == 4
+    assert list(Reader(GzipStream(io.BytesIO(gzip_of(data))))) == expected
+
+
 def test_a_line_that_never_ends_is_counted_not_kept(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(fasta, "MAX_RECORD_BYTES", 100)
     monkeypatch.setattr(fasta, "BLOCK_BYTES", 64)

@@ -117,7 +117,7 @@ def test_added_outputs_are_those_of_an_atlas_made_with_them(
     needed = {path: (folder.root / path).read_bytes() for path in files(folder, NEEDED_TABLES)}
 
     report = fold_atlas(folder, worker, outputs=["pae"], add_outputs=True, show_progress=False)
-    assert (report.folded, report.failed) == (60, 1)
+    assert (report.folded, report.failed, report.added) == (0, 0, 60)
     fold_atlas(folder, worker, outputs=ALL, add_outputs=True, show_progress=False)
     after = folder.entries()
     assert {entry.generation for entry in after.values()} == {2}
@@ -136,6 +136,12 @@ def test_added_outputs_are_those_of_an_atlas_made_with_them(
     build_index(folder)
     assert verify(folder).faults == []
     with Atlas.open(folder.root) as atlas:
+        [folding, *adding] = atlas.query("SELECT folded, failed, added, residues > 0, run_id FROM runs").rows()
+        assert folding[:-1] == (60, 1, 0, True)
+        assert [row[:-1] for row in adding] == [(0, 0, 60, False)] * 2
+        assert atlas.query("SELECT DISTINCT run_id FROM proteins").rows() == [folding[-1:]]
+        assert atlas.query("SELECT DISTINCT run_id FROM failures").rows() == [folding[-1:]]
+        assert atlas.query("SELECT min(residues_per_second) > 0 FROM runs").rows() == [(True,)]
         assert atlas.query("SELECT count(*), min(len(pae) = length * length) FROM pae").rows() == [(60, True)]
         sql = "SELECT count(*), min(len(residues) = 8 * length), max(abs(list_avg(residues))) < 2"
         assert atlas.query(f"{sql} FROM residue_embeddings").rows() == [(60, True, True)]
