@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from foldatlas.folding import confidence, cost, memory, precision
 from foldatlas.folding.chunks import slices
 from foldatlas.folding.config import ESMFoldConfig
+from foldatlas.folding.in_place import needs_gradient
 from foldatlas.folding.language_model import LanguageModel
 from foldatlas.folding.linear import Linear
 from foldatlas.folding.residue_constants import NUM_AATYPES
@@ -123,7 +124,7 @@ class ESMFold(nn.Module):
         )
 
     def _choose_rows(self, num_proteins: int, length: int, wanted: Wanted) -> int:
-        if torch.is_grad_enabled():
+        if needs_gradient(*self.parameters()):
             return length
         device = self.embedding.weight.device
         return cost.choose_rows(

@@ -12,19 +12,24 @@ import torch
 from torch import Tensor
 
 
+def needs_gradient(*tensors: Tensor) -> bool:
+    """Whether a gradient passes through what is made of `tensors`, so that none may be overwritten."""
+    return torch.is_grad_enabled() and any(tensor.requires_grad for tensor in tensors)
+
+
 def add(x: Tensor, y: Tensor) -> Tensor:
     """`x` + `y`, in the memory of `x` where no gradients are recorded."""
-    return x + y if torch.is_grad_enabled() else x.add_(y)
+    return x + y if needs_gradient(x, y) else x.add_(y)
 
 
 def multiply(x: Tensor, y: Tensor) -> Tensor:
     """`x` times `y`, in the memory of `x` where no gradients are recorded."""
-    return x * y if torch.is_grad_enabled() else x.mul_(y)
+    return x * y if needs_gradient(x, y) else x.mul_(y)
 
 
 def square(x: Tensor) -> Tensor:
     """`x` squared, in its own memory where no gradients are recorded."""
-    return x.square() if torch.is_grad_enabled() else x.square_()
+    return x.square() if needs_gradient(x) else x.square_()
 
 
 def joined(parts: Iterable[Tensor], length: int, axis: int) -> Tensor:
@@ -49,7 +54,7 @@ def add_updates(pair_BLLZ: Tensor, updates: Iterable[tuple[slice, Tensor]]) -> T
     An update is asked for after the one before it was added.
     """
     for chunk, update_BRLZ in updates:
-        if torch.is_grad_enabled():
+        if needs_gradient(pair_BLLZ, update_BRLZ):
             assert update_BRLZ.shape[1] == pair_BLLZ.shape[1], "with gradients, all rows are one chunk"
             return pair_BLLZ + update_BRLZ
         pair_BLLZ[:, chunk] += update_BRLZ

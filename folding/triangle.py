@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from foldatlas.folding.attention import attention_bias
 from foldatlas.folding.chunks import largest_slice, slices
-from foldatlas.folding.in_place import add_updates, joined, multiply
+from foldatlas.folding.in_place import add_updates, joined, multiply, needs_gradient
 from foldatlas.folding.linear import Linear, linear, products
 
 _Layers = tuple[nn.Linear, nn.Linear]  # of a value, and of its gate
@@ -113,7 +113,7 @@ class GatedAttention(nn.Module):
             multiply(gate_RLZ, F.scaled_dot_product_attention(*of_protein).transpose(-2, -3).flatten(-2))
             for gate_RLZ, *of_protein in zip(gate_BRLZ, query, key, value, bias_BHLL.unsqueeze(1), strict=True)
         ]
-        return self.linear_o(torch.stack(gated) if torch.is_grad_enabled() else gate_BRLZ)
+        return self.linear_o(torch.stack(gated) if needs_gradient(*gated) else gate_BRLZ)
 
 
 class TriangleAttention(nn.Module):

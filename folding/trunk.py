@@ -21,7 +21,7 @@ from torch.utils.checkpoint import checkpoint
 from foldatlas.folding.attention import attention_bias
 from foldatlas.folding.chunks import slices
 from foldatlas.folding.config import ESMFoldConfig, TrunkConfig
-from foldatlas.folding.in_place import add, add_updates, joined, multiply
+from foldatlas.folding.in_place import add, add_updates, joined, multiply, needs_gradient
 from foldatlas.folding.linear import Linear, linear
 from foldatlas.folding.rigid import Rigid
 from foldatlas.folding.structure_module import Iteration, StructureModule
@@ -288,7 +288,7 @@ class FoldingTrunk(nn.Module):
             recycled_BRLZ = self.recycle_z_norm(pair_BLLZ[:, chunk].float())
             recycled_BRLZ = add(recycled_BRLZ, self.recycle_disto(distance_bins(beta_BL3[:, chunk], beta_BL3)))
             recycled_BRLZ = add(recycled_BRLZ, self.pairwise_positional_embedding(length, chunk, residue_index_BL))
-            if torch.is_grad_enabled():
+            if needs_gradient(recycled_BRLZ):
                 return recycled_BRLZ.to(self.dtype)
             pair_BLLZ[:, chunk] = recycled_BRLZ
         return pair_BLLZ
