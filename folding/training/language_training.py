@@ -136,7 +136,7 @@ def train(
         optimiser = Optimiser(model.named_parameters(), AdamW(recipe.learning_rate, weight_decay=recipe.weight_decay))
         _restore(model, optimiser, saved, recipe.seed)
         run = _Run(path, corpus, recipe, manner, processes, model, optimiser, folder, said)
-        return run.until_the_end(saved.step if saved else 0, stop or Stop())
+        return run.until_the_end(saved.step if saved else 0, Stop() if stop is None else stop)
     finally:
         if folder is not None:
             folder.close()

@@ -25,7 +25,9 @@ from foldatlas.folding.training.optimisers import like, whole
 from foldatlas.folding.weights import CONFIG_KEY
 from foldatlas.schemas.errors import ModelError
 
-INITIAL_STD: Final = 0.02  # of all matrices, as BERT and RoBERTa
+# Standard deviation of a matrix at first, times the root of its inputs: BERT's 0.02 at BERT's width, 1,024. So a network
+# of 128 channels learnt 8 sequences by heart in 400 steps (perplexity 1.01), with 0.02 itself not (3.7).
+INITIAL_SCALE: Final = 0.02 * 1_024**0.5
 ROTARY_BASE: Final = 10_000.0
 
 
@@ -102,4 +104,4 @@ def _first_values(name: str, parameter: Tensor, seed: int) -> Tensor:
         return torch.full(parameter.shape, 1.0 if is_layer_norm_scale else 0.0)
     of_name = int.from_bytes(hashlib.sha256(f"{seed} {name}".encode()).digest()[:7], "little")
     generator = torch.Generator().manual_seed(of_name)
-    return torch.empty(parameter.shape).normal_(std=INITIAL_STD, generator=generator)
+    return torch.empty(parameter.shape).normal_(std=INITIAL_SCALE * parameter.shape[1] ** -0.5, generator=generator)

@@ -159,7 +159,7 @@ def check_settings(path: Path, recorded: Settings, wanted: Settings) -> None:
     """Raises SettingsMismatchError that names the first setting in which `wanted` differs from what `path` has."""
     plain = json.loads(json.dumps(dict(wanted)))  # as it would read again: tuples become lists
     for name in sorted(recorded.keys() | plain.keys()):
-        before, now = (json.dumps(of[name]) if name in of else "nothing" for of in (recorded, plain))
+        before, now = (json.dumps(of[name], sort_keys=True) if name in of else "nothing" for of in (recorded, plain))
         if before != now:
             raise SettingsMismatchError(
                 f"the run in {path} was begun with {name} = {before}, now it is {now}: repeat the command as it was, "

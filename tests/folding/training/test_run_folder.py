@@ -14,7 +14,7 @@ from foldatlas.folding.training import metrics
 from foldatlas.folding.training.run_folder import RunFolder, Saved, latest
 from foldatlas.schemas.errors import ForeignFolderError, SettingsMismatchError, UsageError
 
-SETTINGS = {"kind": "test", "betas": (0.9, 0.98), "seed": 1}
+SETTINGS = {"kind": "test", "betas": (0.9, 0.98), "seed": 1, "sizes": {"width": 2, "depth": 1}}
 
 
 class Said(list[str]):
