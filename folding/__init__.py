@@ -27,7 +27,7 @@ The network, inside out:
     multimer.py                     several chains as one
     language_model.py               ESM-2
     language_heads.py               its heads for masked residues and contacts
-    perplexity.py                   pseudo-perplexity, exact and in one pass
+    perplexity.py                   pseudo-perplexity, exact, in parts and in one pass
     attention.py                    what the attentions of the trunk share
     triangle.py                     triangle multiplication and attention
     trunk.py                        the block, recycling

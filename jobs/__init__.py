@@ -7,6 +7,7 @@
     index.py    the SQL index             status.py   what is done and what is left
     query.py    SQL                       export.py   subsets as files
     verify.py   whether an atlas is whole    embed.py    embeddings alone
+    evaluate.py models against experiment
 
 Every command is a function of the same name that Python can import and call.
 """
