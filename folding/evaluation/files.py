@@ -8,7 +8,7 @@ import shutil
 import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 from foldatlas.folding.evaluation.measures import Row
 from foldatlas.folding.evaluation.plots import plots
@@ -17,9 +17,6 @@ from foldatlas.folding.evaluation.summary import summarise
 from foldatlas.folding.experimental import Chain
 from foldatlas.schemas.errors import UsageError
 from foldatlas.schemas.records import Settings
-
-if TYPE_CHECKING:
-    import pyarrow as pa
 
 CHAINS: Final = "chains.parquet"
 SUMMARY: Final = "summary.json"
@@ -68,13 +65,13 @@ def write(
     return summary
 
 
-def _write_whole(out: Path, table: "pa.Table", summary: Mapping[str, Any], page: str) -> None:
+def _write_whole(out: Path, table: Any, summary: Mapping[str, Any], page: str) -> None:
     import pyarrow.parquet as pq
 
     aside = Path(tempfile.mkdtemp(prefix=f".{out.name}.", dir=out.absolute().parent))
     try:
         pq.write_table(table, aside / CHAINS, compression="zstd")
-        (aside / SUMMARY).write_text(json.dumps(summary, indent=1) + "\n", encoding="utf-8")
+        (aside / SUMMARY).write_text(json.dumps(summary, indent=1, allow_nan=False) + "\n", encoding="utf-8")
         (aside / REPORT).write_text(page, encoding="utf-8")
         umask = os.umask(0)
         os.umask(umask)
@@ -90,8 +87,8 @@ def _write_whole(out: Path, table: "pa.Table", summary: Mapping[str, Any], page:
         raise
 
 
-def to_table(rows: Sequence[Row], metadata: Mapping[str, str]) -> "pa.Table":
-    """A row a chain and model; docs/training.md describes the columns."""
+def to_table(rows: Sequence[Row], metadata: Mapping[str, str]) -> Any:
+    """The pyarrow table of a row a chain and model; docs/training.md describes the columns."""
     import pyarrow as pa
 
     fields, columns = [], []

@@ -2,7 +2,7 @@
 
 import io
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 import numpy as np
 
@@ -10,8 +10,8 @@ from foldatlas.folding.evaluation.measures import Row
 from foldatlas.folding.evaluation.summary import order_of_models
 from foldatlas.folding.experimental import Chain
 
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
+Axes = Any  # matplotlib.axes.Axes
+Draw = Callable[[int, Axes], None]
 
 MEASURE_TITLES: Final = {"tm_score": "TM-score, fixed pairing", "lddt_ca": "lDDT of C-alphas"}
 _COLOURS: Final = ("#2c6fbb", "#c65d21", "#3a8f5c", "#8a5aa8", "#b8860b", "#5f6b76")
@@ -53,9 +53,7 @@ def plots(rows: Sequence[Row], chosen: Mapping[str, Sequence[Chain]], figures: M
     return made
 
 
-def _svg(
-    draw: Callable[[int, "Axes"], None], num_panels: int, salt: str, *, titles: Sequence[str], sharey: bool = False
-) -> str:
+def _svg(draw: Draw, num_panels: int, salt: str, *, titles: Sequence[str], sharey: bool = False) -> str:
     """`draw(panel, axes)` for each panel, side by side, as an SVG element without the heading of a file of its own."""
     import matplotlib
     from matplotlib.figure import Figure
@@ -83,10 +81,10 @@ def _svg(
 
 def _distributions(
     rows: Sequence[Row], chosen: Mapping[str, Sequence[Chain]], models: Sequence[str], measure: str
-) -> Callable[[int, "Axes"], None]:
+) -> Draw:
     labels = list(chosen)
 
-    def draw(panel: int, axes: "Axes") -> None:
+    def draw(panel: int, axes: Axes) -> None:
         names = {chain.name for chain in chosen[labels[panel]]}
         for place, model in enumerate(models):
             values = [
@@ -112,10 +110,10 @@ def _distributions(
     return draw
 
 
-def _reliability(figures: Mapping[str, Any], model: str) -> Callable[[int, "Axes"], None]:
+def _reliability(figures: Mapping[str, Any], model: str) -> Draw:
     labels = list(figures)
 
-    def draw(panel: int, axes: "Axes") -> None:
+    def draw(panel: int, axes: Axes) -> None:
         axes.plot([0, 1], [0, 1], ":", color=_GREY)
         found = figures[labels[panel]]["models"].get(model, {}).get("plddt_of_residues")
         bins = [part for part in found["bins"] if part["count"]] if found else []
@@ -129,10 +127,10 @@ def _reliability(figures: Mapping[str, Any], model: str) -> Callable[[int, "Axes
     return draw
 
 
-def _residues(rows: Sequence[Row], chosen: Mapping[str, Sequence[Chain]]) -> Callable[[int, "Axes"], None]:
+def _residues(rows: Sequence[Row], chosen: Mapping[str, Sequence[Chain]]) -> Draw:
     labels = list(chosen)
 
-    def draw(panel: int, axes: "Axes") -> None:
+    def draw(panel: int, axes: Axes) -> None:
         names = {chain.name for chain in chosen[labels[panel]]}
         known = [(r.plddt_L, r.lddt_ca_L) for r in rows if r.chain in names and r.lddt_ca_L is not None]
         pairs = [np.stack([np.asarray(p) / 100, t], axis=1) for p, t in known if p is not None]
@@ -148,8 +146,8 @@ def _residues(rows: Sequence[Row], chosen: Mapping[str, Sequence[Chain]]) -> Cal
     return draw
 
 
-def _chains(rows: Sequence[Row], chosen: Mapping[str, Sequence[Chain]]) -> Callable[[int, "Axes"], None]:
-    def draw(panel: int, axes: "Axes") -> None:
+def _chains(rows: Sequence[Row], chosen: Mapping[str, Sequence[Chain]]) -> Draw:
+    def draw(panel: int, axes: Axes) -> None:
         for place, (label, chains) in enumerate(chosen.items()):
             names = {chain.name for chain in chains}
             found = [row for row in rows if row.chain in names and row.lddt_ca is not None]
@@ -165,10 +163,10 @@ def _chains(rows: Sequence[Row], chosen: Mapping[str, Sequence[Chain]]) -> Calla
     return draw
 
 
-def _scaling(figures: Mapping[str, Any], found: Sequence[tuple[str, str]]) -> Callable[[int, "Axes"], None]:
+def _scaling(figures: Mapping[str, Any], found: Sequence[tuple[str, str]]) -> Draw:
     labels = list(dict.fromkeys(label for label, _ in found))
 
-    def draw(_: int, axes: "Axes") -> None:
+    def draw(_: int, axes: Axes) -> None:
         for place, label in enumerate(labels):
             points = sorted(
                 (figures[label]["models"][model]["perplexity"]["model"], mean, model)
@@ -188,7 +186,7 @@ def _scaling(figures: Mapping[str, Any], found: Sequence[tuple[str, str]]) -> Ca
     return draw
 
 
-def _unit_square(axes: "Axes", x: str, y: str) -> None:
+def _unit_square(axes: Axes, x: str, y: str) -> None:
     axes.set_xlim(0, 1)
     axes.set_ylim(0, 1)
     axes.set_aspect("equal")

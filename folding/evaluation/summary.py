@@ -11,7 +11,7 @@ from typing import Any, Final
 import numpy as np
 
 from foldatlas.folding.evaluation import baselines
-from foldatlas.folding.evaluation.calibration import calibration
+from foldatlas.folding.evaluation.calibration import Calibration, calibration
 from foldatlas.folding.evaluation.measures import Row
 from foldatlas.folding.evaluation.unigram import Unigram, num_standard, pooled
 from foldatlas.folding.experimental import Chain
@@ -97,14 +97,18 @@ def _calibration(
     pairs = [(claim(row), truth(row)) for row in rows]
     known = np.array([(one, other) for one, other in pairs if one is not None and other is not None], dtype=np.float64)
     known = known.reshape(-1, 2)
-    return dataclasses.asdict(calibration(known[:, 0] / scale, known[:, 1]))
+    return _plain(calibration(known[:, 0] / scale, known[:, 1]))
 
 
 def _residues(rows: Sequence[Row]) -> dict[str, Any]:
     known = [row for row in rows if row.plddt_L is not None and row.lddt_ca_L is not None]
     claimed = np.concatenate([row.plddt_L for row in known if row.plddt_L is not None] or [np.zeros(0)])
     true = np.concatenate([row.lddt_ca_L for row in known if row.lddt_ca_L is not None] or [np.zeros(0)])
-    return dataclasses.asdict(calibration(claimed / 100, true))
+    return _plain(calibration(claimed / 100, true))
+
+
+def _plain(found: Calibration) -> dict[str, Any]:
+    return {**dataclasses.asdict(found), "bins": [dataclasses.asdict(part) for part in found.bins]}
 
 
 def _perplexity(rows: Sequence[Row], sequences: Mapping[str, str], unigram: Unigram | None) -> dict[str, Any]:
