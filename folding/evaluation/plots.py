@@ -40,15 +40,14 @@ def plots(rows: Sequence[Row], chosen: Mapping[str, Sequence[Chain]], figures: M
         made[f"{model}: confidence of chains"] = _svg(
             _chains(of_model, chosen), 2, "chains" + model, titles=["mean pLDDT and lDDT", "pTM and TM-score"]
         )
-    with_perplexity = [
-        (label, model)
+    asked = {
+        label: [model for model in models if part["models"].get(model, {}).get("perplexity")]
         for label, part in figures.items()
-        for model in models
-        if part["models"].get(model, {}).get("perplexity")
-    ]
-    if with_perplexity:
+    }
+    labels = [label for label, found in asked.items() if found]
+    if labels:
         made["Perplexity and TM-score: a model a point"] = _svg(
-            _scaling(figures, with_perplexity), 1, "scaling", titles=[""]
+            _scaling(figures, labels, asked), len(labels), "scaling", titles=labels, sharey=True
         )
     return made
 
@@ -155,7 +154,7 @@ def _chains(rows: Sequence[Row], chosen: Mapping[str, Sequence[Chain]]) -> Draw:
             truth = [row.tm_score if panel else row.lddt_ca for row in found]
             points = np.array([claim, truth], dtype=np.float64)
             colour = _COLOURS[place % len(_COLOURS)]
-            axes.plot(*points, "o", markersize=3, alpha=0.6, markeredgewidth=0, color=colour, label=label)
+            axes.plot(*points, "o", markersize=4, alpha=0.6, markeredgewidth=0, color=colour, label=label)
         axes.plot([0, 1], [0, 1], ":", color=_GREY)
         _unit_square(axes, ("mean pLDDT / 100", "pTM")[panel], ("lDDT of C-alphas", "TM-score")[panel])
         axes.legend(frameon=False, fontsize=8)
@@ -163,24 +162,18 @@ def _chains(rows: Sequence[Row], chosen: Mapping[str, Sequence[Chain]]) -> Draw:
     return draw
 
 
-def _scaling(figures: Mapping[str, Any], found: Sequence[tuple[str, str]]) -> Draw:
-    labels = list(dict.fromkeys(label for label, _ in found))
-
-    def draw(_: int, axes: Axes) -> None:
-        for place, label in enumerate(labels):
-            points = sorted(
-                (figures[label]["models"][model]["perplexity"]["model"], mean, model)
-                for one, model in found
-                if one == label
-                and (mean := figures[label]["models"][model]["measures"]["tm_score"]["mean"]) is not None
-            )
-            colour = _COLOURS[place % len(_COLOURS)]
-            axes.plot([x for x, _, _ in points], [y for _, y, _ in points], "o-", color=colour, label=label)
-            for perplexity, score, model in points:
-                axes.annotate(model, (perplexity, score), textcoords="offset points", xytext=(5, 4), fontsize=8)
+def _scaling(figures: Mapping[str, Any], labels: Sequence[str], asked: Mapping[str, Sequence[str]]) -> Draw:
+    def draw(panel: int, axes: Axes) -> None:
+        label = labels[panel]
+        for place, model in enumerate(asked[label]):
+            found = figures[label]["models"][model]
+            point = found["perplexity"]["model"], found["measures"]["tm_score"]["mean"]
+            if None in point:
+                continue
+            axes.plot(*point, "o", color=_COLOURS[place % len(_COLOURS)])
+            axes.annotate(model, point, textcoords="offset points", xytext=(5, 4), fontsize=8)
         axes.set_xlabel("perplexity (lower is better)")
         axes.set_ylabel("mean TM-score")
-        axes.legend(frameon=False, fontsize=8)
         axes.margins(0.25)
 
     return draw

@@ -51,6 +51,9 @@ FOLDING_WITHOUT_TORCH = (
     "experimental",
     "lddt",
     "contact_precision",
+    "evaluation/measures",
+    "evaluation/files",
+    "evaluation/choice",
 )
 
 

@@ -9,7 +9,9 @@ import pyarrow.parquet as pq
 import pytest
 
 from foldatlas.folding.evaluation.baselines import ideal_helix
+from foldatlas.folding.predictor import Predictor
 from foldatlas.jobs.cli import main
+from foldatlas.schemas.errors import OutOfMemory
 
 ATOMS = ("N", "CA", "C", "O", "CB")  # alanine's, in their order in atom14
 
@@ -92,3 +94,19 @@ def test_an_output_that_exists_is_left_alone(chains: Path, tmp_path: Path, capsy
     assert main(["evaluate", str(chains), str(chains), "--model", "nano"]) == 2
     assert "exists: name a new folder" in capsys.readouterr().err
     assert pq.read_metadata(chains).num_rows == 5
+
+
+def test_chains_that_no_model_could_fold_have_rows_and_exit_code_3(
+    chains: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def failing(*_: object, **__: object) -> None:
+        raise OutOfMemory("2 proteins do not fit")
+
+    monkeypatch.setattr(Predictor, "fold", failing)
+    out = tmp_path / "out"
+    assert main(["evaluate", str(chains), str(out), "--model", "nano", "--device", "cpu"]) == 3
+    rows = pq.read_table(out / "chains.parquet", columns=["model", "tm_score", "failure"]).to_pylist()
+    assert [row["failure"] for row in rows if row["model"] == "nano-untrained"] == ["2 proteins do not fit"] * 2
+    assert all(row["tm_score"] is not None for row in rows if row["model"] == "ideal helix")
+    assert json.loads((out / "summary.json").read_text())["splits"]["valid"]["models"]["nano-untrained"]["failed"] == 2
+    assert "TM   -  " in capsys.readouterr().out
