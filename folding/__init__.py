@@ -29,7 +29,7 @@ The network, inside out:
     language_model.py               ESM-2
     segments.py                     sequences end to end, each attending to itself
     language_heads.py               its heads for masked residues and contacts
-    perplexity.py                   pseudo-perplexity, exact and in one pass
+    perplexity.py                   pseudo-perplexity, exact, in parts and in one pass
     attention.py                    what the attentions of the trunk share
     triangle.py                     triangle multiplication and attention
     trunk.py                        the block, recycling

@@ -45,8 +45,10 @@ def contact_probabilities(distogram_logits_LLN: npt.NDArray[np.floating]) -> Dou
     """Probability [L, L], 0 to 1, of the distogram's bins that end at 8 angstrom or before (at 7.94 with 64 bins)."""
     num_bins = distogram_logits_LLN.shape[-1]
     num_within = int((np.linspace(FIRST_EDGE, LAST_EDGE, num_bins - 1) <= CONTACT).sum())
-    exponentials = np.exp(distogram_logits_LLN - distogram_logits_LLN.max(axis=-1, keepdims=True))
-    probabilities_LL: Doubles = exponentials[..., :num_within].sum(axis=-1) / exponentials.sum(axis=-1)
+    probabilities_LL = np.empty(distogram_logits_LLN.shape[:2])
+    for row, logits_LN in enumerate(distogram_logits_LLN):  # a row at a time: all bins of all pairs are large
+        exponentials_LN = np.exp(logits_LN.astype(np.float64) - logits_LN.max(axis=-1, keepdims=True))
+        probabilities_LL[row] = exponentials_LN[:, :num_within].sum(axis=-1) / exponentials_LN.sum(axis=-1)
     return probabilities_LL
 
 

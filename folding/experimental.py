@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
@@ -16,12 +16,10 @@ import numpy.typing as npt
 from foldatlas.schemas.errors import UsageError
 from foldatlas.schemas.records import ATOMS, RESIDUES
 
-if TYPE_CHECKING:
-    import pyarrow as pa
-
 Floats = npt.NDArray[np.float32]
 Mask = npt.NDArray[np.bool_]
 Integers = npt.NDArray[np.integer]
+Table = Any  # pyarrow.Table
 
 NUM_ATOMS: Final = 14  # most atoms of any residue: tryptophan's
 ANGSTROM: Final = 0.001  # what an integer of the file means
@@ -81,7 +79,7 @@ def read_chains(path: str | Path, splits: Collection[str] | None = None, max_len
     return chains
 
 
-def _check_columns(schema: "pa.Schema", path: str | Path) -> None:
+def _check_columns(schema: Any, path: str | Path) -> None:
     from pyarrow import types
 
     for name in (*_TEXTS, *_LISTS):
@@ -116,7 +114,7 @@ def _atom_names(metadata: dict[bytes, bytes], path: str | Path) -> list[str]:
     return names
 
 
-def _chosen(table: "pa.Table", splits: Collection[str] | None, max_length: int | None) -> "pa.Table":
+def _chosen(table: Table, splits: Collection[str] | None, max_length: int | None) -> Table:
     """The rows of `table` that were asked for."""
     is_chosen = [
         (splits is None or split in splits) and (max_length is None or len(sequence or "") <= max_length)
@@ -125,7 +123,7 @@ def _chosen(table: "pa.Table", splits: Collection[str] | None, max_length: int |
     return table.filter(is_chosen)
 
 
-def _chains(table: "pa.Table", atom_names: list[str], path: str | Path) -> Iterator[Chain]:
+def _chains(table: Table, atom_names: list[str], path: str | Path) -> Iterator[Chain]:
     """The chains of one table, all their atoms placed at once."""
     texts = {name: table[name].to_pylist() for name in _TEXTS}
     lists = {name: _flat(table[name]) for name in _LISTS}
@@ -183,7 +181,7 @@ class _Lists:
     sizes: npt.NDArray[np.int64]
 
 
-def _flat(column: "pa.ChunkedArray") -> _Lists:
+def _flat(column: Any) -> _Lists:
     combined = column.combine_chunks()
     sizes = combined.value_lengths().fill_null(0).to_numpy(zero_copy_only=False).astype(np.int64)
     values = combined.flatten()

@@ -66,7 +66,7 @@ def lddt_all_atom(sequence: str, predicted_LA3: Points, reference_LA3: Points, o
     """lDDT of all heavy atoms in atom14 order, angstrom; `observed_LA` is True where the reference has an atom.
 
     ASP, GLU, PHE and TYR: the reference's names or the exchanged ones, whichever keep more of the distances to atoms
-    of other residues whose names are certain (Mariani et al. 2013, 2.1). A prediction of NaN keeps no distance. Raises
+    of other residues whose names are certain (Mariani et al. 2013). A prediction of NaN keeps no distance. Raises
     ValueError for shapes that differ.
     """
     shape = reference_LA3.shape

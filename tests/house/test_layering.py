@@ -55,6 +55,9 @@ FOLDING_WITHOUT_TORCH = (
     "training/nano_data",
     "training/sequence_search",
     "training/make_nano_data",
+    "evaluation/measures",
+    "evaluation/files",
+    "evaluation/choice",
 )
 
 
