@@ -51,7 +51,7 @@ def inputs(tmp_path: Path, protein: Callable[[int], str]) -> list[str]:
     columns = zip(("chain_id", "cluster30", "split", "sequence"), zip(*rows, strict=True), strict=True)
     pq.write_table(pa.table({name: list(values) for name, values in columns}), tmp_path / "chains.parquet")
     genome = {
-        "near_valid": like(draw, valid[0], 0.6) + "*",
+        "near_valid": like(draw, valid[0], 0.45) + "*",
         "half_of_valid": like(draw, valid[1][:110], 0.6) + protein(300),
         "masked": protein(80).lower(),
         "unknown": protein(80)[:-1] + "X",
@@ -80,8 +80,12 @@ def table(path: Path) -> list[list[str]]:
 
 @pytest.fixture
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Less sensitive: the relatives here are close, and five searches take half the time."""
+    """Less sensitive: where words are searched for, the relatives here are close, and it takes half the time.
+
+    And no alignment by chance, so that what has to be left out is known.
+    """
     monkeypatch.setattr(sequence_search, "SENSITIVITY", "1")
+    monkeypatch.setattr(make_nano_data, "LARGEST_EVALUE", 1e-6)
 
 
 @needs_mmseqs
@@ -147,6 +151,21 @@ def test_the_files_are_what_the_document_says_and_a_second_run_gives_the_same(
         assert path.read_bytes() == (tmp_path / "again" / path.name).read_bytes(), path.name
 
 
+@needs_mmseqs
+@pytest.mark.usefixtures("quick")
+def test_aligning_all_finds_what_shares_no_word(tmp_path: Path, protein: Callable[[int], str]) -> None:
+    first, second = protein(200), protein(150)
+    remote = "".join(letter if place % 2 else "W" for place, letter in enumerate(first.replace("W", "Y")))
+    queries, targets = {"a": first, "b": second}, {"x": protein(180), "remote": remote, "same": second}
+    mmseqs = sequence_search.MMseqs(MMSEQS or "", 1, tmp_path)
+    searched = {(hit.query, hit.target) for hit in mmseqs.search(queries, targets, 1e-3)}
+    found = mmseqs.align_all(queries, targets, 1e-3)
+    assert searched == {("b", "same")}
+    assert [(hit.query, hit.target) for hit in found] == [("a", "remote"), ("b", "same")]
+    assert found[0].identity == pytest.approx(0.5, abs=0.06)
+    assert (found[1].identity, found[1].aligned, found[1].query_coverage) == (1.0, 150, 1.0)
+
+
 def test_without_mmseqs_it_says_what_to_install(inputs: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     assert make_nano_data.main([*inputs, "--mmseqs", "no-such-program"]) == 2
     assert "no-such-program is not there: install MMseqs2" in capsys.readouterr().err
@@ -157,7 +176,7 @@ def test_a_failing_program_is_named(inputs: list[str], tmp_path: Path, capsys: p
     program.write_text("#!/bin/sh\necho no room left >&2\nexit 3\n")
     program.chmod(0o755)
     assert make_nano_data.main([*inputs, "--mmseqs", str(program)]) == 1
-    assert "mmseqs easy-search ended with exit code 3:\nno room left" in capsys.readouterr().err
+    assert "mmseqs createdb ended with exit code 3:\nno room left" in capsys.readouterr().err
     assert list((tmp_path / "out").iterdir()) == []  # nothing half made
 
 
