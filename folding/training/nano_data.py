@@ -95,7 +95,7 @@ def collect(sources: Mapping[str, Iterable[tuple[str, str]]]) -> tuple[list[Sequ
     names: set[str] = set()
     standard = set(STANDARD_RESIDUES)
     for source, records in sources.items():
-        outcomes[source] = count = Counter()
+        count = outcomes.setdefault(source, Counter())
         for name, residues in records:
             if not set(residues) <= standard:
                 count["nonstandard"] += 1
@@ -198,7 +198,8 @@ def hold_out(clusters: Mapping[str, str], roles: Mapping[str, str]) -> set[str]:
 
 
 def familiar(hits: Iterable[Hit], family_of: Mapping[str, str], most: int) -> list[Hit]:
-    """The best hits of proteins that resemble a chain of the trunk's: one a family, `most` at most, by identity.
+    """The best hits of proteins that resemble a chain of the trunk's, `most` at most, by identity: the best of each
+    family, then the second best of each, and so on.
 
     A query of 40 to 150 residues, 40 to 95 % identity, over 80 % of both covered, and more than 95 % to no target.
     `family_of`: target -> family.
@@ -215,8 +216,13 @@ def familiar(hits: Iterable[Hit], family_of: Mapping[str, str], most: int) -> li
         and hit.evalue < HOMOLOGOUS
     ]
     good.sort(key=lambda hit: (-hit.identity, -min(hit.query_coverage, hit.target_coverage), hit.query, hit.target))
-    best: dict[str, Hit] = {}
+    queries: set[str] = set()
+    ranks: Counter[str] = Counter()
+    ranked: list[tuple[int, Hit]] = []
     for hit in good:
-        if hit.query not in {other.query for other in best.values()}:
-            best.setdefault(family_of[hit.target], hit)
-    return list(best.values())[:most]
+        if hit.query not in queries:
+            queries.add(hit.query)
+            ranked.append((ranks[family_of[hit.target]], hit))
+            ranks[family_of[hit.target]] += 1
+    ranked.sort(key=lambda item: item[0])  # of one rank they stay in order
+    return [hit for _, hit in ranked[:most]]

@@ -18,6 +18,7 @@ from foldatlas.schemas.errors import FoldAtlasError, SourceError, UsageError
 SENSITIVITY: Final = "7.5"  # MMseqs2's most sensitive setting
 MOST_HITS: Final = "100000"  # a query: more than there are sequences, so that none is cut off
 CLUSTERING: Final = ("--min-seq-id", "0.5", "-c", "0.8", "--cov-mode", "0")
+PREFILTER_RESULT: Final = (7).to_bytes(4, "little")  # MMseqs2's mark of such a database
 HIT_COLUMNS: Final = "query,target,fident,alnlen,qlen,tlen,evalue,qcov,tcov"  # what MMseqs2 writes for a Hit
 
 
@@ -74,15 +75,32 @@ class MMseqs:
         return self._call("version").strip()
 
     def search(self, queries: Mapping[str, str], targets: Mapping[str, str], largest_evalue: float) -> list[Hit]:
-        """Hits of `queries` in `targets` (name -> residues), sorted by their names' numbers."""
-        query_names, target_names = list(queries), list(targets)
-        if not query_names or not target_names:
+        """Hits of `queries` in `targets` (name -> residues), in their order, among pairs that share similar words."""
+        if not queries or not targets:
             return []
         self._write("queries", queries.values())
         self._write("targets", targets.values())
-        options = ["-s", SENSITIVITY, "-e", str(largest_evalue), "--max-seqs", MOST_HITS, "--alignment-mode", "3"]
-        options += ["--format-output", HIT_COLUMNS]
-        self._run("easy-search", ("queries", "targets", "hits"), options)
+        options = ("-s", SENSITIVITY, "--max-seqs", MOST_HITS, "--format-output", HIT_COLUMNS)
+        self._run("easy-search", ("queries", "targets", "hits"), (*options, *_aligned(largest_evalue)))
+        return self._hits(list(queries), list(targets))
+
+    def align_all(self, queries: Mapping[str, str], targets: Mapping[str, str], largest_evalue: float) -> list[Hit]:
+        """The same of every query with every target: some relatives share no word. Linear in the residues of both."""
+        if not queries or not targets:
+            return []
+        with tempfile.TemporaryDirectory(prefix="databases-", dir=self.folder) as databases:
+            query, target, pairs, aligned = (f"{databases}/{name}" for name in ("query", "target", "pairs", "aligned"))
+            for name, sequences in (("queries", queries), ("targets", targets)):
+                self._write(name, sequences.values())
+            self._call("createdb", "queries", query, "--shuffle", "0")
+            self._call("createdb", "targets", target, "--shuffle", "0")
+            _pair_all(Path(query), Path(target), Path(pairs))
+            threads = ("--threads", str(self.threads))
+            self._call("align", query, target, pairs, aligned, *_aligned(largest_evalue), *threads)
+            self._call("convertalis", query, target, aligned, "hits", "--format-output", HIT_COLUMNS, *threads)
+        return self._hits(list(queries), list(targets))
+
+    def _hits(self, query_names: Sequence[str], target_names: Sequence[str]) -> list[Hit]:
         hits = sorted(
             parse_hits((self.folder / "hits").read_text(encoding="ascii")),
             key=lambda hit: (int(hit.query), int(hit.target), hit.evalue, hit.identity, hit.aligned),
@@ -120,6 +138,24 @@ class MMseqs:
             last = "\n".join((done.stdout + done.stderr).splitlines()[-5:])
             raise FoldAtlasError(f"mmseqs {words[0]} ended with exit code {done.returncode}:\n{last}")
         return done.stdout
+
+
+def _aligned(largest_evalue: float) -> tuple[str, ...]:
+    return ("-e", str(largest_evalue), "--alignment-mode", "3")  # 3: identity is counted, not estimated
+
+
+def _pair_all(query: Path, target: Path, pairs: Path) -> None:
+    """A prefilter's result in which every query has every target, by the trick of MMseqs2's own guide.
+
+    A result lists targets by lines that begin with a key, and so does the index of the targets' database. Every
+    query is pointed at the whole of it.
+    """
+    content = target.with_name(target.name + ".index").read_bytes()
+    pairs.write_bytes(content)
+    lines = query.with_name(query.name + ".index").read_text(encoding="ascii").splitlines()
+    index = "".join(f"{line.split()[0]}\t0\t{len(content)}\n" for line in lines)
+    pairs.with_name(pairs.name + ".index").write_text(index, encoding="ascii")
+    pairs.with_name(pairs.name + ".dbtype").write_bytes(PREFILTER_RESULT)
 
 
 def find_program(name: str) -> str:

@@ -166,6 +166,7 @@ def test_familiar_proteins_are_alike_but_not_the_same() -> None:
     hits = [
         replace(HIT, query="best", identity=0.9),
         replace(HIT, query="second", identity=0.8),  # the same family
+        replace(HIT, query="third", identity=0.7),
         replace(HIT, query="other", target="u", identity=0.41),
         replace(HIT, query="known", target="v", identity=0.8),
         replace(HIT, query="known", target="t", identity=0.96),
@@ -177,8 +178,8 @@ def test_familiar_proteins_are_alike_but_not_the_same() -> None:
         replace(HIT, query="chance", target="v", evalue=0.001),
     ]
     family_of = {"t": "T", "u": "U", "v": "V"}
-    assert [hit.query for hit in nano_data.familiar(hits, family_of, 20)] == ["best", "other"]
-    assert [hit.query for hit in nano_data.familiar(hits[::-1], family_of, 1)] == ["best"]
+    assert [hit.query for hit in nano_data.familiar(hits, family_of, 20)] == ["best", "other", "second", "third"]
+    assert [hit.query for hit in nano_data.familiar(hits[::-1], family_of, 3)] == ["best", "other", "second"]
 
 
 def test_a_protein_of_two_families_is_listed_once() -> None:
