@@ -75,7 +75,7 @@ def _transformers_config(place: Place) -> dict[str, Any]:
     assert place.config is not None
     try:
         config = json.loads(place.config.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise ModelError(f"{place.config} cannot be read ({error}): fetch it again") from error
     if not isinstance(config, dict) or config.get("model_type", "esm") != "esm":
         raise ModelError(f"{place.config} is of another kind of model: ESM-2 and ESMFold have model_type 'esm'")
@@ -93,7 +93,7 @@ def _our_config(place: Place) -> ESMFoldConfig:
             return from_dict(json.loads((file.metadata() or {})[CONFIG_KEY]))
     except ModelError:
         raise
-    except (OSError, SafetensorError, KeyError, TypeError, ValueError) as error:
+    except (OSError, SafetensorError, KeyError, TypeError, ValueError, RecursionError) as error:
         raise ModelError(f"{path} holds no network that FoldAtlas saved ({error!r})") from error
 
 
