@@ -158,13 +158,17 @@ class AtlasFolder:
             generation += 1
         if generation == 0:
             return None
-        path = self.entry_path(shard.name, generation - 1)
-        entry = decode(path.read_bytes(), ShardEntry, path)
+        entry = self._read_entry(self.entry_path(shard.name, generation - 1))
+        self.check_entry(entry, shard, digest)
+        return entry
+
+    def check_entry(self, entry: ShardEntry, shard: Shard, digest: str) -> None:
+        """Raises DamagedAtlasError where `committed_entry` does."""
         if (entry.shard_digest, entry.settings_digest) != (shard.digest, digest):
+            path = self.entry_path(entry.shard, entry.generation)
             raise DamagedAtlasError(
                 f"{path} was written for other sequences or settings than the plan's: restore it from a copy"
             )
-        return entry
 
     def commit_entry(self, entry: ShardEntry) -> bool:
         return commit_once(self.entry_path(entry.shard, entry.generation), encode(entry))

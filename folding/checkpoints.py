@@ -79,7 +79,7 @@ def _transformers_config(place: Place) -> dict[str, Any]:
     assert place.config is not None
     try:
         config = json.loads(place.config.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise ModelError(f"{place.config} cannot be read ({error}): fetch it again") from error
     if not isinstance(config, dict) or config.get("model_type", "esm") != "esm":
         raise ModelError(f"{place.config} is of another kind of model: ESM-2 and ESMFold have model_type 'esm'")
@@ -102,7 +102,7 @@ def _our_config(place: Place) -> tuple[LanguageModelConfig, ESMFoldConfig | None
             return config.language_model, config
     except ModelError:
         raise
-    except (OSError, SafetensorError, AttributeError, KeyError, TypeError, ValueError) as error:
+    except (OSError, SafetensorError, AttributeError, KeyError, TypeError, ValueError, RecursionError) as error:
         raise ModelError(f"{path} holds no network that FoldAtlas saved ({error!r})") from error
 
 

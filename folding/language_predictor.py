@@ -53,7 +53,7 @@ class LanguagePredictor:
 
         Raises UsageError for a layer that the model does not have.
         """
-        wanted = self._layer_numbers([self.num_layers] if layers is None else layers)
+        wanted = self.layer_numbers([self.num_layers] if layers is None else layers)
         tokens_BT = encode_language(sequences, self.device)
         with torch.inference_mode(), naming_the_batch(sequences, self.device):
             states = {
@@ -123,7 +123,8 @@ class LanguagePredictor:
             found.append(value)
         return found
 
-    def _layer_numbers(self, layers: Sequence[int]) -> list[int]:
+    def layer_numbers(self, layers: Sequence[int]) -> list[int]:
+        """`layers` counted from 0, the embedding of tokens. Raises UsageError for none, or one that is not there."""
         if not layers:
             raise UsageError(f"no layer was named: give some of 0 to {self.num_layers}")
         for layer in layers:

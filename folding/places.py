@@ -165,7 +165,7 @@ def _shards(index: Path) -> Iterator[Path]:
     """The files that an index lists, each there."""
     try:
         names = sorted(set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()))
-    except (ValueError, KeyError, AttributeError, TypeError) as error:
+    except (ValueError, KeyError, AttributeError, TypeError, RecursionError) as error:
         raise ModelError(f"{index} is no index of weights ({error!r}): fetch it again") from error
     for name in names:
         path = index.parent / str(name)

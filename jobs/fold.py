@@ -74,8 +74,8 @@ def fold(
     outputs = chosen_outputs(embeddings, pae)
     if add_outputs and not outputs:
         raise UsageError("--add-outputs adds what is asked for: name it with --embeddings or --pae")
-    if not add_outputs:
-        refuse_missing_outputs(folder, outputs)
+    if outputs and not add_outputs:
+        refuse_missing_outputs(folder.root, folder.entries().values(), outputs)
     summary = plan_job.plan(
         fasta,
         atlas,

@@ -83,7 +83,7 @@ def embed_fasta(
         if left.name.startswith(f".{out.name}."):
             left.unlink(missing_ok=True)
     result = Embedded()
-    layer = layer if layer >= 0 else language.num_layers + 1 + layer
+    (layer,) = language.layer_numbers([layer])
     said = {**metadata, "layer": str(layer)}
     with (
         interruptible("run the same command again to begin anew"),

@@ -7,7 +7,7 @@ and those that are still missing are named.
 import secrets
 import socket
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -20,7 +20,7 @@ from foldatlas.pipeline.interruption import interruptible, stopping
 from foldatlas.pipeline.outputs import lacking, refuse_missing_outputs, refuse_to_mix
 from foldatlas.pipeline.supervisor import WorkerSpec, end_children
 from foldatlas.schemas.errors import IncompleteError
-from foldatlas.schemas.manifest import Plan, settings_digest
+from foldatlas.schemas.manifest import Plan, ShardEntry, settings_digest
 
 ROUNDS: Final = 3
 MEMORY_FRACTION: Final = 0.5  # of the device's, for one batch: the weights and other programs want some too
@@ -60,9 +60,9 @@ def fold_atlas(
     Without it, raises UsageError if committed shards lack one. Raises Interrupted when asked to stop, with all
     finished shards kept; IncompleteError if shards are missing in the end.
     """
-    plans, digest = folder.plans(), settings_digest(worker.settings)
+    plans, digest, entries = folder.plans(), settings_digest(worker.settings), folder.entries()
     if not add_outputs:
-        refuse_missing_outputs(folder, outputs)
+        refuse_missing_outputs(folder.root, entries.values(), outputs)
     options = FoldOptions(
         atlas=str(folder.root.resolve()),
         worker=worker,
@@ -74,18 +74,19 @@ def fold_atlas(
     )
     started = time.monotonic()
     folder.sweep()
-    missing = _missing(folder, plans, options, digest)
+    missing = _missing(folder, entries, plans, options, digest)
     if not missing:
         return FoldReport(0, 0, 0, 0, 0.0)
-    if any(folder.committed_entry(task.shard, digest) is None for task in missing):
-        refuse_to_mix(folder, outputs)
+    if any(task.shard.name not in entries for task in missing):
+        refuse_to_mix(folder.root, entries.values(), outputs)
     cost = sum(task.shard.cost for task in missing)
     try:
         with interruptible(), progress.shown(len(missing), cost, show=show_progress):
             todo = _from_a_random_place(missing)
             for _ in range(ROUNDS):
                 graphs.run("fold", todo, fold_shard)
-                todo = _missing(folder, plans, options, digest)
+                entries = folder.entries()
+                todo = _missing(folder, entries, plans, options, digest)
                 if not todo or stopping():
                     break
     finally:
@@ -96,8 +97,7 @@ def fold_atlas(
         raise IncompleteError(
             f"{len(todo)} of {len(missing)} shards are not done ({names}): see the messages above, and run again"
         )
-    after = folder.entries()
-    ours = [entry for entry in after.values() if entry.run.run_id == options.run_id]
+    ours = [entry for entry in entries.values() if entry.run.run_id == options.run_id]
     new, more = ([entry for entry in ours if (entry.generation > 0) == later] for later in (False, True))
     return FoldReport(
         shards=len(ours),
@@ -109,14 +109,19 @@ def fold_atlas(
     )
 
 
-def _missing(folder: AtlasFolder, plans: Sequence[Plan], options: FoldOptions, digest: str) -> list[FoldTask]:
-    """Shards without an entry that has all outputs, in the plans' order."""
-    return [
-        FoldTask(options, plan.name, plan.sequences[shard.file].path, shard)
-        for plan in plans
-        for shard in plan.shards
-        if (entry := folder.committed_entry(shard, digest)) is None or lacking(entry, options.outputs)
-    ]
+def _missing(
+    folder: AtlasFolder, entries: Mapping[str, ShardEntry], plans: Sequence[Plan], options: FoldOptions, digest: str
+) -> list[FoldTask]:
+    """Shards without an entry that has all outputs, in the plans' order. Raises DamagedAtlasError for a wrong entry."""
+    missing = []
+    for plan in plans:
+        for shard in plan.shards:
+            entry = entries.get(shard.name)
+            if entry is not None:
+                folder.check_entry(entry, shard, digest)
+            if entry is None or lacking(entry, options.outputs):
+                missing.append(FoldTask(options, plan.name, plan.sequences[shard.file].path, shard))
+    return missing
 
 
 def _from_a_random_place(tasks: list[FoldTask]) -> list[FoldTask]:

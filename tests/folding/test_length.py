@@ -1,5 +1,6 @@
 """Long proteins: chunks change nothing, memory is planned, offsets never pass 31 bits. Nothing large is allocated."""
 
+import copy
 import dataclasses
 
 import pytest
@@ -10,6 +11,7 @@ from foldatlas.folding.chunks import MAX_ELEMENTS, largest_slice, slices
 from foldatlas.folding.esmfold import Wanted
 from foldatlas.folding.multimer import encode_complexes
 from foldatlas.folding.tokens import encode
+from foldatlas.folding.triangle import TriangleAttention
 from foldatlas.schemas.errors import OutOfMemory
 
 # A protein alone, in a batch, chunked and not: pLDDT and pTM as fractions, positions in angstrom.
@@ -101,6 +103,38 @@ def test_no_tensor_of_a_chunk_needs_more_than_31_bits(device, length):
     assert channels >= 1 and channels * length * length <= MAX_ELEMENTS
     if length == 4096:
         assert length * length * RELEASED.trunk.pair_width > MAX_ELEMENTS, "a whole pair representation would not do"
+
+
+@pytest.mark.slow
+def test_attention_over_more_than_32_bits_of_logits_is_right():
+    """1,025 residues and 4 heads have 4 L^3 > 2^32 logits, unchunked: its first and last rows, by hand in float64."""
+    length, num_heads, width = 1025, 4, 2
+    assert num_heads * length**3 > 2**32
+    generator = torch.Generator().manual_seed(0)
+    attention = TriangleAttention(num_heads * width, num_heads, starting=True)
+    for parameter in attention.parameters():
+        torch.nn.init.normal_(parameter, std=0.5, generator=generator)
+    pair = torch.randn(1, length, length, num_heads * width, generator=generator)
+    mask = (torch.arange(length) < length - 3).unsqueeze(0)
+    whole, last, double = pair.clone(), pair.clone(), copy.deepcopy(attention).double()
+    with torch.inference_mode():
+        attention(whole, mask, rows=length)
+
+        normal = double.layer_norm(pair[0].double())
+        bias = double.linear(normal).permute(2, 0, 1).masked_fill(~mask, -torch.inf)
+        for row in (0, 1, length // 2, length - 2, length - 1):
+            query, key, value = (
+                layer(normal[row]).unflatten(-1, (num_heads, width)).transpose(0, 1)
+                for layer in (double.mha.linear_q, double.mha.linear_k, double.mha.linear_v)
+            )
+            weights = (query @ key.transpose(1, 2) / width**0.5 + bias).softmax(dim=-1)
+            gated = (weights @ value).transpose(0, 1).flatten(1) * double.mha.linear_g(normal[row]).sigmoid()
+            expected = pair[0, row].double() + double.mha.linear_o(gated)
+            torch.testing.assert_close(whole[0, row].double(), expected, atol=1e-4, rtol=0)
+
+        # As the last chunk of rows is worked on, alone.
+        last[:, -20:] += attention.mha(attention.layer_norm(pair[:, -20:]), bias.float().unsqueeze(0))
+    torch.testing.assert_close(last[:, -20:], whole[:, -20:], atol=1e-4, rtol=0)
 
 
 def test_large_products_are_cut_by_channel(two_blocks, random_sequence, monkeypatch):

@@ -8,7 +8,7 @@ from foldatlas.folding.linear import has_onednn, linear, products
 
 # Sums of 300 float32 numbers of about 1.
 ROUNDING = 1e-4
-TORCH = linear_module._by_torch
+TORCH = torch.nn.functional.linear
 ONEDNN = linear_module._by_onednn
 
 
@@ -30,7 +30,7 @@ def used(monkeypatch):
 
     has_onednn()  # tried before the kernels are wrapped
     monkeypatch.setattr(linear_module, "_by_onednn", noting("onednn", ONEDNN))
-    monkeypatch.setattr(linear_module, "_by_torch", noting("torch", TORCH))
+    monkeypatch.setattr(linear_module.F, "linear", noting("torch", TORCH))
     return seen
 
 
@@ -45,16 +45,14 @@ def forgetting():
 KERNELS = [TORCH, pytest.param(ONEDNN, marks=pytest.mark.skipif(not has_onednn(), reason="this torch has no oneDNN"))]
 
 
-@pytest.mark.parametrize("relu", [False, True])
 @pytest.mark.parametrize("with_bias", [False, True])
 @pytest.mark.parametrize("shape", [(1, 300), (7, 300), (2, 5, 3, 300)])
 @pytest.mark.parametrize("kernel", KERNELS)
-def test_each_kernel_is_the_product(kernel, shape, with_bias, relu):
+def test_each_kernel_is_the_product(kernel, shape, with_bias):
     x, weight, bias = draw(*shape), draw(40, 300, seed=1), draw(40, seed=2) if with_bias else None
     expected = x.double() @ weight.double().T + (0 if bias is None else bias.double())
-    expected = expected.clamp(min=0) if relu else expected
     with torch.inference_mode():
-        found = kernel(x, weight, bias, relu)
+        found = kernel(x, weight, bias)
     assert found.dtype == torch.float32 and found.shape == (*shape[:-1], 40)
     torch.testing.assert_close(found.double(), expected, atol=ROUNDING, rtol=0)
 
@@ -66,7 +64,17 @@ def test_rows_of_a_larger_tensor_and_a_turned_one_are_read_as_they_stand(kernel)
         for view in (x[:, 2:5], x.transpose(0, 1), x[..., ::2]):
             narrow = weight[:, : view.shape[-1]]
             expected = view.double() @ narrow.double().T
-            torch.testing.assert_close(kernel(view, narrow, None, False).double(), expected, atol=ROUNDING, rtol=0)
+            torch.testing.assert_close(kernel(view, narrow, None).double(), expected, atol=ROUNDING, rtol=0)
+
+
+@pytest.mark.parametrize("grad", [False, True])
+def test_relu(grad):
+    """Of numbers, and of what is none: a weight that is not a number must show in what comes out."""
+    x, weight = draw(50, 30), draw(20, 30, seed=1)
+    with torch.set_grad_enabled(grad):
+        torch.testing.assert_close(linear(x, weight, relu=True), (x @ weight.T).clamp(min=0), atol=ROUNDING, rtol=0)
+        weight[3, 4] = torch.nan
+        assert linear(x, weight, relu=True).isnan().any(dim=0).nonzero().tolist() == [[3]]
 
 
 @pytest.mark.skipif(not has_onednn(), reason="this torch has no oneDNN")

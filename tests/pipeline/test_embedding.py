@@ -75,8 +75,9 @@ def test_what_cannot_be_read_leaves_no_file(language: LanguagePredictor, write_f
     for name, message in ((cut, "damaged"), (tmp_path / "text", "no FASTA record"), (tmp_path / "x", "not exist")):
         with pytest.raises(SourceError, match=message):
             run(language, str(name), tmp_path / "out.parquet")
-    with pytest.raises(UsageError, match="no layer 7"):
-        run(language, write_fasta(["MKV"]), tmp_path / "out.parquet", layer=7)
+    for layer in (7, -8, -9):
+        with pytest.raises(UsageError, match=f"no layer {layer}"):
+            run(language, write_fasta(["MKV"]), tmp_path / "out.parquet", layer=layer)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["cut.fasta.gz", "in.fasta", "text"]
 
 
