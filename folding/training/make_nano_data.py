@@ -70,7 +70,7 @@ def drop_near(
 ) -> tuple[list[Sequence], dict[str, str]]:
     """The sequences that are not near any of `held_out`; and why the others went: `identity`, `evalue` or `both`.
 
-    Every pair is aligned: a search by words missed one relative in six. E-values depend on how much is searched, so
+    Every pair is aligned: a search by words missed one relative in ten. E-values depend on how much is searched, so
     what is left is searched again until nothing is found.
     """
     left, dropped = list(sequences), dict[str, str]()
