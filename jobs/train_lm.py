@@ -1,6 +1,7 @@
 """`foldatlas train lm`: a language model learns masked residues, by ESM-2's recipe."""
 
 import argparse
+import os
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -61,7 +62,7 @@ def train_lm(
     from foldatlas.folding.training.processes import processes
     from foldatlas.folding.training.stopping import stoppable
     from foldatlas.pipeline.cluster_table import read_clusters
-    from foldatlas.pipeline.devices import choose_device
+    from foldatlas.pipeline.devices import choose_device, hold_device
     from foldatlas.pipeline.sources import find_sources
 
     if preset not in PRESETS:
@@ -92,6 +93,7 @@ def train_lm(
     manner = Manner(tokens_per_pass, recompute, log_every, valid_every, save_every)
     find_sources([*fasta, *valid])  # before anything slow
     with processes(device) as here, stoppable() as stop:
+        hold_device(str(here.device))  # until this process ends
         tell = say if here.is_first else _silence
         refused: Counter[str] = Counter()
         corpus = build(
@@ -106,10 +108,10 @@ def train_lm(
         if corpus.unlisted:
             tell(f"{counted(corpus.unlisted, 'sequence')} not in {clusters}: equal ones are a cluster")
         trained = train(Path(run), corpus, recipe, manner, here, stop=stop, say=tell)
-    if stop.exit_code is not None and not trained.is_done:
+    if not trained.is_done:  # this process was asked to stop, or another of the run
         raise Interrupted(
             f"stopped after step {trained.step:,} of {recipe.steps:,}, saved in {run}: the same command goes on",
-            exit_code=stop.exit_code,
+            exit_code=stop.exit_code or 130,
         )
     return trained
 
@@ -168,5 +170,6 @@ def run(arguments: argparse.Namespace) -> int:
     given = {name: getattr(arguments, name) for name in names.split()}
     trained = train_lm(arguments.fasta, arguments.run_folder, **given)
     held_out = "" if trained.valid_perplexity is None else f", held-out perplexity {trained.valid_perplexity:.2f}"
-    print(f"{trained.step:,} steps done{held_out}: {Path(arguments.run_folder) / 'model.safetensors'}")
+    if os.environ.get("RANK", "0") == "0":  # one line, of however many processes
+        print(f"{trained.step:,} steps done{held_out}: {Path(arguments.run_folder) / 'model.safetensors'}")
     return 0

@@ -37,10 +37,10 @@ def read_clusters(path: Path) -> dict[str, str]:
 
 
 def _parquet_rows(path: Path) -> list[tuple[str, str]]:
-    table = pq.read_table(path, columns=list(COLUMNS))
-    missing = [name for name in COLUMNS if name not in table.column_names]
+    missing = [name for name in COLUMNS if name not in pq.read_schema(path).names]
     if missing:
         raise SourceError(f"{path} lacks the column {missing[0]!r}: it needs {' and '.join(COLUMNS)}")
+    table = pq.read_table(path, columns=list(COLUMNS))
     columns = (map(str, table[name].to_pylist()) for name in COLUMNS)
     return list(zip(*columns, strict=True))
 

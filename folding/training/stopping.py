@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from types import FrameType
 from typing import Any, Final
 
-_EXIT_CODES: Final = {signal.SIGINT: 130, signal.SIGTERM: 143}
+_EXIT_CODES: Final[dict[int, int]] = {signal.SIGINT: 130, signal.SIGTERM: 143}
 
 
 class Stop:
@@ -25,7 +25,7 @@ def stoppable() -> Iterator[Stop]:
     previous: dict[int, Any] = {}
 
     def note(number: int, frame: FrameType | None) -> None:
-        stop.exit_code = _EXIT_CODES[signal.Signals(number)]
+        stop.exit_code = _EXIT_CODES[number]
         for name, handler in previous.items():
             signal.signal(name, handler)
 

@@ -4,6 +4,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -161,6 +162,7 @@ def test_tensorboard_reads_what_is_logged(tmp_path: Path) -> None:
         for step in steps:
             log.log(step, loss=float(step + start))
         log.close()
+        time.sleep(1.1)  # its files are ordered by the second in which they began
     events = accumulator.EventAccumulator(str(tmp_path / "tensorboard")).Reload()
     assert [(event.step, event.value) for event in events.Scalars("loss")] == [(1, 1.0), (2, 2.0), (3, 5.0), (4, 6.0)]
 
