@@ -138,7 +138,7 @@ def _recipe(
     if muon_learning_rate is not None:
         if recipe.muon is None:
             raise UsageError("--muon-learning-rate is for presets that train with Muon, such as nano")
-        changed["muon"] = replace(recipe.muon, learning_rate=muon_learning_rate)
+        changed["muon"] = replace(recipe.muon, learning_rate=muon_learning_rate) if muon_learning_rate else None
     return replace(recipe, **changed)  # type: ignore[arg-type]
 
 
@@ -196,7 +196,9 @@ def configure(parser: argparse.ArgumentParser) -> None:
     )
     recipe.add_argument("--recycles", type=not_negative, metavar="N", help="at most, drawn anew for each step")
     recipe.add_argument("--learning-rate", type=float, metavar="X", help="of AdamW, the peak")
-    recipe.add_argument("--muon-learning-rate", type=float, metavar="X", help="of Muon, the peak")
+    recipe.add_argument(
+        "--muon-learning-rate", type=float, metavar="X", help="of Muon, the peak; 0: AdamW trains everything"
+    )
     recipe.add_argument("--warm-up-steps", type=not_negative, metavar="N", help="updates to the peak")
     recipe.add_argument("--average-decay", type=float, metavar="X", help="of the averaged weights, 0 to 1")
     recipe.add_argument("--precision", choices=("fp32", "bf16"), default="fp32", help="default: %(default)s")

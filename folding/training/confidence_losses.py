@@ -26,7 +26,7 @@ def plddt_loss(logits_BLN: Tensor, frames: Rigid, targets: Targets) -> Tensor:
     `frames` [B, L] are the predicted backbone. Residues without a neighbour within 15 angstrom do not count.
     """
     lddt_BL, mask_BL = alpha_lddt(frames.translation, targets.alpha_BL3, targets.alpha_mask_BL)
-    bins_BL = (lddt_BL * NUM_PLDDT_BINS).long().clamp(max=NUM_PLDDT_BINS - 1)
+    bins_BL = (lddt_BL * NUM_PLDDT_BINS).long().clamp(0, NUM_PLDDT_BINS - 1)
     entropy_BL = F.cross_entropy(at_least_float32(logits_BLN).movedim(-1, 1), bins_BL, reduction="none")
     return masked_mean(entropy_BL, mask_BL, (1,))
 
@@ -48,4 +48,4 @@ def aligned_error_loss(logits_BLLN: Tensor, frames: Rigid, targets: Targets) -> 
 def aligned_error_bins(frames: Rigid, targets: Targets) -> Tensor:
     """Bin [B, L, L], 0 to 63, of the true aligned error of each residue j in the frame of residue i."""
     error_BLL = aligned_distance_squared(frames, frames.translation, targets.backbone, targets.alpha_BL3).sqrt()
-    return (error_BLL / PAE_BIN_WIDTH).clamp(max=NUM_PAE_BINS - 1).long()
+    return (error_BLL / PAE_BIN_WIDTH).clamp(max=NUM_PAE_BINS).long().clamp(0, NUM_PAE_BINS - 1)

@@ -34,6 +34,7 @@ from foldatlas.folding.training.stopping import Stop
 from foldatlas.folding.training.structure_loss import LossWeights, structure_loss
 from foldatlas.schemas.errors import TrainingError, UsageError
 
+KIND: Final = "folding head"
 MODEL: Final = "model.safetensors"  # in the folder of a run: what it made
 MAX_SKIPPED: Final = 10  # updates in a row whose gradients are not finite
 CONFIDENCE_HEADS: Final = ("lddt_head.", "ptm_head.")
@@ -111,7 +112,9 @@ class FoldTrainer:
         self._schedule = Schedule(recipe.warm_up_steps, recipe.num_steps, recipe.final_fraction)
         self.step = 0  # updates done
         self._skipped = 0  # the last of them, in a row, that were not applied
-        self._folder = RunFolder(run, {**_plain(recipe), **identity}, say=say) if self._here.is_first else None
+        self._folder = (
+            RunFolder(run, {"kind": KIND, **_plain(recipe), **identity}, say=say) if self._here.is_first else None
+        )
         self._restore(run)
         self._metrics = Metrics(run, self.step, say=say) if self._here.is_first else None
         self.aside = run / f".{MODEL}"  # where the model may be written before it is whole
