@@ -36,6 +36,9 @@ from foldatlas.schemas.errors import TrainingError, UsageError
 
 KIND: Final = "folding head"
 MODEL: Final = "model.safetensors"  # in the folder of a run: what it made
+# Pairs of residues in one pass through the network. What a CPU works on should stay in its caches: two crops of 128
+# together took 1.4 times as long as one after the other.
+PAIRS_A_PASS: Final = {"cpu": 1 << 14, "cuda": 1 << 30}
 MAX_SKIPPED: Final = 10  # updates in a row whose gradients are not finite
 CONFIDENCE_HEADS: Final = ("lddt_head.", "ptm_head.")
 LANGUAGE_MODEL: Final = "esm."
@@ -148,14 +151,17 @@ class FoldTrainer:
         self.step += 1
         step = self._sampler.step(self.step)
         crops = step.crops[self._here.rank :: self._here.count]
-        losses = self._losses(crops, step.recycles)
-        (losses["total"].sum() / len(step.crops)).backward()
+        named: dict[str, Tensor] = {}
+        for part in in_passes(crops, PAIRS_A_PASS[self._device.type]):
+            losses = self._losses(part, step.recycles)
+            (losses["total"].sum() / len(step.crops)).backward()
+            for name, loss in losses.items():
+                named[name] = named.get(name, 0) + loss.detach().sum() / len(step.crops)
         gradients = []
         for parameter in self._parameters.values():
             if parameter.grad is None:  # of what this step's outputs do not read
                 parameter.grad = torch.zeros_like(parameter)
             gradients.append(parameter.grad)
-        named = {name: loss.detach().sum() / len(step.crops) for name, loss in losses.items()}
         self._add_up([*named.values(), *gradients])
         norm = self._optimiser.clip(self._recipe.clip_norm)
         if torch.isfinite(norm):
@@ -249,6 +255,17 @@ class FoldTrainer:
         self._metrics.log(self.step, **values)
         shown = "  ".join(f"{name} {value:.4g}" for name, value in values.items())
         self._say(f"step {self.step:,} of {self._recipe.num_steps:,}  {shown}")
+
+
+def in_passes(crops: Sequence[Crop], most_pairs: int) -> list[list[Crop]]:
+    """Crops in passes of at most so many pairs of residues, padding included, or one crop; in their order."""
+    passes: list[list[Crop]] = []
+    for crop in crops:
+        if passes and max(other.length for other in [*passes[-1], crop]) ** 2 * (len(passes[-1]) + 1) <= most_pairs:
+            passes[-1].append(crop)
+        else:
+            passes.append([crop])
+    return passes
 
 
 def _changes(name: str, parts: str) -> bool:
