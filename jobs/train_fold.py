@@ -11,6 +11,7 @@ from foldatlas.schemas.errors import Interrupted, UsageError
 if TYPE_CHECKING:
     from foldatlas.folding.experimental import Chain
     from foldatlas.folding.training.folding_training import Recipe
+    from foldatlas.folding.training.recipes import Preset
     from foldatlas.folding.training.start import Start
 
 PRESET_NAMES: Final = ("nano", "esmfold")
@@ -87,7 +88,7 @@ def train_fold(
     chosen = _only(read_chains(chains, splits, max_length), only)
     valid = read_chains(chains, [valid_split], max_length) if valid_split else []
     with processes(choose_device(device)) as here, stoppable() as stop:
-        start = _start(PRESETS[preset].config, language_model, init, weights, seed, str(here.device))
+        start = _start(PRESETS[preset], recipe, language_model, init, weights, str(here.device))
         trainer = FoldTrainer(
             start.network,
             chosen,
@@ -143,15 +144,23 @@ def _recipe(
 
 
 def _start(
-    config: object, language_model: str | None, init: str | None, weights: str | Path | None, seed: int, device: str
+    preset: "Preset",
+    recipe: "Recipe",
+    language_model: str | None,
+    init: str | None,
+    weights: str | Path | None,
+    device: str,
 ) -> "Start":
+    """The network to begin with."""
     from foldatlas.folding.training import start
 
-    weights_dir = None if weights is None else str(weights)
+    weights_dir, recycles = None if weights is None else str(weights), recipe.recycles
     if language_model is not None:
-        return start.from_language_model(config, language_model, seed, weights_dir=weights_dir, device=device)  # type: ignore[arg-type]
+        return start.from_language_model(
+            preset.config, language_model, recipe.seed, recycles=recycles, weights_dir=weights_dir, device=device
+        )
     assert init is not None
-    return start.from_model(init, weights_dir=weights_dir, device=device)
+    return start.from_model(init, recycles=recycles, weights_dir=weights_dir, device=device)
 
 
 def _only(chains: "list[Chain]", path: str | Path | None) -> "list[Chain]":

@@ -87,7 +87,7 @@ def untrained_predictor(device: str, recycles: int | None = None) -> "Predictor"
     from foldatlas.folding import weights
     from foldatlas.folding.predictor import Predictor
 
-    network = weights.generate_nano()
+    network = weights.generate(nano.CONFIG)
     digest = weights.digest(network.state_dict())
     recycles = nano.CONFIG.recycles if recycles is None else recycles
     return Predictor(network.to(device), Settings(baselines.UNTRAINED, digest, recycles, "fp32"))

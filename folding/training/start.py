@@ -1,4 +1,7 @@
-"""The network that a training of the folding head begins with, and how its result is written."""
+"""The network that a training of the folding head begins with, and how its result is written.
+
+`recycles` is what it is trained with at most, and the default of the model that comes out.
+"""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -27,24 +30,31 @@ class Start:
 
 
 def from_language_model(
-    config: ESMFoldConfig, name: str, seed: int, *, weights_dir: str | None = None, device: str = "cpu"
+    config: ESMFoldConfig,
+    name: str,
+    seed: int,
+    *,
+    recycles: int,
+    weights_dir: str | None = None,
+    device: str = "cpu",
 ) -> Start:
     """A new folding head of the sizes of `config` on the language model called `name` (models.py), of any size.
 
     Raises ModelError for a language model that is not there or damaged.
     """
     loaded = models.load_language_model(name, weights_dir=weights_dir)
-    config = replace(config, language_model=loaded.config)
+    config = replace(config, language_model=loaded.config, recycles=recycles)
     language_model = {f"esm.{key}": tensor for key, tensor in loaded.network.state_dict().items()}
     return _start(initial.network(config, language_model, seed), loaded.heads, device)
 
 
-def from_model(name: str, *, weights_dir: str | None = None, device: str = "cpu") -> Start:
+def from_model(name: str, *, recycles: int, weights_dir: str | None = None, device: str = "cpu") -> Start:
     """The folding model called `name`, to go on with. Raises UsageError for a language model, which does not fold."""
     opened = models.open_model(name, weights_dir=weights_dir)
     if opened.config is None:
         raise UsageError(f"{name} is a language model: give it as --language-model, for a new folding head")
-    return _start(weights.build(opened.config, opened.state), opened.heads, device)
+    config = replace(opened.config, recycles=recycles)
+    return _start(weights.build(config, opened.state), opened.heads, device)
 
 
 def _start(network: ESMFold, heads: Mapping[str, Tensor], device: str) -> Start:

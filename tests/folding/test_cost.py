@@ -10,14 +10,14 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.profiler import ProfilerActivity, profile
 from torch.utils.flop_counter import FlopCounterMode
 
-from foldatlas.folding import cost, precision, weights
+from foldatlas.folding import cost, nano, precision, weights
 from foldatlas.folding.esmfold import Wanted
 from foldatlas.folding.tokens import encode
 
 
 @pytest.fixture(scope="module")
 def nano_network():
-    return weights.generate_nano()
+    return weights.generate(nano.CONFIG)
 
 
 NOTHING = Wanted()

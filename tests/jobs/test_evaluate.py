@@ -56,16 +56,15 @@ def test_one_command_measures_folds_and_reports(
     assert "baselines: 3 of 3 chains" in said
     summary = json.loads((out / "summary.json").read_text())
     assert summary["chains"] == "chains.parquet"
-    assert [model["model"] for model in summary["models"]] == ["nano-untrained"]
+    assert [model["model"] for model in summary["models"]] == ["nano"]
     of_valid = summary["splits"]["valid"]["models"]
-    assert set(of_valid) == {"nano-untrained", "untrained network", "ideal helix", "random training chain"}
+    assert set(of_valid) == {"nano", "untrained network", "ideal helix", "random training chain"}
     for name in ("ideal helix", "random training chain"):
         measures = of_valid[name]["measures"]
         assert measures["tm_score"]["mean"] == pytest.approx(1, abs=1e-4)
         assert measures["lddt_ca"]["mean"] == 1
-    # today's nano is the untrained network
-    assert of_valid["nano-untrained"]["measures"] == of_valid["untrained network"]["measures"]
-    assert 0 < of_valid["nano-untrained"]["measures"]["lddt_ca"]["mean"] < 0.9
+    assert of_valid["nano"]["measures"] != of_valid["untrained network"]["measures"]
+    assert 0 < of_valid["nano"]["measures"]["lddt_ca"]["mean"] < 0.9
     assert pq.read_metadata(out / "chains.parquet").num_rows == 3 * 4
     assert "</html>" in (out / "report.html").read_text()
 
@@ -76,7 +75,7 @@ def test_one_command_measures_folds_and_reports(
         (["--split", "tset"], "no chain of split tset: the splits are train, valid"),
         (["--split", "train:many"], "as in train:150"),
         (["--split", "valid:10"], "no chain of split valid, up to 10 residues"),
-        (["--model", "nano"], "two models are called nano-untrained"),
+        (["--model", "nano"], "two models are called nano"),
         (["--model", "no-such-model"], "no-such-model"),
         (["--roles", "none.tsv"], "cannot be read as a table of roles"),
     ],
@@ -106,7 +105,7 @@ def test_chains_that_no_model_could_fold_have_rows_and_exit_code_3(
     out = tmp_path / "out"
     assert main(["evaluate", str(chains), str(out), "--model", "nano", "--device", "cpu"]) == 3
     rows = pq.read_table(out / "chains.parquet", columns=["model", "tm_score", "failure"]).to_pylist()
-    assert [row["failure"] for row in rows if row["model"] == "nano-untrained"] == ["2 proteins do not fit"] * 2
+    assert [row["failure"] for row in rows if row["model"] == "nano"] == ["2 proteins do not fit"] * 2
     assert all(row["tm_score"] is not None for row in rows if row["model"] == "ideal helix")
-    assert json.loads((out / "summary.json").read_text())["splits"]["valid"]["models"]["nano-untrained"]["failed"] == 2
+    assert json.loads((out / "summary.json").read_text())["splits"]["valid"]["models"]["nano"]["failed"] == 2
     assert "TM   -  " in capsys.readouterr().out

@@ -10,7 +10,7 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 
-from foldatlas.folding import compare, weights
+from foldatlas.folding import compare, nano, weights
 from foldatlas.folding.evaluation import baselines, choice, files, run
 from foldatlas.folding.evaluation.measures import empty_row, measure
 from foldatlas.folding.language_heads import LanguageHeads, MaskedHead
@@ -27,7 +27,7 @@ from foldatlas.schemas.records import ATOMS, Settings
 def predictor():
     """nano with generated weights, and a head for masked residues with random ones."""
     torch.manual_seed(0)
-    network = weights.generate_nano()
+    network = weights.generate(nano.CONFIG)
     head = MaskedHead(CONFIG.language_model).eval().requires_grad_(False)
     torch.nn.init.normal_(head.bias)
     return Predictor(network, Settings("some <model>", "0" * 64, 0, "fp32"), LanguageHeads(masked=head))

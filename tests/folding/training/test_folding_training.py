@@ -91,7 +91,7 @@ def chains_file(chains, tmp_path_factory):
                 "x": x.tolist(),
                 "y": y.tolist(),
                 "z": z.tolist(),
-            }  # fmt: skip
+            }
         )
     metadata = {"coordinates": "made up, 0.001 angstrom", "atom_type": "index into " + " ".join(ATOM37)}
     path = tmp_path_factory.mktemp("chains") / "chains.parquet"
@@ -100,7 +100,7 @@ def chains_file(chains, tmp_path_factory):
 
 
 def new_network(seed=0):
-    language_model = {f"esm.{key}": value for key, value in weights.generate_nano().esm.state_dict().items()}
+    language_model = {f"esm.{key}": value for key, value in weights.generate(nano.CONFIG).esm.state_dict().items()}
     network = initial.network(nano.CONFIG, language_model, seed)
     return weights.build(nano.CONFIG, {name: value.clone() for name, value in network.state_dict().items()})
 
@@ -151,7 +151,7 @@ def test_every_chain_is_seen_in_an_epoch_of_equal_weights(chains):
 
 def test_training_sees_what_folding_gives(chains):
     """The outputs of a whole chain as a crop are ESMFold.forward's; a crop's residues keep the whole chain's states."""
-    network = weights.generate_nano()
+    network = weights.generate(nano.CONFIG)
     examples = make_examples(chains, [Crop(0, 0, 30), Crop(3, 0, 25)])
     outputs = forward(network, examples, 2, train_language_model=False)
     with torch.inference_mode():
@@ -286,8 +286,8 @@ def options(chains_file, **changes):
 
 def test_two_processes_learn_as_one_and_a_killed_run_goes_on(chains_file, tmp_path, start):
     """The loss curve of one process within 1e-4 in two; the weights bitwise after SIGKILL at a random step."""
-    # Muon makes all directions of a gradient as long, those that are rounding too, and a recycled distance near the edge
-    # of a bin jumps: with either, two curves part.
+    # Muon makes all directions of a gradient as long, those that are rounding too, and a recycled distance near the
+    # edge of a bin jumps: with either, two curves part.
     short, words = options(chains_file, recycles=0, muon_learning_rate=0.0, learning_rate=3e-4)
     assert train_fold(chains_file, tmp_path / "one", **short) == tmp_path / "one" / MODEL
 
