@@ -1,6 +1,7 @@
 """`foldatlas train fold`: the folding head learns from experimental structures."""
 
 import argparse
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -227,5 +228,7 @@ def run(arguments: argparse.Namespace) -> int:
         "save_every"
     )
     given = {name: getattr(arguments, name) for name in names.split()}
-    print(train_fold(arguments.chains, arguments.run_folder, **given))
+    made = train_fold(arguments.chains, arguments.run_folder, **given)
+    if os.environ.get("RANK", "0") == "0":  # one line, of however many processes
+        print(made)
     return 0
