@@ -175,6 +175,18 @@ def test_a_crop_has_the_atoms_and_residues_of_its_place(chains):
     assert not examples.targets.observed_BLA[1, 12:].any()
 
 
+@pytest.mark.parametrize(("start", "length"), [(0, 64), (600, 64), (1136, 64), (50, 1100), (0, 1200)])
+def test_the_language_model_sees_the_crop_where_it_lies(start, length):
+    """Of a chain longer than the window: at its ends, in its middle, and where the crop itself is longer."""
+    chain = make_chain(9, 1200, "c")
+    examples = make_examples([chain], [Crop(0, start, length)])
+    (first,) = examples.starts
+    seen = examples.windows.aatype_BL[0, first : first + length]
+    assert first >= 0
+    assert torch.equal(seen, examples.batch.aatype_BL[0])
+    assert examples.windows.aatype_BL.shape[1] == max(1024, length)
+
+
 def test_blocks_begin_as_the_identity_and_gates_open(chains):
     network = new_network()
     single, pair = torch.randn(1, 9, 128), torch.randn(1, 9, 9, 32)
