@@ -1,6 +1,7 @@
 """`foldatlas train fold`: the folding head learns from experimental structures."""
 
 import argparse
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -69,8 +70,10 @@ def train_fold(
     from foldatlas.folding.training.processes import processes
     from foldatlas.folding.training.recipes import PRESETS
     from foldatlas.folding.training.stopping import stoppable
-    from foldatlas.pipeline.devices import choose_device
+    from foldatlas.pipeline.devices import choose_device, hold_device
 
+    if preset not in PRESETS:
+        raise UsageError(f"there is no preset {preset!r}: give one of {', '.join(PRESETS)}")
     recipe = _recipe(
         PRESETS[preset].recipe,
         phases=phases,
@@ -88,6 +91,7 @@ def train_fold(
     chosen = _only(read_chains(chains, splits, max_length), only)
     valid = read_chains(chains, [valid_split], max_length) if valid_split else []
     with processes(choose_device(device)) as here, stoppable() as stop:
+        hold_device(str(here.device))  # until this process ends
         start = _start(PRESETS[preset], recipe, language_model, init, weights, str(here.device))
         trainer = FoldTrainer(
             start.network,
@@ -103,15 +107,14 @@ def train_fold(
         try:
             done = trainer.train(stop, save_every=save_every, log_every=log_every, valid_every=valid_every)
             if done and here.is_first:
-                start.save(trainer.aside)
-                trainer.aside.rename(Path(run) / MODEL)
+                start.save(Path(run) / MODEL)
         finally:
             trainer.close()
-    if stop.exit_code is not None and not done:
+    if not done:  # this process was asked to stop, or another of the run
         raise Interrupted(
             f"stopped after step {trainer.step:,} of {recipe.num_steps:,}, which is saved in {run}: the same command "
             "goes on",
-            exit_code=stop.exit_code,
+            exit_code=stop.exit_code or 130,
         )
     return Path(run) / MODEL
 
@@ -227,5 +230,7 @@ def run(arguments: argparse.Namespace) -> int:
         "save_every"
     )
     given = {name: getattr(arguments, name) for name in names.split()}
-    print(train_fold(arguments.chains, arguments.run_folder, **given))
+    made = train_fold(arguments.chains, arguments.run_folder, **given)
+    if os.environ.get("RANK", "0") == "0":  # one line, of however many processes
+        print(made)
     return 0
