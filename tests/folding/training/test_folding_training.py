@@ -313,6 +313,7 @@ def options(chains_file, **changes):
     return short, words
 
 
+@pytest.mark.slow
 def test_two_processes_learn_as_one_and_a_killed_run_goes_on(chains_file, tmp_path, start):
     """The loss curve of one process within 1e-4 in two; the weights bitwise after SIGKILL at a random step."""
     # Muon makes all directions of a gradient as long, those that are rounding too, and a recycled distance near the
@@ -367,6 +368,7 @@ def test_wrong_input_is_refused_in_words(chains_file, tmp_path):
         ({"average_decay": 1.0}, "keeps 1.0 of itself"),
         ({"average_decay": float("nan")}, "keeps nan of itself"),
         ({"recycles": -1}, "recycles=-1"),
+        ({"loss": "large"}, "no losses 'large'"),
         ({"init": None}, "--language-model"),
         ({"language_model": "nano"}, "--language-model.*or --init"),
         ({"init": "there-is-no-such-model"}, "there-is-no-such-model"),
