@@ -80,7 +80,7 @@ class RunFolder:
             written = whole_files.aside(path / SETTINGS)
             written.write_text(json.dumps(dict(settings), indent=1, sort_keys=True) + "\n", encoding="utf-8")
             whole_files.put(written, path / SETTINGS)
-        for rest in self._checkpoints.glob(".*"):  # of a process that was killed while it wrote
+        for rest in self._checkpoints.glob(".*step-*"):  # of a process that was killed while it wrote
             shutil.rmtree(rest)
 
     def close(self) -> None:
