@@ -66,7 +66,8 @@ def measure(row: Row, chain: Chain, positions_LA3: Floats, *, has_side_chains: b
     """Fills the measures of `row` for a structure of `chain`'s length in atom14 order, NaN where it has no atom.
 
     TM-score, GDT and RMSD are of the C-alphas that were observed. A structure that lacks one of these (a baseline may)
-    gets nothing for it in TM-score and GDT, and RMSD leaves it out. lDDT of all atoms only where `has_side_chains`: a structure of another sequence has other atoms.
+    gets nothing for it in TM-score and GDT, and RMSD leaves it out. lDDT of all atoms only where `has_side_chains`: a
+    structure of another sequence has other atoms.
     """
     seen_L = chain.observed_LA[:, CA] & np.isfinite(positions_LA3[:, CA]).all(axis=1)
     if not seen_L.any():
