@@ -50,6 +50,7 @@ Its weights:
     checkpoints.py                  files -> sizes and mapped tensors
     weights.py                      strict fitting, digests, our own files
     nano.py                         the embedded model
+    whole_files.py                  files that appear whole or not at all (no torch)
 
 Its training: training/
 """

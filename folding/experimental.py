@@ -1,7 +1,7 @@
 """Experimental chains, read from a Parquet file whose layout docs/training.md describes.
 
 Every chain is checked before it is handed out: a file that anyone can make is not trusted. pyarrow is imported where
-it is used. Shapes: L residues, A = 14 atoms of a residue (records.ATOMS), E atoms of a row group.
+it is used. Shapes: L residues, A = 14 atoms of a residue (records.ATOMS), R residues and E atoms of a row group.
 """
 
 from collections import Counter
@@ -24,9 +24,12 @@ Table = Any  # pyarrow.Table
 NUM_ATOMS: Final = 14  # most atoms of any residue: tryptophan's
 ANGSTROM: Final = 0.001  # what an integer of the file means
 COORDINATES: Final = "0.001 angstrom"  # how the file's metadata ends, saying so
+MAX_COORDINATE: Final = 10_000_000  # 10,000 angstrom, beyond what a PDB file can say
 
 _TEXTS: Final = ("chain_id", "split", "cluster30", "sequence")
 _LISTS: Final = ("residue_index", "atom_residue", "atom_type", "x", "y", "z")
+_MISSING: Final = -(1 << 63)  # stands for NULL in a list, and is outside of what any list may hold
+_INT32: Final = np.iinfo(np.int32)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -116,11 +119,13 @@ def _atom_names(metadata: dict[bytes, bytes], path: str | Path) -> list[str]:
 
 def _chosen(table: Table, splits: Collection[str] | None, max_length: int | None) -> Table:
     """The rows of `table` that were asked for."""
+    import pyarrow as pa
+
     is_chosen = [
         (splits is None or split in splits) and (max_length is None or len(sequence or "") <= max_length)
         for split, sequence in zip(table["split"].to_pylist(), table["sequence"].to_pylist(), strict=True)
     ]
-    return table.filter(is_chosen)
+    return table.filter(pa.array(is_chosen, pa.bool_()))
 
 
 def _chains(table: Table, atom_names: list[str], path: str | Path) -> Iterator[Chain]:
@@ -148,6 +153,13 @@ def _chains(table: Table, atom_names: list[str], path: str | Path) -> Iterator[C
     fault.unless_any((residue_E < 0) | (residue_E >= lengths[chain_E]), chain_E, "has atoms outside its sequence")
     fault.unless_any((type_E < 0) | (type_E >= len(atom_names)), chain_E, "has an atom_type without a name")
 
+    for axis in "xyz":
+        is_far_E = (lists[axis].values < -MAX_COORDINATE) | (lists[axis].values > MAX_COORDINATE)
+        fault.unless_any(is_far_E, chain_E, f"has an atom whose {axis} is missing or beyond 10,000 angstrom")
+    index_R, chain_R = lists["residue_index"].values, np.repeat(np.arange(num_chains), lengths)
+    is_strange_R = (index_R < _INT32.min) | (index_R > _INT32.max)
+    fault.unless_any(is_strange_R, chain_R, "has a residue_index that is missing or no number of 32 bits")
+
     starts = np.concatenate([[0], np.cumsum(lengths)])
     letters = np.frombuffer("".join(texts["sequence"]).encode("ascii"), dtype=np.uint8)
     row_E = starts[chain_E] + residue_E
@@ -159,7 +171,7 @@ def _chains(table: Table, atom_names: list[str], path: str | Path) -> Iterator[C
     seen = np.bincount(row_E * NUM_ATOMS + place_E, minlength=len(letters) * NUM_ATOMS)
     fault.unless_any(seen[row_E * NUM_ATOMS + place_E] > 1, chain_E, "has an atom twice")
     observed = seen.reshape(-1, NUM_ATOMS) > 0
-    residue_index = lists["residue_index"].values.astype(np.int32)
+    residue_index = index_R.astype(np.int32)
     for row in range(num_chains):
         part = slice(starts[row], starts[row + 1])
         yield Chain(
@@ -184,10 +196,8 @@ class _Lists:
 def _flat(column: Any) -> _Lists:
     combined = column.combine_chunks()
     sizes = combined.value_lengths().fill_null(0).to_numpy(zero_copy_only=False).astype(np.int64)
-    values = combined.flatten()
-    if values.null_count:
-        values = values.fill_null(-1)  # of an atom's residue or type a fault, which the checks name
-    return _Lists(values.to_numpy(zero_copy_only=False).astype(np.int64), sizes)
+    values = combined.flatten().cast("int64").fill_null(_MISSING)
+    return _Lists(values.to_numpy(zero_copy_only=False), sizes)
 
 
 def _places(atom_names: list[str]) -> npt.NDArray[np.int64]:

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 PRESET_NAMES: Final = ("nano", "esmfold")
 PARTS: Final = ("folding", "all", "confidence")
+LOSSES: Final = ("alphafold2", "alphafold2-fine-tuning", "small")
 
 EXAMPLES: Final = """examples:
   foldatlas train fold chains.parquet run --preset nano --language-model lm/model.safetensors
@@ -43,6 +44,7 @@ def train_fold(
     max_length: int | None = None,
     valid_split: str | None = None,
     phases: Sequence[str] = (),
+    loss: str | None = None,
     recycles: int | None = None,
     learning_rate: float | None = None,
     muon_learning_rate: float | None = None,
@@ -60,21 +62,24 @@ def train_fold(
 
     A new head is put on `language_model`, or the folding model `init` goes on: names or paths as of `--model`.
     `train` is what changes: "folding" (all but the language model), "all", or "confidence" (the heads of pLDDT and
-    PAE, on whole chains of the crop's length, with as many recycles as folding takes). None means the preset's value
-    (folding/training/recipes.py). `only` is a file with the names of chains to train on, one a line, alone or in the
-    first column. Raises UsageError and its subclasses for what cannot be used, TrainingError for a run that diverges,
-    Interrupted after a saved stop.
+    PAE, with as many recycles as folding takes). `loss` names weights of the losses (structure_loss.PRESETS). `only`
+    is a file with the names of chains to train on, one a line, alone or in the first column. None means the preset's
+    value (folding/training/recipes.py). Raises UsageError and its subclasses for what cannot be used, TrainingError
+    for a run that diverges, Interrupted after a saved stop.
     """
     from foldatlas.folding.experimental import read_chains
     from foldatlas.folding.training.folding_training import MODEL, FoldTrainer, digest_of
     from foldatlas.folding.training.processes import processes
     from foldatlas.folding.training.recipes import PRESETS
     from foldatlas.folding.training.stopping import stoppable
-    from foldatlas.pipeline.devices import choose_device
+    from foldatlas.pipeline.devices import choose_device, hold_device
 
+    if preset not in PRESETS:
+        raise UsageError(f"there is no preset {preset!r}: give one of {', '.join(PRESETS)}")
     recipe = _recipe(
         PRESETS[preset].recipe,
         phases=phases,
+        loss=loss,
         recycles=recycles,
         learning_rate=learning_rate,
         muon_learning_rate=muon_learning_rate,
@@ -89,6 +94,7 @@ def train_fold(
     chosen = _only(read_chains(chains, splits, max_length), only)
     valid = read_chains(chains, [valid_split], max_length) if valid_split else []
     with processes(choose_device(device)) as here, stoppable() as stop:
+        hold_device(str(here.device))  # until this process ends
         start = _start(PRESETS[preset], recipe, language_model, init, weights, str(here.device))
         trainer = FoldTrainer(
             start.network,
@@ -104,15 +110,14 @@ def train_fold(
         try:
             done = trainer.train(stop, save_every=save_every, log_every=log_every, valid_every=valid_every)
             if done and here.is_first:
-                start.save(trainer.aside)
-                trainer.aside.rename(Path(run) / MODEL)
+                start.save(Path(run) / MODEL)
         finally:
             trainer.close()
-    if stop.exit_code is not None and not done:
+    if not done:  # this process was asked to stop, or another of the run
         raise Interrupted(
             f"stopped after step {trainer.step:,} of {recipe.num_steps:,}, which is saved in {run}: the same command "
             "goes on",
-            exit_code=stop.exit_code,
+            exit_code=stop.exit_code or 130,
         )
     return Path(run) / MODEL
 
@@ -121,6 +126,7 @@ def _recipe(
     recipe: "Recipe",
     *,
     phases: Sequence[str],
+    loss: str | None,
     learning_rate: float | None,
     muon_learning_rate: float | None,
     **settings: object,
@@ -128,6 +134,7 @@ def _recipe(
     """The preset's recipe with what was given in its place."""
     from dataclasses import replace
 
+    from foldatlas.folding.training import structure_loss
     from foldatlas.folding.training.crops import parse_phase
 
     changed = {name: value for name, value in settings.items() if value is not None}
@@ -135,6 +142,10 @@ def _recipe(
         changed["phases"] = tuple(parse_phase(phase) for phase in phases)
         steps = sum(phase.steps for phase in changed["phases"])  # type: ignore[attr-defined]
         changed.setdefault("warm_up_steps", min(recipe.warm_up_steps, steps // 10))
+    if loss is not None:
+        if loss not in structure_loss.PRESETS:
+            raise UsageError(f"there are no losses {loss!r}: give one of {', '.join(structure_loss.PRESETS)}")
+        changed["loss"] = structure_loss.PRESETS[loss]
     if learning_rate is not None:
         changed["adamw"] = replace(recipe.adamw, learning_rate=learning_rate)
     if muon_learning_rate is not None:
@@ -204,6 +215,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     recipe.add_argument(
         "--phases", nargs="+", default=[], metavar="CROPxBATCHxSTEPS", help="such as 64x4x6000 150x2x4000"
     )
+    recipe.add_argument("--loss", choices=LOSSES, help="weights of the losses; fine-tuning has violations too")
     recipe.add_argument("--recycles", type=not_negative, metavar="N", help="at most, drawn anew for each step")
     recipe.add_argument("--learning-rate", type=float, metavar="X", help="of AdamW, the peak")
     recipe.add_argument(
@@ -223,9 +235,9 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     names = (
-        "preset language_model init weights train splits only max_length valid_split phases recycles learning_rate "
-        "muon_learning_rate warm_up_steps average_decay precision seed device recompute log_every valid_every "
-        "save_every"
+        "preset language_model init weights train splits only max_length valid_split phases loss recycles "
+        "learning_rate muon_learning_rate warm_up_steps average_decay precision seed device recompute log_every "
+        "valid_every save_every"
     )
     given = {name: getattr(arguments, name) for name in names.split()}
     made = train_fold(arguments.chains, arguments.run_folder, **given)

@@ -15,6 +15,7 @@ from foldatlas.folding.evaluation.plots import plots
 from foldatlas.folding.evaluation.report import report
 from foldatlas.folding.evaluation.summary import summarise
 from foldatlas.folding.experimental import Chain
+from foldatlas.folding.whole_files import flush
 from foldatlas.schemas.errors import UsageError
 from foldatlas.schemas.records import Settings
 
@@ -77,10 +78,10 @@ def _write_whole(out: Path, table: Any, summary: Mapping[str, Any], page: str) -
         os.umask(umask)
         aside.chmod(0o777 & ~umask)  # mkdtemp's own is for its maker alone
         for path in (*aside.iterdir(), aside):
-            _sync(path)
+            flush(path)
         refuse_existing(out)
         aside.rename(out)
-        _sync(out.absolute().parent)
+        flush(out.absolute().parent)
     except BaseException:
         with contextlib.suppress(OSError):
             shutil.rmtree(aside)
@@ -103,11 +104,3 @@ def to_table(rows: Sequence[Row], metadata: Mapping[str, str]) -> Any:
         fields.append(pa.field(_RESIDUES.get(field.name, field.name), kind))
         columns.append(pa.array([getattr(row, field.name) for row in rows], type=kind))
     return pa.Table.from_arrays(columns, schema=pa.schema(fields, metadata=dict(metadata)))
-
-
-def _sync(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

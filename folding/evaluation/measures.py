@@ -65,15 +65,16 @@ def num_gaps(chain: Chain) -> int:
 def measure(row: Row, chain: Chain, positions_LA3: Floats, *, has_side_chains: bool) -> None:
     """Fills the measures of `row` for a structure of `chain`'s length in atom14 order, NaN where it has no atom.
 
-    TM-score, GDT and RMSD are of the C-alphas that were observed; all residues of a chain count, observed or not.
-    lDDT of all atoms only where `has_side_chains`: a structure of another sequence has other atoms.
+    TM-score, GDT and RMSD are of the C-alphas that were observed. A structure that lacks one of these (a baseline may)
+    gets nothing for it in TM-score and GDT, and RMSD leaves it out. lDDT of all atoms only where `has_side_chains`: a
+    structure of another sequence has other atoms.
     """
     seen_L = chain.observed_LA[:, CA] & np.isfinite(positions_LA3[:, CA]).all(axis=1)
     if not seen_L.any():
         row.failure = "no C-alpha of the chain was observed"
         return
     predicted_P3, reference_P3 = positions_LA3[seen_L, CA], chain.positions_LA3[seen_L, CA]
-    length = max(int(chain.observed_LA[:, CA].sum()), 1)
+    length = int(chain.observed_LA[:, CA].sum())
     row.tm_score = compare.tm_score(predicted_P3, reference_P3, length)
     fractions = compare.fractions_within(predicted_P3, reference_P3, _CUTOFFS, length)
     row.gdt_ts, row.gdt_ha = float(fractions[1:].mean()), float(fractions[:-1].mean())

@@ -8,6 +8,7 @@ Weights follow Jumper et al. 2021, supplement 1.2.5: related chains less often e
 contiguous (1.2.8), and the number of recycles is random (algorithm 31, line 3).
 """
 
+import re
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -19,6 +20,7 @@ from foldatlas.folding.experimental import Chain
 from foldatlas.schemas.errors import UsageError
 
 _EPOCH, _STEP = 0, 1  # which stream of random numbers
+_PHASE_NUMBER = re.compile("[1-9][0-9]{0,8}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +38,7 @@ class Phase:
 def parse_phase(text: str) -> Phase:
     """`CROPxBATCHxSTEPS`, such as 64x4x6000. Raises UsageError for anything else."""
     parts = text.split("x")
-    if len(parts) != 3 or not all(part.isascii() and part.isdigit() and int(part) > 0 for part in parts):
+    if len(parts) != 3 or not all(_PHASE_NUMBER.fullmatch(part) for part in parts):
         raise UsageError(f"{text!r} is no phase: write CROPxBATCHxSTEPS, such as 64x4x6000, all above 0")
     return Phase(*map(int, parts))
 

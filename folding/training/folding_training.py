@@ -1,6 +1,6 @@
 """Training the folding head: trunk, structure module and heads on experimental chains.
 
-Jumper et al. 2021, supplement 1.11, and Lin et al. 2023, A.3: a language model that is not trained (unless asked
+After Jumper et al. 2021, supplement 1.11, and Lin et al. 2023, A.3: a language model that is not trained (unless asked
 for), crops, a random number of recycles of which the last pass has gradients, averaged weights. What decides the
 result is in Settings; every step is a function of it and of the step's number, so a run that was killed goes on
 bitwise as if it had not been.
@@ -26,7 +26,7 @@ from foldatlas.folding.training.crops import Crop, CropSampler, Phase
 from foldatlas.folding.training.forward import forward, make_examples
 from foldatlas.folding.training.lddt_loss import alpha_lddt
 from foldatlas.folding.training.metrics import Metrics
-from foldatlas.folding.training.optimisers import AdamW, Muon, Optimiser
+from foldatlas.folding.training.optimisers import AdamW, Muon, Optimiser, check_norm
 from foldatlas.folding.training.processes import Processes
 from foldatlas.folding.training.run_folder import RunFolder, Say, latest, say_on_stderr
 from foldatlas.folding.training.schedule import Schedule
@@ -44,6 +44,7 @@ CONFIDENCE_HEADS: Final = ("lddt_head.", "ptm_head.")
 LANGUAGE_MODEL: Final = "esm."
 
 PARTS: Final = ("folding", "all", "confidence")
+PRECISIONS: Final = ("fp32", "bf16")
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +63,17 @@ class Recipe:
     parts: str = "folding"  # of PARTS: what changes
     precision: str = "fp32"  # or bf16: the products of the trunk's blocks
     seed: int = 0
+
+    def __post_init__(self) -> None:
+        if self.parts not in PARTS:
+            raise UsageError(f"{self.parts!r} cannot be trained: give one of {', '.join(PARTS)}")
+        if self.precision not in PRECISIONS:
+            raise UsageError(f"precision {self.precision!r} cannot be trained in: give one of {', '.join(PRECISIONS)}")
+        if not 0 <= self.average_decay < 1:
+            raise UsageError(f"an average that keeps {self.average_decay} of itself a step: give 0 to below 1")
+        if self.recycles < 0:
+            raise UsageError(f"recycles={self.recycles} must be 0 or more: it counts the trunk passes after the first")
+        check_norm(self.clip_norm)
 
     @property
     def num_steps(self) -> int:
@@ -114,29 +126,35 @@ class FoldTrainer:
         self._average = Average(self._parameters.items(), recipe.average_decay)
         self._schedule = Schedule(recipe.warm_up_steps, recipe.num_steps, recipe.final_fraction)
         self.step = 0  # updates done
+        self._saved = 0  # of them, in the newest checkpoint
         self._skipped = 0  # the last of them, in a row, that were not applied
-        self._folder = (
-            RunFolder(run, {"kind": KIND, **_plain(recipe), **identity}, say=say) if self._here.is_first else None
-        )
+        settings = {"kind": KIND, **_plain(recipe), **identity}
+        self._folder = here.open_first(lambda: RunFolder(run, settings, say=say))
         self._restore(run)
         self._metrics = Metrics(run, self.step, say=say) if self._here.is_first else None
-        self.aside = run / f".{MODEL}"  # where the model may be written before it is whole
 
     def train(self, stop: Stop, *, save_every: int, log_every: int, valid_every: int) -> bool:
         """Goes on to the last step, or until asked to stop; saves either way. True: the run is done, and the network
-        has the averaged weights."""
+        has the averaged weights.
+
+        A line of the log has the means over the steps since the line before it, or since this process began.
+        Raises TrainingError for a run that diverged.
+        """
         began, since = time.monotonic(), self.step
         sums: dict[str, float] = {}
         while self.step < self._recipe.num_steps:
             losses = self._update()
             for name, value in losses.items():
                 sums[name] = sums.get(name, 0.0) + value
+            shown: dict[str, float] = {}
             if self.step % log_every == 0 or self.step == self._recipe.num_steps:
                 steps, seconds = self.step - since, time.monotonic() - began
-                self._log({name: value / steps for name, value in sums.items()} | {"steps_per_second": steps / seconds})
+                shown = {name: value / steps for name, value in sums.items()} | {"steps_per_second": steps / seconds}
                 began, since, sums = time.monotonic(), self.step, {}
             if valid_every and self._valid and self.step % valid_every == 0:
-                self._log({"valid_lddt": self.validate()})
+                shown["valid_lddt"] = self.validate()
+            if shown:
+                self._log(shown)
             stopping = self._here.any(bool(stop))
             if stopping or self.step % save_every == 0:
                 self.save()
@@ -144,6 +162,8 @@ class FoldTrainer:
                 return False
         self.save()
         self._put(self._average.values)
+        if not all(bool(parameter.isfinite().all()) for parameter in self._parameters.values()):
+            raise TrainingError("the weights are no longer finite numbers: begin again with a lower learning rate")
         return True
 
     def _update(self) -> dict[str, float]:
@@ -206,14 +226,15 @@ class FoldTrainer:
         return self._here.sum(torch.tensor(total, device=self._device)).item() / len(self._valid)
 
     def save(self) -> None:
-        """Writes a checkpoint."""
-        if self._folder is not None:
+        """Writes a checkpoint, unless the newest is of this step."""
+        if self._folder is not None and self.step > self._saved:
             tensors = {
                 **{f"parameter/{name}": parameter for name, parameter in self._parameters.items()},
                 **{f"average/{name}": value for name, value in self._average.values.items()},
                 **{f"optimiser/{key}": value for key, value in self._optimiser.state().items()},
             }
             self._folder.save(self.step, tensors, {"skipped": self._skipped})
+            self._saved = self.step
 
     def close(self) -> None:
         if self._metrics is not None:
@@ -226,8 +247,7 @@ class FoldTrainer:
         return self.network.embedding.weight.device
 
     def _restore(self, run: Path) -> None:
-        self._here.wait()  # until the first process has made the folder and thrown away what is half written
-        saved = self._folder.latest() if self._folder is not None else latest(run, lambda line: None)
+        saved = latest(run, self._say)
         if saved is None:
             return
         of = {kind: _under(f"{kind}/", saved.tensors) for kind in ("parameter", "average", "optimiser")}
@@ -235,6 +255,7 @@ class FoldTrainer:
         self._average.load(of["average"])
         self._optimiser.load(of["optimiser"])
         self.step, self._skipped = saved.step, saved.state["skipped"]
+        self._saved = self.step
         self._say(f"goes on after step {self.step:,} of {self._recipe.num_steps:,}")
 
     @torch.no_grad()

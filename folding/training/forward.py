@@ -1,7 +1,7 @@
 """The network as training runs it: from crops of experimental chains to everything the losses read.
 
-The language model sees whole chains (or a window of them around the crop), the trunk the crop: Lin et al. 2023,
-A.3. Folding itself uses ESMFold.forward, which is this without gradients and with fewer outputs.
+The language model sees whole chains, or a window of MAX_WINDOW residues around the crop; the trunk sees the crop. The
+window is our choice. Folding itself uses ESMFold.forward, which is this without gradients and with fewer outputs.
 
 Shapes: B crops, L residues of the longest, W residues of the longest window, T = W + 2 tokens, D channels.
 """
@@ -23,7 +23,7 @@ from foldatlas.folding.training.crops import Crop
 from foldatlas.folding.training.outputs import NetworkOutputs
 from foldatlas.folding.training.targets import Targets, make_targets
 
-MAX_WINDOW: Final = 1024  # residues that the language model sees, as in its own training
+MAX_WINDOW: Final = 1024  # residues that the language model sees, as in its own training; more where a crop has more
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,8 +41,9 @@ def make_examples(chains: Sequence[Chain], crops: Sequence[Crop], device: torch.
     windows, starts = [], []
     for crop in crops:
         sequence = chains[crop.chain].sequence
-        first = max(0, min(crop.start - (MAX_WINDOW - crop.length) // 2, len(sequence) - MAX_WINDOW))
-        windows.append(sequence[first : first + max(MAX_WINDOW, crop.length)])
+        window = max(MAX_WINDOW, crop.length)
+        first = max(0, min(crop.start - (window - crop.length) // 2, len(sequence) - window))
+        windows.append(sequence[first : first + window])
         starts.append(crop.start - first)
     batch = encode(
         [chains[crop.chain].sequence[crop.start : crop.start + crop.length] for crop in crops], device=device

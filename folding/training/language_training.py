@@ -29,7 +29,7 @@ from foldatlas.folding.training.corpus import Corpus
 from foldatlas.folding.training.masked_model import MaskedLanguageModel, save
 from foldatlas.folding.training.masking import Mask, Tokens
 from foldatlas.folding.training.metrics import Metrics
-from foldatlas.folding.training.optimisers import AdamW, Optimiser
+from foldatlas.folding.training.optimisers import AdamW, Optimiser, check_norm
 from foldatlas.folding.training.packing import pack
 from foldatlas.folding.training.processes import Processes
 from foldatlas.folding.training.run_folder import RunFolder, Saved, Say, latest, say_on_stderr
@@ -39,7 +39,7 @@ from foldatlas.schemas.errors import FoldAtlasError, UsageError
 
 KIND: Final = "masked language model"
 MODEL: Final = "model.safetensors"  # in the folder of a run: what it made
-# The paper: "linearly decayed to one tenth of its peak value over the 90 % of training duration".
+# After Lin et al. 2023, A.1.1: a linear decay to a tenth of the peak, over nine tenths of the training.
 DECAY_FRACTION: Final = 0.9
 FINAL_FRACTION: Final = 0.1
 PRECISIONS: Final = ("fp32", "bf16")
@@ -69,9 +69,12 @@ class Recipe:
             raise UsageError(f"precision {self.precision!r} cannot be trained in: give one of {', '.join(PRECISIONS)}")
         if self.crop < _MIN_CROP:
             raise UsageError(f"a crop of {self.crop} tokens leaves nothing to learn from: give {_MIN_CROP} or more")
-        if not (self.learning_rate > 0 and math.isfinite(self.learning_rate)):
-            raise UsageError(f"learning rate {self.learning_rate} must be above 0: ESM-2's was 4e-4")
+        check_norm(self.clip)
+        self.adamw()
         self.schedule()
+
+    def adamw(self) -> AdamW:
+        return AdamW(self.learning_rate, weight_decay=self.weight_decay)
 
     def schedule(self) -> Schedule:
         return Schedule(self.warm_up_steps, round(DECAY_FRACTION * self.steps), FINAL_FRACTION)
@@ -126,34 +129,20 @@ def train(
             f"passes of {manner.tokens_per_pass:,} tokens cannot hold a crop of {recipe.crop:,}: give as many at least"
         )
     said = say if processes.is_first else _silence
-    folder = _open(path, recipe.settings(corpus), processes, said)
+    folder = processes.open_first(lambda: RunFolder(path, recipe.settings(corpus), say=said))
     try:
         saved = latest(path, said)
         with torch.device("meta"):
             model = MaskedLanguageModel(recipe.config, recomputes=manner.recomputes)
         processes.shard(model, model.esm.layers)
         model.to_empty(device=processes.device)
-        optimiser = Optimiser(model.named_parameters(), AdamW(recipe.learning_rate, weight_decay=recipe.weight_decay))
+        optimiser = Optimiser(model.named_parameters(), recipe.adamw())
         _restore(model, optimiser, saved, recipe.seed)
         run = _Run(path, corpus, recipe, manner, processes, model, optimiser, folder, said)
         return run.until_the_end(saved.step if saved else 0, Stop() if stop is None else stop)
     finally:
         if folder is not None:
             folder.close()
-
-
-def _open(path: Path, settings: dict[str, Any], processes: Processes, say: Say) -> RunFolder | None:
-    """The folder, for the first process; the others wait until it is open, and end where it cannot be."""
-    error: FoldAtlasError | None = None
-    folder = None
-    if processes.is_first:
-        try:
-            folder = RunFolder(path, settings, say=say)
-        except FoldAtlasError as fault:
-            error = fault
-    if processes.any(error is not None):
-        raise error or FoldAtlasError("the first process could not open the folder of the run: it says why")
-    return folder
 
 
 def _restore(model: MaskedLanguageModel, optimiser: Optimiser, saved: Saved | None, seed: int) -> None:
@@ -183,7 +172,7 @@ class _Run:
         recipe, manner = self.recipe, self.manner
         metrics = Metrics(self.path, step, say=self.say) if self.processes.is_first else None
         schedule = recipe.schedule()
-        first, start, tokens, perplexity = step, time.perf_counter(), 0, None
+        saved, start, tokens, perplexity = step, time.perf_counter(), 0, None
         self.say(
             f"{'going on after' if step else 'beginning at'} step {step:,} of {recipe.steps:,}: "
             f"{len(self.corpus.training):,} clusters to train on, {len(self.corpus.valid):,} held out"
@@ -206,7 +195,8 @@ class _Run:
                 start, tokens = time.perf_counter(), 0
             if step % manner.save_every == 0 and not is_last:
                 self._save(step)
-        if step > first:
+                saved = step
+        if step > saved:
             self._save(step)
         if step == recipe.steps:
             parameters = self.model.parameters_on_host(keep=self.processes.is_first)

@@ -17,6 +17,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from foldatlas.folding import whole_files
 from foldatlas.folding.config import LanguageModelConfig
 from foldatlas.folding.language_model import LanguageModel, Layer
 from foldatlas.folding.segments import Segments
@@ -82,14 +83,14 @@ class MaskedLanguageModel(nn.Module):
 
 
 def save(parameters: Mapping[str, Tensor], config: LanguageModelConfig, path: Path) -> None:
-    """Write a language model's file in our layout: `esm.*`, `lm_head.*`, the sizes in its metadata."""
+    """Write a language model's file, whole or not at all: `esm.*`, `lm_head.*`, the sizes in its metadata."""
     from safetensors.torch import save_file
 
     state = {name: tensor.contiguous() for name, tensor in parameters.items()}
     state["esm.inv_freq"] = rotary_frequencies(config)
-    aside = path.with_name(f".{path.name}")
-    save_file(state, aside, metadata={CONFIG_KEY: json.dumps({"language_model": asdict(config)})})
-    aside.rename(path)
+    written = whole_files.aside(path)
+    save_file(state, written, metadata={CONFIG_KEY: json.dumps({"language_model": asdict(config)})})
+    whole_files.put(written, path)
 
 
 def rotary_frequencies(config: LanguageModelConfig) -> Tensor:

@@ -47,7 +47,7 @@ class Metrics:
 def read(path: Path) -> list[dict[str, Any]]:
     """Lines of the log of the run at `path`; one that a kill cut short is left out."""
     lines = []
-    with contextlib.suppress(FileNotFoundError), (path / METRICS).open(encoding="utf-8") as file:
+    with contextlib.suppress(FileNotFoundError), (path / METRICS).open(encoding="utf-8", errors="replace") as file:
         for text in file:
             with contextlib.suppress(ValueError):
                 line = json.loads(text)

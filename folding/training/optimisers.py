@@ -6,6 +6,7 @@ are not decayed: what scales and shifts a normalised activation has no reason to
 each update scaled to the size of AdamW's (Liu et al. 2025), so that both take learning rates of one order.
 """
 
+import math
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -29,6 +30,9 @@ class AdamW:
     eps: float = 1e-8
     weight_decay: float = 0.01
 
+    def __post_init__(self) -> None:
+        _check(self.learning_rate, self.weight_decay)
+
 
 @dataclass(frozen=True, slots=True)
 class Muon:
@@ -37,6 +41,22 @@ class Muon:
     learning_rate: float
     momentum: float = 0.95
     weight_decay: float = 0.01
+
+    def __post_init__(self) -> None:
+        _check(self.learning_rate, self.weight_decay)
+
+
+def _check(learning_rate: float, weight_decay: float) -> None:
+    if not 0 < learning_rate < math.inf:
+        raise UsageError(f"learning rate {learning_rate} must be above 0: ESM-2's was 4e-4")
+    if not 0 <= weight_decay < math.inf:
+        raise UsageError(f"weight decay {weight_decay} must be 0 or more: ESM-2's was 0.01")
+
+
+def check_norm(most: float | None) -> None:
+    """Raises UsageError for a largest norm of the gradients that is none; None is any."""
+    if most is not None and not most > 0:
+        raise UsageError(f"gradients cannot be clipped to a norm of {most}: give a number above 0, such as 1")
 
 
 class Optimiser:

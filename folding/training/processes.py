@@ -2,8 +2,9 @@
 
 import contextlib
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from typing import TypeVar
 
 import torch
 import torch.distributed as dist
@@ -11,7 +12,9 @@ from torch import Tensor, nn
 from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import fully_shard
 
-from foldatlas.schemas.errors import UsageError
+from foldatlas.schemas.errors import FoldAtlasError, UsageError
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -40,6 +43,22 @@ class Processes:
     def wait(self) -> None:
         """Until all processes are here."""
         self.any(False)
+
+    def open_first(self, act: Callable[[], T]) -> T | None:
+        """What `act` gives, which the first process does alone; None in the others, which wait for it.
+
+        What `act` raises on purpose ends all of them, so that none waits for ever.
+        """
+        error: FoldAtlasError | OSError | None = None
+        found = None
+        if self.is_first:
+            try:
+                found = act()
+            except (FoldAtlasError, OSError) as fault:
+                error = fault
+        if self.any(error is not None):
+            raise error or FoldAtlasError("the first process could not begin: it says why")
+        return found
 
     def shard(self, network: nn.Module, layers: nn.ModuleList) -> None:
         """Cuts parameters, gradients and the optimiser's state to come over all processes (FSDP2, Zhao et al. 2023):

@@ -21,6 +21,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
+from foldatlas.folding import whole_files
 from foldatlas.schemas.errors import FoldAtlasError, ForeignFolderError, SettingsMismatchError, UsageError
 
 if TYPE_CHECKING:
@@ -76,8 +77,10 @@ class RunFolder:
         self._checkpoints.mkdir(parents=True, exist_ok=True)
         self._lock = _lock(path)
         if recorded is None:
-            _write_whole(path / SETTINGS, json.dumps(dict(settings), indent=1, sort_keys=True) + "\n")
-        for rest in self._checkpoints.glob(".*"):  # of a process that was killed while it wrote
+            written = whole_files.aside(path / SETTINGS)
+            written.write_text(json.dumps(dict(settings), indent=1, sort_keys=True) + "\n", encoding="utf-8")
+            whole_files.put(written, path / SETTINGS)
+        for rest in self._checkpoints.glob(".*step-*"):  # of a process that was killed while it wrote
             shutil.rmtree(rest)
 
     def close(self) -> None:
@@ -99,13 +102,13 @@ class RunFolder:
         sums = "".join(f"{_digest(aside / file)}  {file}\n" for file in (TENSORS, STATE))
         (aside / SUMS).write_text(sums, encoding="ascii")
         for file in (TENSORS, STATE, SUMS):
-            _flush(aside / file)
-        _flush(aside)
+            whole_files.flush(aside / file)
+        whole_files.flush(aside)
         final = self._checkpoints / name
         if final.exists():  # a damaged one that was passed over, or the same again
             final.rename(self._checkpoints / f".old-{name}")
         aside.rename(final)
-        _flush(self._checkpoints)
+        whole_files.flush(self._checkpoints)
         shutil.rmtree(self._checkpoints / f".old-{name}", ignore_errors=True)
         for old in self.steps()[: -self._keep]:
             shutil.rmtree(self._checkpoints / f"step-{old:08d}")
@@ -200,23 +203,6 @@ def _digest(path: Path) -> str:
         while block := file.read(_READ_BYTES):
             total.update(block)
     return total.hexdigest()
-
-
-def _flush(path: Path) -> None:
-    """Has the disk hold what was written to a file, or the names in a folder."""
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
-def _write_whole(path: Path, text: str) -> None:
-    aside = path.with_name(f".{path.name}")
-    aside.write_text(text, encoding="utf-8")
-    _flush(aside)
-    aside.rename(path)
-    _flush(path.parent)
 
 
 def _lock(path: Path) -> int | None:

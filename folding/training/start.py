@@ -9,7 +9,7 @@ from pathlib import Path
 
 from torch import Tensor
 
-from foldatlas.folding import models, weights
+from foldatlas.folding import models, weights, whole_files
 from foldatlas.folding.config import ESMFoldConfig
 from foldatlas.folding.esmfold import ESMFold
 from foldatlas.folding.training import initial
@@ -25,8 +25,10 @@ class Start:
     digest: str
 
     def save(self, path: Path) -> None:
-        """Writes the network as it is now, with the language model's heads."""
-        weights.save(self.network, path, self.heads)
+        """Writes the network as it is now, with the language model's heads; the file appears whole."""
+        written = whole_files.aside(path)
+        weights.save(self.network, written, self.heads)
+        whole_files.put(written, path)
 
 
 def from_language_model(

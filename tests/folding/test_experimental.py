@@ -112,11 +112,31 @@ def test_a_missing_column_is_named(write, column):
         ({"chain_id": None}, "chain 2 has no chain_id"),
         ({"cluster30": None}, "has no cluster30"),
         ({"residue_index": None}, "another number of residue_index"),
+        ({"residue_index": [1, None, 3]}, "residue_index that is missing"),
+        ({"atom_residue": [None], "atom_type": [1], "x": [1], "y": [1], "z": [1]}, "outside its sequence"),
+        ({"atom_residue": [0], "atom_type": [1], "x": [1], "y": [None], "z": [1]}, "whose y is missing"),
+        ({"atom_residue": [0], "atom_type": [1], "x": [1], "y": [1], "z": [-10_000_001]}, "whose z is .* 10,000"),
     ],
 )
 def test_a_chain_that_contradicts_itself_is_refused(write, changed, message):
     with pytest.raises(UsageError, match=message):
         read_chains(write(row(name="good"), {**row(), **changed}))
+
+
+def test_numbers_that_do_not_fit_are_refused(write):
+    wide = pa.list_(pa.int64())
+    with pytest.raises(UsageError, match="no number of 32 bits"):
+        read_chains(write(row(residue_index=[1, 1 << 40, 3]), residue_index=wide))
+    with pytest.raises(UsageError, match="whose x is"):
+        read_chains(write(row(x=[1 << 62, *row()["x"][1:]]), x=wide))
+    with pytest.raises(UsageError, match="cannot be read"):
+        read_chains(write(row(x=[1 << 63, *[1] * (len(row()["x"]) - 1)]), x=pa.list_(pa.uint64())))
+
+
+def test_a_file_without_rows_has_no_chain(write):
+    assert read_chains(write()) == []
+    with pytest.raises(UsageError, match=r"no chain of split train.*no chain$"):
+        read_chains(write(), ["train"])
 
 
 def test_the_metadata_must_say_what_numbers_mean(write):

@@ -1,25 +1,40 @@
 """`foldatlas train`: the command is the function, and mistakes are one line."""
 
 import inspect
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from foldatlas.folding.training import folding_training, recipes, structure_loss
 from foldatlas.folding.training.presets import PRESETS
-from foldatlas.jobs import train_lm
+from foldatlas.jobs import train_fold, train_lm
 from foldatlas.jobs.cli import build_parser, main
 
 
-def test_the_command_has_the_functions_options_and_defaults() -> None:
-    parsed = vars(build_parser().parse_args(["train", "lm", "a.fasta", "b.fasta", "run", "--preset", "nano"]))
-    assert (parsed["fasta"], parsed["run_folder"]) == (["a.fasta", "b.fasta"], "run")
-    options = inspect.signature(train_lm.train_lm).parameters
-    for name, parameter in options.items():
-        if name in ("fasta", "run", "preset"):
+@pytest.mark.parametrize(("recipe", "function"), [("lm", train_lm.train_lm), ("fold", train_fold.train_fold)])
+def test_the_command_has_the_functions_options_and_defaults(recipe: str, function: Callable[..., Any]) -> None:
+    parsed = vars(build_parser().parse_args(["train", recipe, "proteins", "run", "--preset", "nano"]))
+    assert parsed["run_folder"] == "run"
+    for name, parameter in inspect.signature(function).parameters.items():
+        if name in ("fasta", "chains", "run", "preset"):
             continue
         expected = list(parameter.default) if isinstance(parameter.default, tuple) else parameter.default
         assert parsed[name] == expected, name
+
+
+def test_the_command_knows_every_name() -> None:
     assert tuple(PRESETS) == train_lm.PRESET_NAMES
+    assert set(recipes.PRESETS) == set(train_fold.PRESET_NAMES)
+    assert folding_training.PARTS == train_fold.PARTS
+    assert tuple(structure_loss.PRESETS) == train_fold.LOSSES
+
+
+def test_presets_for_folding_train_every_head() -> None:
+    """A head without a loss would keep its first weights, and pTM would be the same number for every protein."""
+    for preset in recipes.PRESETS.values():
+        assert all(getattr(preset.recipe.loss, name) > 0 for name in ("distogram", "plddt", "aligned_error"))
 
 
 def test_presets_are_esm2s() -> None:

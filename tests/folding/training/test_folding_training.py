@@ -26,7 +26,7 @@ from foldatlas.folding.training.forward import forward, make_examples
 from foldatlas.folding.training.optimisers import AdamW, Muon
 from foldatlas.folding.training.processes import Processes
 from foldatlas.folding.training.stopping import Stop
-from foldatlas.folding.training.structure_loss import SMALL
+from foldatlas.folding.training.structure_loss import ALPHAFOLD2_FINE_TUNING, SMALL
 from foldatlas.jobs.train_fold import train_fold
 from foldatlas.schemas.errors import SettingsMismatchError, TrainingError, UsageError
 from foldatlas.schemas.records import ATOMS, STANDARD_RESIDUES
@@ -175,6 +175,18 @@ def test_a_crop_has_the_atoms_and_residues_of_its_place(chains):
     assert not examples.targets.observed_BLA[1, 12:].any()
 
 
+@pytest.mark.parametrize(("start", "length"), [(0, 64), (600, 64), (1136, 64), (50, 1100), (0, 1200)])
+def test_the_language_model_sees_the_crop_where_it_lies(start, length):
+    """Of a chain longer than the window: at its ends, in its middle, and where the crop itself is longer."""
+    chain = make_chain(9, 1200, "c")
+    examples = make_examples([chain], [Crop(0, start, length)])
+    (first,) = examples.starts
+    seen = examples.windows.aatype_BL[0, first : first + length]
+    assert first >= 0
+    assert torch.equal(seen, examples.batch.aatype_BL[0])
+    assert examples.windows.aatype_BL.shape[1] == max(1024, length)
+
+
 def test_blocks_begin_as_the_identity_and_gates_open(chains):
     network = new_network()
     single, pair = torch.randn(1, 9, 128), torch.randn(1, 9, 9, 32)
@@ -258,6 +270,23 @@ def test_gradients_that_are_not_finite_end_a_run_with_the_reason(chains, tmp_pat
         run(trainer)
 
 
+def test_weights_that_are_not_finite_are_no_model(chains, tmp_path):
+    """The last update may break what no later gradient could tell."""
+    trainer = make_trainer(chains, tmp_path, replace(RECIPE, phases=(Phase(8, 2, 1),), warm_up_steps=0, muon=None))
+    next(iter(trainer._average.values.values())).fill_(float("nan"))
+    with pytest.raises(TrainingError, match="no longer finite"):
+        run(trainer)
+
+
+@pytest.mark.parametrize("crop", [1, 2])
+def test_crops_of_a_residue_or_two_give_numbers(chains, tmp_path, crop):
+    trainer = make_trainer(
+        chains, tmp_path, replace(RECIPE, phases=(Phase(crop, 2, 2),), warm_up_steps=0, loss=ALPHAFOLD2_FINE_TUNING)
+    )
+    assert run(trainer)
+    assert all(value is not None for line in metrics.read(tmp_path) for value in line.values())
+
+
 def test_one_protein_is_learnt_by_heart(chains, tmp_path):
     """In a minute at most: the full runs are in docs/training.md."""
     chain = chains[3]
@@ -284,6 +313,7 @@ def options(chains_file, **changes):
     return short, words
 
 
+@pytest.mark.slow
 def test_two_processes_learn_as_one_and_a_killed_run_goes_on(chains_file, tmp_path, start):
     """The loss curve of one process within 1e-4 in two; the weights bitwise after SIGKILL at a random step."""
     # Muon makes all directions of a gradient as long, those that are rounding too, and a recycled distance near the
@@ -327,6 +357,18 @@ def test_wrong_input_is_refused_in_words(chains_file, tmp_path):
     for change, message in [
         ({"phases": ["16x2"]}, "16x2.*CROPxBATCHxSTEPS"),
         ({"phases": ["16x0x3"]}, "CROPxBATCHxSTEPS"),
+        ({"phases": [f"{10**20}x1x1"]}, "CROPxBATCHxSTEPS"),
+        ({"preset": "micro"}, "no preset 'micro'"),
+        ({"train": "heads"}, "'heads' cannot be trained"),
+        ({"precision": "fp16"}, "'fp16' cannot be trained in"),
+        ({"learning_rate": -1.0}, "learning rate -1.0 must be above 0"),
+        ({"learning_rate": float("nan")}, "learning rate nan"),
+        ({"learning_rate": float("inf")}, "learning rate inf"),
+        ({"muon_learning_rate": -1.0}, "learning rate -1.0"),
+        ({"average_decay": 1.0}, "keeps 1.0 of itself"),
+        ({"average_decay": float("nan")}, "keeps nan of itself"),
+        ({"recycles": -1}, "recycles=-1"),
+        ({"loss": "large"}, "no losses 'large'"),
         ({"init": None}, "--language-model"),
         ({"language_model": "nano"}, "--language-model.*or --init"),
         ({"init": "there-is-no-such-model"}, "there-is-no-such-model"),
@@ -337,6 +379,7 @@ def test_wrong_input_is_refused_in_words(chains_file, tmp_path):
     ]:
         with pytest.raises(UsageError, match=message):
             train_fold(chains_file, tmp_path / "run", **{**short, **change})
+    assert not (tmp_path / "run").exists()
     (tmp_path / "names").write_text("nobody\n")
     with pytest.raises(UsageError, match="none of the 1 names"):
         train_fold(chains_file, tmp_path / "run", **{**short, "only": tmp_path / "names"})
