@@ -113,7 +113,9 @@ class FoldTrainer:
                     f"evenly: take a multiple of {self._here.count}"
                 )
         recycles = range(recipe.recycles + 1)
+        self._loss = recipe.loss
         if recipe.parts == "confidence":  # of what folding gives, so with as many passes as folding takes
+            self._loss = LossWeights(plddt=recipe.loss.plddt, aligned_error=recipe.loss.aligned_error)
             recycles = range(recipe.recycles, recipe.recycles + 1)
         self._sampler = CropSampler(chains, recipe.phases, seed=recipe.seed, recycles=recycles)
         network.trunk.checkpoint = recompute
@@ -207,7 +209,7 @@ class FoldTrainer:
     def _losses(self, crops: Sequence[Crop], recycles: int) -> dict[str, Tensor]:
         examples = make_examples(self._chains, crops, self._device)
         outputs = forward(self.network, examples, recycles, train_language_model=self._recipe.parts == "all")
-        return structure_loss(outputs, examples.targets, self._recipe.loss)
+        return structure_loss(outputs, examples.targets, self._loss)
 
     @torch.no_grad()
     def validate(self) -> float:
