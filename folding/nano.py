@@ -12,7 +12,7 @@ from foldatlas.folding.config import ESMFoldConfig, LanguageModelConfig, Structu
 NAME: Final = "nano"
 WEIGHTS: Final = Path(__file__).with_name("nano.safetensors")
 # Of the file: what planners may say without reading it, and loading checks.
-WEIGHTS_DIGEST: Final = "e9177756eb89d5514cc2d6788e1a96b3daf1a2ca6435b5ae6ea5305bddc7bb00"
+WEIGHTS_DIGEST: Final = "c4fe0af1dadd57ec04f6d76a903f5182706b40682cf95219784878c6f82b6d4b"
 
 CONFIG: Final = ESMFoldConfig(
     language_model=LanguageModelConfig(num_layers=6, width=128, num_heads=4, transition_width=512),
