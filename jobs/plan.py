@@ -118,7 +118,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
         type=path,
         required=True,
         metavar="NAME",
-        help="the network that folds: nano (untrained yet), esmfold_v1, or the path of a model",
+        help="the network that folds: nano (small, on board), esmfold_v1, or the path of a model",
     )
     parser.add_argument(
         "--weights", type=path, metavar="DIR", help="where a model's name is looked for, before the cache of the hub"
