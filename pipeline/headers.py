@@ -16,7 +16,7 @@ import re
 from typing import Final, NamedTuple
 
 _MGNIFY: Final = re.compile(r"MGYP(\d{1,18})$")
-_PRODIGAL: Final = re.compile(r"(?:^|[;\s])partial=([01]{2})(?:;|\s|$)")
+_PRODIGAL: Final = re.compile(r"(?:^|[;\s])partial=([01]{2})(?=;|\s|$)")
 _MGNIFY_FLAG: Final = re.compile(r"(?:^|\s)(PL=[01]{2}|FL=[01])(?=\s|$)")
 _WHOLE: Final = ("PL=00", "FL=1")
 _UNIPROT_FRAGMENT: Final = re.compile(r"\(Fragments?\)(?: (?:OS|n)=|$)")
@@ -46,16 +46,17 @@ def read_header(header: bytes) -> Header:
         return Header("", "", None, None, is_text)
     name = words[0]
     description = words[1].rstrip() if len(words) == 2 else ""
-    number = _MGNIFY.match(name)
+    number = _MGNIFY.match(name) if name.startswith("MGYP") else None
     return Header(
         name, description, int(number[1]) if number else None, _is_fragment(description, number is not None), is_text
     )
 
 
 def _is_fragment(description: str, is_mgnify: bool) -> bool | None:
-    """Plain searches first: patterns cost more than all else that is done to a record."""
+    """Plain searches first: a pattern that looks through all descriptions costs more than all else that is done."""
     if "partial" in description:
-        if found := _PRODIGAL.search(description):
+        place = max(0, description.find("partial=") - 1)
+        if found := _PRODIGAL.match(description, place) or _PRODIGAL.search(description, place):
             return found[1] != "00"
         if _NCBI_PARTIAL.search(description.partition(_NEXT_TITLE)[0]):
             return True

@@ -136,7 +136,7 @@ def _open_s3(address: str) -> tuple[IO[bytes], Version]:
     head = client.head_object(Bucket=bucket, Key=key)
     pinned = {"S3.Client.get_object": {"IfMatch": head["ETag"]}}
     # read by the key, not by the address, whose '?' or '@' smart-open would take for something else
-    stream = s3.open(bucket, key, "rb", defer_seek=True, client=client, client_kwargs=pinned)
+    stream: Any = s3.open(bucket, key, "rb", defer_seek=True, client=client, client_kwargs=pinned)
     return stream, Version(head["ContentLength"], int(head["LastModified"].timestamp()) * 1_000_000_000, head["ETag"])
 
 
@@ -159,7 +159,7 @@ def _open_gcs(address: str) -> tuple[IO[bytes], Version]:
     if blob is None:
         raise FileNotFoundError(address)
     pinned = {"generation": blob.generation}
-    stream = gcs.open(bucket, key, "rb", client=client, get_blob_kwargs=pinned)
+    stream: Any = gcs.open(bucket, key, "rb", client=client, get_blob_kwargs=pinned)
     mtime_ns = int(blob.updated.timestamp()) * 1_000_000_000 if blob.updated else 0
     return stream, Version(blob.size, mtime_ns, str(blob.generation))
 

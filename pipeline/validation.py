@@ -49,17 +49,17 @@ def check(raw: RawRecord, max_length: int, *, is_fragment: bool | None = None, f
     length = min(len(letters) + raw.dropped, _MAX_INT32)
     fault = fault or _fault(raw, header.id, letters, length, header.is_text, max_length)
     identity, checksum = (structure_id(letters), crc64(letters)) if fault is None else (None, None)
-    return Record(
-        offset=raw.offset,
-        id=header.id,
-        description=header.description,
-        length=length,
-        structure_id=identity,
-        sequence_crc64=checksum,
-        mgyp=header.mgyp,
-        is_fragment=header.is_fragment if is_fragment is None else is_fragment,
-        outcome=fault or Outcome.ACCEPTED,
-        sequence=letters.decode("ascii") if fault is None else None,
+    return Record(  # by place: names cost as much as a digest
+        raw.offset,
+        header.id,
+        header.description,
+        length,
+        identity,
+        checksum,
+        header.mgyp,
+        header.is_fragment if is_fragment is None else is_fragment,
+        fault or Outcome.ACCEPTED,
+        letters.decode("ascii") if fault is None else None,
     )
 
 
@@ -78,7 +78,11 @@ def _fault(raw: RawRecord, name: str, letters: bytes, length: int, is_text: bool
     strange = letters.translate(None, _RESIDUES)
     if strange:
         return _letter_fault(strange)
-    if length >= MIN_NUCLEOTIDES and not letters.translate(None, _NUCLEOTIDES):
+    if (
+        length >= MIN_NUCLEOTIDES
+        and not letters[:MIN_NUCLEOTIDES].translate(None, _NUCLEOTIDES)  # tells most proteins at once
+        and not letters.translate(None, _NUCLEOTIDES)
+    ):
         return Outcome.NUCLEOTIDES
     if length > max_length:
         return Outcome.TOO_LONG

@@ -43,9 +43,19 @@ def _integers(kind: pa.DataType) -> pa.DataType:
 RECORDS: Final = _table(
     "records",
     [
-        _field("source", pa.string(), "normalised URI of the FASTA file"),
-        _field("offset", pa.int64(), "place of the record's '>' in the uncompressed source", unit="bytes", span=">= 0"),
-        _field("id", pa.string(), "first word of the header; bytes that are no UTF-8 are written as \\xNN"),
+        _field("source", pa.string(), "normalised URI of the file"),
+        _field(
+            "offset",
+            pa.int64(),
+            "place of the record's '>' (in GenBank, of its CDS line) in the uncompressed source",
+            unit="bytes",
+            span=">= 0",
+        ),
+        _field(
+            "id",
+            pa.string(),
+            "first word of the header (GenBank: protein_id or locus_tag); bytes that are no UTF-8 are written as \\xNN",
+        ),
         _field("description", pa.string(), "the header after the id"),
         _field("length", pa.int32(), "letters in the sequence as read", unit="residues", span=">= 0"),
         _field("structure_id", pa.uuid(), "md5 of the sequence; NULL for a refused record", nullable=True),
