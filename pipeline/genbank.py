@@ -90,13 +90,15 @@ def _coding_sequences(entry: bytes, offset: int) -> Iterator[CodingSequence]:
         return
     try:
         features, letters = _parse(entry)
+        reason = (
+            "" if len(features) == len(places) else f"{len(features)} features of {len(places)} CDS lines are valid"
+        )
     except Exception as error:  # Biopython's parser raises whatever a line that it does not expect makes it raise
         reason = f"Biopython cannot read the entry: {type(error).__name__}: {error}"
+    if reason:
         for place in places:
             yield _without_protein(offset + place, entry, place, Outcome.NO_TRANSLATION, reason)
         return
-    if len(features) != len(places):  # a line of a comment looks like a CDS: places tell nothing
-        places = (places + [places[-1] + number + 1 for number in range(len(features))])[: len(features)]
     for place, feature in zip(places, features, strict=True):
         yield _coding_sequence(feature, letters, offset + place)
 

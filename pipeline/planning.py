@@ -108,17 +108,20 @@ def make_plan(
 def _is_known(source: SourceFile, plans: Sequence[Plan], max_length: int) -> bool:
     """Whether a plan has read this very file, unchanged, under the same or a wider limit."""
     same_name = _earlier(source.uri, plans, max_length)
-    if source.version.is_named and any(
-        (old.size, old.etag, old.mtime_ns if not old.etag else 0)
-        == (source.size, source.etag, source.mtime_ns if not source.etag else 0)
-        for old in same_name
-    ):
+    if any(_has_version(old, source) for old in same_name):
         return True
     if source.is_remote:
         return False
     # touched, perhaps, but not changed: reading it once costs less than planning it again
     same_size = {old.sha256 for old in same_name if old.size == source.size}
     return bool(same_size) and file_sha256(Path(source.path)) in same_size
+
+
+def _has_version(old: Source, source: SourceFile) -> bool:
+    """Whether what was read then is, by what its file system or server says, what is there now."""
+    if source.etag:
+        return old.etag == source.etag and source.size in (old.size, -1)
+    return source.version.is_named and (old.size, old.mtime_ns) == (source.size, source.mtime_ns)
 
 
 def _earlier(uri: str, plans: Sequence[Plan], max_length: int) -> list[Source]:

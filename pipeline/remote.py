@@ -29,13 +29,6 @@ _CONNECTION_ERRORS: Final = frozenset(
 Found = TypeVar("Found")
 
 
-def look(address: str) -> tuple[Version, bytes]:
-    """What the server says of a file, and its first bytes."""
-    with RemoteStream(address) as stream:
-        first = stream.read(1 << 16)
-        return stream.version, first
-
-
 class RemoteStream(io.RawIOBase):
     """The bytes of a remote file, from its start to its end. `version` is what is read.
 
@@ -200,6 +193,8 @@ def _changed(address: str) -> SourceError:
 def _one_line(error: BaseException) -> str:
     """What an exception says; without the address, which may be signed."""
     text = re.sub(r"\?\S*", "", " ".join(str(error).split()))
+    if "Caused by" in text:  # of requests, which tells the innermost cause last
+        text = text.rpartition(": ")[2].rstrip("\"')")
     return f"{type(error).__name__}: {text[:200]}"
 
 

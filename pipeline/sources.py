@@ -21,6 +21,7 @@ FASTA: Final = "fasta"
 GENBANK: Final = "genbank"
 
 _HEAD_BYTES: Final = 512
+_PACKED_HEAD_BYTES: Final = 1 << 18  # zstd gives nothing before a block of up to 128 KiB is whole
 _GENBANK_SUFFIXES: Final = (".gb", ".gbk", ".gbff", ".genbank")
 _COMPRESSION_SUFFIXES: Final = (".gz", ".zst")
 # First bytes of what people hand over in place of FASTA -> what it is and what to do.
@@ -134,7 +135,7 @@ def _look_at(name: str) -> SourceFile:
     try:
         status = path.stat()
         with path.open("rb") as file:
-            first = file.read(1 << 16)
+            first = beginning(file)
     except FileNotFoundError as error:
         raise SourceError(f"{name} does not exist: check the path") from error
     except OSError as error:
@@ -145,7 +146,8 @@ def _look_at(name: str) -> SourceFile:
 
 
 def _look_remotely(address: str) -> SourceFile:
-    version, first = remote.look(address)
+    with remote.RemoteStream(address) as stream:
+        version, first = stream.version, beginning(stream)  # type: ignore[arg-type]
     return _with_kind(SourceFile(normalised(address), address, *version), normalised(address), first)
 
 
@@ -166,6 +168,12 @@ def _with_kind(source: SourceFile, name: str, first: bytes) -> SourceFile:
     is_named_genbank = plain.lower().endswith(_GENBANK_SUFFIXES) and not head.lstrip().startswith(b">")
     is_genbank = head.lstrip().startswith(b"LOCUS ") or is_named_genbank
     return source._replace(compression=compression, format=GENBANK if is_genbank else FASTA)
+
+
+def beginning(stream: IO[bytes]) -> bytes:
+    """Enough of a file to tell what it is."""
+    first = stream.read(_HEAD_BYTES)
+    return first + stream.read(_PACKED_HEAD_BYTES) if compression_of(first) else first
 
 
 class _Bytes:
@@ -211,7 +219,7 @@ def what_it_is(source: SourceFile) -> str:
     if source.format == GENBANK:
         return "it is GenBank without any coding sequence (CDS): name its proteins as FASTA"
     with contextlib.suppress(EOFError, OSError), open_stored(source) as stored:
-        head, fault = _head(stored.read(1 << 16), source.compression)
+        head, fault = _head(beginning(stored), source.compression)
         if fault and not head:
             return f"it is compressed by {source.compression} and damaged ({fault}): get it again"
         for magic, advice in _OTHER_FORMATS.items():

@@ -5,6 +5,7 @@ import hashlib
 import importlib.util
 import random
 import sys
+import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -13,12 +14,12 @@ import pytest
 
 from foldatlas.atlas.folder import AtlasFolder
 from foldatlas.folding.models import settings_of
-from foldatlas.pipeline import remote
+from foldatlas.pipeline import interruption, remote
 from foldatlas.pipeline.planning import CostModel, Planned, make_plan
 from foldatlas.pipeline.remote import RemoteStream
 from foldatlas.pipeline.sources import find_sources
 from foldatlas.pipeline.stores import Version, normalised
-from foldatlas.schemas.errors import SourceError
+from foldatlas.schemas.errors import Interrupted, SourceError
 
 _spec = importlib.util.spec_from_file_location("http_server", Path(__file__).with_name("http_server.py"))
 assert _spec is not None and _spec.loader is not None
@@ -75,13 +76,21 @@ def test_a_file_at_an_address_becomes_a_plan(plan: Callable[..., Planned], serve
 
 
 @pytest.mark.parametrize(
-    ("etag", "modified", "is_named"),
-    [("strong", None, True), ("weak", 1e9, True), ("", 1e9, True), ("weak", None, False), ("", None, False)],
+    ("etag", "modified", "length", "is_named"),
+    [
+        ("strong", None, "content-length", True),
+        ("strong", None, "chunked", True),
+        ("weak", 1e9, "content-length", True),
+        ("", 1e9, "content-length", True),
+        ("", 1e9, "chunked", False),
+        ("weak", None, "content-length", False),
+        ("", None, "content-length", False),
+    ],
 )
 def test_an_unchanged_file_is_known_by_what_the_server_says_or_by_reading_it(
-    plan: Callable[..., Planned], server: Any, etag: str, modified: float | None, is_named: bool
+    plan: Callable[..., Planned], server: Any, etag: str, modified: float | None, length: str, is_named: bool
 ) -> None:
-    server.etag, server.modified = etag, modified
+    server.etag, server.modified, server.length = etag, modified, length
     url = server.url("gut.fasta")
     assert plan(url).plan is not None
     server.requests.clear()
@@ -223,3 +232,16 @@ def test_a_signature_is_not_shown(server: Any) -> None:
 def test_equal_versions_without_any_name_prove_nothing() -> None:
     assert not Version(-1, 5, "").is_named and not Version(5, 0, "").is_named
     assert Version(5, 5, "").is_named and Version(-1, 0, "x").is_named
+
+
+def test_a_run_that_is_asked_to_stop_does_not_wait_for_a_server(server: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(remote, "WAITS", (600.0,))
+    server.faults = [503]
+    asked = threading.Timer(0.3, interruption._stop.set)
+    asked.start()
+    try:
+        with pytest.raises(Interrupted):
+            RemoteStream(server.url("gut.fasta"))
+    finally:
+        asked.join()
+        interruption._stop.clear()
