@@ -2,6 +2,7 @@
 
 import gzip
 import random
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 
@@ -11,6 +12,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from foldatlas.pipeline import genbank
+from foldatlas.pipeline.accepted import accepted
 from foldatlas.pipeline.record_stream import open_records
 from foldatlas.pipeline.sources import SourceFile, find_sources
 from foldatlas.pipeline.validation import Record
@@ -116,3 +118,15 @@ def test_no_content_breaks_the_reader(tmp_path: Path, beginning: bytes, rest: by
     found = records(source)
     if source.format == "genbank" and not source.compression:
         assert len(found) == len(genbank._CODING.findall(data))
+
+
+def test_accepted_records_of_a_packed_file_and_an_error_for_a_damaged_one(tmp_path: Path) -> None:
+    path = tmp_path / "in.gz"
+    path.write_bytes(gzip.compress(FAULTY))
+    refused: Counter[str] = Counter()
+    found = list(accepted(find_sources([str(path)])[0], refused))
+    assert [record.sequence for record in found] == ["MKVLAAG", "MKVLAAG", "MKVLAAG"]
+    assert refused.total() == 10
+    path.write_bytes(gzip.compress(FAULTY)[:-30])
+    with pytest.raises(SourceError, match="is damaged after"):
+        list(accepted(find_sources([str(path)])[0], refused))
