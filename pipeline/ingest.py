@@ -76,7 +76,7 @@ def _stage(task: IngestTask, staging: Path) -> IngestNote:
     source, number, start, end = task.range
     with (
         open_records(source, start, end) as stream,
-        ParquetFile(staging, staged_path(number), "records", schema=STAGING) as file,
+        ParquetFile(staging, staged_path(number), "staging", schema=STAGING) as file,
     ):
         for batch in _batches(stream, task.max_length):
             if stopping():

@@ -243,6 +243,10 @@ def write_options(table: str) -> dict[str, Any]:
             **{f"{axis}.list.element": "DELTA_BINARY_PACKED" for axis in "xyz"},
             "plddt.list.element": "DELTA_BINARY_PACKED",
         }
+    elif table == "staging":  # read once: 0.5 us a record and 153 bytes, with the defaults 1.3 us and 157
+        options["compression_level"] = 1
+        options["use_dictionary"] = ["source", "outcome"]
+        options["write_statistics"] = False
     elif table == "sequences":
         options["use_dictionary"] = False
         options["write_statistics"] = ["structure_id", "length"]
