@@ -92,7 +92,7 @@ class Reader:
                 if self._end is not None and offset >= self._end:
                     return
                 inside = True
-                kept, dropped = _append(b"", 0, piece)
+                kept, dropped = (piece, 0) if len(piece) <= MAX_RECORD_BYTES else _append(b"", 0, piece)
                 cursor = offset + 1 + len(piece)
             position += len(block) - len(held)
             following = self._read()

@@ -41,7 +41,9 @@ def read_header(header: bytes) -> Header:
         text, is_text = header.decode("utf-8"), True
     except UnicodeDecodeError:
         text, is_text = header.decode("utf-8", errors="backslashreplace"), False
-    words = text.replace("\0", "\\x00").split(None, 1)
+    if "\0" in text:
+        text = text.replace("\0", "\\x00")
+    words = text.split(None, 1)
     if not words:
         return Header("", "", None, None, is_text)
     name = words[0]

@@ -8,6 +8,7 @@ half a file is never taken for a whole one.
 import contextlib
 import hashlib
 import io
+import logging
 import re
 import time
 from collections.abc import Callable
@@ -141,6 +142,7 @@ def _patiently(work: Callable[[], Found], address: str, tidy: Callable[[], None]
                     f"{name} cannot be read ({reason}), after {len(WAITS) + 1} tries in {sum(WAITS):.0f} s: "
                     "run the same command again later"
                 ) from error
+            logging.getLogger(__name__).warning("%s: %s: trying again in %.0f s", name, reason, wait)
         _sleep(wait)
     raise AssertionError("the last try returns or raises")
 

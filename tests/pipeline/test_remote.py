@@ -118,10 +118,14 @@ def test_what_the_server_refuses_is_said_at_once(
     assert len(server.requests) == 1 and not folder.root.exists()
 
 
-def test_a_server_that_is_busy_for_a_while_is_asked_again(plan: Callable[..., Planned], server: Any) -> None:
+def test_a_server_that_is_busy_for_a_while_is_asked_again(
+    plan: Callable[..., Planned], server: Any, caplog: pytest.LogCaptureFixture
+) -> None:
     server.faults = [503, 429, 500, 0, 503, 503]  # looking at it needs four tries, opening it three
     made = plan(server.url("gut.fasta")).plan
     assert made is not None and made.proteins == 60
+    said = [record.getMessage() for record in caplog.records if record.name == remote.__name__]
+    assert len(said) == 5 and said[0].endswith("HTTP 503: trying again in 0 s")
 
 
 def test_a_server_that_stays_busy_is_an_error(plan: Callable[..., Planned], folder: AtlasFolder, server: Any) -> None:
