@@ -45,19 +45,19 @@ def check(raw: RawRecord, max_length: int, *, is_fragment: bool | None = None, f
     letters = body.translate(_UPPER, WHITE_SPACE)
     if letters.endswith(b"*"):
         letters = letters[:-1]
-    header = read_header(line)
+    name, description, mgyp, header_fragment, is_text = read_header(line)
     length = min(len(letters) + raw.dropped, _MAX_INT32)
-    fault = fault or _fault(raw, header.id, letters, length, header.is_text, max_length)
+    fault = fault or _fault(raw, name, letters, length, is_text, max_length)
     identity, checksum = (structure_id(letters), crc64(letters)) if fault is None else (None, None)
     return Record(  # by place: names cost as much as a digest
         raw.offset,
-        header.id,
-        header.description,
+        name,
+        description,
         length,
         identity,
         checksum,
-        header.mgyp,
-        header.is_fragment if is_fragment is None else is_fragment,
+        mgyp,
+        header_fragment if is_fragment is None else is_fragment,
         fault or Outcome.ACCEPTED,
         letters.decode("ascii") if fault is None else None,
     )
