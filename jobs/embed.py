@@ -54,7 +54,11 @@ def embed(
 
 def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
-        "fasta", nargs="+", type=path, metavar="FASTA", help="protein FASTA, plain or gzip, or a pattern"
+        "fasta",
+        nargs="+",
+        type=path,
+        metavar="FASTA",
+        help="protein FASTA or GenBank, plain, gz or zst: a path, an address (s3, gs, http) or a quoted pattern",
     )
     parser.add_argument("out", type=path, metavar="OUT", help="Parquet file to write; must not exist")
     parser.add_argument("--model", required=True, metavar="NAME", help="an ESM-2 or a folding model: name or path")

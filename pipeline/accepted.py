@@ -4,9 +4,9 @@ from collections import Counter
 from collections.abc import Iterator
 from typing import Final
 
-from foldatlas.pipeline.fasta import Reader
-from foldatlas.pipeline.sources import SourceFile, is_unchanged, open_source, what_it_is
-from foldatlas.pipeline.validation import Record, check
+from foldatlas.pipeline.record_stream import open_records
+from foldatlas.pipeline.sources import SourceFile, what_it_is
+from foldatlas.pipeline.validation import Record
 from foldatlas.schemas.errors import SourceError
 from foldatlas.schemas.records import Outcome
 
@@ -19,18 +19,15 @@ def accepted(source: SourceFile, refused: Counter[str]) -> Iterator[Record]:
     Raises SourceError at the end of a file that is damaged, has no record, or changed meanwhile.
     """
     num_records = 0
-    with open_source(source) as stream:
-        reader = Reader(stream)
-        for raw in reader:
+    with open_records(source) as stream:
+        for record, _ in stream.records(NO_LIMIT):
             num_records += 1
-            record = check(raw, NO_LIMIT)
             if record.outcome == Outcome.ACCEPTED:
                 yield record
             else:
                 refused[record.outcome] += 1
-    if reader.error:
-        raise SourceError(f"{source.path} is damaged after {num_records} records ({reader.error}): get it again")
-    if not num_records:
-        raise SourceError(f"{source.path} has no FASTA record: {what_it_is(source)}")
-    if not is_unchanged(source):
-        raise SourceError(f"{source.path} changed while it was read: run again when it is complete")
+        if stream.error:
+            raise SourceError(f"{source.name} is damaged after {num_records} records ({stream.error}): get it again")
+        if not num_records:
+            raise SourceError(f"{source.name} has no FASTA record: {what_it_is(source)}")
+        stream.finish(digest=False)

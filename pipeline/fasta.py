@@ -57,12 +57,7 @@ class Reader:
     def _read_as_it_is(self) -> bytes:
         try:
             return self._stream.read(BLOCK_BYTES)
-        # what gzip and zlib raise for cut and for damaged files; zlib.error is an Exception of its own
-        except (EOFError, OSError) as error:
-            self.error = str(error)
-        except Exception as error:
-            if type(error).__module__ != "zlib":
-                raise
+        except (EOFError, OSError) as error:  # a compressed file that is cut, or damaged
             self.error = str(error)
         return b""
 
@@ -97,7 +92,7 @@ class Reader:
                 if self._end is not None and offset >= self._end:
                     return
                 inside = True
-                kept, dropped = _append(b"", 0, piece)
+                kept, dropped = (piece, 0) if len(piece) <= MAX_RECORD_BYTES else _append(b"", 0, piece)
                 cursor = offset + 1 + len(piece)
             position += len(block) - len(held)
             following = self._read()
