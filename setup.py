@@ -14,6 +14,7 @@ FOLDERS = ["schemas", "folding", "atlas", "pipeline", "jobs"]
 # A lower bound is the oldest release that was tried; an upper bound is a limit of ours or of Beam's.
 REQUIREMENTS = [
     "apache-beam>=2.77,<2.78",  # what its runners do was measured on 2.77
+    "backports.zstd>=1.8; python_version < '3.14'",  # the standard library's from 3.14 on
     "biopython>=1.85",
     "duckdb>=2.0,<3",
     "fastcrc>=0.3.4",
@@ -21,28 +22,39 @@ REQUIREMENTS = [
     "msgspec>=0.20",
     "numpy>=2.1,<2.5",  # Beam: <2.5
     "pyarrow>=21,<26",  # Beam: <26
+    "requests>=2.32",  # smart-open's for http
     "safetensors>=0.6.2",
-    "smart-open>=7.3.1",
+    "smart-open>=9.0.2",  # reads on after a seek only of the version that it began with
     "torch>=2.13",
     "tqdm>=4.66",
 ]
 
 EXTRAS = {
     "foldcomp": ["foldcomp>=1.0,<1.1"],  # what its files hold, and where it crashes, was tried on 1.0
+    "gcs": ["google-cloud-storage>=3.17"],
+    "s3": ["boto3>=1.44"],
+    "train": ["matplotlib>=3.10", "tensorboard>=2.20"],
     "test": [
         "biotite>=1.6",
+        "boto3>=1.44",
         "build>=1.3",
         "foldcomp>=1.0,<1.1",
         "gemmi>=0.7,<0.8",
         "hypothesis>=6.140",
         "ihm>=2.11",
+        "matplotlib>=3.10",
         "modelcif>=1.8",
+        "moto[server]>=5.2",
         "mypy>=2.4",
         "packaging>=25",
+        "pyfastx>=2.3",  # what benchmarks/ingest.py compares with
         "pytest>=9",
         "ruff>=0.17",
         "setuptools>=80",
+        "tensorboard>=2.20",
+        "tmtools>=0.3",  # GPL: a reference for tests, never imported by the program
         "transformers>=5.20",
+        "zstandard>=0.25",
     ],
 }
 
@@ -74,7 +86,7 @@ setup(
         f"foldatlas.{package}"
         for package in find_packages(include=[pattern for folder in FOLDERS for pattern in (folder, f"{folder}.*")])
     ],
-    package_data={"": ["py.typed"]},
+    package_data={"": ["py.typed"], "foldatlas.folding": ["nano.safetensors"]},
     install_requires=REQUIREMENTS,
     extras_require=EXTRAS,
     entry_points={"console_scripts": ["foldatlas = foldatlas.jobs.cli:main"]},

@@ -11,6 +11,7 @@ Files on disk:
 Making:
     planning.py         staged records -> what is new, in which order
     index.py            listed Parquet files -> atlas.duckdb
+    runs.py             which run made what
     views.py            what SQL sees, column by column
     stoppable.py        Ctrl-C during a long statement
 

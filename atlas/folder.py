@@ -128,14 +128,24 @@ class AtlasFolder:
 
     def entries(self) -> dict[str, ShardEntry]:
         """The committed entry of each shard, the highest generation of each, by shard name."""
-        newest: dict[str, tuple[int, Path]] = {}
-        for path in sorted((self.root / "manifest").glob("[!.]*.json")):
+        return {shard: self._read_entry(paths[-1]) for shard, paths in self._generations().items()}
+
+    def histories(self) -> dict[str, list[ShardEntry]]:
+        """Every committed entry of each shard, the lowest generation first, by shard name."""
+        return {shard: [self._read_entry(path) for path in paths] for shard, paths in self._generations().items()}
+
+    def _generations(self) -> dict[str, list[Path]]:
+        """The documents of each shard's generations in their order, by shard name."""
+        found: dict[str, list[tuple[int, Path]]] = {}
+        for path in (self.root / "manifest").glob("[!.]*.json"):
             shard, _, generation = path.name.removesuffix(".json").rpartition(".")
             if not generation.isdigit():
                 raise DamagedAtlasError(f"{path} is no manifest entry: remove it")
-            if shard not in newest or int(generation) > newest[shard][0]:
-                newest[shard] = (int(generation), path)
-        return {shard: decode(path.read_bytes(), ShardEntry, path) for shard, (_, path) in sorted(newest.items())}
+            found.setdefault(shard, []).append((int(generation), path))
+        return {shard: [path for _, path in sorted(generations)] for shard, generations in sorted(found.items())}
+
+    def _read_entry(self, path: Path) -> ShardEntry:
+        return decode(path.read_bytes(), ShardEntry, path)
 
     def committed_entry(self, shard: Shard, digest: str) -> ShardEntry | None:
         """The newest generation of `shard`, or None if it is not committed. Cheap: a look at one name for each.
@@ -148,13 +158,17 @@ class AtlasFolder:
             generation += 1
         if generation == 0:
             return None
-        path = self.entry_path(shard.name, generation - 1)
-        entry = decode(path.read_bytes(), ShardEntry, path)
+        entry = self._read_entry(self.entry_path(shard.name, generation - 1))
+        self.check_entry(entry, shard, digest)
+        return entry
+
+    def check_entry(self, entry: ShardEntry, shard: Shard, digest: str) -> None:
+        """Raises DamagedAtlasError where `committed_entry` does."""
         if (entry.shard_digest, entry.settings_digest) != (shard.digest, digest):
+            path = self.entry_path(entry.shard, entry.generation)
             raise DamagedAtlasError(
                 f"{path} was written for other sequences or settings than the plan's: restore it from a copy"
             )
-        return entry
 
     def commit_entry(self, entry: ShardEntry) -> bool:
         return commit_once(self.entry_path(entry.shard, entry.generation), encode(entry))
@@ -176,7 +190,7 @@ class AtlasFolder:
         dead = [path for table in tables for path in files_of_the_dead(self.root / table)]
         if not dead:
             return 0
-        entries = self._every_generation()
+        entries = [entry for history in self.histories().values() for entry in history]
         committed = {entry.shard for entry in entries}
         listed = {file.path for entry in entries for file in entry.files.values()}
         listed |= {file.path for plan in self.plans() for file in (*plan.records, *plan.sequences)}
@@ -199,7 +213,3 @@ class AtlasFolder:
                 shutil.rmtree(old, ignore_errors=True)
         with contextlib.suppress(OSError):  # missing, or another driver is planning
             self.staging.rmdir()
-
-    def _every_generation(self) -> list[ShardEntry]:
-        paths = (self.root / "manifest").glob("[!.]*.json")
-        return [decode(path.read_bytes(), ShardEntry, path) for path in sorted(paths)]

@@ -15,7 +15,7 @@ import hashlib
 import os
 import shutil
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Final
 
@@ -25,6 +25,7 @@ import pyarrow as pa
 from foldatlas.atlas.accounting import Accounting, State
 from foldatlas.atlas.commit import attempt_name, owner_is_dead, replacing
 from foldatlas.atlas.folder import AtlasFolder, now
+from foldatlas.atlas.runs import make_runs, makers
 from foldatlas.atlas.stoppable import stoppable
 from foldatlas.atlas.views import MERGED, create_views, quoted
 from foldatlas.schemas.errors import DamagedAtlasError, FoldAtlasError
@@ -47,13 +48,13 @@ def build_index(folder: AtlasFolder) -> Accounting:
     contents = contents_digest(folder)  # first: what is committed meanwhile makes this index stale
     header, plans = folder.header(), folder.plans()
     names = {plan.name for plan in plans}
-    entries = [entry for entry in folder.entries().values() if entry.plan in names]
+    histories = [history for history in folder.histories().values() if history[-1].plan in names]
     with _work_folder(folder) as work, replacing(folder.index_path) as replacement:
         database = work / "atlas.duckdb"
         config: dict[str, Any] = {"memory_limit": MEMORY_LIMIT, "temp_directory": str(work / "spill")}
         with duckdb.connect(str(database), config=config) as connection:
             try:
-                stoppable(connection, lambda: _make_tables(connection, folder, plans, entries))
+                stoppable(connection, lambda: _make_tables(connection, folder, plans, histories))
             except duckdb.OutOfMemoryException as error:
                 raise FoldAtlasError(f"the index of {folder.root} needs more memory: {first_line(error)}") from error
             except duckdb.Error as error:
@@ -61,7 +62,7 @@ def build_index(folder: AtlasFolder) -> Accounting:
                     f"the index of {folder.root} cannot be built: {first_line(error)}; "
                     f"`foldatlas verify {folder.root}` lists what is missing or damaged"
                 ) from error
-            _make_runs(connection, entries, header.settings.model)
+            make_runs(connection, histories, header.settings.model)
             connection.execute(
                 "CREATE TABLE settings AS SELECT $model AS model, $weights AS weights, $recycles AS recycles, "
                 "$precision AS precision, $format AS format, $version AS version, $created AS created, "
@@ -96,8 +97,9 @@ def current_accounting(folder: AtlasFolder) -> Accounting | None:
         return None
 
 
-def _make_tables(connection: Any, folder: AtlasFolder, plans: list[Plan], entries: list[ShardEntry]) -> None:
-    list_files(connection, folder, plans, entries)
+def _make_tables(connection: Any, folder: AtlasFolder, plans: list[Plan], histories: list[list[ShardEntry]]) -> None:
+    run_of = {path: run for history in histories for path, run in makers(history).items()}
+    list_files(connection, folder, plans, [history[-1] for history in histories], run_of)
     _find_shared(connection)
     _make_scores(connection)
     _make_copies(connection)
@@ -153,8 +155,13 @@ def _work_folder(folder: AtlasFolder) -> Iterator[Path]:
         shutil.rmtree(work, ignore_errors=True)
 
 
-def list_files(connection: Any, folder: AtlasFolder, plans: list[Plan], entries: list[ShardEntry]) -> None:
-    """Makes `files` (kept), and the temporary `listed` and `sources`, which say to which plan a file belongs."""
+def list_files(
+    connection: Any, folder: AtlasFolder, plans: list[Plan], entries: list[ShardEntry], run_of: Mapping[str, str]
+) -> None:
+    """Makes `files` (kept), and the temporary `listed` and `sources`, which say to which plan a file belongs.
+
+    `run_of` says which run made a file, by path.
+    """
     number = {plan.name: place for place, plan in enumerate(plans)}
     root = folder.root.resolve()
     rows: list[dict[str, Any]] = []
@@ -181,7 +188,7 @@ def list_files(connection: Any, folder: AtlasFolder, plans: list[Plan], entries:
         add("sequences", plan.name, None, None, plan.sequences)
     for entry in entries:
         for table, file in entry.files.items():
-            add(table, entry.plan, entry.shard, entry.run.run_id, [file])
+            add(table, entry.plan, entry.shard, run_of.get(file.path), [file])
     texts = ("table_name", "plan", "shard", "path", "sha256", "absolute", "run_id")
     kinds = {
         **dict.fromkeys(texts, pa.string()),
@@ -314,39 +321,4 @@ def _make_records(connection: Any) -> None:
         f"FROM ({counted}) AS records LEFT JOIN (SELECT structure_id FROM scores) AS scores USING (structure_id) "
         "LEFT JOIN (SELECT structure_id FROM failures) AS failures ON failures.structure_id = records.structure_id "
         'ORDER BY records.id, records.source, records."offset"'
-    )
-
-
-def _make_runs(connection: Any, entries: list[ShardEntry], model: str) -> None:
-    """Makes `runs`: one row a run, its devices' seconds summed, so that residues_per_second is one device's rate."""
-    rows = [
-        {
-            "run_id": entry.run.run_id,
-            "device": entry.run.device,
-            "host": entry.run.host,
-            "version": entry.run.version,
-            "started": entry.run.started,
-            "folded": entry.folded,
-            "failed": entry.failed,
-            "residues": entry.residues,
-            "seconds": entry.run.seconds,
-        }
-        for entry in entries
-    ]
-    kinds: dict[str, pa.DataType] = {
-        **dict.fromkeys(("run_id", "device", "host", "version", "started"), pa.string()),
-        **dict.fromkeys(("folded", "failed", "residues"), pa.int64()),
-        "seconds": pa.float64(),
-    }
-    _create(connection, "ran", rows, kinds)
-    each = ", ".join(
-        f"string_agg(DISTINCT {name}, ', ' ORDER BY {name}) AS {name}" for name in ("device", "host", "version")
-    )
-    connection.execute(
-        f"CREATE TABLE runs AS SELECT run_id, $model AS model, {each}, "
-        "min(try_cast(started AS TIMESTAMPTZ)) AT TIME ZONE 'UTC' AS started, count(*) AS shards, "
-        "sum(folded)::BIGINT AS folded, sum(failed)::BIGINT AS failed, sum(residues)::BIGINT AS residues, "
-        "sum(seconds) AS seconds, sum(residues) / nullif(sum(seconds), 0) AS residues_per_second "
-        "FROM ran GROUP BY run_id ORDER BY started, run_id",
-        {"model": model},
     )

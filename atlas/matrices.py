@@ -73,12 +73,14 @@ def half_precision(structure_ids: Sequence[bytes], states: Sequence[Floats]) -> 
     return stored
 
 
-def flat_lists(values: Sequence[npt.NDArray[Any]], kind: pa.DataType) -> "pa.Array[Any]":
-    """One list a protein, its values row by row."""
-    ends = np.cumsum([0, *(array.size for array in values)], dtype=np.int64)
-    flat = np.concatenate([array.ravel() for array in values]) if values else np.empty(0)
+def flat_lists(values: Sequence[npt.NDArray[Any] | None], kind: pa.DataType) -> "pa.Array[Any]":
+    """One list a protein, its values row by row; NULL for None."""
+    present = [array for array in values if array is not None]
+    ends = np.cumsum([0, *(0 if array is None else array.size for array in values)], dtype=np.int64)
+    flat = np.concatenate([array.ravel() for array in present]) if present else np.empty(0)
     offsets = pa.array(ends, pa.int64()).cast(pa.int32())  # refuses what 32 bits cannot hold
-    return pa.ListArray.from_arrays(offsets, pa.array(flat, kind.value_type), type=kind)
+    missing = pa.array([array is None for array in values], pa.bool_()) if len(present) < len(values) else None
+    return pa.ListArray.from_arrays(offsets, pa.array(flat, kind.value_type), type=kind, mask=missing)
 
 
 def _encode(

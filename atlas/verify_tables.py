@@ -49,7 +49,7 @@ def _connection(folder: AtlasFolder, plans: list[Plan], entries: list[ShardEntry
         tempfile.TemporaryDirectory(prefix="foldatlas-verify-") as spill,
         duckdb.connect(config={"temp_directory": spill, "memory_limit": MEMORY_LIMIT}) as connection,
     ):
-        list_files(connection, folder, plans, entries)
+        list_files(connection, folder, plans, entries, {})
         connection.execute("DELETE FROM listed WHERE list_contains(?, path)", [sorted(bad)])
         yield connection
 

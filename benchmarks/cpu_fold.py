@@ -26,6 +26,7 @@ from typing import Any, Final
 import numpy as np
 import torch
 import transformers
+from machine import hardware
 from transformers import EsmConfig, EsmForProteinFolding
 from transformers.models.esm.configuration_esm import get_default_vocab_list
 
@@ -183,14 +184,6 @@ def bound(config: ESMFoldConfig, length: int) -> dict[str, float]:
     """
     moved = 49.5 * 4 * config.trunk.pair_width * length**2 * config.trunk.num_blocks * (RECYCLES + 1)
     return {"tflop": cost.mflop(config, length, RECYCLES) / 1e6, "gigabytes": moved / 1e9}
-
-
-def hardware() -> str:
-    lines = Path("/proc/cpuinfo").read_text(encoding="ascii").splitlines()
-    model = next(line.partition(": ")[2] for line in lines if line.startswith("model name"))
-    flags = next(line for line in lines if line.startswith("flags")).split()
-    found = [flag for flag in ("avx2", "avx512f", "avx512_bf16", "amx_bf16") if flag in flags]
-    return f"{model}, {os.cpu_count()} logical processors, {' '.join(found)}"
 
 
 def table(result: dict[str, Any]) -> str:

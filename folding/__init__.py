@@ -10,17 +10,26 @@ For callers:
     batching.py                     cutting a sorted list into batches (no torch)
     shape.py                        radius of gyration, helices and strands (no torch)
 
+Predictions against experiment:
+    experimental.py                 experimental chains, read from Parquet (no torch)
+    compare.py                      superposition, RMSD, TM-score, GDT (no torch)
+    lddt.py                         lDDT, all-atom and of C-alphas (no torch)
+    contact_precision.py            how many predicted contacts are contacts (no torch)
+    evaluation/                     `foldatlas evaluate`: scores, baselines, calibration, the report
+
 The network, inside out:
     precision.py                    which numbers have 16 bits, and why the others do not
     memory.py                       free memory of a device, from which the rows at work are chosen
+    host_memory.py                  that of this machine, its container or batch job (no torch)
     chunks.py                       cutting an axis
     linear.py                       linear layers through the fastest exact kernel
     config.py                       sizes; reading transformers' configuration
     tokens.py                       sequences as numbers
     multimer.py                     several chains as one
     language_model.py               ESM-2
+    segments.py                     sequences end to end, each attending to itself
     language_heads.py               its heads for masked residues and contacts
-    perplexity.py                   pseudo-perplexity, exact and in one pass
+    perplexity.py                   pseudo-perplexity, exact, in parts and in one pass
     attention.py                    what the attentions of the trunk share
     triangle.py                     triangle multiplication and attention
     trunk.py                        the block, recycling
@@ -31,7 +40,7 @@ The network, inside out:
     atoms.py                        torsions to atoms
     confidence.py                   pLDDT, predicted aligned error, pTM
     esmfold.py                      the whole
-    memory.py                       what to say when a batch does not fit
+    out_of_memory.py                what to say when a batch does not fit
 
 Its weights:
     places.py                       names and paths -> files (no torch)
@@ -41,4 +50,7 @@ Its weights:
     checkpoints.py                  files -> sizes and mapped tensors
     weights.py                      strict fitting, digests, our own files
     nano.py                         the embedded model
+    whole_files.py                  files that appear whole or not at all (no torch)
+
+Its training: training/
 """

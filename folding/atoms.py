@@ -58,7 +58,10 @@ class IdealResidues(nn.Module):
         `torsions_BL72` are unit vectors (sine, cosine) of omega, phi, psi, chi1 to chi4. Unknown residues get the
         backbone of alanine.
         """
-        groups_BLG = self._group_frames(frames_BL, torsions_BL72, aatype_BL)
+        return self.atoms_of_groups(self.groups(frames_BL, torsions_BL72, aatype_BL), aatype_BL)
+
+    def atoms_of_groups(self, groups_BLG: Rigid, aatype_BL: Tensor) -> Tensor:
+        """The same from the frame of each rigid group, [B, L, G]."""
         group_BLA = self.group_RA[aatype_BL]
         atom_frames_BLA = Rigid(
             groups_BLG.rotation.take_along_dim(group_BLA[..., None, None], dim=2),
@@ -67,8 +70,8 @@ class IdealResidues(nn.Module):
         positions_BLA3 = atom_frames_BLA.apply(self.position_RA3[aatype_BL])
         return positions_BLA3 * self.exists_RA[aatype_BL].unsqueeze(-1)
 
-    def _group_frames(self, frames_BL: Rigid, torsions_BL72: Tensor, aatype_BL: Tensor) -> Rigid:
-        """Global frame of each rigid group, [B, L, G]."""
+    def groups(self, frames_BL: Rigid, torsions_BL72: Tensor, aatype_BL: Tensor) -> Rigid:
+        """Global frame of each rigid group, [B, L, G]; torsions as `atoms` takes them."""
         no_torsion = torsions_BL72.new_tensor([0.0, 1.0]).expand(*aatype_BL.shape, 1, 2)
         turn_BLG33 = _turn_about_x(torch.cat((no_torsion, torsions_BL72), dim=-2))
         to_parent = Rigid(self.rotation_RG33[aatype_BL] @ turn_BLG33, self.translation_RG3[aatype_BL])

@@ -19,12 +19,14 @@ def cut_into_batches(
     budget_mflop: int,
     memory_limit: int,
     precision: str = "fp32",
+    pair_output_bytes: int = 0,
 ) -> list[range]:
     """Cut proteins, sorted by length, into consecutive batches; each is a range of indices into `lengths`.
 
     A batch of n proteins, the longest of L residues, keeps n * cost.mflop(L) within `budget_mflop` and
-    cost.peak_bytes(n, L), unchunked in `precision`, within `memory_limit` (bytes). A single protein beyond either is a
-    batch of its own: the network works on fewer rows at a time, or refuses it.
+    cost.peak_bytes(n, L), unchunked in `precision`, within `memory_limit` (bytes); `pair_output_bytes` is what
+    cost.pair_output_bytes says of the outputs. A single protein beyond either is a batch of its own: the network works
+    on fewer rows at a time, or refuses it.
 
     Raises ValueError when `lengths` fall anywhere, or are not positive.
     """
@@ -41,7 +43,8 @@ def cut_into_batches(
         num_proteins = index - start + 1
         fits = (
             num_proteins * cost.mflop(config, length, recycles) <= budget_mflop
-            and cost.peak_bytes(config, num_proteins, length, precision=precision) <= memory_limit
+            and cost.peak_bytes(config, num_proteins, length, precision=precision, pair_output_bytes=pair_output_bytes)
+            <= memory_limit
         )
         if num_proteins > 1 and not fits:
             batches.append(range(start, index))

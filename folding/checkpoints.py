@@ -21,6 +21,7 @@ from foldatlas.folding.config import (
     from_transformers,
     language_model_from_transformers,
 )
+from foldatlas.folding.language_heads import MASKED_PREFIX
 from foldatlas.folding.names import LANGUAGE_MODEL, canonical
 from foldatlas.folding.places import Place
 from foldatlas.folding.weights import CONFIG_KEY
@@ -48,7 +49,7 @@ def read_config(place: Place) -> ESMFoldConfig | None:
     if place.layout == "transformers":
         config = _transformers_config(place)
         return from_transformers(config) if _folds(config) else None
-    return _our_config(place) if place.layout == "ours" else open_checkpoint(place).config
+    return _our_config(place)[1] if place.layout == "ours" else open_checkpoint(place).config
 
 
 def open_checkpoint(place: Place) -> Checkpoint:
@@ -56,8 +57,11 @@ def open_checkpoint(place: Place) -> Checkpoint:
     if place.layout == "fair":
         return _open_fair(place)
     if place.layout == "ours":
-        config = _our_config(place)
-        return Checkpoint(config.language_model, config, _tensors(place.files[0]), {})
+        language_model, fold = _our_config(place)
+        tensors = _tensors(place.files[0])
+        heads = {name: tensor for name, tensor in tensors.items() if name.startswith(MASKED_PREFIX)}
+        network = {name: tensor for name, tensor in tensors.items() if name not in heads}
+        return Checkpoint(language_model, fold, network, heads)
     sizes = _transformers_config(place)
     fold = from_transformers(sizes) if _folds(sizes) else None
     state: dict[str, Tensor] = {}
@@ -75,7 +79,7 @@ def _transformers_config(place: Place) -> dict[str, Any]:
     assert place.config is not None
     try:
         config = json.loads(place.config.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise ModelError(f"{place.config} cannot be read ({error}): fetch it again") from error
     if not isinstance(config, dict) or config.get("model_type", "esm") != "esm":
         raise ModelError(f"{place.config} is of another kind of model: ESM-2 and ESMFold have model_type 'esm'")
@@ -86,14 +90,19 @@ def _folds(config: dict[str, Any]) -> bool:
     return config.get("esmfold_config") is not None
 
 
-def _our_config(place: Place) -> ESMFoldConfig:
+def _our_config(place: Place) -> tuple[LanguageModelConfig, ESMFoldConfig | None]:
+    """Sizes in a file of ours, of a language model alone without those of the folding network."""
     (path,) = place.files
     try:
         with safe_open(path, framework="numpy") as file:
-            return from_dict(json.loads((file.metadata() or {})[CONFIG_KEY]))
+            fields = json.loads((file.metadata() or {})[CONFIG_KEY])
+            if fields.keys() == {"language_model"}:
+                return LanguageModelConfig(**fields["language_model"]), None
+            config = from_dict(fields)
+            return config.language_model, config
     except ModelError:
         raise
-    except (OSError, SafetensorError, KeyError, TypeError, ValueError) as error:
+    except (OSError, SafetensorError, AttributeError, KeyError, TypeError, ValueError, RecursionError) as error:
         raise ModelError(f"{path} holds no network that FoldAtlas saved ({error!r})") from error
 
 

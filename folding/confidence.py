@@ -23,9 +23,12 @@ def plddt(logits_BLN: Tensor) -> Tensor:
     return logits_BLN.softmax(dim=-1) @ centres_N
 
 
-def predicted_aligned_error(logits_BLLN: Tensor) -> Tensor:
-    """Expected error [B, L, L] in angstrom of residue j when predicted and true residue i are superposed."""
-    return logits_BLLN.softmax(dim=-1) @ pae_centres(logits_BLLN.device)
+def predicted_aligned_error(logits_BRLN: Tensor) -> Tensor:
+    """Expected error [B, R, L] in angstrom of residue j when predicted and true residue i are superposed.
+
+    Of all rows i or of some: they do not depend on each other.
+    """
+    return logits_BRLN.softmax(dim=-1) @ pae_centres(logits_BRLN.device)
 
 
 def predicted_tm_score(logits_BLLN: Tensor, mask_BL: Tensor) -> Tensor:
@@ -55,18 +58,22 @@ def interface_tm_score(logits_BLLN: Tensor, chain_BL: Tensor) -> Tensor:
     that of all chains together, each residue's frame is scored by the residues of the other chains, and the best
     frame counts. `chain_BL` is the number of each residue's chain, negative where there is none.
     """
+    return best_alignment(interface_tm_of_alignments(logits_BLLN, chain_BL, chain_BL), chain_BL >= 0)
+
+
+def interface_tm_of_alignments(logits_BRLN: Tensor, chain_BR: Tensor, chain_BL: Tensor) -> Tensor:
+    """The same [B, R] as seen from the frame of each residue of some rows, which belong to the chains `chain_BR`."""
     is_residue_BL = chain_BL >= 0
-    expected_BLL = _expected_tm_term(logits_BLLN, is_residue_BL.sum(dim=1))
-    between_BLL = (chain_BL.unsqueeze(1) != chain_BL.unsqueeze(2)) & is_residue_BL.unsqueeze(1)
-    per_alignment_BL = (expected_BLL * between_BLL).sum(dim=-1) / between_BLL.sum(dim=-1).clamp(min=1)
-    return per_alignment_BL.masked_fill(~is_residue_BL, 0).amax(dim=1)
+    expected_BRL = _expected_tm_term(logits_BRLN, is_residue_BL.sum(dim=1))
+    between_BRL = (chain_BR.unsqueeze(2) != chain_BL.unsqueeze(1)) & is_residue_BL.unsqueeze(1)
+    return (expected_BRL * between_BRL).sum(dim=-1) / between_BRL.sum(dim=-1).clamp(min=1)
 
 
-def _expected_tm_term(logits_BLLN: Tensor, length_B: Tensor) -> Tensor:
-    """Expected 1 / (1 + (error / d0)^2), [B, L, L], with the d0 of proteins of `length_B` residues."""
+def _expected_tm_term(logits_BRLN: Tensor, length_B: Tensor) -> Tensor:
+    """Expected 1 / (1 + (error / d0)^2), [B, R, L], with the d0 of proteins of `length_B` residues."""
     d0_B = 1.24 * (length_B.clamp(min=_MIN_TM_LENGTH) - 15).float().pow(1 / 3) - 1.8
-    tm_BN = 1 / (1 + (pae_centres(logits_BLLN.device) / d0_B.unsqueeze(1)).square())
-    return (logits_BLLN.softmax(dim=-1) @ tm_BN[:, None, :, None]).squeeze(-1)
+    tm_BN = 1 / (1 + (pae_centres(logits_BRLN.device) / d0_B.unsqueeze(1)).square())
+    return (logits_BRLN.softmax(dim=-1) @ tm_BN[:, None, :, None]).squeeze(-1)
 
 
 def pae_centres(device: torch.device) -> Tensor:

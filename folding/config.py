@@ -7,10 +7,12 @@ refused rather than ignored.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any, Final
 
 from foldatlas.schemas.errors import ModelError
+
+MAX_SIZE: Final = 1_000_000  # of any width or count; released models stay below 21,000
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,6 +25,7 @@ class LanguageModelConfig:
     transition_width: int
 
     def __post_init__(self) -> None:
+        _require_sizes(self)
         _require_multiple("language model width", self.width, 2 * self.num_heads)
 
     @property
@@ -45,6 +48,9 @@ class StructureModuleConfig:
     torsion_width: int
     num_torsion_blocks: int
 
+    def __post_init__(self) -> None:
+        _require_sizes(self)
+
 
 @dataclass(frozen=True, slots=True)
 class TrunkConfig:
@@ -58,6 +64,7 @@ class TrunkConfig:
     max_relative_position: int
 
     def __post_init__(self) -> None:
+        _require_sizes(self)
         _require_multiple("single representation", self.single_width, self.single_head_width)
         _require_multiple("pair representation", self.pair_width, self.pair_head_width)
         _require_multiple("pair representation", self.pair_width, 2)
@@ -82,19 +89,17 @@ class ESMFoldConfig:
     recycles: int
 
     def __post_init__(self) -> None:
-        if self.recycles < 0:
-            raise ModelError(f"recycles={self.recycles} must be 0 or more: the first trunk pass always runs")
+        _require_size("plddt_width", self.plddt_width)
+        _require_size("recycles", self.recycles, least=0)  # the first trunk pass always runs
 
 
-def from_dict(fields: Mapping[str, Any]) -> ESMFoldConfig:
+def from_dict(sizes: Mapping[str, Any]) -> ESMFoldConfig:
     """The inverse of `dataclasses.asdict`. Raises KeyError or TypeError where fields are missing or unknown."""
     return ESMFoldConfig(
-        language_model=LanguageModelConfig(**fields["language_model"]),
-        trunk=TrunkConfig(**fields["trunk"]),
-        structure_module=StructureModuleConfig(**fields["structure_module"]),
-        **{
-            name: value for name, value in fields.items() if name not in ("language_model", "trunk", "structure_module")
-        },
+        language_model=LanguageModelConfig(**sizes["language_model"]),
+        trunk=TrunkConfig(**sizes["trunk"]),
+        structure_module=StructureModuleConfig(**sizes["structure_module"]),
+        **{name: value for name, value in sizes.items() if name not in ("language_model", "trunk", "structure_module")},
     )
 
 
@@ -230,6 +235,17 @@ def _require_constants(section: Mapping[str, Any], constants: Mapping[str, Any])
                 f"the configuration sets {name}={section[name]!r}; this network computes {name}={value!r} only, "
                 "as every released ESMFold does"
             )
+
+
+def _require_sizes(config: Any) -> None:
+    for field in fields(config):
+        _require_size(field.name, getattr(config, field.name))
+
+
+def _require_size(name: str, size: object, least: int = 1) -> None:
+    """Raise ModelError for what is no count: a file may hold anything."""
+    if type(size) is not int or not least <= size <= MAX_SIZE:
+        raise ModelError(f"{name}={size!r} must be a whole number from {least} to {MAX_SIZE:,}: fetch it again")
 
 
 def _require_multiple(what: str, width: int, divisor: int) -> None:

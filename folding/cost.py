@@ -11,7 +11,7 @@ from foldatlas.folding.chunks import MAX_ELEMENTS
 from foldatlas.folding.config import ESMFoldConfig, LanguageModelConfig, StructureModuleConfig, TrunkConfig
 from foldatlas.schemas.errors import OutOfMemory
 
-_NUM_PAE_BINS = 64
+_NUM_PAE_BINS = 64  # as many as the distogram has
 _PLDDT_OUTPUTS = 50  # bins of the C-alpha
 
 _FLOAT_BYTES = 4
@@ -40,14 +40,25 @@ def mflop(config: ESMFoldConfig, length: int, recycles: int) -> int:
     return -(-total // 1_000_000)
 
 
+def pair_output_bytes(*, pae: bool = False, logits: int = 0) -> int:
+    """Bytes of outputs for each pair of residues: aligned errors, and how many tensors of logits."""
+    return _FLOAT_BYTES * (pae + logits * _NUM_PAE_BINS)
+
+
 def peak_bytes(
-    config: ESMFoldConfig, num_proteins: int, length: int, *, precision: str = "fp32", rows: int | None = None
+    config: ESMFoldConfig,
+    num_proteins: int,
+    length: int,
+    *,
+    precision: str = "fp32",
+    rows: int | None = None,
+    pair_output_bytes: int = 0,
 ) -> int:
     """Bytes of activations at the peak of folding a batch padded to `length`; weights come on top.
 
-    `rows` of the pair representation are worked on at a time, by default all. An estimate from what is alive at once
-    in the widest places: it is at least what is allocated (without padding an allocator adds), and less than twice
-    that from 64 residues on.
+    `rows` of the pair representation are worked on at a time, by default all; `pair_output_bytes` says what is wanted
+    of every pair. An estimate from what is alive at once in the widest places: it is at least what is allocated
+    (without padding an allocator adds), and less than twice that from 64 residues on.
     """
     trunk, module, model = config.trunk, config.structure_module, config.language_model
     of_language_model, of_trunk = NUMBER_BYTES[precision]
@@ -60,7 +71,9 @@ def peak_bytes(
     logits = _FLOAT_BYTES * module.num_heads
     in_structure = max(_LOGITS_ALIVE_IN_ATTENTION * logits, _FLOAT_BYTES * trunk.pair_width + 2 * structure_pair)
     structure = whole * (pair + structure_pair + logits) + a_row * in_structure
-    heads = whole * pair + a_row * _FLOAT_BYTES * (trunk.pair_width + 3 * _NUM_PAE_BINS)
+    in_heads = max(trunk.pair_width + 3 * _NUM_PAE_BINS, 2 * trunk.pair_width + _NUM_PAE_BINS)
+    heads = whole * (pair + pair_output_bytes) + a_row * _FLOAT_BYTES * in_heads
+    copies = whole * 2 * pair_output_bytes  # without padding and linkers, beside what is copied, on a CPU
 
     layer = of_language_model * (_STATES_ALIVE_IN_LAYER * model.width + 2 * model.transition_width)
     points = 3 * module.num_heads * (2 * module.num_query_points + 2 * module.num_value_points)
@@ -68,7 +81,7 @@ def peak_bytes(
     in_trunk = _FLOAT_BYTES * max(12 * trunk.single_width, 4 * module.single_width + 2 * points + 3 * value)
     kept = _FLOAT_BYTES * (2 * model.width + 3 * trunk.single_width)  # what the language model left, and its embedding
     a_residue = kept + max(layer, in_trunk)
-    return max(block, recycling, structure, heads) + num_proteins * (length + 2) * a_residue
+    return max(block, recycling, structure, heads, copies) + num_proteins * (length + 2) * a_residue
 
 
 def preferred_rows(config: ESMFoldConfig, num_proteins: int, length: int, device: str) -> int:
@@ -83,28 +96,47 @@ def preferred_rows(config: ESMFoldConfig, num_proteins: int, length: int, device
 
 
 def choose_rows(
-    config: ESMFoldConfig, num_proteins: int, length: int, *, precision: str, device: str, memory_limit: int
+    config: ESMFoldConfig,
+    num_proteins: int,
+    length: int,
+    *,
+    precision: str,
+    device: str,
+    memory_limit: int,
+    pair_output_bytes: int = 0,
 ) -> int:
     """Rows to work on at a time so that folding a batch stays within `memory_limit` (bytes, weights apart).
 
     Halves the rows that are fastest on `device` until they fit. Raises OutOfMemory when not even one row does.
     """
     rows = preferred_rows(config, num_proteins, length, device)
-    while (needed := peak_bytes(config, num_proteins, length, precision=precision, rows=rows)) > memory_limit:
+
+    def needed(rows: int) -> int:
+        return peak_bytes(
+            config, num_proteins, length, precision=precision, rows=rows, pair_output_bytes=pair_output_bytes
+        )
+
+    while needed(rows) > memory_limit:
         if rows == 1:
-            raise OutOfMemory(_does_not_fit(config, num_proteins, length, precision, needed, memory_limit))
+            limit = longest(config, precision=precision, memory_limit=memory_limit, pair_output_bytes=pair_output_bytes)
+            raise OutOfMemory(_does_not_fit(num_proteins, length, needed(1), memory_limit, limit, pair_output_bytes))
         rows = -(-rows // 2)
     return rows
 
 
-def longest(config: ESMFoldConfig, *, precision: str, memory_limit: int) -> int:
+def longest(config: ESMFoldConfig, *, precision: str, memory_limit: int, pair_output_bytes: int = 0) -> int:
     """Residues of the longest protein that folds alone, a row at a time, within `memory_limit`; 0 if none does."""
+
+    def fits_alone(length: int) -> bool:
+        needed = peak_bytes(config, 1, length, precision=precision, rows=1, pair_output_bytes=pair_output_bytes)
+        return needed <= memory_limit
+
     fits, too_long = 0, 1
-    while peak_bytes(config, 1, too_long, precision=precision, rows=1) <= memory_limit:
+    while fits_alone(too_long):
         fits, too_long = too_long, 2 * too_long
     while too_long - fits > 1:
         middle = (fits + too_long) // 2
-        if peak_bytes(config, 1, middle, precision=precision, rows=1) <= memory_limit:
+        if fits_alone(middle):
             fits = middle
         else:
             too_long = middle
@@ -112,12 +144,14 @@ def longest(config: ESMFoldConfig, *, precision: str, memory_limit: int) -> int:
 
 
 def _does_not_fit(
-    config: ESMFoldConfig, num_proteins: int, length: int, precision: str, needed: int, memory_limit: int
+    num_proteins: int, length: int, needed: int, memory_limit: int, limit: int, pair_output_bytes: int
 ) -> str:
-    limit = longest(config, precision=precision, memory_limit=memory_limit)
     what, advice = f"a protein of {length:,} residues", f"pass --max-length {limit}"
     if num_proteins > 1:
         what, advice = f"a batch of {num_proteins} proteins of {length:,} residues", "fold fewer at once"
+    if pair_output_bytes:
+        what += f" with {pair_output_bytes:,} bytes of output for each pair of them"
+        advice += ", ask for fewer outputs"
     return (
         f"{what} needs {needed / 1e9:,.2f} GB beside the weights, {memory_limit / 1e9:,.2f} GB are free, enough for "
         f"one protein of {limit:,} residues: {advice}, or use a device with more memory"

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from foldatlas.folding import confidence, cost, memory, precision
 from foldatlas.folding.chunks import slices
 from foldatlas.folding.config import ESMFoldConfig
+from foldatlas.folding.in_place import needs_gradient
 from foldatlas.folding.language_model import LanguageModel
 from foldatlas.folding.linear import Linear
 from foldatlas.folding.residue_constants import NUM_AATYPES
@@ -37,6 +38,12 @@ class Wanted:
     residue_embedding: bool = False
     pae_logits: bool = False
     distogram_logits: bool = False
+    pae: bool = False
+
+    @property
+    def pair_bytes(self) -> int:
+        """Bytes of outputs for each pair of residues: what foldatlas.folding.cost plans with."""
+        return cost.pair_output_bytes(pae=self.pae, logits=self.pae_logits + self.distogram_logits)
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +56,8 @@ class Folded:
     iptm_B: Tensor | None  # 0 to 1, between chains; 0 for a single one; None where no protein has several
     mean_embedding_BD: Tensor | None  # the language model's last state, averaged over residues
     residue_embedding_BLD: Tensor | None  # and before that
-    pae_logits_BLLN: Tensor | None  # 64 bins: confidence.predicted_aligned_error turns them into angstrom
+    pae_BLL: Tensor | None  # angstrom, 0.25 to 31.75: of residue j where predicted and true residue i are superposed
+    pae_logits_BLLN: Tensor | None  # and its 64 bins
     distogram_logits_BLLN: Tensor | None  # 64 bins of the C-beta distance
 
 
@@ -88,30 +96,36 @@ class ESMFold(nn.Module):
         """Fold `batch` with `recycles` + 1 trunk passes.
 
         `rows` of the pair representation are worked on at a time; by default as many as are fast and fit into the
-        memory that is free now. Raises OutOfMemory, before any work, when not even one row fits.
+        memory that is free now, beside the outputs, and all where gradients are recorded (training/ has that forward).
+        Raises OutOfMemory, before any work, when not even one row fits.
         """
         if rows is None:
-            rows = self._choose_rows(*batch.aatype_BL.shape)
+            num_proteins, length = batch.aatype_BL.shape
+            rows = self._choose_rows(num_proteins, length, wanted)
         states_BLD, last_state_BLD = self.esm(language_tokens(batch), self.esm_s_combine.softmax(dim=0))
         single_BLC = self.esm_s_mlp(states_BLD) + self.embedding(batch.aatype_BL)
         trunk = self.trunk(single_BLC, batch.aatype_BL, batch.mask_BL, recycles, rows, batch.residue_index_BL)
         positions_BLA3 = self.trunk.structure_module.atoms(
             trunk.backbone, trunk.state_BLC, trunk.initial_state_BLC, batch.aatype_BL
         )
+        errors = self._aligned_errors(trunk.pair_BLLZ, batch, wanted, rows)
         return Folded(
             positions_BLA3=positions_BLA3,
-            plddt_BL=confidence.plddt(self._plddt_logits(trunk.state_BLC)),
-            ptm_B=self._ptm(trunk.pair_BLLZ, batch.is_residue_BL, rows),
-            iptm_B=None if batch.chain_BL is None else self._iptm(trunk.pair_BLLZ, batch.chain_BL),
+            plddt_BL=confidence.plddt(self.plddt_logits(trunk.state_BLC)),
+            ptm_B=errors.ptm_B,
+            iptm_B=errors.iptm_B,
             mean_embedding_BD=mean_over_residues(last_state_BLD, batch.is_residue_BL)
             if wanted.mean_embedding
             else None,
             residue_embedding_BLD=last_state_BLD if wanted.residue_embedding else None,
-            pae_logits_BLLN=self.ptm_head(trunk.pair_BLLZ.float()) if wanted.pae_logits else None,
-            distogram_logits_BLLN=self._distogram_logits(trunk.pair_BLLZ) if wanted.distogram_logits else None,
+            pae_BLL=errors.pae_BLL,
+            pae_logits_BLLN=errors.logits_BLLN,
+            distogram_logits_BLLN=self._distogram_logits(trunk.pair_BLLZ, rows) if wanted.distogram_logits else None,
         )
 
-    def _choose_rows(self, num_proteins: int, length: int) -> int:
+    def _choose_rows(self, num_proteins: int, length: int, wanted: Wanted) -> int:
+        if needs_gradient(*self.parameters()):
+            return length
         device = self.embedding.weight.device
         return cost.choose_rows(
             self.config,
@@ -120,19 +134,38 @@ class ESMFold(nn.Module):
             precision=self.precision,
             device=device.type,
             memory_limit=memory.free_bytes(device),
+            pair_output_bytes=wanted.pair_bytes,
         )
 
-    def _ptm(self, pair_BLLZ: Tensor, mask_BL: Tensor, rows: int) -> Tensor:
-        per_alignment = [
-            confidence.tm_of_alignments(self.ptm_head(pair_BLLZ[:, chunk].float()), mask_BL)
-            for chunk in slices(mask_BL.shape[1], rows)
-        ]
-        return confidence.best_alignment(torch.cat(per_alignment, dim=1), mask_BL)
+    def _aligned_errors(self, pair_BLLZ: Tensor, batch: Batch, wanted: Wanted, rows: int) -> "_AlignedErrors":
+        """All that the logits of the aligned error say. Whole, they are half as large as the pair representation of
+        the released model, and more than 32 bits count from 5,793 residues on: unless asked for, only rows exist."""
+        is_residue_BL, chain_BL = batch.is_residue_BL, batch.chain_BL
+        pairs = pair_BLLZ.shape[:3]
+        tm_BL = pair_BLLZ.new_empty(pairs[:2], dtype=torch.float32)
+        interface_tm_BL = None if chain_BL is None else torch.empty_like(tm_BL)
+        pae_BLL = pair_BLLZ.new_empty(pairs, dtype=torch.float32) if wanted.pae else None
+        logits_BLLN = None
+        if wanted.pae_logits:
+            logits_BLLN = pair_BLLZ.new_empty(*pairs, confidence.NUM_PAE_BINS, dtype=torch.float32)
+        for chunk in slices(pairs[1], rows):
+            logits_BRLN = self.ptm_head(pair_BLLZ[:, chunk].float())
+            tm_BL[:, chunk] = confidence.tm_of_alignments(logits_BRLN, is_residue_BL)
+            if chain_BL is not None and interface_tm_BL is not None:
+                in_rows = confidence.interface_tm_of_alignments(logits_BRLN, chain_BL[:, chunk], chain_BL)
+                interface_tm_BL[:, chunk] = in_rows
+            if pae_BLL is not None:
+                pae_BLL[:, chunk] = confidence.predicted_aligned_error(logits_BRLN)
+            if logits_BLLN is not None:
+                logits_BLLN[:, chunk] = logits_BRLN
+        return _AlignedErrors(
+            ptm_B=confidence.best_alignment(tm_BL, is_residue_BL),
+            iptm_B=None if interface_tm_BL is None else confidence.best_alignment(interface_tm_BL, is_residue_BL),
+            pae_BLL=pae_BLL,
+            logits_BLLN=logits_BLLN,
+        )
 
-    def _iptm(self, pair_BLLZ: Tensor, chain_BL: Tensor) -> Tensor:
-        return confidence.interface_tm_score(self.ptm_head(pair_BLLZ.float()), chain_BL)
-
-    def _plddt_logits(self, state_BLC: Tensor) -> Tensor:
+    def plddt_logits(self, state_BLC: Tensor) -> Tensor:
         """Logits [B, L, N] of the C-alpha alone: its rows of the last layer.
 
         The three layers have no activation between them, so they are one matrix, as small as its two ends.
@@ -145,9 +178,23 @@ class ESMFold(nn.Module):
             weight, bias = weight @ layer.weight, bias + weight @ layer.bias  # both sides see the old weight
         return F.linear(norm(state_BLC), weight, bias)
 
-    def _distogram_logits(self, pair_BLLZ: Tensor) -> Tensor:
-        logits_BLLN = self.distogram_head(pair_BLLZ.float())
-        return (logits_BLLN + logits_BLLN.transpose(1, 2)) / 2
+    def _distogram_logits(self, pair_BLLZ: Tensor, rows: int) -> Tensor:
+        """Logits [B, L, L, N], the mean of those of ij and ji. The head is linear: it takes the mean of the pairs."""
+        logits_BLLN = pair_BLLZ.new_empty(*pair_BLLZ.shape[:3], NUM_DISTOGRAM_BINS, dtype=torch.float32)
+        for chunk in slices(pair_BLLZ.shape[1], rows):
+            mean_BRLZ = pair_BLLZ[:, chunk].float() + pair_BLLZ[:, :, chunk].transpose(1, 2)
+            logits_BLLN[:, chunk] = self.distogram_head(mean_BRLZ.mul_(0.5))
+        return logits_BLLN
+
+
+@dataclass(frozen=True, slots=True)
+class _AlignedErrors:
+    """What is read from the logits of the aligned error: fields as in Folded."""
+
+    ptm_B: Tensor
+    iptm_B: Tensor | None
+    pae_BLL: Tensor | None
+    logits_BLLN: Tensor | None
 
 
 def mean_over_residues(x_BLD: Tensor, mask_BL: Tensor) -> Tensor:

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from foldatlas.folding.attention import attention_bias
 from foldatlas.folding.chunks import slices
 from foldatlas.folding.config import StructureModuleConfig
+from foldatlas.folding.in_place import joined, multiply, square
 from foldatlas.folding.linear import Linear
 from foldatlas.folding.rigid import Rigid
 
@@ -47,12 +48,12 @@ class InvariantPointAttention(nn.Module):
 
     def bias(self, pair_BLLZ: Tensor, mask_BL: Tensor, rows: int) -> Tensor:
         """The pair term of the logits, [B, H, L, L]: the same in every iteration, so computed once a pass."""
-        num_proteins, length = mask_BL.shape
-        bias_BHLL = pair_BLLZ.new_empty(num_proteins, self.num_heads, length, length)
-        for chunk in slices(length, rows):
-            term_BRLH = self.linear_b(pair_BLLZ[:, chunk]).mul_(NUM_LOGIT_TERMS**-0.5)
-            bias_BHLL[:, :, chunk] = attention_bias(term_BRLH, mask_BL)
-        return bias_BHLL
+        length = mask_BL.shape[1]
+        of_chunks = (
+            attention_bias(self.linear_b(pair_BLLZ[:, chunk]).mul_(NUM_LOGIT_TERMS**-0.5), mask_BL)
+            for chunk in slices(length, rows)
+        )
+        return joined(of_chunks, length, axis=2)
 
     def forward(self, single_BLC: Tensor, pair_BLLZ: Tensor, bias_BHLL: Tensor, frames_BL: Rigid, rows: int) -> Tensor:
         query_BHLK = self._heads(self.linear_q(single_BLC))
@@ -65,15 +66,15 @@ class InvariantPointAttention(nn.Module):
         value_BHLV = torch.cat((value_BHLK, value_points_BHLP3.flatten(-2)), dim=-1)
         query_BHLK = query_BHLK * (NUM_LOGIT_TERMS * query_BHLK.shape[-1]) ** -0.5
 
-        attended_BHLV = torch.empty_like(value_BHLV)
-        pair_BLHZ = single_BLC.new_empty(*single_BLC.shape[:2], self.num_heads, pair_BLLZ.shape[-1])
+        attended, attended_pair = [], []
         for chunk in slices(single_BLC.shape[1], rows):
             logits_BHRL = query_BHLK[:, :, chunk] @ key_BHLK.transpose(-1, -2)
             logits_BHRL += bias_BHLL[:, :, chunk]
             logits_BHRL -= self._point_term(query_BHLQ[:, :, chunk], key_BHLQ)
             weights_BHRL = logits_BHRL.softmax(dim=-1)
-            attended_BHLV[:, :, chunk] = weights_BHRL @ value_BHLV
-            pair_BLHZ[:, chunk] = weights_BHRL.transpose(1, 2) @ pair_BLLZ[:, chunk]
+            attended.append(weights_BHRL @ value_BHLV)
+            attended_pair.append(weights_BHRL.transpose(1, 2) @ pair_BLLZ[:, chunk])
+        attended_BHLV, pair_BLHZ = torch.cat(attended, dim=2), torch.cat(attended_pair, dim=1)
 
         value_BLHK, points_BLHQ = attended_BHLV.transpose(1, 2).split(
             [value_BHLK.shape[-1], 3 * self.num_value_points], dim=-1
@@ -102,4 +103,4 @@ class InvariantPointAttention(nn.Module):
         # expanded square would lose the digits of near points far from the origin.
         distance_BHRL = torch.cdist(query_BHRQ, key_BHLQ, compute_mode="donot_use_mm_for_euclid_dist")
         scale = math.sqrt(1 / (NUM_LOGIT_TERMS * self.num_query_points * POINT_VARIANCE)) / 2
-        return distance_BHRL.square_().mul_((scale * F.softplus(self.head_weights))[:, None, None])
+        return multiply(square(distance_BHRL), (scale * F.softplus(self.head_weights))[:, None, None])

@@ -34,6 +34,11 @@ class LanguagePredictor:
         self._heads = heads or LanguageHeads()
 
     @property
+    def has_masked_head(self) -> bool:
+        """Whether the weights can say how likely a residue is, and so have a perplexity."""
+        return self._heads.masked is not None
+
+    @property
     def num_layers(self) -> int:
         return len(self._model.layers)
 
@@ -48,7 +53,7 @@ class LanguagePredictor:
 
         Raises UsageError for a layer that the model does not have.
         """
-        wanted = self._layer_numbers([self.num_layers] if layers is None else layers)
+        wanted = self.layer_numbers([self.num_layers] if layers is None else layers)
         tokens_BT = encode_language(sequences, self.device)
         with torch.inference_mode(), naming_the_batch(sequences, self.device):
             states = {
@@ -95,14 +100,15 @@ class LanguagePredictor:
             _check_finite(values, "contacts", row, sequences)
         return found
 
-    def perplexity(self, sequences: Sequence[str], *, one_pass: bool = False) -> list[float]:
-        """Pseudo-perplexity, 1 or more; perplexity.py says what it is, and what `one_pass` approximates.
+    def perplexity(self, sequences: Sequence[str], *, one_pass: bool = False, in_parts: bool = False) -> list[float]:
+        """Pseudo-perplexity, 1 or more; perplexity.py says what it is, and what `one_pass` and `in_parts` approximate.
 
         Exact, it takes a pass for each residue. Raises ModelError where the weights have no head for masked residues,
         SequenceError for a sequence without a standard residue.
         """
         head = self._masked_head()
         tokens_BT = encode_language(sequences, self.device)
+        measure = perplexity.one_pass if one_pass else perplexity.in_parts if in_parts else perplexity.exact
         found = []
         for row, sequence in enumerate(sequences):
             if not set(sequence) & set(STANDARD_RESIDUES):
@@ -112,12 +118,13 @@ class LanguagePredictor:
                 )
             tokens_T = tokens_BT[row, : len(sequence) + 2]
             with torch.inference_mode(), naming_the_batch([sequence], self.device):
-                value = (perplexity.one_pass if one_pass else perplexity.exact)(self._model, head, tokens_T)
+                value = measure(self._model, head, tokens_T)
             _check_finite(np.float32(value), "perplexity", row, sequences)
             found.append(value)
         return found
 
-    def _layer_numbers(self, layers: Sequence[int]) -> list[int]:
+    def layer_numbers(self, layers: Sequence[int]) -> list[int]:
+        """`layers` counted from 0, the embedding of tokens. Raises UsageError for none, or one that is not there."""
         if not layers:
             raise UsageError(f"no layer was named: give some of 0 to {self.num_layers}")
         for layer in layers:

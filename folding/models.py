@@ -71,9 +71,9 @@ def settings_of(
     if recycles is not None and recycles < 0:
         raise ModelError(f"recycles={recycles} must be 0 or more: it counts the trunk passes after the first")
     recycles = config.recycles if recycles is None else recycles
-    if name == nano.NAME:
-        return Settings(nano.MODEL_NAME, nano.WEIGHTS_DIGEST, recycles, precision)
     place = places.find(name, weights_dir)
+    if name == nano.NAME:
+        return Settings(place.name, nano.WEIGHTS_DIGEST, recycles, precision)
     return Settings(place.name, _digest(place, place.stamp()), recycles, precision)
 
 
@@ -99,19 +99,12 @@ def load(
 
     _check_device(device)
     policy = get(precision)
-    if name != nano.NAME:
-        config, checkpoint = config_of(name, weights_dir=weights_dir), _open(places.find(name, weights_dir))
-        network = weights.build(config, checkpoint.state, dtype_of=policy.dtype_of, device=device)
-        of_heads = {key: tensor.to(device) for key, tensor in checkpoint.heads.items()}
-        return Predictor(
-            network, settings, build_heads(config.language_model, of_heads, network.esm.embed_tokens.weight)
-        )
-    network = weights.generate_nano()
-    found = weights.digest(network.state_dict())
-    if found != settings.weights:
+    config, checkpoint = config_of(name, weights_dir=weights_dir), open_model(name, weights_dir=weights_dir)
+    if name == nano.NAME and (found := weights.digest(checkpoint.state)) != settings.weights:
         raise ModelError(f"the weights of {name!r} have digest {found}, not {settings.weights}: reinstall FoldAtlas")
-    policy.apply(network)
-    return Predictor(network.to(device), settings)
+    network = weights.build(config, checkpoint.state, dtype_of=policy.dtype_of, device=device)
+    of_heads = {key: tensor.to(device) for key, tensor in checkpoint.heads.items()}
+    return Predictor(network, settings, build_heads(config.language_model, of_heads, network.esm.embed_tokens.weight))
 
 
 def load_language_model(
@@ -126,26 +119,21 @@ def load_language_model(
 
     _check_device(device)
     dtype_of = dtype_of or weights.float32
-    if name == nano.NAME:
-        network = weights.generate_nano()
-        part = {f"esm.{key}": tensor for key, tensor in network.esm.state_dict().items()}
-        config, published, heads = nano.CONFIG.language_model, nano.MODEL_NAME, {}
-    else:
-        place = places.find(name, weights_dir)
-        checkpoint = _open(place)
-        part, config, published, heads = (
-            checkpoint.language_model_state(),
-            checkpoint.language_model,
-            place.name,
-            checkpoint.heads,
-        )
+    place = places.find(name, weights_dir)
+    checkpoint = _open(place)
+    part = checkpoint.language_model_state()
     return LoadedLanguageModel(
-        name=published,
+        name=place.name,
         weights=weights.digest(part),
-        config=config,
-        network=weights.build_language_model(config, part, dtype_of=dtype_of, device=device),
-        heads={key: tensor.to(device) for key, tensor in heads.items()},
+        config=checkpoint.language_model,
+        network=weights.build_language_model(checkpoint.language_model, part, dtype_of=dtype_of, device=device),
+        heads={key: tensor.to(device) for key, tensor in checkpoint.heads.items()},
     )
+
+
+def open_model(name: str, *, weights_dir: str | None = None) -> "Checkpoint":
+    """Sizes and tensors, as stored, of the model called `name`. Raises ModelError as `load` does."""
+    return _open(places.find(name, weights_dir))
 
 
 def _open(place: Place) -> "Checkpoint":

@@ -1,25 +1,18 @@
-"""The embedded model `nano`: ESMFold in small, with weights that are generated instead of learned.
+"""The embedded model `nano`: ESMFold in small, trained, a file of this package.
 
-It shows and tests everything around a network without a download. It has never seen a protein: what it folds is
-no prediction, and its published name, `nano-untrained`, says so.
-
-The weights are a function of each tensor's name alone. Random bits come from numpy's PCG64, whose stream is fixed;
-they become weights by operations that IEEE 754 rounds exactly (no logarithm, sine or power). So every platform has
-the same bits, and WEIGHTS_DIGEST is what any of them must find.
+It shows and tests everything around a network without a download. It folds families that it has seen in training, is
+wrong elsewhere, and its confidence says which; docs/nano.md has what it learnt from and what it scores.
 """
 
-import hashlib
-import math
+from pathlib import Path
 from typing import Final
-
-import numpy as np
-import numpy.typing as npt
 
 from foldatlas.folding.config import ESMFoldConfig, LanguageModelConfig, StructureModuleConfig, TrunkConfig
 
 NAME: Final = "nano"
-MODEL_NAME: Final = "nano-untrained"
-WEIGHTS_DIGEST: Final = "e9177756eb89d5514cc2d6788e1a96b3daf1a2ca6435b5ae6ea5305bddc7bb00"
+WEIGHTS: Final = Path(__file__).with_name("nano.safetensors")
+# Of the file: what planners may say without reading it, and loading checks.
+WEIGHTS_DIGEST: Final = "c4fe0af1dadd57ec04f6d76a903f5182706b40682cf95219784878c6f82b6d4b"
 
 CONFIG: Final = ESMFoldConfig(
     language_model=LanguageModelConfig(num_layers=6, width=128, num_heads=4, transition_width=512),
@@ -44,57 +37,5 @@ CONFIG: Final = ESMFoldConfig(
         num_torsion_blocks=2,
     ),
     plddt_width=64,
-    recycles=3,
+    recycles=0,
 )
-
-_SEED: Final = "FoldAtlas nano 1"
-_ROTARY_BASE: Final = 10_000.0
-_DOUBLE_BITS: Final = 53
-
-# Size of the weights of a tensor, in units of the size that keeps the variance of its input; 1 where none is given.
-# The backbone update is small, so that a chain's frames stay within some tens of angstrom; the heads are large, so
-# that untrained scores differ between residues and proteins.
-_GAIN: Final = {
-    "trunk.structure_module.bb_update.linear.weight": 0.5,
-    "lddt_head.3.weight": 4.0,
-    "ptm_head.weight": 4.0,
-}
-
-
-def generate(shapes: dict[str, tuple[int, ...]]) -> dict[str, npt.NDArray[np.float32]]:
-    """Weights of the named shapes, float32: LayerNorm scales near 1, biases near 0, the rest by fan-in."""
-    return {name: _tensor(name, shape) for name, shape in shapes.items()}
-
-
-def _tensor(name: str, shape: tuple[int, ...]) -> npt.NDArray[np.float32]:
-    if name.endswith("inv_freq"):
-        return _rotary_frequencies(shape[0])
-    uniform = _uniform(name, shape)
-    if len(shape) == 1:
-        is_layer_norm_scale = name.endswith("weight")  # of the tensors with one axis, these alone
-        centre = 1.0 if is_layer_norm_scale else 0.0
-        return (centre + 0.1 * uniform).astype(np.float32)
-    # A uniform number in [-1, 1] has variance 1/3. An embedding's rows are added to others, so they keep variance 1.
-    fan_in = 1 if "embed" in name or "recycle_disto" in name else shape[1]
-    return (uniform * (_GAIN.get(name, 1.0) * math.sqrt(3.0 / fan_in))).astype(np.float32)
-
-
-def _uniform(name: str, shape: tuple[int, ...]) -> npt.NDArray[np.float64]:
-    """Doubles in [-1, 1) from the top 53 of each 64 random bits, seeded by `name`."""
-    seed = int.from_bytes(hashlib.sha256(f"{_SEED} {name}".encode()).digest()[:16], "little")
-    bits = np.random.PCG64(seed).random_raw(math.prod(shape)) >> np.uint64(64 - _DOUBLE_BITS)
-    return (bits.astype(np.float64) / 2.0 ** (_DOUBLE_BITS - 1) - 1.0).reshape(shape)
-
-
-def _rotary_frequencies(number: int) -> npt.NDArray[np.float32]:
-    """`_ROTARY_BASE` to the powers 0, -1/number, -2/number ...; `number` is a power of two.
-
-    The root is taken by square roots and the powers by division, which are exactly rounded where `pow` is not.
-    """
-    root = _ROTARY_BASE
-    for _ in range(number.bit_length() - 1):
-        root = math.sqrt(root)
-    frequencies = np.ones(number)
-    for index in range(1, number):
-        frequencies[index] = frequencies[index - 1] / root
-    return frequencies.astype(np.float32)

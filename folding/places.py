@@ -78,6 +78,8 @@ def find(model: str, folder: str | None = None) -> Place:
 
     Raises ModelError that says which files to put where.
     """
+    if model == nano.NAME:
+        return Place(nano.NAME, "ours", (nano.WEIGHTS,))
     if model in PUBLISHED:
         return _find_published(model, folder)
     path = Path(model)
@@ -98,7 +100,7 @@ def find(model: str, folder: str | None = None) -> Place:
     names = ", ".join(repr(name) for name in (nano.NAME, *PUBLISHED))
     raise ModelError(
         f"there is no model {model!r}, and no folder or file of that name: give the path of a model, or one of {names} "
-        f"({nano.NAME!r} is a small untrained network that comes with FoldAtlas)"
+        f"({nano.NAME!r} is a small network that comes with FoldAtlas)"
     )
 
 
@@ -165,7 +167,7 @@ def _shards(index: Path) -> Iterator[Path]:
     """The files that an index lists, each there."""
     try:
         names = sorted(set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()))
-    except (ValueError, KeyError, AttributeError, TypeError) as error:
+    except (ValueError, KeyError, AttributeError, TypeError, RecursionError) as error:
         raise ModelError(f"{index} is no index of weights ({error!r}): fetch it again") from error
     for name in names:
         path = index.parent / str(name)

@@ -10,7 +10,6 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from foldatlas.folding import confidence
 from foldatlas.folding.esmfold import ESMFold, Folded, Wanted
 from foldatlas.folding.language_heads import LanguageHeads
 from foldatlas.folding.language_predictor import LanguagePredictor
@@ -62,7 +61,7 @@ class Predictor:
         wanted = Wanted(
             mean_embedding=mean_embedding,
             residue_embedding=residue_embedding,
-            pae_logits=pae,
+            pae=pae,
             distogram_logits=distogram,
         )
         with torch.inference_mode(), naming_the_batch(sequences, device):
@@ -98,8 +97,7 @@ def _to_predictions(complexes: Sequence[Sequence[str]], batch: Batch, folded: Fo
     iptm_B = _on_host(folded.iptm_B)
     mean_embedding_BD = _on_host(folded.mean_embedding_BD)
     residue_embedding_BLD = _on_host(folded.residue_embedding_BLD)
-    logits = folded.pae_logits_BLLN
-    pae_BLL = _on_host(None if logits is None else confidence.predicted_aligned_error(logits))
+    pae_BLL = _on_host(folded.pae_BLL)
     distogram_BLLN = _on_host(folded.distogram_logits_BLLN)
     predictions = []
     for row, chains in enumerate(complexes):

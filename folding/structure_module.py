@@ -6,8 +6,12 @@ iterations. Torsions and side chains are asked for apart, as only the last pass 
 Shapes: B batch, L residues, C single channels, Z pair channels.
 """
 
+from collections import deque
+from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Final
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -87,9 +91,25 @@ class TorsionNetwork(nn.Module):
         self.linear_out = Linear(width, 2 * NUM_TORSIONS)
 
     def forward(self, state_BLC: Tensor, initial_state_BLC: Tensor) -> Tensor:
+        return unit_vectors(self.vectors(state_BLC, initial_state_BLC))
+
+    def vectors(self, state_BLC: Tensor, initial_state_BLC: Tensor) -> Tensor:
+        """The torsions as vectors [B, L, 7, 2] of any length."""
         hidden = self.linear_in(state_BLC.relu()) + self.linear_initial(initial_state_BLC.relu())
-        vectors_BL72 = self.linear_out(self.layers(hidden).relu()).unflatten(-1, (NUM_TORSIONS, 2))
-        return F.normalize(vectors_BL72, dim=-1, eps=TORSION_EPSILON**0.5)
+        return self.linear_out(self.layers(hidden).relu()).unflatten(-1, (NUM_TORSIONS, 2))
+
+
+def unit_vectors(vectors_BL72: Tensor) -> Tensor:
+    """Torsions as (sine, cosine); shorter vectors than the root of TORSION_EPSILON stay shorter than 1."""
+    return F.normalize(vectors_BL72, dim=-1, eps=TORSION_EPSILON**0.5)
+
+
+@dataclass(frozen=True, slots=True)
+class Iteration:
+    """What one iteration leaves."""
+
+    backbone: Rigid  # of each residue, [B, L], translation in angstrom
+    state_BLC: Tensor
 
 
 class StructureModule(nn.Module):
@@ -110,12 +130,18 @@ class StructureModule(nn.Module):
 
     def forward(
         self, single_BLC: Tensor, pair_BLLZ: Tensor, mask_BL: Tensor, rows: int
-    ) -> tuple[Rigid, Tensor, Tensor]:
-        """Backbone frames [B, L] (translation in angstrom), and the single states after and before the iterations.
+    ) -> tuple[Tensor, list[Iteration]]:
+        """The single state before the iterations, and the last iteration; all of them where gradients are recorded.
 
         `pair_BLLZ` has passed `layer_norm_z`; attention takes `rows` of it at a time.
         """
         initial_state_BLC = self.layer_norm_s(single_BLC)
+        iterations = self._iterations(initial_state_BLC, pair_BLLZ, mask_BL, rows)
+        return initial_state_BLC, list(iterations if torch.is_grad_enabled() else deque(iterations, maxlen=1))
+
+    def _iterations(
+        self, initial_state_BLC: Tensor, pair_BLLZ: Tensor, mask_BL: Tensor, rows: int
+    ) -> Iterator[Iteration]:
         bias_BHLL = self.ipa.bias(pair_BLLZ, mask_BL, rows)
         state_BLC = self.linear_in(initial_state_BLC)
         quaternion_BL4 = state_BLC.new_tensor([1.0, 0.0, 0.0, 0.0]).expand(*mask_BL.shape, 4)
@@ -129,8 +155,10 @@ class StructureModule(nn.Module):
                 quaternion_to_rotation(quaternion_BL4),
                 frames_BL.translation + rotate(frames_BL.rotation, shift_BL3),
             )
-        in_angstrom = Rigid(frames_BL.rotation, frames_BL.translation * ANGSTROM_PER_UNIT)
-        return in_angstrom, state_BLC, initial_state_BLC
+            yield Iteration(Rigid(frames_BL.rotation, frames_BL.translation * ANGSTROM_PER_UNIT), state_BLC)
+            # Rotations pass no gradient from one iteration to the one before (algorithm 20, line 20).
+            quaternion_BL4 = quaternion_BL4.detach()
+            frames_BL = Rigid(frames_BL.rotation.detach(), frames_BL.translation)
 
     def recycled_backbone(self, frames_BL: Rigid, aatype_BL: Tensor) -> Tensor:
         """N, CA and C as the next trunk pass sees them, [B, L, 3, 3] in angstrom."""

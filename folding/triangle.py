@@ -1,13 +1,15 @@
 """Updates of a pair representation from triangles of residues.
 
 Jumper et al. 2021, algorithms 11 to 14. Valid pairs never see padding: the residue that closes the triangle is
-masked, and what is computed for padded pairs is finite and unused. Updates are added in place, `rows` rows of the
-pair representation at a time. The incoming and ending updates are the outgoing and starting ones of its transpose,
-which is a view: no update copies it.
+masked, and what is computed for padded pairs is finite and unused. Updates are added `rows` rows of the pair
+representation at a time, in place (chunks.py). The incoming and ending updates are the outgoing and starting ones of
+its transpose, which is a view: no update copies it.
 
 Shapes: B batch, L residues, R rows of a chunk, Z pair channels, H heads, K head width. In letters of a pair, i and j
 are its residues, k the third of the triangle.
 """
+
+from collections.abc import Iterator
 
 import torch
 import torch.nn.functional as F
@@ -15,7 +17,10 @@ from torch import Tensor, nn
 
 from foldatlas.folding.attention import attention_bias
 from foldatlas.folding.chunks import largest_slice, slices
+from foldatlas.folding.in_place import add_updates, joined, multiply, needs_gradient
 from foldatlas.folding.linear import Linear, linear, products
+
+_Layers = tuple[nn.Linear, nn.Linear]  # of a value, and of its gate
 
 
 class TriangleMultiplication(nn.Module):
@@ -36,25 +41,34 @@ class TriangleMultiplication(nn.Module):
         self.layer_norm_out = nn.LayerNorm(pair_width)
         self.linear_z = Linear(pair_width, pair_width)
 
-    def forward(self, pair_BLLZ: Tensor, mask_BL: Tensor, rows: int) -> None:
-        """Add the update to `pair_BLLZ`."""
-        first, second = (self.linear_a_p, self.linear_a_g), (self.linear_b_p, self.linear_b_g)
-        if not self.outgoing:
-            pair_BLLZ = pair_BLLZ.transpose(1, 2)
-            first, second = second, first
-        num_proteins, length, _, width = pair_BLLZ.shape
-        # The second factor is needed at all rows, the first only at those whose product is taken.
-        second_ZBLL = pair_BLLZ.new_empty(width, num_proteins, length, length)
-        for chunk in slices(length, rows):
-            factor_ZBRL = _factor(self.layer_norm_in(pair_BLLZ[:, chunk]), *second)
-            # Masking k in one factor is enough: the other is finite.
-            torch.mul(factor_ZBRL, mask_BL.unsqueeze(1), out=second_ZBLL[:, :, chunk])
-        # A chunk's update changes none of what later chunks read.
+    def forward(self, pair_BLLZ: Tensor, mask_BL: Tensor, rows: int) -> Tensor:
+        """`pair_BLLZ` with the update added."""
+        of_a, of_b = (self.linear_a_p, self.linear_a_g), (self.linear_b_p, self.linear_b_g)
+        if self.outgoing:
+            return add_updates(pair_BLLZ, self._updates(pair_BLLZ, mask_BL, rows, of_a, of_b))
+        turned_BLLZ = pair_BLLZ.transpose(1, 2)
+        return add_updates(turned_BLLZ, self._updates(turned_BLLZ, mask_BL, rows, of_b, of_a)).transpose(1, 2)
+
+    def _updates(
+        self, pair_BLLZ: Tensor, mask_BL: Tensor, rows: int, first: _Layers, second: _Layers
+    ) -> Iterator[tuple[slice, Tensor]]:
+        """The update of each chunk of rows. It changes none of what later chunks read."""
+        length = mask_BL.shape[1]
+        # The second factor is needed at all rows, the first only at those whose product is taken. Masking k in one
+        # factor is enough: the other is finite.
+        second_ZBLL = joined(
+            (
+                multiply(_factor(self.layer_norm_in(pair_BLLZ[:, chunk]), *second), mask_BL.unsqueeze(1))
+                for chunk in slices(length, rows)
+            ),
+            length,
+            axis=2,
+        )
         for chunk in slices(length, rows):
             normal_BRLZ = self.layer_norm_in(pair_BLLZ[:, chunk])
             product_ZBRL = _products(_factor(normal_BRLZ, *first), second_ZBLL)
             update_BRLZ = self.linear_z(self.layer_norm_out(product_ZBRL.permute(1, 2, 3, 0).contiguous()))
-            pair_BLLZ[:, chunk] += update_BRLZ.mul_(self.linear_g(normal_BRLZ).sigmoid_())
+            yield chunk, multiply(update_BRLZ, self.linear_g(normal_BRLZ).sigmoid_())
 
 
 def _factor(normal_BRLZ: Tensor, value: nn.Linear, gate: nn.Linear) -> Tensor:
@@ -63,7 +77,7 @@ def _factor(normal_BRLZ: Tensor, value: nn.Linear, gate: nn.Linear) -> Tensor:
     pairs_NZ = normal_BRLZ.flatten(0, 2)
     value_ZN = linear(value.weight, pairs_NZ).add_(value.bias.unsqueeze(1))
     gate_ZN = linear(gate.weight, pairs_NZ).add_(gate.bias.unsqueeze(1)).sigmoid_()
-    return value_ZN.mul_(gate_ZN).unflatten(1, normal_BRLZ.shape[:3])
+    return multiply(value_ZN, gate_ZN).unflatten(1, normal_BRLZ.shape[:3])
 
 
 def _products(first_ZBRL: Tensor, second_ZBLL: Tensor) -> Tensor:
@@ -95,9 +109,11 @@ class GatedAttention(nn.Module):
         # All rows i of one protein share its bias. One call a protein keeps that a broadcast: a call for the whole
         # batch would need the bias repeated R times, as large as the attention logits it avoids. The bias has four
         # axes because torch's fused kernel takes no fewer: without it this is 4 times slower.
-        for gate_RLZ, *of_protein in zip(gate_BRLZ, query, key, value, bias_BHLL.unsqueeze(1), strict=True):
-            gate_RLZ *= F.scaled_dot_product_attention(*of_protein).transpose(-2, -3).flatten(-2)
-        return self.linear_o(gate_BRLZ)
+        gated = [
+            multiply(gate_RLZ, F.scaled_dot_product_attention(*of_protein).transpose(-2, -3).flatten(-2))
+            for gate_RLZ, *of_protein in zip(gate_BRLZ, query, key, value, bias_BHLL.unsqueeze(1), strict=True)
+        ]
+        return self.linear_o(torch.stack(gated) if needs_gradient(*gated) else gate_BRLZ)
 
 
 class TriangleAttention(nn.Module):
@@ -113,13 +129,20 @@ class TriangleAttention(nn.Module):
         self.linear = Linear(pair_width, num_heads, bias=False)
         self.mha = GatedAttention(pair_width, num_heads)
 
-    def forward(self, pair_BLLZ: Tensor, mask_BL: Tensor, rows: int) -> None:
-        """Add the update to `pair_BLLZ`."""
-        if not self.starting:
-            pair_BLLZ = pair_BLLZ.transpose(1, 2)
-        num_proteins, length = mask_BL.shape
-        bias_BHLL = pair_BLLZ.new_empty(num_proteins, self.mha.num_heads, length, length)
-        for chunk in slices(length, rows):
-            bias_BHLL[:, :, chunk] = attention_bias(self.linear(self.layer_norm(pair_BLLZ[:, chunk])), mask_BL)
-        for chunk in slices(length, rows):
-            pair_BLLZ[:, chunk] += self.mha(self.layer_norm(pair_BLLZ[:, chunk]), bias_BHLL)
+    def forward(self, pair_BLLZ: Tensor, mask_BL: Tensor, rows: int) -> Tensor:
+        """`pair_BLLZ` with the update added."""
+        if self.starting:
+            return add_updates(pair_BLLZ, self._updates(pair_BLLZ, mask_BL, rows))
+        turned_BLLZ = pair_BLLZ.transpose(1, 2)
+        return add_updates(turned_BLLZ, self._updates(turned_BLLZ, mask_BL, rows)).transpose(1, 2)
+
+    def _updates(self, pair_BLLZ: Tensor, mask_BL: Tensor, rows: int) -> Iterator[tuple[slice, Tensor]]:
+        """The update of each chunk of rows."""
+        chunks = list(slices(mask_BL.shape[1], rows))
+        bias_BHLL = joined(
+            (attention_bias(self.linear(self.layer_norm(pair_BLLZ[:, chunk])), mask_BL) for chunk in chunks),
+            mask_BL.shape[1],
+            axis=2,
+        )
+        for chunk in chunks:
+            yield chunk, self.mha(self.layer_norm(pair_BLLZ[:, chunk]), bias_BHLL)

@@ -3,25 +3,28 @@
 Lin et al. 2023, supplement A.3 and algorithm 1 (the block); Jumper et al. 2021, algorithms 4 (relative position)
 and 32 (recycling). Parameter names are those of the released ESMFold.
 
-The pair representation is one tensor that all updates change in place, `rows` rows at a time (chunks.py).
+The pair representation is one tensor that all updates change in place, `rows` rows at a time (chunks.py). Where
+gradients are recorded each update makes a new one, and all rows are worked on at once.
 
 Shapes: B batch, L residues, R rows of a chunk, C single channels, Z pair channels, H single heads, K head width.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Final, cast
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 from foldatlas.folding.attention import attention_bias
 from foldatlas.folding.chunks import slices
 from foldatlas.folding.config import ESMFoldConfig, TrunkConfig
+from foldatlas.folding.in_place import add, add_updates, joined, multiply, needs_gradient
 from foldatlas.folding.linear import Linear, linear
 from foldatlas.folding.rigid import Rigid
-from foldatlas.folding.structure_module import StructureModule
+from foldatlas.folding.structure_module import Iteration, StructureModule
 from foldatlas.folding.triangle import TriangleAttention, TriangleMultiplication
 
 # Distances between C-betas of the pass before are recycled in 15 bins: edges from 3.375 to 21.375 angstrom.
@@ -49,14 +52,15 @@ class SequenceAttention(nn.Module):
         # The rows of `proj` are grouped by head: query, key and value of the first head, then of the next.
         qkv_BHLK = self.proj(single_BLC).unflatten(-1, (self.num_heads, -1)).transpose(1, 2)
         query, key, value = qkv_BHLK.chunk(3, dim=-1)
-        gated_BLC = self.g_proj(single_BLC).sigmoid_()
+        gate_BLC = self.g_proj(single_BLC).sigmoid_()
+        attended = []
         done = 0
         for bias_BHRL in bias_chunks_BHRL:
-            chunk = slice(done, done + bias_BHRL.shape[2])
-            attended = F.scaled_dot_product_attention(query[:, :, chunk], key, value, attn_mask=bias_BHRL)
-            gated_BLC[:, chunk] *= attended.transpose(1, 2).flatten(-2)
-            done = chunk.stop
-        return self.o_proj(gated_BLC)
+            of_chunk = query[:, :, done : done + bias_BHRL.shape[2]]
+            done += bias_BHRL.shape[2]
+            attended.append(F.scaled_dot_product_attention(of_chunk, key, value, attn_mask=bias_BHRL))
+        attended_BLC = torch.cat(attended, dim=2).transpose(1, 2).flatten(-2)
+        return self.o_proj(multiply(gate_BLC, attended_BLC))
 
 
 class SequenceToPair(nn.Module):
@@ -68,8 +72,11 @@ class SequenceToPair(nn.Module):
         self.proj = Linear(single_width, pair_width)
         self.o_proj = Linear(pair_width, pair_width)
 
-    def forward(self, single_BLC: Tensor, pair_BLLZ: Tensor, rows: int) -> None:
-        """Add the update to `pair_BLLZ`."""
+    def forward(self, single_BLC: Tensor, pair_BLLZ: Tensor, rows: int) -> Tensor:
+        """`pair_BLLZ` with the update added."""
+        return add_updates(pair_BLLZ, self._updates(single_BLC, rows))
+
+    def _updates(self, single_BLC: Tensor, rows: int) -> Iterator[tuple[slice, Tensor]]:
         query, key = self.proj(self.layernorm(single_BLC)).chunk(2, dim=-1)
         of_product, of_difference = self.o_proj.weight.chunk(2, dim=-1)
         # The output projection is linear: that of the difference is taken for q and k apart, L rows instead of L * L.
@@ -80,7 +87,7 @@ class SequenceToPair(nn.Module):
             update_BRLZ = linear(query.unsqueeze(1) * key[:, chunk].unsqueeze(2), of_product)
             update_BRLZ += from_query_BLZ.unsqueeze(1)
             update_BRLZ -= from_key_BLZ[:, chunk].unsqueeze(2)
-            pair_BLLZ[:, chunk] += update_BRLZ
+            yield chunk, update_BRLZ
 
 
 class PairToSequence(nn.Module):
@@ -124,21 +131,20 @@ class Block(nn.Module):
         self.tri_att_end = TriangleAttention(pair_width, num_pair_heads, starting=False)
         self.mlp_pair = Transition(pair_width)
 
-    def forward(self, single_BLC: Tensor, pair_BLLZ: Tensor, mask_BL: Tensor, rows: int) -> Tensor:
-        """The new single representation; `pair_BLLZ` is updated in place."""
+    def forward(self, single_BLC: Tensor, pair_BLLZ: Tensor, mask_BL: Tensor, rows: int) -> tuple[Tensor, Tensor]:
+        """The new representations; without gradients, the pair representation is `pair_BLLZ` updated in place."""
         chunks = list(slices(mask_BL.shape[1], rows))
         bias_chunks_BHRL = (attention_bias(self.pair_to_sequence(pair_BLLZ[:, chunk]), mask_BL) for chunk in chunks)
         single_BLC = single_BLC + self.seq_attention(self.layernorm_1(single_BLC), bias_chunks_BHRL)
         single_BLC = single_BLC + self.mlp_seq(single_BLC)
 
-        self.sequence_to_pair(single_BLC, pair_BLLZ, rows)
-        self.tri_mul_out(pair_BLLZ, mask_BL, rows)
-        self.tri_mul_in(pair_BLLZ, mask_BL, rows)
-        self.tri_att_start(pair_BLLZ, mask_BL, rows)
-        self.tri_att_end(pair_BLLZ, mask_BL, rows)
-        for chunk in chunks:
-            pair_BLLZ[:, chunk] += self.mlp_pair(pair_BLLZ[:, chunk])
-        return single_BLC
+        pair_BLLZ = self.sequence_to_pair(single_BLC, pair_BLLZ, rows)
+        pair_BLLZ = self.tri_mul_out(pair_BLLZ, mask_BL, rows)
+        pair_BLLZ = self.tri_mul_in(pair_BLLZ, mask_BL, rows)
+        pair_BLLZ = self.tri_att_start(pair_BLLZ, mask_BL, rows)
+        pair_BLLZ = self.tri_att_end(pair_BLLZ, mask_BL, rows)
+        of_chunks = ((chunk, self.mlp_pair(pair_BLLZ[:, chunk])) for chunk in chunks)
+        return single_BLC, add_updates(pair_BLLZ, of_chunks)
 
 
 class RelativePosition(nn.Module):
@@ -168,9 +174,18 @@ class TrunkOutput:
     """What the last pass leaves: the pair representation and what the structure module made of it."""
 
     pair_BLLZ: Tensor
-    backbone: Rigid  # of each residue, translation in angstrom
-    state_BLC: Tensor  # the structure module's single representation, after its last iteration
-    initial_state_BLC: Tensor  # and before its first
+    initial_state_BLC: Tensor  # the structure module's single representation before its first iteration
+    iterations: list[Iteration]  # the last, and where gradients are recorded all
+
+    @property
+    def backbone(self) -> Rigid:
+        """Of each residue, translation in angstrom."""
+        return self.iterations[-1].backbone
+
+    @property
+    def state_BLC(self) -> Tensor:
+        """The structure module's single representation after its last iteration."""
+        return self.iterations[-1].state_BLC
 
 
 class FoldingTrunk(nn.Module):
@@ -187,6 +202,10 @@ class FoldingTrunk(nn.Module):
         self.trunk2sm_s = Linear(trunk.single_width, structure.single_width)
         self.trunk2sm_z = Linear(trunk.pair_width, structure.pair_width)
         self.structure_module = StructureModule(structure)
+        # For training. True: a block's activations are computed again when gradients need them.
+        self.checkpoint = False
+        # The type in which the products of the blocks are taken, while weights and pair representation stay float32.
+        self.autocast: torch.dtype | None = None
 
     @property
     def dtype(self) -> torch.dtype:
@@ -205,48 +224,74 @@ class FoldingTrunk(nn.Module):
         """Refine `initial_single_BLC` (the initial pair representation is zero) into frames of residues.
 
         `rows` of the pair representation are worked on at a time: fewer take less memory. `residue_index_BL` is what
-        relative positions count by; None means the place in the sequence.
+        relative positions count by; None means the place in the sequence. Gradients, where they are recorded, pass
+        through the last pass alone (Jumper et al. 2021, algorithm 31), and `rows` must be all.
         """
-        num_proteins, length = aatype_BL.shape
-        pair_BLLZ = initial_single_BLC.new_empty(
-            num_proteins, length, length, self.recycle_z_norm.weight.shape[0], dtype=self.dtype
-        )
-        # Before the first pass the recycled representations are zero, which LayerNorm turns into its bias, and all
-        # distances lie in bin 0, whose vector is trained like the others.
-        single_BLC = initial_single_BLC + self.recycle_s_norm.bias
-        start_Z = self.recycle_z_norm.bias + self.recycle_disto.weight[0]
-        for chunk in slices(length, rows):
-            pair_BLLZ[:, chunk] = self.pairwise_positional_embedding(length, chunk, residue_index_BL) + start_Z
+        records_gradients = torch.is_grad_enabled()
+        iterations: list[Iteration] = []
         for recycle in range(recycles + 1):
-            single_BLC = single_BLC.to(self.dtype)
+            with torch.set_grad_enabled(records_gradients and recycle == recycles):
+                if not iterations:
+                    single_BLC, pair_BLLZ = self._start(initial_single_BLC, mask_BL, rows, residue_index_BL)
+                else:
+                    single_BLC = initial_single_BLC + self.recycle_s_norm(single_BLC)
+                    beta_BL3 = ideal_beta(self.structure_module.recycled_backbone(iterations[-1].backbone, aatype_BL))
+                    pair_BLLZ = self._recycle_pair(pair_BLLZ, beta_BL3, rows, residue_index_BL)
+                single_BLC, pair_BLLZ = self._blocks(single_BLC.to(self.dtype), pair_BLLZ, mask_BL, rows)
+                single_BLC = single_BLC.float()
+                initial_state_BLC, iterations = self.structure_module(
+                    self.trunk2sm_s(single_BLC), self._structure_pair(pair_BLLZ, rows), mask_BL, rows
+                )
+        return TrunkOutput(pair_BLLZ, initial_state_BLC, iterations)
+
+    def _start(
+        self, initial_single_BLC: Tensor, mask_BL: Tensor, rows: int, residue_index_BL: Tensor | None
+    ) -> tuple[Tensor, Tensor]:
+        """The representations before the first pass.
+
+        What is recycled is zero then, which LayerNorm turns into its bias, and all distances lie in bin 0, whose vector
+        is trained like the others.
+        """
+        num_proteins, length = mask_BL.shape
+        start_Z = self.recycle_z_norm.bias + self.recycle_disto.weight[0]
+        of_chunks = (
+            (self.pairwise_positional_embedding(length, chunk, residue_index_BL) + start_Z)
+            .to(self.dtype)
+            .expand(num_proteins, -1, -1, -1)
+            for chunk in slices(length, rows)
+        )
+        # A copy: what the proteins of a batch share must not be written to.
+        return initial_single_BLC + self.recycle_s_norm.bias, joined(of_chunks, length, axis=1).contiguous()
+
+    def _blocks(self, single_BLC: Tensor, pair_BLLZ: Tensor, mask_BL: Tensor, rows: int) -> tuple[Tensor, Tensor]:
+        with torch.autocast(single_BLC.device.type, self.autocast, enabled=self.autocast is not None):
             for block in self.blocks:
-                single_BLC = block(single_BLC, pair_BLLZ, mask_BL, rows)
-            single_BLC = single_BLC.float()
-            backbone, state_BLC, initial_state_BLC = self.structure_module(
-                self.trunk2sm_s(single_BLC), self._structure_pair(pair_BLLZ, rows), mask_BL, rows
-            )
-            if recycle < recycles:
-                single_BLC = initial_single_BLC + self.recycle_s_norm(single_BLC)
-                beta_BL3 = ideal_beta(self.structure_module.recycled_backbone(backbone, aatype_BL))
-                self._recycle_pair(pair_BLLZ, beta_BL3, rows, residue_index_BL)
-        return TrunkOutput(pair_BLLZ, backbone, state_BLC, initial_state_BLC)
+                if self.checkpoint and torch.is_grad_enabled():
+                    single_BLC, pair_BLLZ = checkpoint(block, single_BLC, pair_BLLZ, mask_BL, rows, use_reentrant=False)
+                else:
+                    single_BLC, pair_BLLZ = block(single_BLC, pair_BLLZ, mask_BL, rows)
+        return single_BLC, pair_BLLZ
 
     def _structure_pair(self, pair_BLLZ: Tensor, rows: int) -> Tensor:
         """The pair representation that the structure module reads, float32."""
-        structure_BLLZ = pair_BLLZ.new_empty(*pair_BLLZ.shape[:3], self.trunk2sm_z.weight.shape[0], dtype=torch.float32)
-        for chunk in slices(pair_BLLZ.shape[1], rows):
-            projected_BRLZ = self.trunk2sm_z(pair_BLLZ[:, chunk].float())
-            structure_BLLZ[:, chunk] = self.structure_module.layer_norm_z(projected_BRLZ)
-        return structure_BLLZ
+        length = pair_BLLZ.shape[1]
+        of_chunks = (
+            self.structure_module.layer_norm_z(self.trunk2sm_z(pair_BLLZ[:, chunk].float()))
+            for chunk in slices(length, rows)
+        )
+        return joined(of_chunks, length, axis=1)
 
-    def _recycle_pair(self, pair_BLLZ: Tensor, beta_BL3: Tensor, rows: int, residue_index_BL: Tensor | None) -> None:
-        """Turn the pair representation after one pass into that before the next, in place."""
+    def _recycle_pair(self, pair_BLLZ: Tensor, beta_BL3: Tensor, rows: int, residue_index_BL: Tensor | None) -> Tensor:
+        """The pair representation before the next pass, from that after the last."""
         length = pair_BLLZ.shape[1]
         for chunk in slices(length, rows):
             recycled_BRLZ = self.recycle_z_norm(pair_BLLZ[:, chunk].float())
-            recycled_BRLZ += self.recycle_disto(distance_bins(beta_BL3[:, chunk], beta_BL3))
-            recycled_BRLZ += self.pairwise_positional_embedding(length, chunk, residue_index_BL)
+            recycled_BRLZ = add(recycled_BRLZ, self.recycle_disto(distance_bins(beta_BL3[:, chunk], beta_BL3)))
+            recycled_BRLZ = add(recycled_BRLZ, self.pairwise_positional_embedding(length, chunk, residue_index_BL))
+            if needs_gradient(recycled_BRLZ):
+                return recycled_BRLZ.to(self.dtype)
             pair_BLLZ[:, chunk] = recycled_BRLZ
+        return pair_BLLZ
 
 
 def ideal_beta(backbone_BL33: Tensor) -> Tensor:

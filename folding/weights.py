@@ -18,7 +18,7 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from foldatlas.folding import nano
+from foldatlas.folding import untrained
 from foldatlas.folding.config import ESMFoldConfig, LanguageModelConfig
 from foldatlas.folding.esmfold import ESMFold
 from foldatlas.folding.language_model import LanguageModel
@@ -67,11 +67,11 @@ def build_language_model(
     return _fit(network, own, lambda name: dtype_of(LANGUAGE_MODEL + name), device)
 
 
-def generate_nano() -> ESMFold:
-    """The embedded model with its generated weights."""
+def generate(config: ESMFoldConfig) -> ESMFold:
+    """A network of these sizes that has learnt nothing: generated weights (untrained.py)."""
     with torch.device("meta"):
-        shapes = {name: tuple(tensor.shape) for name, tensor in ESMFold(nano.CONFIG).state_dict().items()}
-    return build(nano.CONFIG, {name: torch.from_numpy(array) for name, array in nano.generate(shapes).items()})
+        shapes = {name: tuple(tensor.shape) for name, tensor in ESMFold(config).state_dict().items()}
+    return build(config, {name: torch.from_numpy(array) for name, array in untrained.generate(shapes).items()})
 
 
 def _fit(network: Network, state: Mapping[str, Tensor], dtype_of: DtypeOf, device: str) -> Network:
@@ -128,7 +128,10 @@ def _value_digest(tensor: Tensor) -> str:
     return total.hexdigest()
 
 
-def save(network: ESMFold, path: Path) -> None:
-    """Write `network` to `path`: one safetensors file, under our names, the sizes in its metadata."""
-    state = {name: tensor.contiguous() for name, tensor in network.state_dict().items()}
+def save(network: ESMFold, path: Path, heads: Mapping[str, Tensor] | None = None) -> None:
+    """Write `network` to `path`: one safetensors file, under our names, the sizes in its metadata.
+
+    `heads` are tensors of the language model's heads, by the names of checkpoints.Checkpoint.
+    """
+    state = {name: tensor.contiguous() for name, tensor in {**network.state_dict(), **(heads or {})}.items()}
     save_file(state, path, metadata={CONFIG_KEY: json.dumps(asdict(network.config))})

@@ -25,6 +25,8 @@ COMMANDS: Final = {
     "query": "ask an atlas in SQL",
     "export": "write a subset of an atlas as PDB, mmCIF, Foldcomp, FASTA or Parquet files",
     "embed": "embeddings of FASTA by the language model alone, without folding",
+    "train": "train a language model on sequences, or a folding head on structures",
+    "evaluate": "fold experimental chains and measure models against them, beside baselines",
     "verify": "check every file of an atlas against its digests and its plan",
 }
 

@@ -15,7 +15,8 @@ EXAMPLES: Final = """examples:
   foldatlas embed proteins.fasta layer3.parquet --model nano --layer 3 --per-residue
 
 A row a record: source, offset, id, structure_id, length, mean (float32) and, with --per-residue, residues (float16, all
-channels of the first residue, then of the next; NULL without). The file names model, weights and layer in its metadata.
+channels of the first residue, then of the next; NULL without), and error: why a record has neither, NULL where it has.
+The file names model, weights and layer in its metadata.
 """
 
 
@@ -53,7 +54,11 @@ def embed(
 
 def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
-        "fasta", nargs="+", type=path, metavar="FASTA", help="protein FASTA, plain or gzip, or a pattern"
+        "fasta",
+        nargs="+",
+        type=path,
+        metavar="FASTA",
+        help="protein FASTA or GenBank, plain, gz or zst: a path, an address (s3, gs, http) or a quoted pattern",
     )
     parser.add_argument("out", type=path, metavar="OUT", help="Parquet file to write; must not exist")
     parser.add_argument("--model", required=True, metavar="NAME", help="an ESM-2 or a folding model: name or path")
@@ -85,5 +90,7 @@ def run(arguments: argparse.Namespace) -> int:
     )
     if done.refused:
         say("refused records have no row")
+    if done.first_error:
+        say(f"failed records have the reason in the column error, the first is {done.first_error}")
     print(done.line())
-    return 0
+    return 3 if done.failed else 0

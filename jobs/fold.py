@@ -74,8 +74,8 @@ def fold(
     outputs = chosen_outputs(embeddings, pae)
     if add_outputs and not outputs:
         raise UsageError("--add-outputs adds what is asked for: name it with --embeddings or --pae")
-    if not add_outputs:
-        refuse_missing_outputs(folder, outputs)
+    if outputs and not add_outputs:
+        refuse_missing_outputs(folder.root, folder.entries().values(), outputs)
     summary = plan_job.plan(
         fasta,
         atlas,
@@ -111,7 +111,10 @@ def run(arguments: argparse.Namespace) -> int:
 
     if report.shards:
         rate = report.residues / max(report.seconds, 1e-3)
-        say(f"folded {counted(report.folded, 'structure')} in {readable_time(report.seconds)} ({rate:,.0f} residues/s)")
+        folded = [f"folded {counted(report.folded, 'structure')}"] if report.folded or not report.added else []
+        added = [f"added outputs to {counted(report.added, 'structure')}"] if report.added else []
+        took = f"in {readable_time(report.seconds)} ({rate:,.0f} residues/s)"
+        say(f"{' and '.join(folded + added)} {took}")
     else:
         accepted = accounting.folded + accounting.failed
         say(f"nothing to fold: {'every sequence is in the atlas' if accepted else 'no record was accepted'}")

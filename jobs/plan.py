@@ -43,7 +43,7 @@ class PlanSummary:
         from foldatlas.atlas.status import readable_bytes, readable_time
 
         plan = self.planned.plan
-        known = [f"{source.path} is in the atlas already: not read again" for source in self.planned.known]
+        known = [f"{source.name} is in the atlas already: not read again" for source in self.planned.known]
         if plan is None:
             return known
         counts = ", ".join(f"{count:,} {outcome}" for outcome, count in sorted(plan.outcomes.items()))
@@ -110,7 +110,11 @@ def plan(
 
 def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
-        "fasta", nargs="+", type=path, metavar="FASTA", help="protein FASTA, plain or gzip, or a quoted pattern"
+        "fasta",
+        nargs="+",
+        type=path,
+        metavar="FASTA",
+        help="protein FASTA or GenBank, plain, gz or zst: a path, an address (s3, gs, http) or a quoted pattern",
     )
     parser.add_argument("atlas", type=path, metavar="ATLAS", help="folder of the atlas; made if it does not exist")
     parser.add_argument(
@@ -118,7 +122,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
         type=path,
         required=True,
         metavar="NAME",
-        help="the network that folds: nano (untrained yet), esmfold_v1, or the path of a model",
+        help="the network that folds: nano (small, on board), esmfold_v1, or the path of a model",
     )
     parser.add_argument(
         "--weights", type=path, metavar="DIR", help="where a model's name is looked for, before the cache of the hub"

@@ -9,6 +9,8 @@ shards.py        where to cut a sorted list of proteins
 fold_shard.py    one shard: sequences -> structures -> a manifest entry
 shard_writer.py  a shard's tables while it is folded
 outputs.py       what folding gives on request
+accepted.py      the usable records of a file, where no atlas is made
+cluster_table.py  tables of sequences' clusters
 embedding.py     FASTA -> a Parquet file of embeddings, without folding
 supervisor.py    the parent's side of the process that owns the device
 child.py         that process

@@ -36,20 +36,39 @@ def device_uuid(device: str) -> str | None:
     """
     if not device.startswith("cuda"):
         return None
+    chosen = _chosen(device)
+    if not chosen.isdigit():
+        return chosen
+    try:
+        return _ask("uuid", chosen)
+    except (OSError, subprocess.SubprocessError) as error:
+        raise UsageError(f"device {device}: nvidia-smi does not answer ({error}): use --device cpu") from error
+
+
+def device_bytes(device: str) -> int | None:
+    """All memory of the GPU that `device` means, or None where that cannot be known (a GPU that shares the host's)."""
+    try:
+        return int(_ask("memory.total", _chosen(device), "nounits")) << 20  # it counts in MiB
+    except (OSError, subprocess.SubprocessError, ValueError):
+        return None
+
+
+def _ask(field: str, gpu: str, *how: str) -> str:
+    """What nvidia-smi says of one GPU, by number or identity."""
+    command = ["nvidia-smi", f"--query-gpu={field}", f"--format={','.join(('csv', 'noheader', *how))}", f"--id={gpu}"]
+    return subprocess.run(command, capture_output=True, text=True, check=True, timeout=60).stdout.strip()
+
+
+def _chosen(device: str) -> str:
+    """Number or identity of the GPU that `device` ("cuda", "cuda:1") means, as nvidia-smi counts them."""
     number = int(device.partition(":")[2] or 0)
     visible = os.environ.get("CUDA_VISIBLE_DEVICES")
     if visible is not None:
         chosen = [part.strip() for part in visible.split(",") if part.strip()]
         if number >= len(chosen):
             raise UsageError(f"device {device} is not among CUDA_VISIBLE_DEVICES={visible}: name another")
-        if not chosen[number].isdigit():
-            return chosen[number]
-        number = int(chosen[number])
-    command = ["nvidia-smi", "--query-gpu=uuid", "--format=csv,noheader", f"--id={number}"]
-    try:
-        return subprocess.run(command, capture_output=True, text=True, check=True, timeout=60).stdout.strip()
-    except (OSError, subprocess.SubprocessError) as error:
-        raise UsageError(f"device {device}: nvidia-smi does not answer ({error}): use --device cpu") from error
+        return chosen[number]
+    return str(number)
 
 
 def lock_path(uuid: str) -> Path:

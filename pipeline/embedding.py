@@ -3,6 +3,9 @@ or not at all.
 
 Records are read in windows, and each window's distinct sequences embedded shortest first, so that batches hold little
 padding; rows keep the order of the sources.
+
+A protein that cannot be embedded has a row that says why, and costs no other. The model runs in this very process, as a
+pass through a transformer gives a protein little to kill it by: what does so ends the run, and there is no file.
 """
 
 from collections import Counter
@@ -11,38 +14,52 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
+import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 
+from foldatlas.atlas.commit import files_of_the_dead
 from foldatlas.atlas.matrices import flat_lists, half_precision
 from foldatlas.atlas.parquet_files import ParquetFile
 from foldatlas.folding.language_predictor import LanguagePredictor
 from foldatlas.folding.prediction import Embedding
-from foldatlas.pipeline.fasta import Reader
-from foldatlas.pipeline.sources import SourceFile, find_sources, is_unchanged, open_source, what_it_is
-from foldatlas.pipeline.validation import Record, check
-from foldatlas.schemas.errors import OutOfMemory, SourceError, UsageError
-from foldatlas.schemas.records import Outcome
+from foldatlas.pipeline.accepted import accepted
+from foldatlas.pipeline.interruption import interruptible, stopping
+from foldatlas.pipeline.sources import SourceFile, find_sources
+from foldatlas.pipeline.validation import Record
+from foldatlas.schemas.errors import Interrupted, NonFiniteOutput, OutOfMemory, UsageError
+from foldatlas.schemas.records import structure_id
 from foldatlas.schemas.tables import EMBEDDED
 
 # What is in memory at once: hidden states of this many residues, and a row group of the file.
 WINDOW_RESIDUES: Final = 1 << 14
 # Tokens of a padded batch. A CPU is full with one protein; a GPU wants some milliseconds of work for each kernel.
 BATCH_TOKENS: Final = {"cpu": 1 << 11, "cuda": 1 << 14}
-NO_LIMIT: Final = 1 << 31  # residues: what fits is the device's to say
 
 
 @dataclass
 class Embedded:
-    """What became of the records: how many have a row, and how many were refused, by reason."""
+    """What became of the records: how many have a row, how many of these failed (and the first one's reason), and how
+    many were refused, by reason."""
 
     rows: int = 0
     refused: Counter[str] = field(default_factory=Counter)
+    failed: int = 0
+    first_error: str | None = None
 
     def line(self) -> str:
-        """One line for people: `60 records: 58 embedded, 2 refused (2 digit)`."""
+        """One line for people: `60 records: 58 embedded, 2 refused (2 digit), 0 failed`."""
         reasons = ", ".join(f"{count:,} {reason}" for reason, count in sorted(self.refused.items()))
         refused = f"{self.refused.total():,} refused" + (f" ({reasons})" if reasons else "")
-        return f"{self.rows + self.refused.total():,} records: {self.rows:,} embedded, {refused}"
+        embedded = f"{self.rows - self.failed:,} embedded"
+        return f"{self.rows + self.refused.total():,} records: {embedded}, {refused}, {self.failed:,} failed"
+
+    def note(self, record: Record, embedding: Embedding | str) -> None:
+        """Counts a row."""
+        self.rows += 1
+        if isinstance(embedding, str):
+            self.failed += 1
+            self.first_error = self.first_error or f"{record.id}: {embedding}"
 
 
 def embed_fasta(
@@ -56,21 +73,31 @@ def embed_fasta(
 ) -> Embedded:
     """Writes the table `schemas.tables.EMBEDDED` of every accepted record of FASTA files to `out`.
 
-    `layer` counts from 0, the embedding of tokens; -1 is the last. Raises SourceError for a file that is missing, no
-    FASTA or damaged, UsageError where `out` exists, OutOfMemory for a protein that does not fit alone; nothing is
-    written then.
+    `layer` counts from 0, the embedding of tokens; -1 is the last. A protein that does not fit into memory alone, or
+    whose states are not finite, has a row with the reason. Raises SourceError for a file that is missing, no FASTA or
+    damaged, UsageError where `out` exists, Interrupted when asked to stop; nothing is written then.
     """
     sources = find_sources(names)
     refuse_existing(out)
+    for left in files_of_the_dead(out.parent):
+        if left.name.startswith(f".{out.name}."):
+            left.unlink(missing_ok=True)
     result = Embedded()
-    layer = layer if layer >= 0 else language.num_layers + 1 + layer
+    (layer,) = language.layer_numbers([layer])
     said = {**metadata, "layer": str(layer)}
-    with ParquetFile(out.parent, out.name, "embedded", metadata=said, schema=EMBEDDED) as file:
+    with (
+        interruptible("run the same command again to begin anew"),
+        ParquetFile(out.parent, out.name, "embedded", metadata=said, schema=EMBEDDED) as file,
+    ):
         for source in sources:
             for window in _windows(source, result.refused):
                 embeddings = _embed(language, [record.sequence or "" for record in window], layer, per_residue)
-                file.write(_to_table(source, window, embeddings, layer))
-                result.rows += len(window)
+                found = [embeddings[record.sequence or ""] for record in window]
+                file.write(_to_table(source, window, found, layer))
+                for record, embedding in zip(window, found, strict=True):
+                    result.note(record, embedding)
+        if stopping():
+            raise Interrupted("stopped on request")
     return result
 
 
@@ -85,33 +112,19 @@ def refuse_existing(out: Path) -> None:
 def _windows(source: SourceFile, refused: Counter[str]) -> Iterator[list[Record]]:
     """Accepted records of a source, WINDOW_RESIDUES or one protein at a time; the others are counted in `refused`."""
     window: list[Record] = []
-    num_records = 0
-    with open_source(source) as stream:
-        reader = Reader(stream)
-        for raw in reader:
-            num_records += 1
-            record = check(raw, NO_LIMIT)
-            if record.outcome != Outcome.ACCEPTED:
-                refused[record.outcome] += 1
-                continue
-            window.append(record)
-            if sum(record.length for record in window) >= WINDOW_RESIDUES:
-                yield window
-                window = []
-    if reader.error:
-        raise SourceError(f"{source.path} is damaged after {num_records} records ({reader.error}): get it again")
-    if not num_records:
-        raise SourceError(f"{source.path} has no FASTA record: {what_it_is(source)}")
-    if not is_unchanged(source):
-        raise SourceError(f"{source.path} changed while it was read: run again when it is complete")
+    for record in accepted(source, refused):
+        window.append(record)
+        if sum(record.length for record in window) >= WINDOW_RESIDUES:
+            yield window
+            window = []
     if window:
         yield window
 
 
 def _embed(
     language: LanguagePredictor, sequences: Sequence[str], layer: int, per_residue: bool
-) -> dict[str, Embedding]:
-    """Embeddings of the distinct ones of `sequences`."""
+) -> dict[str, Embedding | str]:
+    """Embeddings of the distinct ones of `sequences`, or why there is none."""
     ascending = sorted(set(sequences), key=lambda sequence: (len(sequence), sequence))
     budget = BATCH_TOKENS[language.device.type]
     batches: list[list[str]] = []
@@ -119,40 +132,57 @@ def _embed(
         if not batches or (len(batches[-1]) + 1) * (len(sequence) + 2) > budget:
             batches.append([])
         batches[-1].append(sequence)
+    found: dict[str, Embedding | str] = {}
+    for batch in batches:
+        found.update(_embed_surely(language, batch, layer, per_residue))
+    return {sequence: _storable(embedding, layer) for sequence, embedding in found.items()}
+
+
+def _storable(embedding: Embedding | str, layer: int) -> Embedding | str:
+    """`embedding`, or the reason if its states are too large for the file, as those of inner layers may be."""
+    if isinstance(embedding, Embedding) and embedding.residues is not None:
+        try:
+            half_precision([structure_id(embedding.sequence)], [embedding.residues[layer]])
+        except ValueError as error:
+            return f"{error}: leave out --per-residue"
+    return embedding
+
+
+def _embed_surely(
+    language: LanguagePredictor, batch: list[str], layer: int, per_residue: bool
+) -> dict[str, Embedding | str]:
+    """Embeds a batch; one that does not fit into memory, or has a protein that fails, is halved down to the guilty."""
+    if stopping():
+        raise Interrupted("stopped on request")
+    try:
+        embeddings = language.embed(batch, layers=[layer], per_residue=per_residue)
+        return {embedding.sequence: embedding for embedding in embeddings}
+    except (OutOfMemory, NonFiniteOutput) as error:
+        if len(batch) == 1:
+            return {batch[0]: str(error)}
+    middle = len(batch) // 2
     return {
-        embedding.sequence: embedding
-        for batch in batches
-        for embedding in _embed_halving(language, batch, layer, per_residue)
+        **_embed_surely(language, batch[:middle], layer, per_residue),
+        **_embed_surely(language, batch[middle:], layer, per_residue),
     }
 
 
-def _embed_halving(language: LanguagePredictor, batch: list[str], layer: int, per_residue: bool) -> list[Embedding]:
-    """Embeds a batch; one that does not fit into memory is halved, down to one protein."""
-    try:
-        return language.embed(batch, layers=[layer], per_residue=per_residue)
-    except OutOfMemory:
-        if len(batch) == 1:
-            raise
-    middle = len(batch) // 2
-    halves = (batch[:middle], batch[middle:])
-    return [embedding for half in halves for embedding in _embed_halving(language, half, layer, per_residue)]
-
-
-def _to_table(source: SourceFile, window: list[Record], embeddings: dict[str, Embedding], layer: int) -> pa.Table:
-    found = [embeddings[record.sequence or ""] for record in window]
+def _to_table(source: SourceFile, window: list[Record], found: list[Embedding | str], layer: int) -> pa.Table:
     identities = [record.structure_id or b"" for record in window]
-    residues_type = EMBEDDED.field("residues").type
-    residues: pa.Array[pa.Scalar[pa.DataType]] = pa.nulls(len(found), residues_type)
-    states = [embedding.residues[layer] for embedding in found if embedding.residues is not None]
-    if states:
-        residues = flat_lists(half_precision(identities, states), residues_type)
+    means: list[npt.NDArray[np.float32] | None] = []
+    residues: list[npt.NDArray[np.float16] | None] = []
+    for identity, embedding in zip(identities, found, strict=True):
+        states = None if isinstance(embedding, str) else embedding.residues
+        means.append(None if isinstance(embedding, str) else embedding.mean[layer])
+        residues.append(None if states is None else half_precision([identity], [states[layer]])[0])
     columns = {
         "source": pa.array([source.uri] * len(window), pa.string()),
         "offset": pa.array([record.offset for record in window], pa.int64()),
         "id": pa.array([record.id for record in window], pa.string()),
         "structure_id": pa.ExtensionArray.from_storage(pa.uuid(), pa.array(identities, pa.binary(16))),
         "length": pa.array([record.length for record in window], pa.int32()),
-        "mean": flat_lists([embedding.mean[layer] for embedding in found], EMBEDDED.field("mean").type),
-        "residues": residues,
+        "mean": flat_lists(means, EMBEDDED.field("mean").type),
+        "residues": flat_lists(residues, EMBEDDED.field("residues").type),
+        "error": pa.array([None if isinstance(one, Embedding) else one for one in found], pa.string()),
     }
     return pa.table(columns, schema=EMBEDDED)

@@ -43,17 +43,21 @@ class Reader:
         self._end = end
         self.leading_text = False
         self.error: str | None = None
+        # Whether lines end with CR alone, as on old Macintoshes: None before the file's first block has told.
+        self._ends_with_cr: bool | None = None
 
     def _read(self) -> bytes:
         """The next block, or nothing at the end; a broken stream ends here and is noted."""
+        block = self._read_as_it_is()
+        if self._ends_with_cr is None:
+            self._ends_with_cr = b"\r" in block and b"\n" not in block
+        # no byte moves, so that offsets stay those of the file
+        return block.replace(b"\r", b"\n") if self._ends_with_cr else block
+
+    def _read_as_it_is(self) -> bytes:
         try:
             return self._stream.read(BLOCK_BYTES)
-        # what gzip and zlib raise for cut and for damaged files; zlib.error is an Exception of its own
-        except (EOFError, OSError) as error:
-            self.error = str(error)
-        except Exception as error:
-            if type(error).__module__ != "zlib":
-                raise
+        except (EOFError, OSError) as error:  # a compressed file that is cut, or damaged
             self.error = str(error)
         return b""
 
@@ -61,6 +65,8 @@ class Reader:
         # One byte back, so that a '>' at the very start of the range is seen behind its line break. At the start of
         # the file a line break is put there instead.
         if self._start:
+            self._stream.seek(0)  # every range judges line ends by the same block
+            self._read()
             self._stream.seek(self._start - 1)
             position, block = self._start - 1, self._read()
         else:
@@ -86,7 +92,7 @@ class Reader:
                 if self._end is not None and offset >= self._end:
                     return
                 inside = True
-                kept, dropped = _append(b"", 0, piece)
+                kept, dropped = (piece, 0) if len(piece) <= MAX_RECORD_BYTES else _append(b"", 0, piece)
                 cursor = offset + 1 + len(piece)
             position += len(block) - len(held)
             following = self._read()

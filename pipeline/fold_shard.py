@@ -19,7 +19,7 @@ from foldatlas.atlas.commit import attempt_name
 from foldatlas.atlas.coordinates import structure_ids_of
 from foldatlas.atlas.folder import AtlasFolder, now
 from foldatlas.folding.batching import cut_into_batches
-from foldatlas.folding.cost import mflop
+from foldatlas.folding.cost import mflop, pair_output_bytes
 from foldatlas.folding.models import config_of
 from foldatlas.folding.prediction import Prediction
 from foldatlas.pipeline import progress
@@ -195,6 +195,7 @@ def _fold(sequences: Sequence[str], outputs: Collection[str], options: FoldOptio
         budget_mflop=options.batch_mflop,
         memory_limit=options.memory_bytes,
         precision=options.worker.settings.precision,
+        pair_output_bytes=pair_output_bytes(pae="pae" in outputs),
     ):
         results = fold_surely(fold, ascending[batch.start : batch.stop])
         batch_lengths = lengths[batch.start : batch.stop]

@@ -4,25 +4,27 @@ Truth is the manifest. Whatever the engine says, shards that have no entry are s
 and those that are still missing are named.
 """
 
-import os
 import secrets
 import socket
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
 from foldatlas.atlas.folder import AtlasFolder, now
+from foldatlas.folding import host_memory
 from foldatlas.pipeline import graphs, progress
+from foldatlas.pipeline.devices import device_bytes
 from foldatlas.pipeline.fold_shard import FoldOptions, FoldTask, fold_shard
 from foldatlas.pipeline.interruption import interruptible, stopping
 from foldatlas.pipeline.outputs import lacking, refuse_missing_outputs, refuse_to_mix
 from foldatlas.pipeline.supervisor import WorkerSpec, end_children
 from foldatlas.schemas.errors import IncompleteError
-from foldatlas.schemas.manifest import Plan, settings_digest
+from foldatlas.schemas.manifest import Plan, ShardEntry, settings_digest
 
 ROUNDS: Final = 3
-MEMORY_FRACTION: Final = 0.5  # of the machine's, for one batch on a CPU
+MEMORY_FRACTION: Final = 0.5  # of the device's, for one batch: the weights and other programs want some too
+SMALL_GPU_BYTES: Final = 16 << 30  # where a GPU does not say
 
 # Padded cost of one batch, MFLOP. Batches exist to fill the device: a CPU is full with one protein, and larger
 # batches only fall out of its caches (docs/log.md); a GPU wants some milliseconds of work for each of its kernels.
@@ -31,13 +33,17 @@ BATCH_MFLOP: Final = {"cpu": 2_000, "cuda": 20_000_000}
 
 @dataclass(frozen=True)
 class FoldReport:
-    """What a run did: shards and proteins of this run, seconds, and the failures among them."""
+    """What a run did: shards and proteins of this run, the failures among them, and seconds.
+
+    `added` are structures that were there and have more outputs now; `residues` went through the network.
+    """
 
     shards: int
     folded: int
     failed: int
     residues: int
     seconds: float
+    added: int = 0
 
 
 def fold_atlas(
@@ -54,9 +60,9 @@ def fold_atlas(
     Without it, raises UsageError if committed shards lack one. Raises Interrupted when asked to stop, with all
     finished shards kept; IncompleteError if shards are missing in the end.
     """
-    plans, digest = folder.plans(), settings_digest(worker.settings)
+    plans, digest, entries = folder.plans(), settings_digest(worker.settings), folder.entries()
     if not add_outputs:
-        refuse_missing_outputs(folder, outputs)
+        refuse_missing_outputs(folder.root, entries.values(), outputs)
     options = FoldOptions(
         atlas=str(folder.root.resolve()),
         worker=worker,
@@ -68,18 +74,19 @@ def fold_atlas(
     )
     started = time.monotonic()
     folder.sweep()
-    missing = _missing(folder, plans, options, digest)
+    missing = _missing(folder, entries, plans, options, digest)
     if not missing:
         return FoldReport(0, 0, 0, 0, 0.0)
-    if any(folder.committed_entry(task.shard, digest) is None for task in missing):
-        refuse_to_mix(folder, outputs)
+    if any(task.shard.name not in entries for task in missing):
+        refuse_to_mix(folder.root, entries.values(), outputs)
     cost = sum(task.shard.cost for task in missing)
     try:
         with interruptible(), progress.shown(len(missing), cost, show=show_progress):
             todo = _from_a_random_place(missing)
             for _ in range(ROUNDS):
                 graphs.run("fold", todo, fold_shard)
-                todo = _missing(folder, plans, options, digest)
+                entries = folder.entries()
+                todo = _missing(folder, entries, plans, options, digest)
                 if not todo or stopping():
                     break
     finally:
@@ -90,25 +97,31 @@ def fold_atlas(
         raise IncompleteError(
             f"{len(todo)} of {len(missing)} shards are not done ({names}): see the messages above, and run again"
         )
-    after = folder.entries()
-    ours = [entry for entry in after.values() if entry.run.run_id == options.run_id]
+    ours = [entry for entry in entries.values() if entry.run.run_id == options.run_id]
+    new, more = ([entry for entry in ours if (entry.generation > 0) == later] for later in (False, True))
     return FoldReport(
         shards=len(ours),
-        folded=sum(entry.folded for entry in ours),
-        failed=sum(entry.failed for entry in ours),
+        folded=sum(entry.folded for entry in new),
+        failed=sum(entry.failed for entry in new),
         residues=sum(entry.residues for entry in ours),
         seconds=time.monotonic() - started,
+        added=sum(entry.folded for entry in more),
     )
 
 
-def _missing(folder: AtlasFolder, plans: Sequence[Plan], options: FoldOptions, digest: str) -> list[FoldTask]:
-    """Shards without an entry that has all outputs, in the plans' order."""
-    return [
-        FoldTask(options, plan.name, plan.sequences[shard.file].path, shard)
-        for plan in plans
-        for shard in plan.shards
-        if (entry := folder.committed_entry(shard, digest)) is None or lacking(entry, options.outputs)
-    ]
+def _missing(
+    folder: AtlasFolder, entries: Mapping[str, ShardEntry], plans: Sequence[Plan], options: FoldOptions, digest: str
+) -> list[FoldTask]:
+    """Shards without an entry that has all outputs, in the plans' order. Raises DamagedAtlasError for a wrong entry."""
+    missing = []
+    for plan in plans:
+        for shard in plan.shards:
+            entry = entries.get(shard.name)
+            if entry is not None:
+                folder.check_entry(entry, shard, digest)
+            if entry is None or lacking(entry, options.outputs):
+                missing.append(FoldTask(options, plan.name, plan.sequences[shard.file].path, shard))
+    return missing
 
 
 def _from_a_random_place(tasks: list[FoldTask]) -> list[FoldTask]:
@@ -123,7 +136,10 @@ def _from_a_random_place(tasks: list[FoldTask]) -> list[FoldTask]:
 
 
 def _memory_bytes(device: str) -> int:
-    """What one batch may take. On a GPU the supervised process finds out; here a safe share of a small one."""
+    """What one batch may take: a share of all that there is, so that the same machine always cuts the same batches.
+
+    The process that owns the device looks at what is free then, and works on fewer rows or has the batch halved.
+    """
     if device.startswith("cuda"):
-        return 16 << 30
-    return int(MEMORY_FRACTION * os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"))
+        return int(MEMORY_FRACTION * (device_bytes(device) or SMALL_GPU_BYTES))
+    return int(MEMORY_FRACTION * host_memory.total_bytes())

@@ -45,7 +45,7 @@ def giving_up_if_unwritable(what: str) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def interruptible() -> Iterator[None]:
+def interruptible(next_step: str = "run the same command again to go on") -> Iterator[None]:
     """Within the block a first SIGINT or SIGTERM sets the flag; a second one acts as it always does.
 
     At the end of a block that was asked to stop raises Interrupted, with exit code 130 or 143, or the error that it was
@@ -72,7 +72,7 @@ def interruptible() -> Iterator[None]:
         if _fatal:
             raise _fatal[0]
         if _stop.is_set():
-            raise Interrupted("stopped on request: run the same command again to go on", exit_code=128 + _signals[0])
+            raise Interrupted(f"stopped on request: {next_step}", exit_code=128 + _signals[0])
     finally:
         for name, handler in previous.items():
             signal.signal(name, handler)

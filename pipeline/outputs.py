@@ -1,9 +1,9 @@
 """What folding gives on request: the table of each output, and how the network is asked for it."""
 
 from collections.abc import Collection
+from pathlib import Path
 from typing import Final
 
-from foldatlas.atlas.folder import AtlasFolder
 from foldatlas.schemas.errors import UsageError
 from foldatlas.schemas.manifest import ShardEntry
 from foldatlas.schemas.tables import OPTIONAL_TABLES
@@ -32,25 +32,24 @@ def lacking(entry: ShardEntry, outputs: Collection[str]) -> list[str]:
     return [table for table in outputs if table not in entry.files]
 
 
-def refuse_missing_outputs(folder: AtlasFolder, outputs: Collection[str]) -> None:
-    """Raises UsageError if `outputs` cannot be asked for, because committed shards lack one."""
-    entries = folder.entries().values()
+def refuse_missing_outputs(root: Path, entries: Collection[ShardEntry], outputs: Collection[str]) -> None:
+    """Raises UsageError if `outputs` cannot be asked for, because committed shards (`entries` of the atlas at `root`)
+    lack one."""
     for table in outputs:
         without = sum(table not in entry.files for entry in entries)
         if without:
             raise UsageError(
-                f"{without} of {len(entries)} folded shards of {folder.root} have no {table}: pass --add-outputs to "
+                f"{without} of {len(entries)} folded shards of {root} have no {table}: pass --add-outputs to "
                 f"fold them again for it, or leave out {OPTIONAL_TABLES[table]}"
             )
 
 
-def refuse_to_mix(folder: AtlasFolder, outputs: Collection[str]) -> None:
+def refuse_to_mix(root: Path, entries: Collection[ShardEntry], outputs: Collection[str]) -> None:
     """Raises UsageError if shards that are to be folded now would lack an output that committed ones have."""
-    entries = folder.entries().values()
     for table, option in OPTIONAL_TABLES.items():
         having = sum(table in entry.files for entry in entries)
         if having and table not in outputs:
             raise UsageError(
-                f"{having} of {len(entries)} folded shards of {folder.root} have {table}: go on with {option}, so that "
+                f"{having} of {len(entries)} folded shards of {root} have {table}: go on with {option}, so that "
                 "all have them"
             )

@@ -82,7 +82,14 @@ def make_plan(
         with interruptible():
             graphs.run("ingest", tasks, ingest)
         read = _check_notes(staging, ranges)
-        _warn_of_changes(read, plans)
+        # a server that names no version: only having read it tells that it is an old one
+        same = {uri for uri, old in read.items() if _was_read(old, plans, max_length)}
+        known += tuple(source for source in new if source.uri in same)
+        ranges = [range_ for range_ in ranges if range_.source.uri not in same]
+        if not ranges:
+            return Planned(None, known)
+        fresh = [source for uri, source in read.items() if uri not in same]
+        _warn_of_changes(fresh, plans)
         tables = plan_tables(
             staging,
             [staging / staged_path(range_.number) for range_ in ranges],
@@ -95,19 +102,35 @@ def make_plan(
             ),
         )
         folder.create(settings)
-        return Planned(_commit(folder, staging, read, tables, max_length), known)
+        return Planned(_commit(folder, staging, fresh, tables, max_length), known)
 
 
 def _is_known(source: SourceFile, plans: Sequence[Plan], max_length: int) -> bool:
     """Whether a plan has read this very file, unchanged, under the same or a wider limit."""
-    same_name = [
-        (old, plan) for plan in plans for old in plan.sources if old.uri == source.uri and plan.max_length >= max_length
-    ]
-    if any((old.size, old.mtime_ns) == (source.size, source.mtime_ns) for old, _ in same_name):
+    same_name = _earlier(source.uri, plans, max_length)
+    if any(_has_version(old, source) for old in same_name):
         return True
+    if source.is_remote:
+        return False
     # touched, perhaps, but not changed: reading it once costs less than planning it again
-    same_size = {old.sha256 for old, _ in same_name if old.size == source.size}
+    same_size = {old.sha256 for old in same_name if old.size == source.size}
     return bool(same_size) and file_sha256(Path(source.path)) in same_size
+
+
+def _has_version(old: Source, source: SourceFile) -> bool:
+    """Whether what was read then is, by what its file system or server says, what is there now."""
+    if source.etag:
+        return old.etag == source.etag and source.size in (old.size, -1)
+    return source.version.is_named and (old.size, old.mtime_ns) == (source.size, source.mtime_ns)
+
+
+def _earlier(uri: str, plans: Sequence[Plan], max_length: int) -> list[Source]:
+    """What plans have read under a name, and under the same or a wider limit."""
+    return [old for plan in plans if plan.max_length >= max_length for old in plan.sources if old.uri == uri]
+
+
+def _was_read(source: Source, plans: Sequence[Plan], max_length: int) -> bool:
+    return any(old.sha256 == source.sha256 for old in _earlier(source.uri, plans, max_length))
 
 
 @contextlib.contextmanager
@@ -133,17 +156,18 @@ def _staging(folder: AtlasFolder) -> Iterator[Path]:
                 path.rmdir()
 
 
-def _check_notes(staging: Path, ranges: Sequence[SourceRange]) -> list[Source]:
-    """Puts the ranges' notes together, a Source each. Raises SourceError if a range was not read or holds no FASTA."""
+def _check_notes(staging: Path, ranges: Sequence[SourceRange]) -> dict[str, Source]:
+    """Puts the ranges' notes together, a Source for each URI. Raises SourceError if a range was not read or a source
+    holds no record."""
     notes: dict[SourceFile, list[IngestNote]] = {}
     for range_ in ranges:
         note = read_note(staging, range_.number)
         if note is None:
-            raise SourceError(f"{range_.source.path} could not be read to its end: run again")
+            raise SourceError(f"{range_.source.name} could not be read to its end: run again")
         if note.error:
             raise SourceError(note.error)
         notes.setdefault(range_.source, []).append(note)
-    return [_describe(source, parts) for source, parts in notes.items()]
+    return {source.uri: _describe(source, parts) for source, parts in notes.items()}
 
 
 def _warn_of_changes(sources: Sequence[Source], plans: Sequence[Plan]) -> None:
@@ -156,23 +180,24 @@ def _warn_of_changes(sources: Sequence[Source], plans: Sequence[Plan]) -> None:
 def _describe(source: SourceFile, parts: Sequence[IngestNote]) -> Source:
     records = sum(part.records for part in parts)
     if not records:
-        raise SourceError(f"{source.path} is not FASTA: {what_it_is(source)}")
+        raise SourceError(f"{source.name} is not FASTA: {what_it_is(source)}")
     if parts[0].leading_text:
-        _warn(f"{source.path}: text before the first '>' was skipped")
+        _warn(f"{source.name}: text before the first '>' was skipped")
     for part in parts:
         if part.broken:
             _warn(
-                f"{source.path}: {part.broken}: the record that it breaks off in is refused, and what follows is lost"
+                f"{source.name}: {part.broken}: the record that it breaks off in is refused, and what follows is lost"
             )
         if part.ignored:
-            _warn(f"{source.path}: bytes after the compressed data are no gzip and were not read")
+            _warn(f"{source.name}: bytes after the compressed data are none and were not read")
     return Source(
         uri=source.uri,
-        size=source.size,
+        size=parts[0].source_bytes,
         mtime_ns=source.mtime_ns,
         sha256=parts[0].sha256,
         records=records,
         leading_text=parts[0].leading_text,
+        etag=source.etag,
     )
 
 

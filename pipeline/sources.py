@@ -1,42 +1,72 @@
-"""The FASTA files a person named: found, opened, and cut into ranges that can be read side by side."""
+"""The files a person named: found, looked at, and cut into ranges that can be read side by side."""
 
+import contextlib
+import fnmatch
 import glob
-import zlib
-from collections.abc import Iterable
+import urllib.parse
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import IO, Any, Final, NamedTuple
 
 import smart_open
 
+from foldatlas.pipeline import remote
+from foldatlas.pipeline.compression import ZSTD, compression_of, decompressed
+from foldatlas.pipeline.stores import Version, normalised, scheme_of
 from foldatlas.schemas.errors import SourceError
 
-RANGE_BYTES: Final = 64 << 20  # of a plain file, read by one worker at a time
+RANGE_BYTES: Final = 64 << 20  # of a plain local file, read by one worker at a time
 
-_GZIP: Final = b"\x1f\x8b"
+FASTA: Final = "fasta"
+GENBANK: Final = "genbank"
+
+_HEAD_BYTES: Final = 512
+_PACKED_HEAD_BYTES: Final = 1 << 18  # zstd gives nothing before a block of up to 128 KiB is whole
+_GENBANK_SUFFIXES: Final = (".gb", ".gbk", ".gbff", ".genbank")
+_COMPRESSION_SUFFIXES: Final = (".gz", ".zst")
 # First bytes of what people hand over in place of FASTA -> what it is and what to do.
 _OTHER_FORMATS: Final = {
-    b"\x28\xb5\x2f\xfd": "compressed by zstd: decompress it first (`zstd -d`)",
     b"BZh": "compressed by bzip2: decompress it first (`bunzip2`)",
     b"\xfd7zXZ": "compressed by xz: decompress it first (`xz -d`)",
     b"PK\x03\x04": "a zip archive: unpack it first",
-    b"LOCUS": "GenBank: convert it to protein FASTA first",
     b"@": "FASTQ, perhaps: reads must be assembled and translated first",
     b"PAR1": "Parquet: write its sequences as FASTA first",
+    b"<": "HTML or XML, perhaps a server's message: check the address",
 }
 
 
 class SourceFile(NamedTuple):
-    """A file as it was found. `uri` is the normalised name that records carry; `mtime_ns` in ns since 1970."""
+    """A file as it was found.
+
+    `uri` is the normalised name that records carry; `path` what opens it, an absolute path or an address; `size` in
+    bytes, -1 where a server does not say; `mtime_ns` in ns since 1970, 0 where it does not; `etag` the server's name
+    of this very content, or nothing; `compression` "gzip", "zstd" or nothing; `format` FASTA or GENBANK.
+    """
 
     uri: str
     path: str
     size: int
     mtime_ns: int
-    compressed: bool
+    etag: str = ""
+    compression: str = ""
+    format: str = FASTA
+
+    @property
+    def is_remote(self) -> bool:
+        return "://" in self.path
+
+    @property
+    def name(self) -> str:
+        """For people: without what a signed address has after its name."""
+        return self.uri if self.is_remote else self.path
+
+    @property
+    def version(self) -> Version:
+        return Version(self.size, self.mtime_ns, self.etag)
 
 
 class SourceRange(NamedTuple):
-    """What one worker reads: bytes [start, end) of a plain file; a compressed file is one range, end None."""
+    """What one worker reads: bytes [start, end) of a plain local FASTA file; any other is one range, end None."""
 
     source: SourceFile
     number: int
@@ -45,24 +75,55 @@ class SourceRange(NamedTuple):
 
 
 def find_sources(names: Iterable[str]) -> list[SourceFile]:
-    """The files that `names` (paths or patterns) mean, in that order, each once.
+    """The files that `names` (paths, addresses, or patterns of them) mean, in that order, each once.
 
-    Raises SourceError for a name that is not a readable, non-empty local file.
+    Raises SourceError for a name that is not a readable, non-empty file.
     """
     found: dict[str, SourceFile] = {}
     for name in names:
-        if "://" in name and not name.startswith("file://"):
-            raise SourceError(f"{name}: only local files can be read: download it first")
-        path = name.removeprefix("file://")
-        matches = sorted(glob.glob(path)) if glob.has_magic(path) and not Path(path).exists() else [path]
-        if not matches:
-            raise SourceError(f"{name}: no file matches this pattern")
-        for match in matches:
-            source = _look_at(match)
+        for match in _matches(name):
+            source = _look_remotely(match) if scheme_of(match) else _look_at(match)
             found.setdefault(source.uri, source)
     if not found:
         raise SourceError("no FASTA file was named")
     return list(found.values())
+
+
+def _matches(name: str) -> list[str]:
+    """The files that a name or pattern means."""
+    scheme = scheme_of(name)
+    if scheme in ("http", "https"):
+        return [name]  # nothing there can be listed, and '?' begins a query
+    if scheme:
+        matches = _matching_keys(normalised(name)) if glob.has_magic(name) else [name]
+    else:
+        path = _local_path(name)
+        matches = sorted(glob.glob(path)) if glob.has_magic(path) and not Path(path).exists() else [path]
+    if not matches:
+        raise SourceError(f"{name}: no file matches this pattern")
+    return matches
+
+
+def _local_path(name: str) -> str:
+    """The path that a name means: itself, or that of a file:// URI, as records have it."""
+    path = name.removeprefix("file://")
+    return urllib.parse.unquote(path) if path != name and not Path(path).exists() else path
+
+
+def _matching_keys(pattern: str) -> list[str]:
+    """What of a bucket a pattern means. As in a folder, * and ? stand for no '/'."""
+    begin = pattern[: min(pattern.find(letter) for letter in "*?[" if letter in pattern)]
+    if begin.count("/") < 3:
+        raise SourceError(f"{pattern}: a bucket's name cannot be a pattern: name the bucket")
+    parts = pattern.split("/")
+    matches = []
+    for address in remote.list_files(begin):
+        if address == pattern:
+            return [address]
+        segments = address.split("/")
+        if len(segments) == len(parts) and all(map(fnmatch.fnmatchcase, segments, parts)):
+            matches.append(address)
+    return sorted(matches)
 
 
 def _look_at(name: str) -> SourceFile:
@@ -74,25 +135,78 @@ def _look_at(name: str) -> SourceFile:
     try:
         status = path.stat()
         with path.open("rb") as file:
-            first = file.read(8)
+            first = beginning(file)
     except FileNotFoundError as error:
         raise SourceError(f"{name} does not exist: check the path") from error
     except OSError as error:
         raise SourceError(f"{name} cannot be read ({error.strerror}): check its permissions") from error
-    if not status.st_size:
-        raise SourceError(f"{name} is empty (0 bytes): nothing to fold")
     resolved = path.resolve()
-    return SourceFile(
-        uri=resolved.as_uri(),
-        path=str(resolved),
-        size=status.st_size,
-        mtime_ns=status.st_mtime_ns,
-        compressed=first.startswith(_GZIP),
-    )
+    found = SourceFile(resolved.as_uri(), str(resolved), status.st_size, status.st_mtime_ns)
+    return _with_kind(found, name, first)
+
+
+def _look_remotely(address: str) -> SourceFile:
+    with remote.RemoteStream(address) as stream:
+        version, first = stream.version, beginning(stream)  # type: ignore[arg-type]
+    return _with_kind(SourceFile(normalised(address), address, *version), normalised(address), first)
+
+
+def _with_kind(source: SourceFile, name: str, first: bytes) -> SourceFile:
+    """`source` with compression and format, by its `first` bytes. Raises SourceError for what cannot be FASTA."""
+    if not first:
+        raise SourceError(f"{name} is empty (0 bytes): nothing to fold")
+    compression = compression_of(first)
+    head, fault = _head(first, compression)
+    if compression == ZSTD and "memory" in fault:
+        raise SourceError(f"{name} needs a window of more than 128 MiB: compress it without --long or --ultra")
+    if head[257:262] == b"ustar":  # records of a tar would hold its file names and padding
+        raise SourceError(f"{name} is a tar archive: unpack it first")
+    plain = urllib.parse.urlsplit(name).path if source.is_remote else name
+    for suffix in _COMPRESSION_SUFFIXES:
+        plain = plain.removesuffix(suffix)
+    # a division of GenBank has a title page before its first LOCUS
+    is_named_genbank = plain.lower().endswith(_GENBANK_SUFFIXES) and not head.lstrip().startswith(b">")
+    is_genbank = head.lstrip().startswith(b"LOCUS ") or is_named_genbank
+    return source._replace(compression=compression, format=GENBANK if is_genbank else FASTA)
+
+
+def beginning(stream: IO[bytes]) -> bytes:
+    """Enough of a file to tell what it is."""
+    first = stream.read(_HEAD_BYTES)
+    return first + stream.read(_PACKED_HEAD_BYTES) if compression_of(first) else first
+
+
+class _Bytes:
+    """A stream of the first bytes of a file alone."""
+
+    def __init__(self, first: bytes):
+        self._first = first
+
+    def read(self, _size: int) -> bytes:
+        first, self._first = self._first, b""
+        return first
+
+    def close(self) -> None:
+        pass
+
+
+def _head(first: bytes, compression: str) -> tuple[bytes, str]:
+    """The beginning of what is in a file of which `first` is known, and what hindered, if so."""
+    stream: Any = decompressed(_Bytes(first), compression)  # type: ignore[arg-type]
+    head = b""
+    try:
+        while len(head) < _HEAD_BYTES and (block := stream.read(_HEAD_BYTES - len(head))):
+            head += block
+    except (EOFError, OSError) as error:
+        return head, str(error)
+    return head[:_HEAD_BYTES], ""
 
 
 def is_unchanged(source: SourceFile) -> bool:
     """Whether the file is still as it was found."""
+    if source.is_remote:
+        with remote.RemoteStream(source.path) as stream:
+            return stream.version == source.version
     try:
         status = Path(source.path).stat()
     except OSError:
@@ -102,11 +216,15 @@ def is_unchanged(source: SourceFile) -> bool:
 
 def what_it_is(source: SourceFile) -> str:
     """For a file without any record: what it seems to be, and what to do."""
-    with Path(source.path).open("rb") as file:
-        first = file.read(16)
-    for magic, advice in _OTHER_FORMATS.items():
-        if first.startswith(magic):
-            return f"it looks like {advice}" if not advice.startswith("compressed") else f"it is {advice}"
+    if source.format == GENBANK:
+        return "it is GenBank without any coding sequence (CDS): name its proteins as FASTA"
+    with contextlib.suppress(EOFError, OSError), open_stored(source) as stored:
+        head, fault = _head(beginning(stored), source.compression)
+        if fault and not head:
+            return f"it is compressed by {source.compression} and damaged ({fault}): get it again"
+        for magic, advice in _OTHER_FORMATS.items():
+            if head.startswith(magic):
+                return f"it looks like {advice}" if not advice.startswith("compressed") else f"it is {advice}"
     return "no line begins with '>': name a protein FASTA file"
 
 
@@ -114,7 +232,7 @@ def cut_ranges(sources: Iterable[SourceFile], range_bytes: int = RANGE_BYTES) ->
     """Ranges that together hold every byte of every source once, numbered from 0 in order."""
     ranges: list[SourceRange] = []
     for source in sources:
-        if source.compressed:
+        if source.compression or source.is_remote or source.format == GENBANK:
             ranges.append(SourceRange(source, len(ranges), 0, None))
             continue
         for start in range(0, source.size, range_bytes):
@@ -122,70 +240,16 @@ def cut_ranges(sources: Iterable[SourceFile], range_bytes: int = RANGE_BYTES) ->
     return ranges
 
 
-def open_source(source: SourceFile) -> IO[bytes]:
-    """The bytes of a source as text would have them: gzip is undone. The caller closes it."""
-    stream: IO[bytes] = smart_open.open(source.path, "rb", compression="disable")
-    return GzipStream(stream) if source.compressed else stream  # type: ignore[return-value]
-
-
-class GzipStream:
-    """Reads gzip, of one member or many, and gives all that can be decompressed before it reports a break.
-
-    `gzip.GzipFile` drops up to a block of good data when the file ends early; here the EOFError comes after it.
-    """
-
-    _CHUNK: Final = 1 << 16
-
-    def __init__(self, stream: IO[bytes]):
-        self._stream = stream
-        self._inflate: Any = None  # of the member that is being read
-        self._members = 0
-        self._pending = b""
-        self.has_garbage = False  # something that is no gzip follows the last member: as gzip does, it is not read
-
-    def read(self, size: int) -> bytes:
-        """Up to `size` bytes, nothing at the end. Raises EOFError for a cut file, zlib.error for a damaged one."""
-        while True:
-            if self._inflate is not None and self._inflate.eof:
-                self._pending, self._inflate = self._inflate.unused_data, None
-            if self._inflate is None and not self._begin_member():
-                return b""
-            if not self._pending:
-                self._pending = self._stream.read(self._CHUNK)
-                if not self._pending:
-                    return self._rest()
-            data: bytes = self._inflate.decompress(self._pending, size)
-            self._pending = self._inflate.unconsumed_tail
-            if data:
-                return data
-
-    def _begin_member(self) -> bool:
-        """Whether another member follows. Zeros between and after members are padding, which gzip allows."""
-        more = True
-        while more and len(self._pending) < len(_GZIP):
-            block = self._stream.read(self._CHUNK)
-            more = bool(block)
-            self._pending = (self._pending + block).lstrip(b"\0")
-        self._pending = self._pending.lstrip(b"\0")
-        if not self._pending or (self._members and not self._pending.startswith(_GZIP)):
-            self.has_garbage = bool(self._pending)
-            return False
-        self._inflate = zlib.decompressobj(wbits=31)
-        self._members += 1
-        return True
-
-    def _rest(self) -> bytes:
-        """What the decompressor still holds when the file has ended."""
-        rest: bytes = self._inflate.flush()
-        if not rest and not self._inflate.eof:
-            raise EOFError("the compressed file ends early")
-        return rest
-
-    def close(self) -> None:
-        self._stream.close()
-
-    def __enter__(self) -> "GzipStream":
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
+@contextlib.contextmanager
+def open_stored(source: SourceFile) -> Iterator[IO[bytes]]:
+    """The bytes of a source as stored. Raises SourceError if it cannot be opened or is no longer as it was found."""
+    if source.is_remote:
+        with remote.RemoteStream(source.path, source.version) as stream:
+            yield stream  # type: ignore[misc]
+        return
+    try:
+        file: IO[bytes] = smart_open.open(source.path, "rb", compression="disable")
+    except OSError as error:
+        raise SourceError(f"{source.path} cannot be read ({error.strerror}): check its permissions") from error
+    with file:
+        yield file

@@ -4,7 +4,6 @@ Accepted as they are: CRLF, lower case, white space inside the sequence, one tra
 X, B, Z, U, O and J. The order of the checks is the order of the outcomes in `schemas.records.Outcome`.
 """
 
-import re
 import string
 from functools import lru_cache
 from typing import Final, NamedTuple
@@ -12,6 +11,7 @@ from typing import Final, NamedTuple
 import fastcrc
 
 from foldatlas.pipeline.fasta import WHITE_SPACE, RawRecord
+from foldatlas.pipeline.headers import read_header
 from foldatlas.schemas.records import MIN_NUCLEOTIDES, NUCLEOTIDES, RESIDUES, Outcome, structure_id
 
 _UPPER: Final = bytes.maketrans(string.ascii_lowercase.encode(), string.ascii_uppercase.encode())
@@ -19,8 +19,6 @@ _RESIDUES: Final = "".join(sorted(RESIDUES)).encode()
 _NUCLEOTIDES: Final = "".join(sorted(NUCLEOTIDES)).encode()
 _DIGITS: Final = string.digits.encode()
 _MAX_INT32: Final = 2**31 - 1  # what the column can say
-_PARTIAL: Final = re.compile(r"(?:^|[;\s])partial=([01])([01])(?:;|\s|$)")  # Prodigal: an end that lies off the contig
-_MGNIFY: Final = re.compile(r"MGYP(\d{1,18})$")
 
 
 class Record(NamedTuple):
@@ -38,42 +36,31 @@ class Record(NamedTuple):
     sequence: str | None
 
 
-def check(raw: RawRecord, max_length: int) -> Record:
-    """Reads one record and decides what becomes of it. `max_length` in residues. Never raises for what is in it."""
-    header, _, body = raw.text.partition(b"\n")
+def check(raw: RawRecord, max_length: int, *, is_fragment: bool | None = None, fault: Outcome | None = None) -> Record:
+    """Reads one record and decides what becomes of it. `max_length` in residues. Never raises for what is in it.
+
+    `is_fragment` and `fault` are what its file says of it beside the header and the sequence, as GenBank does.
+    """
+    line, _, body = raw.text.partition(b"\n")
     letters = body.translate(_UPPER, WHITE_SPACE)
     if letters.endswith(b"*"):
         letters = letters[:-1]
-    name, description, is_text = _read_header(header)
+    name, description, mgyp, header_fragment, is_text = read_header(line)
     length = min(len(letters) + raw.dropped, _MAX_INT32)
-    fault = _fault(raw, name, letters, length, is_text, max_length)
+    fault = fault or _fault(raw, name, letters, length, is_text, max_length)
     identity, checksum = (structure_id(letters), crc64(letters)) if fault is None else (None, None)
-    mgnify = _MGNIFY.match(name)
-    partial = _PARTIAL.search(description) if "partial=" in description else None
-    return Record(
-        offset=raw.offset,
-        id=name,
-        description=description,
-        length=length,
-        structure_id=identity,
-        sequence_crc64=checksum,
-        mgyp=int(mgnify[1]) if mgnify else None,
-        is_fragment=partial.groups() != ("0", "0") if partial else None,
-        outcome=fault or Outcome.ACCEPTED,
-        sequence=letters.decode("ascii") if fault is None else None,
+    return Record(  # by place: names cost as much as a digest
+        raw.offset,
+        name,
+        description,
+        length,
+        identity,
+        checksum,
+        mgyp,
+        header_fragment if is_fragment is None else is_fragment,
+        fault or Outcome.ACCEPTED,
+        letters.decode("ascii") if fault is None else None,
     )
-
-
-def _read_header(header: bytes) -> tuple[str, str, bool]:
-    """Id, description, and whether the header is text. What is no text is kept as \\xNN, so that it can be shown."""
-    try:
-        text, is_text = header.decode("utf-8"), True
-    except UnicodeDecodeError:
-        text, is_text = header.decode("utf-8", errors="backslashreplace"), False
-    words = text.replace("\0", "\\x00").split(None, 1)
-    if not words:
-        return "", "", is_text
-    return words[0], words[1].rstrip() if len(words) == 2 else "", is_text
 
 
 def _fault(raw: RawRecord, name: str, letters: bytes, length: int, is_text: bool, max_length: int) -> Outcome | None:
@@ -91,7 +78,11 @@ def _fault(raw: RawRecord, name: str, letters: bytes, length: int, is_text: bool
     strange = letters.translate(None, _RESIDUES)
     if strange:
         return _letter_fault(strange)
-    if length >= MIN_NUCLEOTIDES and not letters.translate(None, _NUCLEOTIDES):
+    if (
+        length >= MIN_NUCLEOTIDES
+        and not letters[:MIN_NUCLEOTIDES].translate(None, _NUCLEOTIDES)  # tells most proteins at once
+        and not letters.translate(None, _NUCLEOTIDES)
+    ):
         return Outcome.NUCLEOTIDES
     if length > max_length:
         return Outcome.TOO_LONG

@@ -16,6 +16,7 @@
     |   |-- WorkerTimeout                   it passed its deadline and was killed
     |   |-- OutOfMemory                     the batch did not fit on the device
     |   `-- NonFiniteOutput                 the network gave NaN or infinity
+    |-- TrainingError              exit 1   training cannot go on
     `-- Interrupted                exit 130 Ctrl-C, or SIGTERM (exit 143)
 
 A message gives the value, the limit and the next step. Commands print it without a traceback.
@@ -92,6 +93,10 @@ class OutOfMemory(WorkerError):
 
 class NonFiniteOutput(WorkerError):
     """The network gave NaN or infinity for a protein."""
+
+
+class TrainingError(FoldAtlasError):
+    """A training run cannot go on from where it is."""
 
 
 class Interrupted(FoldAtlasError):

@@ -35,7 +35,8 @@ class FileEntry(msgspec.Struct, frozen=True):
 
 
 class Source(msgspec.Struct, frozen=True):
-    """One FASTA file as it was read: `size` and `mtime_ns` tell later whether it changed; `sha256` proves it."""
+    """One file as it was read: `size` with `etag` or, where there is none, `mtime_ns` (0 where nobody says) tells later
+    whether it changed; `sha256` proves it."""
 
     uri: str
     size: int
@@ -43,6 +44,7 @@ class Source(msgspec.Struct, frozen=True):
     sha256: str
     records: int
     leading_text: bool = False  # there was text before the first '>': no record, a warning
+    etag: str = ""  # a server's name of this very content
 
 
 class Shard(msgspec.Struct, frozen=True):

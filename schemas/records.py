@@ -71,6 +71,7 @@ class Outcome(StrEnum):
 
     ACCEPTED = "accepted"
     REPEATED = "repeated"
+    NO_TRANSLATION = "no_translation"
     MISSING_ID = "missing_id"
     EMPTY_SEQUENCE = "empty_sequence"
     TRUNCATED = "truncated"
@@ -91,9 +92,10 @@ class Outcome(StrEnum):
 
 
 REFUSALS: Final[dict[Outcome, str]] = {
+    Outcome.NO_TRANSLATION: "the coding sequence of a GenBank file has no translation, and none can be made of it",
     Outcome.MISSING_ID: "the header has no id after '>'",
     Outcome.EMPTY_SEQUENCE: "the record has no sequence",
-    Outcome.TRUNCATED: "the compressed file ends inside this record",
+    Outcome.TRUNCATED: "the file ends, or is damaged, inside this record",
     Outcome.NUL_BYTE: "the record holds a NUL byte",
     Outcome.NOT_UTF8: "the record is not UTF-8 text",
     Outcome.MULTIMER: "the sequence holds ':', which separates chains; an atlas holds single chains",

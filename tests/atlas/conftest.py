@@ -319,6 +319,26 @@ def indexed(built: Built, tmp_path_factory: pytest.TempPathFactory) -> Built:
     return dataclasses.replace(built, folder=AtlasFolder(root))
 
 
+@pytest.fixture(scope="session")
+def extremes(tmp_path_factory: pytest.TempPathFactory) -> Built:
+    """An atlas of proteins that writers stumble over: one residue, unknown residues, 1,200 residues. Read only."""
+    generator = np.random.default_rng(8)
+    folder = AtlasFolder(tmp_path_factory.mktemp("extremes") / "atlas")
+    folder.create(SETTINGS)
+    built = Built(folder)
+    sequences = {
+        "one": "M",
+        "one_unknown": "X",
+        "unknown": "XXXMKVXBZUOJXXLLXWXX" * 3,
+        "long": draw(generator, 1_200),
+    }
+    given = [Record(name, sequence, offset=2000 * n) for n, (name, sequence) in enumerate(sequences.items())]
+    built.plans = [write_plan(folder, {URI_A: given}, 1_280, 60, "2026-11-01T09:00:00.000+00:00")]
+    write_shard(built, built.plans[0], 0, generator)
+    build_index(folder)
+    return built
+
+
 @pytest.fixture
 def copy(built: Built, tmp_path: Path) -> Callable[[], Built]:
     """Makes a copy of the atlas that a test may damage."""

@@ -1,8 +1,11 @@
 """Exports: read back by gemmi, Biopython, DuckDB and sha256sum."""
 
+import importlib.util
+import io
 import json
 import re
 import subprocess
+import uuid
 from collections.abc import Callable
 from pathlib import Path
 
@@ -26,6 +29,12 @@ from foldatlas.atlas.open import Atlas
 from foldatlas.schemas.errors import DamagedAtlasError, ForeignFolderError, NotAnAtlasError, QueryError, UsageError
 from foldatlas.schemas.records import ATOMS, THREE_LETTER, format_structure_id, structure_id
 from foldatlas.schemas.tables import STRUCTURES
+
+# `tests` is no package: the readers are loaded from their file
+_spec = importlib.util.spec_from_file_location("readers", Path(__file__).with_name("readers.py"))
+assert _spec and _spec.loader
+readers = importlib.util.module_from_spec(_spec)
+_spec.loader.exec_module(readers)
 
 RESERVED = re.compile(r"(con|prn|aux|nul|com\d|lpt\d)(\.|$)", re.IGNORECASE)
 
@@ -105,6 +114,27 @@ def test_mmcif_files_are_read_by_modelcif_whatever_the_id(indexed, tmp_path: Pat
         plddt, ptm = (metric.value for metric in model.qa_metrics[:2])
         assert (plddt, ptm) == pytest.approx(records[file["id"], file["structure_id"]], abs=0.0051)
         assert len(model.qa_metrics) == 2 + len(entity.sequence)
+
+
+@pytest.mark.parametrize("format", ["pdb", "cif"])
+def test_every_reader_finds_every_atom_of_the_extremes(extremes, tmp_path: Path, format: str) -> None:
+    """One residue, unknown residues and 1,200 residues, by gemmi, Biopython, fixed columns and python-modelcif."""
+    export(extremes.root, tmp_path / "out", format=format)
+    files = listing(tmp_path / "out")
+    assert sorted(file["id"] for file in files) == ["long", "one", "one_unknown", "unknown"]
+    for file in files:
+        text = (tmp_path / "out" / file["file"]).read_text(encoding="ascii")
+        identity = uuid.UUID(file["structure_id"]).bytes
+        sequence = extremes.sequences[identity]
+        for reader, read in readers.READERS[format].items():
+            rows, numbers = read(text)
+            assert rows == readers.expected(sequence, [len(sequence)]), (reader, file["id"])
+            np.testing.assert_allclose(numbers[:, :3], extremes.positions[identity], atol=0.0056)
+        if format == "cif":
+            (system,) = modelcif.reader.read(io.StringIO(text))
+            (model,) = system.model_groups[0]
+            found = [(atom.seq_id, atom.atom_id) for atom in model.get_atoms()]
+            assert found == [(number, atom) for _, number, _, atom in readers.expected(sequence, [len(sequence)])]
 
 
 def test_foldcomp_files_or_the_reason(indexed, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,7 +2,6 @@
 
 import dataclasses
 import importlib.util
-import io
 from collections.abc import Callable
 from pathlib import Path
 
@@ -10,19 +9,20 @@ import gemmi
 import numpy as np
 import pytest
 import torch
-from Bio.PDB import MMCIFParser, PDBParser
 from transformers.models.esm.openfold_utils import OFProtein, to_pdb
 
 from foldatlas.atlas.coordinates import StoredStructure
 from foldatlas.atlas.structure_files import cif_text, pdb_text
+from foldatlas.folding import models
 from foldatlas.schemas.errors import UsageError
-from foldatlas.schemas.records import ATOMS, RESIDUES, STANDARD_RESIDUES, THREE_LETTER, num_atoms
+from foldatlas.schemas.records import ATOMS, RESIDUES, STANDARD_RESIDUES, num_atoms
 
-# `tests` is no package: the reader is loaded from its file
-_spec = importlib.util.spec_from_file_location("strict_pdb", Path(__file__).with_name("strict_pdb.py"))
+# `tests` is no package: the readers are loaded from their file
+_spec = importlib.util.spec_from_file_location("readers", Path(__file__).with_name("readers.py"))
 assert _spec and _spec.loader
-strict_pdb = importlib.util.module_from_spec(_spec)
-_spec.loader.exec_module(strict_pdb)
+readers = importlib.util.module_from_spec(_spec)
+_spec.loader.exec_module(readers)
+READERS, by_columns, expected, strict_pdb = readers.READERS, readers.by_columns, readers.expected, readers.strict_pdb
 read_strictly = strict_pdb.read_strictly
 
 Made = Callable[..., StoredStructure]
@@ -36,52 +36,10 @@ PROTEINS = {
     "three chains": ("MKVLXGA" + "WYFHRST" + "NQE", [7, 7, 3]),
     "three chains, two alike": ("MKVLXGA" + "WYF" + "MKVLXGA", [7, 3, 7]),
 }
-Row = tuple[str, int, str, str]
 
 
 def described(structure: StoredStructure) -> dict:
     return {"name": "protein", "model": "nano-untrained", "mean_plddt": 50.0, "ptm": 0.5}
-
-
-def expected(sequence: str, lengths: list[int]) -> list[Row]:
-    rows = []
-    begin = 0
-    for chain, length in zip("ABC", lengths, strict=False):
-        for number, letter in enumerate(sequence[begin : begin + length], 1):
-            rows += [(chain, number, THREE_LETTER[letter], atom) for atom in ATOMS[letter]]
-        begin += length
-    return rows
-
-
-def by_gemmi(model: gemmi.Model) -> tuple[list[Row], np.ndarray]:
-    rows = [(c.name, r.seqid.num, r.name, a.name, a.pos.tolist(), a.b_iso) for c in model for r in c for a in r]
-    return [row[:4] for row in rows], np.array([(*row[4], row[5]) for row in rows])
-
-
-def by_biopython(model) -> tuple[list[Row], np.ndarray]:
-    rows = [(c.id, r.id[1], r.resname, a.name, *a.coord, a.bfactor) for c in model for r in c for a in r]
-    assert all(r.id[0] == " " for c in model for r in c)  # no residue is a heteroatom
-    return [row[:4] for row in rows], np.array([row[4:] for row in rows], np.float64)
-
-
-def by_columns(text: str) -> tuple[list[Row], np.ndarray]:
-    atoms = read_strictly(text)
-    assert strict_pdb.residues_seen_by_us_align(text) == len({(a.chain, a.number) for a in atoms})
-    assert all(atom.element == atom.name[0] for atom in atoms)
-    return [(a.chain, a.number, a.residue, a.name) for a in atoms], np.array([atom[4:8] for atom in atoms])
-
-
-READERS = {
-    "pdb": {
-        "columns": by_columns,
-        "gemmi": lambda text: by_gemmi(gemmi.read_pdb_string(text)[0]),
-        "Biopython": lambda text: by_biopython(PDBParser(QUIET=False).get_structure("x", io.StringIO(text))[0]),
-    },
-    "cif": {
-        "gemmi": lambda text: by_gemmi(gemmi.make_structure_from_block(gemmi.cif.read_string(text).sole_block())[0]),
-        "Biopython": lambda text: by_biopython(MMCIFParser(QUIET=False).get_structure("x", io.StringIO(text))[0]),
-    },
-}
 
 
 @pytest.mark.parametrize("format", ["pdb", "cif"])
@@ -97,6 +55,21 @@ def test_every_reader_finds_every_atom_where_it_is(made: Made, protein: str, for
         assert rows == expected(sequence, lengths), reader
         np.testing.assert_allclose(numbers[:, :3], structure.positions, atol=0.0006)
         np.testing.assert_allclose(numbers[:, 3], plddt, atol=0.0051)
+
+
+@pytest.mark.parametrize("complex_", ["MKVLXGA:WYFHRST:NQE", "XXXMKVXBZUOJXXLLXWXX", "M"])
+def test_what_the_network_returns_is_written_whole(complex_: str) -> None:
+    """Three chains with an unknown residue, many unknown residues, one residue: as folded, through every reader."""
+    (folded,) = models.load("nano", recycles=0).fold([complex_])
+    scores = {"mean_plddt": float(folded.plddt.mean()), "ptm": folded.ptm, "iptm": folded.iptm}
+    lengths = list(map(len, complex_.split(":")))
+    for format, writer in (("pdb", pdb_text), ("cif", cif_text)):
+        text = writer(folded, name=complex_, model="nano-untrained", **scores)
+        for reader, read in READERS[format].items():
+            rows, numbers = read(text)
+            assert rows == expected(folded.sequence, lengths), reader
+            np.testing.assert_allclose(numbers[:, :3], folded.positions, atol=0.0006)
+        assert ("ipTM" in text or "IPTM" in text) == (len(lengths) > 1)
 
 
 def test_ten_thousand_residues_go_to_mmcif_alone(made: Made) -> None:

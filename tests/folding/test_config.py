@@ -68,6 +68,33 @@ def test_a_missing_size_is_named(released, path):
         from_transformers(config)
 
 
+@pytest.mark.parametrize("value", [0, -3, 2.0, 2.5, True, "40", 40 * 10**9])
+@pytest.mark.parametrize(
+    "path",
+    [
+        ("num_hidden_layers",),
+        ("num_attention_heads",),
+        ("esmfold_config", "lddt_head_hid_dim"),
+        ("esmfold_config", "trunk", "num_blocks"),
+        ("esmfold_config", "trunk", "pairwise_state_dim"),
+        ("esmfold_config", "trunk", "structure_module", "ipa_dim"),
+    ],
+)
+def test_what_is_no_size_is_refused(released, path, value):
+    section = config = copy.deepcopy(released)
+    for name in path[:-1]:
+        section = section[name]
+    section[path[-1]] = value
+    with pytest.raises(ModelError, match="must be a whole number"):
+        from_transformers(config)
+
+
+def test_recycles_may_be_none_at_all():
+    assert replace(nano.CONFIG, recycles=0).recycles == 0
+    with pytest.raises(ModelError, match="recycles=-1 must be a whole number from 0"):
+        replace(nano.CONFIG, recycles=-1)
+
+
 def test_heads_must_divide_widths():
     with pytest.raises(ModelError, match="128 channels are no multiple of 24"):
         replace(nano.CONFIG.trunk, single_head_width=24)

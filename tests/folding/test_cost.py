@@ -10,19 +10,24 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.profiler import ProfilerActivity, profile
 from torch.utils.flop_counter import FlopCounterMode
 
-from foldatlas.folding import cost, precision, weights
+from foldatlas.folding import cost, nano, precision, weights
 from foldatlas.folding.esmfold import Wanted
 from foldatlas.folding.tokens import encode
 
 
 @pytest.fixture(scope="module")
 def nano_network():
-    return weights.generate_nano()
+    return weights.generate(nano.CONFIG)
 
 
-def run(network, num_proteins, length, recycles, rows=None):
+NOTHING = Wanted()
+PAE = Wanted(pae=True)
+LOGITS = Wanted(distogram_logits=True, pae_logits=True)
+
+
+def run(network, num_proteins, length, recycles, rows=None, wanted=NOTHING):
     with torch.inference_mode():
-        network(encode(["A" * length] * num_proteins), recycles=recycles, wanted=Wanted(), rows=rows)
+        network(encode(["A" * length] * num_proteins), recycles=recycles, wanted=wanted, rows=rows)
 
 
 def onednn_operations(x_shape, weight_shape, *arguments, **keywords):
@@ -41,22 +46,59 @@ def test_operations_are_those_that_torch_counts(nano_network, pair, length, recy
         assert predicted == pytest.approx(counter.get_total_flops() / 1e6, rel=0.01, abs=1)
 
 
-def peak_bytes(network, num_proteins, length, rows):
+def peak_bytes(network, num_proteins, length, rows, wanted):
     """Most memory allocated at once, by torch's own records of each allocation."""
     with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as profiler:
-        run(network, num_proteins, length, 1, rows)
+        run(network, num_proteins, length, 1, rows, wanted)
     events = profiler.profiler.kineto_results.events()
     return max(itertools.accumulate(event.nbytes() for event in events if event.name() == "[memory]"))
 
 
-@pytest.mark.parametrize(("num_proteins", "length", "rows"), [(1, 64, 64), (1, 200, 200), (1, 200, 20), (3, 100, 10)])
-def test_memory_is_enough_and_not_wasted(nano_network, pair, num_proteins, length, rows):
+@pytest.mark.parametrize(
+    ("num_proteins", "length", "rows", "wanted"),
+    [
+        (1, 64, 64, NOTHING),
+        (1, 200, 200, NOTHING),
+        (1, 200, 20, NOTHING),
+        (3, 100, 10, NOTHING),
+        (1, 200, 20, PAE),
+        (1, 200, 20, LOGITS),
+        (3, 100, 100, LOGITS),
+    ],
+)
+def test_memory_is_enough_and_not_wasted(nano_network, pair, num_proteins, length, rows, wanted):
     half = copy.deepcopy(nano_network)
     precision.BF16.apply(half)
     for network in (nano_network, pair.network, half):
-        measured = peak_bytes(network, num_proteins, length, rows)
-        predicted = cost.peak_bytes(network.config, num_proteins, length, precision=network.precision, rows=rows)
+        # Outside torch's records: the outputs beside their copies, when the pair representation is gone.
+        copying = 2 * wanted.pair_bytes * num_proteins * length**2
+        measured = max(peak_bytes(network, num_proteins, length, rows, wanted), copying)
+        predicted = cost.peak_bytes(
+            network.config,
+            num_proteins,
+            length,
+            precision=network.precision,
+            rows=rows,
+            pair_output_bytes=wanted.pair_bytes,
+        )
         assert measured <= predicted <= 2 * measured
+
+
+def test_the_head_of_the_aligned_error_holds_only_rows(nano_network):
+    """What PAE adds to the peak of the heads: 4 bytes a pair, where its logits would add 256."""
+    pair = torch.zeros(1, 300, 300, nano_network.config.trunk.pair_width)
+    batch = encode(["A" * 300])
+
+    def peak(wanted):
+        with torch.inference_mode(), profile(activities=[ProfilerActivity.CPU], profile_memory=True) as profiler:
+            nano_network._aligned_errors(pair, batch, wanted, rows=5)
+        events = profiler.profiler.kineto_results.events()
+        return max(itertools.accumulate(event.nbytes() for event in events if event.name() == "[memory]"))
+
+    without = peak(NOTHING)
+    assert without <= 3 * 5 * 300 * 64 * 4
+    assert peak(PAE) == without + PAE.pair_bytes * 300 * 300
+    assert PAE.pair_bytes == 4 and LOGITS.pair_bytes == 512
 
 
 def test_cost_is_an_integer_that_grows(nano_network):

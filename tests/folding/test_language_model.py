@@ -50,12 +50,12 @@ def test_rotation_is_that_of_transformers(two_blocks):
     reference = EsmRotaryEmbedding(two_blocks.config)
     cosine, sine = reference(query, torch.arange(300).unsqueeze(0))
     expected, _ = apply_rotary_pos_emb(query, query, cosine, sine)
-    torch.testing.assert_close(Rotation(reference.inv_freq, 300)(query), expected, atol=1e-6, rtol=0)
+    torch.testing.assert_close(Rotation(reference.inv_freq, torch.arange(300))(query), expected, atol=1e-6, rtol=0)
 
 
 def test_attention_after_rotation_depends_on_distance_alone():
     query, key = torch.randn(2, 1, 1, 1, 16, generator=torch.Generator().manual_seed(0))
-    rotation = Rotation(10_000.0 ** (-torch.arange(8) / 8), 100)
+    rotation = Rotation(10_000.0 ** (-torch.arange(8) / 8), torch.arange(100))
     product = rotation(query.expand(-1, -1, 100, -1)) @ rotation(key.expand(-1, -1, 100, -1)).transpose(-1, -2)
     for distance in (-30, 0, 7):
         along = product[0, 0].diagonal(distance)

@@ -139,6 +139,34 @@ def test_perplexity(reference, sequences, one_pass):
     assert found == pytest.approx(expected, rel=1e-5)
 
 
+def test_perplexity_in_parts_asks_for_each_residue_once_with_others_hidden(reference, sequences, monkeypatch):
+    """The parts are read off the tokens that the model is given; transformers says what they are worth."""
+    asked, last_state = [], perplexity._last_state
+
+    def listening(model, tokens):
+        asked.append(tokens)
+        return last_state(model, tokens)
+
+    monkeypatch.setattr(perplexity, "_last_state", listening)
+    for sequence in sequences:
+        asked.clear()
+        (found,) = reference.language.perplexity([sequence], in_parts=True)
+        tokens, logs = encode_language([sequence]), {}
+        for masked in asked:
+            positions = (masked[0] == MASK).nonzero().ravel().tolist()
+            assert torch.equal(
+                masked[0, [i for i in range(masked.shape[1]) if i not in positions]],
+                tokens[0, [i for i in range(masked.shape[1]) if i not in positions]],
+            )
+            logits = reference(masked).logits[0].double().log_softmax(-1)
+            assert not logs.keys() & set(positions)
+            logs.update({position: logits[position, tokens[0, position]].item() for position in positions})
+        standard = [i + 1 for i, letter in enumerate(sequence) if letter in "ACDEFGHIKLMNPQRSTVWY"]
+        assert sorted(logs) == standard
+        assert len(asked) == min(7, len(standard))
+        assert found == pytest.approx(math.exp(-sum(logs.values()) / len(logs)), rel=1e-5)
+
+
 def test_hiding_a_residue_changes_the_perplexity(reference, sequences):
     exact, seen = (reference.language.perplexity(sequences, one_pass=one_pass) for one_pass in (False, True))
     assert min(abs(one / other - 1) for one, other in zip(exact, seen, strict=True)) > 1e-3

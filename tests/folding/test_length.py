@@ -1,14 +1,17 @@
 """Long proteins: chunks change nothing, memory is planned, offsets never pass 31 bits. Nothing large is allocated."""
 
+import copy
 import dataclasses
 
 import pytest
 import torch
 
-from foldatlas.folding import cost, memory, nano
+from foldatlas.folding import confidence, cost, memory, nano
 from foldatlas.folding.chunks import MAX_ELEMENTS, largest_slice, slices
 from foldatlas.folding.esmfold import Wanted
+from foldatlas.folding.multimer import encode_complexes
 from foldatlas.folding.tokens import encode
+from foldatlas.folding.triangle import TriangleAttention
 from foldatlas.schemas.errors import OutOfMemory
 
 # A protein alone, in a batch, chunked and not: pLDDT and pTM as fractions, positions in angstrom.
@@ -56,6 +59,23 @@ def test_a_batch_in_chunks_gives_each_protein_what_it_gets_alone(pair, random_se
         assert_near(batch, folded(pair.network, [sequence], len(sequence)), len(sequence), row)
 
 
+@pytest.mark.parametrize("rows", [1, 9, 80])
+def test_chunks_change_no_output_of_pairs(pair, rows):
+    """Aligned errors and what is made of them, and distances, of a complex beside a padded single chain."""
+    batch = encode_complexes([["MKTAYIAKQRQISFVKSHFSRQLEERLG", "GSHMLEVQAPILSRVGDG"], ["ACDEFGHIKL"]])
+    whole, chunked = (
+        pair.network(batch, recycles=0, wanted=Wanted(pae=True, pae_logits=True, distogram_logits=True), rows=number)
+        for number in (batch.aatype_BL.shape[1], rows)
+    )
+    for name in ("ptm_B", "iptm_B", "pae_BLL", "pae_logits_BLLN", "distogram_logits_BLLN"):
+        torch.testing.assert_close(getattr(chunked, name), getattr(whole, name), atol=1e-4, rtol=0, msg=name)
+    torch.testing.assert_close(
+        chunked.pae_BLL, confidence.predicted_aligned_error(whole.pae_logits_BLLN), atol=1e-4, rtol=0
+    )
+    assert whole.iptm_B[0] > 0
+    assert torch.equal(chunked.distogram_logits_BLLN, chunked.distogram_logits_BLLN.transpose(1, 2))
+
+
 @pytest.mark.parametrize("rows", [None, 5])
 def test_two_runs_are_bitwise_equal(two_blocks, random_sequence, rows):
     sequences = [random_sequence(70), random_sequence(31)]
@@ -83,6 +103,38 @@ def test_no_tensor_of_a_chunk_needs_more_than_31_bits(device, length):
     assert channels >= 1 and channels * length * length <= MAX_ELEMENTS
     if length == 4096:
         assert length * length * RELEASED.trunk.pair_width > MAX_ELEMENTS, "a whole pair representation would not do"
+
+
+@pytest.mark.slow
+def test_attention_over_more_than_32_bits_of_logits_is_right():
+    """1,025 residues and 4 heads have 4 L^3 > 2^32 logits, unchunked: its first and last rows, by hand in float64."""
+    length, num_heads, width = 1025, 4, 2
+    assert num_heads * length**3 > 2**32
+    generator = torch.Generator().manual_seed(0)
+    attention = TriangleAttention(num_heads * width, num_heads, starting=True)
+    for parameter in attention.parameters():
+        torch.nn.init.normal_(parameter, std=0.5, generator=generator)
+    pair = torch.randn(1, length, length, num_heads * width, generator=generator)
+    mask = (torch.arange(length) < length - 3).unsqueeze(0)
+    whole, last, double = pair.clone(), pair.clone(), copy.deepcopy(attention).double()
+    with torch.inference_mode():
+        attention(whole, mask, rows=length)
+
+        normal = double.layer_norm(pair[0].double())
+        bias = double.linear(normal).permute(2, 0, 1).masked_fill(~mask, -torch.inf)
+        for row in (0, 1, length // 2, length - 2, length - 1):
+            query, key, value = (
+                layer(normal[row]).unflatten(-1, (num_heads, width)).transpose(0, 1)
+                for layer in (double.mha.linear_q, double.mha.linear_k, double.mha.linear_v)
+            )
+            weights = (query @ key.transpose(1, 2) / width**0.5 + bias).softmax(dim=-1)
+            gated = (weights @ value).transpose(0, 1).flatten(1) * double.mha.linear_g(normal[row]).sigmoid()
+            expected = pair[0, row].double() + double.mha.linear_o(gated)
+            torch.testing.assert_close(whole[0, row].double(), expected, atol=1e-4, rtol=0)
+
+        # As the last chunk of rows is worked on, alone.
+        last[:, -20:] += attention.mha(attention.layer_norm(pair[:, -20:]), bias.float().unsqueeze(0))
+    torch.testing.assert_close(last[:, -20:], whole[:, -20:], atol=1e-4, rtol=0)
 
 
 def test_large_products_are_cut_by_channel(two_blocks, random_sequence, monkeypatch):
@@ -121,6 +173,18 @@ def test_what_cannot_fit_is_refused_with_the_longest_that_can():
     assert cost.longest(RELEASED, precision="fp32", memory_limit=1) == 0
 
 
+def test_outputs_of_pairs_are_planned():
+    """What is wanted of every pair takes room: a lower limit, and a word in the message."""
+    plain = {"precision": "bf16", "memory_limit": 9 * GB}
+    longest = cost.longest(RELEASED, **plain)
+    for wanted in (Wanted(pae=True), Wanted(distogram_logits=True)):  # less than the structure module had and freed
+        assert cost.longest(RELEASED, **plain, pair_output_bytes=wanted.pair_bytes) == longest
+    asked = {**plain, "pair_output_bytes": Wanted(distogram_logits=True, pae_logits=True).pair_bytes}
+    assert cost.longest(RELEASED, **asked) < longest
+    with pytest.raises(OutOfMemory, match=rf"{longest:,} residues.* 512 bytes.*fewer outputs"):
+        cost.choose_rows(RELEASED, 1, longest, device="cuda", **asked)
+
+
 def test_the_network_plans_with_the_memory_that_is_free(two_blocks, random_sequence, monkeypatch):
     sequence = random_sequence(70)
     needed = cost.peak_bytes(two_blocks.network.config, 1, 70, rows=1)
@@ -139,18 +203,3 @@ def test_the_network_plans_with_the_memory_that_is_free(two_blocks, random_seque
     monkeypatch.setattr(memory, "free_bytes", lambda device: needed - 1)
     with pytest.raises(OutOfMemory, match="70 residues"):
         folded(two_blocks.network, [sequence], None)
-
-
-def test_free_memory_of_the_host(tmp_path):
-    meminfo = tmp_path / "meminfo"
-    meminfo.write_text(
-        "MemTotal:       32000000 kB\nMemAvailable:   16000000 kB\nHugePages_Total: 0\n", encoding="ascii"
-    )
-    assert memory.host_free_bytes(meminfo, tmp_path) == 16_000_000 * 1024
-    (tmp_path / "memory.current").write_text("3000000000\n", encoding="ascii")
-    (tmp_path / "memory.stat").write_text("anon 1\ninactive_file 1000000000\n", encoding="ascii")
-    (tmp_path / "memory.max").write_text("max\n", encoding="ascii")
-    assert memory.host_free_bytes(meminfo, tmp_path) == 16_000_000 * 1024
-    (tmp_path / "memory.max").write_text("4000000000\n", encoding="ascii")
-    assert memory.host_free_bytes(meminfo, tmp_path) == 2_000_000_000
-    assert memory.free_bytes(torch.device("cpu")) > 10**8

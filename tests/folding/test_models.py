@@ -11,8 +11,8 @@ from foldatlas.schemas.records import Settings
 
 
 def test_settings_of_nano():
-    assert models.settings_of("nano") == Settings("nano-untrained", nano.WEIGHTS_DIGEST, 3, "fp32")
-    assert models.settings_of("nano", recycles=0).recycles == 0
+    assert models.settings_of("nano") == Settings("nano", nano.WEIGHTS_DIGEST, 0, "fp32")
+    assert models.settings_of("nano", recycles=2).recycles == 2
 
 
 def test_a_loaded_predictor_has_the_settings_that_were_planned():

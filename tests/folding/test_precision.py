@@ -107,7 +107,7 @@ def test_layer_norm_and_softmax_add_in_float32():
 def test_rotary_angles_are_exact_at_the_end_of_a_long_protein(converted):
     from foldatlas.folding.language_model import Rotation
 
-    rotation = Rotation(converted["fp16"].esm.inv_freq, 2048)
+    rotation = Rotation(converted["fp16"].esm.inv_freq, torch.arange(2048))
     angles = torch.outer(torch.arange(2048, dtype=torch.float64), converted["fp16"].esm.inv_freq.double())
     width = angles.shape[1]
     torch.testing.assert_close(rotation.cos_TK[:, :width].double(), angles.cos(), atol=1e-3, rtol=0)

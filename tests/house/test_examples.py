@@ -34,3 +34,11 @@ def test_headers_are_prodigals(records: list[tuple[str, str]]) -> None:
         assert strand in ("1", "-1")
         assert attributes.startswith("ID=")
         assert int(end) - int(start) + 1 == 3 * len(sequence)  # nucleotides, the stop codon included
+
+
+def test_familiar_proteins_are_twenty_others(root: Path, records: list[tuple[str, str]]) -> None:
+    blocks = (root / "examples" / "familiar.fasta").read_text(encoding="ascii").split(">")[1:]
+    sequences = {block.partition("\n")[2].replace("\n", "").rstrip("*") for block in blocks}
+    assert len(sequences) == len({block.split()[0] for block in blocks}) == 20
+    assert all(40 <= len(sequence) <= 150 and set(sequence) <= set("ACDEFGHIKLMNPQRSTVWY") for sequence in sequences)
+    assert not sequences & {sequence.rstrip("*") for _, sequence in records}

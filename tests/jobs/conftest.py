@@ -49,8 +49,7 @@ def contents(atlas: Path) -> dict[str, Rows]:
             if table in entry.files
             for row in pq.read_table(folder.root / entry.files[table].path).to_pylist()
         ]
-    runs = tables.pop("runs")
-    tables["folded"] = [(sum(int(str(row[-3])) for row in runs),)]
+        tables["runs"] = opened.query("select sum(folded), sum(residues), sum(added) > 0 from runs").rows()
     return {name: sorted(rows, key=repr) for name, rows in tables.items()}
 
 

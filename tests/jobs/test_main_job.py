@@ -21,7 +21,7 @@ EXAMPLE = Path(__file__).parents[2] / "examples" / "gut.fasta"
 def test_every_protein_has_its_scores(gut: Path, run: Run) -> None:
     sql = "select count(*) n, count(mean_plddt) plddt, count(ptm) ptm, any_value(model) model from proteins"
     answer = run("query", gut, sql, "--format", "json")
-    assert json.loads(answer.stdout) == [{"n": 60, "plddt": 60, "ptm": 60, "model": "nano-untrained"}]
+    assert json.loads(answer.stdout) == [{"n": 60, "plddt": 60, "ptm": 60, "model": "nano"}]
 
 
 def test_what_was_not_searched_is_null(gut: Path) -> None:
@@ -51,7 +51,7 @@ def test_exported_files_hold_what_the_network_gave(gut: Path, run: Run, tmp_path
     for file in listed:
         content = (dest / file["file"]).read_bytes()
         assert (len(content), hashlib.sha256(content).hexdigest()) == (file["bytes"], file["sha256"])
-    assert json.loads((dest / "manifest.json").read_text())["settings"]["model"] == "nano-untrained"
+    assert json.loads((dest / "manifest.json").read_text())["settings"]["model"] == "nano"
     assert subprocess.run(["sha256sum", "--check", "--quiet", "SHA256SUMS"], cwd=dest).returncode == 0
 
     predictor = load("nano")
@@ -119,7 +119,7 @@ def test_embedding_without_folding(run: Run, tmp_path: Path, short_proteins: str
     out = tmp_path / "out.parquet"
     done = run("embed", short_proteins, out, "--model", "nano", "--layer", "2")
     assert done.returncode == 0, done.stderr
-    assert done.stdout == "24 records: 24 embedded, 0 refused\n"
+    assert done.stdout == "24 records: 24 embedded, 0 refused, 0 failed\n"
     again = run("embed", short_proteins, out, "--model", "nano")
     assert again.returncode == 2
     assert "exists" in again.stderr

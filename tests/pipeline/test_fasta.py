@@ -4,15 +4,17 @@ import gzip
 import io
 import itertools
 import random
+import tracemalloc
 
 import pytest
+import zstandard
 from Bio.SeqIO.FastaIO import SimpleFastaParser
 from hypothesis import given
 from hypothesis import strategies as st
 
 from foldatlas.pipeline import fasta
+from foldatlas.pipeline.compression import GzipStream, ZstdStream, compression_of
 from foldatlas.pipeline.fasta import RawRecord, Reader
-from foldatlas.pipeline.sources import GzipStream
 
 EXAMPLE = b">a first\nMKVL\nAAG\n>b\n\n>c > not a record\r\nMK\r\nVL\r\n>d\nMMMM"
 
@@ -68,6 +70,19 @@ def test_a_byte_order_mark_hides_no_record() -> None:
     reader = Reader(io.BytesIO(b"\xef\xbb\xbf>a\nMK"))
     assert list(reader) == [RawRecord(3, b"a\nMK", 0, False)]
     assert not reader.leading_text
+
+
+@given(cuts=st.lists(st.integers(0, 60)), size=st.sampled_from([12, 20, 1 << 20]))
+def test_lines_that_end_with_cr_alone_are_lines(cuts: list[int], size: int) -> None:
+    """As old Macintoshes and some spreadsheets write them. A later LF changes nothing."""
+    data = EXAMPLE.replace(b"\r\n", b"\n").replace(b"\n", b"\r")
+    bounds = sorted({0, len(data), *(cut for cut in cuts if cut < len(data))})
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(fasta, "BLOCK_BYTES", size)
+        parts = [record for start, end in itertools.pairwise(bounds) for record in read(data, start, end)]
+    expected = read(data.replace(b"\r", b"\n"))
+    assert parts == expected and len(parts) == 4
+    assert list(Reader(GzipStream(io.BytesIO(gzip_of(data))))) == expected
 
 
 def test_a_line_that_never_ends_is_counted_not_kept(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -127,3 +142,79 @@ def test_a_damaged_gzip_ends_with_an_error_not_an_exception() -> None:
     reader = Reader(GzipStream(io.BytesIO(bytes(packed))))
     records = list(reader)
     assert reader.error and records[-1].truncated
+
+
+def zstd_of(*frames: bytes) -> bytes:
+    return b"".join(zstandard.ZstdCompressor(write_checksum=True).compress(frame) for frame in frames)
+
+
+SKIPPED_FRAME = b"\x5a\x2a\x4d\x18" + (5).to_bytes(4, "little") + b"notes"
+
+
+@given(frames=st.lists(st.binary(max_size=200), min_size=1, max_size=4), size=st.sampled_from([1, 7, 1 << 20]))
+def test_zstd_frames_are_one_text(frames: list[bytes], size: int) -> None:
+    packed = SKIPPED_FRAME + SKIPPED_FRAME.join(zstd_of(frame) for frame in frames) + bytes(20)
+    assert compression_of(packed[:4]) == "zstd"
+    stream, found = ZstdStream(io.BytesIO(packed)), b""
+    while data := stream.read(size):
+        assert len(data) <= size
+        found += data
+    assert found == b"".join(frames) and not stream.has_garbage
+
+
+@pytest.mark.parametrize("lost", [1, 9, 200, 1000])
+def test_a_cut_zstd_loses_only_what_was_not_written_out(lost: int) -> None:
+    """zstd packs blocks of up to 128 KiB, and no part of a block can be had without the whole."""
+    letters = random.Random(1)
+    data = b"".join(b">p%d\n%s\n" % (n, bytes(letters.choices(b"ACDEFGHIKLMNPQRSTVWY", k=200))) for n in range(2000))
+    reader = Reader(ZstdStream(io.BytesIO(zstd_of(data)[:-lost])))
+    records, whole = list(reader), read(data)
+    assert reader.error
+    assert records[:-1] == whole[: len(records) - 1]
+    assert records[-1].truncated or lost == 1  # one byte: of the checksum
+    assert len(records) > 1200
+
+
+def test_a_damaged_zstd_ends_with_an_error_not_an_exception() -> None:
+    packed = bytearray(zstd_of(EXAMPLE * 5000, EXAMPLE * 5))
+    packed[len(packed) // 2 :] = b"\xff" * (len(packed) - len(packed) // 2)
+    reader = Reader(ZstdStream(io.BytesIO(bytes(packed))))
+    list(reader)
+    assert reader.error
+
+
+def test_zstd_that_is_followed_by_garbage_loses_no_record() -> None:
+    stream = ZstdStream(io.BytesIO(zstd_of(EXAMPLE) + b"garbage"))
+    assert list(Reader(stream)) == read(EXAMPLE)
+    assert stream.has_garbage
+
+
+class Endless:
+    """A FASTA file of one line of `size` letters between two small records, made as it is read."""
+
+    def __init__(self, size: int):
+        self._block = b"A" * fasta.BLOCK_BYTES
+        self._left = size // fasta.BLOCK_BYTES
+        self._begun = self._ended = False
+
+    def read(self, _size: int) -> bytes:
+        if not self._begun:
+            self._begun = True
+            return b">before\nMKVL\n>endless\n"
+        if self._left:
+            self._left -= 1
+            return self._block
+        self._ended, last = True, b"" if self._ended else b"\n>after\nMKVL\n"
+        return last
+
+
+def test_a_line_of_two_gigabytes_is_read_in_bounded_memory() -> None:
+    tracemalloc.start()
+    try:
+        before, endless, after = Reader(Endless(2 << 30))  # type: ignore[arg-type]
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert endless.dropped + len(endless.text) - len(b"endless\n") == 2 << 30
+    assert (before.text, after.text) == (b"before\nMKVL", b"after\nMKVL")
+    assert peak < 4 * fasta.MAX_RECORD_BYTES

@@ -117,7 +117,7 @@ def test_added_outputs_are_those_of_an_atlas_made_with_them(
     needed = {path: (folder.root / path).read_bytes() for path in files(folder, NEEDED_TABLES)}
 
     report = fold_atlas(folder, worker, outputs=["pae"], add_outputs=True, show_progress=False)
-    assert (report.folded, report.failed) == (60, 1)
+    assert (report.folded, report.failed, report.added) == (0, 0, 60)
     fold_atlas(folder, worker, outputs=ALL, add_outputs=True, show_progress=False)
     after = folder.entries()
     assert {entry.generation for entry in after.values()} == {2}
@@ -136,6 +136,12 @@ def test_added_outputs_are_those_of_an_atlas_made_with_them(
     build_index(folder)
     assert verify(folder).faults == []
     with Atlas.open(folder.root) as atlas:
+        [folding, *adding] = atlas.query("SELECT folded, failed, added, residues > 0, run_id FROM runs").rows()
+        assert folding[:-1] == (60, 1, 0, True)
+        assert [row[:-1] for row in adding] == [(0, 0, 60, False)] * 2
+        assert atlas.query("SELECT DISTINCT run_id FROM proteins").rows() == [folding[-1:]]
+        assert atlas.query("SELECT DISTINCT run_id FROM failures").rows() == [folding[-1:]]
+        assert atlas.query("SELECT min(residues_per_second) > 0 FROM runs").rows() == [(True,)]
         assert atlas.query("SELECT count(*), min(len(pae) = length * length) FROM pae").rows() == [(60, True)]
         sql = "SELECT count(*), min(len(residues) = 8 * length), max(abs(list_avg(residues))) < 2"
         assert atlas.query(f"{sql} FROM residue_embeddings").rows() == [(60, True, True)]
@@ -167,12 +173,15 @@ def test_of_two_that_add_the_same_output_the_loser_deletes_its_own_files_alone(
 
     def as_before(self: AtlasFolder, shard: object, digest: str) -> ShardEntry:
         looks.append(shard.name)  # type: ignore[attr-defined]
-        entries = first if looks.count(looks[-1]) <= 2 else second
-        return entries[looks[-1]]
+        return first[looks[-1]]
 
     assert set(shards) == set(first)
+    reads = iter([first])
     monkeypatch.setattr(AtlasFolder, "committed_entry", as_before)
+    monkeypatch.setattr(AtlasFolder, "entries", lambda self: next(reads, second))
     fold_atlas(folder, worker, outputs=["pae"], add_outputs=True, show_progress=False)
+    assert sorted(looks) == sorted(first)
+    monkeypatch.undo()
     assert folder.entries() == second
     assert files(folder, SHARD_TABLES) == on_disk
 

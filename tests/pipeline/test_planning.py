@@ -241,8 +241,14 @@ def test_text_before_the_first_record_is_a_warning(plan: Callable[..., Planned],
         (b"", "empty"),
         (b"MKVL\nMKVL\n", "not FASTA.*no line begins"),
         (b"@read1\nACGT\n+\nIIII\n", "FASTQ"),
-        (b"LOCUS       X\n", "GenBank"),
-        (b"\x28\xb5\x2f\xfd....", "zstd"),
+        (b"LOCUS       X\n//\n", "GenBank without any coding"),
+        (b"\x28\xb5\x2f\xfd....", "zstd and damaged"),
+        (b"PK\x03\x04....", "zip"),
+        (b"BZh9....", "bzip2"),
+        (b"<!DOCTYPE html>\n<title>404</title>", "HTML"),
+        (bytes(257) + b"ustar  \0" + bytes(248), "tar archive"),
+        (gzip.compress(bytes(257) + b"ustar  \0" + bytes(248)), "tar archive"),
+        (gzip.compress(b"@read1\nACGT\n+\nIIII\n"), "FASTQ"),
         (b"\x1f\x8b\x08\x00garbage", "not FASTA"),
         (None, "does not exist"),
     ],
@@ -259,7 +265,7 @@ def test_a_source_that_cannot_be_used_leaves_no_atlas(
 
 
 @pytest.mark.parametrize(
-    ("name", "reason"), [("", "is a folder"), ("*.none", "no file matches"), ("s3://b/k", "local")]
+    ("name", "reason"), [("", "is a folder"), ("*.none", "no file matches"), ("ftp://host/a.fasta", "is not read")]
 )
 def test_a_name_that_is_no_file_is_refused(
     plan: Callable[..., Planned], tmp_path: Path, name: str, reason: str
@@ -307,13 +313,13 @@ def test_a_file_that_changes_while_it_is_read_is_refused(
 ) -> None:
     path = tmp_path / "in.fasta"
     path.write_text(">a\nMKVL\n")
-    real = sources.open_source
+    real = ingest.open_records
 
-    def touch(source: sources.SourceFile) -> object:
+    def touch(source: sources.SourceFile, *place: int | None) -> object:
         os.utime(path, (1, 1))
-        return real(source)
+        return real(source, *place)
 
-    monkeypatch.setattr(ingest, "open_source", touch)
+    monkeypatch.setattr(ingest, "open_records", touch)
     with pytest.raises(SourceError, match="changed while"):
         plan(path)
     assert not folder.root.exists()

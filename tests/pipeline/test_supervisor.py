@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from foldatlas.pipeline.devices import choose_device, device_uuid, lock, lock_path
+from foldatlas.pipeline.devices import choose_device, device_bytes, device_uuid, lock, lock_path
 from foldatlas.pipeline.supervisor import BatchError, Child, WorkerSpec, child_of_this_process, end_children
 from foldatlas.schemas.errors import FoldAtlasError, ModelError, OutOfMemory, UsageError, WorkerDied, WorkerTimeout
 
@@ -179,6 +179,11 @@ def test_a_gpu_is_known_by_its_identity(monkeypatch: pytest.MonkeyPatch, tmp_pat
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "3,5")
     assert str(device_uuid("cuda:1")).endswith("--id=5")
     assert choose_device("auto") == "cuda"
+    assert device_bytes("cuda:1") is None  # no number
+    asked.write_text('#!/bin/sh\necho 81559; test "$1 $3" = "--query-gpu=memory.total --id=5"\n')
+    assert device_bytes("cuda:1") == 81559 << 20
+    assert device_bytes("cuda:0") is None  # the wrong one: it fails
+    asked.write_text('#!/bin/sh\necho "GPU for $*"\n')
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
     assert choose_device("auto") == "cpu"
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES")

@@ -1,0 +1,147 @@
+"""Every chain and every model: folded, measured, and put beside the three baselines.
+
+A chain that a model cannot fold is a row with the reason. Only the network runs on the device; measures are computed
+on the host, chain after chain.
+
+Shapes: L residues, A = 14 atoms of a residue (records.ATOMS).
+"""
+
+from collections.abc import Callable, Collection, Iterator, Sequence
+from typing import TYPE_CHECKING, Final
+
+import numpy as np
+
+from foldatlas.folding import nano
+from foldatlas.folding.atom_layouts import atom14
+from foldatlas.folding.batching import cut_into_batches
+from foldatlas.folding.contact_precision import contact_probabilities
+from foldatlas.folding.evaluation import baselines
+from foldatlas.folding.evaluation.measures import Row, empty_row, measure, measure_distogram
+from foldatlas.folding.evaluation.unigram import num_standard
+from foldatlas.folding.experimental import Chain
+from foldatlas.folding.prediction import Prediction
+from foldatlas.schemas.errors import FoldAtlasError, SequenceError, WorkerError
+from foldatlas.schemas.records import Settings
+
+if TYPE_CHECKING:
+    from foldatlas.folding.predictor import Predictor
+
+Progress = Callable[[str, int, int], None]  # what is done, of how many
+
+BATCH_MFLOP: Final = {"cpu": 2_000, "cuda": 20_000_000}
+# The distogram, 64 numbers a pair, lies beside what cost.peak_bytes counts.
+_PART_OF_MEMORY: Final = 0.5
+_FROM_MEMORY: Final = 4 << 30  # bytes that a batch may take at most, so that the host can hold its distograms
+
+
+def evaluate_model(
+    predictor: "Predictor",
+    kind: str,
+    chains: Sequence[Chain],
+    exact_perplexity: bool = False,
+    progress: Progress | None = None,
+) -> list[Row]:
+    """A row for each of `chains`, which are sorted by length: folded in batches, one by one where a batch fails.
+
+    `kind` is "model" or "baseline".
+    """
+    rows: list[Row] = []
+    name = predictor.settings.model
+    for batch in _batches(predictor, chains):
+        for chain, outcome in _fold(predictor, batch):
+            row = empty_row(chain, name, kind)
+            if isinstance(outcome, Prediction):
+                _measure_prediction(row, chain, outcome)
+            else:
+                row.failure = outcome
+            if predictor.language.has_masked_head:
+                _measure_perplexity(row, chain, predictor, exact_perplexity)
+            rows.append(row)
+            if progress is not None:
+                progress(name, len(rows), len(chains))
+    return rows
+
+
+def evaluate_baselines(
+    chains: Sequence[Chain], training: Sequence[Chain], progress: Progress | None = None
+) -> list[Row]:
+    """A row for each chain and baseline that needs no network."""
+    rows = []
+    for number, chain in enumerate(chains, start=1):
+        helix = empty_row(chain, baselines.HELIX, "baseline")
+        measure(helix, chain, baselines.ideal_helix(len(chain.sequence)), has_side_chains=False)
+        drawn = empty_row(chain, baselines.RANDOM_CHAIN, "baseline")
+        positions_LA3 = baselines.random_chain(chain, training)
+        if positions_LA3 is None:
+            drawn.failure = f"no training chain of another cluster has {len(chain.sequence)} residues"
+        else:
+            measure(drawn, chain, positions_LA3, has_side_chains=False)
+        rows += [helix, drawn]
+        if progress is not None:
+            progress("baselines", number, len(chains))
+    return rows
+
+
+def untrained_predictor(device: str, recycles: int | None = None) -> "Predictor":
+    """A network of nano's sizes with generated weights: what the architecture gives before it has learnt."""
+    from foldatlas.folding import weights
+    from foldatlas.folding.predictor import Predictor
+
+    network = weights.generate(nano.CONFIG)
+    digest = weights.digest(network.state_dict())
+    recycles = nano.CONFIG.recycles if recycles is None else recycles
+    return Predictor(network.to(device), Settings(baselines.UNTRAINED, digest, recycles, "fp32"))
+
+
+def _batches(predictor: "Predictor", chains: Sequence[Chain]) -> Iterator[list[Chain]]:
+    from foldatlas.folding.memory import free_bytes
+
+    device = predictor.language.device
+    cut = cut_into_batches(
+        [len(chain.sequence) for chain in chains],
+        config=predictor.config,
+        recycles=predictor.settings.recycles,
+        budget_mflop=BATCH_MFLOP[device.type],
+        memory_limit=min(int(_PART_OF_MEMORY * free_bytes(device)), _FROM_MEMORY),
+        precision=predictor.settings.precision,
+    )
+    return ([chains[index] for index in batch] for batch in cut)
+
+
+def _fold(predictor: "Predictor", batch: Collection[Chain]) -> Iterator[tuple[Chain, Prediction | str]]:
+    """Each chain with its prediction, or why there is none. A batch that fails is tried again one by one."""
+    try:
+        predictions = predictor.fold([chain.sequence for chain in batch], distogram=True)
+    except (WorkerError, SequenceError) as error:
+        if len(batch) == 1:
+            yield from ((chain, _reason(error)) for chain in batch)
+        else:
+            for chain in batch:
+                yield from _fold(predictor, [chain])
+        return
+    yield from zip(batch, predictions, strict=True)
+
+
+def _measure_prediction(row: Row, chain: Chain, prediction: Prediction) -> None:
+    positions_LA3, exists_LA = atom14(chain.sequence, prediction.positions)
+    positions_LA3[~exists_LA] = np.nan
+    row.mean_plddt, row.ptm = float(prediction.plddt.mean()), prediction.ptm
+    row.plddt_L = prediction.plddt
+    measure(row, chain, positions_LA3, has_side_chains=True)
+    if prediction.distogram_logits is not None:
+        measure_distogram(row, chain, contact_probabilities(prediction.distogram_logits))
+
+
+def _measure_perplexity(row: Row, chain: Chain, predictor: "Predictor", exact: bool) -> None:
+    """Perplexity of the chain; a chain without a standard residue has none, nor has one that does not fit."""
+    row.perplexity_residues = num_standard(chain.sequence)
+    if not row.perplexity_residues:
+        return
+    try:
+        (row.perplexity,) = predictor.language.perplexity([chain.sequence], in_parts=not exact)
+    except WorkerError as error:
+        row.failure = row.failure or f"perplexity: {_reason(error)}"
+
+
+def _reason(error: FoldAtlasError) -> str:
+    return str(error).partition("\n")[0]

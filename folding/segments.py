@@ -1,0 +1,71 @@
+"""Sequences that lie end to end in one row of tokens: no padding, and none sees another.
+
+All work on single tokens is done on the row as it is; only attention must know where sequences end. On a GPU with 16
+bits one kernel does (flash attention of variable length, Dao et al. 2022); elsewhere sequences of equal length are
+attended together, which is exact and the reference.
+
+Shapes: N tokens, S sequences, H heads, K head width.
+"""
+
+from collections.abc import Sequence
+from importlib.util import find_spec
+from typing import Final
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+_FLASH_TYPES: Final = (torch.float16, torch.bfloat16)
+_HAS_VARIABLE_LENGTH: Final = find_spec("torch.nn.attention.varlen") is not None  # a prototype in torch 2.13
+
+
+class Segments:
+    """Where each of S sequences of `lengths` tokens lies in a row of N, their sum; each has a token or more."""
+
+    def __init__(self, lengths: Sequence[int], device: torch.device | str = "cpu"):
+        assert lengths and min(lengths) > 0, lengths
+        self.lengths = tuple(lengths)
+        self.lengths_S = torch.tensor(self.lengths, device=device)
+        ends = torch.tensor((0, *self.lengths)).cumsum(0)
+        self._starts = ends[:-1].tolist()
+        self._ends_int32 = ends.to(device, torch.int32)
+        self.sequence_N = torch.repeat_interleave(torch.arange(len(lengths)), torch.tensor(self.lengths)).to(device)
+        self.positions_N = torch.cat([torch.arange(length) for length in self.lengths]).to(device)
+
+    def attend(self, query_1HNK: Tensor, key_1HNK: Tensor, value_1HNK: Tensor) -> Tensor:
+        """Softmax attention of each sequence to itself, [1, H, N, K]; queries come scaled."""
+        if _HAS_VARIABLE_LENGTH and query_1HNK.is_cuda and value_1HNK.dtype in _FLASH_TYPES:
+            from torch.nn.attention.varlen import varlen_attn
+
+            query, key, value = (x.squeeze(0).transpose(0, 1) for x in (query_1HNK, key_1HNK, value_1HNK))
+            longest = max(self.lengths)
+            attended_NHK = varlen_attn(
+                query.to(value.dtype),
+                key.to(value.dtype),
+                value,
+                self._ends_int32,
+                self._ends_int32,
+                longest,
+                longest,
+                scale=1.0,
+            )
+            assert isinstance(attended_NHK, Tensor)
+            return attended_NHK.transpose(0, 1).unsqueeze(0)
+        return self.attend_by_length(query_1HNK, key_1HNK, value_1HNK)
+
+    def attend_by_length(self, query_1HNK: Tensor, key_1HNK: Tensor, value_1HNK: Tensor) -> Tensor:
+        """The same, a call for every length that there is."""
+        by_length: dict[int, list[int]] = {}
+        for number, length in enumerate(self.lengths):
+            by_length.setdefault(length, []).append(number)
+        parts: list[Tensor | None] = [None] * len(self.lengths)
+        for length, numbers in by_length.items():
+            # [sequences of this length, H, length, K]
+            query, key, value = (
+                torch.cat([x_1HNK.narrow(2, self._starts[number], length) for number in numbers])
+                for x_1HNK in (query_1HNK, key_1HNK, value_1HNK)
+            )
+            attended = F.scaled_dot_product_attention(query, key, value, scale=1.0)
+            for number, part_HTK in zip(numbers, attended, strict=True):
+                parts[number] = part_HTK
+        return torch.cat([part for part in parts if part is not None], dim=1).unsqueeze(0)

@@ -1,0 +1,180 @@
+"""Optimisers: AdamW for everything, or Muon on matrices and AdamW on the rest; their state as named tensors.
+
+AdamW is Loshchilov & Hutter 2019 (weight decay apart from the gradient's averages, as fairseq's "Adam", with which
+ESM-2 was trained, has it too; that decays every parameter). Here biases, LayerNorms and other tensors with one axis
+are not decayed: what scales and shifts a normalised activation has no reason to be small. Muon is Jordan et al. 2024,
+each update scaled to the size of AdamW's (Liu et al. 2025), so that both take learning rates of one order.
+"""
+
+import math
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.distributed.tensor import DTensor, distribute_tensor
+
+from foldatlas.schemas.errors import UsageError
+
+Named = tuple[str, nn.Parameter]
+_PEAK = "peak"  # in a group of parameters: its learning rate before the schedule
+
+
+@dataclass(frozen=True, slots=True)
+class AdamW:
+    """`learning_rate` is the peak; ESM-2's values otherwise (Lin et al. 2023, A.1.1)."""
+
+    learning_rate: float
+    betas: tuple[float, float] = (0.9, 0.98)
+    eps: float = 1e-8
+    weight_decay: float = 0.01
+
+    def __post_init__(self) -> None:
+        _check(self.learning_rate, self.weight_decay)
+
+
+@dataclass(frozen=True, slots=True)
+class Muon:
+    """`learning_rate` is the peak."""
+
+    learning_rate: float
+    momentum: float = 0.95
+    weight_decay: float = 0.01
+
+    def __post_init__(self) -> None:
+        _check(self.learning_rate, self.weight_decay)
+
+
+def _check(learning_rate: float, weight_decay: float) -> None:
+    if not 0 < learning_rate < math.inf:
+        raise UsageError(f"learning rate {learning_rate} must be above 0: ESM-2's was 4e-4")
+    if not 0 <= weight_decay < math.inf:
+        raise UsageError(f"weight decay {weight_decay} must be 0 or more: ESM-2's was 0.01")
+
+
+def check_norm(most: float | None) -> None:
+    """Raises UsageError for a largest norm of the gradients that is none; None is any."""
+    if most is not None and not most > 0:
+        raise UsageError(f"gradients cannot be clipped to a norm of {most}: give a number above 0, such as 1")
+
+
+class Optimiser:
+    """One or two of torch's optimisers that act as one, over parameters by name.
+
+    `muon` takes the tensors with two axes for which `is_matrix` says True, AdamW all others. Parameters that do not
+    require gradients are left out.
+    """
+
+    def __init__(
+        self,
+        parameters: Iterable[Named],
+        adamw: AdamW,
+        muon: Muon | None = None,
+        is_matrix: Callable[[str], bool] = lambda name: "embed" not in name,
+    ):
+        self._named = {name: parameter for name, parameter in parameters if parameter.requires_grad}
+        if not self._named:
+            raise UsageError("nothing is to be trained: every parameter is frozen")
+        matrices = {
+            name: parameter
+            for name, parameter in self._named.items()
+            if muon is not None and parameter.dim() == 2 and is_matrix(name)
+        }
+        others = {name: parameter for name, parameter in self._named.items() if name not in matrices}
+        self._optimisers: list[torch.optim.Optimizer] = []
+        if others:
+            self._optimisers.append(_adamw(others, adamw))
+        if muon is not None and matrices:
+            self._optimisers.append(_muon(matrices, muon))
+        self._states: dict[str, dict[str, Tensor]] = {}
+        names = {id(parameter): name for name, parameter in self._named.items()}
+        for optimiser in self._optimisers:
+            for group in optimiser.param_groups:
+                group[_PEAK] = group["lr"]
+                for parameter in group["params"]:
+                    self._states[names[id(parameter)]] = optimiser.state[parameter]
+
+    def step(self, factor: float) -> None:
+        """One update with every learning rate at `factor` of its peak; forgets the gradients afterwards."""
+        for group in self._groups():
+            group["lr"] = group[_PEAK] * factor
+        for optimiser in self._optimisers:
+            optimiser.step()
+            optimiser.zero_grad(set_to_none=True)
+
+    def clip(self, max_norm: float) -> Tensor:
+        """Scales all gradients so that their norm together is `max_norm` at most; the norm before that."""
+        norm = nn.utils.clip_grad_norm_(self._named.values(), max_norm)
+        return norm.full_tensor() if isinstance(norm, DTensor) else norm
+
+    def state(self, *, keep: bool = True) -> dict[str, Tensor]:
+        """All state on the host, exact, as `PARAMETER:QUANTITY`; of sharded parameters the whole.
+
+        All processes of a run must call it together; where `keep` is False the answer is empty, as it is before the
+        first update.
+        """
+        return whole(
+            {f"{name}:{quantity}": value for name, state in self._states.items() for quantity, value in state.items()},
+            keep=keep,
+        )
+
+    def load(self, state: Mapping[str, Tensor]) -> None:
+        """Takes up the state that `state` gave, of this many processes or another number.
+
+        Raises UsageError for state of other parameters.
+        """
+        for key, value in state.items():
+            name, _, quantity = key.rpartition(":")
+            parameter = self._named.get(name)
+            if parameter is None or (value.dim() and value.shape != parameter.shape):
+                raise UsageError(f"the checkpoint holds {key}, which belongs to no parameter of this network")
+            self._states[name][quantity] = value.clone() if value.dim() == 0 else like(value, parameter)
+
+    def _groups(self) -> list[dict[str, Any]]:
+        return [group for optimiser in self._optimisers for group in optimiser.param_groups]
+
+
+def whole(tensors: Mapping[str, Tensor], *, keep: bool = True) -> dict[str, Tensor]:
+    """`tensors` on the host; of those that are cut over processes the whole, which all must ask for together.
+
+    Where `keep` is False this process only helps the others, and keeps none.
+    """
+    found = {}
+    for name, tensor in tensors.items():
+        value = tensor.detach()
+        if isinstance(value, DTensor):
+            value = value.full_tensor()
+        if keep:
+            found[name] = value.cpu()
+    return found
+
+
+def like(value: Tensor, parameter: Tensor) -> Tensor:
+    """A copy of `value`, the same on every process, where and as `parameter` is: its device, and cut as it is."""
+    copy = value.to(parameter.device, copy=True)
+    if isinstance(parameter, DTensor):
+        # Every process has the whole, so each cuts out its own part and nothing is sent.
+        return distribute_tensor(copy, parameter.device_mesh, parameter.placements, src_data_rank=None)
+    return copy
+
+
+def _adamw(parameters: Mapping[str, nn.Parameter], settings: AdamW) -> torch.optim.Optimizer:
+    decayed = [parameter for parameter in parameters.values() if parameter.dim() > 1]
+    others = [parameter for parameter in parameters.values() if parameter.dim() <= 1]
+    groups = [
+        {"params": of_group, "weight_decay": decay}
+        for of_group, decay in ((decayed, settings.weight_decay), (others, 0.0))
+        if of_group
+    ]
+    return torch.optim.AdamW(groups, lr=settings.learning_rate, betas=settings.betas, eps=settings.eps)
+
+
+def _muon(parameters: Mapping[str, nn.Parameter], settings: Muon) -> torch.optim.Optimizer:
+    return torch.optim.Muon(
+        list(parameters.values()),
+        lr=settings.learning_rate,
+        momentum=settings.momentum,
+        weight_decay=settings.weight_decay,
+        adjust_lr_fn="match_rms_adamw",
+    )

@@ -1,0 +1,185 @@
+"""`foldatlas evaluate`: models against experiment, beside baselines, as tables and one page with plots."""
+
+import argparse
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Final
+
+from foldatlas.jobs.arguments import counted, not_negative, path, positive, say
+
+EXAMPLES: Final = """examples:
+  foldatlas evaluate chains.parquet evaluation --model nano
+  foldatlas evaluate chains.parquet evaluation --model nano --split valid --split train:150
+  foldatlas evaluate chains.parquet scaling --model models/small --model models/large --exact-perplexity
+
+OUT is a new folder: chains.parquet (a row a chain and model), summary.json and report.html. A chain that cannot be
+folded is a row with the reason. docs/training.md says what CHAINS holds and what is measured.
+"""
+SECONDS_BETWEEN_LINES: Final = 10.0
+TRAINING: Final = "train"  # the split of random chains and of the unigram
+
+
+def evaluate(
+    chains: str | Path,
+    out: str | Path,
+    *,
+    models: Sequence[str],
+    splits: Sequence[str] = ("valid",),
+    roles: str | Path | None = None,
+    max_length: int | None = None,
+    limit: int | None = None,
+    weights: str | Path | None = None,
+    recycles: int | None = None,
+    device: str = "auto",
+    precision: str = "fp32",
+    exact_perplexity: bool = False,
+    show_progress: bool = False,
+) -> dict[str, Any]:
+    """Folds the chains of `splits` ("valid", or "train:150" with a longest chain) of the Parquet file `chains` with
+    each of `models`, measures them against experiment beside three baselines, and writes the new folder `out`. Gives
+    what its summary.json holds.
+
+    `roles` is a table of chains whose role takes the place of their split; `max_length` the longest chain of splits
+    that name none; `limit` the number of chains of each split at most, drawn by a fixed seed; `weights` the folder in
+    which a model's name is looked for first; `recycles` the trunk passes after the first (None: each model's own).
+    Raises UsageError, with nothing written, for what cannot be carried out.
+    """
+    from foldatlas.folding.evaluation import choice, files, run
+    from foldatlas.folding.experimental import read_chains
+    from foldatlas.folding.models import load, settings_of
+    from foldatlas.pipeline.devices import choose_device, hold_device
+    from foldatlas.schemas.errors import UsageError
+    from foldatlas.schemas.version import program_version
+
+    out = Path(out)
+    files.refuse_existing(out)
+    weights_dir = None if weights is None else str(weights)
+    names = [settings_of(model, recycles, precision, weights_dir=weights_dir).model for model in models]
+    if repeated := sorted({name for name in names if names.count(name) > 1}):
+        raise UsageError(f"two models are called {repeated[0]}: name each once, or give their folders different names")
+    choices = [choice.parse_choice(split, max_length) for split in splits]
+    every = read_chains(chains)
+    training = [chain for chain in every if chain.split == TRAINING]
+    if roles is not None:
+        every = choice.with_roles(every, choice.read_roles(roles))
+    chosen = choice.choose(every, choices, limit)
+    evaluated = choice.distinct(chosen)
+    device = choose_device(device)
+    hold_device(device)  # until this process ends
+    progress = _Progress() if show_progress else None
+    rows, settings = [], []
+    for model in models:
+        predictor = load(model, recycles=recycles, precision=precision, device=device, weights_dir=weights_dir)
+        settings.append(predictor.settings)
+        rows += run.evaluate_model(predictor, "model", evaluated, exact_perplexity, progress)
+        del predictor  # one model's weights in memory at a time
+    rows += run.evaluate_model(run.untrained_predictor(device, recycles), "baseline", evaluated, progress=progress)
+    rows += run.evaluate_baselines(evaluated, training, progress)
+    notes = [] if training else [f"{chains} has no chains of split {TRAINING}: no random chain and no unigram."]
+    if exact_perplexity:
+        notes.append("Perplexity is exact: each residue masked in turn.")
+    return files.write(
+        out,
+        rows,
+        chosen,
+        training,
+        settings,
+        program=f"foldatlas {program_version()}",
+        source=Path(chains).name,
+        notes=notes,
+    )
+
+
+class _Progress:
+    """Says how far it is, at most every ten seconds and at the end of each model."""
+
+    def __init__(self) -> None:
+        self._last = time.monotonic()
+
+    def __call__(self, name: str, done: int, total: int) -> None:
+        if done == total or time.monotonic() - self._last >= SECONDS_BETWEEN_LINES:
+            self._last = time.monotonic()
+            say(f"{name}: {done:,} of {counted(total, 'chain')}")
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("chains", type=path, metavar="CHAINS", help="Parquet file of experimental chains")
+    parser.add_argument("out", type=path, metavar="OUT", help="folder to write; must not exist")
+    parser.add_argument(
+        "--model", action="append", required=True, metavar="NAME", help="a folding model: name or path; may be repeated"
+    )
+    parser.add_argument(
+        "--split",
+        action="append",
+        metavar="SPLIT[:LENGTH]",
+        help="chains to fold, and the longest of them in residues; may be repeated (default: valid)",
+    )
+    parser.add_argument(
+        "--roles", type=path, metavar="TSV", help="table of name and role: a chain's role takes the place of its split"
+    )
+    parser.add_argument(
+        "--max-length", type=positive, metavar="N", help="longest chain of splits that name none (default: any)"
+    )
+    parser.add_argument("--limit", type=positive, metavar="N", help="at most N chains of each split, drawn by a seed")
+    parser.add_argument(
+        "--weights", type=path, metavar="DIR", help="where a model's name is looked for, before the cache of the hub"
+    )
+    parser.add_argument(
+        "--recycles", type=not_negative, metavar="N", help="trunk passes after the first (default: each model's own)"
+    )
+    parser.add_argument(
+        "--precision", choices=("fp32", "bf16", "fp16"), default="fp32", help="arithmetic (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--exact-perplexity", action="store_true", help="mask each residue in turn: a pass a residue instead of seven"
+    )
+    parser.add_argument(
+        "--device", choices=("auto", "cpu", "cuda"), default="auto", help="where to fold (default: %(default)s)"
+    )
+
+
+def run(arguments: argparse.Namespace) -> int:
+    summary = evaluate(
+        arguments.chains,
+        arguments.out,
+        models=arguments.model,
+        splits=arguments.split or ("valid",),
+        roles=arguments.roles,
+        max_length=arguments.max_length,
+        limit=arguments.limit,
+        weights=arguments.weights,
+        recycles=arguments.recycles,
+        device=arguments.device,
+        precision=arguments.precision,
+        exact_perplexity=arguments.exact_perplexity,
+        show_progress=True,
+    )
+    for note in summary["notes"]:
+        say(note)
+    print("\n".join(_lines(summary)))
+    failed = sum(found["failed"] for part in summary["splits"].values() for found in _models(part))
+    return 3 if failed else 0
+
+
+def _lines(summary: dict[str, Any]) -> list[str]:
+    """The figures that are asked for first, a line a split and model."""
+    width = max(len(name) for part in summary["splits"].values() for name in part["models"])
+    lines = []
+    for label, part in summary["splits"].items():
+        lines.append(f"{label}: {counted(part['chains'], 'chain')}")
+        for name, found in part["models"].items():
+            means = (found["measures"][key]["mean"] for key in _SHOWN)
+            shown = (
+                f"{title} {'  -  ' if mean is None else format(mean, '.3f')}"
+                for title, mean in zip(_SHOWN.values(), means, strict=True)
+            )
+            lines.append(f"  {name:{width}}  {'  '.join(shown)}")
+    return lines
+
+
+def _models(part: dict[str, Any]) -> list[dict[str, Any]]:
+    return [found for found in part["models"].values() if found["kind"] == "model"]
+
+
+_SHOWN: Final = {"tm_score": "TM", "gdt_ts": "GDT-TS", "lddt_ca": "lDDT-CA", "contact_precision": "contacts"}

@@ -1,0 +1,246 @@
+"""`foldatlas train fold`: the folding head learns from experimental structures."""
+
+import argparse
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+from foldatlas.jobs.arguments import not_negative, path, positive, say
+from foldatlas.schemas.errors import Interrupted, UsageError
+
+if TYPE_CHECKING:
+    from foldatlas.folding.experimental import Chain
+    from foldatlas.folding.training.folding_training import Recipe
+    from foldatlas.folding.training.recipes import Preset
+    from foldatlas.folding.training.start import Start
+
+PRESET_NAMES: Final = ("nano", "esmfold")
+PARTS: Final = ("folding", "all", "confidence")
+LOSSES: Final = ("alphafold2", "alphafold2-fine-tuning", "small")
+
+EXAMPLES: Final = """examples:
+  foldatlas train fold chains.parquet run --preset nano --language-model lm/model.safetensors
+  foldatlas train fold chains.parquet run2 --preset nano --init run/model.safetensors --train confidence
+  torchrun --nproc-per-node 8 -m foldatlas.jobs.cli train fold chains.parquet run --preset esmfold \\
+      --language-model esm2_t36_3B_UR50D --precision bf16 --recompute
+
+CHAINS is a table of experimental chains (docs/training.md). The same command goes on with a run that was stopped. RUN
+has metrics.jsonl, checkpoints and, at the end, model.safetensors: `foldatlas fold ... --model RUN/model.safetensors`.
+"""
+
+
+def train_fold(
+    chains: str | Path,
+    run: str | Path,
+    *,
+    preset: str,
+    language_model: str | None = None,
+    init: str | None = None,
+    weights: str | Path | None = None,
+    train: str = "folding",
+    splits: Sequence[str] = ("train",),
+    only: str | Path | None = None,
+    max_length: int | None = None,
+    valid_split: str | None = None,
+    phases: Sequence[str] = (),
+    loss: str | None = None,
+    recycles: int | None = None,
+    learning_rate: float | None = None,
+    muon_learning_rate: float | None = None,
+    warm_up_steps: int | None = None,
+    average_decay: float | None = None,
+    precision: str = "fp32",
+    seed: int = 0,
+    device: str = "auto",
+    recompute: bool = False,
+    log_every: int = 50,
+    valid_every: int = 500,
+    save_every: int = 500,
+) -> Path:
+    """Trains in the folder `run`, or goes on with it; the file of the model that was made.
+
+    A new head is put on `language_model`, or the folding model `init` goes on: names or paths as of `--model`.
+    `train` is what changes: "folding" (all but the language model), "all", or "confidence" (the heads of pLDDT and
+    PAE, with as many recycles as folding takes). `loss` names weights of the losses (structure_loss.PRESETS). `only`
+    is a file with the names of chains to train on, one a line, alone or in the first column. None means the preset's
+    value (folding/training/recipes.py). Raises UsageError and its subclasses for what cannot be used, TrainingError
+    for a run that diverges, Interrupted after a saved stop.
+    """
+    from foldatlas.folding.experimental import read_chains
+    from foldatlas.folding.training.folding_training import MODEL, FoldTrainer, digest_of
+    from foldatlas.folding.training.processes import processes
+    from foldatlas.folding.training.recipes import PRESETS
+    from foldatlas.folding.training.stopping import stoppable
+    from foldatlas.pipeline.devices import choose_device, hold_device
+
+    if preset not in PRESETS:
+        raise UsageError(f"there is no preset {preset!r}: give one of {', '.join(PRESETS)}")
+    recipe = _recipe(
+        PRESETS[preset].recipe,
+        phases=phases,
+        loss=loss,
+        recycles=recycles,
+        learning_rate=learning_rate,
+        muon_learning_rate=muon_learning_rate,
+        warm_up_steps=warm_up_steps,
+        average_decay=average_decay,
+        parts=train,
+        precision=precision,
+        seed=seed,
+    )
+    if (language_model is None) == (init is None):
+        raise UsageError("give --language-model for a new folding head, or --init with a folding model to go on with")
+    chosen = _only(read_chains(chains, splits, max_length), only)
+    valid = read_chains(chains, [valid_split], max_length) if valid_split else []
+    with processes(choose_device(device)) as here, stoppable() as stop:
+        hold_device(str(here.device))  # until this process ends
+        start = _start(PRESETS[preset], recipe, language_model, init, weights, str(here.device))
+        trainer = FoldTrainer(
+            start.network,
+            chosen,
+            recipe,
+            Path(run),
+            {"begins_with": start.digest, "chains": digest_of(chosen)},
+            here,
+            valid=valid,
+            recompute=recompute,
+            say=say if here.is_first else _silence,
+        )
+        try:
+            done = trainer.train(stop, save_every=save_every, log_every=log_every, valid_every=valid_every)
+            if done and here.is_first:
+                start.save(Path(run) / MODEL)
+        finally:
+            trainer.close()
+    if not done:  # this process was asked to stop, or another of the run
+        raise Interrupted(
+            f"stopped after step {trainer.step:,} of {recipe.num_steps:,}, which is saved in {run}: the same command "
+            "goes on",
+            exit_code=stop.exit_code or 130,
+        )
+    return Path(run) / MODEL
+
+
+def _recipe(
+    recipe: "Recipe",
+    *,
+    phases: Sequence[str],
+    loss: str | None,
+    learning_rate: float | None,
+    muon_learning_rate: float | None,
+    **settings: object,
+) -> "Recipe":
+    """The preset's recipe with what was given in its place."""
+    from dataclasses import replace
+
+    from foldatlas.folding.training import structure_loss
+    from foldatlas.folding.training.crops import parse_phase
+
+    changed = {name: value for name, value in settings.items() if value is not None}
+    if phases:
+        changed["phases"] = tuple(parse_phase(phase) for phase in phases)
+        steps = sum(phase.steps for phase in changed["phases"])  # type: ignore[attr-defined]
+        changed.setdefault("warm_up_steps", min(recipe.warm_up_steps, steps // 10))
+    if loss is not None:
+        if loss not in structure_loss.PRESETS:
+            raise UsageError(f"there are no losses {loss!r}: give one of {', '.join(structure_loss.PRESETS)}")
+        changed["loss"] = structure_loss.PRESETS[loss]
+    if learning_rate is not None:
+        changed["adamw"] = replace(recipe.adamw, learning_rate=learning_rate)
+    if muon_learning_rate is not None:
+        if recipe.muon is None:
+            raise UsageError("--muon-learning-rate is for presets that train with Muon, such as nano")
+        changed["muon"] = replace(recipe.muon, learning_rate=muon_learning_rate) if muon_learning_rate else None
+    return replace(recipe, **changed)  # type: ignore[arg-type]
+
+
+def _start(
+    preset: "Preset",
+    recipe: "Recipe",
+    language_model: str | None,
+    init: str | None,
+    weights: str | Path | None,
+    device: str,
+) -> "Start":
+    """The network to begin with."""
+    from foldatlas.folding.training import start
+
+    weights_dir, recycles = None if weights is None else str(weights), recipe.recycles
+    if language_model is not None:
+        return start.from_language_model(
+            preset.config, language_model, recipe.seed, recycles=recycles, weights_dir=weights_dir, device=device
+        )
+    assert init is not None
+    return start.from_model(init, recycles=recycles, weights_dir=weights_dir, device=device)
+
+
+def _only(chains: "list[Chain]", path: str | Path | None) -> "list[Chain]":
+    """Those of `chains` that the file at `path` names; all where there is none."""
+    if path is None:
+        return chains
+    try:
+        lines = Path(path).read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise UsageError(f"{path} cannot be read ({error}): give a file of chains' names, one a line") from error
+    names = {line.split()[0] for line in lines if line.split()}
+    chosen = [chain for chain in chains if chain.name in names]
+    if not chosen:
+        raise UsageError(f"none of the {len(names):,} names in {path} is a chain of the splits and length asked for")
+    return chosen
+
+
+def _silence(line: str) -> None:
+    """For all processes but the first."""
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("chains", type=path, metavar="CHAINS", help="Parquet file of experimental chains")
+    parser.add_argument("run_folder", type=path, metavar="RUN", help="folder of the run: new, or to go on with")
+    parser.add_argument("--preset", required=True, choices=PRESET_NAMES, help="sizes, and the defaults of what follows")
+    network = parser.add_argument_group("network")
+    network.add_argument("--language-model", type=path, metavar="NAME", help="for a new head: name or path")
+    network.add_argument("--init", type=path, metavar="NAME", help="folding model to go on with: name or path")
+    network.add_argument("--weights", type=path, metavar="DIR", help="where a model's name is looked for first")
+    network.add_argument("--train", choices=PARTS, default="folding", help="what changes (default: %(default)s)")
+    data = parser.add_argument_group("data")
+    data.add_argument(
+        "--split", dest="splits", nargs="+", default=["train"], metavar="NAME", help="to train on (default: train)"
+    )
+    data.add_argument("--only", type=path, metavar="FILE", help="names of the chains to train on, one a line")
+    data.add_argument("--max-length", type=positive, metavar="N", help="residues of a chain at most (default: any)")
+    data.add_argument("--valid-split", metavar="NAME", help="split whose mean lDDT is logged (default: none)")
+    data.add_argument("--seed", type=not_negative, default=0, metavar="N", help="of everything (default: %(default)s)")
+    recipe = parser.add_argument_group("recipe", "defaults are the preset's")
+    recipe.add_argument(
+        "--phases", nargs="+", default=[], metavar="CROPxBATCHxSTEPS", help="such as 64x4x6000 150x2x4000"
+    )
+    recipe.add_argument("--loss", choices=LOSSES, help="weights of the losses; fine-tuning has violations too")
+    recipe.add_argument("--recycles", type=not_negative, metavar="N", help="at most, drawn anew for each step")
+    recipe.add_argument("--learning-rate", type=float, metavar="X", help="of AdamW, the peak")
+    recipe.add_argument(
+        "--muon-learning-rate", type=float, metavar="X", help="of Muon, the peak; 0: AdamW trains everything"
+    )
+    recipe.add_argument("--warm-up-steps", type=not_negative, metavar="N", help="updates to the peak")
+    recipe.add_argument("--average-decay", type=float, metavar="X", help="of the averaged weights, 0 to 1")
+    recipe.add_argument("--precision", choices=("fp32", "bf16"), default="fp32", help="default: %(default)s")
+    manner = parser.add_argument_group("manner", "what does not decide the result")
+    manner.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto", help="default: %(default)s")
+    manner.add_argument("--recompute", action="store_true", help="keep no activations: a third slower, far less memory")
+    for name, default in (("log", 50), ("valid", 500), ("save", 500)):
+        manner.add_argument(
+            f"--{name}-every", type=positive, default=default, metavar="N", help="updates (default: %(default)s)"
+        )
+
+
+def run(arguments: argparse.Namespace) -> int:
+    names = (
+        "preset language_model init weights train splits only max_length valid_split phases loss recycles "
+        "learning_rate muon_learning_rate warm_up_steps average_decay precision seed device recompute log_every "
+        "valid_every save_every"
+    )
+    given = {name: getattr(arguments, name) for name in names.split()}
+    made = train_fold(arguments.chains, arguments.run_folder, **given)
+    if os.environ.get("RANK", "0") == "0":  # one line, of however many processes
+        print(made)
+    return 0

@@ -1,0 +1,175 @@
+"""`foldatlas train lm`: a language model learns masked residues, by ESM-2's recipe."""
+
+import argparse
+import os
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+from foldatlas.jobs.arguments import counted, not_negative, path, positive, say
+from foldatlas.schemas.errors import Interrupted, UsageError
+
+if TYPE_CHECKING:
+    from foldatlas.folding.training.language_training import Trained
+
+PRESET_NAMES: Final = ("nano", "8M", "35M", "150M", "650M", "3B", "15B")
+_PASS_TOKENS: Final = {"cpu": 4_096, "cuda": 65_536}
+
+EXAMPLES: Final = """examples:
+  foldatlas train lm proteins.fasta run --preset nano
+  foldatlas train lm uniref90.fasta run --preset 8M --clusters uniref50.tsv --precision bf16
+  torchrun --nproc-per-node 8 -m foldatlas.jobs.cli train lm uniref90.fasta run --preset 650M --recompute
+
+The same command goes on with a run that was stopped. RUN has metrics.jsonl, checkpoints and, at the end,
+model.safetensors: `foldatlas embed proteins.fasta embeddings.parquet --model RUN/model.safetensors`.
+"""
+
+
+def train_lm(
+    fasta: Sequence[str],
+    run: str | Path,
+    *,
+    preset: str,
+    clusters: str | Path | None = None,
+    valid: Sequence[str] = (),
+    valid_fraction: float | None = None,
+    steps: int | None = None,
+    tokens_per_batch: int | None = None,
+    learning_rate: float | None = None,
+    warm_up_steps: int | None = None,
+    weight_decay: float | None = None,
+    crop: int | None = None,
+    clip: float | None = None,
+    precision: str = "fp32",
+    seed: int = 0,
+    device: str = "auto",
+    tokens_per_pass: int | None = None,
+    recompute: bool = False,
+    log_every: int = 10,
+    valid_every: int = 500,
+    save_every: int = 500,
+) -> "Trained":
+    """Trains in the folder `run`, or goes on with it. None means the preset's value (folding/training/presets.py).
+
+    `clusters` is a table, `member<TAB>cluster` or Parquet; clusters are sampled evenly. Held out are the sequences of
+    `valid` with their clusters, or else `valid_fraction` (default 0.01) of the clusters. Raises UsageError and its
+    subclasses for what cannot be used, FoldAtlasError for a run that diverges, Interrupted after a saved stop.
+    """
+    from foldatlas.folding.training.corpus import build
+    from foldatlas.folding.training.language_training import Manner, Recipe, train
+    from foldatlas.folding.training.presets import CROP, PRESETS
+    from foldatlas.folding.training.processes import processes
+    from foldatlas.folding.training.stopping import stoppable
+    from foldatlas.pipeline.cluster_table import read_clusters
+    from foldatlas.pipeline.devices import choose_device, hold_device
+    from foldatlas.pipeline.sources import find_sources
+
+    if preset not in PRESETS:
+        raise UsageError(f"there is no preset {preset!r}: give one of {', '.join(PRESETS)}")
+    if valid and valid_fraction is not None:
+        raise UsageError("sequences were named to hold out, and a fraction too: give one of them")
+    fraction = 0.0 if valid else 0.01 if valid_fraction is None else valid_fraction
+    if not 0 <= fraction < 1:
+        raise UsageError(f"a fraction of {fraction} cannot be held out: give 0 or more, and less than 1")
+    defaults = PRESETS[preset]
+    steps = defaults.steps if steps is None else steps
+    recipe = Recipe(
+        config=defaults.config,
+        steps=steps,
+        tokens_per_batch=defaults.tokens_per_batch if tokens_per_batch is None else tokens_per_batch,
+        learning_rate=defaults.learning_rate if learning_rate is None else learning_rate,
+        # A short run would end before it is warm: a tenth of it then.
+        warm_up_steps=min(defaults.warm_up_steps, steps // 10) if warm_up_steps is None else warm_up_steps,
+        weight_decay=defaults.weight_decay if weight_decay is None else weight_decay,
+        crop=CROP if crop is None else crop,
+        precision=precision,
+        seed=seed,
+        clip=clip,
+    )
+    device = choose_device(device)
+    if tokens_per_pass is None:
+        tokens_per_pass = max(recipe.crop, min(recipe.tokens_per_batch, _PASS_TOKENS[device]))
+    manner = Manner(tokens_per_pass, recompute, log_every, valid_every, save_every)
+    find_sources([*fasta, *valid])  # before anything slow
+    with processes(device) as here, stoppable() as stop:
+        hold_device(str(here.device))  # until this process ends
+        tell = say if here.is_first else _silence
+        refused: Counter[str] = Counter()
+        corpus = build(
+            _records(fasta, refused),
+            cluster_of=None if clusters is None else read_clusters(Path(clusters)),
+            valid_fraction=fraction,
+            valid_records=_records(valid, refused) if valid else (),
+        )
+        if refused:
+            reasons = ", ".join(f"{number:,} {reason}" for reason, number in sorted(refused.items()))
+            tell(f"refused {counted(refused.total(), 'record')} ({reasons})")
+        if corpus.unlisted:
+            tell(f"{counted(corpus.unlisted, 'sequence')} not in {clusters}: equal ones are a cluster")
+        trained = train(Path(run), corpus, recipe, manner, here, stop=stop, say=tell)
+    if not trained.is_done:  # this process was asked to stop, or another of the run
+        raise Interrupted(
+            f"stopped after step {trained.step:,} of {recipe.steps:,}, saved in {run}: the same command goes on",
+            exit_code=stop.exit_code or 130,
+        )
+    return trained
+
+
+def _records(fasta: Sequence[str], refused: Counter[str]) -> Iterator[tuple[str, str]]:
+    """Id and sequence of each accepted record."""
+    from foldatlas.pipeline.accepted import accepted
+    from foldatlas.pipeline.sources import find_sources
+
+    for source in find_sources(fasta):
+        for record in accepted(source, refused):
+            yield record.id, record.sequence or ""
+
+
+def _silence(line: str) -> None:
+    """For all processes but the first."""
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "fasta", nargs="+", type=path, metavar="FASTA", help="protein FASTA, plain or gzip, or a pattern"
+    )
+    parser.add_argument("run_folder", type=path, metavar="RUN", help="folder of the run: new, or to go on with")
+    parser.add_argument("--preset", required=True, choices=PRESET_NAMES, help="sizes, and the defaults of what follows")
+    data = parser.add_argument_group("data")
+    data.add_argument("--clusters", type=path, metavar="FILE", help="member<TAB>cluster, or Parquet; sampled evenly")
+    data.add_argument("--valid", type=path, nargs="+", default=[], metavar="FASTA", help="sequences to hold out")
+    data.add_argument(
+        "--valid-fraction", type=float, metavar="F", help="part of the clusters to hold out (default: 0.01)"
+    )
+    data.add_argument("--crop", type=positive, metavar="N", help="tokens of a sequence at most (default: 1024)")
+    data.add_argument("--seed", type=not_negative, default=0, metavar="N", help="of everything (default: %(default)s)")
+    recipe = parser.add_argument_group("recipe", "defaults are the preset's")
+    recipe.add_argument("--steps", type=positive, metavar="N", help="updates")
+    recipe.add_argument("--tokens-per-batch", type=positive, metavar="N", help="tokens of an update")
+    recipe.add_argument("--learning-rate", type=float, metavar="X", help="the peak, after the warm-up")
+    recipe.add_argument("--warm-up-steps", type=not_negative, metavar="N", help="updates to the peak")
+    recipe.add_argument("--weight-decay", type=float, metavar="X", help="of matrices, not of biases and LayerNorms")
+    recipe.add_argument("--clip", type=float, metavar="X", help="largest norm of the gradients (default: any)")
+    recipe.add_argument("--precision", choices=("fp32", "bf16"), default="fp32", help="default: %(default)s")
+    manner = parser.add_argument_group("manner", "what does not decide the result")
+    manner.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto", help="default: %(default)s")
+    manner.add_argument("--tokens-per-pass", type=positive, metavar="N", help="tokens at once: more need more memory")
+    manner.add_argument("--recompute", action="store_true", help="keep no activations: a third slower, far less memory")
+    for name, default in (("log", 10), ("valid", 500), ("save", 500)):
+        manner.add_argument(
+            f"--{name}-every", type=positive, default=default, metavar="N", help="updates (default: %(default)s)"
+        )
+
+
+def run(arguments: argparse.Namespace) -> int:
+    names = (
+        "preset clusters valid valid_fraction steps tokens_per_batch learning_rate warm_up_steps weight_decay crop "
+        "clip precision seed device tokens_per_pass recompute log_every valid_every save_every"
+    )
+    given = {name: getattr(arguments, name) for name in names.split()}
+    trained = train_lm(arguments.fasta, arguments.run_folder, **given)
+    held_out = "" if trained.valid_perplexity is None else f", held-out perplexity {trained.valid_perplexity:.2f}"
+    if os.environ.get("RANK", "0") == "0":  # one line, of however many processes
+        print(f"{trained.step:,} steps done{held_out}: {Path(arguments.run_folder) / 'model.safetensors'}")
+    return 0

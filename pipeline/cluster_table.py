@@ -1,0 +1,62 @@
+"""Tables that say which cluster each sequence is in: text, `member<TAB>cluster` a line, or Parquet."""
+
+from pathlib import Path
+from typing import Final
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from foldatlas.schemas.errors import SourceError
+
+COLUMNS: Final = ("member", "cluster")
+
+
+def read_clusters(path: Path) -> dict[str, str]:
+    """Cluster of each member. In text a first line of the two columns' names, in either order, says which is which.
+
+    Raises SourceError, with the line, for a table that cannot be read or puts a member into two clusters.
+    """
+    try:
+        rows = _parquet_rows(path) if path.suffix == ".parquet" else _text_rows(path)
+    except (OSError, UnicodeDecodeError, pa.ArrowException) as error:
+        reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+        raise SourceError(
+            f"{path} cannot be read as a table of clusters ({reason}): give text of member<TAB>cluster, or .parquet "
+            f"with the columns {' and '.join(COLUMNS)}"
+        ) from error
+    found: dict[str, str] = {}
+    for number, (member, cluster) in enumerate(rows, start=1):
+        before = found.setdefault(member, cluster)
+        if before != cluster:
+            raise SourceError(
+                f"{path}, row {number}: {member!r} is in {cluster!r}, and in {before!r} above: a member has one cluster"
+            )
+    if not found:
+        raise SourceError(f"{path} has no rows: it needs member<TAB>cluster, a line for each sequence")
+    return found
+
+
+def _parquet_rows(path: Path) -> list[tuple[str, str]]:
+    missing = [name for name in COLUMNS if name not in pq.read_schema(path).names]
+    if missing:
+        raise SourceError(f"{path} lacks the column {missing[0]!r}: it needs {' and '.join(COLUMNS)}")
+    table = pq.read_table(path, columns=list(COLUMNS))
+    columns = (map(str, table[name].to_pylist()) for name in COLUMNS)
+    return list(zip(*columns, strict=True))
+
+
+def _text_rows(path: Path) -> list[tuple[str, str]]:
+    rows: list[tuple[str, str]] = []
+    turned = False
+    with path.open(encoding="utf-8") as file:
+        for number, line in enumerate(file, start=1):
+            words = line.rstrip("\r\n").split("\t")
+            if len(words) != 2 or not all(words):
+                raise SourceError(
+                    f"{path}, line {number}: {len(words)} columns in place of two, member<TAB>cluster: {line[:60]!r}"
+                )
+            if number == 1 and sorted(words) == sorted(COLUMNS):
+                turned = words[0] != COLUMNS[0]
+                continue
+            rows.append((words[1], words[0]) if turned else (words[0], words[1]))
+    return rows

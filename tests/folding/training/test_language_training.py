@@ -1,0 +1,200 @@
+"""Runs of the masked language model: killed and resumed bitwise, in two processes as in one, and they learn."""
+
+import os
+import random
+import signal
+import subprocess
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from safetensors.torch import load_file
+
+from foldatlas.folding.training import metrics
+from foldatlas.jobs.train_lm import train_lm
+from foldatlas.schemas.errors import (
+    FoldAtlasError,
+    ForeignFolderError,
+    SettingsMismatchError,
+    SourceError,
+    UsageError,
+)
+
+Start = Callable[..., "subprocess.Popen[str]"]
+
+STEPS = 12
+SHORT: dict[str, Any] = {
+    "preset": "nano",
+    "steps": STEPS,
+    "tokens_per_batch": 600,
+    "tokens_per_pass": 256,
+    "crop": 64,
+    "valid_fraction": 0.2,
+    "save_every": 2,
+    "valid_every": 5,
+    "log_every": 1,
+    "seed": 3,
+    "device": "cpu",
+}
+OPTIONS = [word for name, value in SHORT.items() for word in (f"--{name.replace('_', '-')}", str(value))]
+TIMINGS = {"tokens_per_second"}
+
+
+def log(path: Path) -> list[dict[str, Any]]:
+    return [{name: value for name, value in line.items() if name not in TIMINGS} for line in metrics.read(path)]
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(fasta: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("runs") / "uninterrupted"
+    trained = train_lm([str(fasta)], path, **SHORT)
+    assert trained.is_done and trained.step == STEPS and trained.valid_perplexity is not None
+    return path
+
+
+def same(one: Path, other: Path) -> bool:
+    """Whether two runs ended with the same bits: weights, and parameters and optimiser in the last checkpoint."""
+    files = ["model.safetensors", f"checkpoints/step-{STEPS:08d}/tensors.safetensors"]
+    found = [[load_file(path / file) for file in files] for path in (one, other)]
+    return all(
+        a.keys() == b.keys() and all(a[name].numpy().tobytes() == b[name].numpy().tobytes() for name in a)
+        for a, b in zip(*found, strict=True)
+    )
+
+
+def test_a_killed_run_goes_on_bitwise(uninterrupted: Path, fasta: Path, tmp_path: Path, start: Start) -> None:
+    run = tmp_path / "run"
+    wanted = random.randrange(1, STEPS - 2)  # a process of this machine's that is slow to look must not come too late
+    child = start("lm", fasta, run, *OPTIONS)
+    while child.poll() is None and len(metrics.read(run)) < wanted:
+        time.sleep(0.01)
+    child.kill()
+    output = child.communicate()[0]
+    assert child.returncode == -signal.SIGKILL, output
+    assert not (run / "model.safetensors").exists()
+    trained = train_lm([str(fasta)], run, **SHORT)
+    assert trained.is_done
+    assert same(run, uninterrupted), f"killed after step {wanted}"
+    assert log(run) == log(uninterrupted)
+
+
+def test_interrupted_saves_and_says_how_to_go_on(
+    uninterrupted: Path, fasta: Path, tmp_path: Path, start: Start
+) -> None:
+    run = tmp_path / "run"
+    child = start("lm", fasta, run, *OPTIONS, "--save-every", 1000)
+    while child.poll() is None and not metrics.read(run):
+        time.sleep(0.01)
+    os.kill(child.pid, signal.SIGINT)
+    output = child.communicate(timeout=60)[0]
+    assert child.returncode == 130, output
+    assert "Traceback" not in output
+    assert "the same command goes on" in output.splitlines()[-1]
+    train_lm([str(fasta)], run, **SHORT)
+    assert same(run, uninterrupted)
+
+
+@pytest.mark.slow
+def test_two_processes_have_the_curve_of_one(uninterrupted: Path, fasta: Path, tmp_path: Path, start: Start) -> None:
+    run = tmp_path / "run"
+    child = start("lm", fasta, run, *OPTIONS, "--recompute", processes=2)
+    output = child.communicate(timeout=300)[0]
+    assert child.returncode == 0, output
+    ours, theirs = log(run), log(uninterrupted)
+    assert [line["step"] for line in ours] == list(range(1, STEPS + 1))
+    for one, other in zip(ours, theirs, strict=True):
+        assert one.keys() == other.keys()
+        for name in ("loss", "gradient_norm", "valid_perplexity"):
+            if name in one:
+                assert one[name] == pytest.approx(other[name], rel=1e-4), (name, one["step"])
+    # what two processes saved, one goes on with, and it is done
+    assert train_lm([str(fasta)], run, **SHORT).is_done
+    first, second = (load_file(path / "model.safetensors") for path in (run, uninterrupted))
+    assert all(float((first[name] - second[name]).abs().max()) < 1e-3 for name in second)
+
+
+@pytest.mark.parametrize(
+    ("changed", "tolerance"), [({"tokens_per_pass": 600, "recompute": True}, 1e-4), ({"precision": "bf16"}, 1e-2)]
+)
+def test_what_changes_rounding_alone(
+    uninterrupted: Path, fasta: Path, tmp_path: Path, changed: dict[str, Any], tolerance: float
+) -> None:
+    train_lm([str(fasta)], tmp_path / "run", **{**SHORT, **changed})
+    for one, other in zip(log(tmp_path / "run"), log(uninterrupted), strict=True):
+        assert one["loss"] == pytest.approx(other["loss"], rel=tolerance)
+
+
+def test_it_learns_eight_sequences(tmp_path: Path) -> None:
+    """Each of two residues of its own, in turn, so that what is hidden can be told from what is seen; the residues'
+    frequencies alone give 16."""
+    fasta = tmp_path / "eight.fasta"
+    letters = "ACDEFGHIKLMNPQRS"
+    fasta.write_text("".join(f">{number}\n{letters[2 * number : 2 * number + 2] * 10}\n" for number in range(8)))
+    train_lm(
+        [str(fasta)],
+        tmp_path / "run",
+        preset="nano",
+        steps=25,
+        log_every=1,
+        tokens_per_batch=256,
+        learning_rate=3e-3,
+        warm_up_steps=5,
+        valid_fraction=0.0,
+        clip=1.0,
+        device="cpu",
+    )
+    curve = [line["perplexity"] for line in metrics.read(tmp_path / "run")]
+    assert curve[0] > 14
+    assert curve[-1] < 3
+
+
+@pytest.mark.parametrize(
+    ("changed", "error", "message"),
+    [
+        ({"seed": 4}, SettingsMismatchError, "seed = 3, now it is 4"),
+        ({"steps": 13}, SettingsMismatchError, "steps = 12, now it is 13"),
+        ({"valid_fraction": 0.3}, SettingsMismatchError, "data = "),
+    ],
+)
+def test_a_run_goes_on_as_it_was_begun(
+    uninterrupted: Path, fasta: Path, changed: dict[str, Any], error: type[Exception], message: str
+) -> None:
+    with pytest.raises(error, match=message):
+        train_lm([str(fasta)], uninterrupted, **{**SHORT, **changed})
+
+
+@pytest.mark.parametrize(
+    ("changed", "error", "message"),
+    [
+        ({"preset": "9M"}, UsageError, "no preset '9M'"),
+        ({"crop": 8}, UsageError, "a crop of 8 tokens"),
+        ({"tokens_per_pass": 50}, UsageError, "passes of 50 tokens cannot hold a crop of 64"),
+        ({"learning_rate": 0.0}, UsageError, "must be above 0"),
+        ({"learning_rate": float("nan")}, UsageError, "must be above 0"),
+        ({"weight_decay": -1.0}, UsageError, "weight decay -1.0"),
+        ({"weight_decay": float("inf")}, UsageError, "weight decay inf"),
+        ({"clip": -1.0}, UsageError, "norm of -1.0"),
+        ({"clip": float("nan")}, UsageError, "norm of nan"),
+        ({"clip": 0.0}, UsageError, "norm of 0.0"),
+        ({"warm_up_steps": 11}, UsageError, "warm-up of 11 steps does not fit before step 11"),
+        ({"precision": "fp8"}, UsageError, "fp8"),
+        ({"valid_fraction": 1.0}, UsageError, "fraction of 1.0"),
+        ({"valid": ["none.fasta"], "valid_fraction": None}, SourceError, "none.fasta does not exist"),
+        ({"clusters": "none.tsv"}, SourceError, "none.tsv cannot be read"),
+        ({"learning_rate": 1e30, "warm_up_steps": 0}, FoldAtlasError, "diverged"),
+    ],
+)
+def test_mistakes_are_refused(
+    fasta: Path, tmp_path: Path, changed: dict[str, Any], error: type[Exception], message: str
+) -> None:
+    with pytest.raises(error, match=message):
+        train_lm([str(fasta)], tmp_path / "run", **{**SHORT, **changed})
+
+
+def test_another_folder_is_left_alone(fasta: Path, tmp_path: Path) -> None:
+    (tmp_path / "notes.txt").write_text("mine")
+    with pytest.raises(ForeignFolderError):
+        train_lm([str(fasta)], tmp_path, **SHORT)
+    assert [child.name for child in tmp_path.iterdir()] == ["notes.txt"]

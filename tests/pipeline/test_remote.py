@@ -1,0 +1,251 @@
+"""Files over HTTP, from a real server on the loopback: whole or not at all, whatever happens on the way."""
+
+import gzip
+import hashlib
+import importlib.util
+import random
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from foldatlas.atlas.folder import AtlasFolder
+from foldatlas.folding.models import settings_of
+from foldatlas.pipeline import interruption, remote
+from foldatlas.pipeline.planning import CostModel, Planned, make_plan
+from foldatlas.pipeline.remote import RemoteStream
+from foldatlas.pipeline.sources import find_sources
+from foldatlas.pipeline.stores import Version, normalised
+from foldatlas.schemas.errors import Interrupted, SourceError
+
+_spec = importlib.util.spec_from_file_location("http_server", Path(__file__).with_name("http_server.py"))
+assert _spec is not None and _spec.loader is not None
+http_server = importlib.util.module_from_spec(_spec)
+sys.modules[_spec.name] = http_server  # a dataclass looks its module up
+_spec.loader.exec_module(http_server)
+
+EXAMPLE = Path(__file__).parents[2] / "examples" / "gut.fasta"
+BODY = EXAMPLE.read_bytes()
+LONG = bytes(random.Random(3).choices(b"ACDEFGHIKLMNPQRSTVWY\n", k=1 << 20))
+
+
+@pytest.fixture
+def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+    monkeypatch.setattr(remote, "WAITS", (0.0, 0.0, 0.0))
+    with http_server.serving() as running:
+        running.files = {"gut.fasta": BODY, "gut.faa.gz": gzip.compress(BODY), "long": LONG}
+        yield running
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> AtlasFolder:
+    return AtlasFolder(tmp_path / "atlas")
+
+
+@pytest.fixture
+def plan(folder: AtlasFolder, costs: CostModel) -> Callable[..., Planned]:
+    def make(*names: str) -> Planned:
+        return make_plan(names, folder, settings_of("nano"), costs, max_length=1280)
+
+    return make
+
+
+def read_all(stream: RemoteStream) -> bytes:
+    data = b""
+    while block := stream.read(100_000):
+        data += block
+    return data
+
+
+@pytest.mark.parametrize("name", ["gut.fasta", "gut.faa.gz"])
+@pytest.mark.parametrize("length", ["content-length", "chunked"])
+def test_a_file_at_an_address_becomes_a_plan(plan: Callable[..., Planned], server: Any, name: str, length: str) -> None:
+    server.length = length
+    made = plan(server.url(name)).plan
+    assert made is not None and made.outcomes == {"accepted": 60}
+    (source,) = made.sources
+    body = server.files[name]
+    assert (source.uri, source.size) == (server.url(name), len(body))
+    assert source.sha256 == hashlib.sha256(body).hexdigest()
+    assert source.etag == f'"{hashlib.md5(body).hexdigest()}"'
+    assert source.mtime_ns == 1_700_000_000 * 10**9
+
+
+@pytest.mark.parametrize(
+    ("etag", "modified", "length", "is_named"),
+    [
+        ("strong", None, "content-length", True),
+        ("strong", None, "chunked", True),
+        ("weak", 1e9, "content-length", True),
+        ("", 1e9, "content-length", True),
+        ("", 1e9, "chunked", False),
+        ("weak", None, "content-length", False),
+        ("", None, "content-length", False),
+    ],
+)
+def test_an_unchanged_file_is_known_by_what_the_server_says_or_by_reading_it(
+    plan: Callable[..., Planned], server: Any, etag: str, modified: float | None, length: str, is_named: bool
+) -> None:
+    server.etag, server.modified, server.length = etag, modified, length
+    url = server.url("gut.fasta")
+    assert plan(url).plan is not None
+    server.requests.clear()
+    again = plan(url)
+    assert again.plan is None and [source.uri for source in again.known] == [url]
+    assert len(server.requests) == (1 if is_named else 3)  # looked at; opened, and looked at again afterwards
+
+
+def test_another_content_under_an_old_address_is_read(plan: Callable[..., Planned], server: Any) -> None:
+    server.etag, server.modified = "", None
+    plan(server.url("gut.fasta"))
+    server.files["gut.fasta"] = b">new\nMKVLAAG\n"
+    with pytest.warns(UserWarning, match="other content"):
+        made = plan(server.url("gut.fasta")).plan
+    assert made is not None and made.proteins == 1
+
+
+@pytest.mark.parametrize("status", [404, 410, 403, 401, 400])
+def test_what_the_server_refuses_is_said_at_once(
+    plan: Callable[..., Planned], folder: AtlasFolder, server: Any, status: int
+) -> None:
+    server.faults = [status]
+    with pytest.raises(SourceError, match=rf"gut\.fasta .*HTTP {status}.*check the address"):
+        plan(server.url("gut.fasta"))
+    assert len(server.requests) == 1 and not folder.root.exists()
+
+
+def test_a_server_that_is_busy_for_a_while_is_asked_again(
+    plan: Callable[..., Planned], server: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    server.faults = [503, 429, 500, 0, 503, 503]  # looking at it needs four tries, opening it three
+    made = plan(server.url("gut.fasta")).plan
+    assert made is not None and made.proteins == 60
+    said = [record.getMessage() for record in caplog.records if record.name == remote.__name__]
+    assert len(said) == 5 and said[0].endswith("HTTP 503: trying again in 0 s")
+
+
+def test_a_server_that_stays_busy_is_an_error(plan: Callable[..., Planned], folder: AtlasFolder, server: Any) -> None:
+    server.faults = [503] * 4
+    with pytest.raises(SourceError, match=r"HTTP 503.*after 4 tries.*again later"):
+        plan(server.url("gut.fasta"))
+    assert not folder.root.exists()
+
+
+def test_nobody_at_the_address_is_an_error(plan: Callable[..., Planned], server: Any) -> None:
+    port = server.address.rpartition(":")[2]
+    with pytest.raises(SourceError, match="after 4 tries"):
+        plan("http://127.0.0.1:1/a.fasta")
+    with pytest.raises(SourceError, match="check the address"):
+        plan(f"http://nowhere.invalid:{port}/a.fasta")
+
+
+@pytest.mark.parametrize("length", ["content-length", "chunked"])
+@pytest.mark.parametrize("etag", ["strong", "weak", ""])
+@pytest.mark.parametrize("ranges", [True, False])
+def test_a_connection_that_drops_is_taken_up_where_it_broke(server: Any, length: str, etag: str, ranges: bool) -> None:
+    server.length, server.etag, server.ranges, server.modified = length, etag, ranges, None
+    server.faults = [-300_000, 0, -500_000 if ranges else 0, -400_000]
+    with RemoteStream(server.url("long")) as stream:
+        assert read_all(stream) == LONG
+        assert stream.sha256() == hashlib.sha256(LONG).hexdigest()
+    resumed = [asked for asked, status in server.requests if status == 206]
+    assert bool(resumed) == (ranges and etag == "strong")  # without a name for the version all is read again
+
+
+def test_a_connection_that_keeps_dropping_is_an_error(
+    plan: Callable[..., Planned], folder: AtlasFolder, server: Any
+) -> None:
+    server.ranges = False
+    server.faults = [0, *[-5000] * 9]
+    with pytest.raises(SourceError, match="after 4 tries"):
+        plan(server.url("gut.fasta"))
+    assert not folder.root.exists()
+
+
+@pytest.mark.parametrize("etag", ["strong", ""])
+def test_a_file_that_changes_while_it_is_read_is_refused(server: Any, etag: str) -> None:
+    server.etag, server.modified = etag, None
+    server.faults = [-300_000]
+    with RemoteStream(server.url("long")) as stream:
+        assert stream.read(1000) == LONG[:1000]
+        server.files["long"] = LONG[::-1]
+        with pytest.raises(SourceError, match="changed while"):
+            read_all(stream)
+
+
+def test_a_file_that_changes_between_looking_and_reading_is_refused(server: Any) -> None:
+    (source,) = find_sources([server.url("gut.fasta")])
+    server.files["gut.fasta"] = BODY + b">more\nMKVL\n"
+    with pytest.raises(SourceError, match="changed while"):
+        RemoteStream(source.path, source.version)
+
+
+def test_a_server_that_does_not_mark_the_end_is_refused(server: Any) -> None:
+    server.length = ""
+    with pytest.raises(SourceError, match="does not say how long"):
+        find_sources([server.url("gut.fasta")])
+
+
+def test_a_page_of_html_is_no_fasta(plan: Callable[..., Planned], server: Any) -> None:
+    server.files["a.fasta"] = b"<!DOCTYPE html><html>Not found</html>"
+    with pytest.raises(SourceError, match="HTML or XML"):
+        plan(server.url("a.fasta"))
+
+
+def test_a_cut_gzip_that_came_whole_loses_what_it_lacks(plan: Callable[..., Planned], server: Any) -> None:
+    server.files["gut.faa.gz"] = server.files["gut.faa.gz"][:-500]
+    with pytest.warns(UserWarning, match="ends early"):
+        made = plan(server.url("gut.faa.gz")).plan
+    assert made is not None and made.outcomes["truncated"] == 1
+
+
+@pytest.mark.parametrize(
+    ("address", "name"),
+    [
+        ("HTTP://Example.ORG:80/a.fasta#top", "http://example.org/a.fasta"),
+        ("https://example.org:8443", "https://example.org:8443/"),
+        ("https://example.org/a?query=taxon:9606&format=fasta", None),
+        ("https://b.s3.amazonaws.com/a?X-Amz-Signature=ab&X-Amz-Date=1", "https://b.s3.amazonaws.com/a"),
+        ("https://e.org/a?id=1&Signature=x&Expires=3", "https://e.org/a?id=1"),
+        ("s3a://bucket/Key", "s3://bucket/Key"),
+        ("gcs://bucket/key", "gs://bucket/key"),
+    ],
+)
+def test_addresses_have_one_form(address: str, name: str | None) -> None:
+    assert normalised(address) == (name or address)
+
+
+def test_a_password_in_an_address_is_refused_and_not_shown() -> None:
+    with pytest.raises(SourceError, match="netrc") as caught:
+        find_sources(["https://me:secret@example.org/a.fasta"])
+    assert "secret" not in str(caught.value)
+
+
+def test_a_signature_is_not_shown(server: Any) -> None:
+    with pytest.raises(SourceError) as caught:
+        find_sources([server.url("none.fasta?X-Amz-Signature=secret")])
+    assert "secret" not in str(caught.value)
+    (source,) = find_sources([server.url("gut.fasta?X-Amz-Signature=secret")])
+    assert "secret" not in source.uri and source.name == source.uri
+
+
+def test_equal_versions_without_any_name_prove_nothing() -> None:
+    assert not Version(-1, 5, "").is_named and not Version(5, 0, "").is_named
+    assert Version(5, 5, "").is_named and Version(-1, 0, "x").is_named
+
+
+def test_a_run_that_is_asked_to_stop_does_not_wait_for_a_server(server: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(remote, "WAITS", (600.0,))
+    server.faults = [503]
+    asked = threading.Timer(0.3, interruption._stop.set)
+    asked.start()
+    try:
+        with pytest.raises(Interrupted):
+            RemoteStream(server.url("gut.fasta"))
+    finally:
+        asked.join()
+        interruption._stop.clear()

@@ -1,0 +1,154 @@
+"""Files on S3, from a real S3 server (moto) on the loopback, and patterns of them."""
+
+import gzip
+import hashlib
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from foldatlas.atlas.folder import AtlasFolder
+from foldatlas.folding.models import settings_of
+from foldatlas.pipeline import remote
+from foldatlas.pipeline.planning import CostModel, Planned, make_plan
+from foldatlas.pipeline.remote import RemoteStream
+from foldatlas.pipeline.sources import find_sources
+from foldatlas.schemas.errors import SourceError
+
+boto3 = pytest.importorskip("boto3")
+moto_server = pytest.importorskip("moto.server")
+
+BODY = (Path(__file__).parents[2] / "examples" / "gut.fasta").read_bytes()
+KEYS = {
+    "gut.fasta": BODY,
+    "run/a.faa": b">a\nMKVL\n",
+    "run/b.faa": b">b\nMKWW\n",
+    "run/deep/c.faa": b">c\nMKAA\n",
+    "run/odd [1]?@#.faa": b">odd\nMKGG\n",
+    "gut.faa.gz": gzip.compress(BODY),
+}
+
+
+@pytest.fixture(scope="module")
+def endpoint() -> Iterator[str]:
+    server = moto_server.ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
+    server.start()
+    host, port = server.get_host_and_port()
+    yield f"http://{host}:{port}"
+    server.stop()
+
+
+@pytest.fixture
+def client(endpoint: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
+    for name in ("AWS_CONFIG_FILE", "AWS_SHARED_CREDENTIALS_FILE"):
+        monkeypatch.setenv(name, str(tmp_path / "none"))
+    for name, value in (
+        ("AWS_ACCESS_KEY_ID", "test"),
+        ("AWS_SECRET_ACCESS_KEY", "test"),
+        ("AWS_ENDPOINT_URL", endpoint),
+        ("AWS_EC2_METADATA_DISABLED", "true"),
+        ("NO_PROXY", "127.0.0.1"),
+    ):
+        monkeypatch.setenv(name, value)
+    monkeypatch.delenv("AWS_PROFILE", raising=False)
+    monkeypatch.setattr(remote, "WAITS", (0.0, 0.0))
+    made = boto3.client("s3", region_name="us-east-1")
+    made.create_bucket(Bucket="proteins")
+    for key, body in KEYS.items():
+        made.put_object(Bucket="proteins", Key=key, Body=body)
+    return made
+
+
+@pytest.fixture
+def plan(tmp_path: Path, costs: CostModel) -> Callable[..., Planned]:
+    def make(*names: str) -> Planned:
+        return make_plan(names, AtlasFolder(tmp_path / "atlas"), settings_of("nano"), costs, max_length=1280)
+
+    return make
+
+
+@pytest.mark.parametrize("key", ["gut.fasta", "gut.faa.gz"])
+def test_an_object_becomes_a_plan_and_is_known_then(client: Any, plan: Callable[..., Planned], key: str) -> None:
+    made = plan(f"s3://proteins/{key}").plan
+    assert made is not None and made.outcomes == {"accepted": 60}
+    (source,) = made.sources
+    assert (source.uri, source.size) == (f"s3://proteins/{key}", len(KEYS[key]))
+    assert source.sha256 == hashlib.sha256(KEYS[key]).hexdigest()
+    assert source.etag == f'"{hashlib.md5(KEYS[key]).hexdigest()}"'
+    client.put_object(Bucket="proteins", Key=key, Body=KEYS[key])  # another time, the same content
+    assert plan(f"s3a://proteins/{key}").plan is None
+
+
+@pytest.mark.parametrize(
+    ("pattern", "keys"),
+    [
+        ("run/*.faa", ["run/a.faa", "run/b.faa", "run/odd [1]?@#.faa"]),
+        ("run/[ab].faa", ["run/a.faa", "run/b.faa"]),
+        ("*/*/?.faa", ["run/deep/c.faa"]),
+        ("run/odd [1]?@#.faa", ["run/odd [1]?@#.faa"]),
+    ],
+)
+def test_patterns_mean_what_they_mean_in_a_folder(client: Any, pattern: str, keys: list[str]) -> None:
+    assert [source.uri for source in find_sources([f"s3://proteins/{pattern}"])] == [
+        f"s3://proteins/{key}" for key in keys
+    ]
+
+
+def test_odd_keys_are_read(client: Any, plan: Callable[..., Planned]) -> None:
+    made = plan("s3://proteins/run/odd [[]1[]]*.faa").plan
+    assert made is not None and made.proteins == 1
+
+
+@pytest.mark.parametrize(
+    ("name", "reason"),
+    [
+        ("s3://proteins/none.faa", "does not exist"),
+        ("s3://nobody/a.faa", "does not exist"),
+        ("s3://proteins/run/*.none", "no file matches"),
+        ("s3://*/a.faa", "name the bucket"),
+        ("s3://proteins", "name a file in a bucket"),
+    ],
+)
+def test_what_is_not_there_is_said(client: Any, name: str, reason: str) -> None:
+    with pytest.raises(SourceError, match=reason):
+        find_sources([name])
+
+
+def test_an_object_that_changes_between_looking_and_reading_is_refused(client: Any) -> None:
+    (source,) = find_sources(["s3://proteins/gut.fasta"])
+    client.put_object(Bucket="proteins", Key="gut.fasta", Body=b">a\nMKVL\n")
+    with pytest.raises(SourceError, match="changed while"):
+        RemoteStream(source.path, source.version)
+
+
+def test_an_object_that_changes_while_it_is_read_is_refused(client: Any) -> None:
+    client.put_object(Bucket="proteins", Key="long", Body=bytes(1 << 20))
+    with RemoteStream("s3://proteins/long") as stream:
+        assert len(stream.read(10)) == 10
+        client.put_object(Bucket="proteins", Key="long", Body=b"x" * (1 << 20))
+        stream._drop()  # as when the connection breaks
+        with pytest.raises(SourceError, match="changed while"):
+            stream.sha256()
+
+
+def test_a_broken_connection_is_taken_up(client: Any) -> None:
+    with RemoteStream("s3://proteins/gut.fasta") as stream:
+        data = stream.read(100)
+        stream._drop()
+        while block := stream.read(3000):
+            data += block
+    assert data == BODY and stream.sha256() == hashlib.sha256(BODY).hexdigest()
+
+
+def test_an_object_without_the_library_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "boto3", None)
+    with pytest.raises(SourceError, match=r"pip install 'foldatlas\[s3\]'"):
+        find_sources(["s3://proteins/gut.fasta"])
+
+
+def test_a_store_that_is_not_there_is_an_error(client: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:1")
+    with pytest.raises(SourceError, match="after 3 tries"):
+        find_sources(["s3://proteins/gut.fasta"])
