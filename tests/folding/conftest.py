@@ -221,6 +221,16 @@ def pair(request: pytest.FixtureRequest) -> Pair:
     return made
 
 
+@pytest.fixture
+def trainable() -> Pair:
+    """A pair of its own, asked for gradients of all weights. transformers keeps constants from its first pass, which in
+    inference mode could not be trained through afterwards."""
+    pair = _make_pair("two_blocks")
+    for network in (pair.network, pair.reference):
+        network.requires_grad_(True)
+    return pair
+
+
 @pytest.fixture(scope="session")
 def fold() -> Callable[..., Folded]:
     """Run our network on sequences, every output asked for."""

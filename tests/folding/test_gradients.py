@@ -12,16 +12,6 @@ RELATIVE = 2e-3
 WANTED = Wanted(pae_logits=True, distogram_logits=True)
 
 
-@pytest.fixture
-def trainable(two_blocks):
-    """Both networks, asked for gradients of all weights."""
-    for network in (two_blocks.network, two_blocks.reference):
-        network.requires_grad_(True).zero_grad()
-    yield two_blocks
-    for network in (two_blocks.network, two_blocks.reference):
-        network.requires_grad_(False)
-
-
 def loss(positions_BLA3, plddt_BL, distogram_BLLN, pae_BLLN):
     """A number that every output moves: projections on fixed random directions."""
     generator = torch.Generator().manual_seed(5)

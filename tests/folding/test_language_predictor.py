@@ -7,12 +7,13 @@ import pytest
 import torch
 from transformers import EsmConfig, EsmForMaskedLM
 
-from foldatlas.folding import models, perplexity
+from foldatlas.folding import models, nano, perplexity, weights
 from foldatlas.folding.config import LanguageModelConfig
 from foldatlas.folding.language_heads import build_heads
 from foldatlas.folding.language_model import LanguageModel
 from foldatlas.folding.language_predictor import LanguagePredictor
 from foldatlas.folding.names import canonical_name
+from foldatlas.folding.predictor import Predictor
 from foldatlas.folding.tokens import EOS, LANGUAGE_TOKENS, MASK, PAD, UNKNOWN, encode_language
 from foldatlas.schemas.errors import ModelError, SequenceError, UsageError
 
@@ -236,10 +237,10 @@ def test_weights_of_heads_must_fit(reference, change, message):
 
 
 def test_a_model_without_heads_says_so():
-    nano = models.load("nano", recycles=0)
     with pytest.raises(ModelError, match="contact head"):
-        nano.contacts(["ACD"])
-    for ask in (nano.masked_logits, nano.perplexity):
+        models.load("nano").contacts(["ACD"])
+    untrained = Predictor(weights.generate(nano.CONFIG), models.settings_of("nano"))
+    for ask in (untrained.masked_logits, untrained.perplexity):
         with pytest.raises(ModelError, match="masked residues"):
             ask(["ACD"])
 

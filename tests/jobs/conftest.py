@@ -41,6 +41,8 @@ def contents(atlas: Path) -> dict[str, Rows]:
             result = opened.query(f"select * from {name}")
             kept = [place for place, column in enumerate(result.columns) if column not in ELSEWHERE]
             tables[name] = [tuple(row[place] for place in kept) for row in result.rows()]
+        # How many runs it took is no part of what was made; what they did together is.
+        tables["runs"] = opened.query("select sum(folded), sum(residues), sum(added) > 0 from runs").rows()
     folder = AtlasFolder(atlas)
     for table in ("structures", "embeddings", "failures"):
         tables[f"{table}.parquet"] = [
@@ -49,7 +51,6 @@ def contents(atlas: Path) -> dict[str, Rows]:
             if table in entry.files
             for row in pq.read_table(folder.root / entry.files[table].path).to_pylist()
         ]
-        tables["runs"] = opened.query("select sum(folded), sum(residues), sum(added) > 0 from runs").rows()
     return {name: sorted(rows, key=repr) for name, rows in tables.items()}
 
 

@@ -103,10 +103,10 @@ def test_what_cannot_start_says_why_and_changes_nothing(
 def test_another_model_on_an_atlas_is_refused(tmp_path: Path, run: Run) -> None:
     fasta, atlas = tmp_path / "in.fasta", tmp_path / "atlas"
     fasta.write_text(">a\nMKVLAAG\n")
-    assert run("fold", fasta, atlas, "--model", "nano", "--recycles", "0").returncode == 0
+    assert run("fold", fasta, atlas, "--model", "nano", "--recycles", "1").returncode == 0
     before = {path: path.read_bytes() for path in atlas.rglob("*") if path.is_file()}
     done = run("fold", fasta, atlas, "--model", "nano")
-    assert done.returncode == 2 and "recycles 0, this run has 3" in done.stderr
+    assert done.returncode == 2 and "recycles 1, this run has 0" in done.stderr
     assert {path: path.read_bytes() for path in atlas.rglob("*") if path.is_file()} == before
 
 

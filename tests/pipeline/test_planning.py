@@ -303,7 +303,7 @@ def test_what_a_killed_run_left_is_no_other_thing(plan: Callable[..., Planned], 
 def test_another_model_is_refused(plan: Callable[..., Planned], folder: AtlasFolder, costs: CostModel) -> None:
     plan(EXAMPLE)
     before = snapshot(folder.root)
-    with pytest.raises(SettingsMismatchError, match="recycles 3, this run has 1"):
+    with pytest.raises(SettingsMismatchError, match="recycles 0, this run has 1"):
         make_plan([str(EXAMPLE)], folder, settings_of("nano", 1), costs, max_length=1280)
     assert snapshot(folder.root) == before
 
