@@ -173,7 +173,9 @@ def test_several_processes_read_at_once(indexed) -> None:
 )
 def test_ctrl_c_ends_a_query(indexed, sql: str) -> None:
     code = (
-        "import sys; from foldatlas.atlas.open import Atlas\n"
+        "import signal, sys; from foldatlas.atlas.open import Atlas\n"
+        # a process inherits that its parent ignores it, as what a script starts in the background does
+        "signal.signal(signal.SIGINT, signal.default_int_handler)\n"
         "with Atlas.open(sys.argv[1]) as a:\n"
         "  print('begun', flush=True)\n"
         "  try: a.query(sys.argv[2]).rows()\n"

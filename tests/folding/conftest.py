@@ -1,7 +1,7 @@
 """Networks that tests share: transformers' ESMFold with random weights as the reference, and ours built from it."""
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,6 +10,7 @@ import pytest
 import torch
 from transformers import EsmConfig, EsmForProteinFolding
 from transformers.models.esm.configuration_esm import get_default_vocab_list
+from transformers.models.esm.openfold_utils import rigid_utils
 
 from foldatlas.folding import weights
 from foldatlas.folding.config import from_transformers
@@ -222,13 +223,18 @@ def pair(request: pytest.FixtureRequest) -> Pair:
 
 
 @pytest.fixture
-def trainable() -> Pair:
-    """A pair of its own, asked for gradients of all weights. transformers keeps constants from its first pass, which in
-    inference mode could not be trained through afterwards."""
+def trainable() -> Iterator[Pair]:
+    """A pair of its own, asked for gradients of all weights. transformers keeps what its first pass made, which in
+    inference mode cannot be trained through afterwards."""
+    kept = (rigid_utils.identity_rot_mats, rigid_utils.identity_trans, rigid_utils.identity_quats)
     pair = _make_pair("two_blocks")
     for network in (pair.network, pair.reference):
         network.requires_grad_(True)
-    return pair
+    for made in kept:
+        made.cache_clear()
+    yield pair
+    for made in kept:
+        made.cache_clear()
 
 
 @pytest.fixture(scope="session")
