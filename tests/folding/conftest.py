@@ -226,7 +226,12 @@ def pair(request: pytest.FixtureRequest) -> Pair:
 def trainable() -> Iterator[Pair]:
     """A pair of its own, asked for gradients of all weights. transformers keeps what its first pass made, which in
     inference mode cannot be trained through afterwards."""
-    kept = (rigid_utils.identity_rot_mats, rigid_utils.identity_trans, rigid_utils.identity_quats)
+    kept = (
+        rigid_utils.identity_rot_mats,
+        rigid_utils.identity_trans,
+        rigid_utils.identity_quats,
+        rigid_utils._get_quat,
+    )
     pair = _make_pair("two_blocks")
     for network in (pair.network, pair.reference):
         network.requires_grad_(True)
