@@ -132,7 +132,7 @@ def _silence(line: str) -> None:
 
 def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
-        "fasta", nargs="+", type=path, metavar="FASTA", help="protein FASTA, plain or gzip, or a pattern"
+        "fasta", nargs="+", type=path, metavar="FASTA", help="protein FASTA as `fold` takes it"
     )
     parser.add_argument("run_folder", type=path, metavar="RUN", help="folder of the run: new, or to go on with")
     parser.add_argument("--preset", required=True, choices=PRESET_NAMES, help="sizes, and the defaults of what follows")

@@ -2,7 +2,7 @@
 
 After Jumper et al. 2021, supplement 1.11, and Lin et al. 2023, A.3: a language model that is not trained (unless asked
 for), crops, a random number of recycles of which the last pass has gradients, averaged weights. What decides the
-result is in Settings; every step is a function of it and of the step's number, so a run that was killed goes on
+result is in Recipe; every step is a function of it and of the step's number, so a run that was killed goes on
 bitwise as if it had not been.
 
 Several processes (torchrun) share each step's crops and average their gradients. Weights are not cut over them: the
