@@ -124,7 +124,7 @@ class ESMFold(nn.Module):
         )
 
     def _choose_rows(self, num_proteins: int, length: int, wanted: Wanted) -> int:
-        if needs_gradient(*self.parameters()):
+        if torch.is_grad_enabled() and needs_gradient(*self.parameters()):
             return length
         device = self.embedding.weight.device
         return cost.choose_rows(

@@ -17,6 +17,7 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 
+from foldatlas.folding.residue_constants import AMBIGUOUS_ATOMS
 from foldatlas.schemas.records import ATOMS
 
 Points = npt.NDArray[np.floating]
@@ -27,16 +28,9 @@ Mask = npt.NDArray[np.bool_]
 INCLUSION_RADIUS: Final = 15.0  # angstrom
 THRESHOLDS: Final = (0.5, 1.0, 2.0, 4.0)  # angstrom
 
-# Atoms that a half turn of the side chain exchanges, so that their names say nothing.
-AMBIGUOUS: Final = {
-    "D": (("OD1", "OD2"),),
-    "E": (("OE1", "OE2"),),
-    "F": (("CD1", "CD2"), ("CE1", "CE2")),
-    "Y": (("CD1", "CD2"), ("CE1", "CE2")),
-}
 _EXCHANGED: Final = {
     residue: [(ATOMS[residue].index(one), ATOMS[residue].index(other)) for one, other in pairs]
-    for residue, pairs in AMBIGUOUS.items()
+    for residue, pairs in AMBIGUOUS_ATOMS.items()
 }
 _AT_ONCE: Final = 1 << 21  # distances: 16 MiB for each array at work
 

@@ -103,6 +103,15 @@ _IDEAL_ATOMS: Final = {
 }
 
 
+# Atoms that a half turn of the side chain exchanges, so that their names say nothing (table 3 of the supplement).
+AMBIGUOUS_ATOMS: Final = {
+    "D": (("OD1", "OD2"),),
+    "E": (("OE1", "OE2"),),
+    "F": (("CD1", "CD2"), ("CE1", "CE2")),
+    "Y": (("CD1", "CD2"), ("CE1", "CE2")),
+}
+
+
 def _read_ideal_atoms() -> dict[str, list[tuple[int, npt.NDArray[np.float64]]]]:
     """Parse _IDEAL_ATOMS: residue -> (group, position in angstrom) of each atom; X stands for unknown residues."""
     parsed = {}

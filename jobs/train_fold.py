@@ -105,7 +105,7 @@ def train_fold(
             here,
             valid=valid,
             recompute=recompute,
-            say=say if here.is_first else _silence,
+            say=here.only_first(say),
         )
         try:
             done = trainer.train(stop, save_every=save_every, log_every=log_every, valid_every=valid_every)
@@ -188,10 +188,6 @@ def _only(chains: "list[Chain]", path: str | Path | None) -> "list[Chain]":
     if not chosen:
         raise UsageError(f"none of the {len(names):,} names in {path} is a chain of the splits and length asked for")
     return chosen
-
-
-def _silence(line: str) -> None:
-    """For all processes but the first."""
 
 
 def configure(parser: argparse.ArgumentParser) -> None:

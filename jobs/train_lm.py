@@ -94,7 +94,7 @@ def train_lm(
     find_sources([*fasta, *valid])  # before anything slow
     with processes(device) as here, stoppable() as stop:
         hold_device(str(here.device))  # until this process ends
-        tell = say if here.is_first else _silence
+        tell = here.only_first(say)
         refused: Counter[str] = Counter()
         corpus = build(
             _records(fasta, refused),
@@ -126,14 +126,8 @@ def _records(fasta: Sequence[str], refused: Counter[str]) -> Iterator[tuple[str,
             yield record.id, record.sequence or ""
 
 
-def _silence(line: str) -> None:
-    """For all processes but the first."""
-
-
 def configure(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "fasta", nargs="+", type=path, metavar="FASTA", help="protein FASTA as `fold` takes it"
-    )
+    parser.add_argument("fasta", nargs="+", type=path, metavar="FASTA", help="protein FASTA as `fold` takes it")
     parser.add_argument("run_folder", type=path, metavar="RUN", help="folder of the run: new, or to go on with")
     parser.add_argument("--preset", required=True, choices=PRESET_NAMES, help="sizes, and the defaults of what follows")
     data = parser.add_argument_group("data")

@@ -35,7 +35,7 @@ from foldatlas.folding.training.processes import Processes
 from foldatlas.folding.training.run_folder import RunFolder, Saved, Say, latest, say_on_stderr
 from foldatlas.folding.training.schedule import Schedule
 from foldatlas.folding.training.stopping import Stop
-from foldatlas.schemas.errors import FoldAtlasError, UsageError
+from foldatlas.schemas.errors import TrainingError, UsageError
 
 KIND: Final = "masked language model"
 MODEL: Final = "model.safetensors"  # in the folder of a run: what it made
@@ -122,13 +122,13 @@ def train(
     """Begins the run at `path`, or goes on with it, until its last step or until `stop` is set; then saves.
 
     At the last step `path`/model.safetensors is what was learnt. Raises what RunFolder does, UsageError for a crop
-    that does not fit a pass, and FoldAtlasError when the loss is no longer a number.
+    that does not fit a pass, and TrainingError when the loss is no longer a number.
     """
     if manner.tokens_per_pass < recipe.crop:
         raise UsageError(
             f"passes of {manner.tokens_per_pass:,} tokens cannot hold a crop of {recipe.crop:,}: give as many at least"
         )
-    said = say if processes.is_first else _silence
+    said = processes.only_first(say)
     folder = processes.open_first(lambda: RunFolder(path, recipe.settings(corpus), say=said))
     try:
         saved = latest(path, said)
@@ -226,7 +226,7 @@ class _Run:
         mean = float(processes.sum(total) / num_asked.clamp(min=1))
         norm = float(self.optimiser.clip(recipe.clip or math.inf))
         if not (math.isfinite(mean) and math.isfinite(norm)):
-            raise FoldAtlasError(
+            raise TrainingError(
                 f"step {step:,}: loss {mean}, norm of the gradients {norm}: the run diverged; begin another with a "
                 f"smaller --learning-rate than {recipe.learning_rate} or with --clip 1"
             )
@@ -295,7 +295,3 @@ def _joined(examples: list[Masked]) -> _Pack:
     seen, tokens, is_asked = (np.concatenate(parts) for parts in zip(*examples, strict=True))
     at = np.flatnonzero(is_asked)
     return _Pack(seen, at, tokens[at], [len(example[0]) for example in examples])
-
-
-def _silence(line: str) -> None:
-    """For all processes but the first."""

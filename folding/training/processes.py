@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import fully_shard
 
+from foldatlas.folding.training.run_folder import Say
 from foldatlas.schemas.errors import FoldAtlasError, UsageError
 
 T = TypeVar("T")
@@ -28,6 +29,10 @@ class Processes:
     @property
     def is_first(self) -> bool:
         return self.rank == 0
+
+    def only_first(self, say: Say) -> Say:
+        """`say` in the first process; in the others what says nothing."""
+        return say if self.is_first else _silence
 
     def sum(self, values: Tensor) -> Tensor:
         """Sum over all processes, in each."""
@@ -69,6 +74,10 @@ class Processes:
         for layer in layers:
             fully_shard(layer, mesh=mesh)
         fully_shard(network, mesh=mesh)
+
+
+def _silence(line: str) -> None:
+    """What is not to be said."""
 
 
 @contextlib.contextmanager

@@ -16,6 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from foldatlas.folding.residue_constants import (
+    AMBIGUOUS_ATOMS,
     ATOM_EXISTS_RA,
     ATOM_GROUP_RA,
     NUM_AATYPES,
@@ -39,12 +40,6 @@ CHI1_GROUP: Final = 4
 
 # Chi angles whose turn by 180 degrees gives the same atoms under other names, counted from 1, and those names.
 _SYMMETRIC_CHI: Final = {"D": 2, "E": 3, "F": 2, "Y": 2}
-_SWAPS: Final = {
-    "D": (("OD1", "OD2"),),
-    "E": (("OE1", "OE2"),),
-    "F": (("CD1", "CD2"), ("CE1", "CE2")),
-    "Y": (("CD1", "CD2"), ("CE1", "CE2")),
-}
 MAX_AMBIGUOUS: Final = 4  # atoms of one residue
 
 
@@ -84,7 +79,7 @@ def _ambiguity_tables() -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64], n
     swap = np.tile(np.arange(NUM_ATOMS), (NUM_AATYPES, 1))
     ambiguous = np.full((NUM_AATYPES, MAX_AMBIGUOUS), -1, np.int64)
     symmetric = np.zeros((NUM_AATYPES, NUM_TORSIONS), np.bool_)
-    for residue, pairs in _SWAPS.items():
+    for residue, pairs in AMBIGUOUS_ATOMS.items():
         aatype = STANDARD_RESIDUES.index(residue)
         places = [ATOMS[residue].index(name) for pair in pairs for name in pair]
         for first, second in zip(places[::2], places[1::2], strict=True):

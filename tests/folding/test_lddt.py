@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 
 from foldatlas.folding import lddt
+from foldatlas.folding.residue_constants import AMBIGUOUS_ATOMS
 from foldatlas.schemas.records import ATOMS, THREE_LETTER
 
 CERTAIN = "ARNCQGHILKMPSTWV"  # no residue with exchangeable names
@@ -72,7 +73,7 @@ def test_c_alpha_is_that_of_biotite(random_sequence, noise):
 def exchange(sequence, positions, rows):
     changed = positions.copy()
     for row in rows:
-        for one, other in lddt.AMBIGUOUS.get(sequence[row], ()):
+        for one, other in AMBIGUOUS_ATOMS.get(sequence[row], ()):
             a, b = ATOMS[sequence[row]].index(one), ATOMS[sequence[row]].index(other)
             changed[row, [a, b]] = positions[row, [b, a]]
     return changed
@@ -97,7 +98,7 @@ def plain_choice(sequence, predicted, reference, observed):
     uncertain = {
         (row, ATOMS[residue].index(atom))
         for row, residue in enumerate(sequence)
-        for pair in lddt.AMBIGUOUS.get(residue, ())
+        for pair in AMBIGUOUS_ATOMS.get(residue, ())
         for atom in pair
     }
     chosen = predicted.copy()
