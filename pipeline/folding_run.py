@@ -15,6 +15,7 @@ from foldatlas.atlas.folder import AtlasFolder, now
 from foldatlas.folding import host_memory
 from foldatlas.pipeline import graphs, progress
 from foldatlas.pipeline.devices import device_bytes
+from foldatlas.pipeline.engine import EMBEDDED, Engine
 from foldatlas.pipeline.fold_shard import FoldOptions, FoldTask, fold_shard
 from foldatlas.pipeline.interruption import interruptible, stopping
 from foldatlas.pipeline.outputs import lacking, refuse_missing_outputs, refuse_to_mix
@@ -53,6 +54,7 @@ def fold_atlas(
     outputs: Sequence[str] = (),
     add_outputs: bool = False,
     show_progress: bool = True,
+    engine: Engine = EMBEDDED,
 ) -> FoldReport:
     """Folds every shard of every plan that is not committed yet; with `add_outputs`, those again that lack one of
     `outputs` (names of optional tables).
@@ -84,7 +86,7 @@ def fold_atlas(
         with interruptible(), progress.shown(len(missing), cost, show=show_progress):
             todo = _from_a_random_place(missing)
             for _ in range(ROUNDS):
-                graphs.run("fold", todo, fold_shard)
+                graphs.run("fold", todo, fold_shard, engine)
                 entries = folder.entries()
                 todo = _missing(folder, entries, plans, options, digest)
                 if not todo or stopping():

@@ -10,6 +10,7 @@ import logging
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, Final, TypeVar
 
+from foldatlas.pipeline.engine import EMBEDDED, Engine
 from foldatlas.pipeline.interruption import stopping
 from foldatlas.schemas.errors import FoldAtlasError
 
@@ -58,8 +59,8 @@ def build(pipeline: beam.Pipeline, label: str, descriptors: Sequence[Descriptor]
     )
 
 
-def run(label: str, descriptors: Iterable[Descriptor], work: Callable[[Any], None]) -> None:
-    """Runs `work` on every descriptor, in this process, and returns when the engine says that it is done."""
+def run(label: str, descriptors: Iterable[Descriptor], work: Callable[[Any], None], engine: Engine = EMBEDDED) -> None:
+    """Runs `work` on every descriptor and returns when the engine says that it is done."""
     pending = list(descriptors)
     if not pending:
         return

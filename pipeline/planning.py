@@ -18,6 +18,7 @@ from foldatlas.atlas.folder import AtlasFolder, now
 from foldatlas.atlas.parquet_files import file_sha256
 from foldatlas.atlas.planning import PlannedTables, adopt, plan_tables
 from foldatlas.pipeline import graphs
+from foldatlas.pipeline.engine import EMBEDDED, Engine
 from foldatlas.pipeline.ingest import IngestNote, IngestTask, ingest, read_note, staged_path
 from foldatlas.pipeline.interruption import interruptible
 from foldatlas.pipeline.shards import LengthCount, cut_shards
@@ -61,7 +62,13 @@ class Planned:
 
 
 def make_plan(
-    names: Sequence[str], folder: AtlasFolder, settings: Settings, costs: CostModel, *, max_length: int
+    names: Sequence[str],
+    folder: AtlasFolder,
+    settings: Settings,
+    costs: CostModel,
+    *,
+    max_length: int,
+    engine: Engine = EMBEDDED,
 ) -> Planned:
     """Reads FASTA files and commits a plan of the sequences that the atlas does not have yet.
 
@@ -80,7 +87,7 @@ def make_plan(
         ranges = cut_ranges(new)
         tasks = [IngestTask(range_, str(staging), max_length) for range_ in ranges]
         with interruptible():
-            graphs.run("ingest", tasks, ingest)
+            graphs.run("ingest", tasks, ingest, engine)
         read = _check_notes(staging, ranges)
         # a server that names no version: only having read it tells that it is an old one
         same = {uri for uri, old in read.items() if _was_read(old, plans, max_length)}
