@@ -209,7 +209,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     data.add_argument("--seed", type=not_negative, default=0, metavar="N", help="of everything (default: %(default)s)")
     recipe = parser.add_argument_group("recipe", "defaults are the preset's")
     recipe.add_argument(
-        "--phases", nargs="+", default=[], metavar="CROPxBATCHxSTEPS", help="such as 64x4x6000 150x2x4000"
+        "--phases", nargs="+", default=[], metavar="CROPxBATCHxSTEPS", help="such as 64x4x3000 150x4x3000"
     )
     recipe.add_argument("--loss", choices=LOSSES, help="weights of the losses; fine-tuning has violations too")
     recipe.add_argument("--recycles", type=not_negative, metavar="N", help="at most, drawn anew for each step")
