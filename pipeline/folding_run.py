@@ -64,9 +64,9 @@ def fold_atlas(
     """
     plans, digest, entries = folder.plans(), settings_digest(worker.settings), folder.entries()
     if not add_outputs:
-        refuse_missing_outputs(folder.root, entries.values(), outputs)
+        refuse_missing_outputs(folder.place, entries.values(), outputs)
     options = FoldOptions(
-        atlas=str(folder.root.resolve()),
+        atlas=folder.resolved().place,
         worker=worker,
         outputs=tuple(outputs),
         run_id=f"{now()[:19].replace(':', '')}-{secrets.token_hex(3)}",
@@ -80,7 +80,7 @@ def fold_atlas(
     if not missing:
         return FoldReport(0, 0, 0, 0, 0.0)
     if any(task.shard.name not in entries for task in missing):
-        refuse_to_mix(folder.root, entries.values(), outputs)
+        refuse_to_mix(folder.place, entries.values(), outputs)
     cost = sum(task.shard.cost for task in missing)
     try:
         with interruptible(), progress.shown(len(missing), cost, show=show_progress):
