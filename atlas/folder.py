@@ -3,6 +3,7 @@
 Readers open only files that a plan or a manifest entry lists. `docs/files.md` describes every file.
 """
 
+import contextlib
 import datetime
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -17,6 +18,7 @@ from foldatlas.schemas.errors import (
     ForeignFolderError,
     NotAnAtlasError,
     SettingsMismatchError,
+    StoreError,
     UsageError,
 )
 from foldatlas.schemas.manifest import AtlasHeader, FileEntry, Plan, Shard, ShardEntry, decode, encode, settings_digest
@@ -222,9 +224,10 @@ class AtlasFolder:
         return self.storage.commit_once(self.entry_name(entry.shard, entry.generation), encode(entry))
 
     def discard(self, files: dict[str, FileEntry]) -> None:
-        """Deletes the files of an attempt that lost."""
-        for file in files.values():
-            self.storage.delete(file.path)
+        """Deletes the files of an attempt that lost. What a store does not let go now, a sweep takes later."""
+        with contextlib.suppress(StoreError):
+            for file in files.values():
+                self.storage.delete(file.path)
 
     def sweep(self) -> int:
         """Deletes what was left behind: in a folder by dead processes of this host, on a store what is a day old.

@@ -4,6 +4,7 @@ A request is tried here and nowhere else, so that one number says how long a sto
 """
 
 import logging
+import math
 import os
 import random
 import time
@@ -75,6 +76,10 @@ def _client(_process: int, _environment: tuple[tuple[str, str], ...]) -> Any:
         ) from error
 
 
+# When patience with the store ended, if no request was answered since: what tidies up then does not wait again.
+_gave_up: float = -math.inf
+AWAY_SECONDS: Final = 60.0
+
 _never: Callable[[], bool] = lambda: False  # noqa: E731 - a value to compare with
 _stop_asked: Callable[[], bool] = _never
 
@@ -91,21 +96,27 @@ def patiently(work: Callable[[], Value], address: str, stop: Callable[[], bool] 
     `stop()` ends the waiting. Raises Answered for an answer to be judged, StoreError for what does not pass, and
     Interrupted when the run is to stop.
     """
+    global _gave_up
     end, wait = None, FIRST_WAIT
     while True:
         try:
-            return work()
+            value = work()
+            _gave_up = -math.inf
+            return value
         except FoldAtlasError:
             raise
         except Exception as error:
             status, code = _status(error)
             if status in _ANSWERS and code != "NoSuchBucket":
+                _gave_up = -math.inf
                 raise Answered(status) from error
             reason = f"HTTP {status} {code}".rstrip() if status else type(error).__name__
             if not _may_pass(error, status):
                 raise _refusal(error, address, status, code, reason) from error
-            end = end if end is not None else time.monotonic() + PATIENCE_SECONDS
-            if time.monotonic() + wait > end:
+            now = time.monotonic()
+            end = end if end is not None else now + PATIENCE_SECONDS
+            if now + wait > end or now - _gave_up < AWAY_SECONDS:
+                _gave_up = now
                 raise StoreError(
                     f"{address} cannot be reached ({reason}) for {PATIENCE_SECONDS:.0f} s: run the same command again "
                     "when the store answers"

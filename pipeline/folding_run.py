@@ -4,6 +4,7 @@ Truth is the manifest. Whatever the engine says, shards that have no entry are s
 and those that are still missing are named.
 """
 
+import contextlib
 import secrets
 import socket
 import time
@@ -20,7 +21,7 @@ from foldatlas.pipeline.fold_shard import FoldOptions, FoldTask, fold_shard
 from foldatlas.pipeline.interruption import interruptible, stopping
 from foldatlas.pipeline.outputs import lacking, refuse_missing_outputs, refuse_to_mix
 from foldatlas.pipeline.supervisor import WorkerSpec, end_children
-from foldatlas.schemas.errors import IncompleteError
+from foldatlas.schemas.errors import IncompleteError, StoreError
 from foldatlas.schemas.manifest import Plan, ShardEntry, settings_digest
 
 ROUNDS: Final = 3
@@ -93,7 +94,8 @@ def fold_atlas(
                     break
     finally:
         end_children()
-        folder.sweep()
+        with contextlib.suppress(StoreError):  # sweeping can wait, and what ended the run is to be said
+            folder.sweep()
     if todo:
         names = ", ".join(task.shard.name for task in todo[:5]) + (", ..." if len(todo) > 5 else "")
         raise IncompleteError(

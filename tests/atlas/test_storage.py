@@ -246,7 +246,16 @@ def test_patience_ends_with_one_line(bucket: str, flaky: Any, monkeypatch: pytes
     flaky.fault = lambda method, key: 503
     with pytest.raises(StoreError, match=r"cannot be reached \(HTTP 503\).*run the same command again"):
         open_storage(f"{bucket}/away").read("a.json")
-    assert len(flaky.requests) > 2
+    asked = len(flaky.requests)
+    assert asked > 2
+    monkeypatch.setattr(s3_client, "PATIENCE_SECONDS", 240.0)
+    with pytest.raises(StoreError):  # what tidies up after that does not wait as long again
+        open_storage(f"{bucket}/away").delete("b.json")
+    assert len(flaky.requests) == asked + 1
+    flaky.fault = lambda method, key: None
+    assert not open_storage(f"{bucket}/away").exists("b.json")
+    flaky.first([503, 503])
+    assert not open_storage(f"{bucket}/away").exists("b.json")  # it has answered since: patience is back
 
 
 def test_a_request_to_stop_ends_the_waiting(bucket: str, flaky: Any, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -233,7 +233,7 @@ def test_documents_are_read_once(stored: AtlasFolder, flaky: Any) -> None:
 
 def test_a_sweep_takes_what_is_old_and_listed_nowhere(stored: AtlasFolder, monkeypatch: pytest.MonkeyPatch) -> None:
     before = {file.name for file in stored.storage.files()}
-    committed, entry = next(iter(stored.entries().items()))
+    committed = next(iter(stored.entries()))
     pending = next(shard.name for plan in stored.plans() for shard in plan.shards if shard.name not in stored.entries())
     garbage = [f"structures/{committed}.host_1_00.parquet", "records/0000000000000000-0000.host_1_00.parquet"]
     kept = [f"scores/{pending}.host_1_00.parquet"]  # its entry may be on its way

@@ -1,6 +1,5 @@
 """The whole job with the atlas on an S3 server: killed, resumed, shared by two drivers, and the same as in a folder."""
 
-import os
 import signal
 import subprocess
 import sys
@@ -15,19 +14,45 @@ import pytest
 from foldatlas.atlas.folder import AtlasFolder
 from foldatlas.atlas.open import Atlas
 from foldatlas.atlas.parquet_files import open_parquet
+from foldatlas.jobs.cli import main
 
 Run = Callable[..., subprocess.CompletedProcess[str]]
 
 
 @pytest.fixture
-def fasta(tmp_path: Path) -> str:
-    """16 short proteins, two of them the same, and a record that is refused."""
-    path = tmp_path / "few.fasta"
+def fasta(reference: tuple[str, Path]) -> str:
+    return reference[0]
+
+
+@pytest.fixture
+def local(reference: tuple[str, Path]) -> Path:
+    return reference[1]
+
+
+@pytest.fixture(scope="module")
+def reference(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, Path]:
+    """16 short proteins, two of them the same, and a record that is refused; and their atlas in a folder."""
+    path = tmp_path_factory.mktemp("reference") / "few.fasta"
     letters = "ACDEFGHIKLMNPQRSTVWY"
     texts = ["M" + (letters[n:] + letters[:n]) + "LVKE" * (n % 4) for n in range(16)]
     texts[9] = texts[3]
     path.write_text("".join(f">p{n} of few\n{text}\n" for n, text in enumerate(texts)) + ">bad\nMK1\n")
-    return str(path)
+    assert main(["fold", str(path), str(path.with_name("atlas")), "--model", "nano"]) == 0
+    return str(path), path.with_name("atlas")
+
+
+@pytest.fixture
+def ask(capsys: pytest.CaptureFixture[str]) -> Callable[..., str]:
+    """Runs a command in this process, which is faster, and gives its standard output."""
+
+    def call(*arguments: str | Path) -> str:
+        capsys.readouterr()
+        code = main([str(argument) for argument in arguments])
+        told = capsys.readouterr()
+        assert code == 0, told.err
+        return told.out
+
+    return call
 
 
 @pytest.fixture
@@ -77,67 +102,59 @@ def _read(folder: AtlasFolder, name: str) -> pa.Table:
         return file.read()
 
 
-def test_a_killed_run_on_a_store_ends_as_one_in_a_folder(
-    place: str, fasta: str, run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    local = tmp_path / "local"
-    whole = run("fold", fasta, local, "--model", "nano")
-    assert whole.returncode == 0, whole.stderr
+DONE = "17 records: 16 folded, 0 repeated, 1 refused (1 digit), 0 failed\n"
 
+
+def test_a_killed_run_on_a_store_ends_as_one_in_a_folder(
+    place: str, fasta: str, local: Path, run: Run, ask: Callable[..., str], tmp_path: Path
+) -> None:
     driver = start(fasta, place)
     wait_for_shards(place, 2, driver)
     driver.send_signal(signal.SIGKILL)
     driver.communicate()
     committed = len(AtlasFolder(place).entries())
     assert committed < len(AtlasFolder(local).entries())
-    told = run("status", place)
-    assert told.returncode == 0 and f"shards    {committed} of" in told.stdout
-    half = run("index", place)
-    assert half.returncode == 0 and "still to fold" in half.stdout
-    assert run("verify", place).returncode == 0
+    assert f"shards    {committed} of" in ask("status", place)
+    assert "still to fold" in ask("index", place)
+    assert ask("verify", place).endswith(": no fault\n")
 
     again = run("fold", fasta, place, "--model", "nano")
-    assert (again.returncode, again.stdout) == (0, whole.stdout), again.stderr
+    assert (again.returncode, again.stdout) == (0, DONE), again.stderr
     assert contents(place) == contents(local)
     runs = [entry.run.run_id for entry in AtlasFolder(place).entries().values()]
     assert sorted(map(runs.count, set(runs))) == sorted([committed, len(runs) - committed])
     assert not AtlasFolder(place).storage.files(".staging")
-    assert os.listdir(tmp_path / "tmp") == []  # what the killed driver left there went with the next one
+    assert list((tmp_path / "tmp").glob("foldatlas-*")) == []  # what the killed driver left went with the next one
 
-    nothing = run("fold", fasta, place, "--model", "nano")
-    assert nothing.returncode == 0 and "nothing to fold" in nothing.stderr and nothing.stdout == whole.stdout
-    sql = "select id, length, mean_plddt, sequence from proteins join sequences using (structure_id) order by id"
-    ours, theirs = (run("query", where, sql.replace("length,", ""), "--format", "csv") for where in (place, local))
-    assert ours.returncode == 0 and ours.stdout == theirs.stdout and ours.stdout.count("\n") == 17
+    assert ask("fold", fasta, place, "--model", "nano") == DONE
+    assert len(AtlasFolder(place).entries()) == len(runs)
+    sql = "select id, mean_plddt, sequence from proteins join sequences using (structure_id) order by id"
+    ours = ask("query", place, sql)
+    assert ours == ask("query", local, sql) and ours.count("\n") == 18
     for where, name in ((place, "ours"), (local, "theirs")):
-        done = run("export", where, tmp_path / name, "--format", "pdb", "--where", "length > 22")
-        assert done.returncode == 0, done.stderr
-    for path in (tmp_path / "theirs").glob("*.pdb"):
+        ask("export", where, tmp_path / name, "--format", "pdb", "--where", "length > 22")
+    files = sorted((tmp_path / "theirs").glob("*.pdb"))
+    assert len(files) > 4
+    for path in files:
         assert (tmp_path / "ours" / path.name).read_bytes() == path.read_bytes()
-    checked = run("verify", place)
-    assert checked.returncode == 0 and checked.stdout.endswith(": no fault\n")
 
     more = tmp_path / "more.fasta"
     more.write_text(Path(fasta).read_text() + ">new of more\nMKVLAAGIVGLCAKAYE\n")
-    grown = run("fold", more, place, "--model", "nano")
-    assert grown.returncode == 0 and "to fold: 1 new sequence," in grown.stderr, grown.stderr
-    assert run("verify", place).stdout.endswith(": no fault\n")
+    ask("fold", more, place, "--model", "nano")
+    assert AtlasFolder(place).plans()[1].proteins == 1
+    assert ask("verify", place).endswith(": no fault\n")
 
 
-def test_two_drivers_on_one_atlas_harm_nothing(place: str, fasta: str, run: Run, tmp_path: Path) -> None:
+def test_two_drivers_on_one_atlas_harm_nothing(place: str, fasta: str, local: Path, ask: Callable[..., str]) -> None:
     drivers = [start(fasta, place) for _ in range(2)]
     told = [driver.communicate(timeout=300) for driver in drivers]
     assert [driver.returncode for driver in drivers] == [0, 0], told
-    local = tmp_path / "local"
-    assert run("fold", fasta, local, "--model", "nano").returncode == 0
     assert len(AtlasFolder(place).plans()) == 1
     assert contents(place) == contents(local)
-    checked = run("verify", place)
-    assert checked.returncode == 0 and checked.stdout.endswith(": no fault\n")
+    assert ask("verify", place).endswith(": no fault\n")
     listed = {file.path for entry in AtlasFolder(place).entries().values() for file in entry.files.values()}
-    there = {
-        file.name for table in ("structures", "scores", "failures") for file in AtlasFolder(place).storage.files(table)
-    }
+    storage = AtlasFolder(place).storage
+    there = {file.name for table in ("structures", "scores", "failures") for file in storage.files(table)}
     assert there == listed  # whoever lost a shard took its own files away
 
 
@@ -145,8 +162,6 @@ def test_a_store_that_is_away_for_long_ends_the_run_in_one_line_and_it_resumes(
     place: str, fasta: str, flaky: Any, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """In this process, where waits can be made short: the store is busy now and then, and gone after some commits."""
-    from foldatlas.jobs.cli import main
-
     monkeypatch.setattr("foldatlas.atlas.s3_client.PATIENCE_SECONDS", 0.05)
     commits = 0
 
@@ -163,9 +178,9 @@ def test_a_store_that_is_away_for_long_ends_the_run_in_one_line_and_it_resumes(
 
     flaky.fault = lambda method, key: 503 if len(flaky.requests) % 7 == 0 else None
     committed = set(AtlasFolder(place).entries())
-    assert len(committed) == 3
+    assert 0 < len(committed) <= 3
     assert main(["fold", fasta, place, "--model", "nano"]) == 0
-    assert capsys.readouterr().out == "17 records: 16 folded, 0 repeated, 1 refused (1 digit), 0 failed\n"
+    assert capsys.readouterr().out == DONE
     assert main(["verify", place]) == 0
 
 
