@@ -29,12 +29,13 @@ from foldatlas.atlas.coordinates import decode_structures
 from foldatlas.atlas.export_formats import FORMATS, STRUCTURE_FORMATS
 from foldatlas.atlas.export_names import with_file_names
 from foldatlas.atlas.find import find_records
-from foldatlas.atlas.folder import now
+from foldatlas.atlas.folder import AtlasFolder, now
 from foldatlas.atlas.formats import escape_controls
 from foldatlas.atlas.open import Atlas
 from foldatlas.atlas.parquet_files import ParquetFile, file_sha256
 from foldatlas.atlas.query import query_errors, read_only
 from foldatlas.atlas.stoppable import stoppable
+from foldatlas.atlas.storage import is_address
 from foldatlas.atlas.structure_files import structure_writer
 from foldatlas.atlas.structures import Place, StructureReader, by_row_group
 from foldatlas.atlas.views import protein_columns
@@ -114,9 +115,11 @@ def export(
     """
     if format not in FORMATS:
         raise UsageError(f"{format!r} is no export format: choose one of {', '.join(FORMATS)}")
+    if is_address(dest):
+        raise UsageError(f"{dest}: an export goes to a folder: name one, and copy it there afterwards")
     dest = Path(dest)
     with Atlas.open(atlas) as opened:
-        _refuse_dest(dest, opened.folder.root)
+        _refuse_dest(dest, opened.folder)
         cursor = opened.cursor(where or "")
         num_proteins = _choose(cursor, where, ids)
         with (
@@ -137,7 +140,7 @@ def export(
             manifest = {
                 "created": now(),
                 "version": program_version(),
-                "atlas": str(opened.folder.root.resolve()),
+                "atlas": opened.folder.place,
                 "settings": opened.header.settings,
                 "format": format,
                 "where": where,
@@ -155,13 +158,13 @@ def export(
     return Exported(dest, folder.proteins, folder.files, folder.bytes, dict(folder.num_missing))
 
 
-def _refuse_dest(dest: Path, atlas: Path) -> None:
+def _refuse_dest(dest: Path, atlas: AtlasFolder) -> None:
     if dest.is_symlink() or (dest.exists() and not dest.is_dir()):
         raise ForeignFolderError(f"{dest} is a file: name a new folder for the export")
     if dest.is_dir() and (first := next(iter(sorted(dest.iterdir())), None)) is not None:
         raise ForeignFolderError(f"{dest} is not empty (it holds {first.name!r}): name a new folder for the export")
-    if dest.resolve().is_relative_to(atlas.resolve()):
-        raise UsageError(f"{dest} is inside the atlas {atlas}: name a folder outside it")
+    if atlas.is_local and dest.resolve().is_relative_to(atlas.root.resolve()):
+        raise UsageError(f"{dest} is inside the atlas {atlas.place}: name a folder outside it")
 
 
 @contextlib.contextmanager
@@ -245,7 +248,7 @@ def _write_missing(cursor: Any, folder: _Folder) -> None:
 def _selected(opened: Atlas, cursor: Any, sql: str, columns: list[str] | None) -> Iterator[tuple[pa.Table, pa.Table]]:
     """Rows that `sql` gives, and their rows of the structures files, those of one row group at a time."""
     ordered = read_only(cursor, f"{sql} ORDER BY structure_file, structure_row, id, source")
-    with StructureReader(opened.folder.root, columns) as reader:
+    with StructureReader(opened.folder.storage, columns) as reader:
         for batch in ordered.batches():
             table = pa.table(batch)
             identities: Any = table.column("structure_id").combine_chunks()

@@ -1,21 +1,24 @@
-"""An atlas on disk: where its files are, and what its header, plans and manifest say.
+"""An atlas where it is kept: where its files are, and what its header, plans and manifest say.
 
 Readers open only files that a plan or a manifest entry lists. `docs/files.md` describes every file.
 """
 
 import contextlib
 import datetime
-import shutil
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from foldatlas.atlas.commit import commit_once, files_of_the_dead, hidden_owner, owner_is_dead
+from foldatlas.atlas.commit import hidden_owner
+from foldatlas.atlas.local_work import sweep_work_folders
+from foldatlas.atlas.storage import STAGING, Storage, json_documents, open_storage
 from foldatlas.schemas.errors import (
     DamagedAtlasError,
     ForeignFolderError,
     NotAnAtlasError,
     SettingsMismatchError,
+    StoreError,
     UsageError,
 )
 from foldatlas.schemas.manifest import AtlasHeader, FileEntry, Plan, Shard, ShardEntry, decode, encode, settings_digest
@@ -25,7 +28,6 @@ from foldatlas.schemas.version import program_version
 
 HEADER: Final = "atlas.json"
 INDEX: Final = "atlas.duckdb"
-STAGING: Final = ".staging"
 
 
 def now() -> str:
@@ -33,21 +35,48 @@ def now() -> str:
     return datetime.datetime.now(datetime.UTC).isoformat(timespec="milliseconds")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, init=False)
 class AtlasFolder:
-    """Paths of an atlas and the reading of its documents. Holds no state but the root."""
+    """Names in an atlas and the reading of its documents. Holds nothing but where it is: a path, or `s3://...`."""
 
-    root: Path
+    storage: Storage
+
+    def __init__(self, place: str | Path | Storage):
+        object.__setattr__(self, "storage", open_storage(place))
 
     @classmethod
-    def existing(cls, path: str | Path) -> "AtlasFolder":
-        """The atlas at `path`. Raises NotAnAtlasError where there is none."""
-        folder = cls(Path(path))
-        if not folder.root.is_dir():
-            raise NotAnAtlasError(f"{path} is no folder: name an atlas that `foldatlas fold` made")
-        if not folder.header_path.is_file():
-            raise NotAnAtlasError(f"{path} is not an atlas (it has no {HEADER}): name one that `foldatlas fold` made")
+    def existing(cls, place: str | Path) -> "AtlasFolder":
+        """The atlas at `place`. Raises NotAnAtlasError where there is none."""
+        folder = cls(place)
+        if folder.is_local and not folder.root.is_dir():
+            raise NotAnAtlasError(f"{place} is no folder: name an atlas that `foldatlas fold` made")
+        if not folder.exists():
+            raise NotAnAtlasError(f"{place} is not an atlas (it has no {HEADER}): name one that `foldatlas fold` made")
         return folder
+
+    def exists(self) -> bool:
+        """Whether there is an atlas."""
+        return self.storage.exists(HEADER)
+
+    @property
+    def place(self) -> str:
+        """What a person calls it. `AtlasFolder(place)` is the same atlas."""
+        return self.storage.place
+
+    @property
+    def is_local(self) -> bool:
+        return self.storage.root is not None
+
+    @property
+    def root(self) -> Path:
+        """The folder. Raises UsageError for an atlas on a store, which has none."""
+        if self.storage.root is None:
+            raise UsageError(f"{self.place} is on a store, and this needs an atlas in a folder: copy it to one first")
+        return self.storage.root
+
+    def resolved(self) -> "AtlasFolder":
+        """The same atlas, whatever the working folder is later on."""
+        return AtlasFolder(self.storage.resolved())
 
     @property
     def header_path(self) -> Path:
@@ -55,22 +84,37 @@ class AtlasFolder:
 
     @property
     def index_path(self) -> Path:
+        """The index of an atlas in a folder (published_index.py has that of any)."""
         return self.root / INDEX
 
     @property
     def staging(self) -> Path:
-        """Where planning works. Holds nothing that a reader may see."""
+        """Where planning works in a folder. Holds nothing that a reader may see."""
         return self.root / STAGING
 
     def shard_file(self, table: str, shard: str, attempt: str) -> str:
         """Relative path of a shard's table."""
         return f"{table}/{shard}.{attempt}.parquet"
 
+    def entry_name(self, shard: str, generation: int) -> str:
+        return f"manifest/{shard}.{generation}.json"
+
     def entry_path(self, shard: str, generation: int) -> Path:
-        return self.root / "manifest" / f"{shard}.{generation}.json"
+        return self.root / self.entry_name(shard, generation)
+
+    def where(self, name: str) -> str:
+        """A file's whole address, for people."""
+        return f"{self.place}/{name}"
 
     def refuse_foreign(self) -> None:
         """Raises ForeignFolderError where a new atlas cannot be made: the path is a file or holds other things."""
+        if not self.is_local:
+            found = {name.partition("/")[0] for name in self.storage.first_names()} - {STAGING}
+            if found and not self.exists():
+                raise ForeignFolderError(
+                    f"{self.place} is not an atlas and is not empty (it holds {min(found)!r}): name a new prefix"
+                )
+            return
         place = str(self.root.absolute())
         if "?" in place or not place.isprintable():
             raise UsageError(f"{place!r} holds '?' or what is no text, which DuckDB cannot open: name another folder")
@@ -88,21 +132,21 @@ class AtlasFolder:
     def header(self) -> AtlasHeader:
         """The atlas's header. Raises NotAnAtlasError or DamagedAtlasError."""
         try:
-            text = self.header_path.read_bytes()
+            text = self.storage.read(HEADER)
         except FileNotFoundError as error:
-            raise NotAnAtlasError(f"{self.root} is not an atlas (it has no {HEADER})") from error
-        return decode(text, AtlasHeader, self.header_path)
+            raise NotAnAtlasError(f"{self.place} is not an atlas (it has no {HEADER})") from error
+        return decode(text, AtlasHeader, self.where(HEADER))
 
     def check_settings(self, settings: Settings) -> None:
         """Raises SettingsMismatchError where the atlas exists and was made with other settings."""
-        if not self.header_path.exists():
+        if not self.exists():
             return
         made = self.header().settings
         for name in ("model", "weights", "recycles", "precision"):
             theirs, ours = getattr(made, name), getattr(settings, name)
             if theirs != ours:
                 raise SettingsMismatchError(
-                    f"{self.root} was made with {name} {theirs}, this run has {ours}: an atlas holds one kind of "
+                    f"{self.place} was made with {name} {theirs}, this run has {ours}: an atlas holds one kind of "
                     f"structure, so use {theirs} or name a new folder"
                 )
 
@@ -115,37 +159,42 @@ class AtlasFolder:
             settings=settings,
             settings_digest=settings_digest(settings),
         )
-        commit_once(self.header_path, encode(header))
+        if self.storage.commit_once(HEADER, encode(header)):
+            self.storage.check_commits(HEADER)
         self.check_settings(settings)
 
     def plans(self) -> list[Plan]:
         """Every committed plan, oldest first."""
-        paths = sorted((self.root / "plans").glob("[!.]*.json"))
-        return sorted((decode(path.read_bytes(), Plan, path) for path in paths), key=lambda p: (p.created, p.name))
+        found = [decode(text, Plan, self.where(name)) for name, text in self.documents("plans")]
+        return sorted(found, key=lambda plan: (plan.created, plan.name))
+
+    def documents(self, kind: str) -> Iterator[tuple[str, bytes]]:
+        """Name and content of each document of "plans" or "manifest", by name."""
+        for name, content in json_documents(self.storage, kind):
+            if isinstance(content, OSError):
+                raise content
+            yield name, content
 
     def commit_plan(self, plan: Plan) -> bool:
-        return commit_once(self.root / "plans" / f"{plan.name}.json", encode(plan))
+        return self.storage.commit_once(f"plans/{plan.name}.json", encode(plan))
 
     def entries(self) -> dict[str, ShardEntry]:
         """The committed entry of each shard, the highest generation of each, by shard name."""
-        return {shard: self._read_entry(paths[-1]) for shard, paths in self._generations().items()}
+        return {shard: entries[-1] for shard, entries in self.histories().items()}
 
     def histories(self) -> dict[str, list[ShardEntry]]:
         """Every committed entry of each shard, the lowest generation first, by shard name."""
-        return {shard: [self._read_entry(path) for path in paths] for shard, paths in self._generations().items()}
-
-    def _generations(self) -> dict[str, list[Path]]:
-        """The documents of each shard's generations in their order, by shard name."""
-        found: dict[str, list[tuple[int, Path]]] = {}
-        for path in (self.root / "manifest").glob("[!.]*.json"):
-            shard, _, generation = path.name.removesuffix(".json").rpartition(".")
+        found: dict[str, list[tuple[int, ShardEntry]]] = {}
+        for name, text in self.documents("manifest"):
+            shard, _, generation = name.removeprefix("manifest/").removesuffix(".json").rpartition(".")
             if not generation.isdigit():
-                raise DamagedAtlasError(f"{path} is no manifest entry: remove it")
-            found.setdefault(shard, []).append((int(generation), path))
-        return {shard: [path for _, path in sorted(generations)] for shard, generations in sorted(found.items())}
-
-    def _read_entry(self, path: Path) -> ShardEntry:
-        return decode(path.read_bytes(), ShardEntry, path)
+                raise DamagedAtlasError(f"{self.where(name)} is no manifest entry: remove it")
+            entry = decode(text, ShardEntry, self.where(name))
+            found.setdefault(shard, []).append((int(generation), entry))
+        return {
+            shard: [entry for _, entry in sorted(entries, key=lambda one: one[0])]
+            for shard, entries in sorted(found.items())
+        }
 
     def committed_entry(self, shard: Shard, digest: str) -> ShardEntry | None:
         """The newest generation of `shard`, or None if it is not committed. Cheap: a look at one name for each.
@@ -154,62 +203,58 @@ class AtlasFolder:
         digest): it can never be committed again, so going on would fold the shard for nothing.
         """
         generation = 0
-        while self.entry_path(shard.name, generation).exists():
+        while self.storage.exists(self.entry_name(shard.name, generation)):
             generation += 1
         if generation == 0:
             return None
-        entry = self._read_entry(self.entry_path(shard.name, generation - 1))
+        name = self.entry_name(shard.name, generation - 1)
+        entry = decode(self.storage.read(name), ShardEntry, self.where(name))
         self.check_entry(entry, shard, digest)
         return entry
 
     def check_entry(self, entry: ShardEntry, shard: Shard, digest: str) -> None:
         """Raises DamagedAtlasError where `committed_entry` does."""
         if (entry.shard_digest, entry.settings_digest) != (shard.digest, digest):
-            path = self.entry_path(entry.shard, entry.generation)
+            path = self.where(self.entry_name(entry.shard, entry.generation))
             raise DamagedAtlasError(
                 f"{path} was written for other sequences or settings than the plan's: restore it from a copy"
             )
 
     def commit_entry(self, entry: ShardEntry) -> bool:
-        return commit_once(self.entry_path(entry.shard, entry.generation), encode(entry))
+        return self.storage.commit_once(self.entry_name(entry.shard, entry.generation), encode(entry))
 
     def discard(self, files: dict[str, FileEntry]) -> None:
-        """Deletes the files of an attempt that lost."""
-        for file in files.values():
-            (self.root / file.path).unlink(missing_ok=True)
+        """Deletes the files of an attempt that lost. What a store does not let go now, a sweep takes later."""
+        with contextlib.suppress(StoreError):
+            for file in files.values():
+                self.storage.delete(file.path)
 
     def sweep(self) -> int:
-        """Deletes what dead processes of this host left behind. Returns how many files went.
+        """Deletes what was left behind: in a folder by dead processes of this host, on a store what is a day old.
+        Returns how many files went.
 
         That is: what they were writing; of committed shards, files that no generation lists; tables of no plan; folders
         of planning. Files of an uncommitted shard are left alone: their attempt may be waiting for its entry.
         """
-        self.sweep_staging()
+        self.storage.sweep_staging()
+        if not self.is_local:
+            sweep_work_folders()
         # Who is dead is asked first and the documents are read then: what the dead committed is in them for sure.
-        tables = (*SHARD_TABLES, "records", "sequences", "plans", "manifest", ".")
-        dead = [path for table in tables for path in files_of_the_dead(self.root / table)]
-        if not dead:
+        left = self.storage.left_behind((*SHARD_TABLES, "records", "sequences"))
+        if not left:
             return 0
         entries = [entry for history in self.histories().values() for entry in history]
         committed = {entry.shard for entry in entries}
         listed = {file.path for entry in entries for file in entry.files.values()}
         listed |= {file.path for plan in self.plans() for file in (*plan.records, *plan.sequences)}
 
-        def is_garbage(path: Path) -> bool:
-            if hidden_owner(path):
+        def is_garbage(name: str) -> bool:
+            table, _, base = name.rpartition("/")
+            if hidden_owner(Path(base)):
                 return True
-            shard, table = path.name.partition(".")[0], path.parent.name
-            return f"{table}/{path.name}" not in listed and (table not in SHARD_TABLES or shard in committed)
+            return name not in listed and (table not in SHARD_TABLES or base.partition(".")[0] in committed)
 
-        garbage = [path for path in dead if is_garbage(path)]
-        for path in garbage:
-            path.unlink(missing_ok=True)
+        garbage = [name for name in left if is_garbage(name)]
+        for name in garbage:
+            self.storage.delete(name)
         return len(garbage)
-
-    def sweep_staging(self) -> None:
-        """Deletes the folders in which dead processes of this host were planning."""
-        for old in self.staging.iterdir() if self.staging.is_dir() else ():
-            if owner_is_dead(old.name):
-                shutil.rmtree(old, ignore_errors=True)
-        with contextlib.suppress(OSError):  # missing, or another driver is planning
-            self.staging.rmdir()

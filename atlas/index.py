@@ -12,7 +12,6 @@ without overlap (most) pay one look at the sequence ids at the most.
 
 import contextlib
 import hashlib
-import os
 import shutil
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
@@ -23,10 +22,13 @@ import duckdb
 import pyarrow as pa
 
 from foldatlas.atlas.accounting import Accounting, State
-from foldatlas.atlas.commit import attempt_name, owner_is_dead, replacing
+from foldatlas.atlas.commit import attempt_name, owner_is_dead
 from foldatlas.atlas.folder import AtlasFolder, now
+from foldatlas.atlas.local_work import LocalCopies, work_folder
+from foldatlas.atlas.published_index import Publication, published_accounting
 from foldatlas.atlas.runs import make_runs, makers
 from foldatlas.atlas.stoppable import stoppable
+from foldatlas.atlas.storage import is_document
 from foldatlas.atlas.views import MERGED, create_views, quoted
 from foldatlas.schemas.errors import DamagedAtlasError, FoldAtlasError
 from foldatlas.schemas.manifest import Plan, ShardEntry
@@ -45,22 +47,28 @@ def build_index(folder: AtlasFolder) -> Accounting:
     Returns how many records are in which state. Raises NotAnAtlasError, and DamagedAtlasError for a listed file that
     is missing or unreadable.
     """
-    contents = contents_digest(folder)  # first: what is committed meanwhile makes this index stale
+    publication = Publication(folder)
+    contents, documents = contents_of(folder)  # first: what is committed meanwhile makes this index stale
     header, plans = folder.header(), folder.plans()
     names = {plan.name for plan in plans}
     histories = [history for history in folder.histories().values() if history[-1].plan in names]
-    with _work_folder(folder) as work, replacing(folder.index_path) as replacement:
+    with _work_folder(folder) as work:
         database = work / "atlas.duckdb"
         config: dict[str, Any] = {"memory_limit": MEMORY_LIMIT, "temp_directory": str(work / "spill")}
         with duckdb.connect(str(database), config=config) as connection:
             try:
-                stoppable(connection, lambda: _make_tables(connection, folder, plans, histories))
+                copies = LocalCopies(folder.storage, work)
+                stoppable(connection, lambda: _make_tables(connection, copies, plans, histories))
+            except FileNotFoundError as error:
+                raise DamagedAtlasError(
+                    f"{error.filename} does not exist: `foldatlas verify {folder.place}` lists what is missing"
+                ) from error
             except duckdb.OutOfMemoryException as error:
-                raise FoldAtlasError(f"the index of {folder.root} needs more memory: {first_line(error)}") from error
+                raise FoldAtlasError(f"the index of {folder.place} needs more memory: {first_line(error)}") from error
             except duckdb.Error as error:
                 raise DamagedAtlasError(
-                    f"the index of {folder.root} cannot be built: {first_line(error)}; "
-                    f"`foldatlas verify {folder.root}` lists what is missing or damaged"
+                    f"the index of {folder.place} cannot be built: {first_line(error)}; "
+                    f"`foldatlas verify {folder.place}` lists what is missing or damaged"
                 ) from error
             make_runs(connection, histories, header.settings.model)
             connection.execute(
@@ -81,12 +89,15 @@ def build_index(folder: AtlasFolder) -> Accounting:
             )
             create_views(connection, header.settings.model)
             accounting = count_records(connection)
-        os.replace(database, replacement)
+        publication.publish(database, contents, documents, accounting)
     return accounting
 
 
 def current_accounting(folder: AtlasFolder) -> Accounting | None:
     """How many records are in which state, from the index; None if there is none that says all that is committed."""
+    if not folder.is_local:
+        said = published_accounting(folder)
+        return said[0] if said is not None and said[1] == contents_digest(folder) else None
     if not folder.index_path.is_file():
         return None
     try:
@@ -97,14 +108,16 @@ def current_accounting(folder: AtlasFolder) -> Accounting | None:
         return None
 
 
-def _make_tables(connection: Any, folder: AtlasFolder, plans: list[Plan], histories: list[list[ShardEntry]]) -> None:
+def _make_tables(connection: Any, copies: LocalCopies, plans: list[Plan], histories: list[list[ShardEntry]]) -> None:
     run_of = {path: run for history in histories for path, run in makers(history).items()}
-    list_files(connection, folder, plans, [history[-1] for history in histories], run_of)
-    _find_shared(connection)
-    _make_scores(connection)
-    _make_copies(connection)
-    _make_failures(connection)
-    _make_records(connection)
+    list_files(connection, copies, plans, [history[-1] for history in histories], run_of)
+    _find_shared(connection, copies)
+    _make_scores(connection, copies)
+    _make_copies(connection, copies)
+    for table in ("sequences", "scores"):
+        copies.drop(table)
+    _make_failures(connection, copies)
+    _make_records(connection, copies)
 
 
 def count_records(connection: Any) -> Accounting:
@@ -124,11 +137,15 @@ def count_records(connection: Any) -> Accounting:
 
 def contents_digest(folder: AtlasFolder) -> str:
     """A digest of the names of plans and manifest entries: another one than the index has means that it is stale."""
-    digest = hashlib.sha256()
-    for kind in ("plans", "manifest"):
-        for path in sorted((folder.root / kind).glob("[!.]*.json")):
-            digest.update(f"{kind}/{path.name}\n".encode())
-    return digest.hexdigest()
+    return contents_of(folder)[0]
+
+
+def contents_of(folder: AtlasFolder) -> tuple[str, int]:
+    """`contents_digest`, and of how many documents."""
+    names = [
+        file.name for kind in ("plans", "manifest") for file in folder.storage.files(kind) if is_document(file.name)
+    ]
+    return hashlib.sha256("".join(f"{name}\n" for name in names).encode()).hexdigest(), len(names)
 
 
 def first_line(error: Exception) -> str:
@@ -143,7 +160,12 @@ def escape_glob(path: Path | str) -> str:
 
 @contextlib.contextmanager
 def _work_folder(folder: AtlasFolder) -> Iterator[Path]:
-    """A hidden folder in the atlas, deleted at the end; those of dead processes go too."""
+    """A hidden folder in the atlas, deleted at the end; those of dead processes go too. Of an atlas on a store one of
+    this machine."""
+    if not folder.is_local:
+        with work_folder() as work:
+            yield work
+        return
     for old in folder.root.glob(f"{_WORK}*"):
         if owner_is_dead(old.name.removeprefix(_WORK)):
             shutil.rmtree(old, ignore_errors=True)
@@ -156,14 +178,13 @@ def _work_folder(folder: AtlasFolder) -> Iterator[Path]:
 
 
 def list_files(
-    connection: Any, folder: AtlasFolder, plans: list[Plan], entries: list[ShardEntry], run_of: Mapping[str, str]
+    connection: Any, copies: LocalCopies, plans: list[Plan], entries: list[ShardEntry], run_of: Mapping[str, str]
 ) -> None:
     """Makes `files` (kept), and the temporary `listed` and `sources`, which say to which plan a file belongs.
 
     `run_of` says which run made a file, by path.
     """
     number = {plan.name: place for place, plan in enumerate(plans)}
-    root = folder.root.resolve()
     rows: list[dict[str, Any]] = []
 
     def add(table: str, plan: str, shard: str | None, run: str | None, files: Iterable[Any]) -> None:
@@ -176,7 +197,7 @@ def list_files(
                 "num_rows": file.rows,
                 "bytes": file.bytes,
                 "sha256": file.sha256,
-                "absolute": str(root / file.path),
+                "absolute": str(copies.path(file.path)),
                 "plan_number": number[plan],
                 "run_id": run,
             }
@@ -218,30 +239,31 @@ def _create(connection: Any, name: str, rows: list[dict[str, Any]], kinds: dict[
     connection.unregister("given")
 
 
-def parquet_reader(connection: Any, table: str) -> str:
+def parquet_reader(connection: Any, copies: LocalCopies, table: str) -> str:
     """SQL that reads all listed files of `table`, with the column `filename`; with its types where there is no file."""
-    paths = connection.execute("SELECT absolute FROM listed WHERE table_name = ? ORDER BY ALL", [table]).fetchall()
+    names = connection.execute("SELECT path FROM listed WHERE table_name = ? ORDER BY ALL", [table]).fetchall()
+    paths = copies.have(name for (name,) in names)
     if not paths:
         connection.register(f"no_{table}", TABLES[table].empty_table())
         return f"(SELECT *, '' AS filename FROM no_{table})"
     variable = f"{table}_files"
-    connection.execute(f"SET VARIABLE {variable} = ?", [[escape_glob(path) for (path,) in paths]])
+    connection.execute(f"SET VARIABLE {variable} = ?", [[escape_glob(path) for path in paths]])
     return f"read_parquet(getvariable('{variable}'), filename = true)"
 
 
-def _find_shared(connection: Any) -> None:
+def _find_shared(connection: Any, copies: LocalCopies) -> None:
     """Makes the temporary `shared`: structure ids that stand in several plans."""
     connection.execute("CREATE TEMP TABLE shared (structure_id UUID)")
     if connection.execute("SELECT count(DISTINCT plan_number) FROM listed").fetchall()[0][0] > 1:
         connection.execute(
-            f"INSERT INTO shared SELECT structure_id FROM {parquet_reader(connection, 'sequences')} "
+            f"INSERT INTO shared SELECT structure_id FROM {parquet_reader(connection, copies, 'sequences')} "
             "GROUP BY structure_id HAVING count(*) > 1"
         )
 
 
-def _make_scores(connection: Any) -> None:
+def _make_scores(connection: Any, copies: LocalCopies) -> None:
     """Makes `scores` by structure_id."""
-    scores = parquet_reader(connection, "scores")
+    scores = parquet_reader(connection, copies, "scores")
     connection.execute(
         "CREATE TYPE structure_path AS ENUM (SELECT path FROM listed WHERE table_name = 'structures' ORDER BY path)"
     )
@@ -268,12 +290,12 @@ def _make_scores(connection: Any) -> None:
     )
 
 
-def _make_copies(connection: Any) -> None:
+def _make_copies(connection: Any, copies: LocalCopies) -> None:
     """Makes `copies`: rows of sequences, structures and embeddings files that stand for a structure once more."""
     connection.execute("CREATE TABLE copies (structure_id UUID, path VARCHAR)")
     if not connection.execute("SELECT count(*) FROM shared").fetchall()[0][0]:
         return
-    scores, sequences = parquet_reader(connection, "scores"), parquet_reader(connection, "sequences")
+    scores, sequences = parquet_reader(connection, copies, "scores"), parquet_reader(connection, copies, "sequences")
     connection.execute(
         f"INSERT INTO copies SELECT scores.structure_id, others.path FROM {scores} AS scores "
         "JOIN places ON places.absolute = scores.filename JOIN winners USING (structure_id) "
@@ -285,22 +307,23 @@ def _make_copies(connection: Any) -> None:
     )
 
 
-def _make_failures(connection: Any) -> None:
+def _make_failures(connection: Any, copies: LocalCopies) -> None:
     """Makes `failures`: one row a sequence that could not be folded in any plan."""
     columns = ", ".join(f"failures.{name}" for name in FAILURES.names)
+    failures = parquet_reader(connection, copies, "failures")
     connection.execute(
         f"CREATE TABLE failures AS SELECT {columns}, listed.run_id "
-        f"FROM {parquet_reader(connection, 'failures')} AS failures JOIN listed ON listed.absolute = failures.filename "
+        f"FROM {failures} AS failures JOIN listed ON listed.absolute = failures.filename "
         "WHERE failures.structure_id NOT IN (SELECT structure_id FROM scores) "
         "QUALIFY row_number() OVER (PARTITION BY failures.structure_id ORDER BY listed.plan_number) = 1 "
         "ORDER BY failures.structure_id"
     )
 
 
-def _make_records(connection: Any) -> None:
+def _make_records(connection: Any, copies: LocalCopies) -> None:
     """Makes `records` by id, each record of the sources once."""
     columns = ", ".join(f"records.{quoted(name)}" for name in RECORDS.names)
-    counted = f"SELECT {columns} FROM {parquet_reader(connection, 'records')} AS records"
+    counted = f"SELECT {columns} FROM {parquet_reader(connection, copies, 'records')} AS records"
     several = "SELECT source, sha256 FROM sources GROUP BY ALL HAVING count(*) > 1"
     if connection.execute(f"SELECT count(*) FROM ({several})").fetchall()[0][0]:
         with_plan = (

@@ -13,12 +13,14 @@ import duckdb
 
 from foldatlas.atlas.coordinates import StoredStructure
 from foldatlas.atlas.find import find_records
-from foldatlas.atlas.folder import AtlasFolder
+from foldatlas.atlas.folder import INDEX, AtlasFolder
 from foldatlas.atlas.index import contents_digest, escape_glob, first_line
+from foldatlas.atlas.published_index import open_index
 from foldatlas.atlas.query import Result, read_only
+from foldatlas.atlas.store_dataset import store_dataset
 from foldatlas.atlas.structures import Place, read_structures
 from foldatlas.atlas.views import literal
-from foldatlas.schemas.errors import DamagedAtlasError, NotAnAtlasError, QueryError, UsageError
+from foldatlas.schemas.errors import DamagedAtlasError, QueryError, UsageError
 from foldatlas.schemas.manifest import AtlasHeader
 from foldatlas.schemas.tables import OPTIONAL_TABLES, TABLES
 
@@ -37,27 +39,25 @@ class Atlas:
 
     @classmethod
     def open(cls, path: str | Path) -> Self:
-        """Opens the atlas at `path`.
+        """Opens the atlas at `path`, a folder or `s3://...`, of whose index a copy is kept in `cache_folder()`.
 
         Raises NotAnAtlasError where there is no atlas or no index yet, DamagedAtlasError for an unreadable index.
         """
         folder = AtlasFolder.existing(path)
         header = folder.header()
-        if not folder.index_path.is_file():
-            raise NotAnAtlasError(f"{path} has no index yet: run `foldatlas index {path}`")
         # One process may hold one configuration a database, so nothing here differs from one opening to the next.
-        config: dict[str, Any] = {
+        config: dict[str, str | bool | int | float | list[str]] = {
             "arrow_lossless_conversion": True,
             "autoinstall_known_extensions": False,
             "temp_directory": str(Path(tempfile.gettempdir()) / f"foldatlas-{os.getpid()}"),
         }
         try:
-            connection = duckdb.connect(str(folder.index_path), read_only=True, config=config)
+            connection = open_index(folder, config)
         except duckdb.Error as error:
             raise DamagedAtlasError(
-                f"{folder.index_path} cannot be opened ({first_line(error)}): run `foldatlas index {path}`"
+                f"{folder.where(INDEX)} cannot be opened ({first_line(error)}): run `foldatlas index {path}`"
             ) from error
-        return cls(AtlasFolder(folder.root.resolve()), header, connection)  # whoever changes folder finds it still
+        return cls(folder.resolved(), header, connection)  # whoever changes folder finds it still
 
     def __enter__(self) -> Self:
         return self
@@ -91,7 +91,7 @@ class Atlas:
             if not absent:
                 raise
             option = OPTIONAL_TABLES[absent[0]]
-            raise QueryError(f"{self.folder.root} has no {absent[0]}: fold with {option}") from error
+            raise QueryError(f"{self.folder.place} has no {absent[0]}: fold with {option}") from error
 
     def cursor(self, sql: str) -> Any:
         """A connection of its own, with those views on Parquet files that `sql` names.
@@ -119,7 +119,7 @@ class Atlas:
         if not places:
             states = cursor.execute("SELECT DISTINCT source, outcome, state FROM found ORDER BY ALL").fetchall()
             why = "; ".join(f"in {source} it is {state} ({outcome})" for source, outcome, state in states)
-            raise UsageError(f"{self.folder.root} has no structure of {name!r}: {why or 'no record has this id'}")
+            raise UsageError(f"{self.folder.place} has no structure of {name!r}: {why or 'no record has this id'}")
         if len(places) > 1:
             sources = cursor.execute("SELECT DISTINCT source FROM found ORDER BY source LIMIT 3").fetchall()
             raise UsageError(
@@ -134,30 +134,35 @@ class Atlas:
 
         Columns of `proteins` make a place: structure_id, structure_file and structure_row.
         """
-        return read_structures(self.folder.root, places)
+        return read_structures(self.folder.storage, places)
 
     def _create_view(self, cursor: Any, view: str, *, required: bool) -> None:
-        listed = cursor.execute("SELECT path FROM files WHERE table_name = ? ORDER BY path", [view]).fetchall()
+        listed = cursor.execute("SELECT path, bytes FROM files WHERE table_name = ? ORDER BY path", [view]).fetchall()
         if not listed:
             if required and view not in OPTIONAL_TABLES:
                 cursor.register(f"no_{view}", TABLES[view].empty_table())
                 cursor.execute(f"CREATE TEMP VIEW {view} AS FROM no_{view}")
             return
-        root = self.folder.root
-        files = ", ".join(literal(escape_glob(root / path)) for (path,) in listed)
+        if self.folder.is_local:
+            begin = f"{self.folder.root}/"
+            files = ", ".join(literal(escape_glob(begin + path)) for path, _ in listed)
+            source = f"read_parquet([{files}], filename = true)"
+        else:
+            begin, source = "", f"files_of_{view}"
+            cursor.register(source, store_dataset(self.folder.storage, dict(listed), TABLES[view]))
         [(num_copies,)] = cursor.execute(
             "SELECT count(*) FROM copies WHERE path IN (SELECT path FROM files WHERE table_name = ?)", [view]
         ).fetchall()
-        counted = (
-            f"SELECT * EXCLUDE (filename) FROM read_parquet([{files}], filename = true) AS files "
-            "WHERE NOT EXISTS (FROM copies WHERE copies.structure_id = files.structure_id "
-            f"AND {literal(str(root) + '/')} || copies.path = files.filename)"
+        counted = f"SELECT * EXCLUDE (filename) FROM {source} AS files" + (
+            " WHERE NOT EXISTS (FROM copies WHERE copies.structure_id = files.structure_id "
+            f"AND {literal(begin)} || copies.path = files.filename)"
             if num_copies
-            else f"FROM read_parquet([{files}])"
+            else ""
         )
         try:
             cursor.execute(f"CREATE TEMP VIEW {view} AS {counted}")
         except duckdb.IOException as error:
+            place = self.folder.place
             raise DamagedAtlasError(
-                f"the {view} of {root} cannot be read ({first_line(error)}): run `foldatlas verify {root}`"
+                f"the {view} of {place} cannot be read ({first_line(error)}): run `foldatlas verify {place}`"
             ) from error

@@ -2,7 +2,6 @@
 
 import contextlib
 import hashlib
-import os
 from pathlib import Path
 from types import TracebackType
 from typing import IO, Self, cast
@@ -10,7 +9,7 @@ from typing import IO, Self, cast
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from foldatlas.atlas.commit import hidden, sync_folder
+from foldatlas.atlas.storage import Storage, file_sha256, open_storage
 from foldatlas.schemas.manifest import FileEntry
 from foldatlas.schemas.tables import TABLES, write_options
 
@@ -34,7 +33,7 @@ class _DigestingFile:
         self._file.flush()
 
     def close(self) -> None:
-        self.closed = True  # the owner closes the file itself, after fsync
+        self.closed = True  # the owner closes the file itself
 
     def readable(self) -> bool:
         return False
@@ -47,7 +46,7 @@ class _DigestingFile:
 
 
 class ParquetFile:
-    """Context manager that writes one table of `schemas.tables` to `path`.
+    """Context manager that writes one table of `schemas.tables` to `path` in the folder or atlas `root`.
 
     Nothing is visible at `path` before the block ends without an error; then `entry` describes the file. `metadata`
     joins the schema's own (text to text). `table` chooses schema and encodings; `schema` another schema for it.
@@ -55,15 +54,15 @@ class ParquetFile:
 
     def __init__(
         self,
-        root: Path,
+        root: Path | Storage,
         path: str,
         table: str,
         *,
         metadata: dict[str, str] | None = None,
         schema: pa.Schema | None = None,
     ):
-        self._path = root / path
-        self._relative = path
+        self._storage = open_storage(root)
+        self._path = path
         self._table = table
         base = schema if schema is not None else TABLES[table]
         said = {key.decode(): value.decode() for key, value in (base.metadata or {}).items()}
@@ -72,17 +71,15 @@ class ParquetFile:
         self.entry: FileEntry | None = None
 
     def __enter__(self) -> Self:
-        self._path.parent.mkdir(parents=True, exist_ok=True)
-        self._temporary = hidden(self._path)
-        self._file = self._temporary.open("xb")
-        self._sink = _DigestingFile(self._file)
-        # pyarrow's stubs know IO alone; its C++ side takes any object with these methods
-        sink = pa.PythonFile(cast(IO[bytes], self._sink), mode="w")
-        try:
+        self._building = contextlib.ExitStack()
+        with self._building:
+            temporary = self._building.enter_context(self._storage.building(self._path))
+            self._file = self._building.enter_context(temporary.open("xb"))
+            self._sink = _DigestingFile(self._file)
+            # pyarrow's stubs know IO alone; its C++ side takes any object with these methods
+            sink = pa.PythonFile(cast(IO[bytes], self._sink), mode="w")
             self._writer = pq.ParquetWriter(sink, self.schema, **write_options(self._table))
-        except BaseException:
-            self._abandon()
-            raise
+            self._building = self._building.pop_all()
         return self
 
     def write(self, table: pa.Table, row_group_size: int | None = None) -> None:
@@ -95,27 +92,32 @@ class ParquetFile:
     ) -> None:
         try:
             self._writer.close()
-            if kind is None:
-                self._file.flush()
-                os.fsync(self._file.fileno())
-                size = self._file.tell()
-                self._file.close()
-                os.replace(self._temporary, self._path)
-                sync_folder(self._path.parent)
-                self.entry = FileEntry(
-                    path=self._relative, rows=self.rows, bytes=size, sha256=self._sink.digest.hexdigest()
-                )
-        finally:
-            self._abandon()
+            self._file.flush()
+            size = self._file.tell()
+        except BaseException as failure:
+            self._abandon(failure)
+            raise
+        if error is not None:
+            self._abandon(error)
+            return
+        self._building.close()
+        self.entry = FileEntry(path=self._path, rows=self.rows, bytes=size, sha256=self._sink.digest.hexdigest())
 
-    def _abandon(self) -> None:
-        """Leaves nothing hidden behind; after success there is nothing."""
-        self._temporary.unlink(missing_ok=True)
+    def _abandon(self, error: BaseException) -> None:
+        """Leaves nothing behind."""
         with contextlib.suppress(OSError):  # on a full disk closing writes what is buffered, and fails again
-            self._file.close()
+            self._building.__exit__(type(error), error, error.__traceback__)
 
 
-def file_sha256(path: Path) -> str:
-    """sha256 of a file's bytes, 64 hexadecimal digits."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+def open_parquet(storage: Storage, name: str) -> pq.ParquetFile:
+    """A Parquet file of an atlas, to read in parts. On a store, the ranges that are asked for are all that is fetched.
+
+    Raises OSError for a file that is missing, OSError or ArrowInvalid for one that is no Parquet.
+    """
+    if storage.root is not None:
+        return pq.ParquetFile(storage.root / name)
+    # the columns of a row group in one request or a few
+    return pq.ParquetFile(storage.open(name), pre_buffer=True)
+
+
+__all__ = ["ParquetFile", "file_sha256", "open_parquet"]

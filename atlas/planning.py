@@ -5,7 +5,6 @@ Only SQL and the writing of what it gives; which lengths make a shard is the cal
 
 import contextlib
 import hashlib
-import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +17,7 @@ from foldatlas.atlas.commit import attempt_name
 from foldatlas.atlas.index import escape_glob, first_line
 from foldatlas.atlas.parquet_files import ParquetFile
 from foldatlas.atlas.stoppable import stoppable
+from foldatlas.atlas.storage import Storage
 from foldatlas.schemas.errors import DamagedAtlasError, FoldAtlasError
 from foldatlas.schemas.manifest import FileEntry, Shard
 from foldatlas.schemas.records import Outcome
@@ -197,9 +197,7 @@ def _digest(column: pa.ChunkedArray) -> str:
     return digest.hexdigest()
 
 
-def adopt(staging: Path, root: Path, file: FileEntry, path: str) -> FileEntry:
+def adopt(staging: Path, storage: Storage, file: FileEntry, path: str) -> FileEntry:
     """Moves a staged file to `path` in the atlas and gives its entry there."""
-    target = root / path
-    target.parent.mkdir(parents=True, exist_ok=True)
-    os.replace(staging / file.path, target)
+    storage.put(staging / file.path, path)
     return FileEntry(path=path, rows=file.rows, bytes=file.bytes, sha256=file.sha256)

@@ -4,6 +4,7 @@ from collections import Counter
 from dataclasses import dataclass
 
 from foldatlas.atlas.folder import AtlasFolder
+from foldatlas.atlas.published_index import index_bytes
 
 
 @dataclass(frozen=True)
@@ -85,7 +86,6 @@ def status(folder: AtlasFolder) -> AtlasStatus:
         outcomes.update(plan.outcomes)
     listed = [file for plan in plans for file in (*plan.records, *plan.sequences)]
     listed += [file for entry in committed for file in entry.files.values()]
-    index = folder.index_path.stat().st_size if folder.index_path.is_file() else 0
     return AtlasStatus(
         model=header.settings.model,
         plans=len(plans),
@@ -100,7 +100,7 @@ def status(folder: AtlasFolder) -> AtlasStatus:
         cost=sum(plan.cost for plan in plans),
         cost_done=sum(shard.cost for shard in done),
         seconds=sum(entry.run.seconds for entry in committed),
-        bytes=index + sum(file.bytes for file in listed),
+        bytes=index_bytes(folder) + sum(file.bytes for file in listed),
     )
 
 

@@ -10,6 +10,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from foldatlas.atlas.coordinates import StoredStructure, decode_structures, structure_ids_of
+from foldatlas.atlas.parquet_files import open_parquet
+from foldatlas.atlas.storage import Storage, open_storage
 from foldatlas.schemas.errors import DamagedAtlasError
 from foldatlas.schemas.records import format_structure_id
 from foldatlas.schemas.tables import STRUCTURES_A_ROW_GROUP
@@ -27,8 +29,8 @@ class Place:
 class StructureReader:
     """Rows of structures files. Remembers the last row group, so ask in the order of file and row."""
 
-    def __init__(self, root: Path, columns: list[str] | None = None):
-        self._root = root
+    def __init__(self, place: Path | Storage, columns: list[str] | None = None):
+        self._storage = open_storage(place)
         self._columns = columns
         self._path: str | None = None
         self._file: pq.ParquetFile | None = None
@@ -62,8 +64,8 @@ class StructureReader:
             if row >= group.num_rows or self._identities[row] != place.structure_id:
                 expected = format_structure_id(place.structure_id)
                 raise DamagedAtlasError(
-                    f"row {place.row} of {self._root / file} is not structure {expected}: run "
-                    f"`foldatlas index {self._root}`, and `foldatlas verify` if that does not help"
+                    f"row {place.row} of {self._storage.place}/{file} is not structure {expected}: run "
+                    f"`foldatlas index {self._storage.place}`, and `foldatlas verify` if that does not help"
                 )
         return group.take(pa.array(inside, pa.int64()))
 
@@ -73,14 +75,15 @@ class StructureReader:
         try:
             if path != self._path or self._file is None:
                 self.close()
-                self._file = pq.ParquetFile(self._root / path)
+                self._file = open_parquet(self._storage, path)
                 self._path = path
             if number >= self._file.num_row_groups:
                 raise pa.ArrowInvalid(f"it has {self._file.num_row_groups} row groups, {number + 1} are needed")
             self._group = self._file.read_row_group(number, columns=self._columns)
         except (OSError, pa.ArrowException) as error:
             raise DamagedAtlasError(
-                f"{self._root / path} cannot be read ({error}): `foldatlas verify {self._root}` lists what is damaged"
+                f"{self._storage.place}/{path} cannot be read ({error}): `foldatlas verify {self._storage.place}` "
+                "lists what is damaged"
             ) from error
         self._number = number
         self._identities = structure_ids_of(self._group)
@@ -99,12 +102,12 @@ def by_row_group(places: Iterable[Place]) -> Iterator[list[Place]]:
         yield together
 
 
-def read_structures(root: Path, places: Iterable[Place]) -> Iterator[StoredStructure]:
+def read_structures(atlas: Path | Storage, places: Iterable[Place]) -> Iterator[StoredStructure]:
     """The structures at `places`, in that order. In the order of file and row each row group is read once.
 
     Raises DamagedAtlasError for a file that is missing, unreadable, or holds other structures there.
     """
-    with StructureReader(root) as reader:
+    with StructureReader(atlas) as reader:
         for together in by_row_group(places):
             yield from decode_structures(reader.rows(together))
 

@@ -5,12 +5,13 @@ One fault does not hide others: a file that is damaged is left out of what is co
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from pathlib import Path
+from pathlib import PurePath
 from typing import Final
 
 from foldatlas.atlas.fault import RESTORE, Fault, FaultKind, restore_or_fold
-from foldatlas.atlas.folder import HEADER, INDEX, STAGING, AtlasFolder
-from foldatlas.atlas.parquet_files import file_sha256
+from foldatlas.atlas.folder import HEADER, INDEX, AtlasFolder
+from foldatlas.atlas.published_index import INDEX_FOLDER, POINTER, has_index
+from foldatlas.atlas.storage import STAGING, Storage, json_documents
 from foldatlas.atlas.verify_shard import check_shard
 from foldatlas.atlas.verify_tables import check_tables
 from foldatlas.schemas.errors import DamagedAtlasError
@@ -52,7 +53,7 @@ def verify(folder: AtlasFolder, *, deep: bool = True) -> Verification:
     listed += [(file, restore_or_fold(name)) for name, entry in entries.items() for file in entry.files.values()]
     bad: set[str] = set()
     for file, step in listed:
-        for fault in _check_file(folder.root, file, step, deep=deep):
+        for fault in _check_file(folder.storage, file, step, deep=deep):
             result.faults.append(fault)
             bad.add(file.path)
         result.files += 1
@@ -62,7 +63,7 @@ def verify(folder: AtlasFolder, *, deep: bool = True) -> Verification:
         for plan in plans:
             for shard in plan.shards:
                 entry = entries.get(shard.name)
-                result.faults += check_shard(folder.root, plan, shard, entry, header.settings.model, bad)
+                result.faults += check_shard(folder.storage, plan, shard, entry, header.settings.model, bad)
         result.faults += check_tables(folder, plans, list(entries.values()), bad)
     result.notes += _notes(folder, plans, entries, {file.path for file, _ in listed})
     return result
@@ -70,15 +71,16 @@ def verify(folder: AtlasFolder, *, deep: bool = True) -> Verification:
 
 def _read_plans(folder: AtlasFolder, result: Verification) -> list[Plan]:
     plans = []
-    for path in sorted((folder.root / "plans").glob("[!.]*.json")):
-        where = str(path.relative_to(folder.root))
+    for where, content in json_documents(folder.storage, "plans"):
         try:
-            plan = decode(path.read_bytes(), Plan, where)
+            plan = decode(_readable(content), Plan, where)
         except (OSError, DamagedAtlasError) as error:
             result.faults.append(Fault(FaultKind.DOCUMENT, where, str(error), RESTORE))
             continue
         plans.append(plan)
-        result.faults += [Fault(FaultKind.DOCUMENT, where, what, RESTORE) for what in _wrong_plan(plan, path.stem)]
+        result.faults += [
+            Fault(FaultKind.DOCUMENT, where, what, RESTORE) for what in _wrong_plan(plan, PurePath(where).stem)
+        ]
     return sorted(plans, key=lambda plan: (plan.created, plan.name))
 
 
@@ -105,10 +107,9 @@ def _read_entries(
     """The readable entry of the highest generation of each planned shard."""
     shards = {shard.name: shard for plan in plans for shard in plan.shards}
     entries: dict[str, ShardEntry] = {}
-    for path in sorted((folder.root / "manifest").glob("[!.]*.json")):
-        where = str(path.relative_to(folder.root))
+    for where, content in json_documents(folder.storage, "manifest"):
         try:
-            entry = decode(path.read_bytes(), ShardEntry, where)
+            entry = decode(_readable(content), ShardEntry, where)
         except (OSError, DamagedAtlasError) as error:
             result.faults.append(Fault(FaultKind.DOCUMENT, where, str(error), RESTORE))
             continue
@@ -119,7 +120,7 @@ def _read_entries(
         again = restore_or_fold(shard.name)
         wrong = {
             f"its name is not that of shard {entry.shard}, generation {entry.generation}": (
-                path.name != f"{entry.shard}.{entry.generation}.json"
+                where != folder.entry_name(entry.shard, entry.generation)
             ),
             "it is for other sequences than the plan's": entry.shard_digest != shard.digest,
             "it was folded with other settings than the atlas's": entry.settings_digest != header.settings_digest,
@@ -142,13 +143,18 @@ def _read_entries(
     return entries
 
 
-def _check_file(root: Path, file: FileEntry, step: str, *, deep: bool) -> Iterator[Fault]:
-    path = root / file.path
+def _readable(content: bytes | OSError) -> bytes:
+    if isinstance(content, OSError):
+        raise content
+    return content
+
+
+def _check_file(storage: Storage, file: FileEntry, step: str, *, deep: bool) -> Iterator[Fault]:
     try:
-        size = path.stat().st_size
+        size = storage.size(file.path)
         if size != file.bytes:
             yield Fault(FaultKind.DAMAGED, file.path, f"it has {size:,} bytes, {file.bytes:,} were committed", step)
-        elif deep and file_sha256(path) != file.sha256:
+        elif deep and storage.sha256(file.path) != file.sha256:
             yield Fault(FaultKind.DAMAGED, file.path, "its sha256 is not the one committed", step)
     except FileNotFoundError:
         yield Fault(FaultKind.MISSING, file.path, "it does not exist", step)
@@ -160,12 +166,15 @@ def _notes(folder: AtlasFolder, plans: list[Plan], entries: dict[str, ShardEntry
     left = sum(shard.name not in entries for plan in plans for shard in plan.shards)
     if left:
         yield f"{left:,} shards are not folded yet: run `foldatlas fold` again"
-    if not folder.index_path.exists():
-        yield f"there is no {INDEX}: run `foldatlas index {folder.root}`"
-    ours = {folder.root / name for name in (HEADER, INDEX)}
-    for path in sorted(folder.root.rglob("*")):
-        relative = path.relative_to(folder.root)
-        if not path.is_file() or path in ours or str(relative) in listed or relative.parts[0] == STAGING:
+    if not has_index(folder):
+        yield f"there is no {INDEX if folder.is_local else POINTER}: run `foldatlas index {folder.place}`"
+    ours = {HEADER, INDEX if folder.is_local else POINTER}
+    for file in folder.storage.files(hidden=True):
+        path = PurePath(file.name)
+        table = path.parts[0]
+        if file.name in ours or file.name in listed or table == STAGING:
             continue
-        if relative.parts[0] not in ("plans", "manifest") or path.suffix != ".json" or path.name.startswith("."):
-            yield f"{relative} is listed nowhere: nothing reads it"
+        if table == INDEX_FOLDER and not folder.is_local:
+            continue  # older indexes, which the next one sweeps
+        if table not in ("plans", "manifest") or path.suffix != ".json" or path.name.startswith("."):
+            yield f"{file.name} is listed nowhere: nothing reads it"

@@ -16,6 +16,8 @@ import pyarrow.parquet as pq
 
 from foldatlas.atlas.coordinates import atoms_per_protein, atoms_per_residue, stored_values, structure_ids_of
 from foldatlas.atlas.fault import RESTORE, Fault, FaultKind, restore_or_fold
+from foldatlas.atlas.parquet_files import open_parquet
+from foldatlas.atlas.storage import Storage, open_storage
 from foldatlas.schemas.manifest import Plan, Shard, ShardEntry, shard_digest
 from foldatlas.schemas.records import UNKNOWN_RESIDUES, format_structure_id
 from foldatlas.schemas.tables import COORDINATE_SCALE, OPTIONAL_TABLES, PAE_SCALE, PLDDT_SCALE, SCORES, TABLES
@@ -31,14 +33,15 @@ _Mask = npt.NDArray[np.bool_]
 
 
 def check_shard(
-    root: Path, plan: Plan, shard: Shard, entry: ShardEntry | None, model: str, bad: set[str]
+    atlas: Path | Storage, plan: Plan, shard: Shard, entry: ShardEntry | None, model: str, bad: set[str]
 ) -> Iterator[Fault]:
     """Faults in a shard's sequences and, if it is committed, in its files. Files in `bad` are not opened."""
+    storage = open_storage(atlas)
     sequences_path = plan.sequences[shard.file].path
     sequences: dict[bytes, str] | None = None
     if sequences_path not in bad:
         try:
-            group = pq.ParquetFile(root / sequences_path).read_row_group(shard.row_group)
+            group = open_parquet(storage, sequences_path).read_row_group(shard.row_group)
             sequences = dict(zip(structure_ids_of(group), group.column("sequence").to_pylist(), strict=True))
         except (OSError, pa.ArrowException, IndexError) as error:
             yield _fault(
@@ -53,7 +56,7 @@ def check_shard(
         if file.path in bad:
             continue
         try:
-            opened = pq.ParquetFile(root / file.path)
+            opened = open_parquet(storage, file.path)
         except (OSError, pa.ArrowException) as error:
             yield _fault(FaultKind.DAMAGED, file.path, f"it cannot be read: {error}", shard)
             continue

@@ -1,7 +1,6 @@
 """Checks that need all files at once: records against sequences, and the index against the Parquet files."""
 
 import contextlib
-import tempfile
 from collections.abc import Iterator
 from functools import partial
 from typing import Any
@@ -11,8 +10,11 @@ import duckdb
 from foldatlas.atlas.fault import RESTORE, Fault, FaultKind
 from foldatlas.atlas.folder import INDEX, AtlasFolder
 from foldatlas.atlas.index import MEMORY_LIMIT, contents_digest, first_line, list_files, parquet_reader
+from foldatlas.atlas.local_work import LocalCopies, work_folder
+from foldatlas.atlas.published_index import has_index, local_index
 from foldatlas.atlas.stoppable import stoppable
 from foldatlas.atlas.views import literal, quoted
+from foldatlas.schemas.errors import DamagedAtlasError
 from foldatlas.schemas.manifest import Plan, ShardEntry
 from foldatlas.schemas.records import Outcome
 from foldatlas.schemas.tables import RECORDS, SCORES
@@ -20,43 +22,49 @@ from foldatlas.schemas.tables import RECORDS, SCORES
 
 def check_tables(folder: AtlasFolder, plans: list[Plan], entries: list[ShardEntry], bad: set[str]) -> Iterator[Fault]:
     """Faults of records, sequences and the index. What would need a file in `bad` is left out."""
-    with _connection(folder, plans, entries, bad) as connection:
+    with _connection(folder, plans, entries, bad) as (connection, copies):
         for check in (_check_sequences, _check_records):
             try:
-                yield from stoppable(connection, partial(list, check(connection, plans, bad)))
+                yield from stoppable(connection, partial(list, check(connection, copies, plans, bad)))
             except duckdb.Error as error:
                 yield Fault(
                     FaultKind.DAMAGED, "records", f"the files cannot be read together: {first_line(error)}", RESTORE
                 )
-        if not folder.index_path.exists():
+        if not has_index(folder):
             return
-        rebuild = f"run `foldatlas index {folder.root}`"
+        rebuild = f"run `foldatlas index {folder.place}`"
         try:
-            connection.execute(f"ATTACH {literal(str(folder.index_path))} AS built (READ_ONLY)")
+            connection.execute(f"ATTACH {literal(str(local_index(folder)))} AS built (READ_ONLY)")
             [(contents,)] = connection.execute("SELECT contents FROM built.settings").fetchall()
             if contents != contents_digest(folder):
                 what = "the index was built before the newest plan or shard"
                 yield Fault(FaultKind.STALE_INDEX, INDEX, what, rebuild)
             elif not bad:
-                yield from stoppable(connection, partial(list, _check_index(connection, rebuild)))
+                yield from stoppable(connection, partial(list, _check_index(connection, copies, rebuild)))
+        except DamagedAtlasError as error:
+            yield Fault(FaultKind.INDEX, INDEX, str(error), rebuild)
         except duckdb.Error as error:
             yield Fault(FaultKind.INDEX, INDEX, f"it cannot be compared with the files: {first_line(error)}", rebuild)
 
 
 @contextlib.contextmanager
-def _connection(folder: AtlasFolder, plans: list[Plan], entries: list[ShardEntry], bad: set[str]) -> Iterator[Any]:
+def _connection(
+    folder: AtlasFolder, plans: list[Plan], entries: list[ShardEntry], bad: set[str]
+) -> Iterator[tuple[Any, LocalCopies]]:
     with (
-        tempfile.TemporaryDirectory(prefix="foldatlas-verify-") as spill,
-        duckdb.connect(config={"temp_directory": spill, "memory_limit": MEMORY_LIMIT}) as connection,
+        work_folder() as work,
+        duckdb.connect(config={"temp_directory": str(work / "spill"), "memory_limit": MEMORY_LIMIT}) as connection,
     ):
-        list_files(connection, folder, plans, entries, {})
+        copies = LocalCopies(folder.storage, work)
+        list_files(connection, copies, plans, entries, {})
         connection.execute("DELETE FROM listed WHERE list_contains(?, path)", [sorted(bad)])
-        yield connection
+        yield connection, copies
 
 
-def _check_sequences(connection: Any, plans: list[Plan], bad: set[str]) -> Iterator[Fault]:
+def _check_sequences(connection: Any, copies: LocalCopies, plans: list[Plan], bad: set[str]) -> Iterator[Fault]:
+    sequences = parquet_reader(connection, copies, "sequences")
     rows = connection.execute(
-        f"SELECT any_value(path), structure_id, count(*) FROM {parquet_reader(connection, 'sequences')} AS sequences "
+        f"SELECT any_value(path), structure_id, count(*) FROM {sequences} AS sequences "
         "JOIN listed ON listed.absolute = filename GROUP BY plan, structure_id "
         "HAVING count(*) > 1 ORDER BY ALL LIMIT 10"
     ).fetchall()
@@ -64,8 +72,8 @@ def _check_sequences(connection: Any, plans: list[Plan], bad: set[str]) -> Itera
         yield Fault(FaultKind.ROWS, path, f"structure {identity} stands {count} times in one plan", RESTORE)
 
 
-def _check_records(connection: Any, plans: list[Plan], bad: set[str]) -> Iterator[Fault]:
-    records = parquet_reader(connection, "records")
+def _check_records(connection: Any, copies: LocalCopies, plans: list[Plan], bad: set[str]) -> Iterator[Fault]:
+    records = parquet_reader(connection, copies, "records")
     known = ", ".join(literal(outcome) for outcome in Outcome)
     checks = {
         f"outcome NOT IN ({known})": "an unknown outcome",
@@ -73,7 +81,7 @@ def _check_records(connection: Any, plans: list[Plan], bad: set[str]) -> Iterato
         "(records.plan_number, source) NOT IN (SELECT plan_number, source FROM sources)": "no source of the plan",
     }
     if not any(file.path in bad for plan in plans for file in plan.sequences):
-        sequences = parquet_reader(connection, "sequences")
+        sequences = parquet_reader(connection, copies, "sequences")
         checks[f"outcome = 'accepted' AND structure_id NOT IN (SELECT structure_id FROM {sequences})"] = (
             "an accepted sequence that no plan has"
         )
@@ -101,10 +109,10 @@ def _check_records(connection: Any, plans: list[Plan], bad: set[str]) -> Iterato
             yield Fault(FaultKind.RECORDS, f"plans/{plan.name}.json", what, RESTORE)
 
 
-def _check_index(connection: Any, rebuild: str) -> Iterator[Fault]:
+def _check_index(connection: Any, copies: LocalCopies, rebuild: str) -> Iterator[Fault]:
     """Compares `built` with the files in both directions; rows that overlap may come from any of their files."""
-    records, scores = parquet_reader(connection, "records"), parquet_reader(connection, "scores")
-    failures = parquet_reader(connection, "failures")
+    records, scores = parquet_reader(connection, copies, "records"), parquet_reader(connection, copies, "scores")
+    failures = parquet_reader(connection, copies, "failures")
     record_columns = ", ".join(quoted(name) for name in RECORDS.names)
     score_columns = ", ".join(quoted(name) for name in SCORES.names)
     differences = {

@@ -67,7 +67,7 @@ def fold(
     from foldatlas.pipeline.outputs import chosen_outputs, refuse_missing_outputs
     from foldatlas.pipeline.supervisor import WorkerSpec
 
-    folder = AtlasFolder(Path(atlas))
+    folder = AtlasFolder(atlas)
     weights_dir = None if weights is None else str(Path(weights).absolute())
     settings = settings_of(model, recycles, precision, weights_dir=weights_dir)
     worker = WorkerSpec(absolute(model), settings, choose_device(device), weights_dir)
@@ -75,7 +75,7 @@ def fold(
     if add_outputs and not outputs:
         raise UsageError("--add-outputs adds what is asked for: name it with --embeddings or --pae")
     if outputs and not add_outputs:
-        refuse_missing_outputs(folder.root, folder.entries().values(), outputs)
+        refuse_missing_outputs(folder.place, folder.entries().values(), outputs)
     summary = plan_job.plan(
         fasta,
         atlas,

@@ -99,7 +99,7 @@ def plan(
         output_bytes_a_protein=SCORE_BYTES_A_PROTEIN + EMBEDDING_BYTES_A_CHANNEL * mean_channels,
         output_bytes_a_pair=PAE_BYTES_A_PAIR if "pae" in outputs else 0.0,
     )
-    planned = make_plan(fasta, AtlasFolder(Path(atlas)), settings, costs, max_length=max_length)
+    planned = make_plan(fasta, AtlasFolder(atlas), settings, costs, max_length=max_length)
     new = planned.plan
     # The proteins of a shard are of about one length.
     sizes = (

@@ -10,14 +10,12 @@ the new file and takes over all the others, so that no structure changes.
 import time
 from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import NamedTuple
-
-import pyarrow.parquet as pq
 
 from foldatlas.atlas.commit import attempt_name
 from foldatlas.atlas.coordinates import structure_ids_of
 from foldatlas.atlas.folder import AtlasFolder, now
+from foldatlas.atlas.parquet_files import open_parquet
 from foldatlas.folding.batching import cut_into_batches
 from foldatlas.folding.cost import mflop, pair_output_bytes
 from foldatlas.folding.models import config_of
@@ -91,7 +89,7 @@ def fold_shard(task: FoldTask) -> None:
 
 def _fold_and_commit(task: FoldTask) -> None:
     options, shard = task.options, task.shard
-    folder = AtlasFolder(Path(options.atlas))
+    folder = AtlasFolder(options.atlas)
     digest = settings_digest(options.worker.settings)
     if stopping():
         raise Interrupted("stopped on request")
@@ -149,9 +147,9 @@ def _fold_and_commit(task: FoldTask) -> None:
 
 def read_sequences(folder: AtlasFolder, task: FoldTask) -> list[str]:
     """The shard's sequences. Raises DamagedAtlasError if they are not those that the plan was made of."""
-    path = folder.root / task.sequences
+    path = folder.where(task.sequences)
     try:
-        with pq.ParquetFile(path) as file:
+        with open_parquet(folder.storage, task.sequences) as file:
             sequences: list[str] = file.read_row_group(task.shard.row_group, columns=["sequence"])[
                 "sequence"
             ].to_pylist()
@@ -164,9 +162,10 @@ def read_sequences(folder: AtlasFolder, task: FoldTask) -> list[str]:
 
 def _folded_before(folder: AtlasFolder, entry: ShardEntry, sequences: Sequence[str]) -> list[str]:
     """Those of a committed shard's sequences that have a structure, in the order of its structures file."""
-    path = folder.root / entry.files["structures"].path
+    path = folder.where(entry.files["structures"].path)
     try:
-        table = pq.read_table(path, columns=["structure_id"])
+        with open_parquet(folder.storage, entry.files["structures"].path) as file:
+            table = file.read(columns=["structure_id"])
     except (OSError, ValueError) as error:
         raise DamagedAtlasError(f"{path} cannot be read ({error}): restore it from a copy") from error
     by_identity = {structure_id(sequence): sequence for sequence in sequences}

@@ -4,6 +4,7 @@ Truth is the manifest. Whatever the engine says, shards that have no entry are s
 and those that are still missing are named.
 """
 
+import contextlib
 import secrets
 import socket
 import time
@@ -20,7 +21,7 @@ from foldatlas.pipeline.fold_shard import FoldOptions, FoldTask, fold_shard
 from foldatlas.pipeline.interruption import interruptible, stopping
 from foldatlas.pipeline.outputs import lacking, refuse_missing_outputs, refuse_to_mix
 from foldatlas.pipeline.supervisor import WorkerSpec, end_children
-from foldatlas.schemas.errors import IncompleteError
+from foldatlas.schemas.errors import IncompleteError, StoreError
 from foldatlas.schemas.manifest import Plan, ShardEntry, settings_digest
 
 ROUNDS: Final = 3
@@ -64,9 +65,9 @@ def fold_atlas(
     """
     plans, digest, entries = folder.plans(), settings_digest(worker.settings), folder.entries()
     if not add_outputs:
-        refuse_missing_outputs(folder.root, entries.values(), outputs)
+        refuse_missing_outputs(folder.place, entries.values(), outputs)
     options = FoldOptions(
-        atlas=str(folder.root.resolve()),
+        atlas=folder.resolved().place,
         worker=worker,
         outputs=tuple(outputs),
         run_id=f"{now()[:19].replace(':', '')}-{secrets.token_hex(3)}",
@@ -80,7 +81,7 @@ def fold_atlas(
     if not missing:
         return FoldReport(0, 0, 0, 0, 0.0)
     if any(task.shard.name not in entries for task in missing):
-        refuse_to_mix(folder.root, entries.values(), outputs)
+        refuse_to_mix(folder.place, entries.values(), outputs)
     cost = sum(task.shard.cost for task in missing)
     try:
         with interruptible(), progress.shown(len(missing), cost, show=show_progress):
@@ -93,7 +94,8 @@ def fold_atlas(
                     break
     finally:
         end_children()
-        folder.sweep()
+        with contextlib.suppress(StoreError):  # sweeping can wait, and what ended the run is to be said
+            folder.sweep()
     if todo:
         names = ", ".join(task.shard.name for task in todo[:5]) + (", ..." if len(todo) > 5 else "")
         raise IncompleteError(

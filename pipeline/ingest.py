@@ -9,8 +9,8 @@ from typing import Final, NamedTuple
 import msgspec
 import pyarrow as pa
 
-from foldatlas.atlas.commit import commit_once
 from foldatlas.atlas.parquet_files import ParquetFile
+from foldatlas.atlas.storage import Storage, open_storage
 from foldatlas.pipeline.interruption import giving_up_if_unwritable, stopping
 from foldatlas.pipeline.record_stream import RecordStream, open_records
 from foldatlas.pipeline.sources import SourceRange
@@ -23,7 +23,8 @@ BYTES_A_BATCH: Final = 64 << 20  # reached only by records that are mostly heade
 
 
 class IngestTask(NamedTuple):
-    """A range to read, the folder to stage it in, and the longest sequence to accept (residues)."""
+    """A range to read, where to stage it (a folder, or a place on a store), and the longest sequence to accept
+    (residues)."""
 
     range: SourceRange
     staging: str
@@ -45,8 +46,8 @@ class IngestNote(msgspec.Struct, frozen=True):
     source_bytes: int = 0
 
 
-def note_path(staging: Path, number: int) -> Path:
-    return staging / f"{number:06d}.json"
+def note_name(number: int) -> str:
+    return f"{number:06d}.json"
 
 
 def staged_path(number: int) -> str:
@@ -56,25 +57,25 @@ def staged_path(number: int) -> str:
 def read_note(staging: Path, number: int) -> IngestNote | None:
     """The note of a range that was read, or None."""
     try:
-        return msgspec.json.decode(note_path(staging, number).read_bytes(), type=IngestNote)
+        return msgspec.json.decode((staging / note_name(number)).read_bytes(), type=IngestNote)
     except FileNotFoundError:
         return None
 
 
 def ingest(task: IngestTask) -> None:
     """Reads a range. Its outcome, good or bad, is the note that it leaves; an engine may run it any number of times."""
-    staging, number = Path(task.staging), task.range.number
-    if note_path(staging, number).exists():
-        return
+    staging, number = open_storage(task.staging), task.range.number
     with giving_up_if_unwritable("the records of a FASTA file"):
+        if staging.exists(note_name(number)):
+            return
         try:
             note = _stage(task, staging)
         except SourceError as error:
             note = IngestNote(number, error=str(error))
-        commit_once(note_path(staging, number), msgspec.json.encode(note))
+        staging.commit_once(note_name(number), msgspec.json.encode(note))
 
 
-def _stage(task: IngestTask, staging: Path) -> IngestNote:
+def _stage(task: IngestTask, staging: Storage) -> IngestNote:
     source, number, start, end = task.range
     with (
         _collecting_rarely(),

@@ -6,7 +6,8 @@ import threading
 from collections.abc import Iterator
 from types import FrameType
 
-from foldatlas.schemas.errors import FoldAtlasError, Interrupted
+from foldatlas.atlas.s3_client import stop_waiting_when
+from foldatlas.schemas.errors import FoldAtlasError, Interrupted, StoreError
 
 _stop = threading.Event()
 _signals: list[int] = []
@@ -16,6 +17,9 @@ _fatal: list[Exception] = []
 def stopping() -> bool:
     """Whether the run is to stop."""
     return _stop.is_set()
+
+
+stop_waiting_when(stopping)
 
 
 def give_up(error: Exception) -> None:
@@ -39,7 +43,7 @@ def giving_up_if_unwritable(what: str) -> Iterator[None]:
         give_up(failure)
         raise failure from error
     except FoldAtlasError as error:
-        if type(error) is FoldAtlasError:
+        if type(error) is FoldAtlasError or isinstance(error, StoreError):
             give_up(error)
         raise
 

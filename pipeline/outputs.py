@@ -1,7 +1,6 @@
 """What folding gives on request: the table of each output, and how the network is asked for it."""
 
 from collections.abc import Collection
-from pathlib import Path
 from typing import Final
 
 from foldatlas.schemas.errors import UsageError
@@ -32,24 +31,24 @@ def lacking(entry: ShardEntry, outputs: Collection[str]) -> list[str]:
     return [table for table in outputs if table not in entry.files]
 
 
-def refuse_missing_outputs(root: Path, entries: Collection[ShardEntry], outputs: Collection[str]) -> None:
-    """Raises UsageError if `outputs` cannot be asked for, because committed shards (`entries` of the atlas at `root`)
+def refuse_missing_outputs(place: str, entries: Collection[ShardEntry], outputs: Collection[str]) -> None:
+    """Raises UsageError if `outputs` cannot be asked for, because committed shards (`entries` of the atlas at `place`)
     lack one."""
     for table in outputs:
         without = sum(table not in entry.files for entry in entries)
         if without:
             raise UsageError(
-                f"{without} of {len(entries)} folded shards of {root} have no {table}: pass --add-outputs to "
+                f"{without} of {len(entries)} folded shards of {place} have no {table}: pass --add-outputs to "
                 f"fold them again for it, or leave out {OPTIONAL_TABLES[table]}"
             )
 
 
-def refuse_to_mix(root: Path, entries: Collection[ShardEntry], outputs: Collection[str]) -> None:
+def refuse_to_mix(place: str, entries: Collection[ShardEntry], outputs: Collection[str]) -> None:
     """Raises UsageError if shards that are to be folded now would lack an output that committed ones have."""
     for table, option in OPTIONAL_TABLES.items():
         having = sum(table in entry.files for entry in entries)
         if having and table not in outputs:
             raise UsageError(
-                f"{having} of {len(entries)} folded shards of {root} have {table}: go on with {option}, so that "
+                f"{having} of {len(entries)} folded shards of {place} have {table}: go on with {option}, so that "
                 "all have them"
             )

@@ -4,10 +4,8 @@ Nothing in the atlas changes before everything has been read and found good: a w
 an atlas of another model ends in an error with the atlas as it was.
 """
 
-import contextlib
-import shutil
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,6 +13,7 @@ import msgspec
 
 from foldatlas.atlas.commit import attempt_name
 from foldatlas.atlas.folder import AtlasFolder, now
+from foldatlas.atlas.local_work import LocalCopies
 from foldatlas.atlas.parquet_files import file_sha256
 from foldatlas.atlas.planning import PlannedTables, adopt, plan_tables
 from foldatlas.pipeline import graphs
@@ -23,6 +22,7 @@ from foldatlas.pipeline.ingest import IngestNote, IngestTask, ingest, read_note,
 from foldatlas.pipeline.interruption import interruptible
 from foldatlas.pipeline.shards import LengthCount, cut_shards
 from foldatlas.pipeline.sources import SourceFile, SourceRange, cut_ranges, find_sources, what_it_is
+from foldatlas.pipeline.staging import staging_of
 from foldatlas.schemas.errors import SourceError
 from foldatlas.schemas.manifest import Plan, Source, plan_name, shard_name
 from foldatlas.schemas.records import Settings
@@ -83,12 +83,14 @@ def make_plan(
     new = [source for source in sources if source not in known]
     if not new:
         return Planned(None, known)
-    with _staging(folder) as staging:
+    with staging_of(folder) as staging:
         ranges = cut_ranges(new)
-        tasks = [IngestTask(range_, str(staging), max_length) for range_ in ranges]
+        tasks = [IngestTask(range_, staging.place, max_length) for range_ in ranges]
         with interruptible():
             graphs.run("ingest", tasks, ingest, engine)
-        read = _check_notes(staging, ranges)
+            staging.collect()
+        work = staging.work
+        read = _check_notes(work, ranges)
         # a server that names no version: only having read it tells that it is an old one
         same = {uri for uri, old in read.items() if _was_read(old, plans, max_length)}
         known += tuple(source for source in new if source.uri in same)
@@ -98,9 +100,9 @@ def make_plan(
         fresh = [source for uri, source in read.items() if uri not in same]
         _warn_of_changes(fresh, plans)
         tables = plan_tables(
-            staging,
-            [staging / staged_path(range_.number) for range_ in ranges],
-            [folder.root / file.path for plan in plans for file in plan.sequences],
+            work,
+            [work / staged_path(range_.number) for range_ in ranges],
+            LocalCopies(folder.storage, work).have(file.path for plan in plans for file in plan.sequences),
             lambda histogram: cut_shards(
                 [LengthCount(*bin_) for bin_ in histogram],
                 costs.mflop,
@@ -109,7 +111,7 @@ def make_plan(
             ),
         )
         folder.create(settings)
-        return Planned(_commit(folder, staging, fresh, tables, max_length), known)
+        return Planned(_commit(folder, work, fresh, tables, max_length), known)
 
 
 def _is_known(source: SourceFile, plans: Sequence[Plan], max_length: int) -> bool:
@@ -138,29 +140,6 @@ def _earlier(uri: str, plans: Sequence[Plan], max_length: int) -> list[Source]:
 
 def _was_read(source: Source, plans: Sequence[Plan], max_length: int) -> bool:
     return any(old.sha256 == source.sha256 for old in _earlier(source.uri, plans, max_length))
-
-
-@contextlib.contextmanager
-def _staging(folder: AtlasFolder) -> Iterator[Path]:
-    """A folder to work in, on the atlas's file system. Leaves no trace, nor an atlas that did not come about."""
-    made = [path for path in (folder.root, *folder.root.absolute().parents) if not path.exists()]
-    folder.sweep_staging()
-    work = folder.staging / attempt_name()
-    for last_try in (False, False, False, True):
-        try:
-            work.mkdir(parents=True)
-            break
-        except FileNotFoundError:  # another driver has just removed the folder in which this one is made
-            if last_try:
-                raise
-    try:
-        yield work
-    finally:
-        shutil.rmtree(work, ignore_errors=True)
-        with contextlib.suppress(OSError):  # another driver is planning, or there is an atlas now
-            folder.staging.rmdir()
-            for path in made:
-                path.rmdir()
 
 
 def _check_notes(staging: Path, ranges: Sequence[SourceRange]) -> dict[str, Source]:
@@ -220,7 +199,7 @@ def _commit(
     attempt = attempt_name()
     files = {
         table: tuple(
-            adopt(staging, folder.root, file, f"{table}/{name}-{number:04d}.{attempt}.parquet")
+            adopt(staging, folder.storage, file, f"{table}/{name}-{number:04d}.{attempt}.parquet")
             for number, file in enumerate(entries)
         )
         for table, entries in (("records", tables.records), ("sequences", tables.sequences))
@@ -244,5 +223,5 @@ def _commit(
     if folder.commit_plan(plan):
         return plan
     for file in (*plan.records, *plan.sequences):
-        (folder.root / file.path).unlink(missing_ok=True)
+        folder.storage.delete(file.path)
     return next(committed for committed in folder.plans() if committed.name == name)

@@ -42,7 +42,7 @@ class ShardWriter:
         self, folder: AtlasFolder, shard: str, attempt: str, *, tables: Sequence[str], metadata: dict[str, str]
     ) -> None:
         self._files = {
-            table: ParquetFile(folder.root, folder.shard_file(table, shard, attempt), table, metadata=metadata)
+            table: ParquetFile(folder.storage, folder.shard_file(table, shard, attempt), table, metadata=metadata)
             for table in tables
         }
         self._folder = folder

@@ -9,6 +9,7 @@ from typing import IO, Any, Final, NamedTuple
 import smart_open
 from smart_open import gcs, s3
 
+from foldatlas.atlas.s3_client import new_client
 from foldatlas.schemas.errors import SourceError
 
 SCHEMES: Final = ("http", "https", "s3", "gs")
@@ -115,19 +116,11 @@ def _bucket_and_key(address: str) -> tuple[str, str]:
 
 
 def _s3_client() -> Any:
-    """A client with the machine's own settings (AWS_ENDPOINT_URL, profile); without credentials, for public buckets."""
+    """A client of which tries are counted here, not in two places."""
     try:
-        import boto3
-        import botocore
-        from botocore.config import Config
+        return new_client()
     except ImportError as error:
         raise _missing("s3") from error
-    session = boto3.Session()
-    unsigned = {} if session.get_credentials() else {"signature_version": botocore.UNSIGNED}
-    # tries are counted here, not in two places
-    config = Config(retries={"total_max_attempts": 1}, connect_timeout=TIMEOUT, read_timeout=TIMEOUT, **unsigned)
-    region = session.region_name or "us-east-1"  # what S3 takes for none
-    return session.client("s3", config=config, region_name=region)
 
 
 def _open_s3(address: str) -> tuple[IO[bytes], Version]:

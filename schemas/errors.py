@@ -11,6 +11,7 @@
     |   `-- QueryError                      SQL that DuckDB does not accept
     |-- DamagedAtlasError          exit 3   files that contradict the manifest
     |-- IncompleteError            exit 3   shards still missing after every try
+    |-- StoreError                 exit 1   an object store that refuses, or is away for too long
     |-- WorkerError                exit 1   the process that owns the device broke
     |   |-- WorkerDied                      it ended, or was killed
     |   |-- WorkerTimeout                   it passed its deadline and was killed
@@ -73,6 +74,10 @@ class IncompleteError(FoldAtlasError):
     """Shards that are still not committed after every round."""
 
     exit_code = 3
+
+
+class StoreError(FoldAtlasError):
+    """An object store refused a request, or did not answer for as long as a run waits."""
 
 
 class WorkerError(FoldAtlasError):

@@ -128,6 +128,26 @@ class AtlasHeader(msgspec.Struct, frozen=True):
     settings_digest: str
 
 
+class IndexPointer(msgspec.Struct, frozen=True):
+    """`index.json` of an atlas on a store: which file of `index/` is the index, and what it says.
+
+    `contents` is the digest of the names of `documents` plans and entries that it was built from. The others count
+    records by state (`refused` by reason), so that a run that finds nothing to do need not fetch the index.
+    """
+
+    format: int
+    sha256: str
+    bytes: int
+    indexed: str
+    contents: str
+    documents: int
+    folded: int
+    failed: int
+    repeated: int
+    pending: int
+    refused: dict[str, int]
+
+
 def settings_digest(settings: Settings) -> str:
     """sha256 of the settings, 64 hexadecimal digits: equal digests mean comparable structures."""
     return hashlib.sha256(msgspec.json.encode(settings, order="deterministic")).hexdigest()

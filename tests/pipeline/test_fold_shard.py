@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from msgspec import structs
 
-from foldatlas.atlas import folder as folder_module
+from foldatlas.atlas import storage as storage_module
 from foldatlas.atlas.coordinates import decode_structures
 from foldatlas.atlas.folder import AtlasFolder
 from foldatlas.folding.prediction import Prediction
@@ -401,7 +401,7 @@ def test_a_sweep_keeps_what_the_dead_committed_while_it_looked(
     """A process that commits a plan and ends between two looks of the sweep: its tables are listed by then."""
     folder = planned(proteins)
     path = next((folder.root / "plans").iterdir())
-    hidden, real = path.rename(folder.root / "held-back"), folder_module.files_of_the_dead
+    hidden, real = path.rename(folder.root / "held-back"), storage_module.files_of_the_dead
 
     def commit_then_look(where: Path) -> list[Path]:
         if hidden.exists():
@@ -410,7 +410,7 @@ def test_a_sweep_keeps_what_the_dead_committed_while_it_looked(
             return found
         return list(real(where))
 
-    monkeypatch.setattr(folder_module, "files_of_the_dead", commit_then_look)
+    monkeypatch.setattr(storage_module, "files_of_the_dead", commit_then_look)
     monkeypatch.setattr("foldatlas.atlas.commit.os.kill", _no_such_process)
     folder.sweep()
     (plan,) = folder.plans()

@@ -3,7 +3,7 @@
 import gzip
 import hashlib
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -17,9 +17,6 @@ from foldatlas.pipeline.remote import RemoteStream
 from foldatlas.pipeline.sources import find_sources
 from foldatlas.schemas.errors import SourceError
 
-boto3 = pytest.importorskip("boto3")
-moto_server = pytest.importorskip("moto.server")
-
 BODY = (Path(__file__).parents[2] / "examples" / "gut.fasta").read_bytes()
 KEYS = {
     "gut.fasta": BODY,
@@ -31,34 +28,13 @@ KEYS = {
 }
 
 
-@pytest.fixture(scope="module")
-def endpoint() -> Iterator[str]:
-    server = moto_server.ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
-    server.start()
-    host, port = server.get_host_and_port()
-    yield f"http://{host}:{port}"
-    server.stop()
-
-
 @pytest.fixture
-def client(endpoint: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
-    for name in ("AWS_CONFIG_FILE", "AWS_SHARED_CREDENTIALS_FILE"):
-        monkeypatch.setenv(name, str(tmp_path / "none"))
-    for name, value in (
-        ("AWS_ACCESS_KEY_ID", "test"),
-        ("AWS_SECRET_ACCESS_KEY", "test"),
-        ("AWS_ENDPOINT_URL", endpoint),
-        ("AWS_EC2_METADATA_DISABLED", "true"),
-        ("NO_PROXY", "127.0.0.1"),
-    ):
-        monkeypatch.setenv(name, value)
-    monkeypatch.delenv("AWS_PROFILE", raising=False)
+def client(s3: Any, monkeypatch: pytest.MonkeyPatch) -> Any:
     monkeypatch.setattr(remote, "WAITS", (0.0, 0.0))
-    made = boto3.client("s3", region_name="us-east-1")
-    made.create_bucket(Bucket="proteins")
+    s3.create_bucket(Bucket="proteins")
     for key, body in KEYS.items():
-        made.put_object(Bucket="proteins", Key=key, Body=body)
-    return made
+        s3.put_object(Bucket="proteins", Key=key, Body=body)
+    return s3
 
 
 @pytest.fixture

@@ -1,0 +1,80 @@
+"""Where a plan is made: where workers leave what they read, and where the driver sorts it."""
+
+import contextlib
+import shutil
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from foldatlas.atlas.commit import attempt_name
+from foldatlas.atlas.folder import AtlasFolder
+from foldatlas.atlas.local_work import work_folder
+from foldatlas.atlas.storage import STAGING, LocalStorage, Storage, open_storage
+from foldatlas.schemas.errors import StoreError
+
+
+@dataclass(frozen=True)
+class Staging:
+    """`storage`: where workers write, on whatever machine they run; `work`: a folder of this machine. Of an atlas in a
+    folder they are one."""
+
+    storage: Storage
+    work: Path
+
+    @property
+    def place(self) -> str:
+        """What opens `storage` on a worker."""
+        return self.storage.place
+
+    def collect(self) -> None:
+        """Brings what workers wrote into `work`."""
+        if self.storage.root is None:
+            self.storage.fetch([file.name for file in self.storage.files()], self.work)
+
+
+@contextlib.contextmanager
+def staging_of(folder: AtlasFolder) -> Iterator[Staging]:
+    """A place to work in, beside the atlas. Leaves no trace, nor an atlas that did not come about."""
+    folder.storage.sweep_staging()
+    if folder.is_local:
+        with _in_folder(folder) as work:
+            yield Staging(LocalStorage(work), work)
+        return
+    storage = open_storage(f"{folder.place}/{STAGING}/{attempt_name()}")
+    with work_folder() as work:
+        try:
+            yield Staging(storage, work)
+        except StoreError:
+            raise  # asking again would only wait again: a sweep takes what is left, a day later
+        except BaseException:
+            _delete_all(storage)
+            raise
+        _delete_all(storage)
+
+
+def _delete_all(storage: Storage) -> None:
+    with contextlib.suppress(StoreError):
+        for file in storage.files():
+            storage.delete(file.name)
+
+
+@contextlib.contextmanager
+def _in_folder(folder: AtlasFolder) -> Iterator[Path]:
+    """A folder on the atlas's file system."""
+    made = [path for path in (folder.root, *folder.root.absolute().parents) if not path.exists()]
+    work = folder.staging / attempt_name()
+    for last_try in (False, False, False, True):
+        try:
+            work.mkdir(parents=True)
+            break
+        except FileNotFoundError:  # another driver has just removed the folder in which this one is made
+            if last_try:
+                raise
+    try:
+        yield work
+    finally:
+        shutil.rmtree(work, ignore_errors=True)
+        with contextlib.suppress(OSError):  # another driver is planning, or there is an atlas now
+            folder.staging.rmdir()
+            for path in made:
+                path.rmdir()

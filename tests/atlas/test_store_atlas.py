@@ -1,0 +1,273 @@
+"""An atlas on S3 beside the same atlas in a folder: index, queries, coordinates, export and verification agree."""
+
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from foldatlas.atlas import published_index, s3_storage
+from foldatlas.atlas.export import export
+from foldatlas.atlas.folder import AtlasFolder
+from foldatlas.atlas.index import build_index, contents_of, current_accounting
+from foldatlas.atlas.open import PARQUET_VIEWS, Atlas
+from foldatlas.atlas.published_index import Publication, cache_folder, index_name, read_pointer
+from foldatlas.atlas.s3_storage import S3Storage
+from foldatlas.atlas.status import status
+from foldatlas.atlas.verify import verify
+from foldatlas.schemas.errors import DamagedAtlasError, NotAnAtlasError, QueryError, StoreError, UsageError
+
+
+@pytest.fixture
+def empty(s3: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AtlasFolder:
+    """A place of this test's own."""
+    monkeypatch.setenv("FOLDATLAS_CACHE", str(tmp_path / "cache"))
+    s3.create_bucket(Bucket="atlases")
+    return AtlasFolder(f"s3://atlases/{tmp_path.name}")
+
+
+@pytest.fixture
+def stored(empty: AtlasFolder, built: Any) -> AtlasFolder:
+    """The synthetic atlas, without an index."""
+    for file in built.folder.storage.files():
+        with empty.storage.building(file.name) as path:
+            path.write_bytes(built.folder.storage.read(file.name))
+    return empty
+
+
+def store_of(folder: AtlasFolder) -> S3Storage:
+    assert isinstance(folder.storage, S3Storage)
+    return folder.storage
+
+
+def rows_of(place: Any, sql: str) -> list[tuple[Any, ...]]:
+    with Atlas.open(place) as opened:
+        return opened.query(sql).rows()
+
+
+def age_everything(monkeypatch: pytest.MonkeyPatch, folder: AtlasFolder) -> None:
+    """Lets all that is stored be two days old."""
+    monkeypatch.setattr(s3_storage, "ABANDONED_SECONDS", -1.0)
+    monkeypatch.setattr(published_index, "ABANDONED_SECONDS", -1.0)
+
+
+def test_the_index_and_the_views_are_those_of_the_folder(stored: AtlasFolder, indexed: Any) -> None:
+    with pytest.raises(NotAnAtlasError, match="no index yet"):
+        Atlas.open(stored.place)
+    assert current_accounting(stored) is None
+    assert build_index(stored) == current_accounting(indexed.folder) == current_accounting(stored)
+    tables = ["proteins", "records", "scores", "failures", "runs", "files", "copies", "refused", *PARQUET_VIEWS[:3]]
+    with Atlas.open(stored.place) as mine, Atlas.open(indexed.root) as theirs:
+        assert not mine.is_stale
+        for table in tables:
+            found, expected = (
+                sorted(map(repr, opened.query(f"SELECT * FROM {table}").rows())) for opened in (mine, theirs)
+            )
+            assert found == expected, table
+        assert len(mine.query("SELECT structure_id FROM copies").rows()) > 0  # so that leaving them out is tried
+    assert status(stored).bytes > status(indexed.folder).bytes / 2
+
+
+@pytest.mark.parametrize(
+    "sql",
+    [
+        "SELECT sequence FROM sequences WHERE structure_id = '{id}'",
+        "SELECT sequence FROM sequences WHERE structure_id = '{id}'::UUID AND length > 3",
+        "SELECT length FROM sequences WHERE structure_id IN (SELECT structure_id FROM proteins WHERE length < 20) "
+        "ORDER BY ALL",
+        "SELECT proteins.id, len(x) FROM structures JOIN proteins USING (structure_id) WHERE length < 20 ORDER BY ALL",
+        "SELECT count(*), max(length) FROM sequences",
+        "SELECT structure_id FROM embeddings WHERE structure_id > '80000000-0000-0000-0000-000000000000' ORDER BY ALL",
+        "SHOW TABLES",
+    ],
+)
+def test_queries_on_parquet_give_what_they_give_in_a_folder(stored: AtlasFolder, indexed: Any, sql: str) -> None:
+    build_index(stored)
+    [(identity,)] = rows_of(indexed.root, "SELECT structure_id FROM proteins ORDER BY structure_id LIMIT 1")
+    sql = sql.format(id=identity)
+    found, expected = (
+        [row for row in rows_of(place, sql) if not str(row[0]).startswith("files_of_")]
+        for place in (stored.place, indexed.root)
+    )
+    assert found == expected and found
+
+
+def test_a_structure_is_fetched_by_its_row_group(stored: AtlasFolder, indexed: Any, flaky: Any) -> None:
+    build_index(stored)
+    with Atlas.open(stored.place) as mine, Atlas.open(indexed.root) as theirs:
+        before = len(flaky.requests)
+        found, expected = mine.structure("a50"), theirs.structure("a50")
+        asked = flaky.requests[before:]
+    assert (found.positions == expected.positions).all() and (found.plddt == expected.plddt).all()
+    assert {method for method, _ in asked} <= {"GET", "HEAD"} and len(asked) <= 4
+    assert all("/structures/" in path for _, path in asked)
+
+
+def test_the_copy_of_the_index_is_fetched_once_and_checked(stored: AtlasFolder, flaky: Any, s3: Any) -> None:
+    build_index(stored)
+
+    def downloads() -> int:
+        return sum(method == "GET" and "/index/" in path for method, path in flaky.requests)
+
+    for _ in range(3):
+        assert rows_of(stored.place, "SELECT count(*) FROM proteins")[0][0] > 0
+    assert downloads() == 1
+    (copy,) = cache_folder().rglob("*.duckdb")
+    stored.storage.delete(stored.storage.files("manifest")[0].name)
+    with Atlas.open(stored.place) as opened:
+        assert opened.is_stale
+        build_index(stored)
+        assert (
+            rows_of(stored.place, "SELECT count(*) FROM proteins")
+            != opened.query("SELECT count(*) FROM proteins").rows()
+        )  # who has the old one open keeps it
+    assert downloads() == 2 and not copy.exists() and len(list(cache_folder().rglob("*.duckdb"))) == 1
+
+    found = read_pointer(store_of(stored))
+    assert found is not None
+    copies = list(cache_folder().rglob("*.duckdb"))
+    copies[0].unlink()
+    s3.put_object(Bucket="atlases", Key=f"{store_of(stored).prefix}/{index_name(found[0])}", Body=b"x" * 9_000)
+    with pytest.raises(DamagedAtlasError, match="is not what was published"):
+        Atlas.open(stored.place)
+    assert not [path for path in cache_folder().rglob("*") if path.is_file()]
+    stored.storage.delete(index_name(found[0]))
+    with pytest.raises(DamagedAtlasError, match="does not exist: run `foldatlas index"):
+        Atlas.open(stored.place)
+    build_index(stored)
+    assert verify(stored, deep=False).faults == []
+
+
+def test_of_two_indexes_the_newer_stays(stored: AtlasFolder) -> None:
+    """Whoever began with fewer documents and ends later does not take the place; by hand, fewer count too."""
+    late = Publication(stored)
+    build_index(stored)
+    winner = read_pointer(store_of(stored))
+    assert winner is not None and winner[0].documents == contents_of(stored)[1]
+    (database,) = _copy_of(stored)
+    accounting = current_accounting(stored)
+    assert accounting is not None
+    late.publish(database, "older", winner[0].documents - 1, accounting)
+    assert read_pointer(store_of(stored)) == winner
+    late.publish(database, "more", winner[0].documents + 1, accounting)
+    after = read_pointer(store_of(stored))
+    assert after is not None and after[0].contents == "more"
+    stored.storage.delete(stored.storage.files("manifest")[0].name)
+    build_index(stored)
+    after = read_pointer(store_of(stored))
+    assert after is not None and after[0].documents == winner[0].documents - 1
+
+
+def _copy_of(folder: AtlasFolder) -> list[Path]:
+    Atlas.open(folder.place).close()
+    return list(cache_folder().rglob("*.duckdb"))
+
+
+def test_two_indexes_at_once_leave_one_that_is_right(stored: AtlasFolder) -> None:
+    threads = [threading.Thread(target=build_index, args=(stored,)) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert verify(stored).faults == []
+
+
+@pytest.mark.parametrize("format", ["pdb", "fasta", "parquet"])
+def test_an_export_is_that_of_the_folder(stored: AtlasFolder, indexed: Any, tmp_path: Path, format: str) -> None:
+    build_index(stored)
+    for place, name in ((stored.place, "mine"), (indexed.root, "theirs")):
+        export(place, tmp_path / name, format=format, where="length < 60")
+    mine, theirs = (
+        {path.name: path.read_bytes() for path in (tmp_path / name).iterdir() if path.name != "manifest.json"}
+        for name in ("mine", "theirs")
+    )
+    assert len(mine) > 2
+    for files in (mine, theirs):
+        del files["SHA256SUMS"]  # has the digest of manifest.json, which names the atlas and the time
+    assert mine == theirs
+    with pytest.raises(UsageError, match="an export goes to a folder"):
+        export(stored.place, "s3://atlases/out", format=format)
+
+
+def test_verify_finds_on_a_store_what_it_finds_in_a_folder(stored: AtlasFolder) -> None:
+    build_index(stored)
+    sound = verify(stored)
+    assert sound.faults == [] and sound.proteins > 100
+    entry = next(iter(stored.entries().values()))
+    for table, damage in (("scores", lambda content: content[:-1]), ("structures", lambda content: b"x" + content[1:])):
+        name = entry.files[table].path
+        content = stored.storage.read(name)
+        with stored.storage.building(name) as path:
+            path.write_bytes(damage(content))
+    plan = stored.plans()[0]
+    stored.storage.delete(plan.records[0].path)
+    with stored.storage.building("structures/stray.parquet") as path:
+        path.write_bytes(b"x")
+    result = verify(stored)
+    kinds = {(fault.where, str(fault.kind)) for fault in result.faults}
+    assert (entry.files["scores"].path, "damaged") in kinds and (entry.files["structures"].path, "damaged") in kinds
+    assert (plan.records[0].path, "missing") in kinds
+    assert any("structures/stray.parquet is listed nowhere" in note for note in result.notes)
+
+
+def test_a_missing_file_is_named_when_the_index_is_built(stored: AtlasFolder) -> None:
+    name = stored.plans()[0].records[0].path
+    stored.storage.delete(name)
+    with pytest.raises(DamagedAtlasError, match=name):
+        build_index(stored)
+    assert read_pointer(store_of(stored)) is None
+
+
+def test_documents_are_read_once(stored: AtlasFolder, flaky: Any) -> None:
+    assert len(stored.entries()) == 5
+    before = len(flaky.requests)
+    stored.entries()
+    assert len(flaky.requests) == before + 1  # the listing
+    name = stored.storage.files("manifest")[0].name
+    with stored.storage.building(name) as path:
+        path.write_bytes(b"[]")
+    with pytest.raises(DamagedAtlasError):  # another content has another tag
+        stored.entries()
+
+
+def test_a_sweep_takes_what_is_old_and_listed_nowhere(stored: AtlasFolder, monkeypatch: pytest.MonkeyPatch) -> None:
+    before = {file.name for file in stored.storage.files()}
+    committed = next(iter(stored.entries()))
+    pending = next(shard.name for plan in stored.plans() for shard in plan.shards if shard.name not in stored.entries())
+    garbage = [f"structures/{committed}.host_1_00.parquet", "records/0000000000000000-0000.host_1_00.parquet"]
+    kept = [f"scores/{pending}.host_1_00.parquet"]  # its entry may be on its way
+    for name in (*garbage, *kept, ".staging/host_1_00/000000.parquet"):
+        with stored.storage.building(name) as path:
+            path.write_bytes(b"x")
+    assert stored.sweep() == 0  # not a day old
+    assert stored.storage.exists(garbage[0]) and stored.storage.exists(".staging/host_1_00/000000.parquet")
+    age_everything(monkeypatch, stored)
+    assert stored.sweep() == 2
+    assert {file.name for file in stored.storage.files(hidden=True)} == before | set(kept)
+
+
+def test_older_indexes_go_after_a_day(stored: AtlasFolder, monkeypatch: pytest.MonkeyPatch) -> None:
+    build_index(stored)
+    time.sleep(0.002)  # the index says when it was made, to the millisecond
+    build_index(stored)
+    assert len(stored.storage.files("index")) == 2
+    age_everything(monkeypatch, stored)
+    build_index(stored)
+    (left,) = stored.storage.files("index")
+    found = read_pointer(store_of(stored))
+    assert found is not None and left.name == index_name(found[0])
+
+
+def test_a_store_that_goes_away_during_a_query_is_said(
+    stored: AtlasFolder, flaky: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    build_index(stored)
+    monkeypatch.setattr("foldatlas.atlas.s3_client.PATIENCE_SECONDS", 0.02)
+    with Atlas.open(stored.place) as opened:
+        flaky.fault = lambda method, key: 503
+        assert opened.query("SELECT count(*) FROM proteins").rows()[0][0] > 0  # of the local copy
+        with pytest.raises((QueryError, StoreError), match="cannot be reached"):
+            opened.query("SELECT sequence FROM sequences").rows()
+        with pytest.raises(StoreError, match="cannot be reached"):
+            opened.structure("a50")
