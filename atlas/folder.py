@@ -33,6 +33,11 @@ def now() -> str:
     return datetime.datetime.now(datetime.UTC).isoformat(timespec="milliseconds")
 
 
+def plan_order(plan: Plan) -> tuple[int, str, str]:
+    """Sorts plans: those of the atlas that was named first in a merge, then the oldest."""
+    return plan.order, plan.created, plan.name
+
+
 @dataclass(frozen=True)
 class AtlasFolder:
     """Paths of an atlas and the reading of its documents. Holds no state but the root."""
@@ -119,9 +124,9 @@ class AtlasFolder:
         self.check_settings(settings)
 
     def plans(self) -> list[Plan]:
-        """Every committed plan, oldest first."""
+        """Every committed plan, the one whose structures count before others' first (`plan_order`)."""
         paths = sorted((self.root / "plans").glob("[!.]*.json"))
-        return sorted((decode(path.read_bytes(), Plan, path) for path in paths), key=lambda p: (p.created, p.name))
+        return sorted((decode(path.read_bytes(), Plan, path) for path in paths), key=plan_order)
 
     def commit_plan(self, plan: Plan) -> bool:
         return commit_once(self.root / "plans" / f"{plan.name}.json", encode(plan))

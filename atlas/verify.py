@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Final
 
 from foldatlas.atlas.fault import RESTORE, Fault, FaultKind, restore_or_fold
-from foldatlas.atlas.folder import HEADER, INDEX, STAGING, AtlasFolder
+from foldatlas.atlas.folder import HEADER, INDEX, STAGING, AtlasFolder, plan_order
 from foldatlas.atlas.parquet_files import file_sha256
 from foldatlas.atlas.verify_shard import check_shard
 from foldatlas.atlas.verify_tables import check_tables
@@ -79,7 +79,7 @@ def _read_plans(folder: AtlasFolder, result: Verification) -> list[Plan]:
             continue
         plans.append(plan)
         result.faults += [Fault(FaultKind.DOCUMENT, where, what, RESTORE) for what in _wrong_plan(plan, path.stem)]
-    return sorted(plans, key=lambda plan: (plan.created, plan.name))
+    return sorted(plans, key=plan_order)
 
 
 def _wrong_plan(plan: Plan, stem: str) -> Iterator[str]:
