@@ -14,6 +14,7 @@ Making:
     runs.py             which run made what
     views.py            what SQL sees, column by column
     stoppable.py        Ctrl-C during a long statement
+    merge.py            several atlases into a new one
 
 Asking:
     open.py             an atlas, opened for reading

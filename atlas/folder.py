@@ -35,6 +35,11 @@ def now() -> str:
     return datetime.datetime.now(datetime.UTC).isoformat(timespec="milliseconds")
 
 
+def plan_order(plan: Plan) -> tuple[int, str, str]:
+    """Sorts plans: those of the atlas that was named first in a merge, then the oldest."""
+    return plan.order, plan.created, plan.name
+
+
 @dataclass(frozen=True, init=False)
 class AtlasFolder:
     """Names in an atlas and the reading of its documents. Holds nothing but where it is: a path, or `s3://...`."""
@@ -164,9 +169,9 @@ class AtlasFolder:
         self.check_settings(settings)
 
     def plans(self) -> list[Plan]:
-        """Every committed plan, oldest first."""
+        """Every committed plan, the one whose structures count before others' first (`plan_order`)."""
         found = [decode(text, Plan, self.where(name)) for name, text in self.documents("plans")]
-        return sorted(found, key=lambda plan: (plan.created, plan.name))
+        return sorted(found, key=plan_order)
 
     def documents(self, kind: str) -> Iterator[tuple[str, bytes]]:
         """Name and content of each document of "plans" or "manifest", by name."""

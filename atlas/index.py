@@ -89,8 +89,18 @@ def build_index(folder: AtlasFolder) -> Accounting:
             )
             create_views(connection, header.settings.model)
             accounting = count_records(connection)
+            _write_out(connection, folder)
         publication.publish(database, contents, documents, accounting)
     return accounting
+
+
+def _write_out(connection: Any, folder: AtlasFolder) -> None:
+    """Has everything in the database file. Closing it would do so too, but says nothing when the disk is full, and
+    leaves the rest in a log beside it."""
+    try:
+        connection.execute("CHECKPOINT")
+    except duckdb.Error as error:
+        raise FoldAtlasError(f"the index of {folder.place} could not be written: {first_line(error)}") from error
 
 
 def current_accounting(folder: AtlasFolder) -> Accounting | None:

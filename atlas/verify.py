@@ -9,7 +9,7 @@ from pathlib import PurePath
 from typing import Final
 
 from foldatlas.atlas.fault import RESTORE, Fault, FaultKind, restore_or_fold
-from foldatlas.atlas.folder import HEADER, INDEX, AtlasFolder
+from foldatlas.atlas.folder import HEADER, INDEX, AtlasFolder, plan_order
 from foldatlas.atlas.published_index import INDEX_FOLDER, POINTER, has_index
 from foldatlas.atlas.storage import STAGING, Storage, json_documents
 from foldatlas.atlas.verify_shard import check_shard
@@ -81,7 +81,7 @@ def _read_plans(folder: AtlasFolder, result: Verification) -> list[Plan]:
         result.faults += [
             Fault(FaultKind.DOCUMENT, where, what, RESTORE) for what in _wrong_plan(plan, PurePath(where).stem)
         ]
-    return sorted(plans, key=lambda plan: (plan.created, plan.name))
+    return sorted(plans, key=plan_order)
 
 
 def _wrong_plan(plan: Plan, stem: str) -> Iterator[str]:

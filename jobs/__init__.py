@@ -7,6 +7,7 @@
     index.py    the SQL index             status.py   what is done and what is left
     query.py    SQL                       export.py   subsets as files
     verify.py   whether an atlas is whole    embed.py    embeddings alone
+    merge.py    several atlases into one
     train.py    the training recipes      train_lm.py  a language model
     evaluate.py models against experiment train_fold.py  a folding head
 

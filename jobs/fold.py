@@ -1,7 +1,7 @@
 """`foldatlas fold`: the main job. Plans what is new, folds what is missing, builds the index."""
 
 import argparse
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -14,6 +14,7 @@ from foldatlas.schemas.records import DEFAULT_MAX_LENGTH
 if TYPE_CHECKING:
     from foldatlas.atlas.accounting import Accounting
     from foldatlas.pipeline.folding_run import FoldReport
+    from foldatlas.schemas.manifest import Shard, ShardEntry
 
 EXAMPLES: Final = """examples:
   foldatlas fold proteins.fasta atlas --model nano
@@ -21,18 +22,41 @@ EXAMPLES: Final = """examples:
   foldatlas fold proteins.fasta atlas --model nano --pae --add-outputs
   foldatlas fold proteins.fasta atlas --model esmfold_v1 --weights models
   foldatlas fold proteins.fasta atlas --model models/my-esmfold
+  foldatlas fold proteins.fasta atlas --model nano --part 3/16
+  foldatlas fold proteins.fasta atlas --model nano --shards 0-99,150
 
 The same command again folds what is missing, and nothing if nothing is.
 """
 
 
 @dataclass(frozen=True)
+class PartSummary:
+    """The part of a plan that a run was asked for, all of it done now: its `shards`, of `planned` ones; the structures
+    `folded` and `failed` in it, by whichever run. `left` shards of the atlas are missing still."""
+
+    shards: int
+    planned: int
+    folded: int
+    failed: int
+    left: int
+
+    def line(self) -> str:
+        """One line for people."""
+        return (
+            f"part done: {self.shards:,} of {counted(self.planned, 'shard')}, {counted(self.folded, 'structure')} "
+            f"folded, {self.failed:,} failed; {counted(self.left, 'shard')} of the atlas still to fold"
+        )
+
+
+@dataclass(frozen=True)
 class FoldSummary:
-    """What `fold` did in this run (`report`), and what became of every record of the atlas (`accounting`)."""
+    """What `fold` did in this run (`report`), and what became of every record of the atlas (`accounting`; None after
+    one of several parts, `part`, while others are missing)."""
 
     plan: plan_job.PlanSummary
     report: "FoldReport"
-    accounting: "Accounting"
+    accounting: "Accounting | None"
+    part: PartSummary | None = None
 
 
 def fold(
@@ -48,6 +72,8 @@ def fold(
     device: str = "auto",
     weights: str | Path | None = None,
     precision: str = "fp32",
+    shards: str | None = None,
+    part: str | None = None,
     show_progress: bool = False,
 ) -> FoldSummary:
     """Folds every protein of `fasta` (paths or patterns) that `atlas` does not have, and indexes the atlas.
@@ -55,8 +81,10 @@ def fold(
     `recycles` are the trunk passes after the first (None: the model's); `max_length` in residues; `embeddings` "none",
     "mean" or "residue"; `pae`: whether to store aligned errors; `add_outputs`: whether to fold again, for these, what
     was folded without them; `weights` the folder in which a model's name is looked for first; `precision` "fp32",
-    "bf16" or "fp16" (of the language model alone). Raises UsageError with
-    the atlas untouched; Interrupted with every finished shard kept.
+    "bf16" or "fp16" (of the language model alone). `shards` ("0-99,150") or `part` ("3/16") say which shards of the
+    plans of `fasta` this run folds (None: all of the atlas); it builds the index only if none is missing then.
+    Raises UsageError with the atlas untouched (but planned, where `shards` are not those of the plan); Interrupted
+    with every finished shard kept.
     """
     from foldatlas.atlas.folder import AtlasFolder
     from foldatlas.atlas.index import build_index, current_accounting
@@ -65,8 +93,11 @@ def fold(
     from foldatlas.pipeline.devices import choose_device
     from foldatlas.pipeline.folding_run import fold_atlas
     from foldatlas.pipeline.outputs import chosen_outputs, refuse_missing_outputs
+    from foldatlas.pipeline.parts import chosen
+    from foldatlas.pipeline.planning import plans_of
     from foldatlas.pipeline.supervisor import WorkerSpec
 
+    choice = chosen(shards, part)
     folder = AtlasFolder(atlas)
     weights_dir = None if weights is None else str(Path(weights).absolute())
     settings = settings_of(model, recycles, precision, weights_dir=weights_dir)
@@ -90,8 +121,29 @@ def fold(
     )
     if show_progress:
         say(*summary.lines())
-    report = fold_atlas(folder, worker, outputs=outputs, add_outputs=add_outputs, show_progress=show_progress)
-    return FoldSummary(summary, report, current_accounting(folder) or build_index(folder))
+    plans = folder.plans()
+    named = plans_of(summary.planned, plans, max_length)
+    mine = None if choice is None else choice.of(named)
+    report = fold_atlas(
+        folder,
+        worker,
+        outputs=outputs,
+        add_outputs=add_outputs,
+        show_progress=show_progress,
+        shards=None if mine is None else {shard.name for shard in mine},
+    )
+    if mine is None:
+        return FoldSummary(summary, report, current_accounting(folder) or build_index(folder))
+    entries = folder.entries()
+    left = sum(shard.name not in entries for plan in plans for shard in plan.shards)
+    done = _part_summary(mine, entries, sum(len(plan.shards) for plan in named), left)
+    return FoldSummary(summary, report, None if left else current_accounting(folder) or build_index(folder), done)
+
+
+def _part_summary(mine: "Sequence[Shard]", entries: "Mapping[str, ShardEntry]", planned: int, left: int) -> PartSummary:
+    done = [entries[shard.name] for shard in mine]
+    folded, failed = (sum(getattr(entry, what) for entry in done) for what in ("folded", "failed"))
+    return PartSummary(len(mine), planned, folded, failed, left)
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -101,11 +153,23 @@ def configure(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         help="fold shards again that lack --embeddings or --pae; structures stay as they are",
     )
+    parser.add_argument(
+        "--shards", metavar="A-B", help="fold only these shards of the FASTA's plan, by number: 0-99 or 0-99,150"
+    )
+    parser.add_argument(
+        "--part", metavar="K/N", help="fold only the K-th of N parts of equal predicted cost, K from 1: 3/16"
+    )
     parser.add_argument("--strict", action="store_true", help="exit with 3 if any record was refused")
 
 
 def run(arguments: argparse.Namespace) -> int:
-    summary = fold(**plan_job.chosen(arguments), add_outputs=arguments.add_outputs, show_progress=True)
+    summary = fold(
+        **plan_job.chosen(arguments),
+        add_outputs=arguments.add_outputs,
+        shards=arguments.shards,
+        part=arguments.part,
+        show_progress=True,
+    )
     report, accounting = summary.report, summary.accounting
     from foldatlas.atlas.status import readable_time
 
@@ -115,8 +179,17 @@ def run(arguments: argparse.Namespace) -> int:
         added = [f"added outputs to {counted(report.added, 'structure')}"] if report.added else []
         took = f"in {readable_time(report.seconds)} ({rate:,.0f} residues/s)"
         say(f"{' and '.join(folded + added)} {took}")
-    else:
+    elif accounting is not None:
         accepted = accounting.folded + accounting.failed
         say(f"nothing to fold: {'every sequence is in the atlas' if accepted else 'no record was accepted'}")
+    part = summary.part
+    if accounting is None:
+        assert part is not None, "a run without parts has an index"
+        print(part.line())
+        say(f"the run that folds the last of them builds the index; earlier: foldatlas index {arguments.atlas}")
+        return 3 if part.failed else 0
+    if part is not None:
+        say(part.line())
     print(accounting.line())
-    return 3 if accounting.failed or (arguments.strict and accounting.num_refused) else 0
+    failed = accounting.failed if part is None else part.failed
+    return 3 if failed or (arguments.strict and accounting.num_refused) else 0

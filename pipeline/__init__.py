@@ -6,6 +6,7 @@ sources.py       the files a person named: found, checked, cut into ranges
 ingest.py        a range of a source -> a staging Parquet file
 planning.py      sources -> a committed plan of shards
 shards.py        where to cut a sorted list of proteins
+parts.py         which shards a run takes, where several share the work
 fold_shard.py    one shard: sequences -> structures -> a manifest entry
 shard_writer.py  a shard's tables while it is folded
 outputs.py       what folding gives on request

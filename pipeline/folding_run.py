@@ -8,7 +8,7 @@ import contextlib
 import secrets
 import socket
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -56,9 +56,10 @@ def fold_atlas(
     add_outputs: bool = False,
     show_progress: bool = True,
     engine: Engine = EMBEDDED,
+    shards: Collection[str] | None = None,
 ) -> FoldReport:
     """Folds every shard of every plan that is not committed yet; with `add_outputs`, those again that lack one of
-    `outputs` (names of optional tables).
+    `outputs` (names of optional tables). `shards` are the names of those to fold (None: all); others are left alone.
 
     Without it, raises UsageError if committed shards lack one. Raises Interrupted when asked to stop, with all
     finished shards kept; IncompleteError if shards are missing in the end.
@@ -77,7 +78,7 @@ def fold_atlas(
     )
     started = time.monotonic()
     folder.sweep()
-    missing = _missing(folder, entries, plans, options, digest)
+    missing = _missing(folder, entries, plans, options, digest, shards)
     if not missing:
         return FoldReport(0, 0, 0, 0, 0.0)
     if any(task.shard.name not in entries for task in missing):
@@ -89,7 +90,7 @@ def fold_atlas(
             for _ in range(ROUNDS):
                 graphs.run("fold", todo, fold_shard, engine)
                 entries = folder.entries()
-                todo = _missing(folder, entries, plans, options, digest)
+                todo = _missing(folder, entries, plans, options, digest, shards)
                 if not todo or stopping():
                     break
     finally:
@@ -114,12 +115,20 @@ def fold_atlas(
 
 
 def _missing(
-    folder: AtlasFolder, entries: Mapping[str, ShardEntry], plans: Sequence[Plan], options: FoldOptions, digest: str
+    folder: AtlasFolder,
+    entries: Mapping[str, ShardEntry],
+    plans: Sequence[Plan],
+    options: FoldOptions,
+    digest: str,
+    wanted: Collection[str] | None,
 ) -> list[FoldTask]:
-    """Shards without an entry that has all outputs, in the plans' order. Raises DamagedAtlasError for a wrong entry."""
+    """Shards without an entry that has all outputs, in the plans' order, of those that are `wanted` (None: all).
+    Raises DamagedAtlasError for a wrong entry."""
     missing = []
     for plan in plans:
         for shard in plan.shards:
+            if wanted is not None and shard.name not in wanted:
+                continue
             entry = entries.get(shard.name)
             if entry is not None:
                 folder.check_entry(entry, shard, digest)

@@ -114,6 +114,18 @@ def make_plan(
         return Planned(_commit(folder, work, fresh, tables, max_length), known)
 
 
+def plans_of(planned: Planned, plans: Sequence[Plan], max_length: int) -> list[Plan]:
+    """Those of the atlas's `plans` that read the sources which `planned` was asked for: the new one, and of each known
+    source the first that read it. In the order of `plans`."""
+    names = {planned.plan.name} if planned.plan is not None else set()
+    for source in planned.known:
+        same_name = [plan for plan in plans if _earlier(source.uri, [plan], max_length)]
+        read = [plan for plan in same_name if _is_known(source, [plan], max_length)]
+        # a server that names no version: it was known by its digest, so the last that read this name is as good
+        names |= {plan.name for plan in read[:1] or same_name[-1:]}
+    return [plan for plan in plans if plan.name in names]
+
+
 def _is_known(source: SourceFile, plans: Sequence[Plan], max_length: int) -> bool:
     """Whether a plan has read this very file, unchanged, under the same or a wider limit."""
     same_name = _earlier(source.uri, plans, max_length)

@@ -67,7 +67,8 @@ class Shard(msgspec.Struct, frozen=True):
 class Plan(msgspec.Struct, frozen=True):
     """What was read, what was accepted, and the shards that it makes. Immutable; named by its content's digest.
 
-    `outcomes` counts records by outcome. `shards` are in the order in which they should run.
+    `outcomes` counts records by outcome. `shards` are in the order in which they should run. `order` is no part of the
+    content: of a structure in two plans of an atlas the one of the lower order counts, then the one created earlier.
     """
 
     format: int
@@ -82,6 +83,7 @@ class Plan(msgspec.Struct, frozen=True):
     records: tuple[FileEntry, ...]
     sequences: tuple[FileEntry, ...]
     shards: tuple[Shard, ...]
+    order: int = 0  # where atlases were merged: 0 is that of the first
 
 
 class Run(msgspec.Struct, frozen=True):

@@ -351,6 +351,25 @@ def copy(built: Built, tmp_path: Path) -> Callable[[], Built]:
     return make
 
 
+@pytest.fixture
+def atlas_of(tmp_path: Path) -> Callable[..., AtlasFolder]:
+    """Makes an atlas of one file in one shard, at tmp_path / name."""
+
+    def make(
+        name: str, proteins: dict[str, str], created: str, *, embeddings: bool = False, folded: bool = True
+    ) -> AtlasFolder:
+        folder = AtlasFolder(tmp_path / name)
+        folder.create(SETTINGS)
+        given = [Record(id, sequence, offset=100 * n) for n, (id, sequence) in enumerate(proteins.items())]
+        plan = write_plan(folder, {f"file:///data/{name}.fasta": given}, 1280, 60, f"{created}T09:00:00.000+00:00")
+        if folded:
+            generator = np.random.default_rng(sum(name.encode()))
+            write_shard(Built(folder), plan, 0, generator, embeddings=embeddings, run_id=f"run-{name}")
+        return folder
+
+    return make
+
+
 @pytest.fixture(scope="session")
 def made() -> Callable[..., StoredStructure]:
     """Makes a structure of a sequence with random coordinates and pLDDT, as an atlas stores them."""

@@ -1,5 +1,7 @@
 """The index against a plain Python account of what was put into the atlas."""
 
+import subprocess
+import sys
 import uuid
 from collections import Counter
 from collections.abc import Callable
@@ -254,3 +256,20 @@ def test_ids_are_md5_uuids(indexed) -> None:
         pairs = rows.rows()
     assert pairs and all(identity == uuid.UUID(bytes=structure_id(sequence)) for identity, sequence in pairs)
     assert np.unique([len(sequence) for _, sequence in pairs]).size > 10
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="limits the size of files")
+@pytest.mark.parametrize("limit", [4_000, 60_000, 600_000])
+def test_a_full_disk_leaves_no_half_index(copy: Callable, limit: int) -> None:
+    """Closing a database that cannot be written out says nothing: 12 kB without a table once passed for an index."""
+    root = copy().root
+    build = (
+        "import resource, sys; from pathlib import Path; from foldatlas.atlas.folder import AtlasFolder; "
+        "from foldatlas.atlas.index import build_index; "
+        f"resource.setrlimit(resource.RLIMIT_FSIZE, ({limit}, resource.RLIM_INFINITY)); "
+        "build_index(AtlasFolder(Path(sys.argv[1])))"
+    )
+    done = subprocess.run([sys.executable, "-c", build, str(root)], capture_output=True, text=True)
+    assert done.returncode == 1 and "File too large" in done.stderr.splitlines()[-1], done.stderr
+    assert not (root / "atlas.duckdb").exists()
+    assert [path.name for path in root.iterdir() if path.name.startswith(".")] == []

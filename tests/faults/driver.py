@@ -1,0 +1,26 @@
+"""The `foldatlas` command with another program as the process that folds: tests/pipeline/fake_child.py.
+
+Everything else is the real thing. FAULTS_DEADLINE is the least number of seconds that a batch may take.
+"""
+
+import os
+import sys
+from pathlib import Path
+from typing import Any
+
+from foldatlas.jobs import cli
+from foldatlas.pipeline import supervisor
+
+CHILD = (sys.executable, "-P", str(Path(__file__).parents[1] / "pipeline" / "fake_child.py"))
+PLAIN = supervisor.WorkerSpec.__init__
+
+
+def with_fake_child(self: supervisor.WorkerSpec, *arguments: Any, **options: Any) -> None:
+    deadline = float(os.environ.get("FAULTS_DEADLINE", "30"))
+    PLAIN(self, *arguments, **{"command": CHILD, "min_deadline_seconds": deadline, **options})
+
+
+if __name__ == "__main__":
+    supervisor.WorkerSpec.__init__ = with_fake_child  # type: ignore[method-assign]
+    supervisor.SLOWEST_MFLOP_PER_SECOND["cpu"] = 1e6  # type: ignore[index]  # the fake network computes nothing
+    sys.exit(cli.main())

@@ -1,0 +1,84 @@
+"""A few kills and one fault, as the long version does by hand (`python tests/faults/harness.py --kills 50`), and proof
+that what it looks for is found."""
+
+import json
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+HERE = Path(__file__).parent
+
+pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="looks into /proc")
+
+
+@pytest.mark.slow
+def test_killed_runs_lose_duplicate_and_corrupt_nothing() -> None:
+    command = [sys.executable, str(HERE / "harness.py"), "--kills", "4", "--seed", "5", "--faults", "disk_full"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=600)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert done.stdout.splitlines()[-1] == "4 kills, 0 lost, 0 duplicated, 0 corrupt"
+
+
+def test_the_judge_sees_what_is_wrong(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(str(HERE))
+    from judge import judge, read
+    from proteins import proteins, write
+
+    expected = proteins(12, poison=False)
+    fasta, clean = write(tmp_path / "in.fasta", expected), tmp_path / "clean"
+    command = [sys.executable, str(HERE / "driver.py"), "fold", str(fasta), str(clean), "--model", "nano"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr
+    contents = read(clean)
+    assert len(contents.structures) == 12 and not judge(clean, contents, expected)
+
+    def rewritten(change: Callable[[pa.Table], pa.Table]) -> Callable[[Path], None]:
+        def rewrite(atlas: Path) -> None:
+            path = min((atlas / "structures").iterdir())
+            pq.write_table(change(pq.read_table(path)), path)
+
+        return rewrite
+
+    def moved(table: pa.Table) -> pa.Table:
+        """One atom by 0.02 A."""
+        [first, *others] = table["x"].to_pylist()
+        return table.set_column(
+            table.schema.get_field_index("x"), table.schema.field("x"),
+            pa.array([[first[0] + 2, *first[1:]], *others], table.schema.field("x").type),
+        )  # fmt: skip
+
+    def uncommit(atlas: Path) -> None:
+        min((atlas / "manifest").iterdir()).unlink()
+
+    def commit_twice(atlas: Path) -> None:
+        path = min((atlas / "manifest").iterdir())
+        entry = json.loads(path.read_bytes())
+        name = f"{entry['shard']}9"
+        path.with_name(f"{name}.0.json").write_text(json.dumps({**entry, "shard": name}))
+
+    def leave(atlas: Path) -> None:
+        (atlas / "scores" / ".half.part").write_text("")
+
+    damages: dict[str, tuple[Callable[[Path], None], str]] = {
+        "moved": (rewritten(moved), "corrupt"),
+        "fewer": (rewritten(lambda table: table.slice(1)), "lost"),
+        "doubled": (rewritten(lambda table: pa.concat_tables([table, table])), "duplicated"),
+        "uncommitted": (uncommit, "lost"),
+        "twice": (commit_twice, "duplicated"),
+        "left": (leave, "stray"),
+        "no index": (lambda atlas: (atlas / "atlas.duckdb").unlink(), "corrupt"),
+    }
+    for name, (damage, kind) in damages.items():
+        atlas = tmp_path / name
+        shutil.copytree(clean, atlas)
+        damage(atlas)
+        assert getattr(judge(atlas, contents, expected), kind), f"{name} is not seen"
+    other = [*expected[:3], *expected[4:], expected[3]]
+    assert judge(clean, contents, other).lost
+    assert judge(clean, contents, expected[:-1]).corrupt
