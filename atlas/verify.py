@@ -149,9 +149,13 @@ def _wrong_history(history: list[ShardEntry]) -> Iterator[Fault]:
     for entry in history:
         earlier = before.get(entry.generation - 1)
         held = earlier.folded if earlier is not None else 0
-        if not 0 <= entry.kept <= min(held, entry.folded) and (earlier is not None or entry.generation == 0):
+        if earlier is None and entry.generation > 0:
+            continue  # it could not be read, which is a fault of its own
+        if not 0 <= entry.kept <= min(held, entry.folded):
             where = f"manifest/{entry.shard}.{entry.generation}.json"
-            what = f"it keeps {entry.kept} structures of the generation before, which has {held}, and holds {entry.folded}"
+            what = (
+                f"it keeps {entry.kept} structures of the generation before, which has {held}, and holds {entry.folded}"
+            )
             yield Fault(FaultKind.DOCUMENT, where, what, restore_or_fold(entry.shard))
 
 

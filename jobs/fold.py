@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from foldatlas.jobs import plan as plan_job
-from foldatlas.jobs.arguments import counted, say
+from foldatlas.jobs.arguments import counted, path, say
 from foldatlas.schemas.errors import UsageError
 from foldatlas.schemas.records import DEFAULT_MAX_LENGTH
 
@@ -21,6 +21,7 @@ EXAMPLES: Final = """examples:
   foldatlas fold proteins.fasta atlas --model nano --pae --add-outputs
   foldatlas fold proteins.fasta atlas --model esmfold_v1 --weights models
   foldatlas fold proteins.fasta atlas --model models/my-esmfold
+  foldatlas fold atlas --model nano --retry-failed
 
 The same command again folds what is missing, and nothing if nothing is.
 """
@@ -48,6 +49,8 @@ def fold(
     device: str = "auto",
     weights: str | Path | None = None,
     precision: str = "fp32",
+    retry_failed: bool = False,
+    log: str | None = None,
     show_progress: bool = False,
 ) -> FoldSummary:
     """Folds every protein of `fasta` (paths or patterns) that `atlas` does not have, and indexes the atlas.
@@ -55,19 +58,28 @@ def fold(
     `recycles` are the trunk passes after the first (None: the model's); `max_length` in residues; `embeddings` "none",
     "mean" or "residue"; `pae`: whether to store aligned errors; `add_outputs`: whether to fold again, for these, what
     was folded without them; `weights` the folder in which a model's name is looked for first; `precision` "fp32",
-    "bf16" or "fp16" (of the language model alone). Raises UsageError with
-    the atlas untouched; Interrupted with every finished shard kept.
+    "bf16" or "fp16" (of the language model alone). `retry_failed`: whether to try failed proteins again, once; `fasta`
+    may be empty then. `log`: a file to which events are appended as JSON lines.
+
+    Raises UsageError with the atlas untouched; Interrupted with every finished shard kept.
     """
     from foldatlas.atlas.folder import AtlasFolder
     from foldatlas.atlas.index import build_index, current_accounting
     from foldatlas.folding.models import settings_of
     from foldatlas.folding.places import absolute
+    from foldatlas.pipeline import events
     from foldatlas.pipeline.devices import choose_device
     from foldatlas.pipeline.folding_run import fold_atlas
     from foldatlas.pipeline.outputs import chosen_outputs, refuse_missing_outputs
+    from foldatlas.pipeline.planning import Planned
     from foldatlas.pipeline.supervisor import WorkerSpec
 
-    folder = AtlasFolder(Path(atlas))
+    if not fasta and not retry_failed:
+        raise UsageError("no FASTA file is named: name one, or pass --retry-failed to try failed proteins again")
+    if retry_failed and add_outputs:
+        raise UsageError("--retry-failed gives a shard the outputs that it has: run --add-outputs before or after it")
+    folder = AtlasFolder(Path(atlas)) if fasta else AtlasFolder.existing(atlas)
+    log = events.absolute(log)
     weights_dir = None if weights is None else str(Path(weights).absolute())
     settings = settings_of(model, recycles, precision, weights_dir=weights_dir)
     worker = WorkerSpec(absolute(model), settings, choose_device(device), weights_dir)
@@ -76,36 +88,59 @@ def fold(
         raise UsageError("--add-outputs adds what is asked for: name it with --embeddings or --pae")
     if outputs and not add_outputs:
         refuse_missing_outputs(folder.root, folder.entries().values(), outputs)
-    summary = plan_job.plan(
-        fasta,
-        atlas,
-        model=model,
-        recycles=recycles,
-        max_length=max_length,
-        device=device,
-        embeddings=embeddings,
-        pae=pae,
-        weights=weights_dir,
-        precision=precision,
-    )
+    if fasta:
+        summary = plan_job.plan(
+            fasta,
+            atlas,
+            model=model,
+            recycles=recycles,
+            max_length=max_length,
+            device=device,
+            embeddings=embeddings,
+            pae=pae,
+            weights=weights_dir,
+            precision=precision,
+        )
+    else:
+        folder.check_settings(settings)
+        summary = plan_job.PlanSummary(Planned(None, ()), worker.device, 0.0, 0)
     if show_progress:
         say(*summary.lines())
-    report = fold_atlas(folder, worker, outputs=outputs, add_outputs=add_outputs, show_progress=show_progress)
+    report = fold_atlas(
+        folder,
+        worker,
+        outputs=outputs,
+        add_outputs=add_outputs,
+        show_progress=show_progress,
+        retry_failed=retry_failed,
+        log=log,
+    )
     return FoldSummary(summary, report, current_accounting(folder) or build_index(folder))
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
     plan_job.configure(parser)
+    (fasta,) = [action for action in parser._actions if action.dest == "fasta"]
+    fasta.nargs = "*"  # with --retry-failed an atlas is enough
     parser.add_argument(
         "--add-outputs",
         action="store_true",
         help="fold shards again that lack --embeddings or --pae; structures stay as they are",
     )
+    parser.add_argument(
+        "--retry-failed",
+        action="store_true",
+        help="try failed proteins again, once, as on a device with more memory; FASTA may be left out",
+    )
+    parser.add_argument(
+        "--log", type=path, metavar="FILE", help="append events to this file as JSON lines (-: to standard error)"
+    )
     parser.add_argument("--strict", action="store_true", help="exit with 3 if any record was refused")
 
 
 def run(arguments: argparse.Namespace) -> int:
-    summary = fold(**plan_job.chosen(arguments), add_outputs=arguments.add_outputs, show_progress=True)
+    asked = {name: getattr(arguments, name) for name in ("add_outputs", "retry_failed", "log")}
+    summary = fold(**plan_job.chosen(arguments), **asked, show_progress=True)
     report, accounting = summary.report, summary.accounting
     from foldatlas.atlas.status import readable_time
 
