@@ -1,7 +1,8 @@
 """A child with a model of no weight, for tests: its numbers follow from the sequence, and some sequences are poison.
 
-Run by a WorkerSpec in place of `python -m foldatlas.pipeline.child`. Every word below is spelled in residues. Each
-batch is appended to the file that FAKE_CHILD_LOG names, so that a test can count what was folded.
+Run by a WorkerSpec in place of `python -m foldatlas.pipeline.child`. Every word below is spelled in residues, one of
+them D, N, F or V, which the harmless proteins of conftest.py lack. Each batch is appended to the file that
+FAKE_CHILD_LOG names, so that a test can count what was folded.
 """
 
 import ctypes
@@ -44,11 +45,11 @@ class FakePredictor:
                 os.kill(os.getpid(), signal.SIGSEGV)
             if "HANG" in sequence:
                 time.sleep(3600)
-            if "HALT" in sequence:
+            if "FREEZE" in sequence:
                 os.kill(os.getpid(), signal.SIGSTOP)
-            if "GRIP" in sequence:
+            if "VISE" in sequence:
                 ctypes.PyDLL(None).sleep(3600)  # as native code that hangs and holds the interpreter's lock
-            if "KILL" in sequence:
+            if "KILLED" in sequence:
                 os.kill(os.getpid(), signal.SIGKILL)
             if "NAN" in sequence:
                 raise NonFiniteOutput("positions are not finite")
