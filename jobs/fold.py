@@ -153,5 +153,7 @@ def run(arguments: argparse.Namespace) -> int:
     else:
         accepted = accounting.folded + accounting.failed
         say(f"nothing to fold: {'every sequence is in the atlas' if accepted else 'no record was accepted'}")
+    if accounting.failed and not arguments.retry_failed:
+        say("to try failed proteins again, on a device with more memory perhaps: --retry-failed")
     print(accounting.line())
     return 3 if accounting.failed or (arguments.strict and accounting.num_refused) else 0

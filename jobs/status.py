@@ -3,8 +3,8 @@
 import argparse
 import dataclasses
 import json
-import time
 from pathlib import Path
+from time import sleep
 from typing import TYPE_CHECKING, Final
 
 from foldatlas.jobs.arguments import path, positive
@@ -39,7 +39,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     while not _tell(arguments) and arguments.watch:
-        time.sleep(arguments.watch)
+        sleep(arguments.watch)
     return 0
 
 

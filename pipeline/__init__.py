@@ -7,6 +7,8 @@ ingest.py        a range of a source -> a staging Parquet file
 planning.py      sources -> a committed plan of shards
 shards.py        where to cut a sorted list of proteins
 fold_shard.py    one shard: sequences -> structures -> a manifest entry
+bisection.py     a batch that fails, halved down to the guilty protein
+retry.py         failed proteins of a committed shard, taken up again
 shard_writer.py  a shard's tables while it is folded
 outputs.py       what folding gives on request
 accepted.py      the usable records of a file, where no atlas is made
@@ -17,4 +19,5 @@ child.py         that process
 graphs.py        the one Beam graph that everything runs in
 folding_run.py   all shards of an atlas: rounds, reconciliation, resume
 progress.py      the progress bar
+events.py        the log for programs
 """
