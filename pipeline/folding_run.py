@@ -91,22 +91,20 @@ def fold_atlas(
     if any(task.shard.name not in entries for task in missing):
         refuse_to_mix(folder.root, entries.values(), outputs)
     with _told(options, missing, engine, retry_failed=retry_failed, add_outputs=add_outputs) as ended:
-        try:
-            with interruptible(), progress.shown(len(missing), _expected_cost(missing, entries), show=show_progress):
-                todo = _from_a_random_place(missing)
-                try:
-                    for number in range(ROUNDS):
-                        if number:
-                            events.emit("round_submitted", level=events.WARNING, round=number + 1, shards=len(todo))
-                        graphs.run("fold", todo, fold_shard, engine)
-                        after = folder.entries()
-                        todo = _missing(folder, after, plans, options, digest, retries)
-                        if not todo or stopping():
-                            break
-                finally:
-                    end_children()
-        finally:
-            folder.sweep()
+        with interruptible(), progress.shown(len(missing), _expected_cost(missing, entries), show=show_progress):
+            todo = _from_a_random_place(missing)
+            try:
+                for number in range(ROUNDS):
+                    if number:
+                        events.emit("round_submitted", level=events.WARNING, round=number + 1, shards=len(todo))
+                    graphs.run("fold", todo, fold_shard, engine)
+                    after = folder.entries()
+                    todo = _missing(folder, after, plans, options, digest, retries)
+                    if not todo or stopping():
+                        break
+            finally:
+                end_children()
+                folder.sweep()
         if todo:
             names = ", ".join(task.shard.name for task in todo[:5]) + (", ..." if len(todo) > 5 else "")
             raise IncompleteError(
