@@ -22,7 +22,7 @@ Asking:
     formats.py          its rows as table, csv, json, jsonl, parquet
     find.py             records by id, source:id or structure_id
     accounting.py       what became of every record
-    status.py           how far an atlas is
+    status.py           how far an atlas is, and pace.py how fast
 
 Giving out and checking:
     export.py           subsets as files         export_names.py    safe file names

@@ -26,7 +26,7 @@ from foldatlas.atlas.commit import attempt_name, owner_is_dead
 from foldatlas.atlas.folder import AtlasFolder, now
 from foldatlas.atlas.local_work import LocalCopies, work_folder
 from foldatlas.atlas.published_index import Publication, published_accounting
-from foldatlas.atlas.runs import make_runs, makers
+from foldatlas.atlas.runs import make_runs, makers, retried_rows
 from foldatlas.atlas.stoppable import stoppable
 from foldatlas.atlas.storage import is_document
 from foldatlas.atlas.views import MERGED, create_views, quoted
@@ -122,6 +122,7 @@ def _make_tables(connection: Any, copies: LocalCopies, plans: list[Plan], histor
     run_of = {path: run for history in histories for path, run in makers(history).items()}
     list_files(connection, copies, plans, [history[-1] for history in histories], run_of)
     _find_shared(connection, copies)
+    _list_retried(connection, retried_rows(histories))
     _make_scores(connection, copies)
     _make_copies(connection, copies)
     for table in ("sequences", "scores"):
@@ -271,6 +272,12 @@ def _find_shared(connection: Any, copies: LocalCopies) -> None:
         )
 
 
+def _list_retried(connection: Any, rows: list[dict[str, Any]]) -> None:
+    """Makes the temporary `retried`: which rows of a shard's structures another run folded than wrote the file."""
+    kinds = {"shard": pa.string(), "first_row": pa.int32(), "end_row": pa.int32(), "run_id": pa.string()}
+    _create(connection, "retried", rows, kinds)
+
+
 def _make_scores(connection: Any, copies: LocalCopies) -> None:
     """Makes `scores` by structure_id."""
     scores = parquet_reader(connection, copies, "scores")
@@ -293,8 +300,11 @@ def _make_scores(connection: Any, copies: LocalCopies) -> None:
     columns = ", ".join(f"scores.{quoted(name)}" for name in _SCORE_COLUMNS)
     merged = ", ".join(f"NULL::{kind} AS {name}" for name, kind in MERGED.items())
     connection.execute(
-        f"CREATE TABLE scores AS SELECT {columns}, {merged}, places.run_id, places.structure_file, "
-        f"scores.structure_row FROM {scores} AS scores JOIN places ON places.absolute = scores.filename "
+        f"CREATE TABLE scores AS SELECT {columns}, {merged}, coalesce(retried.run_id, places.run_id) AS run_id, "
+        f"places.structure_file, scores.structure_row "
+        f"FROM {scores} AS scores JOIN places ON places.absolute = scores.filename "
+        "LEFT JOIN retried ON retried.shard = places.shard "
+        "AND scores.structure_row >= retried.first_row AND scores.structure_row < retried.end_row "
         "LEFT JOIN winners ON winners.structure_id = scores.structure_id "
         "WHERE coalesce(winners.plan_number = places.plan_number, true) ORDER BY scores.structure_id"
     )

@@ -1,9 +1,11 @@
 """How far an atlas is, from its plans and manifest alone: no Parquet file and no index is opened."""
 
+import datetime
 from collections import Counter
 from dataclasses import dataclass
 
 from foldatlas.atlas.folder import AtlasFolder
+from foldatlas.atlas.pace import RunPace, busy_share, pace_now, predicted_seconds, runs_of
 from foldatlas.atlas.published_index import index_bytes
 
 
@@ -12,9 +14,14 @@ class AtlasStatus:
     """What is done and what is left.
 
     Proteins are distinct sequences of a plan; where plans overlap, what they share is counted in each (the index
-    counts it once). `outcomes` are those of planning, by `schemas.records.Outcome`. `seconds` is the time devices
-    spent on committed shards, all devices added; `seconds_left` predicts the same for what is left, at that rate,
-    and is None before the first shard. `cost` is predicted MFLOP; `bytes` what listed files and the index take.
+    counts it once). `outcomes` are those of planning, by `schemas.records.Outcome`; `shards_failed` are done, with
+    proteins that failed. `seconds` is the time devices spent on committed shards, all devices added; `seconds_left`
+    predicts the same for what is left, at the rate of first folding, and is None before the first shard. `cost` is
+    predicted MFLOP; `bytes` what listed files and the index take.
+
+    `workers` are at work now, `residues_per_second_now` is what they fold together; `ends` is when they will have
+    folded what is left (UTC, ISO 8601), None if nothing is or nobody is at work. `busy_share` (0 to 1) is the part of
+    `seconds` in which devices worked on batches, None where not measured. `runs` are all that committed anything.
     """
 
     model: str
@@ -30,7 +37,15 @@ class AtlasStatus:
     cost: int
     cost_done: int
     seconds: float
+    first_seconds: float
+    residues_folded: int
     bytes: int
+    shards_failed: int
+    workers: int
+    residues_per_second_now: float | None
+    ends: str | None
+    busy_share: float | None
+    runs: tuple[RunPace, ...]
 
     @property
     def records(self) -> int:
@@ -48,12 +63,12 @@ class AtlasStatus:
     def seconds_left(self) -> float | None:
         if self.is_complete:
             return 0.0
-        return self.seconds * (self.cost - self.cost_done) / self.cost_done if self.cost_done else None
+        return self.first_seconds * (self.cost - self.cost_done) / self.cost_done if self.cost_done else None
 
     @property
     def residues_per_second(self) -> float | None:
-        """Of one device."""
-        return self.residues_done / self.seconds if self.seconds > 0 else None
+        """Of one device, over all that was folded."""
+        return self.residues_folded / self.seconds if self.seconds > 0 else None
 
     def lines(self) -> list[str]:
         """For people: what is done, how fast, and what is left."""
@@ -64,26 +79,46 @@ class AtlasStatus:
             + (f": {outcomes}" if outcomes else ""),
             f"proteins  {self.folded:,} of {self.proteins:,} folded, {self.failed:,} failed, "
             f"{self.proteins_left:,} left",
-            f"shards    {self.shards_done:,} of {self.shards:,} done",
+            f"shards    {self.shards_done:,} of {self.shards:,} done, {self.shards - self.shards_done:,} left"
+            + (f", {self.shards_failed:,} of the done with failures" if self.shards_failed else ""),
             f"residues  {self.residues_done:,} of {self.residues:,} done"
             + (f", {self.residues_per_second:,.0f} residues/s a device" if self.residues_per_second else ""),
             f"on disk   {readable_bytes(self.bytes)}",
         ]
+        if self.busy_share is not None:
+            lines.append(f"busy      {self.busy_share:.0%} of the time devices were folding")
         if not self.is_complete:
             left = "unknown until a shard is done" if self.seconds_left is None else readable_time(self.seconds_left)
             lines.append(f"left      {left}" + ("" if self.seconds_left is None else " of one device, as predicted"))
+            lines.append(self._now())
         return lines
 
+    def _now(self) -> str:
+        if not self.workers:
+            return "now       nobody has committed a shard lately"
+        workers = f"{self.workers:,} device{'' if self.workers == 1 else 's'} at work"
+        ends = "" if self.ends is None else f", until about {self.ends.replace('T', ' ')[:16]} UTC"
+        return f"now       {workers}, {self.residues_per_second_now or 0:,.0f} residues/s{ends}"
 
-def status(folder: AtlasFolder) -> AtlasStatus:
-    """Reads plans and manifest. Raises NotAnAtlasError and DamagedAtlasError."""
-    header, plans, entries = folder.header(), folder.plans(), folder.entries()
+
+def status(folder: AtlasFolder, at: datetime.datetime | None = None) -> AtlasStatus:
+    """Reads plans and manifest; "now" is the time `at`, None: the clock's.
+
+    Raises NotAnAtlasError and DamagedAtlasError.
+    """
+    at = at or datetime.datetime.now(datetime.UTC)
+    header, plans, histories = folder.header(), folder.plans(), folder.histories()
+    entries = {shard: history[-1] for shard, history in histories.items()}
     shards = [shard for plan in plans for shard in plan.shards]
     done = [shard for shard in shards if shard.name in entries]
     committed = [entries[shard.name] for shard in done]
     outcomes: Counter[str] = Counter()
     for plan in plans:
         outcomes.update(plan.outcomes)
+    every = [entry for shard in done for entry in histories[shard.name]]
+    cost_left = sum(shard.cost for shard in shards if shard.name not in entries)
+    pace = pace_now(every, at) if cost_left else None
+    seconds = predicted_seconds(cost_left, pace) if pace is not None else None
     listed = [file for plan in plans for file in (*plan.records, *plan.sequences)]
     listed += [file for entry in committed for file in entry.files.values()]
     return AtlasStatus(
@@ -99,8 +134,16 @@ def status(folder: AtlasFolder) -> AtlasStatus:
         residues_done=sum(shard.residues for shard in done),
         cost=sum(plan.cost for plan in plans),
         cost_done=sum(shard.cost for shard in done),
-        seconds=sum(entry.run.seconds for entry in committed),
+        seconds=sum(entry.run.seconds for entry in every),
+        first_seconds=sum(histories[shard.name][0].run.seconds for shard in done),
+        residues_folded=sum(entry.residues for entry in every),
         bytes=index_bytes(folder) + sum(file.bytes for file in listed),
+        shards_failed=sum(entry.failed > 0 for entry in committed),
+        workers=pace.workers if pace is not None else 0,
+        residues_per_second_now=pace.residues_per_second if pace is not None and pace.workers else None,
+        ends=None if seconds is None else (at + datetime.timedelta(seconds=seconds)).isoformat(timespec="seconds"),
+        busy_share=busy_share(every),
+        runs=tuple(runs_of(every)),
     )
 
 

@@ -48,7 +48,8 @@ def verify(folder: AtlasFolder, *, deep: bool = True) -> Verification:
         what = "its settings_digest is not that of its settings"
         result.faults.append(Fault(FaultKind.DOCUMENT, HEADER, what, RESTORE))
     plans = _read_plans(folder, result)
-    entries = _read_entries(folder, plans, header, result)
+    histories = _read_histories(folder, plans, header, result)
+    entries = {shard: history[-1] for shard, history in histories.items()}
     listed = [(file, RESTORE) for plan in plans for file in (*plan.records, *plan.sequences)]
     listed += [(file, restore_or_fold(name)) for name, entry in entries.items() for file in entry.files.values()]
     bad: set[str] = set()
@@ -65,7 +66,9 @@ def verify(folder: AtlasFolder, *, deep: bool = True) -> Verification:
                 entry = entries.get(shard.name)
                 result.faults += check_shard(folder.storage, plan, shard, entry, header.settings.model, bad)
         result.faults += check_tables(folder, plans, list(entries.values()), bad)
-    result.notes += _notes(folder, plans, entries, {file.path for file, _ in listed})
+    result.faults += [fault for history in histories.values() for fault in _wrong_history(history)]
+    older = {file.path for history in histories.values() for entry in history for file in entry.files.values()}
+    result.notes += _notes(folder, plans, entries, {file.path for file, _ in listed} | older)
     return result
 
 
@@ -101,12 +104,12 @@ def _wrong_plan(plan: Plan, stem: str) -> Iterator[str]:
             yield f"it says {said:,} {what}, its parts add up to {added:,}"
 
 
-def _read_entries(
+def _read_histories(
     folder: AtlasFolder, plans: list[Plan], header: AtlasHeader, result: Verification
-) -> dict[str, ShardEntry]:
-    """The readable entry of the highest generation of each planned shard."""
+) -> dict[str, list[ShardEntry]]:
+    """The readable entries of each planned shard that name its files, the lowest generation first."""
     shards = {shard.name: shard for plan in plans for shard in plan.shards}
-    entries: dict[str, ShardEntry] = {}
+    histories: dict[str, list[ShardEntry]] = {}
     for where, content in json_documents(folder.storage, "manifest"):
         try:
             entry = decode(_readable(content), ShardEntry, where)
@@ -136,11 +139,25 @@ def _read_entries(
             ),
         }
         result.faults += [Fault(FaultKind.DOCUMENT, where, what, again) for what, is_so in wrong.items() if is_so]
-        if _NEEDED <= set(entry.files) <= set(TABLES) and (
-            entry.shard not in entries or entry.generation > entries[entry.shard].generation
-        ):
-            entries[entry.shard] = entry
-    return entries
+        if _NEEDED <= set(entry.files) <= set(TABLES):
+            histories.setdefault(entry.shard, []).append(entry)
+    return {shard: sorted(history, key=lambda entry: entry.generation) for shard, history in histories.items()}
+
+
+def _wrong_history(history: list[ShardEntry]) -> Iterator[Fault]:
+    """Faults between a shard's generations: what one says that it kept must be in the one before."""
+    before = {entry.generation: entry for entry in history}
+    for entry in history:
+        earlier = before.get(entry.generation - 1)
+        held = earlier.folded if earlier is not None else 0
+        if earlier is None and entry.generation > 0:
+            continue  # it could not be read, which is a fault of its own
+        if not 0 <= entry.kept <= min(held, entry.folded):
+            where = f"manifest/{entry.shard}.{entry.generation}.json"
+            what = (
+                f"it keeps {entry.kept} structures of the generation before, which has {held}, and holds {entry.folded}"
+            )
+            yield Fault(FaultKind.DOCUMENT, where, what, restore_or_fold(entry.shard))
 
 
 def _readable(content: bytes | OSError) -> bytes:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from foldatlas.jobs import plan as plan_job
-from foldatlas.jobs.arguments import counted, say
+from foldatlas.jobs.arguments import counted, path, say
 from foldatlas.schemas.errors import UsageError
 from foldatlas.schemas.records import DEFAULT_MAX_LENGTH
 
@@ -24,6 +24,7 @@ EXAMPLES: Final = """examples:
   foldatlas fold proteins.fasta atlas --model models/my-esmfold
   foldatlas fold proteins.fasta atlas --model nano --part 3/16
   foldatlas fold proteins.fasta atlas --model nano --shards 0-99,150
+  foldatlas fold atlas --model nano --retry-failed
 
 The same command again folds what is missing, and nothing if nothing is.
 """
@@ -74,6 +75,8 @@ def fold(
     precision: str = "fp32",
     shards: str | None = None,
     part: str | None = None,
+    retry_failed: bool = False,
+    log: str | None = None,
     show_progress: bool = False,
 ) -> FoldSummary:
     """Folds every protein of `fasta` (paths or patterns) that `atlas` does not have, and indexes the atlas.
@@ -83,6 +86,9 @@ def fold(
     was folded without them; `weights` the folder in which a model's name is looked for first; `precision` "fp32",
     "bf16" or "fp16" (of the language model alone). `shards` ("0-99,150") or `part` ("3/16") say which shards of the
     plans of `fasta` this run folds (None: all of the atlas); it builds the index only if none is missing then.
+    `retry_failed`: whether to try failed proteins again, once; `fasta` may be empty then. `log`: a file to which events
+    are appended as JSON lines.
+
     Raises UsageError with the atlas untouched (but planned, where `shards` are not those of the plan); Interrupted
     with every finished shard kept.
     """
@@ -90,15 +96,23 @@ def fold(
     from foldatlas.atlas.index import build_index, current_accounting
     from foldatlas.folding.models import settings_of
     from foldatlas.folding.places import absolute
+    from foldatlas.pipeline import events
     from foldatlas.pipeline.devices import choose_device
     from foldatlas.pipeline.folding_run import fold_atlas
     from foldatlas.pipeline.outputs import chosen_outputs, refuse_missing_outputs
     from foldatlas.pipeline.parts import chosen
-    from foldatlas.pipeline.planning import plans_of
+    from foldatlas.pipeline.planning import Planned, plans_of
     from foldatlas.pipeline.supervisor import WorkerSpec
 
     choice = chosen(shards, part)
-    folder = AtlasFolder(atlas)
+    if not fasta and not retry_failed:
+        raise UsageError("no FASTA file is named: name one, or pass --retry-failed to try failed proteins again")
+    if retry_failed and add_outputs:
+        raise UsageError("--retry-failed gives a shard the outputs that it has: run --add-outputs before or after it")
+    if choice is not None and not fasta:
+        raise UsageError("--shards and --part mean shards of the FASTA's plan: name the files")
+    folder = AtlasFolder(atlas) if fasta else AtlasFolder.existing(atlas)
+    log = events.absolute(log)
     weights_dir = None if weights is None else str(Path(weights).absolute())
     settings = settings_of(model, recycles, precision, weights_dir=weights_dir)
     worker = WorkerSpec(absolute(model), settings, choose_device(device), weights_dir)
@@ -107,18 +121,22 @@ def fold(
         raise UsageError("--add-outputs adds what is asked for: name it with --embeddings or --pae")
     if outputs and not add_outputs:
         refuse_missing_outputs(folder.place, folder.entries().values(), outputs)
-    summary = plan_job.plan(
-        fasta,
-        atlas,
-        model=model,
-        recycles=recycles,
-        max_length=max_length,
-        device=device,
-        embeddings=embeddings,
-        pae=pae,
-        weights=weights_dir,
-        precision=precision,
-    )
+    if fasta:
+        summary = plan_job.plan(
+            fasta,
+            atlas,
+            model=model,
+            recycles=recycles,
+            max_length=max_length,
+            device=device,
+            embeddings=embeddings,
+            pae=pae,
+            weights=weights_dir,
+            precision=precision,
+        )
+    else:
+        folder.check_settings(settings)
+        summary = plan_job.PlanSummary(Planned(None, ()), worker.device, 0.0, 0)
     if show_progress:
         say(*summary.lines())
     plans = folder.plans()
@@ -131,6 +149,8 @@ def fold(
         add_outputs=add_outputs,
         show_progress=show_progress,
         shards=None if mine is None else {shard.name for shard in mine},
+        retry_failed=retry_failed,
+        log=log,
     )
     if mine is None:
         return FoldSummary(summary, report, current_accounting(folder) or build_index(folder))
@@ -148,6 +168,8 @@ def _part_summary(mine: "Sequence[Shard]", entries: "Mapping[str, ShardEntry]", 
 
 def configure(parser: argparse.ArgumentParser) -> None:
     plan_job.configure(parser)
+    (fasta,) = [action for action in parser._actions if action.dest == "fasta"]
+    fasta.nargs = "*"  # with --retry-failed an atlas is enough
     parser.add_argument(
         "--add-outputs",
         action="store_true",
@@ -159,17 +181,20 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--part", metavar="K/N", help="fold only the K-th of N parts of equal predicted cost, K from 1: 3/16"
     )
+    parser.add_argument(
+        "--retry-failed",
+        action="store_true",
+        help="try failed proteins again, once, as on a device with more memory; FASTA may be left out",
+    )
+    parser.add_argument(
+        "--log", type=path, metavar="FILE", help="append events to this file as JSON lines (-: to standard error)"
+    )
     parser.add_argument("--strict", action="store_true", help="exit with 3 if any record was refused")
 
 
 def run(arguments: argparse.Namespace) -> int:
-    summary = fold(
-        **plan_job.chosen(arguments),
-        add_outputs=arguments.add_outputs,
-        shards=arguments.shards,
-        part=arguments.part,
-        show_progress=True,
-    )
+    asked = {name: getattr(arguments, name) for name in ("add_outputs", "shards", "part", "retry_failed", "log")}
+    summary = fold(**plan_job.chosen(arguments), **asked, show_progress=True)
     report, accounting = summary.report, summary.accounting
     from foldatlas.atlas.status import readable_time
 
@@ -190,6 +215,8 @@ def run(arguments: argparse.Namespace) -> int:
         return 3 if part.failed else 0
     if part is not None:
         say(part.line())
+    if accounting.failed and not arguments.retry_failed:
+        say("to try failed proteins again, on a device with more memory perhaps: --retry-failed")
     print(accounting.line())
     failed = accounting.failed if part is None else part.failed
     return 3 if failed or (arguments.strict and accounting.num_refused) else 0

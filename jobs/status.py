@@ -4,9 +4,10 @@ import argparse
 import dataclasses
 import json
 from pathlib import Path
+from time import sleep
 from typing import TYPE_CHECKING, Final
 
-from foldatlas.jobs.arguments import path
+from foldatlas.jobs.arguments import path, positive
 
 if TYPE_CHECKING:
     from foldatlas.atlas.status import AtlasStatus
@@ -14,6 +15,7 @@ if TYPE_CHECKING:
 EXAMPLES: Final = """examples:
   foldatlas status atlas
   foldatlas status atlas --json
+  foldatlas status atlas --watch 60
 
 It reads plans and manifest alone, so it can be asked while a run goes on, and from another machine.
 """
@@ -30,9 +32,19 @@ def status(atlas: str | Path) -> "AtlasStatus":
 def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("atlas", type=path, metavar="ATLAS", help="folder of the atlas")
     parser.add_argument("--json", action="store_true", help="one JSON object, for programs")
+    parser.add_argument(
+        "--watch", type=positive, metavar="SECONDS", help="say it again every so often, until all is done"
+    )
 
 
 def run(arguments: argparse.Namespace) -> int:
+    while not _tell(arguments) and arguments.watch:
+        sleep(arguments.watch)
+    return 0
+
+
+def _tell(arguments: argparse.Namespace) -> bool:
+    """Prints the status once. Returns whether the atlas is complete."""
     told = status(arguments.atlas)
     if arguments.json:
         derived = {
@@ -41,7 +53,7 @@ def run(arguments: argparse.Namespace) -> int:
             "residues_per_second": told.residues_per_second,
             "seconds_left": told.seconds_left,
         }
-        print(json.dumps({**dataclasses.asdict(told), **derived}))
+        print(json.dumps({**dataclasses.asdict(told), **derived}), flush=True)
     else:
-        print("\n".join(told.lines()))
-    return 0
+        print("\n".join([*told.lines(), ""] if arguments.watch else told.lines()), flush=True)
+    return told.is_complete

@@ -8,6 +8,8 @@ planning.py      sources -> a committed plan of shards
 shards.py        where to cut a sorted list of proteins
 parts.py         which shards a run takes, where several share the work
 fold_shard.py    one shard: sequences -> structures -> a manifest entry
+bisection.py     a batch that fails, halved down to the guilty protein
+retry.py         failed proteins of a committed shard, taken up again
 shard_writer.py  a shard's tables while it is folded
 outputs.py       what folding gives on request
 accepted.py      the usable records of a file, where no atlas is made
@@ -18,4 +20,5 @@ child.py         that process
 graphs.py        the one Beam graph that everything runs in
 folding_run.py   all shards of an atlas: rounds, reconciliation, resume
 progress.py      the progress bar
+events.py        the log for programs
 """

@@ -4,11 +4,12 @@ The protocol: look whether the shard is committed; fold; write every file of thi
 names the files, by an operation of which only one can succeed; delete the files if another attempt was first.
 
 A committed shard that lacks an output is folded again for that output alone: the next generation of its entry names
-the new file and takes over all the others, so that no structure changes.
+the new file and takes over all the others, so that no structure changes. Its failed proteins are tried again on request
+(retry.py), with the same outputs that the shard has.
 """
 
 import time
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -20,22 +21,21 @@ from foldatlas.folding.batching import cut_into_batches
 from foldatlas.folding.cost import mflop, pair_output_bytes
 from foldatlas.folding.models import config_of
 from foldatlas.folding.prediction import Prediction
-from foldatlas.pipeline import progress
+from foldatlas.pipeline import events, progress
+from foldatlas.pipeline.bisection import Failed, fold_surely
 from foldatlas.pipeline.interruption import give_up, giving_up_if_unwritable, stopping
 from foldatlas.pipeline.outputs import ARGUMENTS, lacking
+from foldatlas.pipeline.retry import failed_before, write_retried
 from foldatlas.pipeline.shard_writer import ShardWriter
-from foldatlas.pipeline.supervisor import BatchError, WorkerSpec, child_of_this_process
+from foldatlas.pipeline.supervisor import WorkerSpec, child_of_this_process
 from foldatlas.schemas.errors import (
     DamagedAtlasError,
     IncompleteError,
     Interrupted,
     ModelError,
-    OutOfMemory,
-    WorkerDied,
-    WorkerTimeout,
 )
 from foldatlas.schemas.manifest import Run, Shard, ShardEntry, settings_digest, shard_digest
-from foldatlas.schemas.records import structure_id
+from foldatlas.schemas.records import format_structure_id, structure_id
 from foldatlas.schemas.tables import FORMAT_VERSION, NEEDED_TABLES, SHARD_TABLES
 from foldatlas.schemas.version import program_version
 
@@ -43,7 +43,7 @@ from foldatlas.schemas.version import program_version
 @dataclass(frozen=True)
 class FoldOptions:
     """What all shards of a run have in common. `batch_mflop` and `memory_bytes` bound a padded batch; `outputs` are
-    the optional tables to write."""
+    the optional tables to write; `log` is where events go."""
 
     atlas: str
     worker: WorkerSpec
@@ -52,38 +52,39 @@ class FoldOptions:
     host: str
     batch_mflop: int
     memory_bytes: int
+    log: events.Log | None = None
 
 
 class FoldTask(NamedTuple):
-    """One element of the Beam graph: a shard, and where its sequences stand."""
+    """One element of the Beam graph: a shard, and where its sequences stand. `retry` is the file of failures whose
+    proteins are to be tried again: "" for none."""
 
     options: FoldOptions
     plan: str
     sequences: str
     shard: Shard
-
-
-@dataclass(frozen=True)
-class Failed:
-    """A protein that could not be folded: the reason, and how often it was tried."""
-
-    sequence: str
-    error: str
-    attempts: int
+    retry: str = ""
 
 
 def fold_shard(task: FoldTask) -> None:
-    """Folds and commits one shard, or what it lacks of the outputs, unless that has been done.
+    """Folds and commits one shard, or what it lacks of the outputs, or what failed, unless that has been done.
 
     Raises Interrupted when the run is to stop; IncompleteError if a protein that was folded before now fails, with the
     shard as it was. A model that cannot be loaded and a disk that cannot be written end the run: every other shard
     would meet them.
     """
+    events.begin(task.options.log)
     try:
         with giving_up_if_unwritable(f"shard {task.shard.name}"):
             _fold_and_commit(task)
     except ModelError as error:
         give_up(error)
+        raise
+    except Interrupted:
+        events.emit("shard_abandoned", level=events.WARNING, shard=task.shard.name, plan=task.plan)
+        raise
+    except Exception as error:
+        events.emit("shard_failed", level=events.ERROR, shard=task.shard.name, plan=task.plan, reason=str(error))
         raise
 
 
@@ -95,15 +96,70 @@ def _fold_and_commit(task: FoldTask) -> None:
         raise Interrupted("stopped on request")
     before = folder.committed_entry(shard, digest)
     missing = options.outputs if before is None else lacking(before, options.outputs)
-    if before is not None and not missing:
+    retrying = before is not None and before.files["failures"].path == task.retry
+    if before is not None and not missing and not retrying:
+        events.emit("shard_skipped", shard=shard.name, plan=task.plan, generation=before.generation)
         return
     attempt, started, clock = attempt_name(), now(), time.monotonic()
-    settings = options.worker.settings
-    metadata = {"model": settings.model, "settings_digest": digest, "shard": shard.name}
+    child = child_of_this_process(options.worker)
+    busy = child.busy_seconds
+    metadata = {"model": options.worker.settings.model, "settings_digest": digest, "shard": shard.name}
+    sequences = read_sequences(folder, task)
+    if before is not None and retrying:
+        tried = failed_before(folder, before, sequences)
+        results = _fold(list(tried), before.outputs, options)
+        writer = write_retried(folder, before, attempt, results, tried, metadata)
+    else:
+        writer = _write(task, folder, before, attempt, sequences, missing, metadata)
+    written, kept = writer.entries(), 0
+    if retrying and before is not None:
+        kept = before.folded if "structures" in written else 0
+    entry = ShardEntry(
+        format=FORMAT_VERSION,
+        shard=shard.name,
+        plan=task.plan,
+        generation=0 if before is None else before.generation + 1,
+        attempt=attempt,
+        settings_digest=digest,
+        shard_digest=shard.digest,
+        folded=writer.num_folded + (before.folded if before is not None and retrying else 0),
+        failed=writer.num_failed if before is None or retrying else before.failed,
+        residues=writer.num_residues,
+        cost=shard.cost,
+        files={**(before.files if before is not None else {}), **written},
+        run=Run(
+            run_id=options.run_id,
+            host=options.host,
+            device=options.worker.device,
+            version=program_version(),
+            started=started,
+            seconds=round(time.monotonic() - clock, 3),
+            busy_seconds=round(child.busy_seconds - busy, 3),
+        ),
+        kept=kept,
+    )
+    if folder.commit_entry(entry):
+        progress.report(progress.ShardDone(writer.num_folded, writer.num_failed))
+        _tell(entry, writer)
+    else:
+        folder.discard(written)
+        events.emit("shard_lost", shard=shard.name, plan=task.plan, generation=entry.generation)
+
+
+def _write(
+    task: FoldTask,
+    folder: AtlasFolder,
+    before: ShardEntry | None,
+    attempt: str,
+    sequences: list[str],
+    missing: Sequence[str],
+    metadata: dict[str, str],
+) -> ShardWriter:
+    """Folds a shard, or the structures of a committed one again for its `missing` tables. Returns the closed writer."""
+    options, shard = task.options, task.shard
     tables = [table for table in SHARD_TABLES if table in missing or (before is None and table in NEEDED_TABLES)]
     writer = ShardWriter(folder, shard.name, attempt, tables=tables, metadata=metadata)
     with writer.open():
-        sequences = read_sequences(folder, task)
         if before is not None:
             sequences = _folded_before(folder, before, sequences)
         for result in _fold(sequences, missing, options):
@@ -117,32 +173,33 @@ def _fold_and_commit(task: FoldTask) -> None:
                     f"residues ({result.sequence[:20]}...) was folded on {before.run.device} of {before.run.host} and "
                     f"fails here ({result.error}): run again on a device with as much memory"
                 )
-    entry = ShardEntry(
-        format=FORMAT_VERSION,
-        shard=shard.name,
-        plan=task.plan,
-        generation=0 if before is None else before.generation + 1,
-        attempt=attempt,
-        settings_digest=digest,
-        shard_digest=shard.digest,
+    return writer
+
+
+def _tell(entry: ShardEntry, writer: ShardWriter) -> None:
+    """Events of a commit. Failures are told here, not when they happen: another attempt's may be those that count."""
+    for sequence, error, attempts in writer.failures:
+        events.emit(
+            "protein_failed",
+            level=events.WARNING,
+            shard=entry.shard,
+            structure_id=format_structure_id(structure_id(sequence)),
+            length=len(sequence),
+            attempts=attempts,
+            reason=error,
+        )
+    events.emit(
+        "shard_committed",
+        shard=entry.shard,
+        plan=entry.plan,
+        generation=entry.generation,
         folded=writer.num_folded,
-        failed=writer.num_failed if before is None else before.failed,
-        residues=writer.num_residues,
-        cost=shard.cost,
-        files={**(before.files if before is not None else {}), **writer.entries()},
-        run=Run(
-            run_id=options.run_id,
-            host=options.host,
-            device=options.worker.device,
-            version=program_version(),
-            started=started,
-            seconds=round(time.monotonic() - clock, 3),
-        ),
+        failed=writer.num_failed,
+        residues=entry.residues,
+        seconds=entry.run.seconds,
+        busy_seconds=entry.run.busy_seconds,
+        bytes=sum(file.bytes for file in writer.entries().values()),
     )
-    if folder.commit_entry(entry):
-        progress.report(progress.ShardDone(entry.folded, entry.failed))
-    else:
-        folder.discard(writer.entries())
 
 
 def read_sequences(folder: AtlasFolder, task: FoldTask) -> list[str]:
@@ -202,28 +259,3 @@ def _fold(sequences: Sequence[str], outputs: Collection[str], options: FoldOptio
             progress.BatchDone(sum(batch_lengths), sum(mflop(config, length, recycles) for length in batch_lengths))
         )
         yield from results
-
-
-def fold_surely(
-    fold: Callable[[list[str]], list[Prediction]], batch: list[str], attempts: int = 0
-) -> list[Prediction | Failed]:
-    """Folds a batch so that one bad protein costs no other: halves it down to the guilty one, which becomes Failed.
-
-    A process that died may have been killed from outside, so a whole batch that killed it is tried once more before
-    it is halved; its halves have one try a level. A batch that does not fit into memory, or whose numbers are not
-    finite, would fail again: it is halved at once. `attempts`: how often these proteins were tried before.
-    """
-    error: Exception
-    for _ in range(2 if attempts == 0 else 1):
-        attempts += 1
-        try:
-            return list(fold(batch))
-        except (WorkerDied, WorkerTimeout) as death:
-            error = death
-        except (OutOfMemory, BatchError) as refusal:
-            error = refusal
-            break
-    if len(batch) == 1:
-        return [Failed(batch[0], str(error), attempts)]
-    middle = len(batch) // 2
-    return [*fold_surely(fold, batch[:middle], attempts), *fold_surely(fold, batch[middle:], attempts)]

@@ -5,24 +5,26 @@ and those that are still missing are named.
 """
 
 import contextlib
+import dataclasses
 import secrets
 import socket
 import time
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
 from foldatlas.atlas.folder import AtlasFolder, now
 from foldatlas.folding import host_memory
-from foldatlas.pipeline import graphs, progress
+from foldatlas.pipeline import events, graphs, progress
 from foldatlas.pipeline.devices import device_bytes
 from foldatlas.pipeline.engine import EMBEDDED, Engine
 from foldatlas.pipeline.fold_shard import FoldOptions, FoldTask, fold_shard
 from foldatlas.pipeline.interruption import interruptible, stopping
 from foldatlas.pipeline.outputs import lacking, refuse_missing_outputs, refuse_to_mix
 from foldatlas.pipeline.supervisor import WorkerSpec, end_children
-from foldatlas.schemas.errors import IncompleteError, StoreError
+from foldatlas.schemas.errors import IncompleteError, Interrupted, StoreError
 from foldatlas.schemas.manifest import Plan, ShardEntry, settings_digest
+from foldatlas.schemas.version import program_version
 
 ROUNDS: Final = 3
 MEMORY_FRACTION: Final = 0.5  # of the device's, for one batch: the weights and other programs want some too
@@ -57,61 +59,132 @@ def fold_atlas(
     show_progress: bool = True,
     engine: Engine = EMBEDDED,
     shards: Collection[str] | None = None,
+    retry_failed: bool = False,
+    log: str | None = None,
 ) -> FoldReport:
     """Folds every shard of every plan that is not committed yet; with `add_outputs`, those again that lack one of
-    `outputs` (names of optional tables). `shards` are the names of those to fold (None: all); others are left alone.
+    `outputs` (names of optional tables); with `retry_failed`, the failed proteins of those that are committed, once.
+    `shards` are the names of those to fold (None: all); others are left alone. `log` is where events go
+    (`events.absolute` gives it).
 
-    Without it, raises UsageError if committed shards lack one. Raises Interrupted when asked to stop, with all
-    finished shards kept; IncompleteError if shards are missing in the end.
+    Without `add_outputs`, raises UsageError if committed shards lack an output. Raises Interrupted when asked to stop,
+    with all finished shards kept; IncompleteError if shards are missing in the end.
     """
     plans, digest, entries = folder.plans(), settings_digest(worker.settings), folder.entries()
     if not add_outputs:
         refuse_missing_outputs(folder.place, entries.values(), outputs)
+    retries = {entry.shard: entry.files["failures"].path for entry in entries.values() if entry.failed and retry_failed}
+    run_id = f"{now()[:19].replace(':', '')}-{secrets.token_hex(3)}"
     options = FoldOptions(
         atlas=folder.resolved().place,
         worker=worker,
         outputs=tuple(outputs),
-        run_id=f"{now()[:19].replace(':', '')}-{secrets.token_hex(3)}",
+        run_id=run_id,
         host=socket.gethostname(),
         batch_mflop=BATCH_MFLOP[worker.device.partition(":")[0]],
         memory_bytes=_memory_bytes(worker.device),
+        log=None if log is None else events.Log(log, run_id),
     )
     started = time.monotonic()
     folder.sweep()
-    missing = _missing(folder, entries, plans, options, digest, shards)
+    missing = _missing(folder, entries, plans, options, digest, retries, shards)
     if not missing:
         return FoldReport(0, 0, 0, 0, 0.0)
     if any(task.shard.name not in entries for task in missing):
         refuse_to_mix(folder.place, entries.values(), outputs)
-    cost = sum(task.shard.cost for task in missing)
-    try:
-        with interruptible(), progress.shown(len(missing), cost, show=show_progress):
+    with _told(options, missing, engine, retry_failed=retry_failed, add_outputs=add_outputs) as ended:
+        with interruptible(), progress.shown(len(missing), _expected_cost(missing, entries), show=show_progress):
             todo = _from_a_random_place(missing)
-            for _ in range(ROUNDS):
-                graphs.run("fold", todo, fold_shard, engine)
-                entries = folder.entries()
-                todo = _missing(folder, entries, plans, options, digest, shards)
-                if not todo or stopping():
-                    break
-    finally:
-        end_children()
-        with contextlib.suppress(StoreError):  # sweeping can wait, and what ended the run is to be said
-            folder.sweep()
-    if todo:
-        names = ", ".join(task.shard.name for task in todo[:5]) + (", ..." if len(todo) > 5 else "")
-        raise IncompleteError(
-            f"{len(todo)} of {len(missing)} shards are not done ({names}): see the messages above, and run again"
-        )
-    ours = [entry for entry in entries.values() if entry.run.run_id == options.run_id]
-    new, more = ([entry for entry in ours if (entry.generation > 0) == later] for later in (False, True))
+            try:
+                for number in range(ROUNDS):
+                    if number:
+                        events.emit("round_submitted", level=events.WARNING, round=number + 1, shards=len(todo))
+                    graphs.run("fold", todo, fold_shard, engine)
+                    after = folder.entries()
+                    todo = _missing(folder, after, plans, options, digest, retries, shards)
+                    if not todo or stopping():
+                        break
+            finally:
+                end_children()
+                with contextlib.suppress(StoreError):  # sweeping can wait, and what ended the run is to be said
+                    folder.sweep()
+        if todo:
+            names = ", ".join(task.shard.name for task in todo[:5]) + (", ..." if len(todo) > 5 else "")
+            raise IncompleteError(
+                f"{len(todo)} of {len(missing)} shards are not done ({names}): see the messages above, and run again"
+            )
+        report = _report(after, entries, options.run_id, retries, time.monotonic() - started)
+        ended.update(dataclasses.asdict(report))
+    return report
+
+
+def _report(
+    entries: Mapping[str, ShardEntry],
+    before: Mapping[str, ShardEntry],
+    run_id: str,
+    retries: Mapping[str, str],
+    seconds: float,
+) -> FoldReport:
+    """What a run did, from the entries that are its own. `before` are those that it found."""
+    ours = [entry for entry in entries.values() if entry.run.run_id == run_id]
+    new = [entry for entry in ours if entry.generation == 0]
+    retried = [entry for entry in ours if entry.generation > 0 and entry.shard in retries]
+    more = [entry for entry in ours if entry.generation > 0 and entry.shard not in retries]
     return FoldReport(
         shards=len(ours),
-        folded=sum(entry.folded for entry in new),
-        failed=sum(entry.failed for entry in new),
+        folded=sum(entry.folded for entry in new) + sum(entry.folded - before[entry.shard].folded for entry in retried),
+        failed=sum(entry.failed for entry in (*new, *retried)),
         residues=sum(entry.residues for entry in ours),
-        seconds=time.monotonic() - started,
+        seconds=seconds,
         added=sum(entry.folded for entry in more),
     )
+
+
+@contextlib.contextmanager
+def _told(options: FoldOptions, tasks: Sequence[FoldTask], engine: Engine, **asked: Any) -> Iterator[dict[str, float]]:
+    """Tells the log how the run within the block begins and ends. What is put into the dictionary that it gives is told
+    at the end: the manifest's counts, which those of the events before must equal."""
+    began = time.monotonic()
+    ended: dict[str, float] = {}
+    worker = options.worker
+    events.begin(options.log)
+    events.emit(
+        "run_started",
+        version=program_version(),
+        atlas=options.atlas,
+        settings=dataclasses.asdict(worker.settings),
+        device=worker.device,
+        engine=engine.runner,
+        workers=engine.workers,
+        outputs=options.outputs,
+        shards=len(tasks),
+        proteins=sum(task.shard.proteins for task in tasks),
+        residues=sum(task.shard.residues for task in tasks),
+        mflop=sum(task.shard.cost for task in tasks),
+        **asked,
+    )
+    outcome, level, reason = "complete", events.INFO, {}
+    try:
+        yield ended
+    except (Interrupted, KeyboardInterrupt) as stop:
+        outcome, level, reason = "interrupted", events.WARNING, {"reason": str(stop) or "stopped at once"}
+        raise
+    except BaseException as error:
+        outcome, level, reason = "failed", events.ERROR, {"reason": str(error)}
+        raise
+    finally:
+        seconds = round(time.monotonic() - began, 3)
+        events.emit("run_ended", level=level, **{"outcome": outcome, **reason, **ended, "seconds": seconds})
+        events.begin(None)
+
+
+def _expected_cost(tasks: Sequence[FoldTask], entries: Mapping[str, ShardEntry]) -> int:
+    """Predicted MFLOP of what is to be folded; of a retried shard the failed proteins' share of its."""
+    cost = 0
+    for task in tasks:
+        share = entries[task.shard.name].failed / task.shard.proteins if task.retry else 1.0
+        cost += round(share * task.shard.cost)
+    return cost
 
 
 def _missing(
@@ -120,10 +193,12 @@ def _missing(
     plans: Sequence[Plan],
     options: FoldOptions,
     digest: str,
+    retries: Mapping[str, str],
     wanted: Collection[str] | None,
 ) -> list[FoldTask]:
-    """Shards without an entry that has all outputs, in the plans' order, of those that are `wanted` (None: all).
-    Raises DamagedAtlasError for a wrong entry."""
+    """Shards without an entry that has all outputs, and those whose entry still has the failures that `retries` names,
+    by shard, in the plans' order, of those that are `wanted` (None: all). Raises DamagedAtlasError for a wrong entry.
+    """
     missing = []
     for plan in plans:
         for shard in plan.shards:
@@ -132,8 +207,11 @@ def _missing(
             entry = entries.get(shard.name)
             if entry is not None:
                 folder.check_entry(entry, shard, digest)
-            if entry is None or lacking(entry, options.outputs):
-                missing.append(FoldTask(options, plan.name, plan.sequences[shard.file].path, shard))
+            retry = retries.get(shard.name, "")
+            if entry is not None and entry.files["failures"].path != retry:
+                retry = ""
+            if entry is None or retry or lacking(entry, options.outputs):
+                missing.append(FoldTask(options, plan.name, plan.sequences[shard.file].path, shard, retry))
     return missing
 
 

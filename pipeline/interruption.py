@@ -1,13 +1,20 @@
 """The flag that ends a run between batches: set by Ctrl-C and SIGTERM, and by errors that no other shard can escape."""
 
 import contextlib
+import os
 import signal
 import threading
 from collections.abc import Iterator
 from types import FrameType
+from typing import Final
 
 from foldatlas.atlas.s3_client import stop_waiting_when
 from foldatlas.schemas.errors import FoldAtlasError, Interrupted, StoreError
+
+# SIGTERM comes before a machine is taken away (Slurm and Kubernetes then wait 30 s, spot machines 30 to 120 s). The
+# batch in hand is abandoned at once, which takes a second or two; whatever hangs then, a device or a file system, this
+# long after the signal the process is gone. Nothing that was committed depends on how it ends.
+GRACE_SECONDS: Final = 10.0
 
 _stop = threading.Event()
 _signals: list[int] = []
@@ -50,15 +57,20 @@ def giving_up_if_unwritable(what: str) -> Iterator[None]:
 
 @contextlib.contextmanager
 def interruptible(next_step: str = "run the same command again to go on") -> Iterator[None]:
-    """Within the block a first SIGINT or SIGTERM sets the flag; a second one acts as it always does.
+    """Within the block a first SIGINT or SIGTERM sets the flag; a second one acts as it always does: Ctrl-C raises
+    KeyboardInterrupt, SIGTERM ends the process. A block that SIGTERM does not end within GRACE_SECONDS is ended with
+    its process.
 
     At the end of a block that was asked to stop raises Interrupted, with exit code 130 or 143, or the error that it was
     given up for. In a thread other than the main one, where Python has no signals, only the latter.
     """
+    terminated, left = threading.Event(), threading.Event()
 
     def ask(number: int, _frame: FrameType | None) -> None:
         _signals.append(number)
         _stop.set()
+        if number == signal.SIGTERM:
+            terminated.set()
         for name, handler in previous.items():
             signal.signal(name, handler)
 
@@ -67,12 +79,20 @@ def interruptible(next_step: str = "run the same command again to go on") -> Ite
     _fatal.clear()
     is_main = threading.current_thread() is threading.main_thread()
     previous = {name: signal.signal(name, ask) for name in (signal.SIGINT, signal.SIGTERM)} if is_main else {}
+    # begun here: a thread that a signal handler begins can meet a lock of its own thread
+    arguments = (terminated, left, next_step)
+    threading.Thread(target=_end_in_time, args=arguments, name="foldatlas-grace", daemon=True).start()
+    ended_hard = False
     try:
         try:
             yield
         except Exception:
             if not _stop.is_set():
                 raise  # else it is only how the work took the request
+        except BaseException:
+            ended_hard = True
+            _stop.set()
+            raise
         if _fatal:
             raise _fatal[0]
         if _stop.is_set():
@@ -80,4 +100,16 @@ def interruptible(next_step: str = "run the same command again to go on") -> Ite
     finally:
         for name, handler in previous.items():
             signal.signal(name, handler)
-        _stop.clear()
+        left.set()
+        terminated.set()
+        if not ended_hard:  # else the flag ends what other threads still do: the process waits for them
+            _stop.clear()
+
+
+def _end_in_time(terminated: threading.Event, left: threading.Event, next_step: str) -> None:
+    """Ends the process when SIGTERM came and the block is not left within the grace."""
+    terminated.wait()
+    if not left.wait(GRACE_SECONDS):
+        with contextlib.suppress(OSError):
+            os.write(2, f"foldatlas: stopped on request, without waiting for what hangs: {next_step}\n".encode())
+        os._exit(128 + signal.SIGTERM)

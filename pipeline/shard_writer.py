@@ -11,7 +11,7 @@ import pyarrow as pa
 from foldatlas.atlas.coordinates import encode_structures
 from foldatlas.atlas.folder import AtlasFolder
 from foldatlas.atlas.matrices import Floats, encode_pae, encode_residue_embeddings
-from foldatlas.atlas.parquet_files import ParquetFile
+from foldatlas.atlas.parquet_files import ParquetFile, open_parquet
 from foldatlas.folding.prediction import Prediction
 from foldatlas.folding.shape import helix_and_strand_fractions, radius_of_gyration
 from foldatlas.schemas.manifest import FileEntry
@@ -48,7 +48,9 @@ class ShardWriter:
         self._folder = folder
         self._pending: list[Prediction] = []
         self._bulk: dict[str, list[tuple[bytes, Floats]]] = {table: [] for table in tables if table in BULKY}
-        self._failures: list[tuple[bytes, str, int]] = []
+        self._carried: dict[str, pa.Table] = {}  # kept rows that do not fill a row group
+        self._num_carried = 0
+        self.failures: list[tuple[str, str, int]] = []  # sequence, error, attempts
         self.num_folded = 0
         self.num_residues = 0
 
@@ -71,7 +73,33 @@ class ShardWriter:
 
     @property
     def num_failed(self) -> int:
-        return len(self._failures)
+        return len(self.failures)
+
+    def keep(self, files: dict[str, FileEntry]) -> None:
+        """Begins each table with the rows of an earlier attempt's file, value for value and in their order.
+
+        To be called before anything is added, with a file of every table but failures. Structures keep their rows.
+        """
+        for table, earlier in files.items():
+            with open_parquet(self._folder.storage, earlier.path) as file:
+                for number in range(file.num_row_groups):
+                    group = file.read_row_group(number)
+                    if table in BULKY:
+                        self._files[table].write(group)
+                    else:
+                        self._carry(table, group)
+        self._num_carried = self._carried["structures"].num_rows if "structures" in self._carried else 0
+
+    def _carry(self, table: str, rows: pa.Table) -> None:
+        """Appends rows, and writes those that fill row groups."""
+        rows = rows.cast(TABLES[table])
+        if table in self._carried:
+            rows = pa.concat_tables([self._carried.pop(table), rows])
+        whole = rows.num_rows - rows.num_rows % STRUCTURES_A_ROW_GROUP
+        if whole:
+            self._files[table].write(rows.slice(0, whole), STRUCTURES_A_ROW_GROUP)
+        if whole < rows.num_rows:
+            self._carried[table] = rows.slice(whole)
 
     def add(self, prediction: Prediction) -> None:
         for table, rows in self._bulk.items():
@@ -83,12 +111,12 @@ class ShardWriter:
         self._pending.append(replace(prediction, pae=None, residue_embedding=None))
         self.num_folded += 1
         self.num_residues += len(prediction.sequence)
-        if len(self._pending) == STRUCTURES_A_ROW_GROUP:
-            self._flush(STRUCTURES_A_ROW_GROUP)
+        if self._num_carried + len(self._pending) == STRUCTURES_A_ROW_GROUP:
+            self._flush(len(self._pending))
 
     def fail(self, sequence: str, error: str, attempts: int) -> None:
         """Records that `sequence` could not be folded, after `attempts` tries."""
-        self._failures.append((structure_id(sequence), error, attempts))
+        self.failures.append((sequence, error, attempts))
 
     def entries(self) -> dict[str, FileEntry]:
         """The files that have their names, by table."""
@@ -96,16 +124,23 @@ class ShardWriter:
 
     def _flush(self, count: int) -> None:
         batch, self._pending = self._pending[:count], self._pending[count:]
-        if not batch:
+        if not batch and not self._carried:
             return
+        self._num_carried = 0
         identities = [structure_id(prediction.sequence) for prediction in batch]
         if "structures" in self._files:
             self._write_structures(identities, batch)
         if "embeddings" in self._files:
             means = [prediction.mean_embedding for prediction in batch]
-            self._files["embeddings"].write(
-                pa.table({"structure_id": pa.array(identities, pa.uuid()), "mean": means}, schema=TABLES["embeddings"])
+            self._write(
+                "embeddings",
+                pa.table({"structure_id": pa.array(identities, pa.uuid()), "mean": means}, schema=TABLES["embeddings"]),
             )
+
+    def _write(self, table: str, rows: pa.Table) -> None:
+        """Writes one row group, behind the kept rows that wait for it."""
+        carried = self._carried.pop(table, None)
+        self._files[table].write(rows if carried is None else pa.concat_tables([carried, rows.cast(carried.schema)]))
 
     def _flush_bulk(self, table: str) -> None:
         rows, self._bulk[table] = self._bulk[table], []
@@ -115,29 +150,32 @@ class ShardWriter:
 
     def _write_structures(self, identities: list[bytes], batch: list[Prediction]) -> None:
         """Structures, and their scores."""
-        first_row = self._files["structures"].rows
-        self._files["structures"].write(
+        carried = self._carried.get("structures")
+        first_row = self._files["structures"].rows + (0 if carried is None else carried.num_rows)
+        self._write(
+            "structures",
             encode_structures(
                 identities,
                 [prediction.sequence for prediction in batch],
                 [prediction.positions for prediction in batch],
                 [prediction.plddt for prediction in batch],
-            )
+            ),
         )
         rows = [_scores(prediction) for prediction in batch]
-        self._files["scores"].write(
+        self._write(
+            "scores",
             pa.Table.from_pylist(
                 [
                     {"structure_id": identity, **row, "structure_row": first_row + number}
                     for number, (identity, row) in enumerate(zip(identities, rows, strict=True))
                 ],
                 schema=TABLES["scores"],
-            )
+            ),
         )
 
     def _write_failures(self) -> None:
-        columns = list(zip(*self._failures, strict=True)) or [(), (), ()]
-        identities, errors, attempts = columns
+        sequences, errors, attempts = list(zip(*self.failures, strict=True)) or [(), (), ()]
+        identities = [structure_id(sequence) for sequence in sequences]
         self._files["failures"].write(
             pa.table(
                 {

@@ -3,6 +3,7 @@
 import os
 import signal
 import socket
+import struct
 import subprocess
 import sys
 import threading
@@ -12,6 +13,7 @@ from multiprocessing.connection import Connection
 from typing import Any, Final
 
 from foldatlas.folding.prediction import Prediction
+from foldatlas.pipeline import events
 from foldatlas.pipeline.interruption import stopping
 from foldatlas.schemas.errors import FoldAtlasError, Interrupted, ModelError, OutOfMemory, WorkerDied, WorkerTimeout
 from foldatlas.schemas.records import Settings
@@ -22,6 +24,8 @@ CHILD: Final = (sys.executable, "-P", "-m", "foldatlas.pipeline.child")
 CHILD_ENVIRONMENT: Final = {"OMP_WAIT_POLICY": "passive"}
 LOAD_SECONDS: Final = 1800.0  # reading weights over a slow network is no fault of any protein
 _LOOK_SECONDS: Final = 0.2  # how often the wait for an answer looks at the clock and at the stop flag
+STALL_SECONDS: Final = 20.0  # a message that was begun, either way, and does not go on for so long: the child hangs
+END_SECONDS: Final = 60.0  # what was killed and lives on after that is in the hands of a driver that hangs
 
 # A batch may take SLACK times what its cost predicts, and a quiet minute. Before anything was measured the device is
 # taken to be slower than any in use.
@@ -48,9 +52,13 @@ class WorkerSpec:
 
 
 class Child:
-    """The child process of one WorkerSpec; started when first needed and again after it died. Not thread-safe."""
+    """The child process of one WorkerSpec; started when first needed and again after it died. Not thread-safe.
+
+    `busy_seconds` is the time spent on batches that were answered: no loading, no waiting for what hung or died.
+    """
 
     def __init__(self, spec: WorkerSpec):
+        self.busy_seconds = 0.0
         self._spec = spec
         self._process: subprocess.Popen[bytes] | None = None
         self._connection: Connection | None = None
@@ -67,13 +75,18 @@ class Child:
         started = time.monotonic()
         try:
             connection.send((sequences, wanted))
+        except BlockingIOError:
+            self.kill()
+            raise WorkerTimeout(f"it took no work for {STALL_SECONDS:.0f} s") from None
         except OSError:
             raise self._death() from None
         answer = self._wait(self._spec.min_deadline_seconds + SLACK * cost / rate)
+        seconds = time.monotonic() - started
+        self.busy_seconds += seconds
         if answer[0] == "error":
             kind, reason = answer[1:]
             raise OutOfMemory(reason) if kind == "memory" else BatchError(reason)
-        measured = cost / max(time.monotonic() - started, 1e-3)
+        measured = cost / max(seconds, 1e-3)
         self._mflop_per_second = min(measured, self._mflop_per_second or measured)
         predictions: list[Prediction] = answer[1]
         return predictions
@@ -104,11 +117,19 @@ class Child:
     def _start_and_listen(self) -> tuple[Connection, tuple[Any, ...]]:
         """Starts a child and waits until it is ready; gives the connection and its first message."""
         self.kill()
+        began = time.monotonic()
         ours, theirs = socket.socketpair()
+        # else a child that is stopped in the middle of a message holds its parent for ever
+        for direction in (socket.SO_RCVTIMEO, socket.SO_SNDTIMEO):
+            ours.setsockopt(socket.SOL_SOCKET, direction, struct.pack("ll", *divmod(round(STALL_SECONDS * 1e6), 10**6)))
         with theirs:
             self._process = _start(self._spec, theirs.fileno())
         self._connection = Connection(ours.detach())
-        return self._connection, self._wait(LOAD_SECONDS)
+        answer = self._wait(LOAD_SECONDS)
+        seconds = round(time.monotonic() - began, 3)
+        device, ready = self._spec.device, answer[0] == "ready"
+        events.emit("child_started", child=self._pid, device=device, ready=ready, seconds=seconds)
+        return self._connection, answer
 
     def _wait(self, seconds: float) -> tuple[Any, ...]:
         """The child's next message. Ends it, and raises, when it is silent for too long, or the run is to stop."""
@@ -120,16 +141,26 @@ class Child:
                     self.kill()
                     raise Interrupted("stopped on request")
                 if time.monotonic() > end:
+                    events.emit("child_overdue", level=events.WARNING, child=self._pid, deadline_seconds=seconds)
                     self.kill()
                     raise WorkerTimeout(f"no answer within {seconds:.0f} s")
             message: tuple[Any, ...] = self._connection.recv()
             return message
+        except BlockingIOError:
+            events.emit("child_overdue", level=events.WARNING, child=self._pid, deadline_seconds=STALL_SECONDS)
+            self.kill()
+            raise WorkerTimeout(f"its answer stopped in the middle for {STALL_SECONDS:.0f} s") from None
         except (EOFError, OSError):
             raise self._death() from None
+
+    @property
+    def _pid(self) -> int | None:
+        return None if self._process is None else self._process.pid
 
     def _death(self) -> WorkerDied:
         """What to raise for a child that is gone, after clearing up behind it."""
         code: int | None = None
+        pid = self._pid
         if self._process is not None:
             try:
                 code = self._process.wait(timeout=10)
@@ -137,17 +168,31 @@ class Child:
                 code = None  # it closed its end and lives on
         self.kill()
         if code is not None and code < 0:
-            return WorkerDied(f"the folding process was killed by {signal.Signals(-code).name}")
-        return WorkerDied(f"the folding process ended with exit code {code}")
+            reason = f"the folding process was killed by {signal.Signals(-code).name}"
+        else:
+            reason = f"the folding process ended with exit code {code}"
+        events.emit("child_died", level=events.WARNING, child=pid, reason=reason)
+        return WorkerDied(reason)
 
     def kill(self) -> None:
-        """Ends the child at once and waits until the kernel has taken back what it held."""
-        if self._process is not None:
-            self._process.kill()
-            self._process.wait()
-        if self._connection is not None:
-            self._connection.close()
+        """Ends the child at once and waits until the kernel has taken back what it held.
+
+        Raises FoldAtlasError for one that does not end: its device hangs, and no batch could be folded there.
+        """
+        process, connection = self._process, self._connection
         self._process = self._connection = None
+        if connection is not None:
+            connection.close()
+        if process is None:
+            return
+        process.kill()
+        try:
+            process.wait(END_SECONDS)
+        except subprocess.TimeoutExpired:
+            raise FoldAtlasError(
+                f"the folding process {process.pid} was killed and has not ended within {END_SECONDS:.0f} s: the "
+                f"driver of {self._spec.device} hangs; restart the machine, and run the same command again"
+            ) from None
 
 
 def _start(spec: WorkerSpec, descriptor: int) -> subprocess.Popen[bytes]:

@@ -87,7 +87,10 @@ class Plan(msgspec.Struct, frozen=True):
 
 
 class Run(msgspec.Struct, frozen=True):
-    """Who folded a shard and how long it took. Nothing here changes a result."""
+    """Who folded a shard and how long it took. Nothing here changes a result.
+
+    Of the `seconds` that the shard took, `busy_seconds` went into batches that the device answered (0: not measured).
+    """
 
     run_id: str
     host: str
@@ -95,10 +98,15 @@ class Run(msgspec.Struct, frozen=True):
     version: str
     started: str
     seconds: float
+    busy_seconds: float = 0.0
 
 
 class ShardEntry(msgspec.Struct, frozen=True):
-    """A committed shard: the files of the attempt that won, by table name."""
+    """A committed shard: the files of the attempt that won, by table name.
+
+    `residues` are those that this generation folded. Where it wrote the structures anew, `kept` of them, the first
+    ones, are rows of the generation before.
+    """
 
     format: int
     shard: str
@@ -113,6 +121,7 @@ class ShardEntry(msgspec.Struct, frozen=True):
     cost: int
     files: dict[str, FileEntry]
     run: Run
+    kept: int = 0
 
     @property
     def outputs(self) -> frozenset[str]:

@@ -1,5 +1,6 @@
 """Progress from plans and manifest, against sums made by hand."""
 
+import datetime
 from collections.abc import Callable
 from pathlib import Path
 
@@ -20,12 +21,33 @@ def test_what_is_done_and_what_is_left(built) -> None:
     assert now.residues - now.residues_done == left.residues and now.cost - now.cost_done == left.cost
     assert now.seconds == 5 * 2.5
     assert now.seconds_left == pytest.approx(12.5 * left.cost / now.cost_done)
-    assert now.residues_per_second == pytest.approx(now.residues_done / 12.5)
+    folded = sum(entry.residues for entry in built.folder.entries().values())
+    assert now.residues_per_second == pytest.approx(folded / 12.5) and folded < now.residues_done
     assert now.outcomes[Outcome.DIGIT] == 2 and now.records == 160 * 2 + 60
     assert now.bytes == sum(path.stat().st_size for path in built.root.rglob("*.parquet"))
     text = "\n".join(now.lines())
     assert "nano-untrained" in text and f"{left.proteins} left" in text and "5 of 6 done" in text
     assert not now.is_complete and "of one device" in text
+
+
+def test_now_is_what_was_committed_lately(built) -> None:
+    end = datetime.datetime(2026, 11, 1, 10, 0, 2, 500_000, tzinfo=datetime.UTC)
+    entries = list(built.folder.entries().values())
+    now = status(built.folder, end + datetime.timedelta(seconds=60))
+    by_worker: dict[str, list[int]] = {}
+    for entry in entries:  # each took 2.5 s
+        by_worker.setdefault(entry.attempt.rpartition("_")[0], []).append(entry.cost)
+    rate = sum(sum(costs) / (2.5 * len(costs)) for costs in by_worker.values())
+    assert now.workers == len(by_worker) < len(entries)
+    assert now.residues_per_second_now is not None and now.ends is not None
+    predicted = datetime.datetime.fromisoformat(now.ends) - end - datetime.timedelta(seconds=60)
+    assert predicted.total_seconds() == pytest.approx((now.cost - now.cost_done) / rate, abs=1.001)
+    assert "at work" in "\n".join(now.lines())
+    later = status(built.folder, end + datetime.timedelta(days=1))
+    assert (later.workers, later.residues_per_second_now, later.ends) == (0, None, None)
+    assert "nobody has committed a shard lately" in "\n".join(later.lines())
+    assert [run.shards for run in later.runs] == [3, 2] and later.busy_share is None
+    assert later.shards_failed == sum(entry.failed > 0 for entry in entries)
 
 
 def test_before_the_first_shard_nothing_is_predicted(copy: Callable) -> None:

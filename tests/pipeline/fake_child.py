@@ -1,9 +1,11 @@
 """A child with a model of no weight, for tests: its numbers follow from the sequence, and some sequences are poison.
 
-Run by a WorkerSpec in place of `python -m foldatlas.pipeline.child`. Every word below is spelled in residues. Each
-batch is appended to the file that FAKE_CHILD_LOG names, so that a test can count what was folded.
+Run by a WorkerSpec in place of `python -m foldatlas.pipeline.child`. Every word below is spelled in residues, one of
+them D, N, F or V, which the harmless proteins of conftest.py lack. Each batch is appended to the file that
+FAKE_CHILD_LOG names, so that a test can count what was folded.
 """
 
+import ctypes
 import hashlib
 import os
 import signal
@@ -43,6 +45,12 @@ class FakePredictor:
                 os.kill(os.getpid(), signal.SIGSEGV)
             if "HANG" in sequence:
                 time.sleep(3600)
+            if "FREEZE" in sequence:
+                os.kill(os.getpid(), signal.SIGSTOP)
+            if "VISE" in sequence:
+                ctypes.PyDLL(None).sleep(3600)  # as native code that hangs and holds the interpreter's lock
+            if "KILLED" in sequence:
+                os.kill(os.getpid(), signal.SIGKILL)
             if "NAN" in sequence:
                 raise NonFiniteOutput("positions are not finite")
             if "FAIL" in sequence:
@@ -73,6 +81,7 @@ class FakePredictor:
 
 
 def load() -> FakePredictor:
+    time.sleep(float(os.environ.get("FAKE_CHILD_LOADS", "0")))
     reason = os.environ.get("FAKE_CHILD_REFUSES")
     if reason:
         raise OSError(reason)

@@ -18,7 +18,8 @@ from foldatlas.atlas.coordinates import decode_structures
 from foldatlas.atlas.folder import AtlasFolder
 from foldatlas.folding.prediction import Prediction
 from foldatlas.pipeline import fold_shard as fold_shard_module
-from foldatlas.pipeline.fold_shard import Failed, FoldOptions, FoldTask, fold_shard, fold_surely
+from foldatlas.pipeline.bisection import Failed, fold_surely
+from foldatlas.pipeline.fold_shard import FoldOptions, FoldTask, fold_shard
 from foldatlas.pipeline.folding_run import _from_a_random_place, fold_atlas
 from foldatlas.pipeline.planning import CostModel, make_plan
 from foldatlas.pipeline.supervisor import BatchError, WorkerSpec, child_of_this_process

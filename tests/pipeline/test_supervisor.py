@@ -12,6 +12,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from foldatlas.pipeline import supervisor
+from foldatlas.pipeline.bisection import Failed, fold_surely
 from foldatlas.pipeline.devices import choose_device, device_bytes, device_uuid, lock, lock_path
 from foldatlas.pipeline.supervisor import BatchError, Child, WorkerSpec, child_of_this_process, end_children
 from foldatlas.schemas.errors import FoldAtlasError, ModelError, OutOfMemory, UsageError, WorkerDied, WorkerTimeout
@@ -39,6 +41,7 @@ def test_one_child_serves_a_process(worker: WorkerSpec) -> None:
     [
         ("DEAD", WorkerDied, "exit code 3"),
         ("SEGV", WorkerDied, "SIGSEGV"),
+        ("KILLED", WorkerDied, "SIGKILL"),
         ("NAN", BatchError, "not finite"),
         ("FAIL", BatchError, "ValueError: a fault of two lines"),
     ],
@@ -60,14 +63,90 @@ def test_out_of_memory_leaves_the_child_alive(worker: WorkerSpec, monkeypatch: p
     assert fold(child, "MKVLMK") == ["MKVLMK"]
 
 
-def test_a_hang_ends_at_its_deadline(worker: WorkerSpec) -> None:
-    child = child_of_this_process(replace(worker, min_deadline_seconds=3.0))
+@pytest.mark.parametrize("hang", ["HANG", "VISE", "FREEZE"])
+def test_a_hang_ends_at_its_deadline(worker: WorkerSpec, hang: str) -> None:
+    """Asleep, with the interpreter's lock held, and stopped: nothing but SIGKILL would wake the last two."""
+    child = child_of_this_process(replace(worker, min_deadline_seconds=2.0))
     assert fold(child, "MKVL") == ["MKVL"]
+    busy = child.busy_seconds
     started = time.monotonic()
-    with pytest.raises(WorkerTimeout, match="3 s"):
-        fold(child, "HANG")
+    with pytest.raises(WorkerTimeout, match="2 s"):
+        fold(child, hang)
     assert time.monotonic() - started < 30
+    assert child.busy_seconds == busy > 0  # a hang is no work
     assert fold(child, "MKVL") == ["MKVL"]
+
+
+def test_loading_is_no_part_of_a_deadline(worker: WorkerSpec, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two hangs, each followed by a load that takes longer than the deadline: one protein is guilty, the other not."""
+    monkeypatch.setenv("FAKE_CHILD_LOADS", "1.2")
+    child = child_of_this_process(replace(worker, min_deadline_seconds=1.0))
+    results = fold_surely(lambda batch: child.fold(batch, 1), ["HANG", "MKVL"], attempts=1)
+    assert results[0] == Failed("HANG", "no answer within 1 s", 3)
+    assert not isinstance(results[1], Failed) and results[1].sequence == "MKVL"
+
+
+def test_a_child_that_stops_in_the_middle_of_a_message_is_ended(
+    worker: WorkerSpec, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Half an answer looks like an answer to who waits for one: reading the rest must have an end as well."""
+    program = tmp_path / "half.py"
+    program.write_text(
+        textwrap.dedent("""
+        import os, sys, time
+        from foldatlas.folding.models import settings_of
+        from foldatlas.pipeline.child import connect
+        connection, rest = connect(sys.argv[1:])
+        connection.send(("ready", settings_of("nano")))
+        connection.recv()
+        os.write(connection.fileno(), (1000).to_bytes(4, "big") + b"half")
+        time.sleep(3600)
+        """)
+    )
+    monkeypatch.setattr(supervisor, "STALL_SECONDS", 0.5)
+    child = child_of_this_process(replace(worker, command=(sys.executable, "-P", str(program))))
+    with pytest.raises(WorkerTimeout, match="stopped in the middle"):
+        fold(child, "MKVL")
+    assert child._process is None
+
+
+def test_a_child_that_takes_no_work_is_ended(
+    worker: WorkerSpec, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """A batch larger than the socket's buffer, and a child that does not read it."""
+    program = tmp_path / "deaf.py"
+    program.write_text(
+        textwrap.dedent("""
+        import sys, time
+        from foldatlas.folding.models import settings_of
+        from foldatlas.pipeline.child import connect
+        connection, rest = connect(sys.argv[1:])
+        connection.send(("ready", settings_of("nano")))
+        time.sleep(3600)
+        """)
+    )
+    monkeypatch.setattr(supervisor, "STALL_SECONDS", 0.5)
+    child = child_of_this_process(replace(worker, command=(sys.executable, "-P", str(program))))
+    with pytest.raises(WorkerTimeout, match="took no work"):
+        fold(child, *("M" * number for number in range(1, 3000)))  # 4.5 MB
+    assert child._process is None
+
+
+def test_a_process_that_cannot_be_ended_ends_the_run(worker: WorkerSpec, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Killed while a driver holds it in the kernel: the parent must not wait for ever."""
+    child = child_of_this_process(worker)
+    fold(child, "MKVL")
+    process = child._process
+    assert process is not None
+
+    def never(timeout: float | None = None) -> int:
+        raise subprocess.TimeoutExpired("child", timeout or 0)
+
+    monkeypatch.setattr(process, "wait", never)
+    with pytest.raises(FoldAtlasError, match=r"driver of cpu hangs.*run the same command again"):
+        child.kill()
+    monkeypatch.undo()
+    process.wait(10)
 
 
 def test_a_child_that_was_killed_is_started_again(worker: WorkerSpec) -> None:

@@ -1,0 +1,51 @@
+"""Halving a batch that fails down to the guilty protein, so that one bad protein costs no other."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from foldatlas.folding.prediction import Prediction
+from foldatlas.pipeline import events
+from foldatlas.pipeline.supervisor import BatchError
+from foldatlas.schemas.errors import OutOfMemory, WorkerDied, WorkerTimeout
+
+
+@dataclass(frozen=True)
+class Failed:
+    """A protein that could not be folded: the reason, and how often it was tried."""
+
+    sequence: str
+    error: str
+    attempts: int
+
+
+def fold_surely(
+    fold: Callable[[list[str]], list[Prediction]], batch: list[str], attempts: int = 0
+) -> list[Prediction | Failed]:
+    """Folds a batch so that one bad protein costs no other: halves it down to the guilty one, which becomes Failed.
+
+    A process that died may have been killed from outside, so a whole batch that killed it is tried once more before
+    it is halved; its halves have one try a level. A batch that does not fit into memory, or whose numbers are not
+    finite, would fail again: it is halved at once. `attempts`: how often these proteins were tried before.
+    """
+    error: Exception
+    for _ in range(2 if attempts == 0 else 1):
+        attempts += 1
+        try:
+            return list(fold(batch))
+        except (WorkerDied, WorkerTimeout) as death:
+            error = death
+        except (OutOfMemory, BatchError) as refusal:
+            error = refusal
+            break
+    if len(batch) == 1:
+        return [Failed(batch[0], str(error), attempts)]
+    events.emit(
+        "batch_halved",
+        level=events.WARNING,
+        proteins=len(batch),
+        longest=max(map(len, batch)),
+        attempts=attempts,
+        reason=str(error),
+    )
+    middle = len(batch) // 2
+    return [*fold_surely(fold, batch[:middle], attempts), *fold_surely(fold, batch[middle:], attempts)]

@@ -1,0 +1,86 @@
+"""A run's log for programs: JSON lines, an object an event, appended to one file by all processes that can open it.
+
+Each line is one `write` to a file opened for appending, so lines of several processes do not mix (on a local disk; over
+NFS a line may be lost when two write at once). Where the file cannot be opened, as on a machine that does not see the
+folder, lines go to standard error instead. What is done is told by the manifest, never by this log: a process that is
+killed between a commit and its line has committed. `docs/operations.md` lists the events.
+"""
+
+import contextlib
+import json
+import os
+import socket
+import sys
+import threading
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+from foldatlas.atlas.folder import now
+from foldatlas.schemas.errors import UsageError
+
+STANDARD_ERROR: Final = "-"
+INFO, WARNING, ERROR = "info", "warning", "error"
+
+
+@dataclass(frozen=True)
+class Log:
+    """Where events go (an absolute path, or "-" for standard error), and the run that they are of."""
+
+    path: str
+    run_id: str
+
+
+_lock = threading.Lock()
+_current: Log | None = None
+_descriptor: int | None = None  # None: standard error
+
+
+def absolute(path: str | None) -> str | None:
+    """`path` as every process can be told it. Raises UsageError if it cannot be appended to."""
+    if path is None or path == STANDARD_ERROR:
+        return path
+    whole = str(Path(path).absolute())
+    try:
+        os.close(_open(whole))
+    except OSError as error:
+        raise UsageError(f"--log {path} cannot be written: {error.strerror or error}") from error
+    return whole
+
+
+def begin(log: Log | None) -> None:
+    """Sends this process's events to `log` from now on, None: nowhere. Cheap where that is so already."""
+    global _current, _descriptor
+    with _lock:
+        if log == _current:
+            return
+        if _descriptor is not None:
+            os.close(_descriptor)
+        _current, _descriptor = log, None
+        if log is not None and log.path != STANDARD_ERROR:
+            with contextlib.suppress(OSError):  # a machine that does not see the folder
+                _descriptor = _open(log.path)
+
+
+def emit(event: str, *, level: str = INFO, **numbers: Any) -> None:
+    """Writes one event: time, level, event, run_id, host, pid, and `numbers` (what JSON has). Never raises for a log
+    that cannot be written: work does not stop for it."""
+    with _lock:
+        if _current is None:
+            return
+        said = {
+            "time": now(),
+            "level": level,
+            "event": event,
+            "run_id": _current.run_id,
+            "host": socket.gethostname(),
+            "pid": os.getpid(),
+            **numbers,
+        }
+        line = json.dumps(said, default=str).encode() + b"\n"
+        with contextlib.suppress(OSError, ValueError):
+            os.write(sys.stderr.fileno() if _descriptor is None else _descriptor, line)
+
+
+def _open(path: str) -> int:
+    return os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o644)

@@ -1,0 +1,92 @@
+"""How fast, from made-up manifests, against sums made by hand."""
+
+import datetime
+
+import pytest
+
+from foldatlas.atlas import pace
+from foldatlas.atlas.pace import Pace, busy_share, pace_now, predicted_seconds, runs_of
+from foldatlas.schemas.manifest import Run, ShardEntry
+
+NOON = datetime.datetime(2026, 11, 1, 12, tzinfo=datetime.UTC)
+
+
+def entry(
+    worker: str,
+    started: float,
+    seconds: float,
+    *,
+    residues: int = 1000,
+    cost: int = 500,
+    busy: float = 0.0,
+    run: str = "run",
+    generation: int = 0,
+) -> ShardEntry:
+    """An entry of `worker`, begun `started` seconds after noon."""
+    begin = (NOON + datetime.timedelta(seconds=started)).isoformat(timespec="milliseconds")
+    return ShardEntry(
+        format=1,
+        shard=f"p-{started}",
+        plan="p",
+        generation=generation,
+        attempt=f"{worker}_17_abcd",
+        settings_digest="",
+        shard_digest="",
+        folded=1,
+        failed=0,
+        residues=residues,
+        cost=cost,
+        files={},
+        run=Run(run, worker, "cuda", "0", begin, seconds, busy),
+    )
+
+
+def at(seconds: float) -> datetime.datetime:
+    return NOON + datetime.timedelta(seconds=seconds)
+
+
+def test_the_pace_is_the_sum_of_the_workers_at_work() -> None:
+    entries = [
+        entry("a", 0, 100),
+        entry("a", 2_000, 100, residues=3_000),  # the only one of a's last ten minutes
+        entry("b", 1_900, 300, residues=600, cost=900),
+    ]
+    assert pace_now(entries, at(2_250)) == Pace(2, 3_000 / 100 + 600 / 300, 500 / 100 + 900 / 300)
+    # a has been silent for longer than ten minutes and two of its shards, b not yet
+    assert pace_now(entries, at(2_100 + 600 + 200 + 1)) == Pace(1, 2.0, 3.0)
+    assert pace_now(entries, at(10_000)) == Pace(0, 0.0, 0.0)
+    assert pace_now([], at(0)) == Pace(0, 0.0, 0.0)
+
+
+def test_a_worker_with_long_shards_is_at_work_although_it_says_nothing() -> None:
+    long = [entry("a", 0, 1_800, residues=18_000)]
+    assert pace_now(long, at(1_800 + pace.RECENT_SECONDS + 1_000)).residues_per_second == 10
+    assert pace_now(long, at(-60)).workers == 1  # its clock goes before the reader's
+
+
+def test_what_is_added_or_tried_again_says_nothing_about_cost() -> None:
+    entries = [entry("a", 0, 10), entry("a", 10, 10, residues=40, cost=500, generation=1)]
+    assert pace_now(entries, at(20)) == Pace(1, 1_040 / 20, 500 / 10)
+
+
+def test_the_end_is_predicted_from_the_pace() -> None:
+    assert predicted_seconds(600, Pace(2, 1.0, 3.0)) == 200
+    assert predicted_seconds(600, Pace(0, 0.0, 0.0)) is None
+    assert predicted_seconds(0, Pace(0, 0.0, 0.0)) == 0
+
+
+def test_runs_and_how_busy_their_devices_were() -> None:
+    entries = [
+        entry("a", 100, 100, busy=90, run="second"),
+        entry("a", 300, 100, busy=90, run="second"),  # 100 s idle before it
+        entry("b", 100, 100, busy=70, run="second"),
+        entry("a", 0, 50, run="first"),
+    ]
+    first, second = runs_of(entries)
+    assert (first.run_id, first.workers, first.shards, first.busy_share) == ("first", 1, 1, None)
+    assert first.residues_per_second == 20
+    assert (second.workers, second.shards, second.seconds) == (2, 3, 300)
+    assert second.busy_share == pytest.approx(250 / (300 + 100))
+    assert (second.started, second.ended) == ("2026-11-01T12:01:40+00:00", "2026-11-01T12:06:40+00:00")
+    assert busy_share(entries) == pytest.approx(250 / 300)
+    assert busy_share(entries[3:]) is None

@@ -1,0 +1,136 @@
+"""Asked to stop: once politely, twice in earnest, and by a system that will not wait."""
+
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from foldatlas.atlas.folder import AtlasFolder
+from foldatlas.pipeline.interruption import GRACE_SECONDS, interruptible, stopping
+from foldatlas.pipeline.planning import CostModel, make_plan
+from foldatlas.pipeline.supervisor import WorkerSpec
+from foldatlas.schemas.errors import Interrupted
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_one_signal_asks_and_the_exit_code_says_which(number: int, code: int) -> None:
+    with pytest.raises(Interrupted, match="run the same command again") as stop, interruptible():
+        signal.raise_signal(number)
+        assert stopping()
+    assert stop.value.exit_code == code
+    assert not stopping()
+
+
+def test_a_second_ctrl_c_ends_the_block_and_what_other_threads_do() -> None:
+    with pytest.raises(KeyboardInterrupt), interruptible():
+        signal.raise_signal(signal.SIGINT)
+        signal.raise_signal(signal.SIGINT)
+    assert stopping()  # the process waits for threads that have not looked yet
+    with interruptible():
+        assert not stopping()
+
+
+def run_until(line: str, program: str, *arguments: str) -> subprocess.Popen[str]:
+    """Starts `program` and returns it when it has said `line`."""
+    command = [sys.executable, "-c", textwrap.dedent(program), *arguments]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    assert process.stdout is not None and process.stdout.readline() == f"{line}\n"
+    return process
+
+
+def test_a_second_sigterm_ends_the_process_at_once() -> None:
+    program = """
+        import time
+        from foldatlas.pipeline.interruption import interruptible
+        with interruptible():
+            print("within", flush=True)
+            time.sleep(3600)
+    """
+    process = run_until("within", program)
+    for _ in range(100):  # the second one, once the first was taken
+        process.terminate()
+        if process.poll() is not None:
+            break
+        time.sleep(0.05)
+    assert process.wait(GRACE_SECONDS / 2) == -signal.SIGTERM
+    process.communicate()
+
+
+def test_what_hangs_does_not_outlive_the_grace() -> None:
+    program = """
+        import time
+        from foldatlas.pipeline import interruption
+        interruption.GRACE_SECONDS = 0.5
+        with interruption.interruptible():
+            print("within", flush=True)
+            time.sleep(3600)
+    """
+    process = run_until("within", program)
+    process.terminate()
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == 143
+    assert "run the same command again" in errors and "Traceback" not in errors
+
+
+def test_a_run_whose_worker_is_stopped_ends_within_the_grace(
+    tmp_path: Path, worker: WorkerSpec, costs: CostModel, write_fasta: Callable[..., str], proteins: list[str]
+) -> None:
+    """SIGTERM while the folding process is stopped and answers nothing."""
+    folder = AtlasFolder(tmp_path / "atlas")
+    fasta = write_fasta([*proteins, "M" + "G" * 200 + "FREEZE"])  # the longest, so in the first shard
+    make_plan([fasta], folder, worker.settings, costs, max_length=1280)
+    program = """
+        import sys
+        from pathlib import Path
+        from foldatlas.atlas.folder import AtlasFolder
+        from foldatlas.pipeline import events
+        from foldatlas.pipeline.folding_run import fold_atlas
+        from foldatlas.pipeline.supervisor import Child, WorkerSpec
+        from foldatlas.schemas.errors import Interrupted
+
+        real = Child._wait
+        def wait(self, seconds):
+            if self._mflop_per_second and not told:
+                told.append(print("folding", flush=True))
+            return real(self, seconds)
+        told = []
+        Child._wait = wait
+        folder = AtlasFolder(Path(sys.argv[1]))
+        spec = WorkerSpec("nano", folder.header().settings, "cpu", command=(sys.executable, "-P", sys.argv[2]))
+        try:
+            fold_atlas(folder, spec, show_progress=False)
+        except Interrupted as stop:
+            print(stop, file=sys.stderr)
+            sys.exit(stop.exit_code)
+    """
+    process = run_until("folding", program, str(folder.root), worker.command[-1])
+    stopped = False
+    end = time.monotonic() + 60
+    while not stopped and time.monotonic() < end:
+        stopped = any(state == "T" for state in states_of_children(process.pid))
+        time.sleep(0.05)
+    assert stopped
+    began = time.monotonic()
+    process.terminate()
+    _, errors = process.communicate(timeout=60)
+    assert time.monotonic() - began < GRACE_SECONDS
+    assert process.returncode == 143, errors
+    assert "run the same command again" in errors and "Traceback" not in errors
+
+
+def states_of_children(parent: int) -> list[str]:
+    found = []
+    for path in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            state, owner = path.read_text().rpartition(")")[2].split()[:2]
+        except OSError:
+            continue
+        if int(owner) == parent and int(path.parent.name) != os.getpid():
+            found.append(state)
+    return found
