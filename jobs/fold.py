@@ -19,6 +19,7 @@ EXAMPLES: Final = """examples:
   foldatlas fold proteins.fasta atlas --model nano
   foldatlas fold 'assemblies/*.faa.gz' atlas --model nano --embeddings mean
   foldatlas fold proteins.fasta atlas --model nano --pae --add-outputs
+  foldatlas fold assembly.fna atlas --model nano --genes
   foldatlas fold proteins.fasta atlas --model esmfold_v1 --weights models
   foldatlas fold proteins.fasta atlas --model models/my-esmfold
 
@@ -48,6 +49,7 @@ def fold(
     device: str = "auto",
     weights: str | Path | None = None,
     precision: str = "fp32",
+    genes: bool = False,
     show_progress: bool = False,
 ) -> FoldSummary:
     """Folds every protein of `fasta` (paths or patterns) that `atlas` does not have, and indexes the atlas.
@@ -55,8 +57,8 @@ def fold(
     `recycles` are the trunk passes after the first (None: the model's); `max_length` in residues; `embeddings` "none",
     "mean" or "residue"; `pae`: whether to store aligned errors; `add_outputs`: whether to fold again, for these, what
     was folded without them; `weights` the folder in which a model's name is looked for first; `precision` "fp32",
-    "bf16" or "fp16" (of the language model alone). Raises UsageError with
-    the atlas untouched; Interrupted with every finished shard kept.
+    "bf16" or "fp16" (of the language model alone); `genes`: whether the files are contigs, of which the genes' proteins
+    are folded. Raises UsageError with the atlas untouched; Interrupted with every finished shard kept.
     """
     from foldatlas.atlas.folder import AtlasFolder
     from foldatlas.atlas.index import build_index, current_accounting
@@ -87,6 +89,7 @@ def fold(
         pae=pae,
         weights=weights_dir,
         precision=precision,
+        genes=genes,
     )
     if show_progress:
         say(*summary.lines())

@@ -11,8 +11,8 @@ from itertools import accumulate
 from typing import IO, Final, NamedTuple
 
 BLOCK_BYTES: Final = 1 << 18  # with what is made of it, it stays in a core's cache: a tenth faster than 1 MiB
-# What is kept of one record. Longer than any protein (titin has 35,000 residues) and its header; of a record beyond
-# it the letters are counted, not kept.
+# What is kept of one record, more than a block. Longer than any protein (titin has 35,000 residues) and its header;
+# of a record beyond it the letters are counted, not kept.
 MAX_RECORD_BYTES: Final = 1 << 24
 
 _BYTE_ORDER_MARK: Final = b"\xef\xbb\xbf"

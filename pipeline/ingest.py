@@ -8,6 +8,7 @@ from typing import Final, NamedTuple
 
 import msgspec
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from foldatlas.atlas.commit import commit_once
 from foldatlas.atlas.parquet_files import ParquetFile
@@ -15,10 +16,14 @@ from foldatlas.pipeline.interruption import giving_up_if_unwritable, stopping
 from foldatlas.pipeline.record_stream import open_records
 from foldatlas.pipeline.sources import SourceRange
 from foldatlas.schemas.errors import Interrupted, SourceError
+from foldatlas.schemas.records import Outcome
 from foldatlas.schemas.tables import STAGING
 
 RECORDS_A_ROW_GROUP: Final = 20_000
 BYTES_A_ROW_GROUP: Final = 64 << 20  # reached only by records that are mostly header or far too long
+
+# what says that a whole file was taken for something else than it is
+MISREAD: Final = pa.array([Outcome.NUCLEOTIDES, Outcome.NOT_NUCLEOTIDES], pa.string())
 
 
 class IngestTask(NamedTuple):
@@ -32,7 +37,8 @@ class IngestTask(NamedTuple):
 class IngestNote(msgspec.Struct, frozen=True):
     """What was found in one range. `sha256` is the whole source's, given by its first range alone; `broken` says how
     a stream ended if it did not end well; `ignored` whether bytes followed the compressed data that are none; `error`
-    why nothing was staged; `source_bytes` the whole source as stored."""
+    why nothing was staged; `source_bytes` the whole source as stored; `misread` how many records were refused as
+    nucleotides, or as none where contigs were expected."""
 
     number: int
     records: int = 0
@@ -42,6 +48,9 @@ class IngestNote(msgspec.Struct, frozen=True):
     error: str = ""
     ignored: bool = False
     source_bytes: int = 0
+    misread: int = 0
+    contigs: int = 0
+    contigs_without_genes: int = 0
 
 
 def note_path(staging: Path, number: int) -> Path:
@@ -80,13 +89,26 @@ def _stage(task: IngestTask, staging: Path) -> IngestNote:
         open_records(source, start, end) as stream,
         ParquetFile(staging, staged_path(number), "staging", schema=STAGING) as file,
     ):
+        misread = 0
         for batches in _row_groups(stream.batches(task.max_length)):
             if stopping():
                 raise Interrupted("stopped on request")
-            file.write(_to_table(source.uri, batches))
+            table = _to_table(source.uri, batches)
+            misread += pc.sum(pc.is_in(table["outcome"], MISREAD)).as_py() or 0
+            file.write(table)
         sha256, size = stream.finish(digest=start == 0)
+    contigs, without_genes = stream.contigs
     return IngestNote(
-        number, file.rows, stream.leading_text, sha256, stream.error, ignored=stream.ignored, source_bytes=size
+        number,
+        file.rows,
+        stream.leading_text,
+        sha256,
+        stream.error,
+        ignored=stream.ignored,
+        source_bytes=size,
+        misread=misread,
+        contigs=contigs,
+        contigs_without_genes=without_genes,
     )
 
 

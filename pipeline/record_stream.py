@@ -10,10 +10,11 @@ import pyarrow as pa
 from foldatlas.atlas.parquet_files import file_sha256
 from foldatlas.pipeline.checked_block import check_block, to_batch
 from foldatlas.pipeline.compression import CompressedStream, decompressed
+from foldatlas.pipeline.contigs import ContigReader
 from foldatlas.pipeline.fasta import RawRecord, Reader
 from foldatlas.pipeline.genbank import GenBankReader
 from foldatlas.pipeline.remote import RemoteStream
-from foldatlas.pipeline.sources import GENBANK, SourceFile, is_unchanged, open_stored
+from foldatlas.pipeline.sources import CONTIGS, GENBANK, SourceFile, is_unchanged, open_stored
 from foldatlas.pipeline.validation import Record, check
 from foldatlas.schemas.errors import SourceError
 
@@ -32,7 +33,9 @@ class RecordStream:
         self._stored = stored
         self._stream = stream
         if source.format == GENBANK:
-            self._reader: Reader | GenBankReader = GenBankReader(stream)  # type: ignore[arg-type]
+            self._reader: Reader | GenBankReader | ContigReader = GenBankReader(stream)  # type: ignore[arg-type]
+        elif source.format == CONTIGS:
+            self._reader = ContigReader(stream, start, end)  # type: ignore[arg-type]
         else:
             self._reader = Reader(stream, start, end)  # type: ignore[arg-type]
 
@@ -43,6 +46,12 @@ class RecordStream:
     @property
     def error(self) -> str:
         return self._reader.error or ""
+
+    @property
+    def contigs(self) -> tuple[int, int]:
+        """How many contigs were read, and how many of them are good and without a gene."""
+        reader = self._reader
+        return (reader.contigs, reader.contigs_without_genes) if isinstance(reader, ContigReader) else (0, 0)
 
     @property
     def ignored(self) -> bool:
