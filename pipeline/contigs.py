@@ -19,7 +19,7 @@ from foldatlas.pipeline.fasta import WHITE_SPACE, RawRecord, Reader
 from foldatlas.pipeline.genbank import CodingSequence
 from foldatlas.pipeline.interruption import stopping
 from foldatlas.pipeline.validation import UPPER, check
-from foldatlas.schemas.errors import Interrupted, UsageError
+from foldatlas.schemas.errors import Interrupted, SourceError
 from foldatlas.schemas.records import NUCLEOTIDES, Outcome
 
 # Of the contigs that are at work or wait for it: with what Prodigal needs, 20 bytes a nucleotide, this bounds memory.
@@ -34,7 +34,7 @@ _SPACES: Final = np.isin(np.arange(256), list(WHITE_SPACE))
 
 
 def gene_finder_name() -> str:
-    """What finds genes, with its version, as plans keep it. Raises UsageError where it is not installed."""
+    """What finds genes, with its version, as plans keep it. Raises SourceError where it is not installed."""
     return f"pyrodigal {_pyrodigal().__version__}, metagenomic mode"
 
 
@@ -42,7 +42,7 @@ def _pyrodigal() -> Any:
     try:
         import pyrodigal
     except ImportError as error:
-        raise UsageError(
+        raise SourceError(
             "--genes finds genes by Pyrodigal, which is under the GPL and so not installed by default: "
             "pip install 'foldatlas[genes]'"
         ) from error
@@ -54,7 +54,7 @@ class ContigReader:
 
     Each contig is worked on by a thread of its own, as many at a time as there are processors. After iteration
     `leading_text` and `error` are as fasta.Reader has them; `contigs` were read, `contigs_without_genes` of them good
-    but without a gene. Raises UsageError without Pyrodigal, Interrupted when asked to stop.
+    but without a gene. Raises SourceError without Pyrodigal, Interrupted when asked to stop.
     """
 
     def __init__(self, stream: IO[bytes], start: int = 0, end: int | None = None):

@@ -25,7 +25,7 @@ from foldatlas.pipeline.planning import CostModel, Planned, SourceWarning, make_
 from foldatlas.pipeline.record_stream import open_records
 from foldatlas.pipeline.sources import SourceFile, find_sources
 from foldatlas.pipeline.validation import Record
-from foldatlas.schemas.errors import SourceError, UsageError
+from foldatlas.schemas.errors import SourceError
 from foldatlas.schemas.records import Outcome
 
 BETWEEN = "TTAACTAACTAA"  # stops in all six frames, so that no gene reaches past it
@@ -261,7 +261,7 @@ def test_without_pyrodigal_the_extra_is_named(
     plan: Callable[..., Planned], assembly: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setitem(sys.modules, "pyrodigal", None)
-    with pytest.raises(UsageError, match=r"under the GPL.*pip install 'foldatlas\[genes\]'"):
+    with pytest.raises(SourceError, match=r"under the GPL.*pip install 'foldatlas\[genes\]'"):
         plan(assembly, genes=True)
     assert not (tmp_path / "atlas").exists()
     with pytest.warns(SourceWarning, match="--genes"):
