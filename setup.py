@@ -32,6 +32,7 @@ REQUIREMENTS = [
 EXTRAS = {
     "foldcomp": ["foldcomp>=1.0,<1.1"],  # what its files hold, and where it crashes, was tried on 1.0
     "gcs": ["google-cloud-storage>=3.17"],
+    "genes": ["pyrodigal>=3.7,<4"],  # GPL, so not installed by default
     "s3": ["boto3>=1.44"],
     "train": ["matplotlib>=3.10", "tensorboard>=2.20"],
     "test": [
@@ -48,6 +49,7 @@ EXTRAS = {
         "mypy>=2.4",
         "packaging>=25",
         "pyfastx>=2.3",  # what benchmarks/ingest.py compares with
+        "pyrodigal>=3.7,<4",  # GPL, as in [genes]
         "pytest>=9",
         "ruff>=0.17",
         "setuptools>=80",

@@ -20,6 +20,7 @@ EXAMPLES: Final = """examples:
   foldatlas fold proteins.fasta atlas --model nano
   foldatlas fold 'assemblies/*.faa.gz' atlas --model nano --embeddings mean
   foldatlas fold proteins.fasta atlas --model nano --pae --add-outputs
+  foldatlas fold assembly.fna atlas --model nano --genes
   foldatlas fold proteins.fasta atlas --model esmfold_v1 --weights models
   foldatlas fold proteins.fasta atlas --model models/my-esmfold
   foldatlas fold proteins.fasta atlas --model nano --part 3/16
@@ -77,6 +78,7 @@ def fold(
     part: str | None = None,
     retry_failed: bool = False,
     log: str | None = None,
+    genes: bool = False,
     show_progress: bool = False,
 ) -> FoldSummary:
     """Folds every protein of `fasta` (paths or patterns) that `atlas` does not have, and indexes the atlas.
@@ -84,10 +86,10 @@ def fold(
     `recycles` are the trunk passes after the first (None: the model's); `max_length` in residues; `embeddings` "none",
     "mean" or "residue"; `pae`: whether to store aligned errors; `add_outputs`: whether to fold again, for these, what
     was folded without them; `weights` the folder in which a model's name is looked for first; `precision` "fp32",
-    "bf16" or "fp16" (of the language model alone). `shards` ("0-99,150") or `part` ("3/16") say which shards of the
-    plans of `fasta` this run folds (None: all of the atlas); it builds the index only if none is missing then.
-    `retry_failed`: whether to try failed proteins again, once; `fasta` may be empty then. `log`: a file to which events
-    are appended as JSON lines.
+    "bf16" or "fp16" (of the language model alone). `genes`: whether the files are contigs, of which the genes' proteins
+    are folded. `shards` ("0-99,150") or `part` ("3/16") say which shards of the plans of `fasta` this run folds (None:
+    all of the atlas); it builds the index only if none is missing then. `retry_failed`: whether to try failed proteins
+    again, once; `fasta` may be empty then. `log`: a file to which events are appended as JSON lines.
 
     Raises UsageError with the atlas untouched (but planned, where `shards` are not those of the plan); Interrupted
     with every finished shard kept.
@@ -133,6 +135,7 @@ def fold(
             pae=pae,
             weights=weights_dir,
             precision=precision,
+            genes=genes,
         )
     else:
         folder.check_settings(settings)

@@ -11,10 +11,12 @@ from foldatlas.schemas.records import DEFAULT_MAX_LENGTH
 
 if TYPE_CHECKING:
     from foldatlas.pipeline.planning import Planned
+    from foldatlas.schemas.manifest import Source
 
 EXAMPLES: Final = """examples:
   foldatlas plan proteins.fasta atlas --model nano
   foldatlas plan 'assemblies/*.faa.gz' atlas --model nano --max-length 600
+  foldatlas plan assembly.fna atlas --model nano --genes
 """
 
 # What the planned device computes, MFLOP a second, and what an atlas holds: 31.8 bytes a residue of structure and
@@ -50,11 +52,17 @@ class PlanSummary:
         records = sum(plan.outcomes.values())
         return [
             *known,
+            *(_genes_line(source) for source in plan.sources if source.genes),
             f"plan {plan.name}: {counted(records, 'record')} ({counts})",
             f"to fold: {counted(plan.proteins, 'new sequence')}, {counted(plan.residues, 'residue')}, "
             f"{counted(len(plan.shards), 'shard')}, {plan.cost / 1e6:,.3f} TFLOP",
             f"predicted: {readable_time(self.seconds)} of one {self.device}, {readable_bytes(self.bytes)} on disk",
         ]
+
+
+def _genes_line(source: "Source") -> str:
+    found = f"{counted(source.contigs, 'contig')}, {source.contigs_without_genes:,} without a gene"
+    return f"{source.uri}: {counted(source.records, 'record')} from {found} ({source.genes})"
 
 
 def plan(
@@ -69,9 +77,11 @@ def plan(
     pae: bool = False,
     weights: str | Path | None = None,
     precision: str = "fp32",
+    genes: bool = False,
 ) -> PlanSummary:
     """Reads `fasta` (paths or patterns) and commits a plan of the sequences that `atlas` does not have yet.
 
+    With `genes` the files are contigs, and the sequences the proteins of the genes that Pyrodigal finds in them.
     `max_length` in residues: longer records are refused by this plan. `embeddings` (one of EMBEDDINGS) and `pae` say
     what will be stored, which bounds a shard. `weights` is the folder in which a model's name is looked for first,
     `precision` "fp32", "bf16" or "fp16" (of the language model alone).
@@ -99,7 +109,7 @@ def plan(
         output_bytes_a_protein=SCORE_BYTES_A_PROTEIN + EMBEDDING_BYTES_A_CHANNEL * mean_channels,
         output_bytes_a_pair=PAE_BYTES_A_PAIR if "pae" in outputs else 0.0,
     )
-    planned = make_plan(fasta, AtlasFolder(atlas), settings, costs, max_length=max_length)
+    planned = make_plan(fasta, AtlasFolder(atlas), settings, costs, max_length=max_length, genes=genes)
     new = planned.plan
     # The proteins of a shard are of about one length.
     sizes = (
@@ -143,6 +153,11 @@ def configure(parser: argparse.ArgumentParser) -> None:
         default="none",
         help="store the language model's last layer: its mean, or that of each residue too (default: %(default)s)",
     )
+    parser.add_argument(
+        "--genes",
+        action="store_true",
+        help="the files are contigs: find their genes by Prodigal, in metagenomic mode, and fold their proteins",
+    )
     parser.add_argument("--pae", action="store_true", help="store the predicted aligned error of each pair of residues")
     parser.add_argument(
         "--precision",
@@ -157,7 +172,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def chosen(arguments: argparse.Namespace) -> dict[str, Any]:
     """What `configure` asked for, as the arguments of `plan` (and of `fold`)."""
-    names = "fasta atlas model recycles max_length device embeddings pae weights precision".split()
+    names = "fasta atlas model recycles max_length device embeddings pae weights precision genes".split()
     return {name: getattr(arguments, name) for name in names}
 
 

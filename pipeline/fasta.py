@@ -5,12 +5,14 @@ into ranges gives every record exactly once. Blocks are split by `bytes.split`, 
 for Bio.SeqIO on one core.
 """
 
+from bisect import bisect_left
 from collections.abc import Iterator
+from itertools import accumulate
 from typing import IO, Final, NamedTuple
 
-BLOCK_BYTES: Final = 1 << 20
-# What is kept of one record. Longer than any protein (titin has 35,000 residues) and its header; of a record beyond
-# it the letters are counted, not kept.
+BLOCK_BYTES: Final = 1 << 18  # with what is made of it, it stays in a core's cache: a tenth faster than 1 MiB
+# What is kept of one record, more than a block. Longer than any protein (titin has 35,000 residues) and its header;
+# of a record beyond it the letters are counted, not kept.
 MAX_RECORD_BYTES: Final = 1 << 24
 
 _BYTE_ORDER_MARK: Final = b"\xef\xbb\xbf"
@@ -30,8 +32,28 @@ class RawRecord(NamedTuple):
     truncated: bool
 
 
+class RawBlock(NamedTuple):
+    """Records that follow each other in the file, `texts` as in RawRecord; the '>' of the first is at `offset`.
+
+    A record of which letters were dropped, or in which the stream broke, is in a block of its own.
+    """
+
+    offset: int
+    texts: list[bytes]
+    dropped: int = 0
+    truncated: bool = False
+
+    def offsets(self) -> list[int]:
+        """The place of each record's '>': between two texts stand a line break and a '>'."""
+        return list(accumulate((len(text) + 2 for text in self.texts[:-1]), initial=self.offset))
+
+    def records(self) -> Iterator[RawRecord]:
+        for offset, text in zip(self.offsets(), self.texts, strict=True):
+            yield RawRecord(offset, text, self.dropped, self.truncated)
+
+
 class Reader:
-    """Iterates over the records of a stream whose '>' lies in [start, end).
+    """Iterates over the records of a stream whose '>' lies in [start, end), one by one or by `blocks`.
 
     After iteration `leading_text` says whether text stood before the file's first record, and `error` how the stream
     broke, if it did: everything before the break has been given, the record that was cut as `truncated`.
@@ -62,6 +84,11 @@ class Reader:
         return b""
 
     def __iter__(self) -> Iterator[RawRecord]:
+        for block in self.blocks():
+            yield from block.records()
+
+    def blocks(self) -> Iterator[RawBlock]:
+        """The records, as many at a time as a block of the file ends."""
         # One byte back, so that a '>' at the very start of the range is seen behind its line break. At the start of
         # the file a line break is put there instead.
         if self._start:
@@ -84,23 +111,31 @@ class Reader:
                 self.leading_text = True
             if inside:
                 kept, dropped = _append(kept, dropped, pieces[0])
-            cursor = position + len(pieces[0])
-            for piece in pieces[1:]:
-                if inside:
-                    yield RawRecord(offset, kept, dropped, False)
-                offset = cursor + 1
-                if self._end is not None and offset >= self._end:
+            if len(pieces) > 1:
+                begun = position + len(pieces[0]) + 1
+                offsets = list(accumulate((len(piece) + 2 for piece in pieces[1:-1]), initial=begun))
+                ours = len(offsets) if self._end is None else bisect_left(offsets, self._end)
+                if inside and dropped:
+                    yield RawBlock(offset, [kept], dropped)
+                whole = [kept] if inside and not dropped else []
+                first = offset if whole else begun
+                if ours < len(offsets):  # the next record is the next range's
+                    whole += pieces[1 : 1 + ours]
+                    if whole:
+                        yield RawBlock(first, whole)
                     return
-                inside = True
-                kept, dropped = (piece, 0) if len(piece) <= MAX_RECORD_BYTES else _append(b"", 0, piece)
-                cursor = offset + 1 + len(piece)
+                whole += pieces[1:-1]
+                if whole:
+                    yield RawBlock(first, whole)
+                inside, offset = True, offsets[-1]
+                kept, dropped = _append(b"", 0, pieces[-1])
             position += len(block) - len(held)
             following = self._read()
             if not following:
                 break
             block = held + following
         if inside:
-            yield RawRecord(offset, kept, dropped, self.error is not None)
+            yield RawBlock(offset, [kept], dropped, self.error is not None)
 
 
 def _append(kept: bytes, dropped: int, piece: bytes) -> tuple[bytes, int]:

@@ -17,6 +17,8 @@ from typing import Final, NamedTuple
 
 _MGNIFY: Final = re.compile(r"MGYP(\d{1,18})$")
 _PRODIGAL: Final = re.compile(r"(?:^|[;\s])partial=([01]{2})(?=;|\s|$)")
+# what the pattern says of nearly all headers of Prodigal, found without it
+_PRODIGAL_FLAGS: Final = {f";partial={left}{right};": left + right != "00" for left in "01" for right in "01"}
 _MGNIFY_FLAG: Final = re.compile(r"(?:^|\s)(PL=[01]{2}|FL=[01])(?=\s|$)")
 _WHOLE: Final = ("PL=00", "FL=1")
 _UNIPROT_FRAGMENT: Final = re.compile(r"\(Fragments?\)(?: (?:OS|n)=|$)")
@@ -43,15 +45,24 @@ def read_header(header: bytes) -> Header:
         text, is_text = header.decode("utf-8", errors="backslashreplace"), False
     if "\0" in text:
         text = text.replace("\0", "\\x00")
+    return Header(*read_text(text), is_text)
+
+
+def read_text(text: str) -> tuple[str, str, int | None, bool | None]:
+    """`read_header` of text without a NUL: id, description, mgyp and is_fragment."""
     words = text.split(None, 1)
     if not words:
-        return Header("", "", None, None, is_text)
+        return "", "", None, None
     name = words[0]
-    description = words[1].rstrip() if len(words) == 2 else ""
     number = _MGNIFY.match(name) if name.startswith("MGYP") else None
-    return Header(
-        name, description, int(number[1]) if number else None, _is_fragment(description, number is not None), is_text
-    )
+    if len(words) == 1:
+        return name, "", int(number[1]) if number else None, None
+    description = words[1].rstrip()
+    place = description.find("partial=")
+    is_fragment = _PRODIGAL_FLAGS.get(description[place - 1 : place + 11])
+    if is_fragment is None:
+        is_fragment = _is_fragment(description, number is not None)
+    return name, description, int(number[1]) if number else None, is_fragment
 
 
 def _is_fragment(description: str, is_mgnify: bool) -> bool | None:

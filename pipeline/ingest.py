@@ -2,24 +2,28 @@
 
 import contextlib
 import gc
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Final, NamedTuple
 
 import msgspec
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from foldatlas.atlas.parquet_files import ParquetFile
 from foldatlas.atlas.storage import Storage, open_storage
 from foldatlas.pipeline.interruption import giving_up_if_unwritable, stopping
-from foldatlas.pipeline.record_stream import RecordStream, open_records
+from foldatlas.pipeline.record_stream import open_records
 from foldatlas.pipeline.sources import SourceRange
-from foldatlas.pipeline.validation import Record
 from foldatlas.schemas.errors import Interrupted, SourceError
+from foldatlas.schemas.records import Outcome
 from foldatlas.schemas.tables import STAGING
 
-RECORDS_A_BATCH: Final = 20_000
-BYTES_A_BATCH: Final = 64 << 20  # reached only by records that are mostly header or far too long
+RECORDS_A_ROW_GROUP: Final = 20_000
+BYTES_A_ROW_GROUP: Final = 64 << 20  # reached only by records that are mostly header or far too long
+
+# what says that a whole file was taken for something else than it is
+MISREAD: Final = pa.array([Outcome.NUCLEOTIDES, Outcome.NOT_NUCLEOTIDES], pa.string())
 
 
 class IngestTask(NamedTuple):
@@ -34,7 +38,8 @@ class IngestTask(NamedTuple):
 class IngestNote(msgspec.Struct, frozen=True):
     """What was found in one range. `sha256` is the whole source's, given by its first range alone; `broken` says how
     a stream ended if it did not end well; `ignored` whether bytes followed the compressed data that are none; `error`
-    why nothing was staged; `source_bytes` the whole source as stored."""
+    why nothing was staged; `source_bytes` the whole source as stored; `misread` how many records were refused as
+    nucleotides, or as none where contigs were expected."""
 
     number: int
     records: int = 0
@@ -44,6 +49,9 @@ class IngestNote(msgspec.Struct, frozen=True):
     error: str = ""
     ignored: bool = False
     source_bytes: int = 0
+    misread: int = 0
+    contigs: int = 0
+    contigs_without_genes: int = 0
 
 
 def note_name(number: int) -> str:
@@ -82,13 +90,26 @@ def _stage(task: IngestTask, staging: Storage) -> IngestNote:
         open_records(source, start, end) as stream,
         ParquetFile(staging, staged_path(number), "staging", schema=STAGING) as file,
     ):
-        for batch in _batches(stream, task.max_length):
+        misread = 0
+        for batches in _row_groups(stream.batches(task.max_length)):
             if stopping():
                 raise Interrupted("stopped on request")
-            file.write(_to_table(source.uri, batch))
+            table = _to_table(source.uri, batches)
+            misread += pc.sum(pc.is_in(table["outcome"], MISREAD)).as_py() or 0
+            file.write(table)
         sha256, size = stream.finish(digest=start == 0)
+    contigs, without_genes = stream.contigs
     return IngestNote(
-        number, file.rows, stream.leading_text, sha256, stream.error, ignored=stream.ignored, source_bytes=size
+        number,
+        file.rows,
+        stream.leading_text,
+        sha256,
+        stream.error,
+        ignored=stream.ignored,
+        source_bytes=size,
+        misread=misread,
+        contigs=contigs,
+        contigs_without_genes=without_genes,
     )
 
 
@@ -96,31 +117,28 @@ def _stage(task: IngestTask, staging: Storage) -> IngestNote:
 def _collecting_rarely() -> Iterator[None]:
     """Records hold no cycles, but each is one more object to look through: a tenth of the time of ingest went there."""
     before = gc.get_threshold()
-    gc.set_threshold(10 * RECORDS_A_BATCH, *before[1:])
+    gc.set_threshold(10 * RECORDS_A_ROW_GROUP, *before[1:])
     try:
         yield
     finally:
         gc.set_threshold(*before)
 
 
-def _batches(stream: RecordStream, max_length: int) -> Iterator[list[Record]]:
-    """Checked records in lists that are bounded in number and in bytes."""
-    batch: list[Record] = []
-    size = 0
-    for record, num_bytes in stream.records(max_length):
-        batch.append(record)
-        size += num_bytes
-        if len(batch) == RECORDS_A_BATCH or size > BYTES_A_BATCH:
-            yield batch
-            batch, size = [], 0
-    if batch:
-        yield batch
+def _row_groups(batches: Iterable[pa.RecordBatch]) -> Iterator[list[pa.RecordBatch]]:
+    """Batches put together, as many as make a row group. Bounded in number of records and in bytes."""
+    group: list[pa.RecordBatch] = []
+    rows = size = 0
+    for batch in batches:
+        group.append(batch)
+        rows += batch.num_rows
+        size += batch.nbytes
+        if rows >= RECORDS_A_ROW_GROUP or size > BYTES_A_ROW_GROUP:
+            yield group
+            group, rows, size = [], 0, 0
+    if group:
+        yield group
 
 
-def _to_table(uri: str, batch: list[Record]) -> pa.Table:
-    columns: Iterator[tuple[object, ...]] = zip(*batch, strict=True)
-    arrays = [pa.array([uri] * len(batch), pa.string())]
-    fields = [field for field in STAGING if field.name != "source"]
-    for field, values in zip(fields, columns, strict=True):
-        arrays.append(pa.array(values, field.type))
-    return pa.Table.from_arrays(arrays, schema=STAGING)
+def _to_table(uri: str, batches: list[pa.RecordBatch]) -> pa.Table:
+    table = pa.Table.from_batches(batches)
+    return table.add_column(0, STAGING.field("source"), pa.repeat(pa.scalar(uri), table.num_rows))

@@ -17,11 +17,12 @@ from foldatlas.atlas.local_work import LocalCopies
 from foldatlas.atlas.parquet_files import file_sha256
 from foldatlas.atlas.planning import PlannedTables, adopt, plan_tables
 from foldatlas.pipeline import graphs
+from foldatlas.pipeline.contigs import gene_finder_name
 from foldatlas.pipeline.engine import EMBEDDED, Engine
 from foldatlas.pipeline.ingest import IngestNote, IngestTask, ingest, read_note, staged_path
 from foldatlas.pipeline.interruption import interruptible
 from foldatlas.pipeline.shards import LengthCount, cut_shards
-from foldatlas.pipeline.sources import SourceFile, SourceRange, cut_ranges, find_sources, what_it_is
+from foldatlas.pipeline.sources import CONTIGS, SourceFile, SourceRange, cut_ranges, find_sources, what_it_is
 from foldatlas.pipeline.staging import staging_of
 from foldatlas.schemas.errors import SourceError
 from foldatlas.schemas.manifest import Plan, Source, plan_name, shard_name
@@ -68,14 +69,18 @@ def make_plan(
     costs: CostModel,
     *,
     max_length: int,
+    genes: bool = False,
     engine: Engine = EMBEDDED,
 ) -> Planned:
     """Reads FASTA files and commits a plan of the sequences that the atlas does not have yet.
 
+    With `genes` the files are contigs, and the sequences the proteins of their genes.
     Raises SourceError, ForeignFolderError or SettingsMismatchError with the atlas untouched. Warns (SourceWarning)
-    of text before the first record, of damaged compression, and of sources that changed since an earlier plan.
+    of text before the first record, of damaged compression, of nucleotides read as proteins, and of sources that
+    changed since an earlier plan.
     """
-    sources = find_sources(names)
+    gene_finder = gene_finder_name() if genes else ""
+    sources = find_sources(names, genes=genes)
     folder.refuse_foreign()
     folder.check_settings(settings)
     plans = folder.plans()
@@ -90,7 +95,7 @@ def make_plan(
             graphs.run("ingest", tasks, ingest, engine)
             staging.collect()
         work = staging.work
-        read = _check_notes(work, ranges)
+        read = _check_notes(work, ranges, gene_finder)
         # a server that names no version: only having read it tells that it is an old one
         same = {uri for uri, old in read.items() if _was_read(old, plans, max_length)}
         known += tuple(source for source in new if source.uri in same)
@@ -119,7 +124,7 @@ def plans_of(planned: Planned, plans: Sequence[Plan], max_length: int) -> list[P
     source the first that read it. In the order of `plans`."""
     names = {planned.plan.name} if planned.plan is not None else set()
     for source in planned.known:
-        same_name = [plan for plan in plans if _earlier(source.uri, [plan], max_length)]
+        same_name = [plan for plan in plans if _earlier(source.uri, [plan], max_length, genes=source.format == CONTIGS)]
         read = [plan for plan in same_name if _is_known(source, [plan], max_length)]
         # a server that names no version: it was known by its digest, so the last that read this name is as good
         names |= {plan.name for plan in read[:1] or same_name[-1:]}
@@ -127,8 +132,8 @@ def plans_of(planned: Planned, plans: Sequence[Plan], max_length: int) -> list[P
 
 
 def _is_known(source: SourceFile, plans: Sequence[Plan], max_length: int) -> bool:
-    """Whether a plan has read this very file, unchanged, under the same or a wider limit."""
-    same_name = _earlier(source.uri, plans, max_length)
+    """Whether a plan has read this very file, unchanged and likewise, under the same or a wider limit."""
+    same_name = _earlier(source.uri, plans, max_length, genes=source.format == CONTIGS)
     if any(_has_version(old, source) for old in same_name):
         return True
     if source.is_remote:
@@ -145,16 +150,18 @@ def _has_version(old: Source, source: SourceFile) -> bool:
     return source.version.is_named and (old.size, old.mtime_ns) == (source.size, source.mtime_ns)
 
 
-def _earlier(uri: str, plans: Sequence[Plan], max_length: int) -> list[Source]:
-    """What plans have read under a name, and under the same or a wider limit."""
-    return [old for plan in plans if plan.max_length >= max_length for old in plan.sources if old.uri == uri]
+def _earlier(uri: str, plans: Sequence[Plan], max_length: int, *, genes: bool) -> list[Source]:
+    """What plans have read under a name, as contigs or not, and under the same or a wider limit. A gene finder's other
+    version is no reason to read a file again."""
+    wide_enough = [plan for plan in plans if plan.max_length >= max_length]
+    return [old for plan in wide_enough for old in plan.sources if old.uri == uri and bool(old.genes) == genes]
 
 
 def _was_read(source: Source, plans: Sequence[Plan], max_length: int) -> bool:
-    return any(old.sha256 == source.sha256 for old in _earlier(source.uri, plans, max_length))
+    return any(old.sha256 == source.sha256 for old in _earlier(source.uri, plans, max_length, genes=bool(source.genes)))
 
 
-def _check_notes(staging: Path, ranges: Sequence[SourceRange]) -> dict[str, Source]:
+def _check_notes(staging: Path, ranges: Sequence[SourceRange], gene_finder: str) -> dict[str, Source]:
     """Puts the ranges' notes together, a Source for each URI. Raises SourceError if a range was not read or a source
     holds no record."""
     notes: dict[SourceFile, list[IngestNote]] = {}
@@ -165,7 +172,7 @@ def _check_notes(staging: Path, ranges: Sequence[SourceRange]) -> dict[str, Sour
         if note.error:
             raise SourceError(note.error)
         notes.setdefault(range_.source, []).append(note)
-    return {source.uri: _describe(source, parts) for source, parts in notes.items()}
+    return {source.uri: _describe(source, parts, gene_finder) for source, parts in notes.items()}
 
 
 def _warn_of_changes(sources: Sequence[Source], plans: Sequence[Plan]) -> None:
@@ -175,10 +182,13 @@ def _warn_of_changes(sources: Sequence[Source], plans: Sequence[Plan]) -> None:
             _warn(f"{source.uri} was read before with other content: its records now stand beside the earlier ones")
 
 
-def _describe(source: SourceFile, parts: Sequence[IngestNote]) -> Source:
-    records = sum(part.records for part in parts)
-    if not records:
+def _describe(source: SourceFile, parts: Sequence[IngestNote], gene_finder: str) -> Source:
+    records, contigs = sum(part.records for part in parts), sum(part.contigs for part in parts)
+    if not records and not contigs:
         raise SourceError(f"{source.name} is not FASTA: {what_it_is(source)}")
+    _judge_kind(source, records, sum(part.misread for part in parts))
+    if contigs and not records:
+        _warn(f"{source.name}: no gene in {contigs:,} contig{'' if contigs == 1 else 's'}")
     if parts[0].leading_text:
         _warn(f"{source.name}: text before the first '>' was skipped")
     for part in parts:
@@ -196,7 +206,21 @@ def _describe(source: SourceFile, parts: Sequence[IngestNote]) -> Source:
         records=records,
         leading_text=parts[0].leading_text,
         etag=source.etag,
+        genes=gene_finder,
+        contigs=contigs,
+        contigs_without_genes=sum(part.contigs_without_genes for part in parts),
     )
+
+
+def _judge_kind(source: SourceFile, records: int, misread: int) -> None:
+    """Proteins read as contigs are a mistake: SourceError. Contigs read as proteins are refused records, and a warning:
+    good files may be named beside them."""
+    if source.format == CONTIGS and misread and misread == records:
+        raise SourceError(f"{source.name} holds no nucleotides, and --genes reads contigs: name it without --genes")
+    if source.format != CONTIGS and 2 * misread > records:
+        _warn(
+            f"{source.name} looks like nucleotides ({misread:,} of {records:,} records): contigs are read with --genes"
+        )
 
 
 def _warn(message: str) -> None:

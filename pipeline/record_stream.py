@@ -3,15 +3,24 @@
 import contextlib
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Final
+
+import pyarrow as pa
 
 from foldatlas.atlas.parquet_files import file_sha256
+from foldatlas.pipeline.checked_block import check_block, to_batch
 from foldatlas.pipeline.compression import CompressedStream, decompressed
+from foldatlas.pipeline.contigs import ContigReader
 from foldatlas.pipeline.fasta import RawRecord, Reader
 from foldatlas.pipeline.genbank import GenBankReader
 from foldatlas.pipeline.remote import RemoteStream
-from foldatlas.pipeline.sources import GENBANK, SourceFile, is_unchanged, open_stored
+from foldatlas.pipeline.sources import CONTIGS, GENBANK, SourceFile, is_unchanged, open_stored
 from foldatlas.pipeline.validation import Record, check
 from foldatlas.schemas.errors import SourceError
+
+# of what is read record by record
+RECORDS_A_BATCH: Final = 5_000
+BYTES_A_BATCH: Final = 16 << 20  # reached only by records that are mostly header or far too long
 
 
 class RecordStream:
@@ -24,7 +33,9 @@ class RecordStream:
         self._stored = stored
         self._stream = stream
         if source.format == GENBANK:
-            self._reader: Reader | GenBankReader = GenBankReader(stream)  # type: ignore[arg-type]
+            self._reader: Reader | GenBankReader | ContigReader = GenBankReader(stream)  # type: ignore[arg-type]
+        elif source.format == CONTIGS:
+            self._reader = ContigReader(stream, start, end)  # type: ignore[arg-type]
         else:
             self._reader = Reader(stream, start, end)  # type: ignore[arg-type]
 
@@ -37,6 +48,12 @@ class RecordStream:
         return self._reader.error or ""
 
     @property
+    def contigs(self) -> tuple[int, int]:
+        """How many contigs were read, and how many of them are good and without a gene."""
+        reader = self._reader
+        return (reader.contigs, reader.contigs_without_genes) if isinstance(reader, ContigReader) else (0, 0)
+
+    @property
     def ignored(self) -> bool:
         return isinstance(self._stream, CompressedStream) and self._stream.has_garbage
 
@@ -47,6 +64,22 @@ class RecordStream:
                 yield check(raw, max_length), len(raw.text)
             else:
                 yield check(raw.record, max_length, is_fragment=raw.is_fragment, fault=raw.fault), len(raw.record.text)
+
+    def batches(self, max_length: int) -> Iterator[pa.RecordBatch]:
+        """The records, checked, as columns of the staging table without the source: some thousands at a time."""
+        if isinstance(self._reader, Reader):
+            for block in self._reader.blocks():
+                yield check_block(block, max_length)
+            return
+        records, size = [], 0
+        for record, num_bytes in self.records(max_length):
+            records.append(record)
+            size += num_bytes
+            if len(records) == RECORDS_A_BATCH or size > BYTES_A_BATCH:
+                yield to_batch(records)
+                records, size = [], 0
+        if records:
+            yield to_batch(records)
 
     def finish(self, *, digest: bool) -> tuple[str, int]:
         """The source's sha256 and its bytes as stored, where asked for.

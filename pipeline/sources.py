@@ -19,6 +19,7 @@ RANGE_BYTES: Final = 64 << 20  # of a plain local file, read by one worker at a 
 
 FASTA: Final = "fasta"
 GENBANK: Final = "genbank"
+CONTIGS: Final = "contigs"  # FASTA of nucleotides, of which the genes are to be found
 
 _HEAD_BYTES: Final = 512
 _PACKED_HEAD_BYTES: Final = 1 << 18  # zstd gives nothing before a block of up to 128 KiB is whole
@@ -40,7 +41,7 @@ class SourceFile(NamedTuple):
 
     `uri` is the normalised name that records carry; `path` what opens it, an absolute path or an address; `size` in
     bytes, -1 where a server does not say; `mtime_ns` in ns since 1970, 0 where it does not; `etag` the server's name
-    of this very content, or nothing; `compression` "gzip", "zstd" or nothing; `format` FASTA or GENBANK.
+    of this very content, or nothing; `compression` "gzip", "zstd" or nothing; `format` FASTA, GENBANK or CONTIGS.
     """
 
     uri: str
@@ -74,19 +75,28 @@ class SourceRange(NamedTuple):
     end: int | None
 
 
-def find_sources(names: Iterable[str]) -> list[SourceFile]:
-    """The files that `names` (paths, addresses, or patterns of them) mean, in that order, each once.
+def find_sources(names: Iterable[str], *, genes: bool = False) -> list[SourceFile]:
+    """The files that `names` (paths, addresses, or patterns of them) mean, in that order, each once. With `genes` they
+    are contigs.
 
-    Raises SourceError for a name that is not a readable, non-empty file.
+    Raises SourceError for a name that is not a readable, non-empty file, and with `genes` for GenBank.
     """
     found: dict[str, SourceFile] = {}
     for name in names:
         for match in _matches(name):
             source = _look_remotely(match) if scheme_of(match) else _look_at(match)
+            if genes:
+                source = _as_contigs(source)
             found.setdefault(source.uri, source)
     if not found:
         raise SourceError("no FASTA file was named")
     return list(found.values())
+
+
+def _as_contigs(source: SourceFile) -> SourceFile:
+    if source.format == GENBANK:
+        raise SourceError(f"{source.name} is GenBank, which says where its genes are: name it without --genes")
+    return source._replace(format=CONTIGS)
 
 
 def _matches(name: str) -> list[str]:

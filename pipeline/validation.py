@@ -5,16 +5,19 @@ X, B, Z, U, O and J. The order of the checks is the order of the outcomes in `sc
 """
 
 import string
+from collections.abc import Sequence
 from functools import lru_cache
 from typing import Final, NamedTuple
 
 import fastcrc
+import numpy as np
+import numpy.typing as npt
 
 from foldatlas.pipeline.fasta import WHITE_SPACE, RawRecord
 from foldatlas.pipeline.headers import read_header
 from foldatlas.schemas.records import MIN_NUCLEOTIDES, NUCLEOTIDES, RESIDUES, Outcome, structure_id
 
-_UPPER: Final = bytes.maketrans(string.ascii_lowercase.encode(), string.ascii_uppercase.encode())
+UPPER: Final = bytes.maketrans(string.ascii_lowercase.encode(), string.ascii_uppercase.encode())
 _RESIDUES: Final = "".join(sorted(RESIDUES)).encode()
 _NUCLEOTIDES: Final = "".join(sorted(NUCLEOTIDES)).encode()
 _DIGITS: Final = string.digits.encode()
@@ -42,7 +45,7 @@ def check(raw: RawRecord, max_length: int, *, is_fragment: bool | None = None, f
     `is_fragment` and `fault` are what its file says of it beside the header and the sequence, as GenBank does.
     """
     line, _, body = raw.text.partition(b"\n")
-    letters = body.translate(_UPPER, WHITE_SPACE)
+    letters = body.translate(UPPER, WHITE_SPACE)
     if letters.endswith(b"*"):
         letters = letters[:-1]
     name, description, mgyp, header_fragment, is_text = read_header(line)
@@ -118,3 +121,10 @@ def crc64(letters: bytes) -> str:
     bytes takes both away.
     """
     return f"{int(fastcrc.crc64.go_iso(letters)) ^ _crc64_of_zeros(len(letters)):016X}"
+
+
+def crc64_numbers(sequences: Sequence[bytes]) -> npt.NDArray[np.uint64]:
+    """`crc64` of many sequences, as numbers."""
+    values = np.fromiter(map(fastcrc.crc64.go_iso, sequences), np.uint64, len(sequences))
+    zeros = np.fromiter(map(_crc64_of_zeros, map(len, sequences)), np.uint64, len(sequences))
+    return values ^ zeros

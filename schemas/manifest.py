@@ -36,7 +36,11 @@ class FileEntry(msgspec.Struct, frozen=True):
 
 class Source(msgspec.Struct, frozen=True):
     """One file as it was read: `size` with `etag` or, where there is none, `mtime_ns` (0 where nobody says) tells later
-    whether it changed; `sha256` proves it."""
+    whether it changed; `sha256` proves it.
+
+    With `--genes` `genes` says what found the genes of its contigs, `contigs` how many there were, and
+    `contigs_without_genes` how many of them are good and have none; `records` are the genes, and contigs refused.
+    """
 
     uri: str
     size: int
@@ -45,6 +49,9 @@ class Source(msgspec.Struct, frozen=True):
     records: int
     leading_text: bool = False  # there was text before the first '>': no record, a warning
     etag: str = ""  # a server's name of this very content
+    genes: str = ""
+    contigs: int = 0
+    contigs_without_genes: int = 0
 
 
 class Shard(msgspec.Struct, frozen=True):
@@ -178,7 +185,7 @@ def plan_name(sources: Iterable[Source], max_length: int, shards: Iterable[Shard
     Two machines that plan the same files alike make the same plan, whatever the paths' times.
     """
     content = {
-        "sources": [[source.uri, source.sha256] for source in sources],
+        "sources": [[source.uri, source.sha256, *([source.genes] if source.genes else [])] for source in sources],
         "max_length": max_length,
         "shards": [[shard.digest, shard.proteins] for shard in shards],
     }

@@ -83,6 +83,7 @@ class Outcome(StrEnum):
     DIGIT = "digit"
     INVALID_CHARACTER = "invalid_character"
     NUCLEOTIDES = "nucleotides"
+    NOT_NUCLEOTIDES = "not_nucleotides"
     TOO_LONG = "too_long"
     DUPLICATE_ID = "duplicate_id"
 
@@ -103,8 +104,9 @@ REFUSALS: Final[dict[Outcome, str]] = {
     Outcome.INTERNAL_STOP: "the sequence holds a stop ('*') before its end",
     Outcome.DIGIT: "the sequence holds digits",
     Outcome.INVALID_CHARACTER: "the sequence holds a character that is no residue code",
-    Outcome.NUCLEOTIDES: "the sequence is nucleotides: translate it first",
-    Outcome.TOO_LONG: "the sequence is longer than --max-length",
+    Outcome.NUCLEOTIDES: "the sequence is nucleotides: read contigs with --genes, translate genes first",
+    Outcome.NOT_NUCLEOTIDES: "--genes reads contigs, and this is none: read proteins without --genes",
+    Outcome.TOO_LONG: "the sequence is longer than --max-length; with --genes, a contig longer than 16 MB",
     Outcome.DUPLICATE_ID: "the source has another sequence under the same id",
 }
 

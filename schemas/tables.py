@@ -47,7 +47,8 @@ RECORDS: Final = _table(
         _field(
             "offset",
             pa.int64(),
-            "place of the record's '>' (in GenBank, of its CDS line) in the uncompressed source",
+            "place of the record's '>' in the uncompressed source (in GenBank, of its CDS line; of a gene in a "
+            "contig, of its leftmost nucleotide)",
             unit="bytes",
             span=">= 0",
         ),

@@ -3,9 +3,11 @@
 Reads what the installed packages say of themselves, for everything that `pip install foldatlas` brings to this machine.
 """
 
+import ast
 import re
 from collections.abc import Iterable
 from importlib.metadata import Distribution, PackageNotFoundError, distribution
+from pathlib import Path
 
 import pytest
 from packaging.requirements import Requirement
@@ -102,3 +104,24 @@ def test_nothing_installed_by_default_is_under_the_gpl() -> None:
 )
 def test_verdicts(expression: str | None, text: str | None, classifiers: list[str], expected: str) -> None:
     assert verdict(expression, text, classifiers) == expected
+
+
+UNDER_THE_GPL = {"pyrodigal": ["pipeline/contigs.py"], "tmtools": []}  # -> who may import it, and only in a function
+
+
+def test_what_is_under_the_gpl_is_imported_only_when_it_is_asked_for(root: Path, project_files: list[Path]) -> None:
+    found: dict[str, list[str]] = {name: [] for name in UNDER_THE_GPL}
+    for path in project_files:
+        module = path.relative_to(root).as_posix()
+        if path.suffix != ".py" or module.startswith(("tests/", "benchmarks/")):
+            continue
+        tree = ast.parse(path.read_text(encoding="utf-8"))
+        functions = [node for node in ast.walk(tree) if isinstance(node, ast.FunctionDef)]
+        inside = {id(node) for function in functions for node in ast.walk(function)}
+        for node in ast.walk(tree):
+            if isinstance(node, ast.Import | ast.ImportFrom):
+                names = {alias.name for alias in node.names} | {getattr(node, "module", None) or ""}
+                for name in {name.partition(".")[0] for name in names} & set(UNDER_THE_GPL):
+                    found[name].append(module)
+                    assert id(node) in inside, f"{module}:{node.lineno}: {name} is imported by everybody"
+    assert found == UNDER_THE_GPL

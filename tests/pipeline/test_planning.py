@@ -17,7 +17,7 @@ from foldatlas.atlas.commit import attempt_name
 from foldatlas.atlas.folder import AtlasFolder
 from foldatlas.atlas.index import build_index
 from foldatlas.folding.models import settings_of
-from foldatlas.pipeline import ingest, sources
+from foldatlas.pipeline import fasta, ingest, sources
 from foldatlas.pipeline.planning import CostModel, Planned, SourceWarning, make_plan
 from foldatlas.schemas.errors import (
     DamagedAtlasError,
@@ -153,7 +153,8 @@ def test_many_ranges_and_batches_give_what_one_gives(
 ) -> None:
     whole = plan(EXAMPLE).plan
     monkeypatch.setattr(sources.cut_ranges, "__defaults__", (1000,))
-    monkeypatch.setattr(ingest, "RECORDS_A_BATCH", 3)
+    monkeypatch.setattr(fasta, "BLOCK_BYTES", 700)
+    monkeypatch.setattr(ingest, "RECORDS_A_ROW_GROUP", 3)
     other = AtlasFolder(tmp_path / "other")
     cut = make_plan([str(EXAMPLE)], other, SETTINGS, costs, max_length=1280).plan
     assert whole is not None and cut is not None

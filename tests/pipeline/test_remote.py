@@ -75,6 +75,16 @@ def test_a_file_at_an_address_becomes_a_plan(plan: Callable[..., Planned], serve
     assert source.mtime_ns == 1_700_000_000 * 10**9
 
 
+def test_contigs_at_an_address_become_proteins(folder: AtlasFolder, costs: CostModel, server: Any) -> None:
+    gene = "AGGAGGTAACAT" + "ATG" + "GCCCTGAAAGGCCGT" * 30 + "TAA"
+    server.files["contigs.fna.gz"] = gzip.compress(f">c1 a contig\n{gene}\n>c2\nACGT\n".encode())
+    names = [server.url("contigs.fna.gz")]
+    made = make_plan(names, folder, settings_of("nano"), costs, max_length=1280, genes=True).plan
+    assert made is not None and (made.outcomes, made.residues) == ({"accepted": 1}, 151)
+    assert (made.sources[0].contigs, made.sources[0].contigs_without_genes) == (2, 1)
+    assert make_plan(names, folder, settings_of("nano"), costs, max_length=1280, genes=True).plan is None
+
+
 @pytest.mark.parametrize(
     ("etag", "modified", "length", "is_named"),
     [
