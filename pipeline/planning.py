@@ -10,6 +10,7 @@ import warnings
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Final
 
 import msgspec
 
@@ -17,6 +18,7 @@ from foldatlas.atlas.commit import attempt_name
 from foldatlas.atlas.folder import AtlasFolder, now
 from foldatlas.atlas.parquet_files import file_sha256
 from foldatlas.atlas.planning import PlannedTables, adopt, plan_tables
+from foldatlas.folding import host_memory
 from foldatlas.pipeline import graphs
 from foldatlas.pipeline.engine import EMBEDDED, Engine
 from foldatlas.pipeline.ingest import IngestNote, IngestTask, ingest, read_note, staged_path
@@ -27,6 +29,11 @@ from foldatlas.schemas.errors import SourceError
 from foldatlas.schemas.manifest import Plan, Source, plan_name, shard_name
 from foldatlas.schemas.records import Settings
 from foldatlas.schemas.tables import FORMAT_VERSION
+
+# Of planning's tables, before they go to disk: more than the maximum makes it no faster.
+MEMORY_DIVISOR: Final = 8
+MIN_MEMORY_BYTES: Final = 256 << 20
+MAX_MEMORY_BYTES: Final = 1 << 30
 
 
 class SourceWarning(UserWarning):
@@ -69,11 +76,13 @@ def make_plan(
     *,
     max_length: int,
     engine: Engine = EMBEDDED,
+    told: Callable[[str], None] = lambda phase: None,
 ) -> Planned:
     """Reads FASTA files and commits a plan of the sequences that the atlas does not have yet.
 
     Raises SourceError, ForeignFolderError or SettingsMismatchError with the atlas untouched. Warns (SourceWarning)
     of text before the first record, of damaged compression, and of sources that changed since an earlier plan.
+    `told` hears the name of each phase as it begins.
     """
     sources = find_sources(names)
     folder.refuse_foreign()
@@ -86,6 +95,7 @@ def make_plan(
     with _staging(folder) as staging:
         ranges = cut_ranges(new)
         tasks = [IngestTask(range_, str(staging), max_length) for range_ in ranges]
+        told("ingest")
         with interruptible():
             graphs.run("ingest", tasks, ingest, engine)
         read = _check_notes(staging, ranges)
@@ -99,7 +109,7 @@ def make_plan(
         _warn_of_changes(fresh, plans)
         tables = plan_tables(
             staging,
-            [staging / staged_path(range_.number) for range_ in ranges],
+            [staging / staged_path(range_.number) for range_ in sorted(ranges, key=_place)],
             [folder.root / file.path for plan in plans for file in plan.sequences],
             lambda histogram: cut_shards(
                 [LengthCount(*bin_) for bin_ in histogram],
@@ -107,9 +117,21 @@ def make_plan(
                 costs.output_bytes,
                 costs.mflop_per_second,
             ),
+            memory_bytes=_memory_bytes(),
+            told=told,
         )
         folder.create(settings)
         return Planned(_commit(folder, staging, fresh, tables, max_length), known)
+
+
+def _place(range_: SourceRange) -> tuple[str, int]:
+    """Where records of a range stand: the same whatever the order in which sources were named."""
+    return range_.source.uri, range_.start
+
+
+def _memory_bytes() -> int:
+    """What planning's tables may take of this machine, or of the container's or batch job's part of it."""
+    return max(MIN_MEMORY_BYTES, min(MAX_MEMORY_BYTES, host_memory.total_bytes() // MEMORY_DIVISOR))
 
 
 def _is_known(source: SourceFile, plans: Sequence[Plan], max_length: int) -> bool:
