@@ -117,7 +117,7 @@ def make_plan(
                 costs.output_bytes,
                 costs.mflop_per_second,
             ),
-            memory_bytes=_memory_bytes(),
+            memory_bytes=planning_memory_bytes(),
             told=told,
         )
         folder.create(settings)
@@ -129,7 +129,7 @@ def _place(range_: SourceRange) -> tuple[str, int]:
     return range_.source.uri, range_.start
 
 
-def _memory_bytes() -> int:
+def planning_memory_bytes() -> int:
     """What planning's tables may take of this machine, or of the container's or batch job's part of it."""
     return max(MIN_MEMORY_BYTES, min(MAX_MEMORY_BYTES, host_memory.total_bytes() // MEMORY_DIVISOR))
 
