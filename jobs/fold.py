@@ -21,6 +21,7 @@ EXAMPLES: Final = """examples:
   foldatlas fold proteins.fasta atlas --model nano --pae --add-outputs
   foldatlas fold proteins.fasta atlas --model esmfold_v1 --weights models
   foldatlas fold proteins.fasta atlas --model models/my-esmfold
+  foldatlas fold proteins.fasta atlas --model nano --dry-run
 
 The same command again folds what is missing, and nothing if nothing is.
 """
@@ -95,7 +96,7 @@ def fold(
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
-    plan_job.configure(parser)
+    plan_job.configure_planning(parser)
     parser.add_argument(
         "--add-outputs",
         action="store_true",
@@ -105,6 +106,9 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
+    if arguments.dry_run:
+        print("\n".join(plan_job.plan(**plan_job.chosen(arguments), dry_run=True).report()))
+        return 0
     summary = fold(**plan_job.chosen(arguments), add_outputs=arguments.add_outputs, show_progress=True)
     report, accounting = summary.report, summary.accounting
     from foldatlas.atlas.status import readable_time

@@ -8,12 +8,13 @@ import secrets
 import socket
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 from foldatlas.atlas.folder import AtlasFolder, now
 from foldatlas.folding import host_memory
 from foldatlas.pipeline import graphs, progress
+from foldatlas.pipeline.costs import deadline_rate
 from foldatlas.pipeline.devices import device_bytes
 from foldatlas.pipeline.engine import EMBEDDED, Engine
 from foldatlas.pipeline.fold_shard import FoldOptions, FoldTask, fold_shard
@@ -65,6 +66,7 @@ def fold_atlas(
     plans, digest, entries = folder.plans(), settings_digest(worker.settings), folder.entries()
     if not add_outputs:
         refuse_missing_outputs(folder.root, entries.values(), outputs)
+    worker = replace(worker, mflop_per_second=deadline_rate(worker.device, plans, entries))
     options = FoldOptions(
         atlas=str(folder.root.resolve()),
         worker=worker,

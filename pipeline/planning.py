@@ -7,7 +7,7 @@ an atlas of another model ends in an error with the atlas as it was.
 import contextlib
 import shutil
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -26,7 +26,7 @@ from foldatlas.pipeline.interruption import interruptible
 from foldatlas.pipeline.shards import LengthCount, cut_shards
 from foldatlas.pipeline.sources import SourceFile, SourceRange, cut_ranges, find_sources, what_it_is
 from foldatlas.schemas.errors import SourceError
-from foldatlas.schemas.manifest import Plan, Source, plan_name, shard_name
+from foldatlas.schemas.manifest import FileEntry, Plan, Source, plan_name, shard_name
 from foldatlas.schemas.records import Settings
 from foldatlas.schemas.tables import FORMAT_VERSION
 
@@ -76,13 +76,15 @@ def make_plan(
     *,
     max_length: int,
     engine: Engine = EMBEDDED,
+    dry_run: bool = False,
     told: Callable[[str], None] = lambda phase: None,
 ) -> Planned:
     """Reads FASTA files and commits a plan of the sequences that the atlas does not have yet.
 
     Raises SourceError, ForeignFolderError or SettingsMismatchError with the atlas untouched. Warns (SourceWarning)
     of text before the first record, of damaged compression, and of sources that changed since an earlier plan.
-    `told` hears the name of each phase as it begins.
+    With `dry_run` nothing is committed: the plan is given as it would be, its tables are not. `told` hears the name of
+    each phase as it begins.
     """
     sources = find_sources(names)
     folder.refuse_foreign()
@@ -120,6 +122,8 @@ def make_plan(
             memory_bytes=planning_memory_bytes(),
             told=told,
         )
+        if dry_run:
+            return Planned(_plan(fresh, tables, max_length, {}), known)
         folder.create(settings)
         return Planned(_commit(folder, staging, fresh, tables, max_length), known)
 
@@ -247,7 +251,20 @@ def _commit(
         )
         for table, entries in (("records", tables.records), ("sequences", tables.sequences))
     }
-    plan = Plan(
+    plan = _plan(sources, tables, max_length, files)
+    if folder.commit_plan(plan):
+        return plan
+    for file in (*plan.records, *plan.sequences):
+        (folder.root / file.path).unlink(missing_ok=True)
+    return next(committed for committed in folder.plans() if committed.name == name)
+
+
+def _plan(
+    sources: Sequence[Source], tables: PlannedTables, max_length: int, files: Mapping[str, tuple[FileEntry, ...]]
+) -> Plan:
+    """The document of a plan. `files` are its tables' in the atlas, by table; none for a plan that is not kept."""
+    name = plan_name(sources, max_length, tables.shards)
+    return Plan(
         format=FORMAT_VERSION,
         name=name,
         created=now(),
@@ -257,14 +274,9 @@ def _commit(
         proteins=sum(shard.proteins for shard in tables.shards),
         residues=sum(shard.residues for shard in tables.shards),
         cost=sum(shard.cost for shard in tables.shards),
-        records=files["records"],
-        sequences=files["sequences"],
+        records=files.get("records", ()),
+        sequences=files.get("sequences", ()),
         shards=tuple(
             msgspec.structs.replace(shard, name=shard_name(name, number)) for number, shard in enumerate(tables.shards)
         ),
     )
-    if folder.commit_plan(plan):
-        return plan
-    for file in (*plan.records, *plan.sequences):
-        (folder.root / file.path).unlink(missing_ok=True)
-    return next(committed for committed in folder.plans() if committed.name == name)

@@ -23,8 +23,8 @@ CHILD_ENVIRONMENT: Final = {"OMP_WAIT_POLICY": "passive"}
 LOAD_SECONDS: Final = 1800.0  # reading weights over a slow network is no fault of any protein
 _LOOK_SECONDS: Final = 0.2  # how often the wait for an answer looks at the clock and at the stop flag
 
-# A batch may take SLACK times what its cost predicts, and a quiet minute. Before anything was measured the device is
-# taken to be slower than any in use.
+# A batch may take SLACK times what its cost predicts, and a quiet minute. Before anything was measured, here or on
+# another device of the kind (WorkerSpec.mflop_per_second), the device is taken to be slower than any in use.
 MIN_DEADLINE_SECONDS: Final = 60.0
 SLACK: Final = 10.0
 SLOWEST_MFLOP_PER_SECOND: Final = {"cpu": 500.0, "cuda": 1_000_000.0}
@@ -37,7 +37,8 @@ class BatchError(FoldAtlasError):
 @dataclass(frozen=True)
 class WorkerSpec:
     """What a child is started with: the model, and the folder where its name is looked for first (None: none), as
-    absolute paths. `command` is the program, before the arguments of child.py."""
+    absolute paths. `command` is the program, before the arguments of child.py. `mflop_per_second` is what the device
+    surely reaches, if that is known: it bounds the first batches."""
 
     model: str
     settings: Settings
@@ -45,6 +46,7 @@ class WorkerSpec:
     weights_dir: str | None = None
     command: tuple[str, ...] = CHILD
     min_deadline_seconds: float = MIN_DEADLINE_SECONDS
+    mflop_per_second: float | None = None
 
 
 class Child:
@@ -63,7 +65,8 @@ class Child:
         when the run is to stop; ModelError when the model cannot be loaded.
         """
         connection = self._ensure_started()
-        rate = self._mflop_per_second or SLOWEST_MFLOP_PER_SECOND[self._spec.device.partition(":")[0]]
+        assumed = self._spec.mflop_per_second or SLOWEST_MFLOP_PER_SECOND[self._spec.device.partition(":")[0]]
+        rate = self._mflop_per_second or assumed
         started = time.monotonic()
         try:
             connection.send((sequences, wanted))
