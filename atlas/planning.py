@@ -1,58 +1,42 @@
-"""Staged records -> a plan's tables, in DuckDB and out of core: what is repeated, what is new, in which order.
+"""Staged records -> a plan's tables, out of core: what is repeated, what is new, in which order.
 
-Only SQL and the writing of what it gives; which lengths make a shard is the caller's to say, from a histogram.
+Each staged record is read twice: once by DuckDB, which finds ids that stand twice (repeated_ids.py), and once to write
+its row of `records` and put its sequence aside with others of its length (length_bands.py). Memory is bounded and does
+not change the result. Which lengths make a shard is the caller's to say, from a histogram.
 """
 
-import contextlib
 import hashlib
-from collections.abc import Callable, Iterator, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import closing
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Final
 
-import duckdb
+import msgspec
+import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
 
-from foldatlas.atlas.commit import attempt_name
-from foldatlas.atlas.index import escape_glob, first_line
+from foldatlas.atlas.ahead import ahead
+from foldatlas.atlas.length_bands import KnownSequences, LengthBands, ids_of
 from foldatlas.atlas.parquet_files import ParquetFile
-from foldatlas.atlas.stoppable import stoppable
+from foldatlas.atlas.repeated_ids import StagedRecords, open_staged
 from foldatlas.atlas.storage import Storage
-from foldatlas.schemas.errors import DamagedAtlasError, FoldAtlasError
 from foldatlas.schemas.manifest import FileEntry, Shard
 from foldatlas.schemas.records import Outcome
-from foldatlas.schemas.tables import MAX_SHARDS_A_FILE, RECORDS, SEQUENCES
+from foldatlas.schemas.tables import MAX_SHARDS_A_FILE, RECORDS, STAGING
 
+MEMORY_BYTES: Final = 1 << 30  # of DuckDB's tables before they go to disk, where the caller says nothing
 RECORDS_A_FILE: Final = 5_000_000
-_ROWS_A_BATCH: Final = 100_000
-
-# The first accepted record of an id in a source keeps it; a later one with the same sequence is a repetition, one
-# with another sequence is refused. Ids that stand once, nearly all, never reach the join.
-_RECORDS: Final = f"""
-    create table repeats as
-        select source, id, min("offset") as first_offset
-        from staged where outcome = '{Outcome.ACCEPTED}' group by source, id having count(*) > 1;
-    create table firsts as
-        select repeats.*, staged.structure_id as first_structure
-        from repeats join staged on staged.source = repeats.source and staged."offset" = repeats.first_offset;
-    create view judged as
-        select staged.* replace (
-            case when firsts.id is null or staged.outcome <> '{Outcome.ACCEPTED}'
-                      or staged."offset" = firsts.first_offset then staged.outcome
-                 when staged.structure_id = firsts.first_structure then '{Outcome.REPEATED}'
-                 else '{Outcome.DUPLICATE_ID}' end as outcome)
-        from staged left join firsts on staged.source = firsts.source and staged.id = firsts.id;
-    create view records as
-        select * exclude (sequence) replace (
-            case when outcome <> '{Outcome.DUPLICATE_ID}' then structure_id end as structure_id,
-            case when outcome <> '{Outcome.DUPLICATE_ID}' then sequence_crc64 end as sequence_crc64)
-        from judged;
-"""
-_SEQUENCES: Final = f"""
-    create table sequences as
-        select structure_id, any_value(sequence) as sequence, any_value(length)::integer as length
-        from judged where outcome = '{Outcome.ACCEPTED}' group by structure_id;
-"""
+_ROWS_A_GROUP: Final = 100_000  # of records
+_CHUNK_BYTES: Final = 64 << 20  # of staged records in memory at once
+_CHUNK_ROWS: Final = 200_000
+_BANDS_IN_MEMORY: Final = 8  # a band is this part of the memory: some copies of it are alive at once
+_LEAST_BAND_BYTES: Final = 16 << 20
+_MOST_BAND_BYTES: Final = 128 << 20
 
 
 @dataclass(frozen=True)
@@ -74,117 +58,163 @@ def plan_tables(
     known_sequences: Sequence[Path],
     cut: Callable[[list[tuple[int, int]]], Sequence[tuple[int, int, int]]],
     *,
-    memory_limit: str | None = None,
+    memory_bytes: int = MEMORY_BYTES,
+    threads: int | None = None,
+    told: Callable[[str], None] = lambda phase: None,
 ) -> PlannedTables:
     """Judges staged records, and writes `records` and `sequences` tables beside them.
 
+    `staged` are files of STAGING, whose order is that of `records`; each holds records of one source.
     `known_sequences` are the sequences files of earlier plans, whose sequences are not planned again. `cut` takes
-    (length, count) pairs by falling length and gives shards as (start rank, end rank, cost in MFLOP).
+    (length, count) pairs by falling length and gives shards as (start rank, end rank, cost in MFLOP). About
+    `memory_bytes` and half a GB are taken; `threads` are DuckDB's (default: the machine's). `told` hears the name of
+    each phase as it begins.
     """
-    with _connection(staging, memory_limit) as connection:
-        connection.read_parquet([escape_glob(path) for path in staged]).create_view("staged")
-        stoppable(connection, lambda: connection.execute(_RECORDS))
-        stoppable(connection, lambda: connection.execute(_SEQUENCES))
-        if known_sequences:
-            connection.read_parquet([escape_glob(path) for path in known_sequences]).create_view("known")
-            delete = "delete from sequences where structure_id in (select structure_id from known)"
-            stoppable(connection, lambda: connection.execute(delete))
-        histogram = connection.sql(
-            "select length, count(*) from sequences group by length order by length desc"
-        ).fetchall()
-        counts = connection.sql("select outcome, count(*) from records group by outcome order by outcome").fetchall()
-        shards = cut(histogram)
-        sequences, drafts = _write_sequences(connection, staging, shards)
-        return PlannedTables(
-            records=tuple(_write_records(connection, staging)),
-            sequences=tuple(sequences),
-            shards=tuple(drafts),
-            outcomes=dict(counts),
-        )
+    known = KnownSequences(known_sequences)
+    with open_staged(staging, staged, memory_bytes, threads) as records:
+        told("ids")
+        records.judge()
+        band_bytes = min(max(memory_bytes // _BANDS_IN_MEMORY, _LEAST_BAND_BYTES), _MOST_BAND_BYTES)
+        bands = LengthBands(staging / "bands", records.accepted_lengths(), band_bytes)
+        told("records")
+        outcomes: Counter[str] = Counter()
+        files = _write_records(staging, _judged_chunks(staged, records, bands, outcomes))
+    told("order")
+    shards = cut(bands.settle(known))
+    told("sequences")
+    sequences, drafts = _write_sequences(staging, bands.rows(), shards)
+    return PlannedTables(tuple(files), tuple(sequences), tuple(drafts), dict(sorted(outcomes.items())))
 
 
-@contextlib.contextmanager
-def _connection(staging: Path, memory_limit: str | None) -> Iterator[duckdb.DuckDBPyConnection]:
-    """A database file of its own in the staging folder, so that tables larger than memory go to disk."""
-    config: dict[str, str | bool | int | float | list[str]] = {
-        "temp_directory": str(staging / "spill"),
-        "arrow_lossless_conversion": "true",  # UUIDs stay UUIDs on their way to Arrow
+def _staged_chunks(staged: Sequence[Path]) -> Iterator[pa.Table]:
+    """The rows of staged files in their order, in tables of bounded size, none of two files."""
+    for path in staged:
+        with pq.ParquetFile(path) as file:
+            groups: list[int] = []
+            size = rows = 0
+            for number in range(file.metadata.num_row_groups):
+                group = file.metadata.row_group(number)
+                if groups and (size + group.total_byte_size > _CHUNK_BYTES or rows + group.num_rows > _CHUNK_ROWS):
+                    yield file.read_row_groups(groups).combine_chunks()
+                    groups, size, rows = [], 0, 0
+                groups.append(number)
+                size, rows = size + group.total_byte_size, rows + group.num_rows
+            if rows:
+                yield file.read_row_groups(groups).combine_chunks()
+
+
+def _judged_chunks(
+    staged: Sequence[Path], records: StagedRecords, bands: LengthBands, outcomes: Counter[str]
+) -> Iterator[pa.Table]:
+    """Rows of `records`. On the way accepted sequences go to `bands`, and outcomes are counted."""
+    for chunk in _staged_chunks(staged):
+        judged = _judge(chunk, records)
+        for found in judged["outcome"].value_counts():
+            outcomes[found["values"].as_py()] += found["counts"].as_py()
+        is_accepted = pc.equal(judged["outcome"], str(Outcome.ACCEPTED))
+        accepted = judged.select(["structure_id", "sequence"]).filter(is_accepted).combine_chunks()
+        if accepted.num_rows:
+            bands.add(ids_of(accepted["structure_id"]), accepted["sequence"].chunk(0))
+        yield judged.select(RECORDS.names)
+
+
+def _judge(chunk: pa.Table, records: StagedRecords) -> pa.Table:
+    """`chunk` with the outcomes, and without the ids, of the records whose id stood in their source before."""
+    places = chunk["offset"].to_numpy()
+    offsets, is_repeated = records.judged_between(chunk["source"][0].as_py(), int(places.min()), int(places.max()))
+    if not len(offsets):
+        return chunk
+    found = np.minimum(np.searchsorted(offsets, places), len(offsets) - 1)
+    is_judged = offsets[found] == places
+    repeated, refused = pa.array(is_judged & is_repeated[found]), pa.array(is_judged & ~is_repeated[found])
+    outcome = pc.if_else(repeated, str(Outcome.REPEATED), chunk["outcome"])
+    changed = {
+        "outcome": pc.if_else(refused, str(Outcome.DUPLICATE_ID), outcome),
+        "structure_id": _null_where(refused, chunk["structure_id"]),
+        "sequence_crc64": _null_where(refused, chunk["sequence_crc64"]),
     }
-    if memory_limit:
-        config["memory_limit"] = memory_limit
-    with duckdb.connect(str(staging / f"{attempt_name()}.duckdb"), config=config) as connection:
-        try:
-            yield connection
-        except duckdb.OutOfMemoryException as error:
-            raise FoldAtlasError(f"planning needs more memory: {first_line(error)}") from error
-        except duckdb.Error as error:
-            raise DamagedAtlasError(
-                f"the plan cannot be made: {first_line(error)}; `foldatlas verify` lists what is missing or damaged"
-            ) from error
+    for name, column in changed.items():
+        chunk = chunk.set_column(chunk.schema.get_field_index(name), STAGING.field(name), column)
+    return chunk
 
 
-def _write_records(connection: duckdb.DuckDBPyConnection, staging: Path) -> Iterator[FileEntry]:
-    reader = connection.sql('select * from records order by source, "offset"').to_arrow_reader(_ROWS_A_BATCH)
-    batches = iter(reader)
-    batch = next(batches, None)
-    number = 0
-    while batch is not None:
-        with ParquetFile(staging, f"records-{number:04d}.parquet", "records") as file:
-            while batch is not None and file.rows < RECORDS_A_FILE:
-                file.write(pa.Table.from_batches([batch]).select(RECORDS.names))
-                batch = next(batches, None)
-        assert file.entry is not None
-        yield file.entry
-        number += 1
+def _null_where(mask: pa.Array, column: pa.ChunkedArray) -> pa.ChunkedArray:
+    kept = pc.if_else(mask, pa.scalar(None, pa.int64()), pa.array(np.arange(len(column))))
+    return column.take(kept)
 
 
 class _Rows:
-    """Rows of a reader, taken in numbers that have nothing to do with its batches."""
+    """Rows of a stream of tables, taken in numbers that have nothing to do with its tables."""
 
-    def __init__(self, reader: pa.RecordBatchReader):
-        self._reader = iter(reader)
-        self._rest: pa.RecordBatch | None = None
+    def __init__(self, tables: Iterable[pa.Table]):
+        self._tables = iter(tables)
+        self._rest: pa.Table | None = None
 
-    def take(self, count: int) -> pa.Table:
-        batches: list[pa.RecordBatch] = []
+    def take(self, count: int) -> pa.Table | None:
+        """The next `count` rows, fewer at the end; None after it."""
+        parts: list[pa.Table] = []
         while count:
-            batch = self._rest if self._rest is not None else next(self._reader)
-            batches.append(batch.slice(0, count))
-            count -= batches[-1].num_rows
-            self._rest = batch.slice(batches[-1].num_rows) if batches[-1].num_rows < batch.num_rows else None
-        return pa.Table.from_batches(batches).combine_chunks()
+            table = self._rest if self._rest is not None else next(self._tables, None)
+            if table is None:
+                break
+            parts.append(table.slice(0, count))
+            count -= parts[-1].num_rows
+            self._rest = table.slice(parts[-1].num_rows) if parts[-1].num_rows < table.num_rows else None
+        return pa.concat_tables(parts).combine_chunks() if parts else None
+
+
+def _write_records(staging: Path, chunks: Iterable[pa.Table]) -> list[FileEntry]:
+    """Row groups and files of a fixed number of rows, whatever the chunks."""
+    files: list[FileEntry] = []
+    with closing(ahead(chunks)) as coming:
+        rows = _Rows(coming)
+        table = rows.take(_ROWS_A_GROUP)
+        while table is not None:
+            with ParquetFile(staging, f"records-{len(files):04d}.parquet", "records") as file:
+                while table is not None and file.rows < RECORDS_A_FILE:
+                    file.write(table)
+                    table = rows.take(_ROWS_A_GROUP)
+            assert file.entry is not None
+            files.append(file.entry)
+    return files
+
+
+def _shard_tables(rows: Iterable[pa.Table], shards: Sequence[tuple[int, int, int]]) -> Iterator[tuple[Shard, pa.Table]]:
+    """Each shard, whose name, file and row group are yet to be said, and its sequences."""
+    left = _Rows(rows)
+    for start, end, cost in shards:
+        table = left.take(end - start)
+        assert table is not None and table.num_rows == end - start, "shards cut from another histogram"
+        lengths = table["length"].to_numpy()
+        draft = Shard(
+            name="",
+            file=0,
+            row_group=0,
+            proteins=table.num_rows,
+            residues=int(lengths.sum()),
+            min_length=int(lengths.min()),
+            max_length=int(lengths.max()),
+            cost=cost,
+            digest=_digest(table["structure_id"]),
+        )
+        yield draft, table
 
 
 def _write_sequences(
-    connection: duckdb.DuckDBPyConnection, staging: Path, shards: Sequence[tuple[int, int, int]]
+    staging: Path, rows: Iterable[pa.Table], shards: Sequence[tuple[int, int, int]]
 ) -> tuple[list[FileEntry], list[Shard]]:
     """One row group a shard, longest proteins first."""
-    query = "select structure_id, sequence, length from sequences order by length desc, structure_id"
-    rows = _Rows(connection.sql(query).to_arrow_reader(_ROWS_A_BATCH))
     files: list[FileEntry] = []
     drafts: list[Shard] = []
-    for first in range(0, len(shards), MAX_SHARDS_A_FILE):
-        number = len(files)
-        with ParquetFile(staging, f"sequences-{number:04d}.parquet", "sequences") as file:
-            for row_group, (start, end, cost) in enumerate(shards[first : first + MAX_SHARDS_A_FILE]):
-                table = rows.take(end - start).cast(SEQUENCES)
-                lengths = table["length"].to_numpy()
-                drafts.append(
-                    Shard(
-                        name="",
-                        file=number,
-                        row_group=row_group,
-                        proteins=table.num_rows,
-                        residues=int(lengths.sum()),
-                        min_length=int(lengths.min()),
-                        max_length=int(lengths.max()),
-                        cost=cost,
-                        digest=_digest(table["structure_id"]),
-                    )
-                )
-                file.write(table)
-        assert file.entry is not None
-        files.append(file.entry)
+    with closing(ahead(_shard_tables(rows, shards))) as tables:
+        for first in range(0, len(shards), MAX_SHARDS_A_FILE):
+            number = len(files)
+            with ParquetFile(staging, f"sequences-{number:04d}.parquet", "sequences") as file:
+                for row_group, (draft, table) in enumerate(islice(tables, min(MAX_SHARDS_A_FILE, len(shards) - first))):
+                    drafts.append(msgspec.structs.replace(draft, file=number, row_group=row_group))
+                    file.write(table)
+            assert file.entry is not None
+            files.append(file.entry)
     return files, drafts
 
 

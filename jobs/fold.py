@@ -26,6 +26,7 @@ EXAMPLES: Final = """examples:
   foldatlas fold proteins.fasta atlas --model nano --part 3/16
   foldatlas fold proteins.fasta atlas --model nano --shards 0-99,150
   foldatlas fold atlas --model nano --retry-failed
+  foldatlas fold proteins.fasta atlas --model nano --dry-run
 
 The same command again folds what is missing, and nothing if nothing is.
 """
@@ -103,7 +104,7 @@ def fold(
     from foldatlas.pipeline.folding_run import fold_atlas
     from foldatlas.pipeline.outputs import chosen_outputs, refuse_missing_outputs
     from foldatlas.pipeline.parts import chosen
-    from foldatlas.pipeline.planning import Planned, plans_of
+    from foldatlas.pipeline.planning import plans_of
     from foldatlas.pipeline.supervisor import WorkerSpec
 
     choice = chosen(shards, part)
@@ -123,23 +124,19 @@ def fold(
         raise UsageError("--add-outputs adds what is asked for: name it with --embeddings or --pae")
     if outputs and not add_outputs:
         refuse_missing_outputs(folder.place, folder.entries().values(), outputs)
-    if fasta:
-        summary = plan_job.plan(
-            fasta,
-            atlas,
-            model=model,
-            recycles=recycles,
-            max_length=max_length,
-            device=device,
-            embeddings=embeddings,
-            pae=pae,
-            weights=weights_dir,
-            precision=precision,
-            genes=genes,
-        )
-    else:
-        folder.check_settings(settings)
-        summary = plan_job.PlanSummary(Planned(None, ()), worker.device, 0.0, 0)
+    summary = plan_job.plan(
+        fasta,
+        atlas,
+        model=model,
+        recycles=recycles,
+        max_length=max_length,
+        device=device,
+        embeddings=embeddings,
+        pae=pae,
+        weights=weights_dir,
+        precision=precision,
+        genes=genes,
+    )
     if show_progress:
         say(*summary.lines())
     plans = folder.plans()
@@ -170,7 +167,7 @@ def _part_summary(mine: "Sequence[Shard]", entries: "Mapping[str, ShardEntry]", 
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
-    plan_job.configure(parser)
+    plan_job.configure_planning(parser)
     (fasta,) = [action for action in parser._actions if action.dest == "fasta"]
     fasta.nargs = "*"  # with --retry-failed an atlas is enough
     parser.add_argument(
@@ -196,6 +193,9 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
+    if arguments.dry_run:
+        print("\n".join(plan_job.plan(**plan_job.chosen(arguments), dry_run=True).report()))
+        return 0
     asked = {name: getattr(arguments, name) for name in ("add_outputs", "shards", "part", "retry_failed", "log")}
     summary = fold(**plan_job.chosen(arguments), **asked, show_progress=True)
     report, accounting = summary.report, summary.accounting

@@ -1,6 +1,7 @@
-"""`foldatlas plan`: read and check FASTA, cut shards and predict the cost, without folding."""
+"""`foldatlas plan`: read and check FASTA, cut shards and predict time, bytes and cost, without folding."""
 
 import argparse
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,54 +11,84 @@ from foldatlas.jobs.arguments import counted, not_negative, path, positive, say
 from foldatlas.schemas.records import DEFAULT_MAX_LENGTH
 
 if TYPE_CHECKING:
+    from foldatlas.atlas.estimate import Estimate
     from foldatlas.pipeline.planning import Planned
-    from foldatlas.schemas.manifest import Source
+    from foldatlas.schemas.manifest import Plan, Source
 
 EXAMPLES: Final = """examples:
   foldatlas plan proteins.fasta atlas --model nano
   foldatlas plan 'assemblies/*.faa.gz' atlas --model nano --max-length 600
   foldatlas plan assembly.fna atlas --model nano --genes
+  foldatlas plan proteins.fasta atlas --model esmfold_v1 --device cuda --devices 64 --price 2.50
+  foldatlas plan proteins.fasta atlas --model nano --dry-run --json
 """
 
-# What the planned device computes, MFLOP a second, and what an atlas holds: 31.8 bytes a residue of structure and
-# pLDDT, 60 of scores a protein; on request four bytes a channel of a mean embedding, 1.85 bytes a channel and residue
-# of embeddings of residues, a byte a pair of aligned errors (0.73 smooth, 1.15 as noisy as an untrained model's).
-MFLOP_PER_SECOND: Final = {"cpu": 20_000.0, "cuda": 200_000_000.0}
-STRUCTURE_BYTES_A_RESIDUE: Final = 34.0
-SCORE_BYTES_A_PROTEIN: Final = 80.0
-EMBEDDING_BYTES_A_CHANNEL: Final = 4.0
-RESIDUE_EMBEDDING_BYTES_A_CHANNEL: Final = 1.85
-PAE_BYTES_A_PAIR: Final = 1.0
 EMBEDDINGS: Final = ("none", "mean", "residue")
 
 
 @dataclass(frozen=True)
 class PlanSummary:
-    """What was planned. `seconds` and `bytes` are predictions for the planned device."""
+    """What was planned. `estimate` predicts its folding, `left` that of all that the atlas has to fold, this plan
+    included."""
 
     planned: "Planned"
-    device: str
-    seconds: float
-    bytes: int
+    estimate: "Estimate"
+    left: "Estimate"
+    dry_run: bool = False
 
     def lines(self) -> list[str]:
-        """For people."""
+        """For people, in short."""
         from foldatlas.atlas.status import readable_bytes, readable_time
 
         plan = self.planned.plan
-        known = [f"{source.name} is in the atlas already: not read again" for source in self.planned.known]
         if plan is None:
-            return known
-        counts = ", ".join(f"{count:,} {outcome}" for outcome, count in sorted(plan.outcomes.items()))
-        records = sum(plan.outcomes.values())
+            return self._known()
+        seconds, size = self.estimate.device_seconds, self.estimate.total_bytes
         return [
-            *known,
-            *(_genes_line(source) for source in plan.sources if source.genes),
-            f"plan {plan.name}: {counted(records, 'record')} ({counts})",
+            *self._head(plan),
             f"to fold: {counted(plan.proteins, 'new sequence')}, {counted(plan.residues, 'residue')}, "
             f"{counted(len(plan.shards), 'shard')}, {plan.cost / 1e6:,.3f} TFLOP",
-            f"predicted: {readable_time(self.seconds)} of one {self.device}, {readable_bytes(self.bytes)} on disk",
+            f"predicted: {readable_time(seconds)} of one {self.estimate.device}, {readable_bytes(size)} on disk",
         ]
+
+    def report(self) -> list[str]:
+        """For people, with everything: refusals by reason, shards, time, bytes, money."""
+        plan, left = self.planned.plan, self.left
+        both = plan is not None and left.shards > self.estimate.shards
+        head = self._known() if plan is None else self._head(plan)
+        chosen = self.estimate if plan is not None else left
+        lines = [f"proteins  {chosen.proteins:,}, {counted(chosen.residues, 'residue')}", *chosen.lines()]
+        if not chosen.shards:
+            lines = ["nothing to fold: every accepted sequence is in the atlas"]
+        elif plan is None:
+            lines = ["left to fold, of earlier plans:", *lines]
+        if both:
+            lines += ["with what is left of earlier plans:", *left.lines()]
+        return [*head, *lines]
+
+    def as_json(self) -> dict[str, Any]:
+        """For programs."""
+        plan = self.planned.plan
+        made = None
+        if plan is not None:
+            made = {"name": plan.name, "records": sum(plan.outcomes.values()), "outcomes": plan.outcomes}
+        return {
+            "plan": made,
+            "dry_run": self.dry_run,
+            "known": [source.name for source in self.planned.known],
+            "estimate": self.estimate.as_json(),
+            "left": self.left.as_json(),
+        }
+
+    def _known(self) -> list[str]:
+        return [f"{source.name} is in the atlas already: not read again" for source in self.planned.known]
+
+    def _head(self, plan: "Plan") -> list[str]:
+        counts = ", ".join(f"{count:,} {outcome}" for outcome, count in sorted(plan.outcomes.items()))
+        not_kept = " (not kept: a dry run)" if self.dry_run else ""
+        records = counted(sum(plan.outcomes.values()), "record")
+        genes = [_genes_line(source) for source in plan.sources if source.genes]
+        return [*self._known(), *genes, f"plan {plan.name}{not_kept}: {records} ({counts})"]
 
 
 def _genes_line(source: "Source") -> str:
@@ -78,47 +109,63 @@ def plan(
     weights: str | Path | None = None,
     precision: str = "fp32",
     genes: bool = False,
+    dry_run: bool = False,
+    devices: int = 1,
+    price: float | None = None,
 ) -> PlanSummary:
     """Reads `fasta` (paths or patterns) and commits a plan of the sequences that `atlas` does not have yet.
 
     With `genes` the files are contigs, and the sequences the proteins of the genes that Pyrodigal finds in them.
     `max_length` in residues: longer records are refused by this plan. `embeddings` (one of EMBEDDINGS) and `pae` say
     what will be stored, which bounds a shard. `weights` is the folder in which a model's name is looked for first,
-    `precision` "fp32", "bf16" or "fp16" (of the language model alone).
+    `precision` "fp32", "bf16" or "fp16" (of the language model alone). With `dry_run` the atlas stays as it is, and
+    without `fasta` too: then what is left to fold is predicted.
+    Predictions are for `devices` devices at `price` an hour each.
     Raises UsageError with the atlas untouched.
     """
+    from foldatlas.atlas.calibration import default_output_bytes, measured_output_bytes, measured_rate, unfinished
+    from foldatlas.atlas.estimate import estimate
     from foldatlas.atlas.folder import AtlasFolder
-    from foldatlas.folding.cost import mflop
     from foldatlas.folding.models import config_of, settings_of
+    from foldatlas.pipeline.costs import cost_model
     from foldatlas.pipeline.devices import choose_device
     from foldatlas.pipeline.outputs import chosen_outputs
-    from foldatlas.pipeline.planning import CostModel, make_plan
+    from foldatlas.pipeline.planning import Planned, make_plan
 
     weights_dir = None if weights is None else str(weights)
     settings = settings_of(model, recycles, precision, weights_dir=weights_dir)
     config = config_of(model, weights_dir=weights_dir)
     device = choose_device(device)
-    rate = MFLOP_PER_SECOND[device]
-    outputs, width = chosen_outputs(embeddings, pae), config.language_model.width
-    mean_channels = width if "embeddings" in outputs else 0
-    residue_channels = width if "residue_embeddings" in outputs else 0
-    costs = CostModel(
-        mflop=lambda length: mflop(config, length, settings.recycles),
-        mflop_per_second=rate,
-        output_bytes_a_residue=STRUCTURE_BYTES_A_RESIDUE + RESIDUE_EMBEDDING_BYTES_A_CHANNEL * residue_channels,
-        output_bytes_a_protein=SCORE_BYTES_A_PROTEIN + EMBEDDING_BYTES_A_CHANNEL * mean_channels,
-        output_bytes_a_pair=PAE_BYTES_A_PAIR if "pae" in outputs else 0.0,
+    folder = AtlasFolder(atlas)
+    folder.refuse_foreign()
+    plans, entries = folder.plans(), folder.entries()
+    rate = measured_rate(device, plans, entries)
+    default_bytes = default_output_bytes(config.language_model.width, chosen_outputs(embeddings, pae))
+    costs = cost_model(config, settings.recycles, rate, default_bytes)
+    folder.check_settings(settings)
+    planned = Planned(None, ())
+    if fasta:
+        planned = make_plan(fasta, folder, settings, costs, max_length=max_length, genes=genes, dry_run=dry_run)
+    new = planned.plan.shards if planned.plan is not None else ()
+    left = unfinished(plans, entries)
+    output_bytes = measured_output_bytes(default_bytes, plans, entries)
+    made, all_left = (
+        estimate(shards, rate, output_bytes, devices=devices, price=price) for shards in (new, [*left, *new])
     )
-    planned = make_plan(fasta, AtlasFolder(atlas), settings, costs, max_length=max_length, genes=genes)
-    new = planned.plan
-    # The proteins of a shard are of about one length.
-    sizes = (
-        [shard.proteins * costs.output_bytes(shard.residues / shard.proteins) for shard in new.shards] if new else []
-    )
-    return PlanSummary(planned, device, new.cost / rate if new else 0.0, sum(sizes))
+    return PlanSummary(planned, made, all_left, dry_run)
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
+    configure_planning(parser)
+    parser.add_argument(
+        "--devices", type=positive, default=1, metavar="N", help="predict the wall time on N devices (default: 1)"
+    )
+    parser.add_argument("--price", type=_price, metavar="X", help="of one device an hour: predict the cost")
+    parser.add_argument("--json", action="store_true", help="one JSON object, for programs")
+
+
+def configure_planning(parser: argparse.ArgumentParser) -> None:
+    """What `plan` and `fold` have in common."""
     parser.add_argument(
         "fasta",
         nargs="+",
@@ -168,6 +215,20 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--device", choices=("auto", "cpu", "cuda"), default="auto", help="where to fold (default: %(default)s)"
     )
+    parser.add_argument(
+        "--dry-run", action="store_true", help="read, check and predict; leave no plan, and the atlas as it is"
+    )
+
+
+def _price(text: str) -> float:
+    """A price: a number of at least 0."""
+    try:
+        number = float(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is no number") from None
+    if not 0 <= number < float("inf"):
+        raise argparse.ArgumentTypeError(f"{text} must be 0 or more")
+    return number
 
 
 def chosen(arguments: argparse.Namespace) -> dict[str, Any]:
@@ -177,8 +238,8 @@ def chosen(arguments: argparse.Namespace) -> dict[str, Any]:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    summary = plan(**chosen(arguments))
-    print("\n".join(summary.lines()))
+    summary = plan(**chosen(arguments), dry_run=arguments.dry_run, devices=arguments.devices, price=arguments.price)
+    print(json.dumps(summary.as_json()) if arguments.json else "\n".join(summary.report()))
     if summary.planned.plan is None:
         say("nothing new to plan")
     return 0

@@ -10,12 +10,13 @@ import secrets
 import socket
 import time
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
 from foldatlas.atlas.folder import AtlasFolder, now
 from foldatlas.folding import host_memory
 from foldatlas.pipeline import events, graphs, progress
+from foldatlas.pipeline.costs import deadline_rate
 from foldatlas.pipeline.devices import device_bytes
 from foldatlas.pipeline.engine import EMBEDDED, Engine
 from foldatlas.pipeline.fold_shard import FoldOptions, FoldTask, fold_shard
@@ -75,6 +76,7 @@ def fold_atlas(
         refuse_missing_outputs(folder.place, entries.values(), outputs)
     retries = {entry.shard: entry.files["failures"].path for entry in entries.values() if entry.failed and retry_failed}
     run_id = f"{now()[:19].replace(':', '')}-{secrets.token_hex(3)}"
+    worker = replace(worker, mflop_per_second=deadline_rate(worker.device, plans, entries))
     options = FoldOptions(
         atlas=folder.resolved().place,
         worker=worker,

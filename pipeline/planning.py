@@ -5,9 +5,10 @@ an atlas of another model ends in an error with the atlas as it was.
 """
 
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Final
 
 import msgspec
 
@@ -16,6 +17,7 @@ from foldatlas.atlas.folder import AtlasFolder, now
 from foldatlas.atlas.local_work import LocalCopies
 from foldatlas.atlas.parquet_files import file_sha256
 from foldatlas.atlas.planning import PlannedTables, adopt, plan_tables
+from foldatlas.folding import host_memory
 from foldatlas.pipeline import graphs
 from foldatlas.pipeline.contigs import gene_finder_name
 from foldatlas.pipeline.engine import EMBEDDED, Engine
@@ -25,9 +27,14 @@ from foldatlas.pipeline.shards import LengthCount, cut_shards
 from foldatlas.pipeline.sources import CONTIGS, SourceFile, SourceRange, cut_ranges, find_sources, what_it_is
 from foldatlas.pipeline.staging import staging_of
 from foldatlas.schemas.errors import SourceError
-from foldatlas.schemas.manifest import Plan, Source, plan_name, shard_name
+from foldatlas.schemas.manifest import FileEntry, Plan, Source, plan_name, shard_name
 from foldatlas.schemas.records import Settings
 from foldatlas.schemas.tables import FORMAT_VERSION
+
+# Of planning's tables, before they go to disk: more than the maximum makes it no faster.
+MEMORY_DIVISOR: Final = 8
+MIN_MEMORY_BYTES: Final = 256 << 20
+MAX_MEMORY_BYTES: Final = 1 << 30
 
 
 class SourceWarning(UserWarning):
@@ -71,6 +78,8 @@ def make_plan(
     max_length: int,
     genes: bool = False,
     engine: Engine = EMBEDDED,
+    dry_run: bool = False,
+    told: Callable[[str], None] = lambda phase: None,
 ) -> Planned:
     """Reads FASTA files and commits a plan of the sequences that the atlas does not have yet.
 
@@ -78,6 +87,8 @@ def make_plan(
     Raises SourceError, ForeignFolderError or SettingsMismatchError with the atlas untouched. Warns (SourceWarning)
     of text before the first record, of damaged compression, of nucleotides read as proteins, and of sources that
     changed since an earlier plan.
+    With `dry_run` nothing is committed: the plan is given as it would be, its tables are not. `told` hears the name of
+    each phase as it begins.
     """
     gene_finder = gene_finder_name() if genes else ""
     sources = find_sources(names, genes=genes)
@@ -91,6 +102,7 @@ def make_plan(
     with staging_of(folder) as staging:
         ranges = cut_ranges(new)
         tasks = [IngestTask(range_, staging.place, max_length) for range_ in ranges]
+        told("ingest")
         with interruptible():
             graphs.run("ingest", tasks, ingest, engine)
             staging.collect()
@@ -106,7 +118,7 @@ def make_plan(
         _warn_of_changes(fresh, plans)
         tables = plan_tables(
             work,
-            [work / staged_path(range_.number) for range_ in ranges],
+            [work / staged_path(range_.number) for range_ in sorted(ranges, key=_place)],
             LocalCopies(folder.storage, work).have(file.path for plan in plans for file in plan.sequences),
             lambda histogram: cut_shards(
                 [LengthCount(*bin_) for bin_ in histogram],
@@ -114,7 +126,11 @@ def make_plan(
                 costs.output_bytes,
                 costs.mflop_per_second,
             ),
+            memory_bytes=planning_memory_bytes(),
+            told=told,
         )
+        if dry_run:
+            return Planned(_plan(fresh, tables, max_length, {}), known)
         folder.create(settings)
         return Planned(_commit(folder, work, fresh, tables, max_length), known)
 
@@ -129,6 +145,16 @@ def plans_of(planned: Planned, plans: Sequence[Plan], max_length: int) -> list[P
         # a server that names no version: it was known by its digest, so the last that read this name is as good
         names |= {plan.name for plan in read[:1] or same_name[-1:]}
     return [plan for plan in plans if plan.name in names]
+
+
+def _place(range_: SourceRange) -> tuple[str, int]:
+    """Where records of a range stand: the same whatever the order in which sources were named."""
+    return range_.source.uri, range_.start
+
+
+def planning_memory_bytes() -> int:
+    """What planning's tables may take of this machine, or of the container's or batch job's part of it."""
+    return max(MIN_MEMORY_BYTES, min(MAX_MEMORY_BYTES, host_memory.total_bytes() // MEMORY_DIVISOR))
 
 
 def _is_known(source: SourceFile, plans: Sequence[Plan], max_length: int) -> bool:
@@ -240,7 +266,20 @@ def _commit(
         )
         for table, entries in (("records", tables.records), ("sequences", tables.sequences))
     }
-    plan = Plan(
+    plan = _plan(sources, tables, max_length, files)
+    if folder.commit_plan(plan):
+        return plan
+    for file in (*plan.records, *plan.sequences):
+        folder.storage.delete(file.path)
+    return next(committed for committed in folder.plans() if committed.name == name)
+
+
+def _plan(
+    sources: Sequence[Source], tables: PlannedTables, max_length: int, files: Mapping[str, tuple[FileEntry, ...]]
+) -> Plan:
+    """The document of a plan. `files` are its tables' in the atlas, by table; none for a plan that is not kept."""
+    name = plan_name(sources, max_length, tables.shards)
+    return Plan(
         format=FORMAT_VERSION,
         name=name,
         created=now(),
@@ -250,14 +289,9 @@ def _commit(
         proteins=sum(shard.proteins for shard in tables.shards),
         residues=sum(shard.residues for shard in tables.shards),
         cost=sum(shard.cost for shard in tables.shards),
-        records=files["records"],
-        sequences=files["sequences"],
+        records=files.get("records", ()),
+        sequences=files.get("sequences", ()),
         shards=tuple(
             msgspec.structs.replace(shard, name=shard_name(name, number)) for number, shard in enumerate(tables.shards)
         ),
     )
-    if folder.commit_plan(plan):
-        return plan
-    for file in (*plan.records, *plan.sequences):
-        folder.storage.delete(file.path)
-    return next(committed for committed in folder.plans() if committed.name == name)

@@ -27,8 +27,8 @@ _LOOK_SECONDS: Final = 0.2  # how often the wait for an answer looks at the cloc
 STALL_SECONDS: Final = 20.0  # a message that was begun, either way, and does not go on for so long: the child hangs
 END_SECONDS: Final = 60.0  # what was killed and lives on after that is in the hands of a driver that hangs
 
-# A batch may take SLACK times what its cost predicts, and a quiet minute. Before anything was measured the device is
-# taken to be slower than any in use.
+# A batch may take SLACK times what its cost predicts, and a quiet minute. Before anything was measured, here or on
+# another device of the kind (WorkerSpec.mflop_per_second), the device is taken to be slower than any in use.
 MIN_DEADLINE_SECONDS: Final = 60.0
 SLACK: Final = 10.0
 SLOWEST_MFLOP_PER_SECOND: Final = {"cpu": 500.0, "cuda": 1_000_000.0}
@@ -41,7 +41,8 @@ class BatchError(FoldAtlasError):
 @dataclass(frozen=True)
 class WorkerSpec:
     """What a child is started with: the model, and the folder where its name is looked for first (None: none), as
-    absolute paths. `command` is the program, before the arguments of child.py."""
+    absolute paths. `command` is the program, before the arguments of child.py. `mflop_per_second` is what the device
+    surely reaches, if that is known: it bounds the first batches."""
 
     model: str
     settings: Settings
@@ -49,6 +50,7 @@ class WorkerSpec:
     weights_dir: str | None = None
     command: tuple[str, ...] = CHILD
     min_deadline_seconds: float = MIN_DEADLINE_SECONDS
+    mflop_per_second: float | None = None
 
 
 class Child:
@@ -71,7 +73,8 @@ class Child:
         when the run is to stop; ModelError when the model cannot be loaded.
         """
         connection = self._ensure_started()
-        rate = self._mflop_per_second or SLOWEST_MFLOP_PER_SECOND[self._spec.device.partition(":")[0]]
+        assumed = self._spec.mflop_per_second or SLOWEST_MFLOP_PER_SECOND[self._spec.device.partition(":")[0]]
+        rate = self._mflop_per_second or assumed
         started = time.monotonic()
         try:
             connection.send((sequences, wanted))

@@ -149,6 +149,13 @@ def test_a_process_that_cannot_be_ended_ends_the_run(worker: WorkerSpec, monkeyp
     process.wait(10)
 
 
+def test_the_first_batch_has_the_deadline_of_what_other_devices_took(worker: WorkerSpec) -> None:
+    """10 MFLOP, ten times over, at 100 a second: one second above the least, where nothing known would give 0.2."""
+    child = child_of_this_process(replace(worker, min_deadline_seconds=2.0, mflop_per_second=100.0))
+    with pytest.raises(WorkerTimeout, match="within 3 s"):
+        child.fold(["HANG"], 10)
+
+
 def test_a_child_that_was_killed_is_started_again(worker: WorkerSpec) -> None:
     child = child_of_this_process(worker)
     fold(child, "MKVL")

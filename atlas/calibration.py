@@ -1,0 +1,211 @@
+"""How fast devices are and how much is written, by what finished shards tell in the manifest.
+
+Work is predicted in MFLOP, the same on any device and never changed; what a device makes of it depends on the length of
+the proteins (short ones do not fill it, long ones are bound by memory). So each device kind has a rate by length: a
+weighted median over all its shards, and about each power of two of residues the median deviation of the shards that are
+within an octave, drawn towards none where these are few. Medians, because some shards' seconds hold a model being
+loaded, a hung process or another program's load.
+"""
+
+import math
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Final, NamedTuple
+
+from foldatlas.schemas.manifest import Plan, Shard, ShardEntry
+from foldatlas.schemas.tables import OPTIONAL_TABLES
+
+# Before a shard was measured: what a device computes, MFLOP a second.
+DEFAULT_MFLOP_PER_SECOND: Final = {"cpu": 20_000.0, "cuda": 200_000_000.0}
+
+_KNOTS: Final = tuple(float(2**power) for power in range(4, 13))  # 16 to 4,096 residues
+_FEW_SHARDS: Final = 3.0  # at a knot; so many draw its deviation half-way to none
+_MOST_FAILED: Final = 0.1  # a shard of which more failed did other work than was predicted
+
+
+class _Measured(NamedTuple):
+    """A finished shard: mean length (residues), predicted MFLOP, and its rate (MFLOP a second)."""
+
+    length: float
+    cost: int
+    rate: float
+
+
+@dataclass(frozen=True)
+class Rate:
+    """MFLOP a second of one device of a kind ("cpu", "cuda"), by length. `num_shards` is 0 where it is the default."""
+
+    device: str
+    num_shards: int
+    typical: float
+    deviations: tuple[float, ...] = (0.0,) * len(_KNOTS)  # natural logarithms, at _KNOTS
+
+    def at(self, length: float) -> float:
+        """MFLOP a second on proteins of `length` residues: linear in the logarithms between knots, level beyond."""
+        place = min(max(math.log2(max(length, 1.0) / _KNOTS[0]), 0.0), len(_KNOTS) - 1.0)
+        left = min(int(place), len(_KNOTS) - 2)
+        part = place - left
+        return self.typical * math.exp((1 - part) * self.deviations[left] + part * self.deviations[left + 1])
+
+    @property
+    def slowest(self) -> float:
+        """The least of it at any length."""
+        return self.typical * math.exp(min(self.deviations))
+
+    def seconds(self, shards: Iterable[Shard]) -> list[float]:
+        """Predicted seconds of each shard on one device."""
+        return [shard.cost / self.at(shard.residues / shard.proteins) for shard in shards]
+
+
+def default_rate(device: str) -> Rate:
+    """What is assumed of a device ("cpu", "cuda", "cuda:1") of which nothing was measured."""
+    kind = device_kind(device)
+    return Rate(kind, 0, DEFAULT_MFLOP_PER_SECOND[kind])
+
+
+def device_kind(device: str) -> str:
+    """`cuda` of `cuda:1`."""
+    return device.partition(":")[0]
+
+
+def measured_rate(device: str, plans: Sequence[Plan], entries: Mapping[str, ShardEntry]) -> Rate:
+    """The rate of a device kind by the finished shards that were folded on it; the default where there is none."""
+    kind = device_kind(device)
+    measured = _measured(kind, plans, entries)
+    if not measured:
+        return default_rate(kind)
+    typical = _median([math.log(shard.rate) for shard in measured], [float(shard.cost) for shard in measured])
+    deviations = []
+    for knot in _KNOTS:
+        nearness = [max(0.0, 1.0 - abs(math.log2(shard.length / knot))) for shard in measured]
+        weight = sum(nearness)
+        deviation = _median([math.log(shard.rate) - typical for shard in measured], nearness) if weight else 0.0
+        deviations.append(deviation * weight / (weight + _FEW_SHARDS))
+    return Rate(kind, len(measured), math.exp(typical), tuple(deviations))
+
+
+def main_device(entries: Mapping[str, ShardEntry]) -> str | None:
+    """The device kind that folded the most, by predicted cost; None before the first shard."""
+    costs: Counter[str] = Counter()
+    for entry in entries.values():
+        costs[device_kind(entry.run.device)] += entry.cost
+    return max(sorted(costs), key=costs.__getitem__) if costs else None
+
+
+def unfinished(plans: Sequence[Plan], entries: Mapping[str, ShardEntry]) -> list[Shard]:
+    """Shards without an entry, in the order in which they should run."""
+    return [shard for plan in plans for shard in plan.shards if shard.name not in entries]
+
+
+def predicted_seconds(
+    plans: Sequence[Plan], entries: Mapping[str, ShardEntry], device: str | None = None
+) -> float | None:
+    """Seconds that one device needs for the shards that have no entry; None where nothing says how fast it is.
+
+    `device`: of which kind (default: the one that has folded the most).
+    """
+    left = unfinished(plans, entries)
+    if not left:
+        return 0.0
+    device = device or main_device(entries)
+    return None if device is None else math.fsum(measured_rate(device, plans, entries).seconds(left))
+
+
+def _measured(kind: str, plans: Sequence[Plan], entries: Mapping[str, ShardEntry]) -> list[_Measured]:
+    found = []
+    for plan in plans:
+        for shard in plan.shards:
+            entry = entries.get(shard.name)
+            if entry is None or device_kind(entry.run.device) != kind or entry.run.seconds <= 0 or shard.cost <= 0:
+                continue
+            # later generations are of added outputs or of failed proteins alone: other work
+            if entry.generation == 0 and entry.failed <= _MOST_FAILED * shard.proteins:
+                rate = shard.cost / entry.run.seconds
+                found.append(_Measured(shard.residues / shard.proteins, shard.cost, rate))
+    return found
+
+
+def _median(values: Sequence[float], weights: Sequence[float]) -> float:
+    """The value at which half of the weight is reached; between two of them their mean."""
+    half = math.fsum(weights) / 2
+    reached = 0.0
+    ordered = sorted((value, weight) for value, weight in zip(values, weights, strict=True) if weight > 0)
+    for number, (value, weight) in enumerate(ordered):
+        reached += weight
+        if math.isclose(reached, half) and number + 1 < len(ordered):
+            return (value + ordered[number + 1][0]) / 2
+        if reached > half:
+            return value
+    return ordered[-1][0]
+
+
+# What a table's bytes go by; and of each, how much is measured before measurement counts half.
+RESIDUES, PROTEINS, PAIRS = "residues", "proteins", "pairs of residues"
+_UNITS: Final = {
+    "structures": RESIDUES,
+    "scores": PROTEINS,
+    "embeddings": PROTEINS,
+    "residue_embeddings": RESIDUES,
+    "pae": PAIRS,
+}
+_FEW: Final = {RESIDUES: 100_000.0, PROTEINS: 500.0, PAIRS: 20_000_000.0}
+
+# Bytes on disk, measured: 31.8 a residue of structure and pLDDT, 60 of scores a protein; on request four bytes a
+# channel of a mean embedding, 1.85 bytes a channel and residue of embeddings of residues, a byte a pair of aligned
+# errors (0.73 smooth, 1.15 as noisy as an untrained model's).
+_STRUCTURE_BYTES: Final = 34.0
+_SCORE_BYTES: Final = 80.0
+_EMBEDDING_BYTES_A_CHANNEL: Final = 4.0
+_RESIDUE_EMBEDDING_BYTES_A_CHANNEL: Final = 1.85
+_PAE_BYTES: Final = 1.0
+
+
+@dataclass(frozen=True)
+class OutputBytes:
+    """Bytes of each table for each unit of it: a residue, a protein or a pair of residues."""
+
+    tables: dict[str, float]
+
+    def of_shard(self, shard: Shard) -> dict[str, int]:
+        """Predicted bytes of a shard, by table. Its proteins are of about one length."""
+        return {table: round(each * _units(table, shard)) for table, each in self.tables.items()}
+
+    def by(self, unit: str) -> float:
+        """Bytes of all tables that go by `unit` (RESIDUES, PROTEINS or PAIRS)."""
+        return math.fsum(each for table, each in self.tables.items() if _UNITS[table] == unit)
+
+
+def default_output_bytes(channels: int, outputs: Iterable[str] = ()) -> OutputBytes:
+    """What is assumed before a shard was measured. `channels` are the language model's; `outputs` optional tables."""
+    wanted = {
+        "embeddings": _EMBEDDING_BYTES_A_CHANNEL * channels,
+        "residue_embeddings": _RESIDUE_EMBEDDING_BYTES_A_CHANNEL * channels,
+        "pae": _PAE_BYTES,
+    }
+    assert set(wanted) == set(OPTIONAL_TABLES)
+    needed = {"structures": _STRUCTURE_BYTES, "scores": _SCORE_BYTES}
+    return OutputBytes({**needed, **{table: wanted[table] for table in outputs}})
+
+
+def measured_output_bytes(
+    default: OutputBytes, plans: Sequence[Plan], entries: Mapping[str, ShardEntry]
+) -> OutputBytes:
+    """`default`'s tables by the files of finished shards, drawn towards the default where these are few."""
+    tables = {}
+    for table, each in default.tables.items():
+        num_bytes, units = each * _FEW[_UNITS[table]], _FEW[_UNITS[table]]
+        for plan in plans:
+            for shard in plan.shards:
+                entry = entries.get(shard.name)
+                if entry is not None and table in entry.files and entry.failed <= _MOST_FAILED * shard.proteins:
+                    num_bytes, units = num_bytes + entry.files[table].bytes, units + _units(table, shard)
+        tables[table] = num_bytes / units
+    return OutputBytes(tables)
+
+
+def _units(table: str, shard: Shard) -> float:
+    unit = _UNITS[table]
+    if unit == PROTEINS:
+        return float(shard.proteins)
+    return float(shard.residues) if unit == RESIDUES else shard.residues**2 / shard.proteins

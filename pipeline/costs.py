@@ -1,0 +1,38 @@
+"""What planning takes a protein to cost: operations by the network's shapes, speed and bytes as they were measured."""
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Final
+
+from foldatlas.atlas.calibration import DEFAULT_MFLOP_PER_SECOND, PAIRS, PROTEINS, RESIDUES, OutputBytes, Rate
+from foldatlas.atlas.calibration import measured_rate as measured
+from foldatlas.folding.config import ESMFoldConfig
+from foldatlas.folding.cost import mflop
+from foldatlas.pipeline.planning import CostModel
+from foldatlas.schemas.manifest import Plan, ShardEntry
+
+DEADLINE_MARGIN: Final = 4.0  # another device of the kind, or a busier one, may be slower than those that were measured
+
+
+def cost_model(config: ESMFoldConfig, recycles: int, rate: Rate, default: OutputBytes) -> CostModel:
+    """The model by which shards are cut.
+
+    A measured rate counts here as the nearest power of two times the default: shards need their size only roughly, and
+    two drivers that plan the same files while others fold still make the same plan. Bytes only bound a shard, so they
+    are the defaults.
+    """
+    assumed = DEFAULT_MFLOP_PER_SECOND[rate.device]
+    return CostModel(
+        mflop=lambda length: mflop(config, length, recycles),
+        mflop_per_second=assumed * 2.0 ** round(math.log2(rate.typical / assumed)),
+        output_bytes_a_residue=default.by(RESIDUES),
+        output_bytes_a_protein=default.by(PROTEINS),
+        output_bytes_a_pair=default.by(PAIRS),
+    )
+
+
+def deadline_rate(device: str, plans: Sequence[Plan], entries: Mapping[str, ShardEntry]) -> float | None:
+    """MFLOP a second that a device of this kind surely reaches, by the shards that such devices finished; None if none
+    did."""
+    rate = measured(device, plans, entries)
+    return rate.slowest / DEADLINE_MARGIN if rate.num_shards else None

@@ -1,0 +1,146 @@
+"""Speed and bytes from the manifest, against a made-up world whose true speed is known."""
+
+import math
+import random
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import msgspec
+import pytest
+
+from foldatlas.atlas.calibration import (
+    DEFAULT_MFLOP_PER_SECOND,
+    PAIRS,
+    PROTEINS,
+    RESIDUES,
+    default_output_bytes,
+    main_device,
+    measured_output_bytes,
+    measured_rate,
+    predicted_seconds,
+    unfinished,
+)
+from foldatlas.schemas.manifest import FileEntry, Plan, Run, Shard, ShardEntry
+
+
+@dataclass
+class World:
+    plan: Plan
+    entries: dict[str, ShardEntry]
+
+
+def true_rate(length: float) -> float:
+    """MFLOP a second: five times as fast on long proteins as on short ones."""
+    return 1e8 * (1 + 4 / (1 + (150 / length) ** 2))
+
+
+def shard(number: int, length: int, cost: int) -> Shard:
+    return Shard(f"plan-{number:05d}", 0, number, 100, 100 * length, length, length, cost, "")
+
+
+def entry(of: Shard, seconds: float, **changes: object) -> ShardEntry:
+    files = {
+        "structures": FileEntry("s", 100, 40 * of.residues, ""),
+        "scores": FileEntry("c", 100, 50 * of.proteins, ""),
+        "pae": FileEntry("p", 100, 3 * of.residues**2 // (4 * of.proteins), ""),
+    }
+    run = Run(run_id="r", host="h", device="cuda:1", version="0", started="", seconds=seconds)
+    made = ShardEntry(1, of.name, "plan", 0, "a", "", "", of.proteins, 0, of.residues, of.cost, files, run)
+    return msgspec.structs.replace(made, **changes)
+
+
+def world(
+    lengths: Sequence[int], seconds: Callable[[Shard], float], done: Callable[[int], bool] = lambda number: True
+) -> World:
+    shards = tuple(shard(number, length, 10**10 + 10**6 * length) for number, length in enumerate(lengths))
+    totals = [sum(getattr(each, name) for each in shards) for name in ("proteins", "residues", "cost")]
+    plan = Plan(1, "plan", "", 1280, (), {}, *totals, (), (), shards)
+    return World(plan, {each.name: entry(each, seconds(each)) for n, each in enumerate(shards) if done(n)})
+
+
+def true_seconds(each: Shard) -> float:
+    return each.cost / true_rate(each.residues / each.proteins)
+
+
+def test_the_time_left_is_predicted_though_some_shards_lie() -> None:
+    """Half of 400 shards are measured, to 10 %; one in ten of these took up to a hundred times as long as it should.
+    What is left is predicted to 5 %, the rate at lengths that are met often to 20 %."""
+    chance = random.Random(5)
+
+    def seconds(each: Shard) -> float:
+        slow = chance.uniform(5, 100) if chance.random() < 0.1 else 1.0
+        return true_seconds(each) * slow * chance.uniform(0.9, 1.1)
+
+    lengths = sorted((min(max(30, round(chance.lognormvariate(5.1, 0.75))), 1280) for _ in range(400)), reverse=True)
+    made = world(lengths, seconds, lambda number: number % 2 == 0)
+    left = unfinished([made.plan], made.entries)
+    assert [each.name for each in left] == [f"plan-{number:05d}" for number in range(1, 400, 2)]
+    predicted = predicted_seconds([made.plan], made.entries)
+    assert predicted == pytest.approx(sum(map(true_seconds, left)), rel=0.05)
+    rate = measured_rate("cuda", [made.plan], made.entries)
+    assert rate.num_shards == 200
+    for length in (64, 100, 200, 400, 800):
+        assert rate.at(length) == pytest.approx(true_rate(length), rel=0.2)
+    assert rate.slowest == pytest.approx(min(rate.at(length) for length in range(1, 5000)))
+
+
+def test_what_is_measured_of_long_proteins_says_little_of_short_ones() -> None:
+    """Runs begin with the longest: a few such shards set the rate, and lengths without any get it unchanged."""
+    made = world([1200, 1190, 1180, 1170, *[50] * 10], true_seconds, lambda number: number < 4)
+    rate = measured_rate("cuda", [made.plan], made.entries)
+    assert rate.at(1185) == pytest.approx(true_rate(1185), rel=0.02)
+    assert rate.at(50) == pytest.approx(rate.typical) == pytest.approx(true_rate(1185), rel=0.02)
+
+
+def test_between_knots_the_rate_is_between_theirs() -> None:
+    made = world([*range(40, 1200, 10)], true_seconds)
+    rate = measured_rate("cuda", [made.plan], made.entries)
+    for low, high in ((64, 128), (256, 512)):
+        middle = rate.at(math.sqrt(low * high))
+        assert middle == pytest.approx(math.sqrt(rate.at(low) * rate.at(high)))
+    assert rate.at(1) == rate.at(16) and rate.at(1e6) == rate.at(4096)
+
+
+def test_kinds_of_devices_are_told_apart() -> None:
+    made = world([100, 200, 300], lambda each: each.cost / 5e7)
+    assert measured_rate("cuda:0", [made.plan], made.entries).typical == pytest.approx(5e7)
+    assert measured_rate("cpu", [made.plan], made.entries).typical == DEFAULT_MFLOP_PER_SECOND["cpu"]
+    assert measured_rate("cpu", [made.plan], made.entries).num_shards == 0
+    assert main_device(made.entries) == "cuda"
+    assert predicted_seconds([made.plan], made.entries) == 0.0
+
+
+def test_nothing_measured_is_nothing_said() -> None:
+    made = world([100, 200], true_seconds, lambda number: False)
+    assert main_device({}) is None
+    assert predicted_seconds([made.plan], {}) is None
+    expected = made.plan.cost / DEFAULT_MFLOP_PER_SECOND["cpu"]
+    assert predicted_seconds([made.plan], {}, "cpu") == pytest.approx(expected)
+
+
+@pytest.mark.parametrize("change", [{"generation": 1}, {"failed": 11}, {"run": None}])
+def test_shards_that_did_other_work_do_not_count(change: dict[str, object]) -> None:
+    made = world([100, 200, 300], lambda each: each.cost / 5e7)
+    other = made.entries["plan-00001"]
+    if "run" in change:
+        change = {"run": msgspec.structs.replace(other.run, seconds=0.0)}
+    made.entries["plan-00001"] = msgspec.structs.replace(other, **change)
+    assert measured_rate("cuda", [made.plan], made.entries).num_shards == 2
+
+
+def test_bytes_are_measured_by_table_and_drawn_to_the_default_where_few() -> None:
+    default = default_output_bytes(320, ["pae", "embeddings"])
+    assert default.tables == {"structures": 34.0, "scores": 80.0, "pae": 1.0, "embeddings": 1280.0}
+    assert (default.by(RESIDUES), default.by(PROTEINS), default.by(PAIRS)) == (34.0, 1360.0, 1.0)
+    one = world([20], true_seconds)
+    few = measured_output_bytes(default, [one.plan], one.entries).tables
+    assert few["structures"] == pytest.approx((34 * 100_000 + 40 * 2000) / 102_000)
+    many = world([500] * 400, true_seconds)
+    found = measured_output_bytes(default, [many.plan], many.entries)
+    assert found.tables["structures"] == pytest.approx(40, rel=0.01)
+    assert found.tables["scores"] == pytest.approx(50, rel=0.02)
+    assert found.tables["pae"] == pytest.approx(0.75, rel=0.02)
+    assert found.tables["embeddings"] == 1280.0  # of which no shard has any
+    of_one = found.of_shard(many.plan.shards[0])
+    assert of_one["structures"] == pytest.approx(40 * 50_000, rel=0.01)
+    assert of_one["pae"] == pytest.approx(0.75 * 100 * 500**2, rel=0.02)
