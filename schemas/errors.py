@@ -11,6 +11,7 @@
     |   `-- QueryError                      SQL that DuckDB does not accept
     |-- DamagedAtlasError          exit 3   files that contradict the manifest
     |-- IncompleteError            exit 3   shards still missing after every try
+    |-- EngineError                exit 1   the Beam engine gave up or was lost
     |-- WorkerError                exit 1   the process that owns the device broke
     |   |-- WorkerDied                      it ended, or was killed
     |   |-- WorkerTimeout                   it passed its deadline and was killed
@@ -73,6 +74,10 @@ class IncompleteError(FoldAtlasError):
     """Shards that are still not committed after every round."""
 
     exit_code = 3
+
+
+class EngineError(FoldAtlasError):
+    """The Beam engine gave a job up, or was lost; what it finished is kept."""
 
 
 class WorkerError(FoldAtlasError):
