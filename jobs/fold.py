@@ -21,6 +21,8 @@ EXAMPLES: Final = """examples:
   foldatlas fold proteins.fasta atlas --model nano --pae --add-outputs
   foldatlas fold proteins.fasta atlas --model esmfold_v1 --weights models
   foldatlas fold proteins.fasta atlas --model models/my-esmfold
+  foldatlas fold proteins.fasta atlas --model nano --workers 4
+  foldatlas fold proteins.fasta atlas --model nano --runner DaskRunner -- --dask_client_address=tls://host:8786
 
 The same command again folds what is missing, and nothing if nothing is.
 """
@@ -48,6 +50,9 @@ def fold(
     device: str = "auto",
     weights: str | Path | None = None,
     precision: str = "fp32",
+    runner: str | None = None,
+    workers: int | None = None,
+    beam_options: Sequence[str] = (),
     show_progress: bool = False,
 ) -> FoldSummary:
     """Folds every protein of `fasta` (paths or patterns) that `atlas` does not have, and indexes the atlas.
@@ -55,18 +60,22 @@ def fold(
     `recycles` are the trunk passes after the first (None: the model's); `max_length` in residues; `embeddings` "none",
     "mean" or "residue"; `pae`: whether to store aligned errors; `add_outputs`: whether to fold again, for these, what
     was folded without them; `weights` the folder in which a model's name is looked for first; `precision` "fp32",
-    "bf16" or "fp16" (of the language model alone). Raises UsageError with
-    the atlas untouched; Interrupted with every finished shard kept.
+    "bf16" or "fp16" (of the language model alone); `runner`, `workers` and `beam_options` choose the engine
+    (pipeline/engine.py: neither is one worker in this process). Raises UsageError with the atlas untouched;
+    Interrupted with every finished shard kept.
     """
     from foldatlas.atlas.folder import AtlasFolder
     from foldatlas.atlas.index import build_index, current_accounting
     from foldatlas.folding.models import settings_of
     from foldatlas.folding.places import absolute
+    from foldatlas.pipeline import graphs
     from foldatlas.pipeline.devices import choose_device
+    from foldatlas.pipeline.engine import choose_engine
     from foldatlas.pipeline.folding_run import fold_atlas
     from foldatlas.pipeline.outputs import chosen_outputs, refuse_missing_outputs
     from foldatlas.pipeline.supervisor import WorkerSpec
 
+    engine = choose_engine(runner, workers, beam_options)
     folder = AtlasFolder(Path(atlas))
     weights_dir = None if weights is None else str(Path(weights).absolute())
     settings = settings_of(model, recycles, precision, weights_dir=weights_dir)
@@ -76,21 +85,27 @@ def fold(
         raise UsageError("--add-outputs adds what is asked for: name it with --embeddings or --pae")
     if outputs and not add_outputs:
         refuse_missing_outputs(folder.root, folder.entries().values(), outputs)
-    summary = plan_job.plan(
-        fasta,
-        atlas,
-        model=model,
-        recycles=recycles,
-        max_length=max_length,
-        device=device,
-        embeddings=embeddings,
-        pae=pae,
-        weights=weights_dir,
-        precision=precision,
-    )
-    if show_progress:
-        say(*summary.lines())
-    report = fold_atlas(folder, worker, outputs=outputs, add_outputs=add_outputs, show_progress=show_progress)
+    with graphs.opened(engine):
+        summary = plan_job.plan(
+            fasta,
+            atlas,
+            model=model,
+            recycles=recycles,
+            max_length=max_length,
+            device=device,
+            embeddings=embeddings,
+            pae=pae,
+            weights=weights_dir,
+            precision=precision,
+            runner=runner,
+            workers=workers,
+            beam_options=beam_options,
+        )
+        if show_progress:
+            say(*summary.lines())
+        report = fold_atlas(
+            folder, worker, outputs=outputs, add_outputs=add_outputs, show_progress=show_progress, engine=engine
+        )
     return FoldSummary(summary, report, current_accounting(folder) or build_index(folder))
 
 

@@ -69,21 +69,27 @@ def plan(
     pae: bool = False,
     weights: str | Path | None = None,
     precision: str = "fp32",
+    runner: str | None = None,
+    workers: int | None = None,
+    beam_options: Sequence[str] = (),
 ) -> PlanSummary:
     """Reads `fasta` (paths or patterns) and commits a plan of the sequences that `atlas` does not have yet.
 
     `max_length` in residues: longer records are refused by this plan. `embeddings` (one of EMBEDDINGS) and `pae` say
     what will be stored, which bounds a shard. `weights` is the folder in which a model's name is looked for first,
     `precision` "fp32", "bf16" or "fp16" (of the language model alone).
+    `runner`, `workers` and `beam_options` choose the engine that reads (pipeline/engine.py).
     Raises UsageError with the atlas untouched.
     """
     from foldatlas.atlas.folder import AtlasFolder
     from foldatlas.folding.cost import mflop
     from foldatlas.folding.models import config_of, settings_of
     from foldatlas.pipeline.devices import choose_device
+    from foldatlas.pipeline.engine import choose_engine
     from foldatlas.pipeline.outputs import chosen_outputs
     from foldatlas.pipeline.planning import CostModel, make_plan
 
+    engine = choose_engine(runner, workers, beam_options)
     weights_dir = None if weights is None else str(weights)
     settings = settings_of(model, recycles, precision, weights_dir=weights_dir)
     config = config_of(model, weights_dir=weights_dir)
@@ -99,7 +105,7 @@ def plan(
         output_bytes_a_protein=SCORE_BYTES_A_PROTEIN + EMBEDDING_BYTES_A_CHANNEL * mean_channels,
         output_bytes_a_pair=PAE_BYTES_A_PAIR if "pae" in outputs else 0.0,
     )
-    planned = make_plan(fasta, AtlasFolder(Path(atlas)), settings, costs, max_length=max_length)
+    planned = make_plan(fasta, AtlasFolder(Path(atlas)), settings, costs, max_length=max_length, engine=engine)
     new = planned.plan
     # The proteins of a shard are of about one length.
     sizes = (
@@ -153,12 +159,25 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--device", choices=("auto", "cpu", "cuda"), default="auto", help="where to fold (default: %(default)s)"
     )
+    parser.add_argument(
+        "--workers",
+        type=positive,
+        metavar="N",
+        help="processes on this machine, each with a GPU of its own or its share of the cores (default: 1)",
+    )
+    parser.add_argument(
+        "--runner",
+        metavar="R",
+        help="Beam's engine: FnApiRunner, DaskRunner, PrismRunner, FlinkRunner, SparkRunner or DataflowRunner; "
+        "options of its own follow the rest after --",
+    )
 
 
 def chosen(arguments: argparse.Namespace) -> dict[str, Any]:
     """What `configure` asked for, as the arguments of `plan` (and of `fold`)."""
-    names = "fasta atlas model recycles max_length device embeddings pae weights precision".split()
-    return {name: getattr(arguments, name) for name in names}
+    names = "fasta atlas model recycles max_length device embeddings pae weights precision "
+    names += "runner workers beam_options"
+    return {name: getattr(arguments, name) for name in names.split()}
 
 
 def run(arguments: argparse.Namespace) -> int:

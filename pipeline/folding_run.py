@@ -13,7 +13,7 @@ from typing import Final
 
 from foldatlas.atlas.folder import AtlasFolder, now
 from foldatlas.folding import host_memory
-from foldatlas.pipeline import graphs, progress
+from foldatlas.pipeline import conformance, graphs, progress
 from foldatlas.pipeline.devices import device_bytes
 from foldatlas.pipeline.engine import EMBEDDED, Engine
 from foldatlas.pipeline.fold_shard import FoldOptions, FoldTask, fold_shard
@@ -79,6 +79,7 @@ def fold_atlas(
     missing = _missing(folder, entries, plans, options, digest)
     if not missing:
         return FoldReport(0, 0, 0, 0, 0.0)
+    conformance.refuse_if_it_loses(engine, folder)
     if any(task.shard.name not in entries for task in missing):
         refuse_to_mix(folder.root, entries.values(), outputs)
     cost = sum(task.shard.cost for task in missing)

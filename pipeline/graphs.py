@@ -16,7 +16,9 @@ from foldatlas.schemas.errors import FoldAtlasError
 
 logging.disable(logging.WARNING)  # on import Beam warns, on the root logger, of Google libraries that nobody asked for
 import apache_beam as beam  # noqa: E402
-from apache_beam.options.pipeline_options import PipelineOptions  # noqa: E402
+from apache_beam.options.pipeline_options import PipelineOptions as PipelineOptions  # noqa: E402
+
+from foldatlas.pipeline.graph_rules import check_graph  # noqa: E402
 
 logging.disable(logging.NOTSET)
 
@@ -50,26 +52,54 @@ class Work(beam.DoFn):
 
 
 def build(pipeline: beam.Pipeline, label: str, descriptors: Sequence[Descriptor], work: Callable[[Any], None]) -> None:
-    """Adds the graph to `pipeline`."""
+    """Adds the graph to `pipeline`, and sees that it has the one shape."""
     _ = (
         pipeline
         | f"{label}: descriptors" >> beam.Create(list(descriptors), reshuffle=False)
         | f"{label}: spread" >> beam.Reshuffle()
         | f"{label}: work" >> beam.ParDo(Work(label, work))
     )
+    check_graph(pipeline)
 
 
 def run(label: str, descriptors: Iterable[Descriptor], work: Callable[[Any], None], engine: Engine = EMBEDDED) -> None:
-    """Runs `work` on every descriptor and returns when the engine says that it is done."""
+    """Runs `work` on every descriptor, the first ones first as far as the engine allows, and returns when it says that
+    it is done or that it is lost: what was done is told by the files, and what is missing may be submitted again.
+
+    Raises UsageError for an engine that cannot be reached or used.
+    """
     pending = list(descriptors)
     if not pending:
         return
-    with _quiet_beam(), beam.Pipeline(options=PipelineOptions(list(LOCAL_OPTIONS))) as pipeline:
-        build(pipeline, label, pending, work)
+    with quiet_beam():
+        if engine.is_embedded:
+            with beam.Pipeline(options=PipelineOptions([*LOCAL_OPTIONS, *engine.options])) as pipeline:
+                build(pipeline, label, pending, work)
+        elif engine.runner == "DaskRunner":
+            from foldatlas.pipeline import dask_engine
+
+            dask_engine.run(label, pending, work, engine)
+        else:
+            from foldatlas.pipeline import portable_engine
+
+            portable_engine.run(label, pending, work, engine)
 
 
 @contextlib.contextmanager
-def _quiet_beam() -> Iterator[None]:
+def opened(engine: Engine) -> Iterator[None]:
+    """Within the block what an engine starts for itself (a cluster on this machine) is kept from one `run` to the next;
+    it ends with the outermost block."""
+    if engine.runner == "DaskRunner":
+        from foldatlas.pipeline import dask_engine
+
+        with dask_engine.opened(engine):
+            yield
+    else:
+        yield
+
+
+@contextlib.contextmanager
+def quiet_beam() -> Iterator[None]:
     """Keeps Beam's notes about its own set-up off the terminal; its errors still come through."""
     logger = logging.getLogger("apache_beam")
     level = logger.level

@@ -17,7 +17,7 @@ from foldatlas.atlas.commit import attempt_name
 from foldatlas.atlas.folder import AtlasFolder, now
 from foldatlas.atlas.parquet_files import file_sha256
 from foldatlas.atlas.planning import PlannedTables, adopt, plan_tables
-from foldatlas.pipeline import graphs
+from foldatlas.pipeline import conformance, graphs
 from foldatlas.pipeline.engine import EMBEDDED, Engine
 from foldatlas.pipeline.ingest import IngestNote, IngestTask, ingest, read_note, staged_path
 from foldatlas.pipeline.interruption import interruptible
@@ -83,6 +83,7 @@ def make_plan(
     new = [source for source in sources if source not in known]
     if not new:
         return Planned(None, known)
+    conformance.refuse_if_it_loses(engine, folder)
     with _staging(folder) as staging:
         ranges = cut_ranges(new)
         tasks = [IngestTask(range_, str(staging), max_length) for range_ in ranges]
