@@ -30,6 +30,11 @@ class Engine:
         """Whether this engine, as it is run here, was seen to work on every descriptor (docs/decisions/0016)."""
         return self.runner in KNOWN_GOOD
 
+    @property
+    def only_describes(self) -> bool:
+        """Whether the job is to be written down for Dataflow, and nothing is run."""
+        return _has("--template_location", self.options)
+
 
 EMBEDDED: Final = Engine()
 RUNNERS: Final = ("FnApiRunner", "DaskRunner", "PrismRunner", "FlinkRunner", "SparkRunner", "DataflowRunner")
@@ -72,6 +77,10 @@ def choose_engine(runner: str | None, workers: int | None, options: Sequence[str
         return _dask(workers, tuple(options))
     if workers is not None:
         raise UsageError(f"--workers counts processes on this machine; {name} has workers of its own: leave it out")
+    from foldatlas.pipeline.engine_options import values_of
+    from foldatlas.pipeline.portable_options import refuse_incomplete
+
+    refuse_incomplete(name, values_of(name, options))
     return Engine(name, 0, tuple(options))
 
 

@@ -17,7 +17,7 @@ from foldatlas.pipeline import graphs
 from foldatlas.pipeline.engine import Engine
 from foldatlas.pipeline.engine_options import values_of
 from foldatlas.pipeline.interruption import stopping
-from foldatlas.pipeline.portable_options import Values, completed, is_template
+from foldatlas.pipeline.portable_options import completed
 from foldatlas.pipeline.prism_server import answers, prism
 from foldatlas.schemas.errors import EngineError, FoldAtlasError, UsageError
 
@@ -41,6 +41,11 @@ def run(label: str, descriptors: Sequence[Any], work: Callable[[Any], None], eng
     """
     values = values_of(engine.runner, engine.options)
     options = completed(engine.runner, engine.options, values)
+    if engine.only_describes and label != "fold":
+        raise UsageError(
+            f"--template_location describes one job, and this run would begin with another ({label!r}): plan first, "
+            "by `foldatlas plan` with another engine"
+        )
     with contextlib.ExitStack() as stack:
         if engine.runner == "PrismRunner" and values["job_endpoint"] is None:
             address = stack.enter_context(prism(values["prism_location"], log_level=values["prism_log_level"]))
@@ -52,8 +57,11 @@ def run(label: str, descriptors: Sequence[Any], work: Callable[[Any], None], eng
         stack.enter_context(_silent())
         job = _Job(label, descriptors, work, engine.runner, options)
         job.run()
-    if engine.runner == "DataflowRunner" and is_template(values):
-        raise Submitted(_what_was_written(label, values))
+    if engine.only_describes:
+        raise Submitted(
+            f"the job {label!r} was written to {values['template_location']} and not run; when it has been run, the "
+            "same command without --template_location goes on"
+        )
 
 
 class _Job:
@@ -112,13 +120,6 @@ def _one_line(error: BaseException) -> str:
     """The last line of what an engine says, which is where the exception stands after its traceback."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     return (lines[-1] if lines else type(error).__name__)[:_REASON_LENGTH]
-
-
-def _what_was_written(label: str, values: Values) -> str:
-    return (
-        f"the job {label!r} was written to {values['template_location']} and not run; when it has been run, the same "
-        "command without --template_location goes on"
-    )
 
 
 @contextlib.contextmanager

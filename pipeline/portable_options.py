@@ -50,11 +50,6 @@ def completed(runner: str, options: Sequence[str], values: Values) -> list[str]:
     return flags
 
 
-def is_template(values: Values) -> bool:
-    """Whether Dataflow is to write a description of the job in place of running it."""
-    return bool(values["template_location"])
-
-
 def _prism(values: Values) -> list[str]:
     lacking = _environment(values, default="LOOPBACK")
     location = values["prism_location"]
