@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Final
 
 import apache_beam as beam
+import grpc
 from apache_beam.options.pipeline_options import PipelineOptions
 
 from foldatlas.pipeline import graphs
@@ -25,6 +26,9 @@ ANSWER_SECONDS: Final = 10.0  # for a job service to take a connection
 CANCEL_SECONDS: Final = 5.0  # for an engine to take back a job that is to stop
 _LOOK_SECONDS: Final = 0.1
 _REASON_LENGTH: Final = 300
+# Threads of Beam's that read from the server until it is gone, and how long one may take to notice.
+_BEAM_THREADS: Final = ("run_worker", "read_grpc_client_inputs", "wait_until_finish_read")
+_THREAD_SECONDS: Final = 1.0
 
 
 class Submitted(FoldAtlasError):
@@ -47,6 +51,7 @@ def run(label: str, descriptors: Sequence[Any], work: Callable[[Any], None], eng
             "by `foldatlas plan` with another engine"
         )
     with contextlib.ExitStack() as stack:
+        stack.enter_context(_silent())  # first, and so last to end: Beam's threads complain when their server goes
         if engine.runner == "PrismRunner" and values["job_endpoint"] is None:
             address = stack.enter_context(prism(values["prism_location"], log_level=values["prism_log_level"]))
             options.append(f"--job_endpoint={address}")
@@ -54,7 +59,6 @@ def run(label: str, descriptors: Sequence[Any], work: Callable[[Any], None], eng
             raise UsageError(
                 f"no job service answers at --job_endpoint={values['job_endpoint']}: start it, or name another"
             )
-        stack.enter_context(_silent())
         job = _Job(label, descriptors, work, engine.runner, options)
         job.run()
     if engine.only_describes:
@@ -118,6 +122,8 @@ def _cancel_quietly(result: Any) -> None:
 
 def _one_line(error: BaseException) -> str:
     """The last line of what an engine says, which is where the exception stands after its traceback."""
+    if isinstance(error, grpc.Call):
+        return f"the job service is lost: {error.details()}"[:_REASON_LENGTH]
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     return (lines[-1] if lines else type(error).__name__)[:_REASON_LENGTH]
 
@@ -128,14 +134,24 @@ def _silent() -> Iterator[None]:
     beams = logging.getLogger("apache_beam")
     root = logging.getLogger()
     level = beams.level
+    usual_hook = threading.excepthook
 
     def only_other_loggers(record: logging.LogRecord) -> bool:
         return record.name != "root"  # Beam logs what the job service says without a name
 
+    def not_of_lost_connections(arguments: threading.ExceptHookArgs) -> None:
+        if not isinstance(arguments.exc_value, grpc.RpcError):
+            usual_hook(arguments)
+
     beams.setLevel(logging.CRITICAL + 1)
+    threading.excepthook = not_of_lost_connections
     root.addFilter(only_other_loggers)
     try:
         yield
     finally:
+        for thread in threading.enumerate():
+            if thread.name.startswith(_BEAM_THREADS):
+                thread.join(_THREAD_SECONDS)
+        threading.excepthook = usual_hook
         root.removeFilter(only_other_loggers)
         beams.setLevel(level)

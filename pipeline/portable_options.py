@@ -24,7 +24,6 @@ DATAFLOW_DEFAULTS: Final = {"number_of_worker_harness_threads": "1"}
 # One Python process a machine, or each of its processes would want the GPU.
 ONE_PROCESS: Final = "no_use_multiple_sdk_containers"
 ENVIRONMENTS_WITH_CONFIG: Final = {"EXTERNAL": "HOST:PORT of a worker pool", "DOCKER": "an image", "PROCESS": "JSON"}
-LOCAL_FLINK: Final = ("[local]", "[auto]")
 
 
 def refuse_incomplete(runner: str, values: Values) -> None:
@@ -67,7 +66,7 @@ def _flink(values: Values) -> list[str]:
     lacking = _job_server(values, "flink_job_server_jar", "Flink")
     if values["job_endpoint"] is None and values["flink_master"] == "[auto]":
         lacking.append("--flink_master=HOST:PORT, or [local] for a cluster inside the job server")
-    is_local = values["flink_master"] in LOCAL_FLINK and values["job_endpoint"] is None
+    is_local = values["flink_master"] == "[local]" and values["job_endpoint"] is None
     return lacking + _environment(values, default="LOOPBACK" if is_local else None)
 
 

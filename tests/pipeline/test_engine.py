@@ -76,5 +76,5 @@ def test_good_options_are_kept_for_beam() -> None:
     options = ("--dask_client_address=tls://a:1", "--dask_partition_size=1", "--dask_connection_timeout", "5")
     assert choose_engine("daskrunner", None, options) == Engine("DaskRunner", 0, options)
     assert choose_engine(None, None, ("--direct_running_mode=in_memory",)).is_embedded
-    flink = choose_engine("FlinkRunner", None, ("--flink_master=host:8081", "--parallelism=64"))
-    assert flink == Engine("FlinkRunner", 0, ("--flink_master=host:8081", "--parallelism=64"))
+    options = ("--job_endpoint=host:8099", "--environment_type=LOOPBACK", "--parallelism=64")
+    assert choose_engine("FlinkRunner", None, options) == Engine("FlinkRunner", 0, options)
