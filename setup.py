@@ -30,6 +30,7 @@ REQUIREMENTS = [
 ]
 
 EXTRAS = {
+    "dataflow": ["apache-beam[gcp]>=2.77,<2.78"],  # resolves beside constraints.txt, unpinned there
     "foldcomp": ["foldcomp>=1.0,<1.1"],  # what its files hold, and where it crashes, was tried on 1.0
     "gcs": ["google-cloud-storage>=3.17"],
     "s3": ["boto3>=1.44"],
@@ -86,7 +87,7 @@ setup(
         f"foldatlas.{package}"
         for package in find_packages(include=[pattern for folder in FOLDERS for pattern in (folder, f"{folder}.*")])
     ],
-    package_data={"": ["py.typed"], "foldatlas.folding": ["nano.safetensors"]},
+    package_data={"": ["py.typed"], "foldatlas.folding": ["nano.safetensors"], "foldatlas.jobs": ["deploy/**/*"]},
     install_requires=REQUIREMENTS,
     extras_require=EXTRAS,
     entry_points={"console_scripts": ["foldatlas = foldatlas.jobs.cli:main"]},

@@ -71,7 +71,9 @@ def run(label: str, descriptors: Sequence[Any], work: Callable[[Any], None], eng
 class _Job:
     """One submission and the wait for its end, in a thread."""
 
-    def __init__(self, label: str, descriptors: Sequence[Any], work: Callable[..., None], runner: str, options: list[str]):
+    def __init__(
+        self, label: str, descriptors: Sequence[Any], work: Callable[..., None], runner: str, options: list[str]
+    ):
         try:
             self._pipeline = beam.Pipeline(options=PipelineOptions(options))
         except ValueError as error:  # Beam's own check of what belongs together

@@ -27,7 +27,7 @@ ENVIRONMENTS_WITH_CONFIG: Final = {"EXTERNAL": "HOST:PORT of a worker pool", "DO
 
 
 def refuse_incomplete(runner: str, values: Values) -> None:
-    """Raises UsageError that lists what `runner` needs and `values` lack. Nothing is started or asked over a network."""
+    """Raises UsageError that lists what `runner` needs and `values` lack. Starts nothing, and asks nobody."""
     lacking = NEEDS[runner](values)
     if lacking:
         listed = "".join(f"\n  {line}" for line in lacking)
@@ -44,6 +44,8 @@ def completed(runner: str, options: Sequence[str], values: Values) -> list[str]:
     flags += [f"--{name}={value}" for name, value in defaults.items() if name not in given]
     if runner == "PrismRunner" and "prism_log_level" not in given:
         flags.append("--prism_log_level=error")
+    if runner == "DataflowRunner" and not {"save_main_session", "no_save_main_session"} & given:
+        flags.append("--no_save_main_session")  # the image has the program
     if runner == "DataflowRunner" and not any("sdk_containers" in text for text in values["experiments"] or ()):
         flags.append(f"--experiments={ONE_PROCESS}")
     return flags

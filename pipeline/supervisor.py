@@ -37,8 +37,8 @@ class BatchError(FoldAtlasError):
 @dataclass(frozen=True)
 class WorkerSpec:
     """What a child is started with: the model, and the folder where its name is looked for first (None: none), as
-    absolute paths. `command` is the program, before the arguments of child.py; empty for CHILD, since the driver's Python
-    may be elsewhere than the worker's."""
+    absolute paths. `command` is the program, before the arguments of child.py; empty for CHILD, since the driver's
+    Python may be elsewhere than the worker's."""
 
     model: str
     settings: Settings

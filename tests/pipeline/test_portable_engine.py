@@ -150,7 +150,8 @@ def test_a_job_that_fails_is_one_line(caplog: pytest.LogCaptureFixture, capfd: p
     with serving(IdleJobService(api.JobState.FAILED, trace)) as address, pytest.raises(EngineError) as error:
         graphs.run("fold", [1], print, engine_at("FlinkRunner", address))
     assert str(error.value) == (
-        "FlinkRunner gave up (OSError: a worker was lost); what was finished is kept: run the same command again to go on"
+        "FlinkRunner gave up (OSError: a worker was lost); what was finished is kept: "
+        "run the same command again to go on"
     )
     assert caplog.records == []
     assert capfd.readouterr().err == ""

@@ -1,4 +1,4 @@
-"""Folds on Slurm with Dask: starts a scheduler here and one Slurm job a GPU, runs `foldatlas fold` on them, and ends them.
+"""Folds on Slurm with Dask: starts a scheduler here and one Slurm job a GPU, runs `foldatlas fold`, and ends them.
 
     pip install 'foldatlas[dask]' dask-jobqueue
     python dask_cluster.py --gpus 32 --partition gpu --time 24:00:00 -- proteins.fasta atlas --model esmfold_v1
@@ -51,7 +51,7 @@ def tls_environment(folder: Path) -> dict[str, str]:
     """New certificate and key in `folder`, and the environment by which Dask's programs find and insist on them."""
     from distributed.security import Security
 
-    security = Security.temporary()  # one pair for all: whoever has the key belongs to the cluster
+    security = Security.temporary()  # type: ignore[no-untyped-call]  # one pair for all: whoever has the key belongs to the cluster
     files = {"ca.pem": security.tls_ca_file, "cert.pem": security.tls_client_cert, "key.pem": security.tls_client_key}
     for name, text in files.items():
         with open(os.open(folder / name, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
@@ -91,7 +91,7 @@ def main(arguments: list[str]) -> int:
             log_directory=str(shared),
             interface=asked.interface,
             protocol="tls://",
-            security=Security(),  # from the environment
+            security=Security(),  # type: ignore[no-untyped-call]  # from the environment
             scheduler_options={"dashboard": False},
             death_timeout=600,
         ) as cluster:
