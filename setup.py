@@ -33,6 +33,7 @@ EXTRAS = {
     "dataflow": ["apache-beam[gcp]>=2.77,<2.78"],  # resolves beside constraints.txt, unpinned there
     "foldcomp": ["foldcomp>=1.0,<1.1"],  # what its files hold, and where it crashes, was tried on 1.0
     "gcs": ["google-cloud-storage>=3.17"],
+    "slurm": ["dask-jobqueue>=0.9,<0.10"],  # jobs/deploy/slurm/dask_cluster.py
     "s3": ["boto3>=1.44"],
     "train": ["matplotlib>=3.10", "tensorboard>=2.20"],
     "test": [
@@ -50,6 +51,7 @@ EXTRAS = {
         "packaging>=25",
         "pyfastx>=2.3",  # what benchmarks/ingest.py compares with
         "pytest>=9",
+        "pyyaml>=6",  # reads the deployment files
         "ruff>=0.17",
         "setuptools>=80",
         "tensorboard>=2.20",

@@ -19,7 +19,10 @@ import pytest
 import yaml
 
 from foldatlas.jobs.cli import build_parser, split_beam_options
+from foldatlas.pipeline.dask_keys import main as make_keys_and_say
+from foldatlas.pipeline.dask_keys import make_keys
 from foldatlas.pipeline.engine import Engine, choose_engine
+from foldatlas.schemas.errors import UsageError
 
 ROOT = Path(__file__).parents[2]
 DEPLOY = ROOT / "jobs" / "deploy"
@@ -332,16 +335,20 @@ def test_dask_on_slurm_makes_commands_that_parse(capsys: pytest.CaptureFixture[s
     assert "nothing to fold" in capsys.readouterr().err
 
 
-def test_dask_on_slurm_lets_nobody_else_in(tmp_path: Path) -> None:
+def test_keys_let_nobody_else_in(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     pytest.importorskip("cryptography")
-    script = module(DEPLOY / "slurm" / "dask_cluster.py")
-    environment = script.tls_environment(tmp_path)
+    environment = make_keys(tmp_path)
     assert {stat.S_IMODE(path.stat().st_mode) for path in tmp_path.iterdir()} == {0o600}
     encrypted, roles = dask_security(environment)
     assert encrypted
     for role in roles:
         context = ssl.create_default_context(cafile=role["ca_file"])
         context.load_cert_chain(role["cert"], role["key"])  # the two belong together, and the authority knows them
+    with pytest.raises(UsageError, match="exists: name another folder"):
+        make_keys(tmp_path)
+    assert make_keys_and_say([str(tmp_path / "more")]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert dict(line.removeprefix("export ").split("=", 1) for line in lines).keys() == environment.keys()
 
 
 def test_the_template_asks_for_what_its_launcher_takes() -> None:

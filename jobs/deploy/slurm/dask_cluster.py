@@ -1,6 +1,6 @@
 """Folds on Slurm with Dask: starts a scheduler here and one Slurm job a GPU, runs `foldatlas fold`, and ends them.
 
-    pip install 'foldatlas[dask]' dask-jobqueue
+    pip install 'foldatlas[dask,slurm]'
     python dask_cluster.py --gpus 32 --partition gpu --time 24:00:00 -- proteins.fasta atlas --model esmfold_v1
 
 What stands after `--` is for `foldatlas fold`; a last `-- OPTIONS` among it is Beam's. Run it in a job of its own or on
@@ -12,13 +12,12 @@ installed.
 """
 
 import argparse
-import os
 import subprocess
 import sys
 import tempfile
 from pathlib import Path
 
-ROLES = ("SCHEDULER", "WORKER", "CLIENT")
+from foldatlas.pipeline.dask_keys import make_keys, use_keys
 
 
 def parse(arguments: list[str]) -> argparse.Namespace:
@@ -47,34 +46,13 @@ def fold_command(fold: list[str], address: str) -> list[str]:
     return ["foldatlas", "fold", *ours, "--runner", "DaskRunner", "--", f"--dask_client_address={address}", *beam]
 
 
-def tls_environment(folder: Path) -> dict[str, str]:
-    """New certificate and key in `folder`, and the environment by which Dask's programs find and insist on them."""
-    from distributed.security import Security
-
-    security = Security.temporary()  # type: ignore[no-untyped-call]  # one pair for all: whoever has the key belongs to the cluster
-    files = {"ca.pem": security.tls_ca_file, "cert.pem": security.tls_client_cert, "key.pem": security.tls_client_key}
-    for name, text in files.items():
-        with open(os.open(folder / name, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
-            file.write(text)
-    prefix = "DASK_DISTRIBUTED__COMM__"
-    environment = {f"{prefix}REQUIRE_ENCRYPTION": "true", f"{prefix}TLS__CA_FILE": str(folder / "ca.pem")}
-    for role in ROLES:
-        environment[f"{prefix}TLS__{role}__CERT"] = str(folder / "cert.pem")
-        environment[f"{prefix}TLS__{role}__KEY"] = str(folder / "key.pem")
-    return environment
-
-
 def main(arguments: list[str]) -> int:
     asked = parse(arguments)
     shared = Path(asked.shared).resolve()
     with tempfile.TemporaryDirectory(prefix=".foldatlas-dask-", dir=shared) as keys:  # readable by this user alone
-        os.environ.update(tls_environment(Path(keys)))
-        # only now: Dask reads its environment when it is imported
-        import dask
-
-        dask.config.refresh()
-        from dask_jobqueue import SLURMCluster
-        from distributed.security import Security
+        environment = make_keys(Path(keys))
+        security = use_keys(environment)
+        from dask_jobqueue import SLURMCluster  # reads Dask's settings
 
         with SLURMCluster(
             queue=asked.partition,
@@ -85,22 +63,18 @@ def main(arguments: list[str]) -> int:
             job_cpu=asked.cores,
             memory=asked.memory,
             job_extra_directives=[asked.gpu_option, "--requeue"],
-            job_script_prologue=[f"export {name}={value}" for name, value in tls_environment_of(os.environ).items()],
+            job_script_prologue=[f"export {name}={value}" for name, value in environment.items()],
             # no memory limit of Dask's: Slurm has one
             worker_extra_args=["--memory-limit", "0", "--no-dashboard", "--preload", "foldatlas.pipeline.dask_preload"],
             log_directory=str(shared),
             interface=asked.interface,
             protocol="tls://",
-            security=Security(),  # type: ignore[no-untyped-call]  # from the environment
+            security=security,
             scheduler_options={"dashboard": False},
             death_timeout=600,
         ) as cluster:
             cluster.adapt(minimum_jobs=asked.gpus, maximum_jobs=asked.gpus)  # lost jobs are submitted again
             return subprocess.run(fold_command(asked.fold, cluster.scheduler_address), check=False).returncode
-
-
-def tls_environment_of(environment: "os._Environ[str]") -> dict[str, str]:
-    return {name: value for name, value in environment.items() if name.startswith("DASK_DISTRIBUTED__COMM__")}
 
 
 if __name__ == "__main__":
