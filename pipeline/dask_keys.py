@@ -2,7 +2,7 @@
 
 A Dask scheduler runs whatever it is sent, so a cluster that others can reach over a network must not be without them.
 
-    python -m foldatlas.pipeline.dask_keys FOLDER      makes ca.pem, cert.pem and key.pem there, and says how to use them
+    python -m foldatlas.pipeline.dask_keys FOLDER      makes ca.pem, cert.pem and key.pem there, and says what to export
 """
 
 import os
