@@ -30,6 +30,7 @@ REQUIREMENTS = [
 ]
 
 EXTRAS = {
+    "dask": ["cryptography>=44", "dask>=2026.8", "distributed>=2026.8"],  # more than one worker; dask.order was read
     "foldcomp": ["foldcomp>=1.0,<1.1"],  # what its files hold, and where it crashes, was tried on 1.0
     "gcs": ["google-cloud-storage>=3.17"],
     "s3": ["boto3>=1.44"],
@@ -38,6 +39,9 @@ EXTRAS = {
         "biotite>=1.6",
         "boto3>=1.44",
         "build>=1.3",
+        "cryptography>=44",
+        "dask>=2026.8",
+        "distributed>=2026.8",
         "foldcomp>=1.0,<1.1",
         "gemmi>=0.7,<0.8",
         "hypothesis>=6.140",
