@@ -30,16 +30,20 @@ REQUIREMENTS = [
 ]
 
 EXTRAS = {
+    "dask": ["cryptography>=44", "dask>=2026.8", "distributed>=2026.8"],  # more than one worker; dask.order was read
     "dataflow": ["apache-beam[gcp]>=2.77,<2.78"],  # resolves beside constraints.txt, unpinned there
     "foldcomp": ["foldcomp>=1.0,<1.1"],  # what its files hold, and where it crashes, was tried on 1.0
     "gcs": ["google-cloud-storage>=3.17"],
-    "slurm": ["dask-jobqueue>=0.9,<0.10"],  # jobs/deploy/slurm/dask_cluster.py
     "s3": ["boto3>=1.44"],
+    "slurm": ["dask-jobqueue>=0.9,<0.10"],  # jobs/deploy/slurm/dask_cluster.py
     "train": ["matplotlib>=3.10", "tensorboard>=2.20"],
     "test": [
         "biotite>=1.6",
         "boto3>=1.44",
         "build>=1.3",
+        "cryptography>=44",
+        "dask>=2026.8",
+        "distributed>=2026.8",
         "foldcomp>=1.0,<1.1",
         "gemmi>=0.7,<0.8",
         "hypothesis>=6.140",

@@ -69,7 +69,6 @@ def fold(
     from foldatlas.folding.models import settings_of
     from foldatlas.folding.places import absolute
     from foldatlas.pipeline import graphs
-    from foldatlas.pipeline.devices import choose_device
     from foldatlas.pipeline.engine import choose_engine
     from foldatlas.pipeline.folding_run import fold_atlas
     from foldatlas.pipeline.outputs import chosen_outputs, refuse_missing_outputs
@@ -79,13 +78,13 @@ def fold(
     folder = AtlasFolder(Path(atlas))
     weights_dir = None if weights is None else str(Path(weights).absolute())
     settings = settings_of(model, recycles, precision, weights_dir=weights_dir)
-    worker = WorkerSpec(absolute(model), settings, choose_device(device), weights_dir)
     outputs = chosen_outputs(embeddings, pae)
     if add_outputs and not outputs:
         raise UsageError("--add-outputs adds what is asked for: name it with --embeddings or --pae")
     if outputs and not add_outputs:
         refuse_missing_outputs(folder.root, folder.entries().values(), outputs)
-    with graphs.opened(engine):
+    with graphs.opened(engine, device) as device:
+        worker = WorkerSpec(absolute(model), settings, device, weights_dir)
         summary = plan_job.plan(
             fasta,
             atlas,

@@ -84,7 +84,7 @@ def plan(
     from foldatlas.atlas.folder import AtlasFolder
     from foldatlas.folding.cost import mflop
     from foldatlas.folding.models import config_of, settings_of
-    from foldatlas.pipeline.devices import choose_device
+    from foldatlas.pipeline import graphs
     from foldatlas.pipeline.engine import choose_engine
     from foldatlas.pipeline.outputs import chosen_outputs
     from foldatlas.pipeline.planning import CostModel, make_plan
@@ -93,7 +93,7 @@ def plan(
     weights_dir = None if weights is None else str(weights)
     settings = settings_of(model, recycles, precision, weights_dir=weights_dir)
     config = config_of(model, weights_dir=weights_dir)
-    device = choose_device(device)
+    device = graphs.device_of(engine, device)
     rate = MFLOP_PER_SECOND[device]
     outputs, width = chosen_outputs(embeddings, pae), config.language_model.width
     mean_channels = width if "embeddings" in outputs else 0

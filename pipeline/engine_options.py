@@ -5,7 +5,7 @@ from typing import Any, Final, NamedTuple, NoReturn
 
 from apache_beam.options.pipeline_options import _BeamArgumentParser
 
-from foldatlas.pipeline.graphs import PipelineOptions
+from foldatlas.pipeline.graphs import PipelineOptions, quiet_import
 from foldatlas.schemas.errors import UsageError
 
 
@@ -76,7 +76,9 @@ def dask_options() -> type[PipelineOptions]:
     """Beam's class of options for Dask. Raises UsageError if Dask is not installed."""
     try:
         import distributed  # noqa: F401
-        from apache_beam.runners.dask.dask_runner import DaskOptions
+
+        with quiet_import():
+            from apache_beam.runners.dask.dask_runner import DaskOptions
     except ImportError as error:
         raise UsageError(
             f"more than one worker needs Dask, which is not installed ({error}): pip install 'foldatlas[dask]'"

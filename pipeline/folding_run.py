@@ -8,13 +8,11 @@ import secrets
 import socket
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 from foldatlas.atlas.folder import AtlasFolder, now
-from foldatlas.folding import host_memory
 from foldatlas.pipeline import conformance, graphs, progress
-from foldatlas.pipeline.devices import device_bytes
 from foldatlas.pipeline.engine import EMBEDDED, Engine
 from foldatlas.pipeline.fold_shard import FoldOptions, FoldTask, fold_shard
 from foldatlas.pipeline.interruption import interruptible, stopping
@@ -72,7 +70,7 @@ def fold_atlas(
         run_id=f"{now()[:19].replace(':', '')}-{secrets.token_hex(3)}",
         host=socket.gethostname(),
         batch_mflop=BATCH_MFLOP[worker.device.partition(":")[0]],
-        memory_bytes=_memory_bytes(worker.device),
+        memory_bytes=0,  # known when the workers are
     )
     started = time.monotonic()
     folder.sweep()
@@ -84,14 +82,21 @@ def fold_atlas(
         refuse_to_mix(folder.root, entries.values(), outputs)
     cost = sum(task.shard.cost for task in missing)
     try:
-        with interruptible(), progress.shown(len(missing), cost, show=show_progress):
-            todo = _from_a_random_place(missing)
-            for _ in range(ROUNDS):
+        with (
+            graphs.opened(engine, worker.device),
+            interruptible(),
+            progress.shown(len(missing), cost, show=show_progress),
+        ):
+            options = replace(options, memory_bytes=_memory_bytes(engine, worker.device))
+            todo = _from_a_random_place([task._replace(options=options) for task in missing])
+            fruitless = (
+                0  # a shard that kills its workers ends a round of Dask's early: those that did something are free
+            )
+            while todo and not stopping() and fruitless < ROUNDS:
                 graphs.run("fold", todo, fold_shard, engine)
                 entries = folder.entries()
-                todo = _missing(folder, entries, plans, options, digest)
-                if not todo or stopping():
-                    break
+                before, todo = todo, _missing(folder, entries, plans, options, digest)
+                fruitless += len(todo) == len(before)
     finally:
         end_children()
         folder.sweep()
@@ -138,11 +143,9 @@ def _from_a_random_place(tasks: list[FoldTask]) -> list[FoldTask]:
     return first[start:] + first[:start] + [task for task in tasks if task.shard.cost < full_size]
 
 
-def _memory_bytes(device: str) -> int:
+def _memory_bytes(engine: Engine, device: str) -> int:
     """What one batch may take: a share of all that there is, so that the same machine always cuts the same batches.
 
     The process that owns the device looks at what is free then, and works on fewer rows or has the batch halved.
     """
-    if device.startswith("cuda"):
-        return int(MEMORY_FRACTION * (device_bytes(device) or SMALL_GPU_BYTES))
-    return int(MEMORY_FRACTION * host_memory.total_bytes())
+    return int(MEMORY_FRACTION * (graphs.device_memory(engine, device) or SMALL_GPU_BYTES))

@@ -10,6 +10,8 @@ import logging
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, Final, TypeVar
 
+from foldatlas.folding import host_memory
+from foldatlas.pipeline.devices import choose_device, device_bytes
 from foldatlas.pipeline.engine import EMBEDDED, Engine
 from foldatlas.pipeline.interruption import stopping
 from foldatlas.schemas.errors import FoldAtlasError
@@ -86,16 +88,49 @@ def run(label: str, descriptors: Iterable[Descriptor], work: Callable[[Any], Non
 
 
 @contextlib.contextmanager
-def opened(engine: Engine) -> Iterator[None]:
+def opened(engine: Engine, device: str = "auto") -> Iterator[str]:
     """Within the block what an engine starts for itself (a cluster on this machine) is kept from one `run` to the next;
-    it ends with the outermost block."""
+    it ends with the outermost block. Gives the workers' device: `device` itself, or "cpu" or "cuda" for "auto".
+
+    Raises UsageError where `device` is not there, on this machine or on a worker.
+    """
     if engine.runner == "DaskRunner":
         from foldatlas.pipeline import dask_engine
 
-        with dask_engine.opened(engine):
-            yield
+        with dask_engine.opened(engine, device) as session:
+            yield session.device()
     else:
+        yield choose_device(device)
+
+
+def device_of(engine: Engine, device: str) -> str:
+    """The device of an engine's workers, as `opened` gives it."""
+    with opened(engine, device) as found:
+        return found
+
+
+def device_memory(engine: Engine, device: str) -> int | None:
+    """Bytes of memory that the device of each worker has, at least: a worker's share of it if that is a CPU's. None
+    where it does not say."""
+    if engine.runner == "DaskRunner":
+        from foldatlas.pipeline import dask_engine
+
+        with dask_engine.opened(engine, device) as session:
+            return session.fleet().memory
+    return device_bytes(device) if device.startswith("cuda") else host_memory.total_bytes()
+
+
+@contextlib.contextmanager
+def quiet_import() -> Iterator[None]:
+    """Around imports of more of Beam: it warns on the root logger, which also changes how all else is written."""
+    root, handler = logging.getLogger(), logging.NullHandler()
+    root.addHandler(handler)
+    logging.disable(logging.WARNING)
+    try:
         yield
+    finally:
+        logging.disable(logging.NOTSET)
+        root.removeHandler(handler)
 
 
 @contextlib.contextmanager

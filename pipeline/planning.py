@@ -10,6 +10,7 @@ import warnings
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Final
 
 import msgspec
 
@@ -20,13 +21,15 @@ from foldatlas.atlas.planning import PlannedTables, adopt, plan_tables
 from foldatlas.pipeline import conformance, graphs
 from foldatlas.pipeline.engine import EMBEDDED, Engine
 from foldatlas.pipeline.ingest import IngestNote, IngestTask, ingest, read_note, staged_path
-from foldatlas.pipeline.interruption import interruptible
+from foldatlas.pipeline.interruption import interruptible, stopping
 from foldatlas.pipeline.shards import LengthCount, cut_shards
 from foldatlas.pipeline.sources import SourceFile, SourceRange, cut_ranges, find_sources, what_it_is
 from foldatlas.schemas.errors import SourceError
 from foldatlas.schemas.manifest import Plan, Source, plan_name, shard_name
 from foldatlas.schemas.records import Settings
 from foldatlas.schemas.tables import FORMAT_VERSION
+
+ROUNDS: Final = 3  # of reading, on an engine whose workers may be lost
 
 
 class SourceWarning(UserWarning):
@@ -86,9 +89,13 @@ def make_plan(
     conformance.refuse_if_it_loses(engine, folder)
     with _staging(folder) as staging:
         ranges = cut_ranges(new)
-        tasks = [IngestTask(range_, str(staging), max_length) for range_ in ranges]
+        tasks = [IngestTask(range_, str(staging.absolute()), max_length) for range_ in ranges]
         with interruptible():
-            graphs.run("ingest", tasks, ingest, engine)
+            for _ in range(1 if engine.is_embedded else ROUNDS):
+                graphs.run("ingest", tasks, ingest, engine)
+                tasks = [task for task in tasks if read_note(staging, task.range.number) is None]
+                if not tasks or stopping():
+                    break
         read = _check_notes(staging, ranges)
         # a server that names no version: only having read it tells that it is an old one
         same = {uri for uri, old in read.items() if _was_read(old, plans, max_length)}
