@@ -30,15 +30,21 @@ REQUIREMENTS = [
 ]
 
 EXTRAS = {
+    "dask": ["cryptography>=44", "dask>=2026.8", "distributed>=2026.8"],  # more than one worker; dask.order was read
+    "dataflow": ["apache-beam[gcp]>=2.77,<2.78"],  # resolves beside constraints.txt, unpinned there
     "foldcomp": ["foldcomp>=1.0,<1.1"],  # what its files hold, and where it crashes, was tried on 1.0
     "gcs": ["google-cloud-storage>=3.17"],
     "genes": ["pyrodigal>=3.7,<4"],  # GPL, so not installed by default
     "s3": ["boto3>=1.44"],
+    "slurm": ["dask-jobqueue>=0.9,<0.10"],  # jobs/deploy/slurm/dask_cluster.py
     "train": ["matplotlib>=3.10", "tensorboard>=2.20"],
     "test": [
         "biotite>=1.6",
         "boto3>=1.44",
         "build>=1.3",
+        "cryptography>=44",
+        "dask>=2026.8",
+        "distributed>=2026.8",
         "foldcomp>=1.0,<1.1",
         "gemmi>=0.7,<0.8",
         "hypothesis>=6.140",
@@ -51,6 +57,7 @@ EXTRAS = {
         "pyfastx>=2.3",  # what benchmarks/ingest.py compares with
         "pyrodigal>=3.7,<4",  # GPL, as in [genes]
         "pytest>=9",
+        "pyyaml>=6",  # reads the deployment files
         "ruff>=0.17",
         "setuptools>=80",
         "tensorboard>=2.20",
@@ -88,7 +95,7 @@ setup(
         f"foldatlas.{package}"
         for package in find_packages(include=[pattern for folder in FOLDERS for pattern in (folder, f"{folder}.*")])
     ],
-    package_data={"": ["py.typed"], "foldatlas.folding": ["nano.safetensors"]},
+    package_data={"": ["py.typed"], "foldatlas.folding": ["nano.safetensors"], "foldatlas.jobs": ["deploy/**/*"]},
     install_requires=REQUIREMENTS,
     extras_require=EXTRAS,
     entry_points={"console_scripts": ["foldatlas = foldatlas.jobs.cli:main"]},

@@ -32,6 +32,9 @@ COMMANDS: Final = {
 }
 
 
+BEAM_COMMANDS: Final = ("fold", "plan")  # whose words after `--` are options of Beam's
+
+
 class CommandParser(argparse.ArgumentParser):
     """A parser that takes options before, between and after the names of files."""
 
@@ -72,6 +75,15 @@ def build_parser() -> argparse.ArgumentParser:
     return parser
 
 
+def split_beam_options(words: Sequence[str]) -> tuple[list[str], tuple[str, ...]]:
+    """What is ours, and what stands after `--` for Beam. argparse would take the latter for names of files."""
+    ours = list(words)
+    if not ours or ours[0] not in BEAM_COMMANDS or "--" not in ours:
+        return ours, ()
+    place = ours.index("--")
+    return ours[:place], tuple(ours[place + 1 :])
+
+
 def _show_warning(
     message: Warning | str,
     category: type[Warning],
@@ -86,7 +98,9 @@ def _show_warning(
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs one command and returns its exit code."""
     _open_standard_streams()
-    parsed = build_parser().parse_args(arguments)
+    words, beam_options = split_beam_options(sys.argv[1:] if arguments is None else arguments)
+    parsed = build_parser().parse_args(words)
+    parsed.beam_options = beam_options
     warnings.showwarning = _show_warning
     try:
         code = int(parsed.run(parsed))

@@ -27,6 +27,8 @@ EXAMPLES: Final = """examples:
   foldatlas fold proteins.fasta atlas --model nano --shards 0-99,150
   foldatlas fold atlas --model nano --retry-failed
   foldatlas fold proteins.fasta atlas --model nano --dry-run
+  foldatlas fold proteins.fasta atlas --model nano --workers 4
+  foldatlas fold proteins.fasta atlas --model nano --runner DaskRunner -- --dask_client_address=tls://host:8786
 
 The same command again folds what is missing, and nothing if nothing is.
 """
@@ -80,6 +82,9 @@ def fold(
     retry_failed: bool = False,
     log: str | None = None,
     genes: bool = False,
+    runner: str | None = None,
+    workers: int | None = None,
+    beam_options: Sequence[str] = (),
     show_progress: bool = False,
 ) -> FoldSummary:
     """Folds every protein of `fasta` (paths or patterns) that `atlas` does not have, and indexes the atlas.
@@ -90,7 +95,8 @@ def fold(
     "bf16" or "fp16" (of the language model alone). `genes`: whether the files are contigs, of which the genes' proteins
     are folded. `shards` ("0-99,150") or `part` ("3/16") say which shards of the plans of `fasta` this run folds (None:
     all of the atlas); it builds the index only if none is missing then. `retry_failed`: whether to try failed proteins
-    again, once; `fasta` may be empty then. `log`: a file to which events are appended as JSON lines.
+    again, once; `fasta` may be empty then. `log`: a file to which events are appended as JSON lines. `runner`,
+    `workers` and `beam_options` choose the engine (pipeline/engine.py: neither is one worker in this process).
 
     Raises UsageError with the atlas untouched (but planned, where `shards` are not those of the plan); Interrupted
     with every finished shard kept.
@@ -99,14 +105,15 @@ def fold(
     from foldatlas.atlas.index import build_index, current_accounting
     from foldatlas.folding.models import settings_of
     from foldatlas.folding.places import absolute
-    from foldatlas.pipeline import events
-    from foldatlas.pipeline.devices import choose_device
+    from foldatlas.pipeline import events, graphs
+    from foldatlas.pipeline.engine import choose_engine
     from foldatlas.pipeline.folding_run import fold_atlas
     from foldatlas.pipeline.outputs import chosen_outputs, refuse_missing_outputs
     from foldatlas.pipeline.parts import chosen
     from foldatlas.pipeline.planning import plans_of
     from foldatlas.pipeline.supervisor import WorkerSpec
 
+    engine = choose_engine(runner, workers, beam_options)
     choice = chosen(shards, part)
     if not fasta and not retry_failed:
         raise UsageError("no FASTA file is named: name one, or pass --retry-failed to try failed proteins again")
@@ -118,40 +125,45 @@ def fold(
     log = events.absolute(log)
     weights_dir = None if weights is None else str(Path(weights).absolute())
     settings = settings_of(model, recycles, precision, weights_dir=weights_dir)
-    worker = WorkerSpec(absolute(model), settings, choose_device(device), weights_dir)
     outputs = chosen_outputs(embeddings, pae)
     if add_outputs and not outputs:
         raise UsageError("--add-outputs adds what is asked for: name it with --embeddings or --pae")
     if outputs and not add_outputs:
         refuse_missing_outputs(folder.place, folder.entries().values(), outputs)
-    summary = plan_job.plan(
-        fasta,
-        atlas,
-        model=model,
-        recycles=recycles,
-        max_length=max_length,
-        device=device,
-        embeddings=embeddings,
-        pae=pae,
-        weights=weights_dir,
-        precision=precision,
-        genes=genes,
-    )
-    if show_progress:
-        say(*summary.lines())
-    plans = folder.plans()
-    named = plans_of(summary.planned, plans, max_length)
-    mine = None if choice is None else choice.of(named)
-    report = fold_atlas(
-        folder,
-        worker,
-        outputs=outputs,
-        add_outputs=add_outputs,
-        show_progress=show_progress,
-        shards=None if mine is None else {shard.name for shard in mine},
-        retry_failed=retry_failed,
-        log=log,
-    )
+    with graphs.opened(engine, device) as device:
+        worker = WorkerSpec(absolute(model), settings, device, weights_dir)
+        summary = plan_job.plan(
+            fasta,
+            atlas,
+            model=model,
+            recycles=recycles,
+            max_length=max_length,
+            device=device,
+            embeddings=embeddings,
+            pae=pae,
+            weights=weights_dir,
+            precision=precision,
+            genes=genes,
+            runner=runner,
+            workers=workers,
+            beam_options=beam_options,
+        )
+        if show_progress:
+            say(*summary.lines())
+        plans = folder.plans()
+        named = plans_of(summary.planned, plans, max_length)
+        mine = None if choice is None else choice.of(named)
+        report = fold_atlas(
+            folder,
+            worker,
+            outputs=outputs,
+            add_outputs=add_outputs,
+            show_progress=show_progress,
+            shards=None if mine is None else {shard.name for shard in mine},
+            retry_failed=retry_failed,
+            log=log,
+            engine=engine,
+        )
     if mine is None:
         return FoldSummary(summary, report, current_accounting(folder) or build_index(folder))
     entries = folder.entries()

@@ -112,6 +112,9 @@ def plan(
     dry_run: bool = False,
     devices: int = 1,
     price: float | None = None,
+    runner: str | None = None,
+    workers: int | None = None,
+    beam_options: Sequence[str] = (),
 ) -> PlanSummary:
     """Reads `fasta` (paths or patterns) and commits a plan of the sequences that `atlas` does not have yet.
 
@@ -121,21 +124,24 @@ def plan(
     `precision` "fp32", "bf16" or "fp16" (of the language model alone). With `dry_run` the atlas stays as it is, and
     without `fasta` too: then what is left to fold is predicted.
     Predictions are for `devices` devices at `price` an hour each.
+    `runner`, `workers` and `beam_options` choose the engine that reads (pipeline/engine.py).
     Raises UsageError with the atlas untouched.
     """
     from foldatlas.atlas.calibration import default_output_bytes, measured_output_bytes, measured_rate, unfinished
     from foldatlas.atlas.estimate import estimate
     from foldatlas.atlas.folder import AtlasFolder
     from foldatlas.folding.models import config_of, settings_of
+    from foldatlas.pipeline import graphs
     from foldatlas.pipeline.costs import cost_model
-    from foldatlas.pipeline.devices import choose_device
+    from foldatlas.pipeline.engine import choose_engine
     from foldatlas.pipeline.outputs import chosen_outputs
     from foldatlas.pipeline.planning import Planned, make_plan
 
+    engine = choose_engine(runner, workers, beam_options)
     weights_dir = None if weights is None else str(weights)
     settings = settings_of(model, recycles, precision, weights_dir=weights_dir)
     config = config_of(model, weights_dir=weights_dir)
-    device = choose_device(device)
+    device = graphs.device_of(engine, device)
     folder = AtlasFolder(atlas)
     folder.refuse_foreign()
     plans, entries = folder.plans(), folder.entries()
@@ -145,7 +151,9 @@ def plan(
     folder.check_settings(settings)
     planned = Planned(None, ())
     if fasta:
-        planned = make_plan(fasta, folder, settings, costs, max_length=max_length, genes=genes, dry_run=dry_run)
+        planned = make_plan(
+            fasta, folder, settings, costs, max_length=max_length, genes=genes, dry_run=dry_run, engine=engine
+        )
     new = planned.plan.shards if planned.plan is not None else ()
     left = unfinished(plans, entries)
     output_bytes = measured_output_bytes(default_bytes, plans, entries)
@@ -216,6 +224,18 @@ def configure_planning(parser: argparse.ArgumentParser) -> None:
         "--device", choices=("auto", "cpu", "cuda"), default="auto", help="where to fold (default: %(default)s)"
     )
     parser.add_argument(
+        "--workers",
+        type=positive,
+        metavar="N",
+        help="processes on this machine, each with a GPU of its own or its share of the cores (default: 1)",
+    )
+    parser.add_argument(
+        "--runner",
+        metavar="R",
+        help="Beam's engine: FnApiRunner, DaskRunner, PrismRunner, FlinkRunner, SparkRunner or DataflowRunner; "
+        "options of its own follow the rest after --",
+    )
+    parser.add_argument(
         "--dry-run", action="store_true", help="read, check and predict; leave no plan, and the atlas as it is"
     )
 
@@ -233,8 +253,9 @@ def _price(text: str) -> float:
 
 def chosen(arguments: argparse.Namespace) -> dict[str, Any]:
     """What `configure` asked for, as the arguments of `plan` (and of `fold`)."""
-    names = "fasta atlas model recycles max_length device embeddings pae weights precision genes".split()
-    return {name: getattr(arguments, name) for name in names}
+    names = "fasta atlas model recycles max_length device embeddings pae weights precision genes "
+    names += "runner workers beam_options"
+    return {name: getattr(arguments, name) for name in names.split()}
 
 
 def run(arguments: argparse.Namespace) -> int:

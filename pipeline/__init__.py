@@ -17,6 +17,10 @@ cluster_table.py  tables of sequences' clusters
 embedding.py     FASTA -> a Parquet file of embeddings, without folding
 supervisor.py    the parent's side of the process that owns the device
 child.py         that process
+portable_options.py  what Prism, Flink, Spark and Dataflow must be told
+portable_engine.py   submission to them, and the end of a run
+prism_server.py  Beam's program prism, started for one job
+dask_keys.py     keys of a Dask cluster that others cannot join
 graphs.py        the one Beam graph that everything runs in
 folding_run.py   all shards of an atlas: rounds, reconciliation, resume
 progress.py      the progress bar

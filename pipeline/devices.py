@@ -45,6 +45,20 @@ def device_uuid(device: str) -> str | None:
         raise UsageError(f"device {device}: nvidia-smi does not answer ({error}): use --device cpu") from error
 
 
+def visible_gpus() -> list[str]:
+    """The GPUs that processes here may use, each a value for CUDA_VISIBLE_DEVICES: as that says, else by identity,
+    which CUDA and nvidia-smi number alike."""
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if visible is not None:
+        return [part.strip() for part in visible.split(",") if part.strip() not in ("", "-1")]
+    command = ["nvidia-smi", "--query-gpu=uuid", "--format=csv,noheader"]
+    try:
+        shown = subprocess.run(command, capture_output=True, text=True, check=True, timeout=60).stdout
+    except (OSError, subprocess.SubprocessError):
+        return []
+    return [line.strip() for line in shown.splitlines() if line.strip()]
+
+
 def device_bytes(device: str) -> int | None:
     """All memory of the GPU that `device` means, or None where that cannot be known (a GPU that shares the host's)."""
     try:

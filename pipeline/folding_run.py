@@ -14,10 +14,8 @@ from dataclasses import dataclass, replace
 from typing import Any, Final
 
 from foldatlas.atlas.folder import AtlasFolder, now
-from foldatlas.folding import host_memory
-from foldatlas.pipeline import events, graphs, progress
+from foldatlas.pipeline import conformance, events, graphs, progress
 from foldatlas.pipeline.costs import deadline_rate
-from foldatlas.pipeline.devices import device_bytes
 from foldatlas.pipeline.engine import EMBEDDED, Engine
 from foldatlas.pipeline.fold_shard import FoldOptions, FoldTask, fold_shard
 from foldatlas.pipeline.interruption import interruptible, stopping
@@ -84,7 +82,7 @@ def fold_atlas(
         run_id=run_id,
         host=socket.gethostname(),
         batch_mflop=BATCH_MFLOP[worker.device.partition(":")[0]],
-        memory_bytes=_memory_bytes(worker.device),
+        memory_bytes=0,  # known when the workers are
         log=None if log is None else events.Log(log, run_id),
     )
     started = time.monotonic()
@@ -92,20 +90,28 @@ def fold_atlas(
     missing = _missing(folder, entries, plans, options, digest, retries, shards)
     if not missing:
         return FoldReport(0, 0, 0, 0, 0.0)
+    conformance.refuse_if_it_loses(engine, folder)
     if any(task.shard.name not in entries for task in missing):
         refuse_to_mix(folder.place, entries.values(), outputs)
     with _told(options, missing, engine, retry_failed=retry_failed, add_outputs=add_outputs) as ended:
-        with interruptible(), progress.shown(len(missing), _expected_cost(missing, entries), show=show_progress):
-            todo = _from_a_random_place(missing)
+        with (
+            graphs.opened(engine, worker.device),
+            interruptible(),
+            progress.shown(len(missing), _expected_cost(missing, entries), show=show_progress),
+        ):
+            options = replace(options, memory_bytes=_memory_bytes(engine, worker.device))
+            todo, after = _from_a_random_place([task._replace(options=options) for task in missing]), entries
+            # A shard that kills its workers ends a round of Dask's early: rounds that did something are free.
+            rounds = fruitless = 0
             try:
-                for number in range(ROUNDS):
-                    if number:
-                        events.emit("round_submitted", level=events.WARNING, round=number + 1, shards=len(todo))
+                while todo and not stopping() and fruitless < ROUNDS:
+                    rounds += 1
+                    if rounds > 1:
+                        events.emit("round_submitted", level=events.WARNING, round=rounds, shards=len(todo))
                     graphs.run("fold", todo, fold_shard, engine)
                     after = folder.entries()
-                    todo = _missing(folder, after, plans, options, digest, retries, shards)
-                    if not todo or stopping():
-                        break
+                    submitted, todo = len(todo), _missing(folder, after, plans, options, digest, retries, shards)
+                    fruitless += len(todo) == submitted
             finally:
                 end_children()
                 with contextlib.suppress(StoreError):  # sweeping can wait, and what ended the run is to be said
@@ -228,11 +234,9 @@ def _from_a_random_place(tasks: list[FoldTask]) -> list[FoldTask]:
     return first[start:] + first[:start] + [task for task in tasks if task.shard.cost < full_size]
 
 
-def _memory_bytes(device: str) -> int:
+def _memory_bytes(engine: Engine, device: str) -> int:
     """What one batch may take: a share of all that there is, so that the same machine always cuts the same batches.
 
     The process that owns the device looks at what is free then, and works on fewer rows or has the batch halved.
     """
-    if device.startswith("cuda"):
-        return int(MEMORY_FRACTION * (device_bytes(device) or SMALL_GPU_BYTES))
-    return int(MEMORY_FRACTION * host_memory.total_bytes())
+    return int(MEMORY_FRACTION * (graphs.device_memory(engine, device) or SMALL_GPU_BYTES))

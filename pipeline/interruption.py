@@ -35,6 +35,22 @@ def give_up(error: Exception) -> None:
     _stop.set()
 
 
+def given_up() -> Exception | None:
+    """The error that this process's run was given up for, or None."""
+    return _fatal[0] if _fatal else None
+
+
+def ask_to_stop() -> None:
+    """Sets the flag in a process that serves a driver elsewhere."""
+    _stop.set()
+
+
+def begin_afresh() -> None:
+    """Takes back what an earlier run left in a process that serves many."""
+    _fatal.clear()
+    _stop.clear()
+
+
 @contextlib.contextmanager
 def giving_up_if_unwritable(what: str) -> Iterator[None]:
     """Around work that writes into the atlas: what hinders it (a full disk, no hard links) would hinder all other work

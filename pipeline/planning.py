@@ -18,11 +18,11 @@ from foldatlas.atlas.local_work import LocalCopies
 from foldatlas.atlas.parquet_files import file_sha256
 from foldatlas.atlas.planning import PlannedTables, adopt, plan_tables
 from foldatlas.folding import host_memory
-from foldatlas.pipeline import graphs
+from foldatlas.pipeline import conformance, graphs
 from foldatlas.pipeline.contigs import gene_finder_name
 from foldatlas.pipeline.engine import EMBEDDED, Engine
 from foldatlas.pipeline.ingest import IngestNote, IngestTask, ingest, read_note, staged_path
-from foldatlas.pipeline.interruption import interruptible
+from foldatlas.pipeline.interruption import interruptible, stopping
 from foldatlas.pipeline.shards import LengthCount, cut_shards
 from foldatlas.pipeline.sources import CONTIGS, SourceFile, SourceRange, cut_ranges, find_sources, what_it_is
 from foldatlas.pipeline.staging import staging_of
@@ -35,6 +35,7 @@ from foldatlas.schemas.tables import FORMAT_VERSION
 MEMORY_DIVISOR: Final = 8
 MIN_MEMORY_BYTES: Final = 256 << 20
 MAX_MEMORY_BYTES: Final = 1 << 30
+ROUNDS: Final = 3  # of reading, on an engine whose workers may be lost
 
 
 class SourceWarning(UserWarning):
@@ -99,14 +100,19 @@ def make_plan(
     new = [source for source in sources if source not in known]
     if not new:
         return Planned(None, known)
+    conformance.refuse_if_it_loses(engine, folder)
     with staging_of(folder) as staging:
         ranges = cut_ranges(new)
         tasks = [IngestTask(range_, staging.place, max_length) for range_ in ranges]
+        work = staging.work
         told("ingest")
         with interruptible():
-            graphs.run("ingest", tasks, ingest, engine)
-            staging.collect()
-        work = staging.work
+            for _ in range(1 if engine.is_embedded else ROUNDS):
+                graphs.run("ingest", tasks, ingest, engine)
+                staging.collect()
+                tasks = [task for task in tasks if read_note(work, task.range.number) is None]
+                if not tasks or stopping():
+                    break
         read = _check_notes(work, ranges, gene_finder)
         # a server that names no version: only having read it tells that it is an old one
         same = {uri for uri, old in read.items() if _was_read(old, plans, max_length)}

@@ -37,6 +37,16 @@ def report(event: Event) -> None:
             listener(event)
 
 
+@contextmanager
+def listening(listener: Callable[[Event], None]) -> Iterator[None]:
+    """Within the block `listener` hears this process's events."""
+    _listeners.append(listener)
+    try:
+        yield
+    finally:
+        _listeners.remove(listener)
+
+
 class Progress:
     """Counts events and shows them on stderr. The bar goes by predicted cost, so that the time left is right although
     long proteins cost far more a residue than short ones."""
@@ -87,9 +97,8 @@ def _has_width() -> bool:
 def shown(shards: int, cost: int, *, show: bool = True) -> Iterator[None]:
     """Listens to this process's events within the block and shows them."""
     progress = Progress(shards, cost, show=show)
-    _listeners.append(progress)
     try:
-        yield
+        with listening(progress):
+            yield
     finally:
-        _listeners.remove(progress)
         progress.close()

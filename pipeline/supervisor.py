@@ -18,7 +18,7 @@ from foldatlas.pipeline.interruption import stopping
 from foldatlas.schemas.errors import FoldAtlasError, Interrupted, ModelError, OutOfMemory, WorkerDied, WorkerTimeout
 from foldatlas.schemas.records import Settings
 
-CHILD: Final = (sys.executable, "-P", "-m", "foldatlas.pipeline.child")
+CHILD: Final = ("-P", "-m", "foldatlas.pipeline.child")  # arguments of the Python that the worker itself runs in
 # Threads that wait for each other by spinning lose whole time slices as soon as anything else runs on the machine: a
 # 150-residue protein took 9.8 s instead of 0.7 s on two busy cores (docs/log.md).
 CHILD_ENVIRONMENT: Final = {"OMP_WAIT_POLICY": "passive"}
@@ -41,21 +41,23 @@ class BatchError(FoldAtlasError):
 @dataclass(frozen=True)
 class WorkerSpec:
     """What a child is started with: the model, and the folder where its name is looked for first (None: none), as
-    absolute paths. `command` is the program, before the arguments of child.py. `mflop_per_second` is what the device
-    surely reaches, if that is known: it bounds the first batches."""
+    absolute paths. `command` is the program, before the arguments of child.py; empty for CHILD, since the driver's
+    Python may be elsewhere than the worker's. `mflop_per_second` is what the device surely reaches, if that is known:
+    it bounds the first batches."""
 
     model: str
     settings: Settings
     device: str
     weights_dir: str | None = None
-    command: tuple[str, ...] = CHILD
+    command: tuple[str, ...] = ()
     min_deadline_seconds: float = MIN_DEADLINE_SECONDS
     mflop_per_second: float | None = None
 
 
 class Child:
-    """The child process of one WorkerSpec; started when first needed and again after it died. Not thread-safe.
+    """The child process of one WorkerSpec; started when first needed and again after it died.
 
+    Some engines give one worker several shards at once; their batches take turns, as there is one device.
     `busy_seconds` is the time spent on batches that were answered: no loading, no waiting for what hung or died.
     """
 
@@ -65,6 +67,7 @@ class Child:
         self._process: subprocess.Popen[bytes] | None = None
         self._connection: Connection | None = None
         self._mflop_per_second: float | None = None
+        self._turn = threading.Lock()
 
     def fold(self, sequences: list[str], cost: int, **wanted: bool) -> list[Prediction]:
         """Predictions for one batch whose predicted cost is `cost` MFLOP; `wanted` are arguments of Predictor.fold.
@@ -72,6 +75,10 @@ class Child:
         Raises OutOfMemory and BatchError with the child alive; WorkerDied and WorkerTimeout with it gone; Interrupted
         when the run is to stop; ModelError when the model cannot be loaded.
         """
+        with self._turn:
+            return self._fold(sequences, cost, wanted)
+
+    def _fold(self, sequences: list[str], cost: int, wanted: dict[str, bool]) -> list[Prediction]:
         connection = self._ensure_started()
         assumed = self._spec.mflop_per_second or SLOWEST_MFLOP_PER_SECOND[self._spec.device.partition(":")[0]]
         rate = self._mflop_per_second or assumed
@@ -205,7 +212,7 @@ def _start(spec: WorkerSpec, descriptor: int) -> subprocess.Popen[bytes]:
     go: children forked by them died with them.
     """
     settings = spec.settings
-    command = [*spec.command, str(descriptor), str(os.getpid())]
+    command = [*(spec.command or (sys.executable, *CHILD)), str(descriptor), str(os.getpid())]
     command += [spec.model, str(settings.recycles), settings.precision, spec.device, spec.weights_dir or ""]
     started = threading.Event()
     result: list[subprocess.Popen[bytes] | Exception] = []

@@ -12,6 +12,7 @@
     |-- DamagedAtlasError          exit 3   files that contradict the manifest
     |-- IncompleteError            exit 3   shards still missing after every try
     |-- StoreError                 exit 1   an object store that refuses, or is away for too long
+    |-- EngineError                exit 1   the Beam engine gave up or was lost
     |-- WorkerError                exit 1   the process that owns the device broke
     |   |-- WorkerDied                      it ended, or was killed
     |   |-- WorkerTimeout                   it passed its deadline and was killed
@@ -78,6 +79,10 @@ class IncompleteError(FoldAtlasError):
 
 class StoreError(FoldAtlasError):
     """An object store refused a request, or did not answer for as long as a run waits."""
+
+
+class EngineError(FoldAtlasError):
+    """The Beam engine gave a job up, or was lost; what it finished is kept."""
 
 
 class WorkerError(FoldAtlasError):

@@ -1,0 +1,80 @@
+"""The choice of an engine: names, refusals with their reasons, and Beam's own options."""
+
+import pytest
+
+from foldatlas.pipeline.engine import EMBEDDED, RUNNERS, Engine, choose_engine, runner_name
+from foldatlas.schemas.errors import UsageError
+
+
+def test_without_a_runner_the_number_of_workers_decides() -> None:
+    assert choose_engine(None, None) == choose_engine(None, 1) == EMBEDDED
+    assert choose_engine(None, 3) == Engine("DaskRunner", 3)
+
+
+@pytest.mark.parametrize("name", RUNNERS)
+def test_names_are_beams_own_and_forgiving(name: str) -> None:
+    assert runner_name(name) == runner_name(name.lower()) == runner_name(name.removesuffix("Runner").upper()) == name
+
+
+def test_only_engines_that_were_seen_to_do_it_right_are_trusted() -> None:
+    good = {name for name in RUNNERS if Engine(name).is_known_good}
+    assert good == {"FnApiRunner", "DaskRunner", "PrismRunner"}
+
+
+@pytest.mark.parametrize(
+    ("name", "reason"),
+    [
+        ("DirectRunner", "FnApiRunner is the embedded engine"),
+        ("direct", "download"),
+        ("RayRunner", "no longer maintained"),
+        ("ray-beam", "no longer maintained"),
+        ("PySparkRunner", "SparkRunner goes through"),
+        ("beam_pyspark_runner.pyspark_runner.PySparkRunner", "SparkRunner goes through"),
+        ("beam-pyspark-runner", "SparkRunner goes through"),
+        ("InteractiveRunner", "notebook"),
+        ("SamzaRunner", "choose one of FnApiRunner, DaskRunner"),
+    ],
+)
+def test_engines_that_lose_work_are_refused_by_name(name: str, reason: str) -> None:
+    with pytest.raises(UsageError, match=reason):
+        choose_engine(name, None)
+
+
+@pytest.mark.parametrize(
+    ("runner", "workers", "options", "reason"),
+    [
+        (None, 0, [], "1 or more"),
+        ("FnApiRunner", 2, [], "one worker, not 2"),
+        ("DaskRunner", None, [], "needs workers"),
+        ("DaskRunner", 2, ["--dask_client_address=tls://a:1"], "give one of them"),
+        ("DaskRunner", None, ["--dask_client_address=tls://a:1", "--dask_scheduler_file", "f"], "both name a cluster"),
+        ("PrismRunner", 2, [], "workers of its own"),
+        (None, None, ["--direct_running_mode=multi_threading"], "lose 0.6 to 1.5 %"),
+        (None, None, ["--direct_running_mode=multi_processing"], "wait for ever"),
+        (None, None, ["--direct_num_workers=4"], "use --workers N"),
+        (None, None, ["--direct_num_workers", "0"], "use --workers N"),
+        (None, None, ["--streaming"], "batch"),
+        (None, None, ["--runner=DaskRunner"], "before `--`"),
+        (None, None, ["--no_wait_until_finish"], "held against the plan"),
+        ("DaskRunner", 2, ["--dask_npartitions=4"], "a partition is one shard"),
+        ("DaskRunner", 2, ["--dask_partition_size=128"], "a partition is one shard"),
+        ("DaskRunner", 2, ["--dask_clientaddress=tls://a:1"], "'--dask_clientaddress=tls://a:1' after -- is no option"),
+        (None, None, ["--dask_client_address=tls://a:1"], "no option of Beam's with FnApiRunner"),
+        (None, None, ["--nonsense"], "'--nonsense' after -- is no option"),
+        (None, None, ["more.fasta"], "'more.fasta' after -- is no option"),
+        (None, None, ["--direct_num_workers=many"], "invalid int value"),
+    ],
+)
+def test_what_contradicts_itself_or_breaks_the_graph_is_refused(
+    runner: str | None, workers: int | None, options: list[str], reason: str
+) -> None:
+    with pytest.raises(UsageError, match=reason):
+        choose_engine(runner, workers, options)
+
+
+def test_good_options_are_kept_for_beam() -> None:
+    options = ("--dask_client_address=tls://a:1", "--dask_partition_size=1", "--dask_connection_timeout", "5")
+    assert choose_engine("daskrunner", None, options) == Engine("DaskRunner", 0, options)
+    assert choose_engine(None, None, ("--direct_running_mode=in_memory",)).is_embedded
+    options = ("--job_endpoint=host:8099", "--environment_type=LOOPBACK", "--parallelism=64")
+    assert choose_engine("FlinkRunner", None, options) == Engine("FlinkRunner", 0, options)

@@ -1,0 +1,190 @@
+"""Submission to a job service: a real one over gRPC on loopback, which says that it ran what it never ran."""
+
+import importlib.util
+import logging
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from apache_beam.portability.api import beam_job_api_pb2 as api
+from apache_beam.portability.api import beam_runner_api_pb2
+
+from foldatlas.atlas.folder import AtlasFolder
+from foldatlas.pipeline import conformance, graphs, interruption
+from foldatlas.pipeline.engine import Engine, choose_engine
+from foldatlas.pipeline.folding_run import ROUNDS, fold_atlas
+from foldatlas.pipeline.planning import CostModel, make_plan
+from foldatlas.pipeline.supervisor import WorkerSpec
+from foldatlas.schemas.errors import EngineError, IncompleteError, Interrupted, UsageError
+
+_spec = importlib.util.spec_from_file_location("job_service", Path(__file__).with_name("job_service.py"))
+assert _spec is not None and _spec.loader is not None
+job_service = importlib.util.module_from_spec(_spec)
+_spec.loader.exec_module(job_service)
+IdleJobService, serving = job_service.IdleJobService, job_service.serving
+
+POOL = ["--environment_type=EXTERNAL", "--environment_config=pool:50000"]
+
+
+def engine_at(runner: str, address: str, *options: str) -> Engine:
+    return choose_engine(runner, None, [f"--job_endpoint={address}", *POOL, *options])
+
+
+def leaves(pipeline: beam_runner_api_pb2.Pipeline) -> set[str]:
+    """What the transforms that have no parts are."""
+    parts = pipeline.components.transforms.values()
+    return {part.spec.urn for part in parts if not part.subtransforms}
+
+
+@pytest.mark.parametrize("runner", ["FlinkRunner", "SparkRunner"])
+def test_the_job_service_gets_the_graph_and_the_options(runner: str) -> None:
+    service = IdleJobService()
+    with serving(service) as address:
+        graphs.run("fold", [1, 2, 3], print, engine_at(runner, address, "--parallelism=8"))
+    (job,), (started,) = service.prepared, service.ran
+    assert started == "preparation-1"
+    pipeline = job.pipeline
+    names = {part.unique_name.partition("/")[0] for part in pipeline.components.transforms.values()}
+    ours = {name for name in names if not name.startswith("ref_")}  # the whole has a name of Beam's
+    assert ours - {""} == {"fold: descriptors", "fold: spread", "fold: work"}
+    urns = {part.unique_name: part.spec.urn for part in pipeline.components.transforms.values()}
+    # what the runners know by name: one shuffle, and else only maps
+    assert urns["fold: spread"] == "beam:transform:reshuffle:v1"
+    allowed = {
+        "beam:transform:impulse:v1",
+        "beam:transform:pardo:v1",
+        "beam:transform:group_by_key:v1",
+        "beam:transform:reshuffle:v1",
+    }
+    assert leaves(pipeline) <= allowed
+    for part in pipeline.components.transforms.values():
+        if part.spec.urn == "beam:transform:pardo:v1":
+            function = beam_runner_api_pb2.ParDoPayload.FromString(part.spec.payload)
+            assert not function.side_inputs and not function.state_specs and not function.timer_family_specs
+    environments = {
+        environment.urn: environment.payload
+        for environment in pipeline.components.environments.values()
+        if environment.urn != "beam:env:default:v1"
+    }
+    assert set(environments) == {"beam:env:external:v1"}
+    payload = beam_runner_api_pb2.ExternalPayload.FromString(environments["beam:env:external:v1"])
+    assert payload.endpoint.url == "pool:50000"
+    options = service.options()
+    assert options["number_of_worker_harness_threads"] == "1"
+    assert options["sdk_worker_parallelism"] == "1"
+    assert options["parallelism"] == "8"
+    assert options["streaming"] is False
+    assert int(options["job_server_timeout"]) > 30 * 24 * 3600
+
+
+def test_the_work_survives_beams_pickler_in_another_process(tmp_path: Path) -> None:
+    """What stands in the graph is taken out of it as a worker takes it, in a process that knows nothing else."""
+    service = IdleJobService()
+    with serving(service) as address:
+        graphs.run("conformance", [conformance.MarkTask(str(tmp_path), 4)], conformance.leave_mark,
+                   engine_at("FlinkRunner", address))  # fmt: skip
+    (work,) = (
+        part
+        for part in service.prepared[0].pipeline.components.transforms.values()
+        if part.unique_name.startswith("conformance: work") and part.spec.urn == "beam:transform:pardo:v1"
+    )
+    payload = beam_runner_api_pb2.ParDoPayload.FromString(work.spec.payload).do_fn.payload
+    (tmp_path / "function").write_bytes(payload)
+    script = (
+        "import sys; from apache_beam.internal import pickler;"
+        "function, *_ = pickler.loads(open(sys.argv[1], 'rb').read());"
+        "from foldatlas.pipeline.conformance import MarkTask;"
+        "print(list(function.process(MarkTask(sys.argv[2], 4))))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script, str(tmp_path / "function"), str(tmp_path)], capture_output=True, text=True
+    )
+    assert done.stdout == "[True]\n", done.stderr
+    assert set(conformance.read_marks(str(tmp_path))) == {4}
+
+
+@pytest.mark.parametrize("runner", ["FlinkRunner", "SparkRunner"])
+def test_an_engine_that_does_nothing_is_refused_before_it_gets_a_shard(
+    runner: str, tmp_path: Path, proteins: list[str], write_fasta: Callable[..., str], costs: CostModel,
+    worker: WorkerSpec,
+) -> None:  # fmt: skip
+    folder = AtlasFolder(tmp_path / "atlas")
+    source = write_fasta(proteins)
+    service = IdleJobService()
+    with serving(service) as address:
+        engine = engine_at(runner, address)
+        with pytest.raises(UsageError, match="says that it is done, but 40 of 40 tasks left no mark"):
+            make_plan([source], folder, worker.settings, costs, max_length=200, engine=engine)
+        assert not folder.root.exists()
+        make_plan([source], folder, worker.settings, costs, max_length=200)
+        with pytest.raises(UsageError, match="40 of 40"):
+            fold_atlas(folder, worker, engine=engine, show_progress=False)
+    assert len(service.ran) == 2  # twice the small graph, and nothing else
+    assert folder.entries() == {}
+
+
+def test_what_an_engine_says_is_held_against_the_manifest(
+    tmp_path: Path, proteins: list[str], write_fasta: Callable[..., str], costs: CostModel, worker: WorkerSpec,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    monkeypatch.setattr(conformance, "refuse_if_it_loses", lambda engine, folder: None)
+    folder = AtlasFolder(tmp_path / "atlas")
+    plan = make_plan([write_fasta(proteins)], folder, worker.settings, costs, max_length=200).plan
+    assert plan is not None
+    service = IdleJobService()
+    with serving(service) as address, pytest.raises(IncompleteError) as refusal:
+        fold_atlas(folder, worker, engine=engine_at("FlinkRunner", address), show_progress=False)
+    text = str(refusal.value)
+    assert f"{len(plan.shards)} of {len(plan.shards)} shards are not done" in text
+    assert any(shard.name in text for shard in plan.shards)
+    assert len(service.ran) == ROUNDS
+    assert fold_atlas(folder, worker, show_progress=False).folded > 0
+
+
+def test_a_job_that_fails_is_one_line(caplog: pytest.LogCaptureFixture, capfd: pytest.CaptureFixture[str]) -> None:
+    trace = "Traceback (most recent call last):\n" + "  File x\n" * 40 + "OSError: a worker was lost"
+    with serving(IdleJobService(api.JobState.FAILED, trace)) as address, pytest.raises(EngineError) as error:
+        graphs.run("fold", [1], print, engine_at("FlinkRunner", address))
+    assert str(error.value) == (
+        "FlinkRunner gave up (OSError: a worker was lost); what was finished is kept: "
+        "run the same command again to go on"
+    )
+    assert caplog.records == []
+    assert capfd.readouterr().err == ""
+    assert logging.getLogger().filters == []
+
+
+def test_nobody_at_the_address(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="no job service answers at --job_endpoint=localhost:1"):
+        graphs.run("fold", [1], print, engine_at("FlinkRunner", "localhost:1"))
+
+
+def test_a_job_is_taken_back_when_the_run_is_to_stop() -> None:
+    service = IdleJobService(None)
+    with serving(service) as address:
+
+        def stop() -> None:
+            assert service.running.wait(60)
+            interruption._signals.append(2)
+            interruption._stop.set()
+
+        stopper = threading.Thread(target=stop)
+        stopper.start()
+        started = time.monotonic()
+        with pytest.raises(Interrupted), interruption.interruptible():
+            graphs.run("fold", [1], print, engine_at("SparkRunner", address))
+        stopper.join()
+        assert service.cancelled.is_set()
+    assert time.monotonic() - started < 50
+    assert not interruption.stopping()
+
+
+def test_options_that_contradict_each_other_are_refused_as_such(tmp_path: Path) -> None:
+    service = IdleJobService()
+    with serving(service) as address, pytest.raises(UsageError, match="FlinkRunner refuses its options"):
+        graphs.run("fold", [1], print, engine_at("FlinkRunner", address, "--environment_option=process_command=x"))
+    assert service.prepared == []

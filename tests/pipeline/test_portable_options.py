@@ -1,0 +1,94 @@
+"""What the engines behind Beam's job service must be told: all that is missing is named, before anything starts."""
+
+import importlib
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from foldatlas.pipeline.engine import choose_engine
+from foldatlas.pipeline.engine_options import values_of
+from foldatlas.pipeline.portable_options import ONE_PROCESS, completed
+from foldatlas.schemas.errors import UsageError
+
+POOL = ["--environment_type=EXTERNAL", "--environment_config=localhost:50000"]
+DATAFLOW = ["--project=p", "--region=r", "--temp_location=gs://bucket/t", "--sdk_container_image=i"]
+
+
+@pytest.mark.parametrize(
+    ("runner", "options", "named"),
+    [
+        ("PrismRunner", [], ["--prism_location=FILE"]),
+        ("PrismRunner", ["--prism_location=not-there"], ["not-there is no file"]),
+        ("PrismRunner", ["--job_endpoint=a:1", "--environment_type=EXTERNAL"], ["--environment_config=HOST:PORT"]),
+        ("FlinkRunner", [], ["--job_endpoint=", "--flink_job_server_jar=", "--flink_master=", "--environment_type="]),
+        ("FlinkRunner", ["--job_endpoint=a:1"], ["--environment_type=EXTERNAL", "jobs/deploy/Dockerfile"]),
+        ("FlinkRunner", ["--job_endpoint=a:1", "--environment_type=DOCKER"], ["--environment_config=an image"]),
+        ("FlinkRunner", ["--flink_job_server_jar=x.jar", "--flink_master=[local]"], ["x.jar is no file"]),
+        ("SparkRunner", [], ["--job_endpoint=", "--spark_job_server_jar="]),
+        ("SparkRunner", ["--spark_master_url=spark://a:1"], ["--spark_job_server_jar=", "--environment_type="]),
+        ("SparkRunner", ["--job_endpoint=a:1", *POOL, "--spark_submit_uber_jar"], ["--spark_rest_url=URL"]),
+        ("DataflowRunner", [], ["--project=", "--region=", "--temp_location=gs://", "--sdk_container_image="]),
+        ("DataflowRunner", ["--project=p", "--region=r"], ["--temp_location=gs://", "--sdk_container_image="]),
+        ("DataflowRunner", [*DATAFLOW, "--temp_location=/tmp"], ["/tmp is none"]),
+    ],
+)
+def test_what_is_missing_is_listed(runner: str, options: list[str], named: list[str]) -> None:
+    with pytest.raises(UsageError) as refusal:
+        choose_engine(runner, None, options)
+    text = str(refusal.value)
+    assert text.startswith(f"{runner} needs more after --:")
+    assert all(name in text for name in named)
+    assert text.count("\n  ") == len({line for line in text.splitlines() if line.startswith("  ")})
+    listed = [line for line in text.splitlines() if line.startswith("  ")]
+    assert len(listed) <= len(named)  # nothing that was given is asked for
+
+
+@pytest.mark.parametrize(
+    ("runner", "options"),
+    [
+        ("PrismRunner", ["--prism_location={file}"]),
+        ("PrismRunner", ["--job_endpoint=a:1"]),
+        ("FlinkRunner", ["--job_endpoint=a:1", *POOL]),
+        ("FlinkRunner", ["--job_endpoint=a:1", "--environment_type=DOCKER", "--environment_config=image"]),
+        ("FlinkRunner", ["--job_endpoint", "a:1", "--environment_type=LOOPBACK"]),
+        ("FlinkRunner", ["--flink_job_server_jar={file}", "--flink_master=[local]"]),
+        ("FlinkRunner", ["--flink_job_server_jar={file}", "--flink_master=a:8081", *POOL]),
+        ("SparkRunner", ["--job_endpoint=a:1", *POOL]),
+        ("SparkRunner", ["--spark_job_server_jar={file}"]),  # Spark's own default is a local cluster
+    ],
+)
+def test_what_is_enough_is_accepted(runner: str, options: list[str], tmp_path: Path) -> None:
+    file = tmp_path / "file"
+    file.touch()
+    options = [option.format(file=file) for option in options]
+    assert choose_engine(runner, None, options).options == tuple(options)
+
+
+def test_dataflow_without_googles_packages_names_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:
+    def absent(name: str) -> Any:
+        raise ImportError("No module named 'google.auth'")
+
+    monkeypatch.setattr(importlib, "import_module", absent)
+    with pytest.raises(UsageError, match=r"google\.auth.*pip install 'foldatlas\[dataflow\]'"):
+        choose_engine("DataflowRunner", None, DATAFLOW)
+
+
+def flags(runner: str, options: list[str]) -> list[str]:
+    return completed(runner, options, values_of(runner, options))
+
+
+@pytest.mark.parametrize("runner", ["PrismRunner", "FlinkRunner", "SparkRunner", "DataflowRunner"])
+def test_a_worker_has_one_thread_unless_told_otherwise(runner: str) -> None:
+    assert "--number_of_worker_harness_threads=1" in flags(runner, [])
+    given = ["--number_of_worker_harness_threads=3", "--sdk_worker_parallelism", "2"]
+    told = flags(runner, given)
+    assert told[:4] == [f"--runner={runner}", *given]
+    assert not [flag for flag in told[4:] if "threads" in flag or "parallelism" in flag]
+
+
+def test_a_machine_of_dataflow_has_one_python_process() -> None:
+    assert f"--experiments={ONE_PROCESS}" in flags("DataflowRunner", ["--experiments=upload_graph"])
+    chosen = ["--experiments=upload_graph,use_multiple_sdk_containers"]
+    assert flags("DataflowRunner", chosen)[1:2] == chosen
+    assert f"--experiments={ONE_PROCESS}" not in flags("DataflowRunner", chosen)
