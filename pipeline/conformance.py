@@ -4,16 +4,13 @@ The very graph of the run, on some tens of descriptors, each of which leaves a m
 shows whether workers see the atlas at all, and have this program installed.
 """
 
-import contextlib
-import shutil
-from collections.abc import Iterator
-from pathlib import Path
 from typing import Final, NamedTuple
 
-from foldatlas.atlas.commit import attempt_name, commit_once
 from foldatlas.atlas.folder import AtlasFolder
+from foldatlas.atlas.storage import open_storage
 from foldatlas.pipeline import graphs
 from foldatlas.pipeline.engine import Engine
+from foldatlas.pipeline.staging import staging_of
 from foldatlas.schemas.errors import UsageError
 from foldatlas.schemas.version import program_version
 
@@ -30,10 +27,11 @@ class MarkTask(NamedTuple):
 
 def refuse_if_it_loses(engine: Engine, folder: AtlasFolder) -> None:
     """Runs the graph on an engine that is not known good, once a process. Raises UsageError with what was lost."""
-    key = (engine, str(folder.root))
+    key = (engine, folder.place)
     if engine.is_known_good or engine.only_describes or key in _conforms:
         return
-    with _marks(folder) as marks:
+    with staging_of(folder) as staging:
+        marks = staging.place
         graphs.run("conformance", [MarkTask(marks, number) for number in range(NUM_MARKS)], leave_mark, engine)
         left = read_marks(marks)
     lost = sorted(set(range(NUM_MARKS)) - left.keys())
@@ -54,25 +52,10 @@ def refuse_if_it_loses(engine: Engine, folder: AtlasFolder) -> None:
 
 def leave_mark(task: MarkTask) -> None:
     """The work: a mark that says which version of this program left it."""
-    commit_once(Path(task.marks) / f"{task.number}.mark", program_version().encode())
+    open_storage(task.marks).commit_once(f"{task.number}.mark", program_version().encode())
 
 
 def read_marks(marks: str) -> dict[int, str]:
     """The marks that are there: number -> version of the program that left it."""
-    return {int(path.stem): path.read_text() for path in Path(marks).glob("[!.]*.mark")}
-
-
-@contextlib.contextmanager
-def _marks(folder: AtlasFolder) -> Iterator[str]:
-    """A folder for marks in the atlas's staging, which workers must see as the driver does. Leaves no trace."""
-    made = [path for path in (folder.root, *folder.root.absolute().parents) if not path.exists()]
-    place = folder.staging.absolute() / attempt_name()
-    place.mkdir(parents=True)
-    try:
-        yield str(place)
-    finally:
-        shutil.rmtree(place, ignore_errors=True)
-        with contextlib.suppress(OSError):  # another driver is planning, or there is an atlas now
-            folder.staging.rmdir()
-            for path in made:
-                path.rmdir()
+    storage = open_storage(marks)
+    return {int(file.name.partition(".")[0]): storage.read(file.name).decode() for file in storage.files()}
