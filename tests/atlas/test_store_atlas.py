@@ -220,9 +220,7 @@ def test_a_missing_file_is_named_when_the_index_is_built(stored: AtlasFolder) ->
     assert read_pointer(store_of(stored)) is None
 
 
-def test_an_interrupt_ends_the_copying_of_files(
-    stored: AtlasFolder, flaky: Any, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_ctrl_c_ends_the_copying_of_files(stored: AtlasFolder, flaky: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """Ctrl-C in the main thread, while the thread that builds the index waits for the store."""
     monkeypatch.setattr("foldatlas.atlas.s3_client.FIRST_WAIT", 60.0)
     asked = threading.Event()
@@ -232,7 +230,7 @@ def test_an_interrupt_ends_the_copying_of_files(
             return None
         if not asked.is_set():
             asked.set()
-            signal.raise_signal(signal.SIGINT)
+            signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGINT)
         return 503
 
     flaky.fault = busy
