@@ -1,9 +1,12 @@
 """What people ask of an atlas: planning, the index, SQL, export, verification. The only home of duckdb.
 
-Files on disk:
+Files:
     commit.py           writing once, or replacing whole: nothing half-written is ever visible
+    storage.py          where an atlas is kept: a folder, or
+    s3_storage.py       a place on S3            s3_client.py    its client, and patience with it
+    local_work.py       folders of this machine to work in, and local copies of files
     parquet_files.py    Parquet files with their digest
-    folder.py           an atlas on disk: header, plans, manifest
+    folder.py           an atlas: header, plans, manifest
     coordinates.py      structures as the integers that are stored
     structures.py       structures read by their place
     matrices.py         aligned errors and hidden states as they are stored
@@ -11,6 +14,7 @@ Files on disk:
 Making:
     planning.py         staged records -> what is new, in which order
     index.py            listed Parquet files -> atlas.duckdb
+    published_index.py  the index where readers find it, and their copy of it
     runs.py             which run made what
     views.py            what SQL sees, column by column
     stoppable.py        Ctrl-C during a long statement
@@ -18,6 +22,7 @@ Making:
 
 Asking:
     open.py             an atlas, opened for reading
+    store_dataset.py    Parquet files on a store as a table
     query.py            one statement that reads
     formats.py          its rows as table, csv, json, jsonl, parquet
     find.py             records by id, source:id or structure_id

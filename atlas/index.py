@@ -58,7 +58,7 @@ def build_index(folder: AtlasFolder) -> Accounting:
         with duckdb.connect(str(database), config=config) as connection:
             try:
                 copies = LocalCopies(folder.storage, work)
-                stoppable(connection, lambda: _make_tables(connection, copies, plans, histories))
+                stoppable(connection, lambda: _make_tables(connection, copies, plans, histories), copies.stop)
             except FileNotFoundError as error:
                 raise DamagedAtlasError(
                     f"{error.filename} does not exist: `foldatlas verify {folder.place}` lists what is missing"

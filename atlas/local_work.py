@@ -4,6 +4,7 @@ import contextlib
 import os
 import shutil
 import tempfile
+import threading
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Final
@@ -44,6 +45,7 @@ class LocalCopies:
         self._storage = storage
         self._root = storage.root.resolve() if storage.root is not None else None
         self._folder = work / "copies"
+        self._stopped = threading.Event()
 
     def path(self, name: str) -> Path:
         """Where the file is, or will be."""
@@ -53,8 +55,14 @@ class LocalCopies:
         """Local paths of files, copied now if they have to be. Raises FileNotFoundError for one that is missing."""
         names = list(names)
         if self._root is None:
-            self._storage.fetch([name for name in names if not self.path(name).exists()], self._folder)
+            self._storage.fetch(
+                [name for name in names if not self.path(name).exists()], self._folder, self._stopped.is_set
+            )
         return [self.path(name) for name in names]
+
+    def stop(self) -> None:
+        """Ends copying, from another thread."""
+        self._stopped.set()
 
     def drop(self, table: str) -> None:
         """Deletes the copies of a table."""

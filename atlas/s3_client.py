@@ -12,6 +12,7 @@ from collections.abc import Callable
 from functools import lru_cache
 from typing import Any, Final, TypeVar
 
+from foldatlas.atlas.storage import never
 from foldatlas.schemas.errors import FoldAtlasError, Interrupted, StoreError
 
 PATIENCE_SECONDS: float = 240.0  # after the first failure of a request; then the run stops
@@ -80,8 +81,7 @@ def _client(_process: int, _environment: tuple[tuple[str, str], ...]) -> Any:
 _gave_up: float = -math.inf
 AWAY_SECONDS: Final = 60.0
 
-_never: Callable[[], bool] = lambda: False  # noqa: E731 - a value to compare with
-_stop_asked: Callable[[], bool] = _never
+_stop_asked: Callable[[], bool] = never
 
 
 def stop_waiting_when(asked: Callable[[], bool]) -> None:
@@ -90,7 +90,7 @@ def stop_waiting_when(asked: Callable[[], bool]) -> None:
     _stop_asked = asked
 
 
-def patiently(work: Callable[[], Value], address: str, stop: Callable[[], bool] = _never) -> Value:
+def patiently(work: Callable[[], Value], address: str, stop: Callable[[], bool] = never) -> Value:
     """`work()`, a request on `address`, again and again while what hinders it may pass, for PATIENCE_SECONDS.
 
     `stop()` ends the waiting. Raises Answered for an answer to be judged, StoreError for what does not pass, and

@@ -10,7 +10,7 @@ import hashlib
 import io
 import os
 import threading
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
@@ -20,8 +20,8 @@ from typing import IO, Any, Final
 
 from foldatlas.atlas.local_work import work_folder
 from foldatlas.atlas.s3_client import Answered, client, patiently
-from foldatlas.atlas.storage import STAGING, Stored
-from foldatlas.schemas.errors import FoldAtlasError, StoreError, UsageError
+from foldatlas.atlas.storage import STAGING, Stored, never
+from foldatlas.schemas.errors import FoldAtlasError, Interrupted, StoreError, UsageError
 
 PART_BYTES: int = 64 << 20  # of an upload; a store takes 10,000 parts
 RANGE_BYTES: Final = 16 << 20  # of a download
@@ -165,7 +165,7 @@ class S3Storage:
     def open(self, name: str, size: int | None = None) -> IO[bytes]:
         return _StoredFile(self, name, self.size(name) if size is None else size)  # type: ignore[return-value]
 
-    def range(self, name: str, start: int, end: int) -> bytes:
+    def range(self, name: str, start: int, end: int, stop: Callable[[], bool] = never) -> bytes:
         """Bytes [start, end) of an object. Raises OSError if it has no such bytes."""
 
         def get() -> bytes:
@@ -174,7 +174,7 @@ class S3Storage:
             return content
 
         try:
-            content = patiently(get, self._address(name))
+            content = patiently(get, self._address(name), stop)
         except Answered as answer:
             if answer.status == 404:
                 raise self._missing(name) from answer
@@ -183,10 +183,12 @@ class S3Storage:
             raise OSError(f"{self._address(name)} has no bytes {start:,} to {end:,}: it is shorter than it was")
         return content
 
-    def _blocks(self, name: str) -> Iterator[bytes]:
+    def _blocks(self, name: str, stop: Callable[[], bool] = never) -> Iterator[bytes]:
         size = self.size(name)
         for start in range(0, size, RANGE_BYTES):
-            yield self.range(name, start, min(start + RANGE_BYTES, size))
+            if stop():
+                raise Interrupted("stopped on request")
+            yield self.range(name, start, min(start + RANGE_BYTES, size), stop)
 
     def sha256(self, name: str) -> str:
         digest = hashlib.sha256()
@@ -194,20 +196,26 @@ class S3Storage:
             digest.update(block)
         return digest.hexdigest()
 
-    def fetch(self, names: Iterable[str], folder: Path) -> None:
+    def fetch(self, names: Iterable[str], folder: Path, stop: Callable[[], bool] = never) -> None:
+        has_failed = threading.Event()
+
         def copy(name: str) -> None:
             path = folder / name
             path.parent.mkdir(parents=True, exist_ok=True)
             part = path.with_name(f"{path.name}.part")
-            self.copy(name, part)
+            try:
+                self.copy(name, part, lambda: stop() or has_failed.is_set())
+            except BaseException:
+                has_failed.set()  # the others need not end what they are at
+                raise
             os.replace(part, path)
 
         self._side_by_side(copy, names)
 
-    def copy(self, name: str, path: Path) -> None:
+    def copy(self, name: str, path: Path, stop: Callable[[], bool] = never) -> None:
         """Writes an object's bytes to a local file."""
         with path.open("wb") as file:
-            for block in self._blocks(name):
+            for block in self._blocks(name, stop):
                 file.write(block)
 
     @contextlib.contextmanager

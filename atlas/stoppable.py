@@ -14,11 +14,11 @@ Value = TypeVar("Value")
 _SECONDS_BETWEEN_TRIES: Final = 0.1
 
 
-def stoppable(connection: Any, call: Callable[[], Value]) -> Value:
+def stoppable(connection: Any, call: Callable[[], Value], stop: Callable[[], None] | None = None) -> Value:
     """Returns `call()`, which uses the DuckDB `connection`, and raises what it raises.
 
     Where the caller is interrupted meanwhile (KeyboardInterrupt, or what a signal handler raises), the statement is
-    stopped first.
+    stopped first; `stop()` ends what else the call may be at.
     """
     future: Future[Value] = Future()
 
@@ -32,6 +32,8 @@ def stoppable(connection: Any, call: Callable[[], Value]) -> Value:
     try:
         return future.result()
     except BaseException:
+        if stop is not None:
+            stop()
         while not future.done():  # one interrupt is lost if it comes before the statement begins
             connection.interrupt()
             wait([future], _SECONDS_BETWEEN_TRIES)

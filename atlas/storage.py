@@ -10,7 +10,7 @@ import os
 import re
 import shutil
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePath
 from typing import IO, Final, NamedTuple, Protocol
@@ -23,6 +23,11 @@ _FEW: Final = 10
 _SCHEME: Final = re.compile(r"([a-zA-Z][a-zA-Z0-9+.-]*)://")
 _MANGLED: Final = re.compile(r"(s3|s3a|s3n|gs|gcs|https?|hdfs|abfss?):/", re.IGNORECASE)
 _S3_ALIASES: Final = ("s3", "s3a", "s3n")
+
+
+def never() -> bool:
+    """That nothing stops the work."""
+    return False
 
 
 class Stored(NamedTuple):
@@ -73,8 +78,8 @@ class Storage(Protocol):
     def sha256(self, name: str) -> str:
         """Digest of its bytes, 64 hexadecimal digits."""
 
-    def fetch(self, names: Iterable[str], folder: Path) -> None:
-        """Copies files into a local folder, under their names."""
+    def fetch(self, names: Iterable[str], folder: Path, stop: Callable[[], bool] = never) -> None:
+        """Copies files into a local folder, under their names. Raises Interrupted when `stop()` says so."""
 
     def building(self, name: str) -> contextlib.AbstractContextManager[Path]:
         """Gives a local path to build a file at; it gets its name when the block ends well, and is gone otherwise."""
@@ -152,7 +157,7 @@ class LocalStorage:
     def sha256(self, name: str) -> str:
         return file_sha256(self.root / name)
 
-    def fetch(self, names: Iterable[str], folder: Path) -> None:
+    def fetch(self, names: Iterable[str], folder: Path, stop: Callable[[], bool] = never) -> None:
         for name in names:
             (folder / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(self.root / name, folder / name)

@@ -25,7 +25,7 @@ def check_tables(folder: AtlasFolder, plans: list[Plan], entries: list[ShardEntr
     with _connection(folder, plans, entries, bad) as (connection, copies):
         for check in (_check_sequences, _check_records):
             try:
-                yield from stoppable(connection, partial(list, check(connection, copies, plans, bad)))
+                yield from stoppable(connection, partial(list, check(connection, copies, plans, bad)), copies.stop)
             except duckdb.Error as error:
                 yield Fault(
                     FaultKind.DAMAGED, "records", f"the files cannot be read together: {first_line(error)}", RESTORE
@@ -40,7 +40,7 @@ def check_tables(folder: AtlasFolder, plans: list[Plan], entries: list[ShardEntr
                 what = "the index was built before the newest plan or shard"
                 yield Fault(FaultKind.STALE_INDEX, INDEX, what, rebuild)
             elif not bad:
-                yield from stoppable(connection, partial(list, _check_index(connection, copies, rebuild)))
+                yield from stoppable(connection, partial(list, _check_index(connection, copies, rebuild)), copies.stop)
         except DamagedAtlasError as error:
             yield Fault(FaultKind.INDEX, INDEX, str(error), rebuild)
         except duckdb.Error as error:

@@ -1,5 +1,6 @@
 """An atlas on S3 beside the same atlas in a folder: index, queries, coordinates, export and verification agree."""
 
+import signal
 import threading
 import time
 from pathlib import Path
@@ -217,6 +218,26 @@ def test_a_missing_file_is_named_when_the_index_is_built(stored: AtlasFolder) ->
     with pytest.raises(DamagedAtlasError, match=name):
         build_index(stored)
     assert read_pointer(store_of(stored)) is None
+
+
+def test_ctrl_c_ends_the_copying_of_files(stored: AtlasFolder, flaky: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ctrl-C in the main thread, while the thread that builds the index waits for the store."""
+    monkeypatch.setattr("foldatlas.atlas.s3_client.FIRST_WAIT", 60.0)
+    asked = threading.Event()
+
+    def busy(method: str, key: str) -> int | None:
+        if "/scores/" not in key or method != "GET":
+            return None
+        if not asked.is_set():
+            asked.set()
+            signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGINT)
+        return 503
+
+    flaky.fault = busy
+    began = time.monotonic()
+    with pytest.raises(KeyboardInterrupt):
+        build_index(stored)
+    assert asked.is_set() and time.monotonic() - began < 30
 
 
 def test_documents_are_read_once(stored: AtlasFolder, flaky: Any) -> None:

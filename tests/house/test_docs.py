@@ -173,6 +173,7 @@ def test_every_column_is_described(name: str, documents: dict[str, str]) -> None
         manifest.ShardEntry,
         manifest.FileEntry,
         manifest.Run,
+        manifest.IndexPointer,
     ],
 )
 def test_every_field_of_a_document_is_described(document: type[msgspec.Struct], documents: dict[str, str]) -> None:
