@@ -56,7 +56,6 @@ class Session:
         if self._client is not None and self._client.status == "running" and self._is_alive():
             return self._client
         import dask
-        import distributed
 
         self._disconnect()
         if self.is_own:
@@ -65,8 +64,7 @@ class Session:
         with dask.config.set(self.settings):
             quiet_dask()
             try:
-                make: Any = distributed.Client
-                self._client = make(**self._address(), set_as_default=False)
+                self._client = _client(self._address())
             except Exception as error:  # of the network, of TLS, of a file that is not there
                 raise UsageError(
                     f"the Dask cluster {self.place()} does not answer ({type(error).__name__}: {error}): is its "
@@ -166,6 +164,20 @@ class Session:
         if self._cluster is not None:
             self._cluster.close()
         self._client, self._cluster = None, None
+
+
+def _client(address: dict[str, Any]) -> Client:
+    """A client of the scheduler at `address`. Raises what the network, TLS or the file system say."""
+    import distributed
+
+    class QuietClient(distributed.Client):
+        def __del__(self) -> None:
+            # one that never was connected waits for its own end, and then prints a traceback
+            if self.status == "running":
+                super().__del__()  # type: ignore[no-untyped-call]
+
+    make: Any = QuietClient
+    return make(**address, set_as_default=False)
 
 
 _sessions: dict[Engine, Session] = {}
