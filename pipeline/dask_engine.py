@@ -131,12 +131,13 @@ class Session:
         client = self._client
 
         async def retire() -> None:
-            with contextlib.suppress(Exception):  # it may be gone already
+            with contextlib.suppress(Exception):  # the scheduler may be gone, which others notice
                 await client.scheduler.retire_workers(workers=[address], close_workers=True)
+                workers = (await client.scheduler.identity(n_workers=-1))["workers"]
+                if not set(workers) - self._sent_away:
+                    give_up(ModelError(f"no worker of the cluster can fold: {reason}"))
 
         client.loop.add_callback(retire)  # this is the client's own thread, which must not wait
-        if not set(client.scheduler_info(n_workers=-1)["workers"]) - self._sent_away:
-            give_up(ModelError(f"no worker of the cluster can fold: {reason}"))
 
     def stop_workers(self) -> None:
         """Has every worker abandon its batch: an own cluster ends, on a shared one our tasks do."""
