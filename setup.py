@@ -30,7 +30,12 @@ REQUIREMENTS = [
 ]
 
 EXTRAS = {
-    "dask": ["cryptography>=44", "dask>=2026.8", "distributed>=2026.8"],  # more than one worker; dask.order was read
+    "dask": [  # what it does wrong, and in which order it begins, was seen with 2026.8; cryptography: its TLS
+        "cryptography>=44",
+        "dask>=2026.8",
+        "distributed>=2026.8",
+        "psutil>=6",
+    ],
     "dataflow": ["apache-beam[gcp]>=2.77,<2.78"],  # resolves beside constraints.txt, unpinned there
     "foldcomp": ["foldcomp>=1.0,<1.1"],  # what its files hold, and where it crashes, was tried on 1.0
     "gcs": ["google-cloud-storage>=3.17"],
@@ -54,6 +59,7 @@ EXTRAS = {
         "moto[server]>=5.2",
         "mypy>=2.4",
         "packaging>=25",
+        "psutil>=6",
         "pyfastx>=2.3",  # what benchmarks/ingest.py compares with
         "pyrodigal>=3.7,<4",  # GPL, as in [genes]
         "pytest>=9",

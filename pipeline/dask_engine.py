@@ -56,7 +56,6 @@ class Session:
         if self._client is not None and self._client.status == "running" and self._is_alive():
             return self._client
         import dask
-        import distributed
 
         self._disconnect()
         if self.is_own:
@@ -65,8 +64,7 @@ class Session:
         with dask.config.set(self.settings):
             quiet_dask()
             try:
-                make: Any = distributed.Client
-                self._client = make(**self._address(), set_as_default=False)
+                self._client = _client(self._address())
             except Exception as error:  # of the network, of TLS, of a file that is not there
                 raise UsageError(
                     f"the Dask cluster {self.place()} does not answer ({type(error).__name__}: {error}): is its "
@@ -133,12 +131,13 @@ class Session:
         client = self._client
 
         async def retire() -> None:
-            with contextlib.suppress(Exception):  # it may be gone already
+            with contextlib.suppress(Exception):  # the scheduler may be gone, which others notice
                 await client.scheduler.retire_workers(workers=[address], close_workers=True)
+                workers = (await client.scheduler.identity(n_workers=-1))["workers"]
+                if not set(workers) - self._sent_away:
+                    give_up(ModelError(f"no worker of the cluster can fold: {reason}"))
 
         client.loop.add_callback(retire)  # this is the client's own thread, which must not wait
-        if not set(client.scheduler_info(n_workers=-1)["workers"]) - self._sent_away:
-            give_up(ModelError(f"no worker of the cluster can fold: {reason}"))
 
     def stop_workers(self) -> None:
         """Has every worker abandon its batch: an own cluster ends, on a shared one our tasks do."""
@@ -166,6 +165,20 @@ class Session:
         if self._cluster is not None:
             self._cluster.close()
         self._client, self._cluster = None, None
+
+
+def _client(address: dict[str, Any]) -> Client:
+    """A client of the scheduler at `address`. Raises what the network, TLS or the file system say."""
+    import distributed
+
+    class QuietClient(distributed.Client):
+        def __del__(self) -> None:
+            # one that never was connected waits for its own end, and then prints a traceback
+            if self.status == "running":
+                super().__del__()  # type: ignore[no-untyped-call]
+
+    make: Any = QuietClient
+    return make(**address, set_as_default=False)
 
 
 _sessions: dict[Engine, Session] = {}

@@ -5,6 +5,7 @@ Real processes and real certificates; the atlas is held against the one that a s
 
 import json
 import os
+import random
 import signal
 import subprocess
 import sys
@@ -16,6 +17,7 @@ from typing import Any
 import pytest
 
 from foldatlas.atlas.folder import AtlasFolder
+from foldatlas.schemas.records import STANDARD_RESIDUES
 
 distributed = pytest.importorskip("distributed")
 psutil = pytest.importorskip("psutil")
@@ -38,11 +40,21 @@ def committed(atlas: Path) -> int:
     return len(list((atlas / "manifest").glob("[!.]*.json")))
 
 
-@pytest.fixture
-def embedded(short_proteins: str, tmp_path: Path, run: Callable[..., Any]) -> Path:
-    """The atlas of short_proteins, made by one process."""
-    atlas = tmp_path / "embedded"
-    done = run("fold", short_proteins, atlas, "--model", "nano")
+@pytest.fixture(scope="module")
+def fasta(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """16 proteins of 30 to 60 residues, in 8 shards or more."""
+    letters = random.Random(5)
+    path = tmp_path_factory.mktemp("fasta") / "short.fasta"
+    texts = ["M" + "".join(letters.choices(STANDARD_RESIDUES, k=letters.randint(29, 59))) for _ in range(16)]
+    path.write_text("".join(f">p{number}\n{text}\n" for number, text in enumerate(texts)))
+    return str(path)
+
+
+@pytest.fixture(scope="module")
+def embedded(fasta: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The atlas of `fasta`, made by one process."""
+    atlas = tmp_path_factory.mktemp("embedded") / "atlas"
+    done = subprocess.run([*COMMAND, "fold", fasta, str(atlas), "--model", "nano"], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     return atlas
 
@@ -143,13 +155,13 @@ def check_committed_once(atlas: Path) -> None:
 
 
 def test_three_workers_one_killed_and_one_added(
-    cluster: Cluster, short_proteins: str, embedded: Path, tables: Callable[[Path], Any], tmp_path: Path
+    cluster: Cluster, fasta: str, embedded: Path, tables: Callable[[Path], Any], tmp_path: Path
 ) -> None:
     atlas = tmp_path / "atlas"
     workers = [cluster.add_worker() for _ in range(3)]
     options = ["--runner", "DaskRunner", "--", f"--dask_client_address={cluster.address}"]
     driver = subprocess.Popen(
-        [*COMMAND, "fold", short_proteins, atlas.name, "--model", "nano", *options],
+        [*COMMAND, "fold", fasta, atlas.name, "--model", "nano", *options],
         env=cluster.environment,
         cwd=tmp_path,
         stdout=subprocess.PIPE,
@@ -162,7 +174,7 @@ def test_three_workers_one_killed_and_one_added(
     victim.kill()
     cluster.add_worker()
     out, errors = driver.communicate(timeout=PATIENCE)
-    assert (driver.returncode, out) == (0, "24 records: 24 folded, 0 repeated, 0 refused, 0 failed\n"), errors
+    assert (driver.returncode, out) == (0, "16 records: 16 folded, 0 repeated, 0 refused, 0 failed\n"), errors
     assert "Traceback" not in errors
     check_committed_once(atlas)
     assert tables(atlas) == tables(embedded)
@@ -182,13 +194,13 @@ def _command(process: Any) -> str:
 
 
 def test_a_scheduler_file_a_stop_and_a_stranger(
-    cluster: Cluster, short_proteins: str, embedded: Path, tables: Callable[[Path], Any], tmp_path: Path
+    cluster: Cluster, fasta: str, embedded: Path, tables: Callable[[Path], Any], tmp_path: Path
 ) -> None:
     """SIGTERM on a shared cluster: workers abandon their shards and live on; the next run, by the scheduler's file,
     ends equal. A client without the certificate is refused."""
     atlas = tmp_path / "atlas"
     options = ["--runner", "DaskRunner", "--", "--dask_scheduler_file", str(cluster.file)]
-    command = [*COMMAND, "fold", short_proteins, str(atlas), "--model", "nano", *options]
+    command = [*COMMAND, "fold", fasta, str(atlas), "--model", "nano", *options]
     worker = cluster.add_worker()
     driver = subprocess.Popen(command, env=cluster.environment, stderr=subprocess.PIPE, text=True)
     until(lambda: committed(atlas) or driver.poll() is not None, "a first shard")
@@ -215,10 +227,10 @@ def test_a_scheduler_file_a_stop_and_a_stranger(
     assert tables(atlas) == tables(embedded)
 
 
-def test_workers_of_our_own(short_proteins: str, embedded: Path, tables: Callable[[Path], Any], tmp_path: Path) -> None:
+def test_workers_of_our_own(fasta: str, embedded: Path, tables: Callable[[Path], Any], tmp_path: Path) -> None:
     """Ctrl-C to the whole group, as a terminal sends it; then resumed to the same end. No process is left."""
     atlas = tmp_path / "atlas"
-    command = [*COMMAND, "fold", short_proteins, str(atlas), "--model", "nano", "--workers", "2"]
+    command = [*COMMAND, "fold", fasta, str(atlas), "--model", "nano", "--workers", "2"]
     driver = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, start_new_session=True)
     until(lambda: committed(atlas) or driver.poll() is not None, "a first shard")
     family = _descendants(driver.pid)

@@ -1,5 +1,6 @@
 """Dask as it is used here: the order in which it begins, what its workers are told, and a cluster of our own."""
 
+import contextlib
 import os
 import signal
 import threading
@@ -159,6 +160,38 @@ def test_threads_of_one_worker_take_turns(told: list[tuple[Any, ...]]) -> None:
     assert most == [1]
 
 
+def test_a_worker_of_no_use_is_sent_away_and_the_others_go_on(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """Two worker processes, of which the first to get a task cannot load the model; in the end neither can."""
+    bad, all_bad = tmp_path / "bad", tmp_path / "all bad"
+
+    def work(number: int) -> None:
+        with contextlib.suppress(FileExistsError):
+            bad.symlink_to(str(os.getpid()))
+        if os.readlink(bad) == str(os.getpid()) or all_bad.exists():
+            error = ModelError("no weights here")
+            interruption.give_up(error)
+            raise error
+        (tmp_path / str(number)).touch()
+
+    def missing() -> list[int]:
+        return [number for number in range(8) if not (tmp_path / str(number)).exists()]
+
+    with distributed.LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=None, memory_limit=0) as cluster:
+        engine = Engine("DaskRunner", 0, (f"--dask_client_address={cluster.scheduler_address}",))
+        with graphs.opened(engine), interruption.interruptible():
+            for _ in range(3):
+                graphs.run("fold", missing(), work, engine)
+            assert missing() == []
+            assert caplog.text.count("was sent away: no weights here") == 1
+        all_bad.touch()
+        with (
+            pytest.raises(ModelError, match="no worker of the cluster can fold: no weights here"),
+            graphs.opened(engine),
+            interruption.interruptible(),
+        ):
+            graphs.run("fold", range(8), work, engine)
+
+
 def machine(**changes: Any) -> dask_worker.Machine:
     mine = dask_worker.inspect("cpu")
     return dask_worker.Machine(**{**{name: getattr(mine, name) for name in mine.__dataclass_fields__}, **changes})
@@ -240,10 +273,8 @@ def test_a_cluster_of_our_own_is_closed_to_others_and_leaves_nothing() -> None:
         other = distributed.Security.temporary()
         with pytest.raises(OSError):  # one with another
             distributed.Client(cluster.address, security=other, timeout=2, set_as_default=False)
-        processes = [
-            cluster._process.pid,
-            *(child.pid for child in psutil.Process(cluster._process.pid).children(True)),
-        ]
+        helper = psutil.Process(cluster._process.pid)
+        processes = [helper, *helper.children(recursive=True)]
         assert len(processes) >= 3
     finally:
         cluster.close()
