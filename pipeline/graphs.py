@@ -99,8 +99,10 @@ def opened(engine: Engine, device: str = "auto") -> Iterator[str]:
 
         with dask_engine.opened(engine, device) as session:
             yield session.device()
-    else:
+    elif engine.is_embedded or device == "auto":
         yield choose_device(device)
+    else:
+        yield device  # the workers' own: a driver of a cluster may have no GPU
 
 
 def device_of(engine: Engine, device: str) -> str:

@@ -12,7 +12,8 @@ from typing import Any, Final
 
 import apache_beam as beam
 import grpc
-from apache_beam.options.pipeline_options import PipelineOptions
+from apache_beam.options.pipeline_options import PipelineOptions, PortableOptions
+from apache_beam.runners.worker import sdk_worker
 
 from foldatlas.pipeline import graphs
 from foldatlas.pipeline.engine import Engine
@@ -80,6 +81,8 @@ class _Job:
             raise UsageError(f"{runner} refuses its options: {_one_line(error)}") from error
         graphs.build(self._pipeline, label, descriptors, work)
         self._runner = runner
+        environment = self._pipeline.options.view_as(PortableOptions).environment_type
+        self._in_this_process = environment == "LOOPBACK" or (environment is None and runner == "PrismRunner")
         self._result: Any = None
         self._error: BaseException | None = None
         self._thread = threading.Thread(target=self._submit_and_wait, name=f"foldatlas-{label}", daemon=True)
@@ -89,6 +92,8 @@ class _Job:
         try:
             while self._thread.is_alive() and not stopping():
                 self._thread.join(_LOOK_SECONDS)
+            if self._in_this_process:  # work that sees the flag ends by itself, and then the job does
+                self._thread.join(CANCEL_SECONDS)
             if self._thread.is_alive():
                 self._cancel()
         except BaseException:  # KeyboardInterrupt, where nobody set the flag
@@ -115,6 +120,10 @@ class _Job:
             asking.start()
             asking.join(CANCEL_SECONDS)
         self._thread.join(CANCEL_SECONDS)
+
+
+def _say_nothing(*_: object, **__: object) -> None:
+    pass
 
 
 def _cancel_quietly(result: Any) -> None:
@@ -146,6 +155,7 @@ def _silent() -> Iterator[None]:
             usual_hook(arguments)
 
     beams.setLevel(logging.CRITICAL + 1)
+    sdk_worker.print = _say_nothing  # type: ignore[attr-defined] # a worker in this process prints tracebacks
     threading.excepthook = not_of_lost_connections
     root.addFilter(only_other_loggers)
     try:
@@ -157,3 +167,4 @@ def _silent() -> Iterator[None]:
         threading.excepthook = usual_hook
         root.removeFilter(only_other_loggers)
         beams.setLevel(level)
+        del sdk_worker.print  # type: ignore[attr-defined]

@@ -6,7 +6,8 @@ from typing import Any
 
 import pytest
 
-from foldatlas.pipeline.engine import choose_engine
+from foldatlas.pipeline import graphs
+from foldatlas.pipeline.engine import Engine, choose_engine
 from foldatlas.pipeline.engine_options import values_of
 from foldatlas.pipeline.portable_options import ONE_PROCESS, completed
 from foldatlas.schemas.errors import UsageError
@@ -92,3 +93,7 @@ def test_a_machine_of_dataflow_has_one_python_process() -> None:
     chosen = ["--experiments=upload_graph,use_multiple_sdk_containers"]
     assert flags("DataflowRunner", chosen)[1:2] == chosen
     assert f"--experiments={ONE_PROCESS}" not in flags("DataflowRunner", chosen)
+
+
+def test_a_driver_needs_no_gpu_of_its_own() -> None:
+    assert graphs.device_of(Engine("FlinkRunner", 0), "cuda") == "cuda"
