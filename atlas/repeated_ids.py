@@ -90,6 +90,9 @@ def open_staged(
             connection.read_parquet([escape_glob(path) for path in staged]).create_view("staged")
             yield StagedRecords(connection)
         except duckdb.OutOfMemoryException as error:
-            raise FoldAtlasError(f"planning needs more memory: {first_line(error)}") from error
+            raise FoldAtlasError(
+                f"planning needs more memory than {memory_bytes >> 20:,} MiB, or more disk for what does not fit "
+                f"({first_line(error)}): plan on a machine with more, or fewer files at a time"
+            ) from error
         except duckdb.Error as error:
             raise DamagedAtlasError(f"ids could not be compared ({first_line(error)}): run again") from error

@@ -31,10 +31,11 @@ from foldatlas.schemas.manifest import FileEntry, Plan, Source, plan_name, shard
 from foldatlas.schemas.records import Settings
 from foldatlas.schemas.tables import FORMAT_VERSION
 
-# Of planning's tables, before they go to disk: more than the maximum makes it no faster.
+# Of planning's tables, before they go to disk. The maximum is enough for 600 M records, in proportion to what was
+# measured (docs/planning.md); fewer do not fill it.
 MEMORY_DIVISOR: Final = 8
 MIN_MEMORY_BYTES: Final = 256 << 20
-MAX_MEMORY_BYTES: Final = 1 << 30
+MAX_MEMORY_BYTES: Final = 2 << 30
 ROUNDS: Final = 3  # of reading, on an engine whose workers may be lost
 
 

@@ -18,6 +18,7 @@ from foldatlas.atlas import planning
 from foldatlas.atlas.length_bands import KnownSequences, LengthBands, ids_of
 from foldatlas.atlas.parquet_files import ParquetFile
 from foldatlas.atlas.planning import PlannedTables, plan_tables
+from foldatlas.schemas.errors import FoldAtlasError
 from foldatlas.schemas.manifest import shard_digest
 from foldatlas.schemas.tables import RECORDS, SEQUENCES, STAGING
 
@@ -199,6 +200,8 @@ def test_repeated_ids_are_found_in_little_memory(tmp_path: Path) -> None:
     )
     with ParquetFile(tmp_path, "000000.parquet", "staging", schema=STAGING) as file:
         file.write(table, 20_000)
+    with pytest.raises(FoldAtlasError, match="more memory than 3 MiB"):
+        plan_tables(tmp_path, [tmp_path / "000000.parquet"], [], cut_in_threes, memory_bytes=3 << 20, threads=1)
     tables = plan_tables(tmp_path, [tmp_path / "000000.parquet"], [], cut_in_threes, memory_bytes=16 << 20, threads=1)
     twice = {n for n in range(count) if n % 10 == 9}
     repeated = sum(sequences[n] == sequences[n - 9] for n in twice)
