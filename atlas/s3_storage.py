@@ -197,20 +197,23 @@ class S3Storage:
         return digest.hexdigest()
 
     def fetch(self, names: Iterable[str], folder: Path, stop: Callable[[], bool] = never) -> None:
-        has_failed = threading.Event()
+        failures: list[BaseException] = []
 
         def copy(name: str) -> None:
             path = folder / name
             path.parent.mkdir(parents=True, exist_ok=True)
             part = path.with_name(f"{path.name}.part")
             try:
-                self.copy(name, part, lambda: stop() or has_failed.is_set())
-            except BaseException:
-                has_failed.set()  # the others need not end what they are at
+                self.copy(name, part, lambda: stop() or bool(failures))
+            except BaseException as error:
+                failures.append(error)  # the others need not end what they are at
                 raise
             os.replace(part, path)
 
-        self._side_by_side(copy, names)
+        try:
+            self._side_by_side(copy, names)
+        except Interrupted:
+            raise failures[0] from None  # what stopped this one
 
     def copy(self, name: str, path: Path, stop: Callable[[], bool] = never) -> None:
         """Writes an object's bytes to a local file."""

@@ -116,7 +116,9 @@ def fold(
     engine = choose_engine(runner, workers, beam_options)
     choice = chosen(shards, part)
     if not fasta and not retry_failed:
-        raise UsageError("no FASTA file is named: name one, or pass --retry-failed to try failed proteins again")
+        raise UsageError(
+            "no FASTA file is named before ATLAS: name one, or pass --retry-failed to try failed proteins again"
+        )
     if retry_failed and add_outputs:
         raise UsageError("--retry-failed gives a shard the outputs that it has: run --add-outputs before or after it")
     if choice is not None and not fasta:

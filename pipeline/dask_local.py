@@ -129,7 +129,9 @@ def _start(environments: Sequence[dict[str, str]], scratch: str) -> tuple[Any, d
     security = Security.temporary()  # type: ignore[no-untyped-call]
     # Dask sets OMP_NUM_THREADS=1 for a nanny's worker; its threads are ours to share out
     dask.config.set({"distributed.nanny.pre-spawn-environ": {"MALLOC_TRIM_THRESHOLD_": 65536}})
-    common = {"host": "127.0.0.1", "protocol": "tls", "security": security}
+    # Dask has pages on HTTP besides, without TLS: none here
+    dask.config.set({"distributed.scheduler.http.routes": [], "distributed.worker.http.routes": []})
+    common = {"host": "127.0.0.1", "protocol": "tls", "security": security, "dashboard_address": "127.0.0.1:0"}
     workers = {
         number: {
             "cls": Nanny,
@@ -144,7 +146,7 @@ def _start(environments: Sequence[dict[str, str]], scratch: str) -> tuple[Any, d
         }
         for number, environment in enumerate(environments)
     }
-    scheduler = {"cls": Scheduler, "options": {**common, "port": 0, "dashboard": False, "dashboard_address": None}}
+    scheduler = {"cls": Scheduler, "options": {**common, "port": 0, "dashboard": False}}
     cluster = SpecCluster(workers=workers, scheduler=scheduler, security=security)  # type: ignore[no-untyped-call]
     return cluster, {
         "distributed.comm.require-encryption": True,

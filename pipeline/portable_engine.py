@@ -84,6 +84,7 @@ class _Job:
         environment = self._pipeline.options.view_as(PortableOptions).environment_type
         self._in_this_process = environment == "LOOPBACK" or (environment is None and runner == "PrismRunner")
         self._result: Any = None
+        self._submitted = threading.Event()  # or refused
         self._error: BaseException | None = None
         self._thread = threading.Thread(target=self._submit_and_wait, name=f"foldatlas-{label}", daemon=True)
 
@@ -107,13 +108,17 @@ class _Job:
 
     def _submit_and_wait(self) -> None:
         try:
-            self._result = self._pipeline.run()
+            try:
+                self._result = self._pipeline.run()
+            finally:
+                self._submitted.set()
             self._result.wait_until_finish()
         except BaseException as error:
             self._error = error
 
     def _cancel(self) -> None:
         """Asks the engine to take the job back, and waits a moment for it."""
+        self._submitted.wait(CANCEL_SECONDS)  # a job that is just being sent is a job too
         result = self._result
         if result is not None:
             asking = threading.Thread(target=_cancel_quietly, args=(result,), daemon=True)

@@ -23,8 +23,8 @@ class Staging:
 
     @property
     def place(self) -> str:
-        """What opens `storage` on a worker."""
-        return self.storage.place
+        """What opens `storage` on a worker, whatever its working folder is."""
+        return self.storage.resolved().place
 
     def collect(self) -> None:
         """Brings what workers wrote into `work`."""

@@ -3,6 +3,7 @@
 Real processes and real certificates; the atlas is held against the one that a single process makes.
 """
 
+import contextlib
 import json
 import os
 import random
@@ -113,7 +114,8 @@ class Cluster:
         for process in self.processes:
             process.kill()
         for child in family:
-            child.kill()
+            with contextlib.suppress(psutil.NoSuchProcess):
+                child.kill()
         for process in self.processes:
             process.wait()
 

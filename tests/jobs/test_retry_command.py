@@ -20,10 +20,8 @@ LENGTHS = [30, 40, 50, 60, 70, 80, 90, 100]
 @pytest.fixture
 def fasta(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """Eight proteins, of which a device of 75 residues holds five."""
-    begin = supervisor.WorkerSpec.__init__
-    defaults = tuple(FAKE_CHILD if value == supervisor.CHILD else value for value in begin.__defaults__ or ())
-    assert FAKE_CHILD in defaults
-    monkeypatch.setattr(begin, "__defaults__", defaults)
+    assert supervisor.CHILD[-1] == "foldatlas.pipeline.child"
+    monkeypatch.setattr(supervisor, "CHILD", FAKE_CHILD[1:])
     path = tmp_path / "in.fasta"
     path.write_text("".join(f">p{length}\nM{'G' * (length - 1)}\n" for length in LENGTHS))
     yield path

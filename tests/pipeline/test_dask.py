@@ -41,7 +41,7 @@ def engine() -> Iterator[Engine]:
     """A cluster of one worker in this process, as a user's cluster."""
     with dask.config.set({"distributed.worker.daemon": False}):
         cluster = distributed.LocalCluster(
-            n_workers=1, threads_per_worker=1, processes=False, dashboard_address=None, memory_limit=0
+            n_workers=1, threads_per_worker=1, processes=False, dashboard_address="127.0.0.1:0", memory_limit=0
         )
     yield Engine("DaskRunner", 0, (f"--dask_client_address={cluster.scheduler_address}",))
     cluster.close()
@@ -176,7 +176,9 @@ def test_a_worker_of_no_use_is_sent_away_and_the_others_go_on(tmp_path: Path, ca
     def missing() -> list[int]:
         return [number for number in range(8) if not (tmp_path / str(number)).exists()]
 
-    with distributed.LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=None, memory_limit=0) as cluster:
+    with distributed.LocalCluster(
+        n_workers=2, threads_per_worker=1, dashboard_address="127.0.0.1:0", memory_limit=0
+    ) as cluster:
         engine = Engine("DaskRunner", 0, (f"--dask_client_address={cluster.scheduler_address}",))
         with graphs.opened(engine), interruption.interruptible():
             for _ in range(3):
@@ -276,6 +278,9 @@ def test_a_cluster_of_our_own_is_closed_to_others_and_leaves_nothing() -> None:
         helper = psutil.Process(cluster._process.pid)
         processes = [helper, *helper.children(recursive=True)]
         assert len(processes) >= 3
+        sockets = [socket for process in processes for socket in process.net_connections("tcp")]
+        listening = {socket.laddr.ip for socket in sockets if socket.status == psutil.CONN_LISTEN}
+        assert listening == {"127.0.0.1"}
     finally:
         cluster.close()
     _, alive = psutil.wait_procs(processes, timeout=10)

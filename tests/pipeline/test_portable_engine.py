@@ -85,7 +85,7 @@ def test_the_work_survives_beams_pickler_in_another_process(tmp_path: Path) -> N
     """What stands in the graph is taken out of it as a worker takes it, in a process that knows nothing else."""
     service = IdleJobService()
     with serving(service) as address:
-        graphs.run("conformance", [conformance.MarkTask(str(tmp_path), 4)], conformance.leave_mark,
+        graphs.run("conformance", [conformance.MarkTask(str(tmp_path / "marks"), 4)], conformance.leave_mark,
                    engine_at("FlinkRunner", address))  # fmt: skip
     (work,) = (
         part
@@ -93,6 +93,7 @@ def test_the_work_survives_beams_pickler_in_another_process(tmp_path: Path) -> N
         if part.unique_name.startswith("conformance: work") and part.spec.urn == "beam:transform:pardo:v1"
     )
     payload = beam_runner_api_pb2.ParDoPayload.FromString(work.spec.payload).do_fn.payload
+    marks = tmp_path / "marks"
     (tmp_path / "function").write_bytes(payload)
     script = (
         "import sys; from apache_beam.internal import pickler;"
@@ -101,10 +102,10 @@ def test_the_work_survives_beams_pickler_in_another_process(tmp_path: Path) -> N
         "print(list(function.process(MarkTask(sys.argv[2], 4))))"
     )
     done = subprocess.run(
-        [sys.executable, "-c", script, str(tmp_path / "function"), str(tmp_path)], capture_output=True, text=True
+        [sys.executable, "-c", script, str(tmp_path / "function"), str(marks)], capture_output=True, text=True
     )
     assert done.stdout == "[True]\n", done.stderr
-    assert set(conformance.read_marks(str(tmp_path))) == {4}
+    assert set(conformance.read_marks(str(marks))) == {4}
 
 
 @pytest.mark.parametrize("runner", ["FlinkRunner", "SparkRunner"])
