@@ -6,19 +6,17 @@ python benchmarks/simulate_run.py [--gpus 2000] [--tflops 200] [--seeds 10] [--o
 The ideal is the work, in seconds of a GPU as it was planned for, over the sum of the GPUs' speeds: no GPU ever fails,
 waits, loads a model or commits. The ways of handing out work:
 
-    Dask           as workers come free, in the order in which a run submits shards; the scheduler takes 5 ms for each.
+    Dask           as workers come free, in the order in which a run submits shards; the scheduler takes 14 ms for each.
                    A lost shard is handed out again at once.
-    a shard ahead  the same with Dask's default, which keeps a second shard waiting at each busy worker; moving such
-                   shards to idle workers (work stealing) is not modelled, so this is the worst that it can do
+    a shard ahead  the same with Dask's default: a second shard waits at each busy worker (nobody steals it: the worst)
     one size       Dask with ten fine shards put together: what the fine shards at the end are for
     Slurm --part   task K of N GPUs takes part K/N: shards dealt beforehand, each to the part with the least cost
     Slurm ranges   task K takes the K-th of N equal ranges of shard numbers
-    Slurm pieces   many more tasks than GPUs, each a range of four shards, begun in order as GPUs come free
-    Slurm guided   the same with ranges that shrink: each is a part of what is left (Polychronopoulos and Kuck 1987)
+    ten parts      ten such parts a GPU, begun as GPUs come free
+    Slurm guided   ranges that shrink: each is a part of what is left (Polychronopoulos and Kuck 1987)
     Flink          by key: a random key -> one of the key groups -> the subtask that owns that range of groups
-                   (KeyGroupRangeAssignment), with as many key groups as Flink chooses and with the most that it can
-Where work is assigned beforehand, a lost shard waits for its own worker. That Flink then starts only the subtask that
-was lost is its best case.
+                   (KeyGroupRangeAssignment), with as many key groups as Flink chooses, and with the most it can
+Where work is assigned beforehand, a lost shard waits for its worker. That Flink restarts only that subtask is its best.
 """
 
 import argparse
@@ -35,9 +33,9 @@ import numpy as np
 import numpy.typing as npt
 from machine import hardware
 
+from foldatlas.atlas.calibration import default_output_bytes, measured_rate
 from foldatlas.folding.config import LanguageModelConfig, from_fair
-from foldatlas.folding.cost import mflop
-from foldatlas.jobs.plan import SCORE_BYTES_A_PROTEIN, STRUCTURE_BYTES_A_RESIDUE
+from foldatlas.pipeline.costs import cost_model
 from foldatlas.pipeline.shards import Cut, LengthCount, cut_shards
 
 Floats = npt.NDArray[np.float64]
@@ -56,8 +54,8 @@ HOURS_BETWEEN_FAILURES: Final = 200.0  # of one worker: ten a hour among 2,000, 
 SECONDS_TO_RETURN: Final = 600.0
 SECONDS_TO_LOAD: Final = 90.0  # the model, at each start of a worker
 SECONDS_TO_COMMIT: Final = 3.0
-DASK_SECONDS_A_SHARD: Final = 0.005  # measured; one scheduler hands them out one after another
-SHARDS_A_PIECE: Final = 4
+DASK_SECONDS_A_SHARD: Final = 0.014  # measured on two busy cores; one scheduler hands them out one after another
+PARTS_A_GPU: Final = 10
 GUIDED_PARTS: Final = 2  # for each GPU, of what is left
 GUIDED_SECONDS: Final = 300.0  # the shortest range: loading a model must not count
 FLINK_MOST_KEY_GROUPS: Final = 1 << 15
@@ -223,6 +221,14 @@ def together(order: Sequence[int], size: int) -> list[Sequence[int]]:
     return [order[at : at + size] for at in range(0, len(order), size)]
 
 
+def parts(world: World) -> list[Sequence[int]]:
+    """PARTS_A_GPU parts a worker, as `--part K/N` deals them."""
+    number = PARTS_A_GPU * len(world.speeds)
+    owners = dealt(world.predicted, number)
+    order = np.argsort(owners, kind="stable")
+    return [part.tolist() for part in np.split(order, np.cumsum(np.bincount(owners, minlength=number))[:-1])]
+
+
 def guided_ranges(predicted: Floats, num_workers: int) -> list[Sequence[int]]:
     """Ranges of shard numbers, each of 1 / (GUIDED_PARTS x workers) of the cost that is left when it begins."""
     ends = np.cumsum(predicted)
@@ -254,9 +260,7 @@ WAYS: Final[dict[str, Callable[[World, list[int]], Run]]] = {
     ),
     "Slurm, --part K/N": lambda world, order: beforehand(world, dealt(world.predicted, len(world.speeds))),
     "Slurm, equal ranges": lambda world, order: beforehand(world, equal_ranges(len(world.work), len(world.speeds))),
-    "Slurm, pieces": lambda world, order: as_workers_come_free(
-        world, together(range(len(world.work)), SHARDS_A_PIECE), reload=True
-    ),
+    "Slurm, ten parts a GPU": lambda world, order: as_workers_come_free(world, parts(world), reload=True),
     "Slurm, guided ranges": lambda world, order: as_workers_come_free(
         world, guided_ranges(world.predicted, len(world.speeds)), reload=True
     ),
@@ -280,12 +284,9 @@ def histogram() -> list[LengthCount]:
 
 def plan(tflops: float) -> list[Cut]:
     config = from_fair({"model": {}}, ESM2_3B, "esmfold_v1")
-    return cut_shards(
-        histogram(),
-        lambda length: mflop(config, length, RECYCLES),
-        lambda length: round(STRUCTURE_BYTES_A_RESIDUE * length + SCORE_BYTES_A_PROTEIN),
-        tflops * 1e6,
-    )
+    default = measured_rate("cuda", [], {})  # nothing is measured yet
+    costs = cost_model(config, RECYCLES, default, default_output_bytes(ESM2_3B.width))
+    return cut_shards(histogram(), costs.mflop, costs.output_bytes, tflops * 1e6)
 
 
 def throw(predicted: Floats, gpus: int, seed: int, *, slow_share: float = SLOW_SHARE) -> World:

@@ -7,8 +7,7 @@ What stands after `--` is for `foldatlas fold`; a last `-- OPTIONS` among it is 
 a machine that stays: it is the driver, and when it ends its workers end. Workers that Slurm preempts come back by
 themselves and take up shards as they come free, so this evens out slow GPUs, which an array of parts does not.
 
-NOT RUN BY US ON SLURM: tests run it with an sbatch of their own, TLS and workers included, where dask-jobqueue is
-installed.
+NOT RUN BY US: tests hold its arguments and its keys; dask-jobqueue and Slurm were not tried.
 """
 
 import argparse
