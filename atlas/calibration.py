@@ -69,8 +69,16 @@ def device_kind(device: str) -> str:
     return device.partition(":")[0]
 
 
+def first_entries(histories: Mapping[str, Sequence[ShardEntry]]) -> dict[str, ShardEntry]:
+    """The entry by which each shard was folded first, by shard name: what speed is measured by."""
+    return {shard: history[0] for shard, history in histories.items()}
+
+
 def measured_rate(device: str, plans: Sequence[Plan], entries: Mapping[str, ShardEntry]) -> Rate:
-    """The rate of a device kind by the finished shards that were folded on it; the default where there is none."""
+    """The rate of a device kind by the finished shards that were folded on it; the default where there is none.
+
+    `entries` are `first_entries`: of a shard whose newest entry is of other work nothing is measured.
+    """
     kind = device_kind(device)
     measured = _measured(kind, plans, entries)
     if not measured:

@@ -127,7 +127,13 @@ def plan(
     `runner`, `workers` and `beam_options` choose the engine that reads (pipeline/engine.py).
     Raises UsageError with the atlas untouched.
     """
-    from foldatlas.atlas.calibration import default_output_bytes, measured_output_bytes, measured_rate, unfinished
+    from foldatlas.atlas.calibration import (
+        default_output_bytes,
+        first_entries,
+        measured_output_bytes,
+        measured_rate,
+        unfinished,
+    )
     from foldatlas.atlas.estimate import estimate
     from foldatlas.atlas.folder import AtlasFolder
     from foldatlas.folding.models import config_of, settings_of
@@ -144,8 +150,9 @@ def plan(
     device = graphs.device_of(engine, device)
     folder = AtlasFolder(atlas)
     folder.refuse_foreign()
-    plans, entries = folder.plans(), folder.entries()
-    rate = measured_rate(device, plans, entries)
+    plans, histories = folder.plans(), folder.histories()
+    entries = {shard: history[-1] for shard, history in histories.items()}
+    rate = measured_rate(device, plans, first_entries(histories))
     default_bytes = default_output_bytes(config.language_model.width, chosen_outputs(embeddings, pae))
     costs = cost_model(config, settings.recycles, rate, default_bytes)
     folder.check_settings(settings)
