@@ -75,6 +75,28 @@ def test_fold_takes_a_dry_run_too(mixed: Path, tmp_path: Path, capsys: pytest.Ca
     assert not (tmp_path / "atlas").exists()
 
 
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["{fasta}", "{atlas}", "--part", "5/4"], "nothing of --part"),
+        (["{fasta}", "{atlas}", "--shards", "0"], "nothing of --shards"),
+        (["{atlas}", "--retry-failed"], "nothing of --retry-failed"),
+        (["{fasta}", "{atlas}", "--pae", "--add-outputs"], "nothing of --add-outputs"),
+        (["{fasta}", "{atlas}", "--log", "-"], "nothing of --log"),
+        (["{atlas}"], "is no folder: name an atlas"),
+    ],
+)
+def test_what_a_dry_run_does_not_predict_is_said(
+    words: list[str], message: str, mixed: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    atlas = tmp_path / "atlas"
+    named = [word.format(fasta=mixed, atlas=atlas) for word in words]
+    assert cli.main(["fold", *named, "--model", "nano", "--device", "cpu", "--dry-run"]) == 2
+    told = capsys.readouterr()
+    assert told.out == "" and message in told.err and told.err.count("\n") == 1
+    assert not atlas.exists()
+
+
 def test_where_all_is_planned_what_is_left_is_predicted(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     atlas = tmp_path / "atlas"
     first = made(EXAMPLE, atlas, devices=3)
