@@ -221,6 +221,12 @@ def open_storage(place: "str | Path | Storage") -> Storage:
     )
 
 
+def holds_keys(rest: str) -> bool:
+    """Whether what follows `s3://` begins with keys, as some programs take them: `KEY:SECRET@bucket/name`."""
+    bucket = rest.partition("/")[0]
+    return "@" in bucket or (":" in bucket and "@" in rest)  # a secret may hold a '/'
+
+
 def is_address(place: str | Path) -> bool:
     """Whether a person named something that is no path of this machine."""
     found = _SCHEME.match(place) if isinstance(place, str) else None

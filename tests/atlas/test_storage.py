@@ -325,6 +325,14 @@ def test_places_that_cannot_be_are_refused(place: str, reason: str) -> None:
         AtlasFolder(place)
 
 
+@pytest.mark.parametrize("rest", ["KEY:secret@bucket/atlas", "KEY:sec/secret@bucket/atlas", "KEY:secret@bucket"])
+def test_keys_in_an_address_are_refused_and_not_shown(rest: str) -> None:
+    with pytest.raises(UsageError, match="AWS_PROFILE") as caught:
+        AtlasFolder(f"s3://{rest}")
+    assert "secret" not in str(caught.value)
+    assert AtlasFolder("s3://bucket/me@home").place == "s3://bucket/me@home"
+
+
 def test_an_address_never_becomes_a_path() -> None:
     with pytest.raises(AssertionError):
         AtlasFolder(Path("s3://bucket/atlas"))
