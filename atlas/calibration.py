@@ -106,20 +106,6 @@ def unfinished(plans: Sequence[Plan], entries: Mapping[str, ShardEntry]) -> list
     return [shard for plan in plans for shard in plan.shards if shard.name not in entries]
 
 
-def predicted_seconds(
-    plans: Sequence[Plan], entries: Mapping[str, ShardEntry], device: str | None = None
-) -> float | None:
-    """Seconds that one device needs for the shards that have no entry; None where nothing says how fast it is.
-
-    `device`: of which kind (default: the one that has folded the most).
-    """
-    left = unfinished(plans, entries)
-    if not left:
-        return 0.0
-    device = device or main_device(entries)
-    return None if device is None else math.fsum(measured_rate(device, plans, entries).seconds(left))
-
-
 def _measured(kind: str, plans: Sequence[Plan], entries: Mapping[str, ShardEntry]) -> list[_Measured]:
     found = []
     for plan in plans:

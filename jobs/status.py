@@ -51,7 +51,6 @@ def _tell(arguments: argparse.Namespace) -> bool:
             "is_complete": told.is_complete,
             "proteins_left": told.proteins_left,
             "residues_per_second": told.residues_per_second,
-            "seconds_left": told.seconds_left,
         }
         print(json.dumps({**dataclasses.asdict(told), **derived}), flush=True)
     else:
