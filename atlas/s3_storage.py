@@ -304,9 +304,14 @@ class S3Storage:
         return [file.name for file in listed if file.age > ABANDONED_SECONDS]
 
     def sweep_staging(self) -> None:
+        # planning that takes longer than a day still writes: its place is as young as its youngest file
+        places: dict[str, list[Stored]] = {}
         for file in self.files(STAGING):
-            if file.age > ABANDONED_SECONDS:
-                self.delete(file.name)
+            places.setdefault(file.name.split("/")[1], []).append(file)
+        for files in places.values():
+            if min(file.age for file in files) > ABANDONED_SECONDS:
+                for file in files:
+                    self.delete(file.name)
 
 
 class _StoredFile(io.RawIOBase):
