@@ -208,6 +208,9 @@ def open_storage(place: "str | Path | Storage") -> Storage:
         return place
     found = _SCHEME.match(place)
     if found is None:
+        if _MANGLED.match(place) and not Path(place).exists():
+            meant = place.replace(":/", "://", 1)
+            raise UsageError(f"{place}: an address has two slashes after its colon: write {meant}")
         return LocalStorage(Path(place))
     scheme = found[1].lower()
     if scheme in _S3_ALIASES:

@@ -317,6 +317,7 @@ def test_without_the_library_the_error_names_the_extra(bucket: str, monkeypatch:
         ("s3://bucket", "name a place in a bucket"),
         ("s3://bucket//", "name a place in a bucket"),
         ("s3://bucket/a/../b", "dotted"),
+        ("s3:/bucket/atlas", "write s3://bucket/atlas"),
         ("s3://bucket/a//b", "empty"),
     ],
 )
