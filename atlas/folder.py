@@ -175,6 +175,8 @@ class AtlasFolder:
             plan = decode(text, Plan, self.where(name))
             if name != f"plans/{plan.name}.json":
                 raise DamagedAtlasError(f"{self.where(name)} is of a plan named {plan.name!r}: restore it from a copy")
+            if any(not 0 <= shard.file < len(plan.sequences) for shard in plan.shards):
+                raise DamagedAtlasError(f"{self.where(name)} has shards of files that it lacks: restore it from a copy")
             found.append(plan)
         return sorted(found, key=plan_order)
 
