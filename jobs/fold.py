@@ -215,7 +215,9 @@ def _refuse_beside_dry_run(arguments: argparse.Namespace) -> None:
     for name in ("add_outputs", "shards", "part", "retry_failed", "log", "strict"):
         if getattr(arguments, name):
             option = "--" + name.replace("_", "-")
-            raise UsageError(f"--dry-run predicts the folding of what is new or left, and nothing of {option}: leave one")
+            raise UsageError(
+                f"--dry-run predicts what folding all takes, and nothing of {option}: leave one of them out"
+            )
 
 
 def run(arguments: argparse.Namespace) -> int:
