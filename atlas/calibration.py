@@ -69,8 +69,16 @@ def device_kind(device: str) -> str:
     return device.partition(":")[0]
 
 
+def first_entries(histories: Mapping[str, Sequence[ShardEntry]]) -> dict[str, ShardEntry]:
+    """The entry by which each shard was folded first, by shard name: what speed is measured by."""
+    return {shard: history[0] for shard, history in histories.items()}
+
+
 def measured_rate(device: str, plans: Sequence[Plan], entries: Mapping[str, ShardEntry]) -> Rate:
-    """The rate of a device kind by the finished shards that were folded on it; the default where there is none."""
+    """The rate of a device kind by the finished shards that were folded on it; the default where there is none.
+
+    `entries` are `first_entries`: of a shard whose newest entry is of other work nothing is measured.
+    """
     kind = device_kind(device)
     measured = _measured(kind, plans, entries)
     if not measured:
@@ -96,20 +104,6 @@ def main_device(entries: Mapping[str, ShardEntry]) -> str | None:
 def unfinished(plans: Sequence[Plan], entries: Mapping[str, ShardEntry]) -> list[Shard]:
     """Shards without an entry, in the order in which they should run."""
     return [shard for plan in plans for shard in plan.shards if shard.name not in entries]
-
-
-def predicted_seconds(
-    plans: Sequence[Plan], entries: Mapping[str, ShardEntry], device: str | None = None
-) -> float | None:
-    """Seconds that one device needs for the shards that have no entry; None where nothing says how fast it is.
-
-    `device`: of which kind (default: the one that has folded the most).
-    """
-    left = unfinished(plans, entries)
-    if not left:
-        return 0.0
-    device = device or main_device(entries)
-    return None if device is None else math.fsum(measured_rate(device, plans, entries).seconds(left))
 
 
 def _measured(kind: str, plans: Sequence[Plan], entries: Mapping[str, ShardEntry]) -> list[_Measured]:

@@ -170,7 +170,14 @@ class AtlasFolder:
 
     def plans(self) -> list[Plan]:
         """Every committed plan, the one whose structures count before others' first (`plan_order`)."""
-        found = [decode(text, Plan, self.where(name)) for name, text in self.documents("plans")]
+        found = []
+        for name, text in self.documents("plans"):
+            plan = decode(text, Plan, self.where(name))
+            if name != f"plans/{plan.name}.json":
+                raise DamagedAtlasError(f"{self.where(name)} is of a plan named {plan.name!r}: restore it from a copy")
+            if any(not 0 <= shard.file < len(plan.sequences) for shard in plan.shards):
+                raise DamagedAtlasError(f"{self.where(name)} has shards of files that it lacks: restore it from a copy")
+            found.append(plan)
         return sorted(found, key=plan_order)
 
     def documents(self, kind: str) -> Iterator[tuple[str, bytes]]:
@@ -195,6 +202,11 @@ class AtlasFolder:
             if not generation.isdigit():
                 raise DamagedAtlasError(f"{self.where(name)} is no manifest entry: remove it")
             entry = decode(text, ShardEntry, self.where(name))
+            if name != self.entry_name(entry.shard, entry.generation):
+                raise DamagedAtlasError(
+                    f"{self.where(name)} is of shard {entry.shard!r}, generation {entry.generation}: "
+                    "restore it from a copy"
+                )
             found.setdefault(shard, []).append((int(generation), entry))
         return {
             shard: [entry for _, entry in sorted(entries, key=lambda one: one[0])]

@@ -6,7 +6,7 @@ longer than its last shard explains. Times are those of the workers' clocks; the
 """
 
 import datetime
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -18,12 +18,12 @@ PATIENCE: Final = 2.0  # a worker may be silent for RECENT_SECONDS and this many
 
 @dataclass(frozen=True)
 class Pace:
-    """What is going on: `workers` at work, each of one device, and what they do together a second: `residues` and
-    predicted `mflop`."""
+    """What is going on: `workers` at work, each of one device; the residues that they fold together a second; and how
+    many devices they are worth, by which a prediction for one device is to be divided."""
 
     workers: int
     residues_per_second: float
-    mflop_per_second: float
+    devices: float
 
 
 @dataclass(frozen=True)
@@ -45,9 +45,10 @@ class RunPace:
     busy_share: float | None
 
 
-def pace_now(entries: Iterable[ShardEntry], at: datetime.datetime) -> Pace:
-    """What the workers that are at work at the time `at` do together. `entries` are of all generations."""
-    residues = mflop = 0.0
+def pace_now(entries: Iterable[ShardEntry], predicted: Mapping[str, float], at: datetime.datetime) -> Pace:
+    """What the workers that are at work at the time `at` do together. `entries` are of all generations; `predicted`
+    says how many seconds of one device each shard was to take."""
+    residues = devices = 0.0
     workers = 0
     for committed in _by_worker(entries).values():
         newest = max(_end(entry) for entry in committed)
@@ -57,16 +58,9 @@ def pace_now(entries: Iterable[ShardEntry], at: datetime.datetime) -> Pace:
         workers += 1
         lately = [entry for entry in committed if (newest - _end(entry)).total_seconds() <= RECENT_SECONDS]
         residues += _rate(sum(entry.residues for entry in lately), lately)
-        whole = [entry for entry in lately if entry.generation == 0]  # later ones fold a part of what the cost is of
-        mflop += _rate(sum(entry.cost for entry in whole), whole)
-    return Pace(workers, residues, mflop)
-
-
-def predicted_seconds(mflop: int, pace: Pace) -> float | None:
-    """How long `mflop` of predicted cost will take at this pace, seconds; None where nobody is at work."""
-    if not mflop:
-        return 0.0
-    return mflop / pace.mflop_per_second if pace.mflop_per_second > 0 else None
+        whole = [entry for entry in lately if entry.generation == 0]  # later ones fold a part of the shard
+        devices += _rate(sum(predicted[entry.shard] for entry in whole), whole)
+    return Pace(workers, residues, devices)
 
 
 def busy_share(entries: Sequence[ShardEntry]) -> float | None:

@@ -20,7 +20,7 @@ from typing import IO, Any, Final
 
 from foldatlas.atlas.local_work import work_folder
 from foldatlas.atlas.s3_client import Answered, client, patiently
-from foldatlas.atlas.storage import STAGING, Stored, never
+from foldatlas.atlas.storage import STAGING, Stored, holds_keys, never
 from foldatlas.schemas.errors import FoldAtlasError, Interrupted, StoreError, UsageError
 
 PART_BYTES: int = 64 << 20  # of an upload; a store takes 10,000 parts
@@ -45,6 +45,11 @@ class S3Storage:
     def named(cls, rest: str) -> "S3Storage":
         """From what follows `s3://`. Raises UsageError for a name that an atlas cannot have."""
         bucket, _, prefix = rest.partition("/")
+        if holds_keys(rest):
+            raise UsageError(
+                "s3://...@: messages and files keep the address of an atlas: put the keys into AWS_PROFILE, or "
+                "AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY"
+            )
         prefix = prefix.strip("/")
         if not bucket or not prefix:
             raise UsageError(f"s3://{rest}: name a place in a bucket, as in s3://bucket/atlas")
@@ -299,9 +304,14 @@ class S3Storage:
         return [file.name for file in listed if file.age > ABANDONED_SECONDS]
 
     def sweep_staging(self) -> None:
+        # planning that takes longer than a day still writes: its place is as young as its youngest file
+        places: dict[str, list[Stored]] = {}
         for file in self.files(STAGING):
-            if file.age > ABANDONED_SECONDS:
-                self.delete(file.name)
+            places.setdefault(file.name.split("/")[1], []).append(file)
+        for files in places.values():
+            if min(file.age for file in files) > ABANDONED_SECONDS:
+                for file in files:
+                    self.delete(file.name)
 
 
 class _StoredFile(io.RawIOBase):

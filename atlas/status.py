@@ -2,11 +2,14 @@
 
 import datetime
 from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from foldatlas.atlas.calibration import first_entries, main_device, measured_rate, unfinished
 from foldatlas.atlas.folder import AtlasFolder
-from foldatlas.atlas.pace import RunPace, busy_share, pace_now, predicted_seconds, runs_of
+from foldatlas.atlas.pace import RunPace, busy_share, pace_now, runs_of
 from foldatlas.atlas.published_index import index_bytes
+from foldatlas.schemas.manifest import Plan, ShardEntry
 
 
 @dataclass(frozen=True)
@@ -16,8 +19,8 @@ class AtlasStatus:
     Proteins are distinct sequences of a plan; where plans overlap, what they share is counted in each (the index
     counts it once). `outcomes` are those of planning, by `schemas.records.Outcome`; `shards_failed` are done, with
     proteins that failed. `seconds` is the time devices spent on committed shards, all devices added; `seconds_left`
-    predicts the same for what is left, at the rate of first folding, and is None before the first shard. `cost` is
-    predicted MFLOP; `bytes` what listed files and the index take.
+    predicts the same for what is left, on the kind of device that folded the most, as calibration.py measures it; None
+    before the first shard. `cost` is predicted MFLOP; `bytes` what listed files and the index take.
 
     `workers` are at work now, `residues_per_second_now` is what they fold together; `ends` is when they will have
     folded what is left (UTC, ISO 8601), None if nothing is or nobody is at work. `busy_share` (0 to 1) is the part of
@@ -37,7 +40,7 @@ class AtlasStatus:
     cost: int
     cost_done: int
     seconds: float
-    first_seconds: float
+    seconds_left: float | None
     residues_folded: int
     bytes: int
     shards_failed: int
@@ -58,12 +61,6 @@ class AtlasStatus:
     @property
     def is_complete(self) -> bool:
         return self.shards_done == self.shards
-
-    @property
-    def seconds_left(self) -> float | None:
-        if self.is_complete:
-            return 0.0
-        return self.first_seconds * (self.cost - self.cost_done) / self.cost_done if self.cost_done else None
 
     @property
     def residues_per_second(self) -> float | None:
@@ -116,9 +113,14 @@ def status(folder: AtlasFolder, at: datetime.datetime | None = None) -> AtlasSta
     for plan in plans:
         outcomes.update(plan.outcomes)
     every = [entry for shard in done for entry in histories[shard.name]]
-    cost_left = sum(shard.cost for shard in shards if shard.name not in entries)
-    pace = pace_now(every, at) if cost_left else None
-    seconds = predicted_seconds(cost_left, pace) if pace is not None else None
+    seconds_left: float | None = 0.0
+    pace = ends = None
+    if len(done) < len(shards):
+        predicted = _predicted_seconds(plans, histories)
+        seconds_left = sum(predicted[shard.name] for shard in unfinished(plans, entries)) if predicted else None
+        pace = pace_now(every, predicted, at)
+        if seconds_left is not None and pace.devices > 0:
+            ends = at + datetime.timedelta(seconds=seconds_left / pace.devices)
     listed = [file for plan in plans for file in (*plan.records, *plan.sequences)]
     listed += [file for entry in committed for file in entry.files.values()]
     return AtlasStatus(
@@ -135,16 +137,27 @@ def status(folder: AtlasFolder, at: datetime.datetime | None = None) -> AtlasSta
         cost=sum(plan.cost for plan in plans),
         cost_done=sum(shard.cost for shard in done),
         seconds=sum(entry.run.seconds for entry in every),
-        first_seconds=sum(histories[shard.name][0].run.seconds for shard in done),
+        seconds_left=seconds_left,
         residues_folded=sum(entry.residues for entry in every),
         bytes=index_bytes(folder) + sum(file.bytes for file in listed),
         shards_failed=sum(entry.failed > 0 for entry in committed),
         workers=pace.workers if pace is not None else 0,
         residues_per_second_now=pace.residues_per_second if pace is not None and pace.workers else None,
-        ends=None if seconds is None else (at + datetime.timedelta(seconds=seconds)).isoformat(timespec="seconds"),
+        ends=None if ends is None else ends.isoformat(timespec="seconds"),
         busy_share=busy_share(every),
         runs=tuple(runs_of(every)),
     )
+
+
+def _predicted_seconds(plans: Sequence[Plan], histories: Mapping[str, Sequence[ShardEntry]]) -> dict[str, float]:
+    """Of each shard, on one device of the kind that folded the most; nothing before the first shard."""
+    first = first_entries(histories)
+    device = main_device(first)
+    if device is None:
+        return {}
+    rate = measured_rate(device, plans, first)
+    shards = [shard for plan in plans for shard in plan.shards]
+    return {shard.name: seconds for shard, seconds in zip(shards, rate.seconds(shards), strict=True)}
 
 
 def readable_bytes(number: int) -> str:

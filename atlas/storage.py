@@ -208,6 +208,9 @@ def open_storage(place: "str | Path | Storage") -> Storage:
         return place
     found = _SCHEME.match(place)
     if found is None:
+        if _MANGLED.match(place) and not Path(place).exists():
+            meant = place.replace(":/", "://", 1)
+            raise UsageError(f"{place}: an address has two slashes after its colon: write {meant}")
         return LocalStorage(Path(place))
     scheme = found[1].lower()
     if scheme in _S3_ALIASES:
@@ -219,6 +222,12 @@ def open_storage(place: "str | Path | Storage") -> Storage:
     raise UsageError(
         f"{scheme}:// cannot hold an atlas: name a folder, or s3:// (of other stores too, by AWS_ENDPOINT_URL)"
     )
+
+
+def holds_keys(rest: str) -> bool:
+    """Whether what follows `s3://` begins with keys, as some programs take them: `KEY:SECRET@bucket/name`."""
+    bucket = rest.partition("/")[0]
+    return "@" in bucket or (":" in bucket and "@" in rest)  # a secret may hold a '/'
 
 
 def is_address(place: str | Path) -> bool:

@@ -80,6 +80,10 @@ def _read_plans(folder: AtlasFolder, result: Verification) -> list[Plan]:
         except (OSError, DamagedAtlasError) as error:
             result.faults.append(Fault(FaultKind.DOCUMENT, where, str(error), RESTORE))
             continue
+        if any(not 0 <= shard.file < len(plan.sequences) for shard in plan.shards):
+            what = "it has shards of sequences files that it does not list"
+            result.faults.append(Fault(FaultKind.DOCUMENT, where, what, RESTORE))
+            continue
         plans.append(plan)
         result.faults += [
             Fault(FaultKind.DOCUMENT, where, what, RESTORE) for what in _wrong_plan(plan, PurePath(where).stem)

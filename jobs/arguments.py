@@ -3,6 +3,9 @@
 import argparse
 import contextlib
 import sys
+from typing import Final
+
+ATLAS_HELP: Final = "the atlas: a folder, or s3://bucket/prefix"
 
 
 def whole_number(text: str, least: int) -> int:

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from foldatlas.atlas.export_formats import FORMATS
-from foldatlas.jobs.arguments import counted, path, say
+from foldatlas.jobs.arguments import ATLAS_HELP, counted, path, say
 
 if TYPE_CHECKING:
     from foldatlas.atlas.export import Exported
@@ -34,7 +34,7 @@ def export(
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("atlas", type=path, metavar="ATLAS", help="folder of the atlas")
+    parser.add_argument("atlas", type=path, metavar="ATLAS", help=ATLAS_HELP)
     parser.add_argument("dest", type=path, metavar="DEST", help="folder to make")
     parser.add_argument(
         "--format", choices=FORMATS, required=True, help="; ".join(f"{name}: {what}" for name, what in FORMATS.items())

@@ -108,7 +108,7 @@ def fold(
     from foldatlas.pipeline import events, graphs
     from foldatlas.pipeline.engine import choose_engine
     from foldatlas.pipeline.folding_run import fold_atlas
-    from foldatlas.pipeline.outputs import chosen_outputs, refuse_missing_outputs
+    from foldatlas.pipeline.outputs import chosen_outputs, lacking, refuse_missing_outputs
     from foldatlas.pipeline.parts import chosen
     from foldatlas.pipeline.planning import plans_of
     from foldatlas.pipeline.supervisor import WorkerSpec
@@ -169,7 +169,11 @@ def fold(
     if mine is None:
         return FoldSummary(summary, report, current_accounting(folder) or build_index(folder))
     entries = folder.entries()
-    left = sum(shard.name not in entries for plan in plans for shard in plan.shards)
+    left = sum(
+        shard.name not in entries or bool(add_outputs and lacking(entries[shard.name], outputs))
+        for plan in plans
+        for shard in plan.shards
+    )
     done = _part_summary(mine, entries, sum(len(plan.shards) for plan in named), left)
     return FoldSummary(summary, report, None if left else current_accounting(folder) or build_index(folder), done)
 
@@ -206,8 +210,19 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--strict", action="store_true", help="exit with 3 if any record was refused")
 
 
+def _refuse_beside_dry_run(arguments: argparse.Namespace) -> None:
+    """What a dry run would not heed must not be thought to be predicted."""
+    for name in ("add_outputs", "shards", "part", "retry_failed", "log", "strict"):
+        if getattr(arguments, name):
+            option = "--" + name.replace("_", "-")
+            raise UsageError(
+                f"--dry-run predicts what folding all takes, and nothing of {option}: leave one of them out"
+            )
+
+
 def run(arguments: argparse.Namespace) -> int:
     if arguments.dry_run:
+        _refuse_beside_dry_run(arguments)
         print("\n".join(plan_job.plan(**plan_job.chosen(arguments), dry_run=True).report()))
         return 0
     asked = {name: getattr(arguments, name) for name in ("add_outputs", "shards", "part", "retry_failed", "log")}

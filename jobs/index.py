@@ -4,7 +4,7 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from foldatlas.jobs.arguments import path
+from foldatlas.jobs.arguments import ATLAS_HELP, path
 
 if TYPE_CHECKING:
     from foldatlas.atlas.accounting import Accounting
@@ -25,7 +25,7 @@ def index(atlas: str | Path) -> "Accounting":
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("atlas", type=path, metavar="ATLAS", help="folder of the atlas")
+    parser.add_argument("atlas", type=path, metavar="ATLAS", help=ATLAS_HELP)
 
 
 def run(arguments: argparse.Namespace) -> int:

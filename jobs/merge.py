@@ -37,7 +37,7 @@ def merge(atlases: Sequence[str | Path], out: str | Path, *, check: bool = False
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("atlases", nargs="+", type=path, metavar="ATLAS", help="atlases to merge, two or more")
+    parser.add_argument("atlases", nargs="+", type=path, metavar="ATLAS", help="folders of two atlases or more")
     parser.add_argument("out", type=path, metavar="OUT", help="folder of the new atlas; must not exist, or be empty")
     parser.add_argument("--check", action="store_true", help="compare the sha256 of files that are linked, too")
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from foldatlas.jobs.arguments import counted, not_negative, path, positive, say
+from foldatlas.jobs.arguments import ATLAS_HELP, counted, not_negative, path, positive, say
 from foldatlas.schemas.records import DEFAULT_MAX_LENGTH
 
 if TYPE_CHECKING:
@@ -127,7 +127,13 @@ def plan(
     `runner`, `workers` and `beam_options` choose the engine that reads (pipeline/engine.py).
     Raises UsageError with the atlas untouched.
     """
-    from foldatlas.atlas.calibration import default_output_bytes, measured_output_bytes, measured_rate, unfinished
+    from foldatlas.atlas.calibration import (
+        default_output_bytes,
+        first_entries,
+        measured_output_bytes,
+        measured_rate,
+        unfinished,
+    )
     from foldatlas.atlas.estimate import estimate
     from foldatlas.atlas.folder import AtlasFolder
     from foldatlas.folding.models import config_of, settings_of
@@ -142,10 +148,11 @@ def plan(
     settings = settings_of(model, recycles, precision, weights_dir=weights_dir)
     config = config_of(model, weights_dir=weights_dir)
     device = graphs.device_of(engine, device)
-    folder = AtlasFolder(atlas)
+    folder = AtlasFolder(atlas) if fasta else AtlasFolder.existing(atlas)
     folder.refuse_foreign()
-    plans, entries = folder.plans(), folder.entries()
-    rate = measured_rate(device, plans, entries)
+    plans, histories = folder.plans(), folder.histories()
+    entries = {shard: history[-1] for shard, history in histories.items()}
+    rate = measured_rate(device, plans, first_entries(histories))
     default_bytes = default_output_bytes(config.language_model.width, chosen_outputs(embeddings, pae))
     costs = cost_model(config, settings.recycles, rate, default_bytes)
     folder.check_settings(settings)
@@ -181,7 +188,7 @@ def configure_planning(parser: argparse.ArgumentParser) -> None:
         metavar="FASTA",
         help="protein FASTA or GenBank, plain, gz or zst: a path, an address (s3, gs, http) or a quoted pattern",
     )
-    parser.add_argument("atlas", type=path, metavar="ATLAS", help="folder of the atlas; made if it does not exist")
+    parser.add_argument("atlas", type=path, metavar="ATLAS", help=f"{ATLAS_HELP}; made if it does not exist")
     parser.add_argument(
         "--model",
         type=path,

@@ -7,7 +7,7 @@ from pathlib import Path
 from time import sleep
 from typing import TYPE_CHECKING, Final
 
-from foldatlas.jobs.arguments import path, positive
+from foldatlas.jobs.arguments import ATLAS_HELP, path, positive
 
 if TYPE_CHECKING:
     from foldatlas.atlas.status import AtlasStatus
@@ -30,7 +30,7 @@ def status(atlas: str | Path) -> "AtlasStatus":
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("atlas", type=path, metavar="ATLAS", help="folder of the atlas")
+    parser.add_argument("atlas", type=path, metavar="ATLAS", help=ATLAS_HELP)
     parser.add_argument("--json", action="store_true", help="one JSON object, for programs")
     parser.add_argument(
         "--watch", type=positive, metavar="SECONDS", help="say it again every so often, until all is done"
@@ -51,7 +51,6 @@ def _tell(arguments: argparse.Namespace) -> bool:
             "is_complete": told.is_complete,
             "proteins_left": told.proteins_left,
             "residues_per_second": told.residues_per_second,
-            "seconds_left": told.seconds_left,
         }
         print(json.dumps({**dataclasses.asdict(told), **derived}), flush=True)
     else:

@@ -4,7 +4,7 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from foldatlas.jobs.arguments import path, say
+from foldatlas.jobs.arguments import ATLAS_HELP, path, say
 
 if TYPE_CHECKING:
     from foldatlas.atlas.verify import Verification
@@ -26,7 +26,7 @@ def verify(atlas: str | Path, *, quick: bool = False) -> "Verification":
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("atlas", type=path, metavar="ATLAS", help="folder of the atlas")
+    parser.add_argument("atlas", type=path, metavar="ATLAS", help=ATLAS_HELP)
     parser.add_argument("--quick", action="store_true", help="look at names and sizes alone, not into the files")
 
 

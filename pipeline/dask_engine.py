@@ -10,6 +10,7 @@ import secrets
 import time
 import warnings
 from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
 from typing import Any, Final, TypeVar
 
 import apache_beam as beam
@@ -61,10 +62,11 @@ class Session:
         if self.is_own:
             self._cluster = start_cluster(self._engine.workers, self._device)
             self.settings = self._cluster.settings
+        address = self._address()
         with dask.config.set(self.settings):
             quiet_dask()
             try:
-                self._client = _client(self._address())
+                self._client = _client(address)
             except Exception as error:  # of the network, of TLS, of a file that is not there
                 raise UsageError(
                     f"the Dask cluster {self.place()} does not answer ({type(error).__name__}: {error}): is its "
@@ -88,6 +90,12 @@ class Session:
             return {"address": self._cluster.address}
         values = values_of("DaskRunner", self._engine.options)
         found = {name: values[name] for name in ("address", "scheduler_file", "timeout") if values[name] is not None}
+        file = found.get("scheduler_file")
+        if file is not None and not Path(file).is_file():  # Dask would wait for it, and say nothing
+            raise UsageError(
+                f"--dask_scheduler_file={file} is no file: start the scheduler first (dask scheduler "
+                f"--scheduler-file {file}), or check the path"
+            )
         return found
 
     def beam_options(self) -> list[str]:

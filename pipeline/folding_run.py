@@ -13,6 +13,7 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Final
 
+from foldatlas.atlas.calibration import first_entries
 from foldatlas.atlas.folder import AtlasFolder, now
 from foldatlas.pipeline import conformance, events, graphs, progress
 from foldatlas.pipeline.costs import deadline_rate
@@ -69,12 +70,13 @@ def fold_atlas(
     Without `add_outputs`, raises UsageError if committed shards lack an output. Raises Interrupted when asked to stop,
     with all finished shards kept; IncompleteError if shards are missing in the end.
     """
-    plans, digest, entries = folder.plans(), settings_digest(worker.settings), folder.entries()
+    plans, digest, histories = folder.plans(), settings_digest(worker.settings), folder.histories()
+    entries = {shard: history[-1] for shard, history in histories.items()}
     if not add_outputs:
         refuse_missing_outputs(folder.place, entries.values(), outputs)
     retries = {entry.shard: entry.files["failures"].path for entry in entries.values() if entry.failed and retry_failed}
     run_id = f"{now()[:19].replace(':', '')}-{secrets.token_hex(3)}"
-    worker = replace(worker, mflop_per_second=deadline_rate(worker.device, plans, entries))
+    worker = replace(worker, mflop_per_second=deadline_rate(worker.device, plans, first_entries(histories)))
     options = FoldOptions(
         atlas=folder.resolved().place,
         worker=worker,

@@ -77,7 +77,9 @@ class Part:
 
     def of(self, plans: Sequence[Plan]) -> list[Shard]:
         """This part of all shards of `plans`; none if there are fewer shards than parts."""
-        loads = [(0, part) for part in range(1, self.total + 1)]  # ascending, so a heap
+        # parts beyond the number of shards get none, so they need no place; ascending, so a heap
+        occupied = min(self.total, sum(len(plan.shards) for plan in plans))
+        loads = [(0, part) for part in range(1, occupied + 1)]
         mine = []
         for plan in plans:
             for shard in plan.shards:

@@ -10,6 +10,7 @@ import smart_open
 from smart_open import gcs, s3
 
 from foldatlas.atlas.s3_client import new_client
+from foldatlas.atlas.storage import holds_keys
 from foldatlas.schemas.errors import SourceError
 
 SCHEMES: Final = ("http", "https", "s3", "gs")
@@ -56,11 +57,16 @@ def scheme_of(name: str) -> str:
 def normalised(name: str) -> str:
     """The address without what does not tell files apart: case of scheme and host, default port, fragment, signature.
 
-    Raises SourceError for an address that holds a password, which the atlas would show.
+    Raises SourceError for an address that holds a password or keys, which the atlas would show.
     """
     scheme = scheme_of(name)
     rest = name.partition("://")[2]
     if scheme in ("s3", "gs"):
+        if holds_keys(rest):
+            raise SourceError(
+                f"{scheme}://...@: an atlas keeps the addresses of its sources: put the keys into the environment "
+                "(AWS_PROFILE, AWS_ACCESS_KEY_ID) instead"
+            )
         return f"{scheme}://{rest}"
     parts = urllib.parse.urlsplit(f"{scheme}://{rest}")
     if "@" in parts.netloc:

@@ -5,6 +5,7 @@ of them lists does not exist for a reader. Field types are checked when they are
 """
 
 import hashlib
+import re
 from collections.abc import Iterable
 from pathlib import Path, PurePosixPath
 from typing import Any, Final, TypeVar
@@ -17,7 +18,16 @@ from foldatlas.schemas.tables import FORMAT_VERSION, NEEDED_TABLES
 
 NAME_DIGITS: Final = 16  # hexadecimal digits of a digest that name a plan: 64 bits
 
+# What files are named by. A document may come from elsewhere, and no name in it may lead out of the atlas.
+_NAME: Final = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9_.-]*")
+_DIGEST: Final = re.compile(r"[0-9a-f]{64}")
+
 Document = TypeVar("Document", bound=msgspec.Struct)
+
+
+def _check_name(name: str) -> None:
+    if not _NAME.fullmatch(name):
+        raise ValueError(f"{name!r} is no name of a plan, a shard or an attempt")
 
 
 class FileEntry(msgspec.Struct, frozen=True):
@@ -30,7 +40,7 @@ class FileEntry(msgspec.Struct, frozen=True):
 
     def __post_init__(self) -> None:
         path = PurePosixPath(self.path)
-        if path.is_absolute() or ".." in path.parts or not path.parts:
+        if path.is_absolute() or ".." in path.parts or not path.parts or not self.path.isprintable():
             raise ValueError(f"path {self.path!r} leaves the atlas")
 
 
@@ -70,6 +80,10 @@ class Shard(msgspec.Struct, frozen=True):
     cost: int
     digest: str
 
+    def __post_init__(self) -> None:
+        if self.name:  # planning gives shards their names last
+            _check_name(self.name)
+
 
 class Plan(msgspec.Struct, frozen=True):
     """What was read, what was accepted, and the shards that it makes. Immutable; named by its content's digest.
@@ -91,6 +105,9 @@ class Plan(msgspec.Struct, frozen=True):
     sequences: tuple[FileEntry, ...]
     shards: tuple[Shard, ...]
     order: int = 0  # where atlases were merged: 0 is that of the first
+
+    def __post_init__(self) -> None:
+        _check_name(self.name)
 
 
 class Run(msgspec.Struct, frozen=True):
@@ -130,6 +147,10 @@ class ShardEntry(msgspec.Struct, frozen=True):
     run: Run
     kept: int = 0
 
+    def __post_init__(self) -> None:
+        _check_name(self.shard)
+        _check_name(self.plan)
+
     @property
     def outputs(self) -> frozenset[str]:
         """Names of the optional tables that this shard has."""
@@ -164,6 +185,10 @@ class IndexPointer(msgspec.Struct, frozen=True):
     repeated: int
     pending: int
     refused: dict[str, int]
+
+    def __post_init__(self) -> None:
+        if not _DIGEST.fullmatch(self.sha256):  # names the file in the cache
+            raise ValueError(f"{self.sha256!r} is no sha256")
 
 
 def settings_digest(settings: Settings) -> str:

@@ -17,7 +17,6 @@ from foldatlas.atlas.calibration import (
     main_device,
     measured_output_bytes,
     measured_rate,
-    predicted_seconds,
     unfinished,
 )
 from foldatlas.schemas.manifest import FileEntry, Plan, Run, Shard, ShardEntry
@@ -75,9 +74,8 @@ def test_the_time_left_is_predicted_though_some_shards_lie() -> None:
     made = world(lengths, seconds, lambda number: number % 2 == 0)
     left = unfinished([made.plan], made.entries)
     assert [each.name for each in left] == [f"plan-{number:05d}" for number in range(1, 400, 2)]
-    predicted = predicted_seconds([made.plan], made.entries)
-    assert predicted == pytest.approx(sum(map(true_seconds, left)), rel=0.05)
     rate = measured_rate("cuda", [made.plan], made.entries)
+    assert sum(rate.seconds(left)) == pytest.approx(sum(map(true_seconds, left)), rel=0.05)
     assert rate.num_shards == 200
     for length in (64, 100, 200, 400, 800):
         assert rate.at(length) == pytest.approx(true_rate(length), rel=0.2)
@@ -107,15 +105,13 @@ def test_kinds_of_devices_are_told_apart() -> None:
     assert measured_rate("cpu", [made.plan], made.entries).typical == DEFAULT_MFLOP_PER_SECOND["cpu"]
     assert measured_rate("cpu", [made.plan], made.entries).num_shards == 0
     assert main_device(made.entries) == "cuda"
-    assert predicted_seconds([made.plan], made.entries) == 0.0
 
 
 def test_nothing_measured_is_nothing_said() -> None:
     made = world([100, 200], true_seconds, lambda number: False)
     assert main_device({}) is None
-    assert predicted_seconds([made.plan], {}) is None
     expected = made.plan.cost / DEFAULT_MFLOP_PER_SECOND["cpu"]
-    assert predicted_seconds([made.plan], {}, "cpu") == pytest.approx(expected)
+    assert sum(measured_rate("cpu", [made.plan], {}).seconds(made.plan.shards)) == pytest.approx(expected)
 
 
 @pytest.mark.parametrize("change", [{"generation": 1}, {"failed": 11}, {"run": None}])

@@ -54,6 +54,18 @@ def parts(copy: Callable[[], object], built: object) -> list[AtlasFolder]:
     return folders
 
 
+@pytest.mark.parametrize("kind", ["plans", "manifest"])
+def test_a_document_under_another_name_than_its_own_is_not_taken(
+    kind: str, parts: list[AtlasFolder], tmp_path: Path
+) -> None:
+    """What is written goes by the names within: an atlas that somebody gave away must not choose them."""
+    path = next((parts[1].root / kind).iterdir())
+    path.rename(path.with_name(f"other{path.name}"))
+    with pytest.raises(DamagedAtlasError, match=f"other{path.name} is of"):
+        merge_atlases([folder.root for folder in parts], tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
 def test_parts_of_plans_unite(parts: list[AtlasFolder], tmp_path: Path) -> None:
     before = [snapshot(folder.root) for folder in parts]
     out = AtlasFolder(tmp_path / "out")

@@ -5,7 +5,7 @@ import datetime
 import pytest
 
 from foldatlas.atlas import pace
-from foldatlas.atlas.pace import Pace, busy_share, pace_now, predicted_seconds, runs_of
+from foldatlas.atlas.pace import Pace, busy_share, pace_now, runs_of
 from foldatlas.schemas.manifest import Run, ShardEntry
 
 NOON = datetime.datetime(2026, 11, 1, 12, tzinfo=datetime.UTC)
@@ -17,7 +17,6 @@ def entry(
     seconds: float,
     *,
     residues: int = 1000,
-    cost: int = 500,
     busy: float = 0.0,
     run: str = "run",
     generation: int = 0,
@@ -35,7 +34,7 @@ def entry(
         folded=1,
         failed=0,
         residues=residues,
-        cost=cost,
+        cost=500,
         files={},
         run=Run(run, worker, "cuda", "0", begin, seconds, busy),
     )
@@ -49,30 +48,26 @@ def test_the_pace_is_the_sum_of_the_workers_at_work() -> None:
     entries = [
         entry("a", 0, 100),
         entry("a", 2_000, 100, residues=3_000),  # the only one of a's last ten minutes
-        entry("b", 1_900, 300, residues=600, cost=900),
+        entry("b", 1_900, 300, residues=600),
     ]
-    assert pace_now(entries, at(2_250)) == Pace(2, 3_000 / 100 + 600 / 300, 500 / 100 + 900 / 300)
+    # a is as fast as a device was predicted to be, b a third of it
+    predicted = {"p-0": 7.0, "p-2000": 100.0, "p-1900": 100.0}
+    assert pace_now(entries, predicted, at(2_250)) == Pace(2, 3_000 / 100 + 600 / 300, 1 + 1 / 3)
     # a has been silent for longer than ten minutes and two of its shards, b not yet
-    assert pace_now(entries, at(2_100 + 600 + 200 + 1)) == Pace(1, 2.0, 3.0)
-    assert pace_now(entries, at(10_000)) == Pace(0, 0.0, 0.0)
-    assert pace_now([], at(0)) == Pace(0, 0.0, 0.0)
+    assert pace_now(entries, predicted, at(2_100 + 600 + 200 + 1)) == Pace(1, 2.0, 1 / 3)
+    assert pace_now(entries, predicted, at(10_000)) == Pace(0, 0.0, 0.0)
+    assert pace_now([], {}, at(0)) == Pace(0, 0.0, 0.0)
 
 
 def test_a_worker_with_long_shards_is_at_work_although_it_says_nothing() -> None:
     long = [entry("a", 0, 1_800, residues=18_000)]
-    assert pace_now(long, at(1_800 + pace.RECENT_SECONDS + 1_000)).residues_per_second == 10
-    assert pace_now(long, at(-60)).workers == 1  # its clock goes before the reader's
+    assert pace_now(long, {"p-0": 1.0}, at(1_800 + pace.RECENT_SECONDS + 1_000)).residues_per_second == 10
+    assert pace_now(long, {"p-0": 1.0}, at(-60)).workers == 1  # its clock goes before the reader's
 
 
-def test_what_is_added_or_tried_again_says_nothing_about_cost() -> None:
-    entries = [entry("a", 0, 10), entry("a", 10, 10, residues=40, cost=500, generation=1)]
-    assert pace_now(entries, at(20)) == Pace(1, 1_040 / 20, 500 / 10)
-
-
-def test_the_end_is_predicted_from_the_pace() -> None:
-    assert predicted_seconds(600, Pace(2, 1.0, 3.0)) == 200
-    assert predicted_seconds(600, Pace(0, 0.0, 0.0)) is None
-    assert predicted_seconds(0, Pace(0, 0.0, 0.0)) == 0
+def test_what_is_added_or_tried_again_says_nothing_about_speed() -> None:
+    entries = [entry("a", 0, 10), entry("a", 10, 10, residues=40, generation=1)]
+    assert pace_now(entries, {"p-0": 20.0, "p-10": 20.0}, at(20)) == Pace(1, 1_040 / 20, 2.0)
 
 
 def test_runs_and_how_busy_their_devices_were() -> None:

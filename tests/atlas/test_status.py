@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from foldatlas.atlas.calibration import measured_rate
 from foldatlas.atlas.folder import AtlasFolder
 from foldatlas.atlas.status import readable_bytes, status
 from foldatlas.schemas.errors import DamagedAtlasError, NotAnAtlasError
@@ -20,7 +21,9 @@ def test_what_is_done_and_what_is_left(built) -> None:
     assert now.proteins == first.proteins + second.proteins and now.proteins_left == left.proteins
     assert now.residues - now.residues_done == left.residues and now.cost - now.cost_done == left.cost
     assert now.seconds == 5 * 2.5
-    assert now.seconds_left == pytest.approx(12.5 * left.cost / now.cost_done)
+    entries = built.folder.entries()
+    rate = measured_rate("cpu", built.plans, entries)
+    assert rate.num_shards > 0 and now.seconds_left == pytest.approx(rate.seconds([left])[0])
     folded = sum(entry.residues for entry in built.folder.entries().values())
     assert now.residues_per_second == pytest.approx(folded / 12.5) and folded < now.residues_done
     assert now.outcomes[Outcome.DIGIT] == 2 and now.records == 160 * 2 + 60
@@ -34,14 +37,16 @@ def test_now_is_what_was_committed_lately(built) -> None:
     end = datetime.datetime(2026, 11, 1, 10, 0, 2, 500_000, tzinfo=datetime.UTC)
     entries = list(built.folder.entries().values())
     now = status(built.folder, end + datetime.timedelta(seconds=60))
-    by_worker: dict[str, list[int]] = {}
+    shards = {shard.name: shard for plan in built.plans for shard in plan.shards}
+    rate = measured_rate("cpu", built.plans, built.folder.entries())
+    by_worker: dict[str, list[float]] = {}
     for entry in entries:  # each took 2.5 s
-        by_worker.setdefault(entry.attempt.rpartition("_")[0], []).append(entry.cost)
-    rate = sum(sum(costs) / (2.5 * len(costs)) for costs in by_worker.values())
+        by_worker.setdefault(entry.attempt.rpartition("_")[0], []).extend(rate.seconds([shards[entry.shard]]))
+    devices = sum(sum(each) / (2.5 * len(each)) for each in by_worker.values())
     assert now.workers == len(by_worker) < len(entries)
     assert now.residues_per_second_now is not None and now.ends is not None
     predicted = datetime.datetime.fromisoformat(now.ends) - end - datetime.timedelta(seconds=60)
-    assert predicted.total_seconds() == pytest.approx((now.cost - now.cost_done) / rate, abs=1.001)
+    assert predicted.total_seconds() == pytest.approx(now.seconds_left / devices, abs=1.001)
     assert "at work" in "\n".join(now.lines())
     later = status(built.folder, end + datetime.timedelta(days=1))
     assert (later.workers, later.residues_per_second_now, later.ends) == (0, None, None)

@@ -317,12 +317,21 @@ def test_without_the_library_the_error_names_the_extra(bucket: str, monkeypatch:
         ("s3://bucket", "name a place in a bucket"),
         ("s3://bucket//", "name a place in a bucket"),
         ("s3://bucket/a/../b", "dotted"),
+        ("s3:/bucket/atlas", "write s3://bucket/atlas"),
         ("s3://bucket/a//b", "empty"),
     ],
 )
 def test_places_that_cannot_be_are_refused(place: str, reason: str) -> None:
     with pytest.raises(UsageError, match=reason):
         AtlasFolder(place)
+
+
+@pytest.mark.parametrize("rest", ["KEY:secret@bucket/atlas", "KEY:sec/secret@bucket/atlas", "KEY:secret@bucket"])
+def test_keys_in_an_address_are_refused_and_not_shown(rest: str) -> None:
+    with pytest.raises(UsageError, match="AWS_PROFILE") as caught:
+        AtlasFolder(f"s3://{rest}")
+    assert "secret" not in str(caught.value)
+    assert AtlasFolder("s3://bucket/me@home").place == "s3://bucket/me@home"
 
 
 def test_an_address_never_becomes_a_path() -> None:

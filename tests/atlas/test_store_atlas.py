@@ -14,8 +14,9 @@ from foldatlas.atlas.folder import AtlasFolder
 from foldatlas.atlas.index import build_index, contents_of, current_accounting
 from foldatlas.atlas.open import PARQUET_VIEWS, Atlas
 from foldatlas.atlas.published_index import Publication, cache_folder, index_name, read_pointer
-from foldatlas.atlas.s3_storage import S3Storage
+from foldatlas.atlas.s3_storage import ABANDONED_SECONDS, S3Storage
 from foldatlas.atlas.status import status
+from foldatlas.atlas.storage import Stored
 from foldatlas.atlas.verify import verify
 from foldatlas.schemas.errors import DamagedAtlasError, NotAnAtlasError, QueryError, StoreError, UsageError
 
@@ -270,6 +271,24 @@ def test_a_sweep_takes_what_is_old_and_listed_nowhere(stored: AtlasFolder, monke
     age_everything(monkeypatch, stored)
     assert stored.sweep() == 2
     assert {file.name for file in stored.storage.files(hidden=True)} == before | set(kept)
+
+
+def test_planning_that_takes_longer_than_a_day_is_left_alone(
+    stored: AtlasFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    names = [f".staging/{name}.parquet" for name in ("at_work/000000", "at_work/000001", "gone/000000", "gone/000001")]
+    for name in names:
+        with stored.storage.building(name) as path:
+            path.write_bytes(b"x")
+    listed = S3Storage.files
+
+    def aged(self: S3Storage, folder: str = "", *, hidden: bool = False) -> list[Stored]:
+        found = listed(self, folder, hidden=hidden)
+        return [file if file.name == names[1] else file._replace(age=2 * ABANDONED_SECONDS) for file in found]
+
+    monkeypatch.setattr(S3Storage, "files", aged)
+    stored.storage.sweep_staging()
+    assert [stored.storage.exists(name) for name in names] == [True, True, False, False]
 
 
 def test_older_indexes_go_after_a_day(stored: AtlasFolder, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -20,7 +20,7 @@ from foldatlas.atlas.index import build_index
 from foldatlas.atlas.parquet_files import ParquetFile
 from foldatlas.atlas.verify import Verification, verify
 from foldatlas.schemas import tables
-from foldatlas.schemas.errors import NotAnAtlasError
+from foldatlas.schemas.errors import DamagedAtlasError, NotAnAtlasError
 from foldatlas.schemas.manifest import FileEntry, Plan, ShardEntry, encode
 
 
@@ -235,6 +235,17 @@ def test_plans_that_contradict_themselves(sound) -> None:
     assert any("digest" in what for what in said) and any("proteins" in what for what in said)
     name = replace_plan(sound, plan, outcomes={**plan.outcomes, "digit": 0, "gap": 1})
     assert [(f.kind, f.where) for f in verify(sound.folder).faults] == [(FaultKind.RECORDS, name)]
+
+
+def test_a_plan_with_shards_of_files_that_it_lacks(sound) -> None:
+    plan = sound.plans[0]
+    for number in (len(plan.sequences), -1):
+        first = msgspec.structs.replace(plan.shards[0], file=number)
+        name = replace_plan(sound, plan, shards=(first, *plan.shards[1:]))
+        faults = verify(sound.folder).faults
+        assert (name, "it has shards of sequences files that it does not list") in [(f.where, f.what) for f in faults]
+        with pytest.raises(DamagedAtlasError, match=f"{name} has shards of files"):
+            sound.folder.plans()
 
 
 def test_an_accepted_record_without_a_sequence(sound) -> None:

@@ -61,6 +61,15 @@ def test_parts_of_two_machines_merge_to_the_whole_and_grow(
     assert several.returncode == 2 and "--part" in several.stderr
 
 
+def test_outputs_are_added_in_parts(run: Run, whole: Path, short_proteins: str) -> None:
+    add = ("fold", short_proteins, whole, "--model", "nano", "--pae", "--add-outputs", "--part")
+    first = run(*add, "1/2")
+    assert "3 of 8 shards" in first.stdout and "5 shards of the atlas still to fold" in first.stdout, first.stderr
+    second = run(*add, "2/2")
+    assert (second.returncode, second.stdout) == (0, DONE), second.stderr
+    assert run("verify", whole).returncode == 0
+
+
 def test_tasks_of_an_array_that_start_at_once_make_one_plan(
     tables: Tables, tmp_path: Path, short_proteins: str, whole: Path, run: Run
 ) -> None:

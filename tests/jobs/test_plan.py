@@ -5,8 +5,12 @@ from pathlib import Path
 
 import pytest
 
+from foldatlas.atlas.calibration import first_entries
+from foldatlas.atlas.folder import AtlasFolder
 from foldatlas.jobs import cli
 from foldatlas.jobs.plan import PlanSummary, plan
+from foldatlas.pipeline.costs import DEADLINE_MARGIN, deadline_rate
+from foldatlas.schemas.manifest import FileEntry, Run, Shard, ShardEntry
 
 EXAMPLE = Path(__file__).parents[2] / "examples" / "gut.fasta"
 
@@ -71,6 +75,28 @@ def test_fold_takes_a_dry_run_too(mixed: Path, tmp_path: Path, capsys: pytest.Ca
     assert not (tmp_path / "atlas").exists()
 
 
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["{fasta}", "{atlas}", "--part", "5/4"], "nothing of --part"),
+        (["{fasta}", "{atlas}", "--shards", "0"], "nothing of --shards"),
+        (["{atlas}", "--retry-failed"], "nothing of --retry-failed"),
+        (["{fasta}", "{atlas}", "--pae", "--add-outputs"], "nothing of --add-outputs"),
+        (["{fasta}", "{atlas}", "--log", "-"], "nothing of --log"),
+        (["{atlas}"], "is no folder: name an atlas"),
+    ],
+)
+def test_what_a_dry_run_does_not_predict_is_said(
+    words: list[str], message: str, mixed: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    atlas = tmp_path / "atlas"
+    named = [word.format(fasta=mixed, atlas=atlas) for word in words]
+    assert cli.main(["fold", *named, "--model", "nano", "--device", "cpu", "--dry-run"]) == 2
+    told = capsys.readouterr()
+    assert told.out == "" and message in told.err and told.err.count("\n") == 1
+    assert not atlas.exists()
+
+
 def test_where_all_is_planned_what_is_left_is_predicted(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     atlas = tmp_path / "atlas"
     first = made(EXAMPLE, atlas, devices=3)
@@ -80,6 +106,37 @@ def test_where_all_is_planned_what_is_left_is_predicted(tmp_path: Path, capsys: 
     assert "left to fold, of earlier plans:" in again.report()
     assert cli.main(["plan", str(EXAMPLE), str(atlas), "--model", "nano", "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["plan"] is None
+
+
+def commit(atlas: Path, shard: Shard, generation: int, seconds: float) -> None:
+    """An entry as the manifest has it, of files that are not there."""
+    folder = AtlasFolder(atlas)
+    settings = folder.header().settings_digest
+    size = {"structures": 30 * shard.residues, "scores": 100 * shard.proteins, "failures": 10}
+    files = {table: FileEntry(f"{table}/x.parquet", shard.proteins, each, "") for table, each in size.items()}
+    run = Run("run", "host", "cpu", "0", "2026-11-01T09:00:00.000+00:00", seconds)
+    name = shard.name.rpartition("-")[0]
+    counts = (shard.proteins, 0, shard.residues, shard.cost)
+    entry = ShardEntry(1, shard.name, name, generation, "a", settings, shard.digest, *counts, files, run)
+    assert folder.commit_entry(entry)
+
+
+def test_what_was_tried_again_is_measured_by_its_first_folding(tmp_path: Path) -> None:
+    """A retry of one protein, or an output added, takes another time than the shard's cost says."""
+    atlas = tmp_path / "atlas"
+    planned = made(EXAMPLE, atlas).planned.plan
+    assert planned is not None and len(planned.shards) > 5
+    for shard in planned.shards[:4]:
+        commit(atlas, shard, 0, shard.cost / 5_000)
+    once = made(EXAMPLE, atlas, dry_run=True).left
+    for shard in planned.shards[:4]:
+        commit(atlas, shard, 1, 1_000.0)
+    twice = made(EXAMPLE, atlas, dry_run=True).left
+    assert once.measured_shards == 4 and once == twice
+    left = sum(shard.cost for shard in planned.shards[4:])
+    assert twice.device_seconds == pytest.approx(left / 5_000)
+    plans, histories = AtlasFolder(atlas).plans(), AtlasFolder(atlas).histories()
+    assert deadline_rate("cpu", plans, first_entries(histories)) == pytest.approx(5_000 / DEADLINE_MARGIN)
 
 
 @pytest.mark.parametrize("price", ["-1", "nan", "inf", "cheap"])

@@ -259,6 +259,12 @@ def test_a_cluster_that_is_not_there_is_said() -> None:
         graphs.run("fold", [1], print, engine)
 
 
+def test_a_scheduler_file_that_is_not_there_is_said_at_once(tmp_path: Path) -> None:
+    engine = Engine("DaskRunner", 0, (f"--dask_scheduler_file={tmp_path / 'none.json'}",))
+    with pytest.raises(UsageError, match=r"none\.json is no file: start the scheduler first"):
+        graphs.run("fold", [1], print, engine)
+
+
 def test_a_cluster_of_our_own_is_closed_to_others_and_leaves_nothing() -> None:
     """TLS, loopback, workers' environments; and its processes end with it."""
     import psutil

@@ -27,6 +27,13 @@ def numbers(shards: list[Shard]) -> list[int]:
     return [shard.row_group for shard in shards]
 
 
+def test_more_parts_than_shards_cost_nothing() -> None:
+    """A place for each of so many parts would take 100 GB."""
+    plan = plan_of([5, 4, 3])
+    found = {k: numbers(Part.parse(f"{k}/999999999").of([plan])) for k in (1, 2, 3, 4, 999_999_999)}
+    assert found == {1: [0], 2: [1], 3: [2], 4: [], 999_999_999: []}
+
+
 @pytest.mark.parametrize(
     ("text", "expected"), [("0", [0]), ("2-4", [2, 3, 4]), ("4,0-1", [0, 1, 4]), ("0-3,2-5", [0, 1, 2, 3, 4, 5])]
 )

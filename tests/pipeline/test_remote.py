@@ -229,9 +229,17 @@ def test_addresses_have_one_form(address: str, name: str | None) -> None:
     assert normalised(address) == (name or address)
 
 
-def test_a_password_in_an_address_is_refused_and_not_shown() -> None:
-    with pytest.raises(SourceError, match="netrc") as caught:
-        find_sources(["https://me:secret@example.org/a.fasta"])
+@pytest.mark.parametrize(
+    ("address", "step"),
+    [
+        ("https://me:secret@example.org/a.fasta", "netrc"),
+        ("s3://KEY:secret@bucket/a.fasta", "AWS_PROFILE"),
+        ("s3://KEY:sec/secret@bucket/*.fasta", "AWS_PROFILE"),
+    ],
+)
+def test_a_password_in_an_address_is_refused_and_not_shown(address: str, step: str) -> None:
+    with pytest.raises(SourceError, match=step) as caught:
+        find_sources([address])
     assert "secret" not in str(caught.value)
 
 

@@ -8,7 +8,10 @@ from foldatlas.schemas.errors import DamagedAtlasError
 from foldatlas.schemas.manifest import (
     AtlasHeader,
     FileEntry,
+    IndexPointer,
+    Plan,
     Run,
+    Shard,
     ShardEntry,
     Source,
     decode,
@@ -49,6 +52,9 @@ def test_a_document_is_read_back_as_it_was() -> None:
     [
         ({"folded": "two"}, "folded"),
         ({"shard": None}, "shard"),
+        ({"shard": "../../x-00000"}, "is no name"),
+        ({"plan": "/x"}, "is no name"),
+        ({"files": {"structures": {"path": "a\0b", "rows": 1, "bytes": 1, "sha256": ""}}}, "leaves"),
         ({"format": 2}, "format 2.*upgrade"),
         ({"files": {"structures": {"path": "../../etc/passwd", "rows": 1, "bytes": 1, "sha256": ""}}}, "leaves"),
         ({"files": {"structures": {"path": "/etc/passwd", "rows": 1, "bytes": 1, "sha256": ""}}}, "leaves"),
@@ -59,6 +65,21 @@ def test_a_damaged_document_is_refused_by_name(change: dict[str, object], reason
     text = json.dumps({**json.loads(encode(ENTRY)), **change}).encode()
     with pytest.raises(DamagedAtlasError, match=f"manifest/x.json.*{reason}"):
         decode(text, ShardEntry, "manifest/x.json")
+
+
+def test_names_that_lead_out_of_the_atlas_are_refused() -> None:
+    shard = Shard("p-00000", 0, 0, 1, 1, 1, 1, 1, "")
+    plan = Plan(1, "p", "", 1280, (), {}, 1, 1, 1, (), (), (shard,))
+    assert decode(encode(plan), Plan, "p.json") == plan
+    for name in (b"../p", b"/p", b".", b"..", b".p", b"a/b", b"a\\\\b", b"a\\u0000"):
+        for written in (b'"name": "p"', b'"name": "p-00000"'):
+            text = encode(plan)
+            assert text.count(written) == 1
+            with pytest.raises(DamagedAtlasError, match="is no name"):
+                decode(text.replace(written, b'"name": "' + name + b'"'), Plan, "p.json")
+    pointer = IndexPointer(1, "0" * 64, 1, "", "", 1, 1, 0, 0, 0, {})
+    with pytest.raises(DamagedAtlasError, match="is no sha256"):
+        decode(encode(pointer).replace(b"0" * 64, b"../../x"), IndexPointer, "index.json")
 
 
 @pytest.mark.parametrize("text", [b"", b"{", b"[]", b"\xff\xfe", b"null"])
