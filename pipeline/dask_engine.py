@@ -246,7 +246,7 @@ def _submit(session: Session, label: str, descriptors: Sequence[Any], work: Call
                 result.client.cancel(result.futures, force=True)
                 session.stop_workers()
             elif loss:
-                _log.error("%s: %s; what is missing is submitted again", label, loss)
+                _log.error("%s: %s; the run goes on with what is missing, if it can", label, loss)
         finally:
             with contextlib.suppress(Exception):  # it may be lost
                 result.client.close(timeout=2)
@@ -278,5 +278,6 @@ def _wait(result: Any) -> str:
 def _said(error: BaseException) -> str:
     """An error of Dask's for people."""
     if type(error).__name__ == "KilledWorker":
-        return f"Dask gave up after workers had died with the same task, lastly {getattr(error, 'last_worker', '?')}"
+        worker = getattr(error, "last_worker", None)
+        return f"Dask gave up after workers had died with the same task, lastly {getattr(worker, 'address', worker)}"
     return f"Dask failed: {type(error).__name__}: {' '.join(str(error).split())[:300]}"
