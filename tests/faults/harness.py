@@ -168,6 +168,7 @@ def main() -> int:
     parser.add_argument("--where", choices=WHERE, default="folder", help="of the atlas, and of the workers")
     parser.add_argument("--faults", help="which to inject, with commas (default: all that there are for the place)")
     arguments = parser.parse_args()
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # in a shell's background it is ignored, by our runs too
     folder = Path(tempfile.mkdtemp(prefix="foldatlas-faults-"))
     with opened(arguments.where, folder, FOLDING) as place:
         names = place.faults if arguments.faults is None else tuple(filter(None, arguments.faults.split(",")))
