@@ -45,6 +45,7 @@ class Session:
         self._client: Client | None = None
         self._fleet: Fleet | None = None
         self._sent_away: set[str] = set()
+        self._was_reached = False
         self.settings: dict[str, Any] = {}
 
     @property
@@ -53,7 +54,8 @@ class Session:
         return self._engine.workers > 0
 
     def connected(self) -> Client:
-        """A client of the cluster, which is started if it is our own. Raises UsageError if it cannot be reached."""
+        """A client of the cluster, which is started if it is our own. Raises UsageError if it cannot be reached,
+        FoldAtlasError if it could before."""
         if self._client is not None and self._client.status == "running" and self._is_alive():
             return self._client
         import dask
@@ -68,10 +70,16 @@ class Session:
             try:
                 self._client = _client(address)
             except Exception as error:  # of the network, of TLS, of a file that is not there
+                if self._was_reached:
+                    raise FoldAtlasError(
+                        f"the Dask cluster {self.place()} does not answer any more ({type(error).__name__}: {error}): "
+                        "start its scheduler again if it ended, and run the same command again to go on"
+                    ) from error
                 raise UsageError(
                     f"the Dask cluster {self.place()} does not answer ({type(error).__name__}: {error}): is its "
                     "scheduler running, and are address and certificates the ones that it was started with?"
                 ) from error
+        self._was_reached = True
         if not self.is_own:
             warn_if_open(self._client.scheduler.address)
         self._client.subscribe_topic(dask_worker.topic(self.name), self._hear)
@@ -209,7 +217,7 @@ def opened(engine: Engine, device: str = "auto") -> Iterator[Session]:
 
 def run(label: str, descriptors: Sequence[Any], work: Callable[[Any], None], engine: Engine) -> None:
     """graphs.run on Dask. A cluster that is lost while it runs is said, not raised: the driver submits again what is
-    missing. Raises UsageError if it cannot be reached at all."""
+    missing. Raises UsageError if it cannot be reached at all, FoldAtlasError if it cannot be reached any more."""
     with opened(engine) as session:
         session.connected()
         session.fleet()
@@ -246,7 +254,7 @@ def _submit(session: Session, label: str, descriptors: Sequence[Any], work: Call
                 result.client.cancel(result.futures, force=True)
                 session.stop_workers()
             elif loss:
-                _log.error("%s: %s; what is missing is submitted again", label, loss)
+                _log.error("%s: %s; the run goes on with what is missing, if it can", label, loss)
         finally:
             with contextlib.suppress(Exception):  # it may be lost
                 result.client.close(timeout=2)
@@ -278,5 +286,6 @@ def _wait(result: Any) -> str:
 def _said(error: BaseException) -> str:
     """An error of Dask's for people."""
     if type(error).__name__ == "KilledWorker":
-        return f"Dask gave up after workers had died with the same task, lastly {getattr(error, 'last_worker', '?')}"
+        worker = getattr(error, "last_worker", None)
+        return f"Dask gave up after workers had died with the same task, lastly {getattr(worker, 'address', worker)}"
     return f"Dask failed: {type(error).__name__}: {' '.join(str(error).split())[:300]}"

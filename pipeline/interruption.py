@@ -97,7 +97,8 @@ def interruptible(next_step: str = "run the same command again to go on") -> Ite
     previous = {name: signal.signal(name, ask) for name in (signal.SIGINT, signal.SIGTERM)} if is_main else {}
     # begun here: a thread that a signal handler begins can meet a lock of its own thread
     arguments = (terminated, left, next_step)
-    threading.Thread(target=_end_in_time, args=arguments, name="foldatlas-grace", daemon=True).start()
+    grace = threading.Thread(target=_end_in_time, args=arguments, name="foldatlas-grace", daemon=True)
+    grace.start()
     ended_hard = False
     try:
         try:
@@ -118,6 +119,7 @@ def interruptible(next_step: str = "run the same command again to go on") -> Ite
             signal.signal(name, handler)
         left.set()
         terminated.set()
+        grace.join(1.0)  # a thread that the end of the interpreter meets makes DuckDB print 40 lines on what it leaked
         if not ended_hard:  # else the flag ends what other threads still do: the process waits for them
             _stop.clear()
 

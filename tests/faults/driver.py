@@ -1,6 +1,7 @@
 """The `foldatlas` command with another program as the process that folds: tests/pipeline/fake_child.py.
 
-Everything else is the real thing. FAULTS_DEADLINE is the least number of seconds that a batch may take.
+Everything else is the real thing. FAULTS_DEADLINE is the least number of seconds that a batch may take,
+FAULTS_PATIENCE how long a store may be away; with FAULTS_SWEEP a store is swept of what nothing lists, however young.
 """
 
 import os
@@ -8,6 +9,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from foldatlas.atlas import published_index, s3_client, s3_storage
 from foldatlas.jobs import cli
 from foldatlas.pipeline import supervisor
 
@@ -23,4 +25,7 @@ def with_fake_child(self: supervisor.WorkerSpec, *arguments: Any, **options: Any
 if __name__ == "__main__":
     supervisor.WorkerSpec.__init__ = with_fake_child  # type: ignore[method-assign]
     supervisor.SLOWEST_MFLOP_PER_SECOND["cpu"] = 1e6  # type: ignore[index]  # the fake network computes nothing
+    s3_client.PATIENCE_SECONDS = float(os.environ.get("FAULTS_PATIENCE", s3_client.PATIENCE_SECONDS))
+    if os.environ.get("FAULTS_SWEEP"):
+        s3_storage.ABANDONED_SECONDS = published_index.ABANDONED_SECONDS = -1.0  # type: ignore[misc]
     sys.exit(cli.main())

@@ -89,8 +89,9 @@ def read(atlas: Path) -> Contents:
 INDEXED = ("records", "scores")
 
 
-def judge(atlas: Path, clean: Contents, expected: Sequence[Expected]) -> Verdict:
-    """Compares; `clean` are the contents of the atlas of the same proteins that nothing disturbed."""
+def judge(atlas: Path, clean: Contents, expected: Sequence[Expected], place: str | None = None) -> Verdict:
+    """Compares; `clean` are the contents of the atlas of the same proteins that nothing disturbed. `place` is where
+    `verify` looks, if `atlas` is a copy."""
     verdict = Verdict()
     try:
         found = read(atlas)
@@ -101,7 +102,7 @@ def judge(atlas: Path, clean: Contents, expected: Sequence[Expected]) -> Verdict
     _judge_records(found, clean, expected, verdict)
     _judge_structures(found, clean, verdict)
     _judge_failures(found, expected, verdict)
-    result = verify(AtlasFolder(atlas))
+    result = verify(AtlasFolder(place or atlas))
     verdict.corrupt += map(str, result.faults)
     verdict.stray += result.notes
     verdict.stray += [f"{path.name} is left" for path in atlas.rglob(".*")]

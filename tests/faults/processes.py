@@ -64,16 +64,6 @@ class Driver:
         self.process.kill()
         return self.wait() == -signal.SIGKILL
 
-    def kill_child(self) -> bool:
-        """SIGKILL for the process that folds; whether there was one."""
-        for child in children_of(self.process.pid):
-            try:
-                os.kill(child, signal.SIGKILL)
-            except ProcessLookupError:
-                continue
-            return True
-        return False
-
     def said(self) -> str:
         return self.log.read_bytes()[self._start :].decode()
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 HARMLESS = "ARQEGHILKMPSTWYC"  # of these no word of the fake child can be spelled
+PROTEINS = {"fake": 30, "nano": 16}  # that fold, by network; others are repeated, refused or, with the fake one, poison
 MEMORY = 400  # residues that the fake device holds
 
 # Word in the sequence -> what its failure says.

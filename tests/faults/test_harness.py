@@ -18,11 +18,15 @@ pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="looks into /pro
 
 
 @pytest.mark.slow
-def test_killed_runs_lose_duplicate_and_corrupt_nothing() -> None:
-    command = [sys.executable, str(HERE / "harness.py"), "--kills", "4", "--seed", "5", "--faults", "disk_full"]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=600)
+@pytest.mark.parametrize(("where", "kills", "faults"), [("folder", 4, "disk_full"), ("store", 2, "")])
+def test_killed_runs_lose_duplicate_and_corrupt_nothing(where: str, kills: int, faults: str) -> None:
+    if where == "store":
+        pytest.importorskip("boto3")
+        pytest.importorskip("moto.server")
+    command = [sys.executable, str(HERE / "harness.py"), "--kills", str(kills), "--seed", "5", "--where", where]
+    done = subprocess.run([*command, "--faults", faults], capture_output=True, text=True, timeout=600)
     assert done.returncode == 0, done.stdout + done.stderr
-    assert done.stdout.splitlines()[-1] == "4 kills, 0 lost, 0 duplicated, 0 corrupt"
+    assert done.stdout.splitlines()[-1] == f"{kills} kills, 0 lost, 0 duplicated, 0 corrupt"
 
 
 def test_the_judge_sees_what_is_wrong(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

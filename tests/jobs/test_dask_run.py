@@ -3,8 +3,6 @@
 Real processes and real certificates; the atlas is held against the one that a single process makes.
 """
 
-import contextlib
-import json
 import os
 import random
 import signal
@@ -23,18 +21,9 @@ from foldatlas.schemas.records import STANDARD_RESIDUES
 distributed = pytest.importorskip("distributed")
 psutil = pytest.importorskip("psutil")
 
+from dask_cluster import PATIENCE, Cluster, command_of, descendants, is_folding, until, worker_process  # noqa: E402
+
 COMMAND = [sys.executable, "-m", "foldatlas.jobs.cli"]
-PATIENCE = 120.0  # seconds, for what takes a few on a machine that has nothing else to do
-
-
-def until(condition: Callable[[], Any], what: str) -> Any:
-    end = time.monotonic() + PATIENCE
-    while time.monotonic() < end:
-        found = condition()
-        if found:
-            return found
-        time.sleep(0.02)
-    raise AssertionError(f"not within {PATIENCE:.0f} s: {what}")
 
 
 def committed(atlas: Path) -> int:
@@ -58,79 +47,6 @@ def embedded(fasta: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
     done = subprocess.run([*COMMAND, "fold", fasta, str(atlas), "--model", "nano"], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     return atlas
-
-
-class Cluster:
-    """`dask scheduler` and `dask worker`s as a user would start them, with TLS from files and the environment."""
-
-    def __init__(self, folder: Path):
-        self.folder = folder
-        self.processes: list[subprocess.Popen[bytes]] = []
-        security = distributed.Security.temporary()
-        names = {
-            "ca.pem": security.tls_ca_file,
-            "cert.pem": security.tls_client_cert,
-            "key.pem": security.tls_client_key,
-        }
-        for name, text in names.items():
-            (folder / name).write_text(text)
-        prefix = "DASK_DISTRIBUTED__COMM__"
-        self.environment = {**os.environ, f"{prefix}REQUIRE_ENCRYPTION": "True"}
-        self.environment[f"{prefix}TLS__CA_FILE"] = str(folder / "ca.pem")
-        for role in ("SCHEDULER", "WORKER", "CLIENT"):
-            self.environment[f"{prefix}TLS__{role}__CERT"] = str(folder / "cert.pem")
-            self.environment[f"{prefix}TLS__{role}__KEY"] = str(folder / "key.pem")
-        self.file = folder / "scheduler.json"
-        options = ["--host", "127.0.0.1", "--port", "0", "--no-dashboard", "--scheduler-file", str(self.file)]
-        self.start("scheduler", "--protocol", "tls", *options)
-        self.address = until(self._address, "the scheduler's file")
-        assert self.address.startswith("tls://")
-
-    def _address(self) -> str:
-        try:
-            return str(json.loads(self.file.read_text())["address"])
-        except (OSError, ValueError):
-            return ""
-
-    def start(self, *arguments: str) -> subprocess.Popen[bytes]:
-        with (self.folder / f"log{len(self.processes)}").open("wb") as log:
-            process = subprocess.Popen(
-                [sys.executable, "-m", "dask", *arguments],
-                env=self.environment,
-                stdout=log,
-                stderr=log,
-                cwd=self.folder,  # so that a path that is not absolute would show
-            )
-        self.processes.append(process)
-        return process
-
-    def add_worker(self) -> subprocess.Popen[bytes]:
-        return self.start(
-            "worker", "--scheduler-file", str(self.file), "--nthreads", "1", "--host", "127.0.0.1", "--no-dashboard"
-        )
-
-    def end(self) -> None:
-        family = [child for process in self.processes for child in _descendants(process.pid)]
-        for process in self.processes:
-            process.kill()
-        for child in family:
-            with contextlib.suppress(psutil.NoSuchProcess):
-                child.kill()
-        for process in self.processes:
-            process.wait()
-
-
-def _descendants(pid: int) -> list[Any]:
-    try:
-        return list(psutil.Process(pid).children(recursive=True))
-    except psutil.Error:
-        return []
-
-
-def worker_process(nanny: subprocess.Popen[bytes]) -> Any:
-    """The worker itself, which its nanny started, of which what folds is a child."""
-    found = [child for child in psutil.Process(nanny.pid).children() if "spawn_main" in " ".join(child.cmdline())]
-    return found[0] if found else None
 
 
 @pytest.fixture
@@ -184,15 +100,7 @@ def test_three_workers_one_killed_and_one_added(
     assert len(runs) == 1
     # the dead worker's child died with it, and at the end every worker's child gave its device back
     assert [child for child in folding if child.is_running() and child.status() != psutil.STATUS_ZOMBIE] == []
-    mine = [process for nanny in cluster.processes for process in _descendants(nanny.pid)]
-    until(lambda: not any("foldatlas.pipeline.child" in _command(process) for process in mine), "the end of children")
-
-
-def _command(process: Any) -> str:
-    try:
-        return "" if process.status() == psutil.STATUS_ZOMBIE else " ".join(process.cmdline())
-    except psutil.Error:
-        return ""
+    until(lambda: not any(map(is_folding, cluster.members())), "the end of children")
 
 
 def test_a_scheduler_file_a_stop_and_a_stranger(
@@ -235,13 +143,13 @@ def test_workers_of_our_own(fasta: str, embedded: Path, tables: Callable[[Path],
     command = [*COMMAND, "fold", fasta, str(atlas), "--model", "nano", "--workers", "2"]
     driver = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, start_new_session=True)
     until(lambda: committed(atlas) or driver.poll() is not None, "a first shard")
-    family = _descendants(driver.pid)
-    assert any("foldatlas.pipeline.child" in _command(process) for process in family)
+    family = descendants(driver.pid)
+    assert any(map(is_folding, family))
     os.killpg(driver.pid, signal.SIGINT)
     _, errors = driver.communicate(timeout=PATIENCE)
     assert driver.returncode == 130, errors
     assert "Traceback" not in errors and len(errors.splitlines()) < 8, errors
-    until(lambda: not any(map(_command, family)), "the end of all processes")
+    until(lambda: not any(map(command_of, family)), "the end of all processes")
     assert list(atlas.rglob("*.part")) == []
 
     done = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE)

@@ -51,6 +51,9 @@ class FakePredictor:
                 ctypes.PyDLL(None).sleep(3600)  # as native code that hangs and holds the interpreter's lock
             if "KILLED" in sequence:
                 os.kill(os.getpid(), signal.SIGKILL)
+            if "PARENT" in sequence:  # what no fault of ours can be, a worker that dies with its child
+                os.kill(os.getppid(), signal.SIGKILL)
+                time.sleep(3600)
             if "NAN" in sequence:
                 raise NonFiniteOutput("positions are not finite")
             if "FAIL" in sequence:

@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 import textwrap
+import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -25,6 +26,14 @@ def test_one_signal_asks_and_the_exit_code_says_which(number: int, code: int) ->
         assert stopping()
     assert stop.value.exit_code == code
     assert not stopping()
+
+
+def test_no_thread_is_left_after_the_block() -> None:
+    """One that the end of the interpreter meets makes DuckDB complain, below the one line that says what was wrong."""
+    for _ in range(100):
+        with interruptible():
+            pass
+        assert not [thread for thread in threading.enumerate() if thread.name == "foldatlas-grace"]
 
 
 def test_a_second_ctrl_c_ends_the_block_and_what_other_threads_do() -> None:

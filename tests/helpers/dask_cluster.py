@@ -1,0 +1,119 @@
+"""A Dask cluster as a user would start it: `dask scheduler`, `dask worker`s, TLS from files and the environment.
+
+Linux and macOS. Processes are looked at with psutil, which Dask brings.
+"""
+
+import contextlib
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+from foldatlas.pipeline.dask_keys import make_keys
+
+PATIENCE = 120.0  # seconds, for what takes a few on a machine that has nothing else to do
+
+
+def until(condition: Callable[[], Any], what: str) -> Any:
+    """What `condition` gives as soon as it is true. Raises AssertionError after PATIENCE seconds."""
+    end = time.monotonic() + PATIENCE
+    while time.monotonic() < end:
+        found = condition()
+        if found:
+            return found
+        time.sleep(0.02)
+    raise AssertionError(f"not within {PATIENCE:.0f} s: {what}")
+
+
+class Cluster:
+    """A scheduler, and as many workers as are added. `environment` is what a client of it needs, too."""
+
+    def __init__(self, folder: Path, settings: Mapping[str, str] | None = None):
+        self.folder = folder
+        self.processes: list[subprocess.Popen[bytes]] = []
+        self.environment = {**os.environ, **make_keys(folder), **(settings or {})}
+        self.file = folder / "scheduler.json"
+        self.start_scheduler()
+
+    def start_scheduler(self, port: str = "0") -> None:
+        """Starts a scheduler; a second one takes the first one's place in the file."""
+        self.file.unlink(missing_ok=True)
+        options = ["--host", "127.0.0.1", "--port", port, "--no-dashboard", "--scheduler-file", str(self.file)]
+        self.scheduler = self.start("scheduler", "--protocol", "tls", *options)
+        self.address = until(self._address, "the scheduler's file")
+        assert self.address.startswith("tls://")
+
+    def _address(self) -> str:
+        try:
+            return str(json.loads(self.file.read_text())["address"])
+        except (OSError, ValueError):
+            return ""
+
+    def start(self, *arguments: str) -> subprocess.Popen[bytes]:
+        """`dask` with these arguments, in a folder where a path that is not absolute would show."""
+        with (self.folder / f"log{len(self.processes)}").open("wb") as log:
+            process = subprocess.Popen(
+                [sys.executable, "-m", "dask", *arguments],
+                env=self.environment,
+                stdout=log,
+                stderr=log,
+                cwd=self.folder,
+            )
+        self.processes.append(process)
+        return process
+
+    def add_worker(self, *options: str) -> subprocess.Popen[bytes]:
+        """A worker's nanny."""
+        common = ["--scheduler-file", str(self.file), "--nthreads", "1", "--host", "127.0.0.1", "--no-dashboard"]
+        return self.start("worker", *common, *options)
+
+    def members(self) -> list[Any]:
+        """The processes below those that were started: workers, and what folds."""
+        return [child for process in self.processes for child in descendants(process.pid)]
+
+    def end(self) -> None:
+        family = self.members()
+        for process in self.processes:
+            process.kill()
+        for child in family:
+            with contextlib.suppress(psutil.NoSuchProcess):
+                child.kill()
+        for process in self.processes:
+            process.wait()
+
+
+def descendants(pid: int) -> list[Any]:
+    """Processes below `pid`, as psutil's."""
+    try:
+        return list(psutil.Process(pid).children(recursive=True))
+    except psutil.Error:
+        return []
+
+
+def worker_process(nanny: subprocess.Popen[bytes]) -> Any:
+    """The worker itself, which its nanny started, of which what folds is a child; None if there is none now."""
+    return next((child for child in descendants(nanny.pid) if is_worker(child)), None)
+
+
+def is_worker(process: Any) -> bool:
+    return "spawn_main" in command_of(process)
+
+
+def is_folding(process: Any) -> bool:
+    """Whether it is the process that owns a device."""
+    text = command_of(process)
+    return "foldatlas.pipeline.child" in text or "fake_child.py" in text
+
+
+def command_of(process: Any) -> str:
+    """Its command line; "" if it has ended."""
+    try:
+        return "" if process.status() == psutil.STATUS_ZOMBIE else " ".join(process.cmdline())
+    except psutil.Error:
+        return ""
