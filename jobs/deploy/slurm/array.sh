@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Folds on Slurm with no engine at all: an array of independent tasks, each a part of the shards on one GPU.
 #
-#   jobs/deploy/slurm/array.sh TASKS FASTA ATLAS [OPTIONS OF foldatlas fold]
+#   jobs/deploy/slurm/array.sh TASKS FASTA ATLAS [OPTIONS THAT foldatlas plan AND fold SHARE]
 #   jobs/deploy/slurm/array.sh 64 proteins.fasta atlas --model esmfold_v1 --weights models --device cuda
 #   SBATCH_PARTITION=gpu SBATCH_TIMELIMIT=24:00:00 jobs/deploy/slurm/array.sh ...
 #
