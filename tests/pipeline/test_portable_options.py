@@ -4,7 +4,10 @@ import importlib
 from pathlib import Path
 from typing import Any
 
+import apache_beam as beam
 import pytest
+from apache_beam.options.pipeline_options import PipelineOptions, StandardOptions
+from apache_beam.portability.api import beam_runner_api_pb2
 
 from foldatlas.pipeline import graphs
 from foldatlas.pipeline.engine import Engine, choose_engine
@@ -97,3 +100,20 @@ def test_a_machine_of_dataflow_has_one_python_process() -> None:
 
 def test_a_driver_needs_no_gpu_of_its_own() -> None:
     assert graphs.device_of(Engine("FlinkRunner", 0), "cuda") == "cuda"
+
+
+def test_dataflows_graph_is_the_one_shape() -> None:
+    """The portable description, without Google's packages; test_dataflow_job.py has the job as Dataflow gets it."""
+    options = PipelineOptions(flags("DataflowRunner", DATAFLOW))
+    pipeline = beam.Pipeline(runner=beam.runners.runner.PipelineRunner(), options=options)
+    graphs.build(pipeline, "fold", [1, 2, 3], print)
+    proto = pipeline.to_runner_api()
+    (root,) = (proto.components.transforms[name] for name in proto.root_transform_ids)
+    names = [proto.components.transforms[name].unique_name for name in root.subtransforms]
+    assert names == ["fold: descriptors", "fold: spread", "fold: work"]
+    pardo = [part for part in proto.components.transforms.values() if part.unique_name.startswith("fold: work")]
+    payloads = [beam_runner_api_pb2.ParDoPayload.FromString(part.spec.payload) for part in pardo if part.spec.payload]
+    assert payloads and not any(payload.side_inputs or payload.state_specs for payload in payloads)
+    bounded = {part.is_bounded for part in proto.components.pcollections.values()}
+    assert bounded == {beam_runner_api_pb2.IsBounded.BOUNDED}
+    assert not options.view_as(StandardOptions).streaming
