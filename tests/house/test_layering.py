@@ -255,7 +255,7 @@ def test_third_party_imports_are_declared(root: Path, sources: dict[str, str]) -
         for folder in ("tests", "benchmarks")
         for path in sorted((root / folder).rglob("*.py"))
     }
-    local = {Path(module).stem for module in tests} | {"tests", "benchmarks", "setup"}
+    local = {canonicalize_name(Path(module).stem) for module in tests} | {"tests", "benchmarks", "setup"}
     found = [fault for module, source in sources.items() for fault in undeclared(source, module, run, installed)]
     for module, source in tests.items():
         found += undeclared(source, module, everything | local, installed)

@@ -3,6 +3,8 @@
 import contextlib
 import os
 import signal
+import subprocess
+import sys
 import threading
 import time
 import warnings
@@ -276,11 +278,13 @@ def test_a_cluster_of_our_own_is_closed_to_others_and_leaves_nothing() -> None:
             assert set(client.run(os.getenv, "OMP_NUM_THREADS").values()) == {os.environ["OMP_NUM_THREADS"]}
             assert set(client.run(signal.getsignal, signal.SIGINT).values()) == {signal.SIG_IGN}
             assert set(client.nthreads().values()) == {1}
-        with pytest.raises((OSError, TypeError)):  # a client without the certificate
-            distributed.Client(cluster.address, timeout=2, set_as_default=False)
-        other = distributed.Security.temporary()
-        with pytest.raises(OSError):  # one with another
-            distributed.Client(cluster.address, security=other, timeout=2, set_as_default=False)
+        for security in ("None", "distributed.Security.temporary()"):  # without the certificate, and with another
+            knock = f"distributed.Client({cluster.address!r}, security={security}, timeout=2)"
+            refused = subprocess.run(
+                [sys.executable, "-c", f"import distributed; {knock}"], capture_output=True, text=True, timeout=60
+            )
+            assert refused.returncode == 1
+            assert "TLS" in refused.stderr.splitlines()[-1], refused.stderr
         helper = psutil.Process(cluster._process.pid)
         processes = [helper, *helper.children(recursive=True)]
         assert len(processes) >= 3

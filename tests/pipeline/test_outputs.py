@@ -178,7 +178,9 @@ def test_of_two_that_add_the_same_output_the_loser_deletes_its_own_files_alone(
     assert set(shards) == set(first)
     reads = iter([first])
     monkeypatch.setattr(AtlasFolder, "committed_entry", as_before)
-    monkeypatch.setattr(AtlasFolder, "entries", lambda self: next(reads, second))
+    monkeypatch.setattr(
+        AtlasFolder, "histories", lambda self: {name: [entry] for name, entry in next(reads, second).items()}
+    )
     fold_atlas(folder, worker, outputs=["pae"], add_outputs=True, show_progress=False)
     assert sorted(looks) == sorted(first)
     monkeypatch.undo()
