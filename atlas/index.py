@@ -10,11 +10,9 @@ that of the plan with the widest limit on length. A structure that several shard
 without overlap (most) pay one look at the sequence ids at the most.
 """
 
-import contextlib
 import hashlib
-import shutil
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, Final
 
@@ -22,9 +20,8 @@ import duckdb
 import pyarrow as pa
 
 from foldatlas.atlas.accounting import Accounting, State
-from foldatlas.atlas.commit import attempt_name, owner_is_dead
 from foldatlas.atlas.folder import AtlasFolder, now
-from foldatlas.atlas.local_work import LocalCopies, work_folder
+from foldatlas.atlas.local_work import LocalCopies, attempt_folder, work_folder
 from foldatlas.atlas.published_index import Publication, published_accounting
 from foldatlas.atlas.runs import make_runs, makers, retried_rows
 from foldatlas.atlas.stoppable import stoppable
@@ -52,7 +49,9 @@ def build_index(folder: AtlasFolder) -> Accounting:
     header, plans = folder.header(), folder.plans()
     names = {plan.name for plan in plans}
     histories = [history for history in folder.histories().values() if history[-1].plan in names]
-    with _work_folder(folder) as work:
+    # of an atlas on a store, on this machine
+    place = attempt_folder(folder.root, _WORK) if folder.is_local else work_folder()
+    with place as work:
         database = work / "atlas.duckdb"
         config: dict[str, Any] = {"memory_limit": MEMORY_LIMIT, "temp_directory": str(work / "spill")}
         with duckdb.connect(str(database), config=config) as connection:
@@ -167,25 +166,6 @@ def first_line(error: Exception) -> str:
 def escape_glob(path: Path | str) -> str:
     """A path as DuckDB's readers take it: `*`, `?` and `[` in a folder's name are no patterns."""
     return "".join(f"[{character}]" if character in "*?[" else character for character in str(path))
-
-
-@contextlib.contextmanager
-def _work_folder(folder: AtlasFolder) -> Iterator[Path]:
-    """A hidden folder in the atlas, deleted at the end; those of dead processes go too. Of an atlas on a store one of
-    this machine."""
-    if not folder.is_local:
-        with work_folder() as work:
-            yield work
-        return
-    for old in folder.root.glob(f"{_WORK}*"):
-        if owner_is_dead(old.name.removeprefix(_WORK)):
-            shutil.rmtree(old, ignore_errors=True)
-    work = folder.root / f"{_WORK}{attempt_name()}"
-    work.mkdir()
-    try:
-        yield work
-    finally:
-        shutil.rmtree(work, ignore_errors=True)
 
 
 def list_files(

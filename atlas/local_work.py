@@ -35,6 +35,22 @@ def sweep_work_folders() -> None:
                 shutil.rmtree(old, ignore_errors=True)
 
 
+@contextlib.contextmanager
+def attempt_folder(parent: Path, prefix: str, suffix: str = "") -> Iterator[Path]:
+    """A new folder in `parent`, named by this attempt between `prefix` and `suffix`, deleted at the end unless it was
+    renamed; those of dead processes go first."""
+    for old in parent.iterdir():
+        is_one = old.name.startswith(prefix) and old.name.endswith(suffix)
+        if is_one and owner_is_dead(old.name.removeprefix(prefix).removesuffix(suffix)):
+            shutil.rmtree(old, ignore_errors=True)
+    work = parent / f"{prefix}{attempt_name()}{suffix}"
+    work.mkdir()
+    try:
+        yield work
+    finally:
+        shutil.rmtree(work, ignore_errors=True)
+
+
 class LocalCopies:
     """Files of an atlas as local files: those of a folder where they are, those of a store copied into `work`.
 

@@ -7,12 +7,10 @@ their sha256 checked in passing. The new atlas is built under a hidden name and 
 none; the inputs are only read. docs/decisions/0021-merging.md says why.
 """
 
-import contextlib
 import dataclasses
 import errno
 import hashlib
 import os
-import shutil
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,9 +19,10 @@ from typing import Final
 import msgspec
 
 from foldatlas.atlas.accounting import Accounting
-from foldatlas.atlas.commit import attempt_name, owner_is_dead, sync_folder
+from foldatlas.atlas.commit import sync_folder
 from foldatlas.atlas.folder import AtlasFolder
 from foldatlas.atlas.index import build_index
+from foldatlas.atlas.local_work import attempt_folder
 from foldatlas.atlas.parquet_files import file_sha256
 from foldatlas.schemas.errors import DamagedAtlasError, ForeignFolderError, SettingsMismatchError, UsageError
 from foldatlas.schemas.manifest import FileEntry, Plan, ShardEntry, settings_digest
@@ -74,7 +73,8 @@ def merge_atlases(
     _refuse_settings(folders)
     taken = _union(folders)
     _refuse_outputs(taken.shards)
-    with _aside(target) as aside:
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with attempt_folder(target.parent, f".{target.name}.", _ASIDE) as aside:
         _fill(AtlasFolder(aside), taken, folders[0], check=check, progress=progress)
         try:
             os.rename(aside, target)
@@ -155,24 +155,6 @@ def _refuse_outputs(shards: Sequence[tuple[AtlasFolder, list[ShardEntry]]]) -> N
                 f"{having[True]} has {table}, {having[False]} has shards without: an atlas has them everywhere or "
                 f"nowhere, so fold {having[False]} again with {option} --add-outputs, then merge"
             )
-
-
-@contextlib.contextmanager
-def _aside(out: Path) -> Iterator[Path]:
-    """A hidden folder beside `out`, deleted unless it was renamed; those of dead processes go first."""
-    prefix = f".{out.name}."
-    out.parent.mkdir(parents=True, exist_ok=True)
-    for old in out.parent.iterdir():
-        if old.name.startswith(prefix) and old.name.endswith(_ASIDE):
-            owner = old.name.removeprefix(prefix).removesuffix(_ASIDE)
-            if owner_is_dead(owner):
-                shutil.rmtree(old, ignore_errors=True)
-    aside = out.parent / f"{prefix}{attempt_name()}{_ASIDE}"
-    aside.mkdir()
-    try:
-        yield aside
-    finally:
-        shutil.rmtree(aside, ignore_errors=True)
 
 
 def _fill(

@@ -155,9 +155,10 @@ def plan(
     rate = measured_rate(device, plans, first_entries(histories))
     default_bytes = default_output_bytes(config.language_model.width, chosen_outputs(embeddings, pae))
     costs = cost_model(config, settings.recycles, rate, default_bytes)
-    folder.check_settings(settings)
-    planned = Planned(None, ())
-    if fasta:
+    if not fasta:
+        folder.check_settings(settings)
+        planned = Planned(None, ())
+    else:
         planned = make_plan(
             fasta, folder, settings, costs, max_length=max_length, genes=genes, dry_run=dry_run, engine=engine
         )
