@@ -86,25 +86,30 @@ def test_loading_is_no_part_of_a_deadline(worker: WorkerSpec, monkeypatch: pytes
     assert not isinstance(results[1], Failed) and results[1].sequence == "MKVL"
 
 
-def test_a_child_that_stops_in_the_middle_of_a_message_is_ended(
-    worker: WorkerSpec, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
-    """Half an answer looks like an answer to who waits for one: reading the rest must have an end as well."""
-    program = tmp_path / "half.py"
-    program.write_text(
-        textwrap.dedent("""
+def child_that_hangs(worker: WorkerSpec, folder: Path, then: str = "") -> supervisor.Child:
+    """A child whose program says that it is ready, does what `then` says, and sleeps."""
+    ready = """
         import os, sys, time
         from foldatlas.folding.models import settings_of
         from foldatlas.pipeline.child import connect
         connection, rest = connect(sys.argv[1:])
         connection.send(("ready", settings_of("nano")))
+    """
+    program = folder / "child.py"
+    program.write_text("\n".join(map(textwrap.dedent, (ready, then, "time.sleep(3600)"))))
+    return child_of_this_process(replace(worker, command=(sys.executable, "-P", str(program))))
+
+
+def test_a_child_that_stops_in_the_middle_of_a_message_is_ended(
+    worker: WorkerSpec, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Half an answer looks like an answer to who waits for one: reading the rest must have an end as well."""
+    then = """
         connection.recv()
         os.write(connection.fileno(), (1000).to_bytes(4, "big") + b"half")
-        time.sleep(3600)
-        """)
-    )
+    """
     monkeypatch.setattr(supervisor, "STALL_SECONDS", 0.5)
-    child = child_of_this_process(replace(worker, command=(sys.executable, "-P", str(program))))
+    child = child_that_hangs(worker, tmp_path, then)
     with pytest.raises(WorkerTimeout, match="stopped in the middle"):
         fold(child, "MKVL")
     assert child._process is None
@@ -114,19 +119,8 @@ def test_a_child_that_takes_no_work_is_ended(
     worker: WorkerSpec, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     """A batch larger than the socket's buffer, and a child that does not read it."""
-    program = tmp_path / "deaf.py"
-    program.write_text(
-        textwrap.dedent("""
-        import sys, time
-        from foldatlas.folding.models import settings_of
-        from foldatlas.pipeline.child import connect
-        connection, rest = connect(sys.argv[1:])
-        connection.send(("ready", settings_of("nano")))
-        time.sleep(3600)
-        """)
-    )
     monkeypatch.setattr(supervisor, "STALL_SECONDS", 0.5)
-    child = child_of_this_process(replace(worker, command=(sys.executable, "-P", str(program))))
+    child = child_that_hangs(worker, tmp_path)
     with pytest.raises(WorkerTimeout, match="took no work"):
         fold(child, *("M" * number for number in range(1, 3000)))  # 4.5 MB
     assert child._process is None
