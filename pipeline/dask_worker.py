@@ -72,7 +72,7 @@ class OnWorker:
                 self._wait_to_be_sent_away()
             teller = _Teller(self.session)
             try:
-                with progress.listening(teller):
+                with progress.diverted(teller):
                     self.work(descriptor)
             except Interrupted:
                 raise

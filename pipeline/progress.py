@@ -2,6 +2,7 @@
 
 import os
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -28,11 +29,12 @@ class ShardDone(NamedTuple):
 
 Event = BatchDone | ShardDone
 _listeners: list[Callable[[Event], None]] = []
+_diverted = threading.local()
 
 
 def report(event: Event) -> None:
-    """Tells whoever listens in this process; elsewhere, as on a remote worker, nobody does."""
-    for listener in _listeners:
+    """Tells whoever listens in this process, or whom this thread's events are diverted to."""
+    for listener in getattr(_diverted, "listeners", _listeners):
         with suppress(OSError):  # whoever read the terminal has gone; the work goes on
             listener(event)
 
@@ -45,6 +47,20 @@ def listening(listener: Callable[[Event], None]) -> Iterator[None]:
         yield
     finally:
         _listeners.remove(listener)
+
+
+@contextmanager
+def diverted(listener: Callable[[Event], None]) -> Iterator[None]:
+    """Within the block `listener` alone hears this thread's events.
+
+    For a worker that tells its driver: where both are in one process, the driver hears each event once, and the worker
+    does not hear again what it told.
+    """
+    _diverted.listeners = [listener]
+    try:
+        yield
+    finally:
+        del _diverted.listeners
 
 
 class Progress:

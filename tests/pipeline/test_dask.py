@@ -77,22 +77,34 @@ def test_work_that_fails_costs_no_other(engine: Engine, tmp_path: Path, caplog: 
     assert "fold: three is too much" in caplog.text
 
 
-def test_the_driver_hears_of_progress(engine: Engine) -> None:
+def test_the_driver_hears_of_progress_once(engine: Engine, tmp_path: Path) -> None:
+    """Also where a worker is in the driver's process, and could hear the driver hearing."""
     heard: list[progress.Event] = []
 
+    def hear(event: progress.Event) -> None:
+        heard.append(event)
+        (tmp_path / f"{len(heard)} heard").touch()
+
     def work(number: int) -> None:
+        before = len(list(tmp_path.glob("begun *")))
+        (tmp_path / f"begun {number}").touch()
+        wait_for(tmp_path / f"{2 * before} heard" if before else tmp_path)  # while this worker listens
         progress.report(progress.BatchDone(number, 10 * number))
         progress.report(progress.ShardDone(1, 0))
 
-    with graphs.opened(engine), progress.listening(heard.append):
+    with graphs.opened(engine), progress.listening(hear):
         graphs.run("fold", [1, 2, 3], work, engine)
-        end = time.monotonic() + 20
-        while len(heard) < 12 and time.monotonic() < end:  # the worker is in this process: each event is heard twice
-            time.sleep(0.05)
-    batches = [event for event in heard if isinstance(event, progress.BatchDone)]
-    assert sum(event.residues for event in batches) == 2 * 6
-    assert sum(event.cost for event in batches) == 2 * 60
-    assert heard.count(progress.ShardDone(1, 0)) == 2 * 3
+        wait_for(tmp_path / "6 heard")
+    batches = sorted(event for event in heard if isinstance(event, progress.BatchDone))
+    assert batches == [progress.BatchDone(number, 10 * number) for number in (1, 2, 3)]
+    assert heard.count(progress.ShardDone(1, 0)) == 3
+
+
+def wait_for(path: Path) -> None:
+    """Until it is there, or a minute has gone."""
+    end = time.monotonic() + 60
+    while not path.exists() and time.monotonic() < end:
+        time.sleep(0.01)
 
 
 def test_a_worker_that_cannot_go_on_is_told_once_and_holds_its_tasks(told: list[tuple[Any, ...]]) -> None:
