@@ -1,9 +1,7 @@
 """The folding head's training: what a step sees, that it learns, and that runs are exact."""
 
 import json
-import random
 import signal
-import time
 from dataclasses import replace
 
 import numpy as np
@@ -314,31 +312,25 @@ def options(chains_file, **changes):
 
 
 @pytest.mark.slow
-def test_two_processes_learn_as_one_and_a_killed_run_goes_on(chains_file, tmp_path, start):
-    """The loss curve of one process within 1e-4 in two; the weights bitwise after SIGKILL at a random step."""
+def test_two_processes_learn_as_one_and_a_killed_run_goes_on(chains_file, tmp_path, start, somewhere):
+    """The loss curve of one process within 1e-4 in two; the weights bitwise after SIGKILL at a random place."""
     # Muon makes all directions of a gradient as long, those that are rounding too, and a recycled distance near the
     # edge of a bin jumps: with either, two curves part.
     short, words = options(chains_file, recycles=0, muon_learning_rate=0.0, learning_rate=3e-4)
     assert train_fold(chains_file, tmp_path / "one", **short) == tmp_path / "one" / MODEL
 
-    two = start("fold", words[0], tmp_path / "two", *words[1:], processes=2)
-    output, _ = two.communicate(timeout=240)
-    assert two.returncode == 0, output
+    code, output = start("fold", words[0], tmp_path / "two", *words[1:], processes=2)
+    assert code == 0, output
     curves = [[line["total"] for line in metrics.read(tmp_path / name)] for name in ("one", "two")]
     assert len(curves[0]) == STEPS
     np.testing.assert_allclose(curves[1], curves[0], rtol=0, atol=1e-4)
 
-    killed_after = random.randrange(1, STEPS)
-    process = start("fold", words[0], tmp_path / "killed", *words[1:])
-    deadline = time.monotonic() + 120
-    while len(metrics.read(tmp_path / "killed")) < killed_after and process.poll() is None:
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
-    process.send_signal(signal.SIGKILL)
-    process.communicate()
+    code, output = start("fold", words[0], tmp_path / "killed", *words[1:], signalled=("SIGKILL", *somewhere))
+    assert code == -signal.SIGKILL, (somewhere, output)
+    assert not (tmp_path / "killed" / MODEL).exists()
     train_fold(chains_file, tmp_path / "killed", **short)
     one, resumed = (load_file(tmp_path / name / MODEL) for name in ("one", "killed"))
-    assert all(torch.equal(one[name], resumed[name]) for name in one), f"killed after step {killed_after}"
+    assert all(torch.equal(one[name], resumed[name]) for name in one), somewhere
 
 
 def test_what_was_trained_folds(chains_file, chains, tmp_path):
