@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 from safetensors.torch import load_file
 
-from foldatlas.folding.training import metrics
+from foldatlas.folding.training import metrics, sampling
+from foldatlas.folding.training.corpus import build
 from foldatlas.jobs.train_lm import train_lm
 from foldatlas.schemas.errors import (
     FoldAtlasError,
@@ -58,6 +59,16 @@ def same(one: Path, other: Path) -> bool:
         a.keys() == b.keys() and all(a[name].numpy().tobytes() == b[name].numpy().tobytes() for name in a)
         for a, b in zip(*found, strict=True)
     )
+
+
+def test_every_step_sees_a_batch_of_its_own(uninterrupted: Path, sequences: list[str]) -> None:
+    corpus = build(((f"p{number}", sequence) for number, sequence in enumerate(sequences)), valid_fraction=0.2)
+    expected = [
+        sum(example.length for example in sampling.batch(corpus, seed=3, step=step, tokens=600, crop=64))
+        for step in range(1, STEPS + 1)
+    ]
+    assert [line["tokens"] for line in log(uninterrupted)] == expected
+    assert len(set(expected)) > STEPS // 2
 
 
 def test_a_killed_run_goes_on_bitwise(
