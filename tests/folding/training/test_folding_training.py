@@ -18,7 +18,7 @@ from foldatlas.folding.experimental import Chain, read_chains
 from foldatlas.folding.tokens import encode
 from foldatlas.folding.training import initial, metrics
 from foldatlas.folding.training.average import Average
-from foldatlas.folding.training.crops import Crop, CropSampler, Phase, parse_phase, systematic
+from foldatlas.folding.training.crops import Crop, Phase, parse_phase
 from foldatlas.folding.training.folding_training import MODEL, FoldTrainer, Recipe
 from foldatlas.folding.training.forward import forward, make_examples
 from foldatlas.folding.training.optimisers import AdamW, Muon
@@ -113,38 +113,6 @@ def run(trainer, stop=None, **every):
         return trainer.train(Stop() if stop is None else stop, **every)
     finally:
         trainer.close()
-
-
-def test_chains_come_as_often_as_their_weight_says():
-    weights_of = np.array([1.0, 2.0, 5.0, 0.5, 1.5])
-    for offset in np.linspace(0, 0.999, 11):
-        times = np.bincount(systematic(weights_of, offset), minlength=5)
-        assert times.sum() == 5
-        assert (np.abs(times - weights_of / 2) < 1).all()
-
-
-def test_steps_are_functions_of_seed_and_number(chains):
-    def steps(seed=3, numbers=range(1, STEPS + 1)):
-        sampler = CropSampler(chains, RECIPE.phases, seed=seed, recycles=range(3))
-        return {number: sampler.step(number) for number in numbers}
-
-    assert steps() == steps(numbers=reversed(range(1, STEPS + 1)))
-    assert steps() != steps(seed=4)
-    for number, step in steps().items():
-        phase = RECIPE.phases[number > 5]
-        assert len(step.crops) == phase.batch
-        for crop in step.crops:
-            length = len(chains[crop.chain].sequence)
-            assert crop.length == min(phase.crop, length)
-            assert 0 <= crop.start <= length - crop.length
-    assert len({step.recycles for step in steps(numbers=range(1, 9)).values()}) > 1
-
-
-def test_every_chain_is_seen_in_an_epoch_of_equal_weights(chains):
-    alone = [replace(chain, cluster=chain.name) for chain in chains]
-    sampler = CropSampler(alone, [Phase(64, 1, len(chains))], seed=0, recycles=range(1))
-    seen = [sampler.step(number).crops[0].chain for number in range(1, len(chains) + 1)]
-    assert sorted(seen) == list(range(len(chains)))
 
 
 def test_training_sees_what_folding_gives(chains):
