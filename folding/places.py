@@ -93,7 +93,7 @@ def find(model: str, folder: str | None = None) -> Place:
         return place
     if path.is_file():
         if path.suffix == ".safetensors":
-            return Place(path.stem, "ours", (path,))
+            return Place(_name_of_file(path), "ours", (path,))
         if path.suffix == ".pt":
             return _fair(path, path.stem)
         raise ModelError(f"{path} is neither .safetensors nor .pt: give the folder of a model or one of these")
@@ -190,6 +190,11 @@ def _fair(path: Path, name: str) -> Place:
         return Place(name, "fair", (path, others[0]))
     contacts = path.with_name(f"{path.stem}{_CONTACTS}{path.suffix}")
     return Place(name, "fair", (path, contacts) if contacts.is_file() else (path,))
+
+
+def _name_of_file(path: Path) -> str:
+    """A file of ours is called as it is, but for what every training run calls its own: that has the run's name."""
+    return _name_of(path.parent) if path.name == _WEIGHTS[0] else path.stem
 
 
 def _name_of(folder: Path) -> str:

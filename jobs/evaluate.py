@@ -53,7 +53,7 @@ def evaluate(
     from foldatlas.schemas.version import program_version
 
     out = Path(out)
-    files.refuse_existing(out)
+    files.check_place(out)
     weights_dir = None if weights is None else str(weights)
     names = [settings_of(model, recycles, precision, weights_dir=weights_dir).model for model in models]
     if repeated := sorted({name for name in names if names.count(name) > 1}):

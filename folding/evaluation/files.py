@@ -29,11 +29,20 @@ _RESIDUES: Final = {"plddt_L": "plddt_of_residues", "lddt_ca_L": "lddt_ca_of_res
 
 
 def refuse_existing(out: Path) -> None:
-    """Raises UsageError where the folder `out` cannot be made."""
+    """Raises UsageError where something is called `out`, or nothing is there to hold it."""
     if out.exists() or out.is_symlink():
         raise UsageError(f"{out} exists: name a new folder")
     if not out.absolute().parent.is_dir():
         raise UsageError(f"{out.absolute().parent} is not a folder: make it, or name another place for {out.name}")
+
+
+def check_place(out: Path) -> None:
+    """Raises UsageError where the folder `out` cannot be made: before hours of folding, not after."""
+    refuse_existing(out)
+    try:
+        os.rmdir(_aside(out))
+    except OSError as error:
+        raise UsageError(f"{out} cannot be made ({error.strerror}): name another place") from error
 
 
 def write(
@@ -69,7 +78,7 @@ def write(
 def _write_whole(out: Path, table: Any, summary: Mapping[str, Any], page: str) -> None:
     import pyarrow.parquet as pq
 
-    aside = Path(tempfile.mkdtemp(prefix=f".{out.name}.", dir=out.absolute().parent))
+    aside = _aside(out)
     try:
         pq.write_table(table, aside / CHAINS, compression="zstd")
         (aside / SUMMARY).write_text(json.dumps(summary, indent=1, allow_nan=False) + "\n", encoding="utf-8")
@@ -86,6 +95,11 @@ def _write_whole(out: Path, table: Any, summary: Mapping[str, Any], page: str) -
         with contextlib.suppress(OSError):
             shutil.rmtree(aside)
         raise
+
+
+def _aside(out: Path) -> Path:
+    """A new hidden folder beside `out`, for this user alone."""
+    return Path(tempfile.mkdtemp(prefix=f".{out.name}.", dir=out.absolute().parent))
 
 
 def to_table(rows: Sequence[Row], metadata: Mapping[str, str]) -> Any:

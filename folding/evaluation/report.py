@@ -33,6 +33,8 @@ _NOTES: Final = (
     "TM-score, GDT and RMSD pair residues as they stand: nothing is aligned again.",
     "lDDT is 0 to 1, without checks of stereochemistry; exchangeable atoms of ASP, GLU, PHE and TYR are named as fits "
     "better. Baselines other than the untrained network have no side chains, so no lDDT of all atoms.",
+    "Boxes hold the middle half of the chains and their median; lines reach from the 5th to the 95th of a hundred, and "
+    "the diamond is the mean.",
     "Contacts: precision of the L/5 long-range pairs (24 residues apart or more, C-betas within 8 Å) that are nearest "
     "in the structure, or likeliest by the distogram.",
     "The sequence of a chain is that of its observed residues. Where some are missing, a model took their neighbours "

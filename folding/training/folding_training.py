@@ -16,6 +16,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Final
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -312,8 +313,10 @@ def _under(prefix: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
 
 
 def digest_of(chains: Sequence[Chain]) -> str:
-    """sha256 of names and sequences: whether a run goes on with the chains that it began with."""
+    """sha256 of all that is learnt from: whether a run goes on with the chains that it began with."""
     total = hashlib.sha256()
     for chain in chains:
         total.update(f"{chain.name}\t{chain.cluster}\t{chain.sequence}\n".encode())
+        for atoms in (chain.positions_LA3, chain.observed_LA):
+            total.update(np.ascontiguousarray(atoms).data)
     return total.hexdigest()

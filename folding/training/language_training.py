@@ -149,11 +149,8 @@ def _restore(model: MaskedLanguageModel, optimiser: Optimiser, saved: Saved | No
     if saved is None:
         model.initialise(seed)
         return
-    of = {True: {}, False: {}}  # type: dict[bool, dict[str, Tensor]]
-    for name, tensor in saved.tensors.items():
-        of[":" in name][name] = tensor
-    model.load(of[False])
-    optimiser.load(of[True])
+    model.load(saved.tensors)
+    optimiser.load({name: tensor for name, tensor in saved.tensors.items() if ":" in name})  # PARAMETER:QUANTITY
 
 
 @dataclass

@@ -4,7 +4,8 @@ import contextlib
 import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import TypeVar
+from datetime import timedelta
+from typing import Final, TypeVar
 
 import torch
 import torch.distributed as dist
@@ -16,6 +17,9 @@ from foldatlas.folding.training.run_folder import Say
 from foldatlas.schemas.errors import FoldAtlasError, UsageError
 
 T = TypeVar("T")
+# How long a process waits for the others. One of them reads and writes checkpoints of tens of gigabytes while the rest
+# wait, for which NCCL's ten minutes are too few. Those that died are torchrun's to find, at once.
+_PATIENCE: Final = timedelta(hours=6)
 
 
 @dataclass(frozen=True)
@@ -101,7 +105,7 @@ def processes(device: str) -> Iterator[Processes]:
     if count == 1:
         yield Processes(0, 1, here)
         return
-    dist.init_process_group("nccl" if here.type == "cuda" else "gloo")
+    dist.init_process_group("nccl" if here.type == "cuda" else "gloo", timeout=_PATIENCE)
     try:
         yield Processes(rank, count, here)
     finally:

@@ -61,7 +61,8 @@ class RunFolder:
     `say` gets a line for whatever was passed over.
 
     Raises ForeignFolderError for a folder that holds something else, SettingsMismatchError that names the first
-    setting that differs with both values, UsageError while another process trains there.
+    setting that differs with both values, UsageError while another process trains there, and where nothing can be
+    written.
     """
 
     def __init__(self, path: Path, settings: Settings, *, keep: int = 2, say: Say = say_on_stderr):
@@ -74,8 +75,11 @@ class RunFolder:
         recorded = read_settings(path)
         if recorded is not None:
             check_settings(path, recorded, settings)
-        self._checkpoints.mkdir(parents=True, exist_ok=True)
-        self._lock = _lock(path)
+        try:
+            self._checkpoints.mkdir(parents=True, exist_ok=True)
+            self._lock = _lock(path)
+        except OSError as error:
+            raise UsageError(f"{path} cannot be written ({error.strerror}): name another folder for the run") from error
         if recorded is None:
             written = whole_files.aside(path / SETTINGS)
             written.write_text(json.dumps(dict(settings), indent=1, sort_keys=True) + "\n", encoding="utf-8")
@@ -159,9 +163,10 @@ def read_settings(path: Path) -> dict[str, Any] | None:
 
 
 def check_settings(path: Path, recorded: Settings, wanted: Settings) -> None:
-    """Raises SettingsMismatchError that names the first setting in which `wanted` differs from what `path` has."""
+    """Raises SettingsMismatchError that names the first setting in which `wanted` differs from what `path` has; what
+    kind of training it is comes first, as another kind differs in everything."""
     plain = json.loads(json.dumps(dict(wanted)))  # as it would read again: tuples become lists
-    for name in sorted(recorded.keys() | plain.keys()):
+    for name in sorted(recorded.keys() | plain.keys(), key=lambda name: (name != "kind", name)):
         before, now = (json.dumps(of[name], sort_keys=True) if name in of else "nothing" for of in (recorded, plain))
         if before != now:
             raise SettingsMismatchError(

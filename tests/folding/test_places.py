@@ -85,6 +85,9 @@ def test_a_folder_is_called_what_people_call_it(two_blocks, tmp_path):
     assert places.find(str(put_in_cache(tmp_path, "someone/their-fold"))).name == "their-fold"
     weights.save(two_blocks.network, tmp_path / "ours.safetensors")
     assert models.settings_of(str(tmp_path / "ours.safetensors")).model == "ours"
+    (tmp_path / "small run").mkdir()
+    weights.save(two_blocks.network, tmp_path / "small run" / "model.safetensors")
+    assert models.settings_of(str(tmp_path / "small run" / "model.safetensors")).model == "small run"
 
 
 @pytest.mark.parametrize(

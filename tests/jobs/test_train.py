@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 
 from foldatlas.folding.training import folding_training, recipes, structure_loss
-from foldatlas.folding.training.presets import PRESETS
+from foldatlas.folding.training.optimisers import AdamW
+from foldatlas.folding.training.presets import CROP, PRESETS
 from foldatlas.jobs import train_fold, train_lm
 from foldatlas.jobs.cli import build_parser, main
 
@@ -46,6 +47,12 @@ def test_presets_are_esm2s() -> None:
     assert sizes["3B"] == (36, 2560, 40, 500_000)
     assert sizes["15B"] == (48, 5120, 40, 270_000)
     assert all(preset.config.transition_width == 4 * preset.config.width for preset in PRESETS.values())
+    released = [preset for name, preset in PRESETS.items() if name != "nano"]
+    of_each = {(p.tokens_per_batch, p.learning_rate, p.weight_decay, p.warm_up_steps) for p in released}
+    assert of_each == {(2_000_000, 4e-4, 0.01, 2_000), (3_200_000, 1.6e-4, 0.1, 2_000)}
+    assert CROP == 1_024
+    adam = AdamW(4e-4)
+    assert (adam.betas, adam.eps, adam.weight_decay) == ((0.9, 0.98), 1e-8, 0.01)
 
 
 @pytest.mark.parametrize(

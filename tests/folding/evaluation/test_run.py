@@ -168,7 +168,7 @@ def without_matplotlib(monkeypatch):
 
 
 def test_files_hold_what_was_found(evaluated, tmp_path, without_matplotlib):
-    rows, chosen, *_ = evaluated
+    rows, chosen, training, _ = evaluated
     summary = write(tmp_path / "out", evaluated)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["out"]
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == [
@@ -191,7 +191,19 @@ def test_files_hold_what_was_found(evaluated, tmp_path, without_matplotlib):
     assert part["plddt_of_residues"]["count"] == sum(len(chain.sequence) for chain in chosen["short"])
     assert summary["splits"]["all splits together"]["chains"] == 3
     assert part["perplexity"]["residues"] == sum(len(c.sequence) for c in chosen["short"]) - 1
-    assert part["perplexity"]["unigram"] > 1
+    shown = [row for row in rows if row.model == "some <model>" and row.chain != "v3"]
+    pairs = [(p / 100, t) for row in shown for p, t in zip(row.plddt_L, row.lddt_ca_L, strict=True) if np.isfinite(t)]
+    for name, expected in (
+        ("plddt_of_residues", pairs),
+        ("plddt_of_chains", [(row.mean_plddt / 100, row.lddt_ca) for row in shown]),
+        ("ptm", [(row.ptm, row.tm_score) for row in shown]),
+    ):
+        means = part[name]["mean_claimed"], part[name]["mean_true"]
+        assert means == pytest.approx(tuple(np.mean(expected, axis=0)), rel=1e-5), name
+    letters = "".join(chain.sequence for chain in training)
+    residues = "".join(chain.sequence for chain in chosen["short"]).replace("X", "")
+    logs = [np.log((letters.count(residue) + 1) / (len(letters) + 20)) for residue in residues]
+    assert part["perplexity"]["unigram"] == pytest.approx(np.exp(-np.mean(logs)))
 
 
 def test_the_page_needs_nothing_else_and_escapes_names(evaluated, tmp_path):

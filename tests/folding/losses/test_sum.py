@@ -93,6 +93,21 @@ def test_presets_run_and_leave_out_what_they_do_not_weigh(name, structure, outpu
     assert torch.isfinite(found["total"]).all()
 
 
+def test_alphafold2s_total_is_that_of_its_supplement(structure, outputs):
+    """Jumper et al. 2021, equation 7: 0.5 FAPE + 0.5 auxiliary + 0.3 distogram + 0.01 confidence, with 1.0 of the
+    violations in fine-tuning; auxiliary is the mean over the iterations of torsions and backbone FAPE, which a tenth
+    of the batches does not clamp (1.11.5). The released configuration weighs the aligned errors 0.1."""
+    targets = structure.targets()
+    clamped, free = (
+        structure_loss(outputs, targets, EVERYTHING, torch.full((2,), limit)) for limit in (10.0, NO_CLAMP)
+    )
+    auxiliary = 0.9 * clamped["backbone_fape"] + 0.1 * free["backbone_fape"] + clamped["torsion"]
+    first = 0.5 * clamped["side_chain_fape"] + 0.5 * auxiliary + 0.3 * clamped["distogram"] + 0.01 * clamped["plddt"]
+    second = first + 0.1 * clamped["aligned_error"] + 1.0 * clamped["violation"]
+    for name, expected in (("alphafold2", first), ("alphafold2-fine-tuning", second)):
+        torch.testing.assert_close(structure_loss(outputs, targets, PRESETS[name])["total"], expected)
+
+
 def test_a_clamp_may_be_drawn_for_each_protein(structure, outputs):
     drawn = structure_loss(outputs, structure.targets(), SMALL, torch.tensor([10.0, NO_CLAMP]))["backbone_fape"]
     targets = structure.targets()

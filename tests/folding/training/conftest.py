@@ -1,5 +1,6 @@
 """What tests of training share: sequences, clusters, and the command in a process of its own."""
 
+import random
 import subprocess
 import sys
 from collections.abc import Callable
@@ -27,14 +28,37 @@ def fasta(sequences: list[str], tmp_path_factory: pytest.TempPathFactory) -> Pat
 
 
 @pytest.fixture(scope="session")
-def start() -> Callable[..., subprocess.Popen[str]]:
-    """A function: `foldatlas train ...` in a process of its own, or in several under torchrun."""
+def start() -> Callable[..., tuple[int, str]]:
+    """A function: `foldatlas train ...` in a process of its own, or in several under torchrun, to its end; the exit
+    code, and what it said.
 
-    def start(*arguments: object, processes: int = 1) -> "subprocess.Popen[str]":
-        python = [sys.executable, "-m"]
+    `signalled` is a signal that the process sends itself, at which call of which function (helpers/signalled.py).
+    """
+
+    def start(*arguments: object, processes: int = 1, signalled: tuple[str, str, int] | None = None) -> tuple[int, str]:
+        program: list[object] = ["-m", "foldatlas.jobs.cli"]
+        if signalled is not None:
+            program = [Path(__file__).parents[2] / "helpers" / "signalled.py", *signalled]
         if processes > 1:
-            python += ["torch.distributed.run", "--standalone", "--nproc-per-node", str(processes), "-m"]
-        command = [*python, "foldatlas.jobs.cli", "train", *map(str, arguments)]
-        return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+            program = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", processes, *program]
+        command = [sys.executable, *map(str, (*program, "train", *arguments))]
+        # No limit of time: how long a machine takes that does other work too says nothing.
+        done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+        return done.returncode, done.stdout
 
     return start
+
+
+@pytest.fixture
+def somewhere() -> tuple[str, int]:
+    """A place at random where a run of eight steps or more, saved after each second at least, can be killed: in a
+    step, before a step is logged, or in the midst of a checkpoint. For `signalled`."""
+    folding = "foldatlas.folding"
+    place, most = random.choice(
+        [
+            (f"{folding}.training.optimisers:Optimiser.step", 8),
+            (f"{folding}.training.metrics:Metrics.log", 8),
+            (f"{folding}.whole_files:flush", 15),  # five for each checkpoint
+        ]
+    )
+    return place, random.randint(1, most)

@@ -1,10 +1,6 @@
 """Runs of the masked language model: killed and resumed bitwise, in two processes as in one, and they learn."""
 
-import os
-import random
 import signal
-import subprocess
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -12,7 +8,8 @@ from typing import Any
 import pytest
 from safetensors.torch import load_file
 
-from foldatlas.folding.training import metrics
+from foldatlas.folding.training import metrics, sampling
+from foldatlas.folding.training.corpus import build
 from foldatlas.jobs.train_lm import train_lm
 from foldatlas.schemas.errors import (
     FoldAtlasError,
@@ -22,7 +19,7 @@ from foldatlas.schemas.errors import (
     UsageError,
 )
 
-Start = Callable[..., "subprocess.Popen[str]"]
+Start = Callable[..., tuple[int, str]]
 
 STEPS = 12
 SHORT: dict[str, Any] = {
@@ -64,34 +61,41 @@ def same(one: Path, other: Path) -> bool:
     )
 
 
-def test_a_killed_run_goes_on_bitwise(uninterrupted: Path, fasta: Path, tmp_path: Path, start: Start) -> None:
+def test_every_step_sees_a_batch_of_its_own(uninterrupted: Path, sequences: list[str]) -> None:
+    corpus = build(((f"p{number}", sequence) for number, sequence in enumerate(sequences)), valid_fraction=0.2)
+    expected = [
+        sum(example.length for example in sampling.batch(corpus, seed=3, step=step, tokens=600, crop=64))
+        for step in range(1, STEPS + 1)
+    ]
+    assert [line["tokens"] for line in log(uninterrupted)] == expected
+    assert len(set(expected)) > STEPS // 2
+
+
+def test_a_killed_run_goes_on_bitwise(
+    uninterrupted: Path, fasta: Path, tmp_path: Path, start: Start, somewhere: tuple[str, int]
+) -> None:
     run = tmp_path / "run"
-    wanted = random.randrange(1, STEPS - 2)  # a process of this machine's that is slow to look must not come too late
-    child = start("lm", fasta, run, *OPTIONS)
-    while child.poll() is None and len(metrics.read(run)) < wanted:
-        time.sleep(0.01)
-    child.kill()
-    output = child.communicate()[0]
-    assert child.returncode == -signal.SIGKILL, output
+    code, output = start("lm", fasta, run, *OPTIONS, signalled=("SIGKILL", *somewhere))
+    assert code == -signal.SIGKILL, (somewhere, output)
     assert not (run / "model.safetensors").exists()
     trained = train_lm([str(fasta)], run, **SHORT)
     assert trained.is_done
-    assert same(run, uninterrupted), f"killed after step {wanted}"
-    assert log(run) == log(uninterrupted)
+    assert same(run, uninterrupted), somewhere
+    assert log(run) == log(uninterrupted), somewhere
 
 
 def test_interrupted_saves_and_says_how_to_go_on(
     uninterrupted: Path, fasta: Path, tmp_path: Path, start: Start
 ) -> None:
     run = tmp_path / "run"
-    child = start("lm", fasta, run, *OPTIONS, "--save-every", 1000)
-    while child.poll() is None and not metrics.read(run):
-        time.sleep(0.01)
-    os.kill(child.pid, signal.SIGINT)
-    output = child.communicate(timeout=60)[0]
-    assert child.returncode == 130, output
+    in_the_third_step = ("SIGINT", "foldatlas.folding.training.optimisers:Optimiser.step", 3)
+    code, output = start("lm", fasta, run, *OPTIONS, "--save-every", 1000, signalled=in_the_third_step)
+    assert code == 130, output
     assert "Traceback" not in output
-    assert "the same command goes on" in output.splitlines()[-1]
+    assert output.splitlines()[-1].endswith(
+        f"stopped after step 3 of {STEPS}, saved in {run}: the same command goes on"
+    )
+    assert [child.name for child in (run / "checkpoints").iterdir()] == ["step-00000003"]
     train_lm([str(fasta)], run, **SHORT)
     assert same(run, uninterrupted)
 
@@ -99,9 +103,8 @@ def test_interrupted_saves_and_says_how_to_go_on(
 @pytest.mark.slow
 def test_two_processes_have_the_curve_of_one(uninterrupted: Path, fasta: Path, tmp_path: Path, start: Start) -> None:
     run = tmp_path / "run"
-    child = start("lm", fasta, run, *OPTIONS, "--recompute", processes=2)
-    output = child.communicate(timeout=300)[0]
-    assert child.returncode == 0, output
+    code, output = start("lm", fasta, run, *OPTIONS, "--recompute", processes=2)
+    assert code == 0, output
     ours, theirs = log(run), log(uninterrupted)
     assert [line["step"] for line in ours] == list(range(1, STEPS + 1))
     for one, other in zip(ours, theirs, strict=True):

@@ -124,6 +124,8 @@ def test_a_setting_that_changed_is_named_with_both_values(filled: Path) -> None:
         open_run(filled, seed=2)
     with pytest.raises(SettingsMismatchError, match=r"more = nothing, now it is true"):
         open_run(filled, more=True)
+    with pytest.raises(SettingsMismatchError, match=r'kind = "test", now it is "other"'):
+        open_run(filled, another=True, kind="other")
 
 
 def test_other_folders_and_a_second_process_are_refused(filled: Path, tmp_path: Path) -> None:
@@ -133,6 +135,8 @@ def test_other_folders_and_a_second_process_are_refused(filled: Path, tmp_path: 
         open_run(tmp_path / "other")
     with pytest.raises(ForeignFolderError, match="is a file"):
         open_run(tmp_path / "other" / "thesis.tex")
+    with pytest.raises(UsageError, match="/proc/run cannot be written"):
+        open_run(Path("/proc/run"))
     (filled / "settings.json").write_text("[1]")
     with pytest.raises(ForeignFolderError, match="not what a training run writes"):
         open_run(filled)

@@ -1,0 +1,38 @@
+"""`foldatlas ...` in a process that sends itself a signal at a place of its own work, however busy the machine is.
+
+    python signalled.py SIGKILL foldatlas.folding.whole_files:flush 7 train lm ...
+
+The signal is sent before the seventh call of the function. So a test says where a run is killed, and need not look on
+and be in time.
+"""
+
+import functools
+import importlib
+import os
+import signal
+import sys
+from typing import Any
+
+from foldatlas.jobs.cli import main
+
+
+def send_at(name: str, place: str, number: int) -> None:
+    """Has this process sent the signal `name` before call `number`, from 1, of `place`, MODULE:FUNCTION or
+    MODULE:CLASS.METHOD."""
+    module, _, path = place.partition(":")
+    *owners, function = path.split(".")
+    owner: Any = functools.reduce(getattr, owners, importlib.import_module(module))
+    as_it_was = getattr(owner, function)
+    calls = iter(range(1, sys.maxsize))
+
+    def instead(*arguments: Any, **named: Any) -> Any:
+        if next(calls) == number:
+            os.kill(os.getpid(), signal.Signals[name])
+        return as_it_was(*arguments, **named)
+
+    setattr(owner, function, instead)
+
+
+if __name__ == "__main__":
+    send_at(sys.argv[1], sys.argv[2], int(sys.argv[3]))
+    sys.exit(main(sys.argv[4:]))
