@@ -36,8 +36,14 @@ def mflop(config: ESMFoldConfig, length: int, recycles: int) -> int:
     An integer, so that sums over a plan are the same in any order.
     """
     per_pass = _trunk_pass(config.trunk, length) + _structure_pass(config, length)
-    total = _language_model(config, length) + (recycles + 1) * per_pass + _heads(config, length)
+    start = 2 * length * (config.language_model.width * config.trunk.single_width + config.trunk.single_width**2)
+    total = _language_model(config.language_model, length) + start + (recycles + 1) * per_pass + _heads(config, length)
     return -(-total // 1_000_000)
+
+
+def language_mflop(config: LanguageModelConfig, length: int) -> int:
+    """The same of the language model alone."""
+    return -(-_language_model(config, length) // 1_000_000)
 
 
 def pair_output_bytes(*, pae: bool = False, logits: int = 0) -> int:
@@ -158,12 +164,11 @@ def _does_not_fit(
     )
 
 
-def _language_model(config: ESMFoldConfig, length: int) -> int:
-    model: LanguageModelConfig = config.language_model
-    T, D, C = length + 2, model.width, config.trunk.single_width
-    projections = 2 * T * (4 * D * D + 2 * D * model.transition_width)
+def _language_model(config: LanguageModelConfig, length: int) -> int:
+    T, D = length + 2, config.width
+    projections = 2 * T * (4 * D * D + 2 * D * config.transition_width)
     attention = 4 * T * T * D
-    return model.num_layers * (projections + attention) + 2 * length * (D * C + C * C)
+    return config.num_layers * (projections + attention)
 
 
 def _trunk_pass(trunk: TrunkConfig, length: int) -> int:

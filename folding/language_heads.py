@@ -2,7 +2,7 @@
 
 Lin et al. 2023 (masked residues) and Rao et al. 2021, "Transformer protein language models are unsupervised structure
 learners" (contacts: a logistic regression on the attention maps of all layers and heads, symmetrised and corrected by
-their average product). Parameters have transformers' names.
+their average product). Parameters have transformers' names. The heads compute in float32, whatever the model's type.
 
 Shapes: B batch, T tokens (residues and the two ends), L = T - 2 residues, D channels, H heads.
 """
@@ -36,7 +36,7 @@ class MaskedHead(nn.Module):
         self.bias = nn.Parameter(torch.zeros(NUM_TOKENS))
 
     def forward(self, state_BTD: Tensor) -> Tensor:
-        return self.decoder(self.layer_norm(F.gelu(self.dense(state_BTD)))) + self.bias
+        return self.decoder(self.layer_norm(F.gelu(self.dense(state_BTD.float())))) + self.bias
 
 
 class ContactHead(nn.Module):

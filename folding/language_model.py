@@ -66,10 +66,11 @@ class SelfAttention(nn.Module):
         return self.out_proj(attended_BHTK.transpose(1, 2).flatten(-2))
 
     def probabilities(self, x_BTD: Tensor, rotation: Rotation, key_mask_B11T: Tensor) -> Tensor:
-        """How much each token (axis 2) attends to each other (axis 3), [B, H, T, T]. `forward` never has it whole."""
+        """How much each token (axis 2) attends to each other (axis 3), [B, H, T, T] in float32. `forward` never has it
+        whole."""
         query, key = (self._heads(projection, x_BTD) for projection in (self.q_proj, self.k_proj))
         logits_BHTT = rotation(query * self.scale) @ rotation(key).transpose(-1, -2)
-        return logits_BHTT.masked_fill(~key_mask_B11T, float("-inf")).softmax(dim=-1)
+        return logits_BHTT.masked_fill(~key_mask_B11T, float("-inf")).softmax(dim=-1, dtype=torch.float32)
 
     def _heads(self, projection: nn.Linear, x_BTD: Tensor) -> Tensor:
         """A projection by heads, [B, H, T, K]."""

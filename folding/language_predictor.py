@@ -53,7 +53,7 @@ class LanguagePredictor:
 
         Raises UsageError for a layer that the model does not have.
         """
-        wanted = self.layer_numbers([self.num_layers] if layers is None else layers)
+        wanted = layer_numbers([-1] if layers is None else layers, self.num_layers)
         tokens_BT = encode_language(sequences, self.device)
         with torch.inference_mode(), naming_the_batch(sequences, self.device):
             states = {
@@ -104,8 +104,10 @@ class LanguagePredictor:
         """Pseudo-perplexity, 1 or more; perplexity.py says what it is, and what `one_pass` and `in_parts` approximate.
 
         Exact, it takes a pass for each residue. Raises ModelError where the weights have no head for masked residues,
-        SequenceError for a sequence without a standard residue.
+        SequenceError for a sequence without a standard residue, UsageError for both approximations at once.
         """
+        if one_pass and in_parts:
+            raise UsageError("one_pass and in_parts are two approximations: ask for one of them")
         head = self._masked_head()
         tokens_BT = encode_language(sequences, self.device)
         measure = perplexity.one_pass if one_pass else perplexity.in_parts if in_parts else perplexity.exact
@@ -123,15 +125,6 @@ class LanguagePredictor:
             found.append(value)
         return found
 
-    def layer_numbers(self, layers: Sequence[int]) -> list[int]:
-        """`layers` counted from 0, the embedding of tokens. Raises UsageError for none, or one that is not there."""
-        if not layers:
-            raise UsageError(f"no layer was named: give some of 0 to {self.num_layers}")
-        for layer in layers:
-            if not -self.num_layers - 1 <= layer <= self.num_layers:
-                raise UsageError(f"there is no layer {layer}: give 0 to {self.num_layers}, or -1 for the last")
-        return [layer % (self.num_layers + 1) for layer in layers]
-
     def _masked_head(self) -> MaskedHead:
         if self._heads.masked is None:
             raise ModelError(
@@ -147,6 +140,17 @@ class LanguagePredictor:
                 "such as esm2_t33_650M_UR50D"
             )
         return self._heads.contact
+
+
+def layer_numbers(layers: Sequence[int], num_layers: int) -> list[int]:
+    """`layers` of a model of `num_layers`, counted from 0, the embedding of tokens. Raises UsageError for none, or one
+    that is not there."""
+    if not layers:
+        raise UsageError(f"no layer was named: give some of 0 to {num_layers}")
+    for layer in layers:
+        if not -num_layers - 1 <= layer <= num_layers:
+            raise UsageError(f"there is no layer {layer}: give 0 to {num_layers}, or -1 for the last")
+    return [layer % (num_layers + 1) for layer in layers]
 
 
 def _on_host(values: Tensor) -> Floats:

@@ -82,9 +82,9 @@ class Predictor:
         """Contact probabilities from attention: `LanguagePredictor.contacts`."""
         return self.language.contacts(sequences)
 
-    def perplexity(self, sequences: Sequence[str], *, one_pass: bool = False) -> list[float]:
+    def perplexity(self, sequences: Sequence[str], *, one_pass: bool = False, in_parts: bool = False) -> list[float]:
         """Pseudo-perplexity: `LanguagePredictor.perplexity`."""
-        return self.language.perplexity(sequences, one_pass=one_pass)
+        return self.language.perplexity(sequences, one_pass=one_pass, in_parts=in_parts)
 
 
 def _to_predictions(complexes: Sequence[Sequence[str]], batch: Batch, folded: Folded) -> list[Prediction]:

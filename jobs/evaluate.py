@@ -107,7 +107,12 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("chains", type=path, metavar="CHAINS", help="Parquet file of experimental chains")
     parser.add_argument("out", type=path, metavar="OUT", help="folder to write; must not exist")
     parser.add_argument(
-        "--model", action="append", required=True, metavar="NAME", help="a folding model: name or path; may be repeated"
+        "--model",
+        type=path,
+        action="append",
+        required=True,
+        metavar="NAME",
+        help="a folding model: name or path; may be repeated",
     )
     parser.add_argument(
         "--split",

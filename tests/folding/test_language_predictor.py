@@ -7,7 +7,7 @@ import pytest
 import torch
 from transformers import EsmConfig, EsmForMaskedLM
 
-from foldatlas.folding import models, nano, perplexity, weights
+from foldatlas.folding import models, nano, perplexity, precision, weights
 from foldatlas.folding.config import LanguageModelConfig
 from foldatlas.folding.language_heads import build_heads
 from foldatlas.folding.language_model import LanguageModel
@@ -168,6 +168,11 @@ def test_perplexity_in_parts_asks_for_each_residue_once_with_others_hidden(refer
         assert found == pytest.approx(math.exp(-sum(logs.values()) / len(logs)), rel=1e-5)
 
 
+def test_two_approximations_at_once_are_refused(reference, sequences):
+    with pytest.raises(UsageError, match="ask for one"):
+        reference.language.perplexity(sequences, one_pass=True, in_parts=True)
+
+
 def test_hiding_a_residue_changes_the_perplexity(reference, sequences):
     exact, seen = (reference.language.perplexity(sequences, one_pass=one_pass) for one_pass in (False, True))
     assert min(abs(one / other - 1) for one, other in zip(exact, seen, strict=True)) > 1e-3
@@ -266,10 +271,26 @@ def test_folding_does_not_make_attention_maps(monkeypatch):
 
 def test_heads_come_out_of_a_saved_model(reference, sequences, tmp_path):
     reference.model.save_pretrained(tmp_path / "esm2")
-    loaded = models.load_language_model(str(tmp_path / "esm2"))
-    heads = build_heads(loaded.config, loaded.heads, loaded.network.embed_tokens.weight)
-    found = LanguagePredictor(loaded.network, heads)
+    found = models.load_language_model(str(tmp_path / "esm2")).predictor
     for ours, saved in zip(reference.language.contacts(sequences), found.contacts(sequences), strict=True):
         assert np.abs(ours - saved).max() <= PROBABILITY
     for ours, saved in zip(reference.language.masked_logits(sequences), found.masked_logits(sequences), strict=True):
         assert np.abs(ours - saved).max() <= STATE
+
+
+# Three times the most that 16 bits moved a probability on these networks, and the logarithm of a perplexity.
+HALF = {"bf16": 0.15, "fp16": 0.02}
+
+
+@pytest.mark.parametrize("name", HALF)
+def test_heads_compute_in_float32_on_a_model_in_16_bits(reference, sequences, tmp_path, name):
+    reference.model.save_pretrained(tmp_path / "esm2")
+    found = models.load_language_model(str(tmp_path / "esm2"), dtype_of=precision.get(name).dtype_of).predictor
+    assert found._model.embed_tokens.weight.dtype == precision.get(name).language_model
+    contacts = zip(reference.language.contacts(sequences), found.contacts(sequences), strict=True)
+    moved = max(np.abs(whole - half).max() for whole, half in contacts)
+    assert 0 < moved <= HALF[name]
+    for how in ({}, {"one_pass": True}):
+        whole, half = (language.perplexity(sequences, **how) for language in (reference.language, found))
+        ratio = np.abs(np.log(whole) - np.log(half)).max()
+        assert 0 < ratio <= HALF[name]

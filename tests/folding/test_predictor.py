@@ -24,6 +24,7 @@ def test_a_prediction_has_every_atom_of_its_sequence(predictor):
     assert prediction.positions.dtype == prediction.plddt.dtype == np.float32
     assert prediction.plddt.shape == (26,)
     assert 0 <= prediction.plddt.min() <= prediction.plddt.max() <= 100
+    assert prediction.mean_plddt == pytest.approx(sum(prediction.plddt.tolist()) / 26, abs=1e-4)
     assert isinstance(prediction.ptm, float)
     assert 0 <= prediction.ptm <= 1
     assert prediction.mean_embedding is None
