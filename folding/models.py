@@ -59,13 +59,24 @@ def config_of(name: str, *, weights_dir: str | None = None) -> ESMFoldConfig:
     """Sizes of the model called `name`. Raises ModelError for one that does not exist or does not fold."""
     if name == nano.NAME:
         return nano.CONFIG
+    refuse_language_model(name)
     place = places.find(name, weights_dir)
     config = _config(place, place.stamp())
     if config is None:
-        raise ModelError(
-            f"{name!r} is a language model, which embeds and does not fold: give a folding model such as esmfold_v1"
-        )
+        raise _does_not_fold(name)
     return config
+
+
+def refuse_language_model(name: str) -> None:
+    """Raises ModelError for the name of a published language model, whether or not it is on this machine."""
+    if name in places.LANGUAGE_MODELS:
+        raise _does_not_fold(name)
+
+
+def _does_not_fold(name: str) -> ModelError:
+    return ModelError(
+        f"{name!r} is a language model, which embeds and does not fold: give a folding model such as esmfold_v1"
+    )
 
 
 def settings_of(

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from foldatlas.jobs.arguments import path, say
+from foldatlas.jobs.weights import provide
 
 if TYPE_CHECKING:
     from foldatlas.pipeline.embedding import Embedded
@@ -49,6 +50,7 @@ def embed(
     refuse_existing(Path(out))
     device = choose_device(device)
     weights_dir = None if weights is None else str(Path(weights).absolute())
+    provide(model, weights_dir, to_fold=False)
     config, settings = language_model_of(model, precision, weights_dir=weights_dir)
     (layer,) = layer_numbers([layer], config.num_layers)
     worker = WorkerSpec(absolute(model), settings, device, weights_dir, CHILD)
@@ -68,7 +70,10 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "--model", type=path, required=True, metavar="NAME", help="an ESM-2 or a folding model: name or path"
     )
     parser.add_argument(
-        "--weights", type=path, metavar="DIR", help="where a model's name is looked for, before the cache of the hub"
+        "--weights",
+        type=path,
+        metavar="DIR",
+        help="where a model's name is looked for, before the hub's cache; what is missing is fetched there",
     )
     parser.add_argument(
         "--layer",

@@ -89,8 +89,8 @@ def main(arguments: Sequence[str]) -> None:
     def load_model() -> Loaded:
         # held until this process ends: the descriptor is never closed
         hold_device(device)
-        settings = {"recycles": int(recycles), "precision": precision}
-        predictor = load(model, **settings, device=device, weights_dir=weights_dir or None)
+        where = weights_dir or None
+        predictor = load(model, recycles=int(recycles), precision=precision, device=device, weights_dir=where)
         return predictor.settings, predictor.fold
 
     serve(connection, load_model)

@@ -12,6 +12,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from foldatlas.folding import cost, nano, precision, weights
 from foldatlas.folding.esmfold import Wanted
+from foldatlas.folding.language_predictor import LanguagePredictor
 from foldatlas.folding.tokens import encode
 
 
@@ -43,6 +44,16 @@ def test_operations_are_those_that_torch_counts(nano_network, pair, length, recy
         with counter, sdpa_kernel(SDPBackend.MATH):
             run(network, 1, length, recycles)
         predicted = cost.mflop(network.config, length, recycles)
+        assert predicted == pytest.approx(counter.get_total_flops() / 1e6, rel=0.01, abs=1)
+
+
+@pytest.mark.parametrize("length", [64, 200])
+def test_operations_of_the_language_model_alone_are_those_that_torch_counts(nano_network, pair, length):
+    for network in (nano_network, pair.network):
+        counter = FlopCounterMode(display=False, custom_mapping={torch.ops.mkldnn._linear_pointwise: onednn_operations})
+        with counter, sdpa_kernel(SDPBackend.MATH), torch.inference_mode():
+            LanguagePredictor(network.esm).embed(["A" * length])
+        predicted = cost.language_mflop(network.config.language_model, length)
         assert predicted == pytest.approx(counter.get_total_flops() / 1e6, rel=0.01, abs=1)
 
 
