@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from foldatlas.folding import perplexity
+from foldatlas.folding import cost, memory, perplexity
 from foldatlas.folding.language_heads import ContactHead, LanguageHeads, MaskedHead
 from foldatlas.folding.language_model import LanguageModel
 from foldatlas.folding.out_of_memory import naming_the_batch
@@ -88,13 +88,15 @@ class LanguagePredictor:
     def contacts(self, sequences: Sequence[str]) -> list[Floats]:
         """Probability [L, L], 0 to 1, that two residues' C-betas lie within 8 angstrom.
 
-        Attention maps, which nothing else needs, take memory with the square of the length. Raises ModelError where
-        the weights have no contact head.
+        Attention maps, which nothing else needs, take memory with the square of the length: fewer heads are worked on
+        at a time where all of a layer's would not fit. Raises ModelError where the weights have no contact head.
         """
         head = self._contact_head()
         tokens_BT = encode_language(sequences, self.device)
+        free, length = memory.free_bytes(self.device), max(map(len, sequences))
+        heads = cost.contact_heads(self._model.config, len(sequences), length, memory_limit=free)
         with torch.inference_mode(), naming_the_batch(sequences, self.device):
-            contacts = _on_host(head(tokens_BT, self._model.attention_maps(tokens_BT)))
+            contacts = _on_host(head(tokens_BT, self._model.attention_maps(tokens_BT, heads)))
         found = [contacts[row, : len(sequence), : len(sequence)].copy() for row, sequence in enumerate(sequences)]
         for row, values in enumerate(found):
             _check_finite(values, "contacts", row, sequences)

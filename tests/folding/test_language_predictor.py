@@ -1,13 +1,14 @@
 """The language model's own outputs against transformers' EsmForMaskedLM, float32, the same random weights."""
 
 import math
+import re
 
 import numpy as np
 import pytest
 import torch
 from transformers import EsmConfig, EsmForMaskedLM
 
-from foldatlas.folding import models, nano, perplexity, precision, weights
+from foldatlas.folding import memory, models, nano, perplexity, precision, weights
 from foldatlas.folding.config import LanguageModelConfig
 from foldatlas.folding.language_heads import build_heads
 from foldatlas.folding.language_model import LanguageModel
@@ -15,7 +16,7 @@ from foldatlas.folding.language_predictor import LanguagePredictor
 from foldatlas.folding.names import canonical_name
 from foldatlas.folding.predictor import Predictor
 from foldatlas.folding.tokens import EOS, LANGUAGE_TOKENS, MASK, PAD, UNKNOWN, encode_language
-from foldatlas.schemas.errors import ModelError, SequenceError, UsageError
+from foldatlas.schemas.errors import ModelError, OutOfMemory, SequenceError, UsageError
 
 from .conftest import CONFIGS, randomise
 
@@ -117,6 +118,36 @@ def test_contacts(reference, sequences):
         np.testing.assert_allclose(found, found.T, atol=PROBABILITY)
         if len(sequence) > 1:
             assert np.ptp(expected) > 1000 * PROBABILITY  # the comparison would see a difference
+
+
+def test_contacts_do_not_depend_on_the_memory_that_is_free(reference, sequences, monkeypatch):
+    """Down to a head at a time, and then refused with the longest protein that would fit."""
+    whole, seen = reference.language.contacts(sequences), []
+    attention_maps = LanguageModel.attention_maps
+
+    def note(self, tokens_BT, num_heads):
+        seen.append(num_heads)
+        return attention_maps(self, tokens_BT, num_heads)
+
+    monkeypatch.setattr(LanguageModel, "attention_maps", note)
+    longest = max(map(len, sequences))
+    free = 10**12
+    while free:
+        monkeypatch.setattr(memory, "free_bytes", lambda device, free=free: free)
+        try:
+            found = reference.language.contacts(sequences)
+        except OutOfMemory as error:
+            assert f"contacts of 4 proteins of up to {longest} residues" in str(error)
+            (fits,) = re.findall(r"one protein of (\d+) residues", str(error))
+            reference.language.contacts(["A" * int(fits)])
+            with pytest.raises(OutOfMemory):
+                reference.language.contacts(["A" * (int(fits) + 1)])
+            break
+        for chunked, expected in zip(found, whole, strict=True):
+            assert np.abs(chunked - expected).max() <= PROBABILITY
+        free = free // 10 if free > 10**8 else int(free * 0.9)
+    heads = reference.sizes.num_heads
+    assert {heads, -(-heads // 2), 1} <= set(seen[:-1])
 
 
 def by_a_loop(reference, sequence, *, masked):
