@@ -91,7 +91,7 @@ def main(arguments: Sequence[str]) -> None:
         hold_device(device)
         where = weights_dir or None
         predictor = load(model, recycles=int(recycles), precision=precision, device=device, weights_dir=where)
-        return predictor.settings, predictor.fold
+        return predictor.settings, predictor.fold_batch
 
     serve(connection, load_model)
 

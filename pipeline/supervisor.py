@@ -70,7 +70,7 @@ class Child:
         self._turn = threading.Lock()
 
     def fold(self, sequences: list[str], cost: int, **wanted: bool) -> list[Prediction]:
-        """Predictions for one batch; `wanted` are arguments of Predictor.fold, and the rest is as of `compute`."""
+        """Predictions for one batch; `wanted` are options of Predictor.fold_batch, and the rest is as of `compute`."""
         return self.compute(sequences, cost, **wanted)
 
     def compute(self, sequences: list[str], cost: int, **wanted: Any) -> list[Any]:
