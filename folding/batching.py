@@ -6,9 +6,14 @@ of the weights; long ones fill the device alone.
 
 from collections.abc import Sequence
 from itertools import pairwise
+from typing import Final
 
 from foldatlas.folding import cost
 from foldatlas.folding.config import ESMFoldConfig
+
+# Padded cost of one batch, MFLOP. Batches exist to fill the device: a CPU is full with one protein, and larger
+# batches only fall out of its caches (docs/log.md); a GPU wants some milliseconds of work for each of its kernels.
+BATCH_MFLOP: Final = {"cpu": 2_000, "cuda": 20_000_000}
 
 
 def cut_into_batches(

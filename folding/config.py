@@ -13,6 +13,8 @@ from typing import Any, Final
 from foldatlas.schemas.errors import ModelError
 
 MAX_SIZE: Final = 1_000_000  # of any width or count; released models stay below 21,000
+MAX_LAYERS: Final = 1_000  # released models stay below 49; each is laid out before weights are looked at
+_LAYERS: Final = ("num_layers", "num_blocks", "num_iterations", "num_transition_layers", "num_torsion_blocks")
 
 
 @dataclass(frozen=True, slots=True)
@@ -239,13 +241,13 @@ def _require_constants(section: Mapping[str, Any], constants: Mapping[str, Any])
 
 def _require_sizes(config: Any) -> None:
     for field in fields(config):
-        _require_size(field.name, getattr(config, field.name))
+        _require_size(field.name, getattr(config, field.name), most=MAX_LAYERS if field.name in _LAYERS else MAX_SIZE)
 
 
-def _require_size(name: str, size: object, least: int = 1) -> None:
+def _require_size(name: str, size: object, least: int = 1, most: int = MAX_SIZE) -> None:
     """Raise ModelError for what is no count: a file may hold anything."""
-    if type(size) is not int or not least <= size <= MAX_SIZE:
-        raise ModelError(f"{name}={size!r} must be a whole number from {least} to {MAX_SIZE:,}: fetch it again")
+    if type(size) is not int or not least <= size <= most:
+        raise ModelError(f"{name}={size!r} must be a whole number from {least} to {most:,}: fetch it again")
 
 
 def _require_multiple(what: str, width: int, divisor: int) -> None:

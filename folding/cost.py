@@ -5,6 +5,7 @@ rest. Letters in formulas follow the network's shapes: L residues, T tokens, C s
 model channels, H heads, K head width, P points.
 """
 
+from bisect import bisect_right
 from typing import Final
 
 from foldatlas.folding.chunks import MAX_ELEMENTS
@@ -23,6 +24,10 @@ _CHUNKS_ALIVE_IN_BLOCK = 6  # pair channels of the rows at work: projections of 
 _CHUNKS_ALIVE_IN_RECYCLING = 4  # the same, float32
 _LOGITS_ALIVE_IN_ATTENTION = 4  # of invariant point attention, in the rows at work
 _STATES_ALIVE_IN_LAYER = 9
+_MAPS_ALIVE_IN_CONTACTS = 7  # of the heads at work: probabilities, masked, symmetric, their product and its correction
+_CONTACTS_ALIVE = 3  # maps of a whole protein: sums over heads, and the mask
+
+_LENGTHS: Final = range(1, 1_000_000)  # of any protein, residues
 
 # On a CPU the temporaries of a chunk should stay in cache, and its products want some rows; a GPU is fastest with
 # everything at once.
@@ -36,8 +41,14 @@ def mflop(config: ESMFoldConfig, length: int, recycles: int) -> int:
     An integer, so that sums over a plan are the same in any order.
     """
     per_pass = _trunk_pass(config.trunk, length) + _structure_pass(config, length)
-    total = _language_model(config, length) + (recycles + 1) * per_pass + _heads(config, length)
+    start = 2 * length * (config.language_model.width * config.trunk.single_width + config.trunk.single_width**2)
+    total = _language_model(config.language_model, length) + start + (recycles + 1) * per_pass + _heads(config, length)
     return -(-total // 1_000_000)
+
+
+def language_mflop(config: LanguageModelConfig, length: int) -> int:
+    """The same of the language model alone."""
+    return -(-_language_model(config, length) // 1_000_000)
 
 
 def pair_output_bytes(*, pae: bool = False, logits: int = 0) -> int:
@@ -82,6 +93,30 @@ def peak_bytes(
     kept = _FLOAT_BYTES * (2 * model.width + 3 * trunk.single_width)  # what the language model left, and its embedding
     a_residue = kept + max(layer, in_trunk)
     return max(block, recycling, structure, heads, copies) + num_proteins * (length + 2) * a_residue
+
+
+def contact_bytes(config: LanguageModelConfig, num_proteins: int, length: int, heads: int) -> int:
+    """Bytes of activations at the peak of contacts of a batch, where `heads` attention heads are worked on at a time;
+    as enough and as little wasted as peak_bytes."""
+    tokens = num_proteins * (length + 2)
+    maps = tokens * (length + 2) * (_MAPS_ALIVE_IN_CONTACTS * heads + _CONTACTS_ALIVE)
+    return _FLOAT_BYTES * (maps + tokens * (_STATES_ALIVE_IN_LAYER * config.width + 2 * config.transition_width))
+
+
+def contact_heads(config: LanguageModelConfig, num_proteins: int, length: int, *, memory_limit: int) -> int:
+    """Attention heads to work on at a time so that contacts of a batch stay within `memory_limit` (bytes, weights
+    apart): all of a layer's, halved until they fit. Raises OutOfMemory when not even one does."""
+    heads = config.num_heads
+    while (needed := contact_bytes(config, num_proteins, length, heads)) > memory_limit:
+        if heads == 1:
+            longest = bisect_right(_LENGTHS, memory_limit, key=lambda length: contact_bytes(config, 1, length, 1))
+            raise OutOfMemory(
+                f"contacts of {num_proteins} proteins of up to {length:,} residues need {needed / 1e9:,.2f} GB beside "
+                f"the weights, {memory_limit / 1e9:,.2f} GB are free, enough for one protein of {longest:,} residues: "
+                "take fewer or shorter ones, or use a device with more memory"
+            )
+        heads = -(-heads // 2)
+    return heads
 
 
 def preferred_rows(config: ESMFoldConfig, num_proteins: int, length: int, device: str) -> int:
@@ -158,12 +193,11 @@ def _does_not_fit(
     )
 
 
-def _language_model(config: ESMFoldConfig, length: int) -> int:
-    model: LanguageModelConfig = config.language_model
-    T, D, C = length + 2, model.width, config.trunk.single_width
-    projections = 2 * T * (4 * D * D + 2 * D * model.transition_width)
+def _language_model(config: LanguageModelConfig, length: int) -> int:
+    T, D = length + 2, config.width
+    projections = 2 * T * (4 * D * D + 2 * D * config.transition_width)
     attention = 4 * T * T * D
-    return model.num_layers * (projections + attention) + 2 * length * (D * C + C * C)
+    return config.num_layers * (projections + attention)
 
 
 def _trunk_pass(trunk: TrunkConfig, length: int) -> int:

@@ -1,6 +1,6 @@
 """Hugging Face's hub: what its cache on this machine holds, and fetching a model from it.
 
-Only `foldatlas weights` fetches. Whoever folds looks into the cache and no further.
+Commands fetch, in the driver and before they begin (jobs/weights.py). Workers look into the cache and no further.
 """
 
 from collections.abc import Sequence
@@ -47,7 +47,7 @@ def fetch(name: str, folder: str | Path | None = None) -> Place:
         reason = " ".join(str(error).split())
         raise ModelError(
             f"{name} could not be fetched from {repository} ({type(error).__name__}: {reason}): try again where there "
-            f"is a network, or put {by_hand(name)}"
+            f"is a network, or put {by_hand(name, folder)}"
         ) from error
     return find(name, None if folder is None else str(folder))
 

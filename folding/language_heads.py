@@ -2,7 +2,7 @@
 
 Lin et al. 2023 (masked residues) and Rao et al. 2021, "Transformer protein language models are unsupervised structure
 learners" (contacts: a logistic regression on the attention maps of all layers and heads, symmetrised and corrected by
-their average product). Parameters have transformers' names.
+their average product). Parameters have transformers' names. The heads compute in float32, whatever the model's type.
 
 Shapes: B batch, T tokens (residues and the two ends), L = T - 2 residues, D channels, H heads.
 """
@@ -36,7 +36,7 @@ class MaskedHead(nn.Module):
         self.bias = nn.Parameter(torch.zeros(NUM_TOKENS))
 
     def forward(self, state_BTD: Tensor) -> Tensor:
-        return self.decoder(self.layer_norm(F.gelu(self.dense(state_BTD)))) + self.bias
+        return self.decoder(self.layer_norm(F.gelu(self.dense(state_BTD.float())))) + self.bias
 
 
 class ContactHead(nn.Module):
@@ -44,22 +44,25 @@ class ContactHead(nn.Module):
 
     def __init__(self, config: LanguageModelConfig):
         super().__init__()
-        self.num_heads = config.num_heads
         self.regression = nn.Linear(config.num_layers * config.num_heads, 1)
 
     def forward(self, tokens_BT: Tensor, attention_maps: Iterable[Tensor]) -> Tensor:
-        """Probabilities [B, L, L], 0 to 1, from each layer's map [B, H, T, T]; values at padding mean nothing.
+        """Probabilities [B, L, L], 0 to 1, from the maps [B, H, T, T] of all heads, those of one layer after those of
+        the one before, any number at a time; values at padding mean nothing.
 
-        The regression is linear, so each layer is added when it comes, and no two layers lie in memory.
+        The regression is linear, so maps are added when they come, and no others lie in memory.
         """
         is_residue_BL = ((tokens_BT != PAD) & (tokens_BT != EOS))[:, 1:-1]
         pairs_B1LL = (is_residue_BL.unsqueeze(1) & is_residue_BL.unsqueeze(2)).unsqueeze(1)
         logits_BLL = self.regression.bias.expand(pairs_B1LL[:, 0].shape)
-        weights_NH = self.regression.weight.view(-1, self.num_heads)
-        for weight_H, map_BHTT in zip(weights_NH, attention_maps, strict=True):
+        weights, done = self.regression.weight[0], 0
+        for map_BHTT in attention_maps:
+            weight_H = weights[done : done + map_BHTT.shape[1]]
+            done += len(weight_H)
             map_BHLL = map_BHTT[:, :, 1:-1, 1:-1] * pairs_B1LL
             corrected_BHLL = average_product_correct(map_BHLL + map_BHLL.transpose(-1, -2))
             logits_BLL = logits_BLL + torch.einsum("h,bhij->bij", weight_H, corrected_BHLL)
+        assert done == len(weights)
         return logits_BLL.sigmoid()
 
 

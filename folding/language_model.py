@@ -18,6 +18,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
+from foldatlas.folding.chunks import slices
 from foldatlas.folding.config import LanguageModelConfig
 from foldatlas.folding.linear import Linear
 from foldatlas.folding.segments import Segments
@@ -65,11 +66,16 @@ class SelfAttention(nn.Module):
         attended_BHTK = attend(rotation(query * self.scale), rotation(key), value)
         return self.out_proj(attended_BHTK.transpose(1, 2).flatten(-2))
 
-    def probabilities(self, x_BTD: Tensor, rotation: Rotation, key_mask_B11T: Tensor) -> Tensor:
-        """How much each token (axis 2) attends to each other (axis 3), [B, H, T, T]. `forward` never has it whole."""
+    def probabilities(
+        self, x_BTD: Tensor, rotation: Rotation, key_mask_B11T: Tensor, num_heads: int
+    ) -> Iterator[Tensor]:
+        """How much each token (axis 2) attends to each other (axis 3), [B, H, T, T] in float32, `num_heads` heads at a
+        time. `forward` never has it whole."""
         query, key = (self._heads(projection, x_BTD) for projection in (self.q_proj, self.k_proj))
-        logits_BHTT = rotation(query * self.scale) @ rotation(key).transpose(-1, -2)
-        return logits_BHTT.masked_fill(~key_mask_B11T, float("-inf")).softmax(dim=-1)
+        query, key = rotation(query * self.scale), rotation(key)
+        for chunk in slices(self.num_heads, num_heads):
+            logits_BHTT = query[:, chunk] @ key[:, chunk].transpose(-1, -2)
+            yield logits_BHTT.masked_fill_(~key_mask_B11T, float("-inf")).softmax(dim=-1, dtype=torch.float32)
 
     def _heads(self, projection: nn.Linear, x_BTD: Tensor) -> Tensor:
         """A projection by heads, [B, H, T, K]."""
@@ -112,6 +118,7 @@ class LanguageModel(nn.Module):
 
     def __init__(self, config: LanguageModelConfig):
         super().__init__()
+        self.config = config
         self.embed_tokens = nn.Embedding(NUM_TOKENS, config.width)
         self.register_buffer("inv_freq", torch.zeros(config.head_width // 2))
         self.layers = nn.ModuleList(Layer(config) for _ in range(config.num_layers))
@@ -156,13 +163,14 @@ class LanguageModel(nn.Module):
             x_1ND = layer(x_1ND, rotation, segments.attend)
         return self.emb_layer_norm_after(x_1ND).squeeze(0)
 
-    def attention_maps(self, tokens_BT: Tensor) -> Iterator[Tensor]:
-        """Each layer's attention probabilities, [B, H, T, T], one layer at a time."""
+    def attention_maps(self, tokens_BT: Tensor, num_heads: int) -> Iterator[Tensor]:
+        """Attention probabilities, [B, H, T, T], `num_heads` heads of a layer at a time, in their order."""
         rotation, key_mask_B11T = self._positions_and_mask(tokens_BT)
         # Layers first: zip then ends without computing the last state, which no attention reads.
         for layer, x_BTD in zip(self.layers, self.hidden_states(tokens_BT), strict=False):
             layer = cast(Layer, layer)
-            yield layer.self_attn.probabilities(layer.self_attn_layer_norm(x_BTD), rotation, key_mask_B11T)
+            normal_BTD = layer.self_attn_layer_norm(x_BTD)
+            yield from layer.self_attn.probabilities(normal_BTD, rotation, key_mask_B11T, num_heads)
 
     def _positions_and_mask(self, tokens_BT: Tensor) -> tuple[Rotation, Tensor]:
         positions_T = torch.arange(tokens_BT.shape[1], device=self.inv_freq.device)

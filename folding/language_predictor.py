@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from foldatlas.folding import perplexity
+from foldatlas.folding import cost, memory, perplexity
 from foldatlas.folding.language_heads import ContactHead, LanguageHeads, MaskedHead
 from foldatlas.folding.language_model import LanguageModel
 from foldatlas.folding.out_of_memory import naming_the_batch
@@ -53,7 +53,7 @@ class LanguagePredictor:
 
         Raises UsageError for a layer that the model does not have.
         """
-        wanted = self.layer_numbers([self.num_layers] if layers is None else layers)
+        wanted = layer_numbers([-1] if layers is None else layers, self.num_layers)
         tokens_BT = encode_language(sequences, self.device)
         with torch.inference_mode(), naming_the_batch(sequences, self.device):
             states = {
@@ -88,13 +88,15 @@ class LanguagePredictor:
     def contacts(self, sequences: Sequence[str]) -> list[Floats]:
         """Probability [L, L], 0 to 1, that two residues' C-betas lie within 8 angstrom.
 
-        Attention maps, which nothing else needs, take memory with the square of the length. Raises ModelError where
-        the weights have no contact head.
+        Attention maps, which nothing else needs, take memory with the square of the length: fewer heads are worked on
+        at a time where all of a layer's would not fit. Raises ModelError where the weights have no contact head.
         """
         head = self._contact_head()
         tokens_BT = encode_language(sequences, self.device)
+        free, length = memory.free_bytes(self.device), max(map(len, sequences))
+        heads = cost.contact_heads(self._model.config, len(sequences), length, memory_limit=free)
         with torch.inference_mode(), naming_the_batch(sequences, self.device):
-            contacts = _on_host(head(tokens_BT, self._model.attention_maps(tokens_BT)))
+            contacts = _on_host(head(tokens_BT, self._model.attention_maps(tokens_BT, heads)))
         found = [contacts[row, : len(sequence), : len(sequence)].copy() for row, sequence in enumerate(sequences)]
         for row, values in enumerate(found):
             _check_finite(values, "contacts", row, sequences)
@@ -104,8 +106,10 @@ class LanguagePredictor:
         """Pseudo-perplexity, 1 or more; perplexity.py says what it is, and what `one_pass` and `in_parts` approximate.
 
         Exact, it takes a pass for each residue. Raises ModelError where the weights have no head for masked residues,
-        SequenceError for a sequence without a standard residue.
+        SequenceError for a sequence without a standard residue, UsageError for both approximations at once.
         """
+        if one_pass and in_parts:
+            raise UsageError("one_pass and in_parts are two approximations: ask for one of them")
         head = self._masked_head()
         tokens_BT = encode_language(sequences, self.device)
         measure = perplexity.one_pass if one_pass else perplexity.in_parts if in_parts else perplexity.exact
@@ -123,15 +127,6 @@ class LanguagePredictor:
             found.append(value)
         return found
 
-    def layer_numbers(self, layers: Sequence[int]) -> list[int]:
-        """`layers` counted from 0, the embedding of tokens. Raises UsageError for none, or one that is not there."""
-        if not layers:
-            raise UsageError(f"no layer was named: give some of 0 to {self.num_layers}")
-        for layer in layers:
-            if not -self.num_layers - 1 <= layer <= self.num_layers:
-                raise UsageError(f"there is no layer {layer}: give 0 to {self.num_layers}, or -1 for the last")
-        return [layer % (self.num_layers + 1) for layer in layers]
-
     def _masked_head(self) -> MaskedHead:
         if self._heads.masked is None:
             raise ModelError(
@@ -147,6 +142,17 @@ class LanguagePredictor:
                 "such as esm2_t33_650M_UR50D"
             )
         return self._heads.contact
+
+
+def layer_numbers(layers: Sequence[int], num_layers: int) -> list[int]:
+    """`layers` of a model of `num_layers`, counted from 0, the embedding of tokens. Raises UsageError for none, or one
+    that is not there."""
+    if not layers:
+        raise UsageError(f"no layer was named: give some of 0 to {num_layers}")
+    for layer in layers:
+        if not -num_layers - 1 <= layer <= num_layers:
+            raise UsageError(f"there is no layer {layer}: give 0 to {num_layers}, or -1 for the last")
+    return [layer % (num_layers + 1) for layer in layers]
 
 
 def _on_host(values: Tensor) -> Floats:

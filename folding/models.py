@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
     from foldatlas.folding.checkpoints import Checkpoint
     from foldatlas.folding.language_model import LanguageModel
+    from foldatlas.folding.language_predictor import LanguagePredictor
     from foldatlas.folding.predictor import Predictor
     from foldatlas.folding.weights import DtypeOf
 
@@ -44,18 +45,38 @@ class LoadedLanguageModel:
     network: "LanguageModel"
     heads: "dict[str, Tensor]"
 
+    @property
+    def predictor(self) -> "LanguagePredictor":
+        """What computes embeddings, and with the heads contacts, logits and perplexities. Raises ModelError for heads
+        that are not whole."""
+        from foldatlas.folding.language_heads import build_heads
+        from foldatlas.folding.language_predictor import LanguagePredictor
+
+        return LanguagePredictor(self.network, build_heads(self.config, self.heads, self.network.embed_tokens.weight))
+
 
 def config_of(name: str, *, weights_dir: str | None = None) -> ESMFoldConfig:
     """Sizes of the model called `name`. Raises ModelError for one that does not exist or does not fold."""
     if name == nano.NAME:
         return nano.CONFIG
+    refuse_language_model(name)
     place = places.find(name, weights_dir)
     config = _config(place, place.stamp())
     if config is None:
-        raise ModelError(
-            f"{name!r} is a language model, which embeds and does not fold: give a folding model such as esmfold_v1"
-        )
+        raise _does_not_fold(name)
     return config
+
+
+def refuse_language_model(name: str) -> None:
+    """Raises ModelError for the name of a published language model, whether or not it is on this machine."""
+    if name in places.LANGUAGE_MODELS:
+        raise _does_not_fold(name)
+
+
+def _does_not_fold(name: str) -> ModelError:
+    return ModelError(
+        f"{name!r} is a language model, which embeds and does not fold: give a folding model such as esmfold_v1"
+    )
 
 
 def settings_of(
@@ -66,8 +87,7 @@ def settings_of(
     Raises ModelError for a model or precision that does not exist or fewer than 0 recycles.
     """
     config = config_of(name, weights_dir=weights_dir)
-    if precision not in NUMBER_BYTES:
-        raise ModelError(f"there is no precision {precision!r}: give one of {', '.join(NUMBER_BYTES)}")
+    _check_precision(precision)
     if recycles is not None and recycles < 0:
         raise ModelError(f"recycles={recycles} must be 0 or more: it counts the trunk passes after the first")
     recycles = config.recycles if recycles is None else recycles
@@ -75,6 +95,20 @@ def settings_of(
     if name == nano.NAME:
         return Settings(place.name, nano.WEIGHTS_DIGEST, recycles, precision)
     return Settings(place.name, _digest(place, place.stamp()), recycles, precision)
+
+
+def language_model_of(
+    name: str, precision: str = PRECISION, *, weights_dir: str | None = None
+) -> tuple[LanguageModelConfig, Settings]:
+    """Sizes of the language model called `name`, or of the one inside a folding model, and what decides its states:
+    as settings without recycles. Reads all its weights once; raises ModelError as `settings_of` does."""
+    from foldatlas.folding import weights
+
+    _check_precision(precision)
+    place = places.find(name, weights_dir)
+    checkpoint = _open(place)
+    digest = weights.digest(checkpoint.language_model_state())
+    return checkpoint.language_model, Settings(place.name, digest, 0, precision)
 
 
 def load(
@@ -156,6 +190,11 @@ def _digest(place: Place, stamp: Stamp) -> str:
     from foldatlas.folding import weights
 
     return weights.digest(_open(place).state)
+
+
+def _check_precision(precision: str) -> None:
+    if precision not in NUMBER_BYTES:
+        raise ModelError(f"there is no precision {precision!r}: give one of {', '.join(NUMBER_BYTES)}")
 
 
 def _check_device(device: str) -> None:

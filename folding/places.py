@@ -1,7 +1,7 @@
 """Where a model's weights are: a name or a path becomes files. No torch, so that planning stays light.
 
 Names are looked for in the folder that `--weights` names, then in the cache of Hugging Face's hub. Nothing here
-reaches for a network: `foldatlas weights` fetches (hub.py).
+reaches for a network: hub.py fetches.
 """
 
 import json
@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Final
 
 from foldatlas.folding import nano
-from foldatlas.schemas.errors import ModelError
+from foldatlas.schemas.errors import MissingWeights, ModelError
 
 
 @dataclass(frozen=True)
@@ -76,7 +76,7 @@ def find(model: str, folder: str | None = None) -> Place:
     """The files of `model`: a published name, looked for in `folder` and the hub's cache, or the path of a folder or
     file.
 
-    Raises ModelError that says which files to put where.
+    Raises ModelError, and MissingWeights that says which files to put where.
     """
     if model == nano.NAME:
         return Place(nano.NAME, "ours", (nano.WEIGHTS,))
@@ -104,6 +104,16 @@ def find(model: str, folder: str | None = None) -> Place:
     )
 
 
+def is_missing(model: str, folder: str | None = None) -> bool:
+    """Whether `model` is a published name, and `find` lacks its files, or some of them."""
+    if model in PUBLISHED:
+        try:
+            find(model, folder)
+        except MissingWeights:
+            return True
+    return False
+
+
 def _find_published(name: str, folder: str | None) -> Place:
     published = PUBLISHED[name]
     looked = []
@@ -128,18 +138,19 @@ def _find_published(name: str, folder: str | None) -> Place:
         return place
     looked.append(f"the hub's cache, {hub.cache_folder(published.repository)}")
     where = f" {folder}" if folder is not None else ""
-    raise ModelError(
+    raise MissingWeights(
         f"the weights of {name} are not on this machine (looked for {'; '.join(looked)}): run "
-        f"`foldatlas weights {name}{where}` where there is a network, or put {by_hand(name)}"
+        f"`foldatlas weights {name}{where}` where there is a network, or put {by_hand(name, folder)}"
     )
 
 
-def by_hand(name: str) -> str:
-    """Which files of the published model `name` a person without a network puts where."""
-    published = PUBLISHED[name]
+def by_hand(name: str, folder: str | Path | None = None) -> str:
+    """Which files of the published model `name` a person without a network puts where: into `folder`, if there is one
+    for `--weights`."""
+    published, root = PUBLISHED[name], Path(folder or "DIR")
     return (
-        f"{CONFIG} and {_WEIGHTS[0]} or {_WEIGHTS[2]} of {published.repository} into DIR/{name}, or fair-esm's "
-        f"{' and '.join(published.fair)} into DIR, and pass --weights DIR"
+        f"{CONFIG} and {_WEIGHTS[0]} or {_WEIGHTS[2]} of {published.repository} into {root / name}, or fair-esm's "
+        f"{' and '.join(published.fair)} into {root}, and pass --weights {root}"
     )
 
 
@@ -152,7 +163,7 @@ def _in_folder(folder: Path, name: str) -> Place | None:
                 files = tuple(_shards(folder / file)) if file.endswith(".index.json") else (folder / file,)
                 return Place(name, "transformers", files, config)
         fetch = f", or run `foldatlas weights {name}` again" if name in PUBLISHED else ""
-        raise ModelError(f"{folder} has {CONFIG} but no weights: put {_WEIGHTS[0]} or {_WEIGHTS[2]} there{fetch}")
+        raise MissingWeights(f"{folder} has {CONFIG} but no weights: put {_WEIGHTS[0]} or {_WEIGHTS[2]} there{fetch}")
     networks = sorted(path for path in folder.glob("*.pt") if not path.stem.endswith(_CONTACTS))
     folding = [path for path in networks if path.stem.startswith("esmfold")]
     first = folding or networks
@@ -174,7 +185,7 @@ def _shards(index: Path) -> Iterator[Path]:
         if Path(str(name)).name != name:
             raise ModelError(f"{index} names {name!r}, which is not in its own folder: fetch the model again")
         if not path.is_file():
-            raise ModelError(f"{index} lists {name}, which is not beside it: fetch that file too")
+            raise MissingWeights(f"{index} lists {name}, which is not beside it: fetch that file too")
         yield path
 
 

@@ -38,6 +38,11 @@ class Prediction:
     iptm: float | None = None
     chain_lengths: tuple[int, ...] | None = None
 
+    @property
+    def mean_plddt(self) -> float:
+        """Mean over residues, 0 to 100."""
+        return float(self.plddt.mean(dtype=np.float64))
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Embedding:

@@ -10,14 +10,16 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from foldatlas.folding import memory
+from foldatlas.folding.batching import BATCH_MFLOP, cut_into_batches
 from foldatlas.folding.esmfold import ESMFold, Folded, Wanted
 from foldatlas.folding.language_heads import LanguageHeads
 from foldatlas.folding.language_predictor import LanguagePredictor
-from foldatlas.folding.multimer import encode_complexes, split_chains
+from foldatlas.folding.multimer import LINKER, encode_complexes, split_chains
 from foldatlas.folding.out_of_memory import naming_the_batch
 from foldatlas.folding.prediction import Embedding, Floats, Prediction
 from foldatlas.folding.residue_constants import ATOM_EXISTS_RA
-from foldatlas.folding.tokens import Batch
+from foldatlas.folding.tokens import Batch, check_batch
 from foldatlas.schemas.errors import NonFiniteOutput
 from foldatlas.schemas.records import Settings
 
@@ -45,16 +47,53 @@ class Predictor:
         pae: bool = False,
         distogram: bool = False,
     ) -> list[Prediction]:
-        """Fold `sequences` as one batch, padded to the longest; predictions come in the same order.
+        """Fold `sequences`, in batches that fill the device; predictions come in the same order.
 
         `A:B` are two chains, folded together (multimer.py says how). The outputs that must be asked for are described
         in prediction.py. A protein's prediction does not depend on what it is batched with, beyond float32 rounding
-        (about 1e-4 angstrom). Cut long lists with foldatlas.folding.batching first.
+        (about 1e-4 angstrom).
 
-        Raises SequenceError for an empty list, sequence or chain, or a character that is no upper-case letter;
-        OutOfMemory when the batch does not fit; NonFiniteOutput when the network's output for any protein is not
-        finite.
+        Raises SequenceError, before any work, for a string, an empty list, sequence or chain, or a character that is no
+        upper-case letter; OutOfMemory when a protein does not fit; NonFiniteOutput when the network's output for any
+        protein is not finite.
         """
+        check_batch(sequences)
+        lengths = [sum(map(len, chains)) + len(LINKER) * (len(chains) - 1) for chains in map(split_chains, sequences)]
+        ascending = sorted(range(len(sequences)), key=lengths.__getitem__)
+        device = self._network.embedding.weight.device
+        batches = cut_into_batches(
+            [lengths[place] for place in ascending],
+            config=self.config,
+            recycles=self.settings.recycles,
+            budget_mflop=BATCH_MFLOP[device.type],
+            memory_limit=memory.free_bytes(device),
+            precision=self.settings.precision,
+            pair_output_bytes=Wanted(pae=pae, distogram_logits=distogram).pair_bytes,
+        )
+        predictions: dict[int, Prediction] = {}
+        for batch in batches:
+            places = ascending[batch.start : batch.stop]
+            folded = self.fold_batch(
+                [sequences[place] for place in places],
+                mean_embedding=mean_embedding,
+                residue_embedding=residue_embedding,
+                pae=pae,
+                distogram=distogram,
+            )
+            predictions.update(zip(places, folded, strict=True))
+        return [predictions[place] for place in range(len(sequences))]
+
+    def fold_batch(
+        self,
+        sequences: Sequence[str],
+        *,
+        mean_embedding: bool = False,
+        residue_embedding: bool = False,
+        pae: bool = False,
+        distogram: bool = False,
+    ) -> list[Prediction]:
+        """The same in one pass of the network, all padded to the longest; OutOfMemory when they do not fit together."""
+        check_batch(sequences)
         complexes = [split_chains(sequence) for sequence in sequences]
         device = self._network.embedding.weight.device
         batch = encode_complexes(complexes, device)
@@ -82,9 +121,9 @@ class Predictor:
         """Contact probabilities from attention: `LanguagePredictor.contacts`."""
         return self.language.contacts(sequences)
 
-    def perplexity(self, sequences: Sequence[str], *, one_pass: bool = False) -> list[float]:
+    def perplexity(self, sequences: Sequence[str], *, one_pass: bool = False, in_parts: bool = False) -> list[float]:
         """Pseudo-perplexity: `LanguagePredictor.perplexity`."""
-        return self.language.perplexity(sequences, one_pass=one_pass)
+        return self.language.perplexity(sequences, one_pass=one_pass, in_parts=in_parts)
 
 
 def _to_predictions(complexes: Sequence[Sequence[str]], batch: Batch, folded: Folded) -> list[Prediction]:

@@ -76,15 +76,27 @@ def check_sequence(sequence: str) -> None:
             )
 
 
+def check_batch(sequences: Sequence[str]) -> None:
+    """Raise SequenceError for no sequences, and for a string, which would count as a list of one-residue proteins."""
+    if isinstance(sequences, str):
+        raise SequenceError(f"one string was given, {sequences[:20]!r}: give a list of sequences")
+    if not sequences:
+        raise SequenceError("no sequences were given: a batch needs at least one")
+
+
+def check_sequences(sequences: Sequence[str]) -> None:
+    """Raise SequenceError as `check_batch` does, and for what `check_sequence` refuses."""
+    check_batch(sequences)
+    for sequence in sequences:
+        check_sequence(sequence)
+
+
 def encode(sequences: Sequence[str], device: torch.device | str = "cpu") -> Batch:
     """Residue types of `sequences`, padded at the end to the longest.
 
     Raises SequenceError for an empty list, an empty sequence or a character that is no residue code.
     """
-    if not sequences:
-        raise SequenceError("no sequences were given: a batch needs at least one")
-    for sequence in sequences:
-        check_sequence(sequence)
+    check_sequences(sequences)
     aatype_BL = np.zeros((len(sequences), max(map(len, sequences))), dtype=np.int64)
     mask_BL = np.zeros(aatype_BL.shape, dtype=np.bool_)
     for row, sequence in enumerate(sequences):
@@ -110,10 +122,7 @@ def encode_language(sequences: Sequence[str], device: torch.device | str = "cpu"
     Unlike folding, where B, Z, U and O are X, each of them has the token that ESM-2 was trained with; J is <unk>.
     Raises SequenceError as `encode` does.
     """
-    if not sequences:
-        raise SequenceError("no sequences were given: a batch needs at least one")
-    for sequence in sequences:
-        check_sequence(sequence)
+    check_sequences(sequences)
     tokens_BT = np.full((len(sequences), max(map(len, sequences)) + 2), PAD, dtype=np.int64)
     for row, sequence in enumerate(sequences):
         tokens_BT[row, : len(sequence) + 2] = [CLS, *(LANGUAGE_TOKENS[residue] for residue in sequence), EOS]

@@ -19,7 +19,7 @@ from foldatlas.schemas.version import program_version
 COMMANDS: Final = {
     "fold": "fold every protein of FASTA files into an atlas: the main job",
     "plan": "read and check FASTA, cut shards and predict the cost, without folding",
-    "weights": "fetch released weights beforehand: workers never download",
+    "weights": "fetch released weights beforehand, as --model NAME does when they are missing",
     "status": "what is done, what is left, and how long it will take",
     "index": "build the SQL index of an atlas anew",
     "merge": "several atlases of equal settings, or parts of one, into a new atlas",

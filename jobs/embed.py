@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from foldatlas.jobs.arguments import path, say
+from foldatlas.jobs.weights import provide
 
 if TYPE_CHECKING:
     from foldatlas.pipeline.embedding import Embedded
@@ -29,27 +30,31 @@ def embed(
     per_residue: bool = False,
     device: str = "auto",
     weights: str | Path | None = None,
+    precision: str = "fp32",
 ) -> "Embedded":
     """Writes a Parquet file of the hidden states of `layer` (0 the embedding of tokens, -1 the last) for `fasta`
     (paths or patterns): their mean over residues and, with `per_residue`, the states.
 
-    `weights` is the folder in which a model's name is looked for first. Raises UsageError for a file that is no FASTA,
-    an `out` that exists or a layer that the model does not have.
+    `weights` is the folder in which a model's name is looked for first; `precision` "fp32", "bf16" or "fp16". Raises
+    UsageError for a file that is no FASTA, an `out` that exists or a layer that the model does not have.
     """
-    from foldatlas.folding.language_predictor import LanguagePredictor
-    from foldatlas.folding.models import PRECISION, load_language_model
-    from foldatlas.pipeline.devices import choose_device, hold_device
-    from foldatlas.pipeline.embedding import embed_fasta, refuse_existing
+    from foldatlas.folding.language_predictor import layer_numbers
+    from foldatlas.folding.models import language_model_of
+    from foldatlas.folding.places import absolute
+    from foldatlas.pipeline.devices import choose_device
+    from foldatlas.pipeline.embedding import CHILD, embed_fasta, refuse_existing
     from foldatlas.pipeline.sources import find_sources
+    from foldatlas.pipeline.supervisor import WorkerSpec
 
     find_sources(fasta)  # before anything slow
     refuse_existing(Path(out))
     device = choose_device(device)
-    hold_device(device)  # until this process ends
-    loaded = load_language_model(model, device=device, weights_dir=None if weights is None else str(weights))
-    said = {"model": loaded.name, "weights": loaded.weights, "precision": PRECISION}
-    language = LanguagePredictor(loaded.network)
-    return embed_fasta(fasta, Path(out), language, layer=layer, per_residue=per_residue, metadata=said)
+    weights_dir = None if weights is None else str(Path(weights).absolute())
+    provide(model, weights_dir, to_fold=False)
+    config, settings = language_model_of(model, precision, weights_dir=weights_dir)
+    (layer,) = layer_numbers([layer], config.num_layers)
+    worker = WorkerSpec(absolute(model), settings, device, weights_dir, CHILD)
+    return embed_fasta(fasta, Path(out), worker, config, layer=layer, per_residue=per_residue)
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -61,9 +66,14 @@ def configure(parser: argparse.ArgumentParser) -> None:
         help="protein FASTA or GenBank, plain, gz or zst: a path, an address (s3, gs, http) or a quoted pattern",
     )
     parser.add_argument("out", type=path, metavar="OUT", help="Parquet file to write; must not exist")
-    parser.add_argument("--model", required=True, metavar="NAME", help="an ESM-2 or a folding model: name or path")
     parser.add_argument(
-        "--weights", type=path, metavar="DIR", help="where a model's name is looked for, before the cache of the hub"
+        "--model", type=path, required=True, metavar="NAME", help="an ESM-2 or a folding model: name or path"
+    )
+    parser.add_argument(
+        "--weights",
+        type=path,
+        metavar="DIR",
+        help="where a model's name is looked for, before the hub's cache; what is missing is fetched there",
     )
     parser.add_argument(
         "--layer",
@@ -71,6 +81,9 @@ def configure(parser: argparse.ArgumentParser) -> None:
         default=-1,
         metavar="N",
         help="hidden layer: 0 the embedding of tokens, 1 the first, -1 the last (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--precision", choices=("fp32", "bf16", "fp16"), default="fp32", help="of the arithmetic (default: %(default)s)"
     )
     parser.add_argument("--per-residue", action="store_true", help="store each residue's states too")
     parser.add_argument(
@@ -87,6 +100,7 @@ def run(arguments: argparse.Namespace) -> int:
         per_residue=arguments.per_residue,
         device=arguments.device,
         weights=arguments.weights,
+        precision=arguments.precision,
     )
     if done.refused:
         say("refused records have no row")

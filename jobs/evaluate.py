@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from foldatlas.jobs.arguments import counted, not_negative, path, positive, say
+from foldatlas.jobs.weights import provide
 
 EXAMPLES: Final = """examples:
   foldatlas evaluate chains.parquet evaluation --model nano
@@ -55,6 +56,8 @@ def evaluate(
     out = Path(out)
     files.check_place(out)
     weights_dir = None if weights is None else str(weights)
+    for model in models:
+        provide(model, weights_dir)
     names = [settings_of(model, recycles, precision, weights_dir=weights_dir).model for model in models]
     if repeated := sorted({name for name in names if names.count(name) > 1}):
         raise UsageError(f"two models are called {repeated[0]}: name each once, or give their folders different names")
@@ -107,7 +110,12 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("chains", type=path, metavar="CHAINS", help="Parquet file of experimental chains")
     parser.add_argument("out", type=path, metavar="OUT", help="folder to write; must not exist")
     parser.add_argument(
-        "--model", action="append", required=True, metavar="NAME", help="a folding model: name or path; may be repeated"
+        "--model",
+        type=path,
+        action="append",
+        required=True,
+        metavar="NAME",
+        help="a folding model: name or path; may be repeated",
     )
     parser.add_argument(
         "--split",
@@ -123,7 +131,10 @@ def configure(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--limit", type=positive, metavar="N", help="at most N chains of each split, drawn by a seed")
     parser.add_argument(
-        "--weights", type=path, metavar="DIR", help="where a model's name is looked for, before the cache of the hub"
+        "--weights",
+        type=path,
+        metavar="DIR",
+        help="where a model's name is looked for, before the hub's cache; what is missing is fetched there",
     )
     parser.add_argument(
         "--recycles", type=not_negative, metavar="N", help="trunk passes after the first (default: each model's own)"

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Final
 
 from foldatlas.jobs import plan as plan_job
 from foldatlas.jobs.arguments import counted, path, say
+from foldatlas.jobs.weights import provide
 from foldatlas.schemas.errors import UsageError
 from foldatlas.schemas.records import DEFAULT_MAX_LENGTH
 
@@ -126,10 +127,11 @@ def fold(
     folder = AtlasFolder(atlas) if fasta else AtlasFolder.existing(atlas)
     log = events.absolute(log)
     weights_dir = None if weights is None else str(Path(weights).absolute())
-    settings = settings_of(model, recycles, precision, weights_dir=weights_dir)
     outputs = chosen_outputs(embeddings, pae)
     if add_outputs and not outputs:
         raise UsageError("--add-outputs adds what is asked for: name it with --embeddings or --pae")
+    provide(model, weights_dir)
+    settings = settings_of(model, recycles, precision, weights_dir=weights_dir)
     if outputs and not add_outputs:
         refuse_missing_outputs(folder.place, folder.entries().values(), outputs)
     with graphs.opened(engine, device) as device:

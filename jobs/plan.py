@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from foldatlas.jobs.arguments import ATLAS_HELP, counted, not_negative, path, positive, say
+from foldatlas.jobs.weights import provide
 from foldatlas.schemas.records import DEFAULT_MAX_LENGTH
 
 if TYPE_CHECKING:
@@ -145,6 +146,7 @@ def plan(
 
     engine = choose_engine(runner, workers, beam_options)
     weights_dir = None if weights is None else str(weights)
+    provide(model, weights_dir)
     settings = settings_of(model, recycles, precision, weights_dir=weights_dir)
     config = config_of(model, weights_dir=weights_dir)
     device = graphs.device_of(engine, device)
@@ -198,7 +200,10 @@ def configure_planning(parser: argparse.ArgumentParser) -> None:
         help="the network that folds: nano (small, on board), esmfold_v1, or the path of a model",
     )
     parser.add_argument(
-        "--weights", type=path, metavar="DIR", help="where a model's name is looked for, before the cache of the hub"
+        "--weights",
+        type=path,
+        metavar="DIR",
+        help="where a model's name is looked for, before the hub's cache; what is missing is fetched there",
     )
     parser.add_argument(
         "--recycles", type=not_negative, metavar="N", help="trunk passes after the first (default: the model's, 3)"

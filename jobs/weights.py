@@ -1,9 +1,13 @@
-"""`foldatlas weights`: fetch released weights beforehand. The only command that does: workers never download."""
+"""`foldatlas weights`: fetch released weights beforehand. Other commands fetch what is missing before they begin, with
+`provide`; workers never download.
+"""
 
 import argparse
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
+
+from foldatlas.jobs.arguments import say
 
 if TYPE_CHECKING:
     from foldatlas.folding.places import Place
@@ -14,6 +18,7 @@ EXAMPLES: Final = """examples:
 
 Names: esmfold_v1 (8.4 GB), and ESM-2 as esm2_t6_8M_UR50D, esm2_t12_35M_UR50D, esm2_t30_150M_UR50D,
 esm2_t33_650M_UR50D, esm2_t36_3B_UR50D, esm2_t48_15B_UR50D. An interrupted download goes on where it stopped.
+`--model NAME` of other commands fetches what is missing too, into the folder of --weights or the cache.
 """
 
 
@@ -22,6 +27,22 @@ def weights(name: str, folder: str | Path | None = None) -> "Place":
     from foldatlas.folding.hub import fetch
 
     return fetch(name, folder)
+
+
+def provide(model: str, folder: str | Path | None, *, to_fold: bool = True) -> None:
+    """Fetches a published `model` that is not on this machine into `folder`/`model`, or the hub's cache, and says so.
+
+    Nothing is done for other models. Raises ModelError for a language model `to_fold`, and, if the hub is out of reach,
+    one that says which files to put where.
+    """
+    from foldatlas.folding.models import refuse_language_model
+    from foldatlas.folding.places import is_missing
+
+    if to_fold:
+        refuse_language_model(model)
+    if is_missing(model, None if folder is None else str(folder)):
+        say(f"{model} is not on this machine: fetching it into {'the cache of the hub' if folder is None else folder}")
+        weights(model, folder)
 
 
 def configure(parser: argparse.ArgumentParser) -> None:

@@ -2,16 +2,18 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import TypeVar
 
-from foldatlas.folding.prediction import Prediction
 from foldatlas.pipeline import events
 from foldatlas.pipeline.supervisor import BatchError
-from foldatlas.schemas.errors import OutOfMemory, WorkerDied, WorkerTimeout
+from foldatlas.schemas.errors import NonFiniteOutput, OutOfMemory, WorkerDied, WorkerTimeout
+
+Result = TypeVar("Result")
 
 
 @dataclass(frozen=True)
 class Failed:
-    """A protein that could not be folded: the reason, and how often it was tried."""
+    """A protein that could not be folded, or embedded: the reason, and how often it was tried."""
 
     sequence: str
     error: str
@@ -19,9 +21,10 @@ class Failed:
 
 
 def fold_surely(
-    fold: Callable[[list[str]], list[Prediction]], batch: list[str], attempts: int = 0
-) -> list[Prediction | Failed]:
+    fold: Callable[[list[str]], list[Result]], batch: list[str], attempts: int = 0
+) -> list[Result | Failed]:
     """Folds a batch so that one bad protein costs no other: halves it down to the guilty one, which becomes Failed.
+    `fold` gives a result for each protein, a prediction or an embedding.
 
     A process that died may have been killed from outside, so a whole batch that killed it is tried once more before
     it is halved; its halves have one try a level. A batch that does not fit into memory, or whose numbers are not
@@ -34,7 +37,7 @@ def fold_surely(
             return list(fold(batch))
         except (WorkerDied, WorkerTimeout) as death:
             error = death
-        except (OutOfMemory, BatchError) as refusal:
+        except (OutOfMemory, NonFiniteOutput, BatchError) as refusal:
             error = refusal
             break
     if len(batch) == 1:

@@ -1,8 +1,9 @@
-"""The process that owns the device: loads the model once, folds batch after batch, and dies with its parent.
+"""The process that owns the device: loads the model once, computes batch after batch, and dies with its parent.
 
 Native code can crash, hang or be killed for its memory; here it takes nobody with it. Started by supervisor.py as
 `python -m foldatlas.pipeline.child DESCRIPTOR PARENT MODEL RECYCLES PRECISION DEVICE WEIGHTS` (the last empty
-where no folder was named); it speaks on the inherited descriptor alone, so that a library that prints harms nothing.
+where no folder was named), to fold; embedding_child.py is the same for embeddings. It speaks on the inherited
+descriptor alone, so that a library that prints harms nothing.
 """
 
 import contextlib
@@ -12,10 +13,9 @@ import signal
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from multiprocessing.connection import Connection
-from typing import Final, Protocol
+from typing import Any, Final
 
 from foldatlas.folding.models import load
-from foldatlas.folding.prediction import Prediction
 from foldatlas.pipeline.devices import hold_device
 from foldatlas.schemas.errors import FoldAtlasError, NonFiniteOutput, OutOfMemory
 from foldatlas.schemas.records import Settings
@@ -24,19 +24,8 @@ IDLE_SECONDS: Final = 600.0  # then the device is given back; the next batch sta
 _PR_SET_PDEATHSIG: Final = 1  # <linux/prctl.h>
 
 
-class Folder(Protocol):
-    """What a model must be able to do here: `foldatlas.folding.predictor.Predictor` can."""
-
-    settings: Settings
-
-    def fold(
-        self,
-        sequences: Sequence[str],
-        *,
-        mean_embedding: bool = False,
-        residue_embedding: bool = False,
-        pae: bool = False,
-    ) -> list[Prediction]: ...
+# What decides a model's results, and the function of it that is asked for: sequences and options to a result for each.
+Loaded = tuple[Settings, Callable[..., list[Any]]]
 
 
 def die_with(parent: int) -> None:
@@ -49,25 +38,24 @@ def die_with(parent: int) -> None:
         os._exit(1)
 
 
-def serve(connection: Connection, load_model: Callable[[], Folder], idle_seconds: float = IDLE_SECONDS) -> None:
+def serve(connection: Connection, load_model: Callable[[], Loaded], idle_seconds: float = IDLE_SECONDS) -> None:
     """Answers requests until the parent hangs up or has been silent for `idle_seconds`.
 
-    First sends ("ready", settings) or ("error", "load", reason). Then for each (sequences, wanted), the latter
-    arguments of `Folder.fold`, it sends ("folded", predictions) or ("error", kind, reason) with kind "memory",
-    "numbers" or "other".
+    First sends ("ready", settings) or ("error", "load", reason). Then for each (sequences, wanted), the latter the
+    function's options, it sends ("done", results) or ("error", kind, reason) with kind "memory", "numbers" or "other".
     """
     try:
-        model = load_model()
+        settings, compute = load_model()
     except Exception as error:
         reason = (
             _one_line(error) if isinstance(error, FoldAtlasError) else f"{type(error).__name__}: {_one_line(error)}"
         )
         connection.send(("error", "load", reason))
         return
-    connection.send(("ready", model.settings))
+    connection.send(("ready", settings))
     for sequences, wanted in _requests(connection, idle_seconds):
         try:
-            connection.send(("folded", model.fold(sequences, **wanted)))
+            connection.send(("done", compute(sequences, **wanted)))
         except OutOfMemory as error:
             connection.send(("error", "memory", _one_line(error)))
         except NonFiniteOutput as error:
@@ -78,7 +66,7 @@ def serve(connection: Connection, load_model: Callable[[], Folder], idle_seconds
             connection.send(("error", "other", f"{type(error).__name__}: {_one_line(error)}"))
 
 
-def _requests(connection: Connection, idle_seconds: float) -> Iterator[tuple[list[str], dict[str, bool]]]:
+def _requests(connection: Connection, idle_seconds: float) -> Iterator[tuple[list[str], dict[str, Any]]]:
     with contextlib.suppress(EOFError, ConnectionError):
         while connection.poll(idle_seconds):
             yield connection.recv()
@@ -98,10 +86,12 @@ def connect(arguments: Sequence[str]) -> tuple[Connection, list[str]]:
 def main(arguments: Sequence[str]) -> None:
     connection, (model, recycles, precision, device, weights_dir) = connect(arguments)
 
-    def load_model() -> Folder:
+    def load_model() -> Loaded:
         # held until this process ends: the descriptor is never closed
         hold_device(device)
-        return load(model, recycles=int(recycles), precision=precision, device=device, weights_dir=weights_dir or None)
+        where = weights_dir or None
+        predictor = load(model, recycles=int(recycles), precision=precision, device=device, weights_dir=where)
+        return predictor.settings, predictor.fold_batch
 
     serve(connection, load_model)
 

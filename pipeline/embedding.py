@@ -4,12 +4,13 @@ or not at all.
 Records are read in windows, and each window's distinct sequences embedded shortest first, so that batches hold little
 padding; rows keep the order of the sources.
 
-A protein that cannot be embedded has a row that says why, and costs no other. The model runs in this very process, as a
-pass through a transformer gives a protein little to kill it by: what does so ends the run, and there is no file.
+A protein that cannot be embedded has a row that says why, and costs no other: the model runs in a supervised process
+(supervisor.py), and a batch that fails, or kills that process, is halved down to the guilty protein (bisection.py).
 """
 
+import sys
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
@@ -21,13 +22,16 @@ import pyarrow as pa
 from foldatlas.atlas.commit import files_of_the_dead
 from foldatlas.atlas.matrices import flat_lists, half_precision
 from foldatlas.atlas.parquet_files import ParquetFile
-from foldatlas.folding.language_predictor import LanguagePredictor
+from foldatlas.folding.config import LanguageModelConfig
+from foldatlas.folding.cost import language_mflop
 from foldatlas.folding.prediction import Embedding
 from foldatlas.pipeline.accepted import accepted
+from foldatlas.pipeline.bisection import Failed, fold_surely
 from foldatlas.pipeline.interruption import interruptible, stopping
 from foldatlas.pipeline.sources import SourceFile, find_sources
+from foldatlas.pipeline.supervisor import WorkerSpec, child_of_this_process, end_children
 from foldatlas.pipeline.validation import Record
-from foldatlas.schemas.errors import Interrupted, NonFiniteOutput, OutOfMemory, UsageError
+from foldatlas.schemas.errors import Interrupted, UsageError
 from foldatlas.schemas.records import structure_id
 from foldatlas.schemas.tables import EMBEDDED
 
@@ -35,6 +39,11 @@ from foldatlas.schemas.tables import EMBEDDED
 WINDOW_RESIDUES: Final = 1 << 14
 # Tokens of a padded batch. A CPU is full with one protein; a GPU wants some milliseconds of work for each kernel.
 BATCH_TOKENS: Final = {"cpu": 1 << 11, "cuda": 1 << 14}
+
+# The program of a WorkerSpec that embeds.
+CHILD: Final = (sys.executable, "-P", "-m", "foldatlas.pipeline.embedding_child")
+
+Embed = Callable[[list[str]], list[Embedding]]  # of a batch; raises as supervisor.Child.compute does
 
 
 @dataclass
@@ -65,17 +74,18 @@ class Embedded:
 def embed_fasta(
     names: Sequence[str],
     out: Path,
-    language: LanguagePredictor,
+    worker: WorkerSpec,
+    config: LanguageModelConfig,
     *,
     layer: int,
     per_residue: bool,
-    metadata: dict[str, str],
 ) -> Embedded:
     """Writes the table `schemas.tables.EMBEDDED` of every accepted record of FASTA files to `out`.
 
-    `layer` counts from 0, the embedding of tokens; -1 is the last. A protein that does not fit into memory alone, or
-    whose states are not finite, has a row with the reason. Raises SourceError for a file that is missing, no FASTA or
-    damaged, UsageError where `out` exists, Interrupted when asked to stop; nothing is written then.
+    `worker` has the language model, of sizes `config`; `layer` counts from 0, the embedding of tokens. A protein that
+    does not fit into memory alone, that kills the process, or whose states are not finite, has a row with the reason.
+    Raises SourceError for a file that is missing, no FASTA or damaged, UsageError where `out` exists, ModelError for a
+    model that cannot be loaded, Interrupted when asked to stop; nothing is written then.
     """
     sources = find_sources(names)
     refuse_existing(out)
@@ -83,21 +93,32 @@ def embed_fasta(
         if left.name.startswith(f".{out.name}."):
             left.unlink(missing_ok=True)
     result = Embedded()
-    (layer,) = language.layer_numbers([layer])
-    said = {**metadata, "layer": str(layer)}
-    with (
-        interruptible("run the same command again to begin anew"),
-        ParquetFile(out.parent, out.name, "embedded", metadata=said, schema=EMBEDDED) as file,
-    ):
-        for source in sources:
-            for window in _windows(source, result.refused):
-                embeddings = _embed(language, [record.sequence or "" for record in window], layer, per_residue)
-                found = [embeddings[record.sequence or ""] for record in window]
-                file.write(_to_table(source, window, found, layer))
-                for record, embedding in zip(window, found, strict=True):
-                    result.note(record, embedding)
+    settings, child = worker.settings, child_of_this_process(worker)
+    said = {"model": settings.model, "weights": settings.weights, "precision": settings.precision, "layer": str(layer)}
+
+    def embed(batch: list[str]) -> list[Embedding]:
         if stopping():
             raise Interrupted("stopped on request")
+        cost = len(batch) * language_mflop(config, max(map(len, batch)))
+        return child.compute(batch, cost, layers=[layer], per_residue=per_residue)
+
+    budget = BATCH_TOKENS[worker.device.partition(":")[0]]
+    try:
+        with (
+            interruptible("run the same command again to begin anew"),
+            ParquetFile(out.parent, out.name, "embedded", metadata=said, schema=EMBEDDED) as file,
+        ):
+            for source in sources:
+                for window in _windows(source, result.refused):
+                    embeddings = _embed(embed, [record.sequence or "" for record in window], layer, budget)
+                    found = [embeddings[record.sequence or ""] for record in window]
+                    file.write(_to_table(source, window, found, layer))
+                    for record, embedding in zip(window, found, strict=True):
+                        result.note(record, embedding)
+            if stopping():
+                raise Interrupted("stopped on request")
+    finally:
+        end_children()
     return result
 
 
@@ -121,50 +142,28 @@ def _windows(source: SourceFile, refused: Counter[str]) -> Iterator[list[Record]
         yield window
 
 
-def _embed(
-    language: LanguagePredictor, sequences: Sequence[str], layer: int, per_residue: bool
-) -> dict[str, Embedding | str]:
-    """Embeddings of the distinct ones of `sequences`, or why there is none."""
+def _embed(embed: Embed, sequences: Sequence[str], layer: int, budget: int) -> dict[str, Embedding | str]:
+    """Embeddings of the distinct ones of `sequences`, or why there is none, in batches of `budget` tokens."""
     ascending = sorted(set(sequences), key=lambda sequence: (len(sequence), sequence))
-    budget = BATCH_TOKENS[language.device.type]
     batches: list[list[str]] = []
     for sequence in ascending:
         if not batches or (len(batches[-1]) + 1) * (len(sequence) + 2) > budget:
             batches.append([])
         batches[-1].append(sequence)
-    found: dict[str, Embedding | str] = {}
-    for batch in batches:
-        found.update(_embed_surely(language, batch, layer, per_residue))
-    return {sequence: _storable(embedding, layer) for sequence, embedding in found.items()}
+    results = [result for batch in batches for result in fold_surely(embed, batch)]
+    return {
+        result.sequence: result.error if isinstance(result, Failed) else _storable(result, layer) for result in results
+    }
 
 
-def _storable(embedding: Embedding | str, layer: int) -> Embedding | str:
+def _storable(embedding: Embedding, layer: int) -> Embedding | str:
     """`embedding`, or the reason if its states are too large for the file, as those of inner layers may be."""
-    if isinstance(embedding, Embedding) and embedding.residues is not None:
+    if embedding.residues is not None:
         try:
             half_precision([structure_id(embedding.sequence)], [embedding.residues[layer]])
         except ValueError as error:
             return f"{error}: leave out --per-residue"
     return embedding
-
-
-def _embed_surely(
-    language: LanguagePredictor, batch: list[str], layer: int, per_residue: bool
-) -> dict[str, Embedding | str]:
-    """Embeds a batch; one that does not fit into memory, or has a protein that fails, is halved down to the guilty."""
-    if stopping():
-        raise Interrupted("stopped on request")
-    try:
-        embeddings = language.embed(batch, layers=[layer], per_residue=per_residue)
-        return {embedding.sequence: embedding for embedding in embeddings}
-    except (OutOfMemory, NonFiniteOutput) as error:
-        if len(batch) == 1:
-            return {batch[0]: str(error)}
-    middle = len(batch) // 2
-    return {
-        **_embed_surely(language, batch[:middle], layer, per_residue),
-        **_embed_surely(language, batch[middle:], layer, per_residue),
-    }
 
 
 def _to_table(source: SourceFile, window: list[Record], found: list[Embedding | str], layer: int) -> pa.Table:

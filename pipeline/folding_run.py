@@ -15,6 +15,7 @@ from typing import Any, Final
 
 from foldatlas.atlas.calibration import first_entries
 from foldatlas.atlas.folder import AtlasFolder, now
+from foldatlas.folding.batching import BATCH_MFLOP
 from foldatlas.pipeline import conformance, events, graphs, progress
 from foldatlas.pipeline.costs import deadline_rate
 from foldatlas.pipeline.engine import EMBEDDED, Engine
@@ -29,10 +30,6 @@ from foldatlas.schemas.version import program_version
 ROUNDS: Final = 3
 MEMORY_FRACTION: Final = 0.5  # of the device's, for one batch: the weights and other programs want some too
 SMALL_GPU_BYTES: Final = 16 << 30  # where a GPU does not say
-
-# Padded cost of one batch, MFLOP. Batches exist to fill the device: a CPU is full with one protein, and larger
-# batches only fall out of its caches (docs/log.md); a GPU wants some milliseconds of work for each of its kernels.
-BATCH_MFLOP: Final = {"cpu": 2_000, "cuda": 20_000_000}
 
 
 @dataclass(frozen=True)

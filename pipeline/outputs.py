@@ -7,7 +7,7 @@ from foldatlas.schemas.errors import UsageError
 from foldatlas.schemas.manifest import ShardEntry
 from foldatlas.schemas.tables import OPTIONAL_TABLES
 
-# Table -> the argument of Predictor.fold that asks for it.
+# Table -> the option of Predictor.fold_batch that asks for it.
 ARGUMENTS: Final = {"embeddings": "mean_embedding", "residue_embeddings": "residue_embedding", "pae": "pae"}
 
 

@@ -70,15 +70,19 @@ class Child:
         self._turn = threading.Lock()
 
     def fold(self, sequences: list[str], cost: int, **wanted: bool) -> list[Prediction]:
-        """Predictions for one batch whose predicted cost is `cost` MFLOP; `wanted` are arguments of Predictor.fold.
+        """Predictions for one batch; `wanted` are options of Predictor.fold_batch, and the rest is as of `compute`."""
+        return self.compute(sequences, cost, **wanted)
+
+    def compute(self, sequences: list[str], cost: int, **wanted: Any) -> list[Any]:
+        """What the child's function gives for one batch whose predicted cost is `cost` MFLOP; `wanted` are its options.
 
         Raises OutOfMemory and BatchError with the child alive; WorkerDied and WorkerTimeout with it gone; Interrupted
         when the run is to stop; ModelError when the model cannot be loaded.
         """
         with self._turn:
-            return self._fold(sequences, cost, wanted)
+            return self._compute(sequences, cost, wanted)
 
-    def _fold(self, sequences: list[str], cost: int, wanted: dict[str, bool]) -> list[Prediction]:
+    def _compute(self, sequences: list[str], cost: int, wanted: dict[str, Any]) -> list[Any]:
         connection = self._ensure_started()
         assumed = self._spec.mflop_per_second or SLOWEST_MFLOP_PER_SECOND[self._spec.device.partition(":")[0]]
         rate = self._mflop_per_second or assumed
@@ -98,8 +102,8 @@ class Child:
             raise OutOfMemory(reason) if kind == "memory" else BatchError(reason)
         measured = cost / max(seconds, 1e-3)
         self._mflop_per_second = min(measured, self._mflop_per_second or measured)
-        predictions: list[Prediction] = answer[1]
-        return predictions
+        results: list[Any] = answer[1]
+        return results
 
     def _ensure_started(self) -> Connection:
         if self._connection is not None and self._process is not None and self._process.poll() is None:
@@ -112,8 +116,8 @@ class Child:
         except (WorkerDied, WorkerTimeout) as error:
             # no protein is to blame, so none may be marked as failed
             raise ModelError(
-                f"the process that folds did not get ready on {self._spec.device} ({error}; it may have said more "
-                "above): run the same command again when that is mended"
+                f"the process that owns the device did not get ready on {self._spec.device} ({error}; it may have said "
+                "more above): run the same command again when that is mended"
             ) from error
         kind, *rest = answer
         if kind == "error":
@@ -121,7 +125,7 @@ class Child:
             raise ModelError(f"model {self._spec.model!r} could not be loaded on {self._spec.device}: {rest[1]}")
         if rest[0] != self._spec.settings:
             self.kill()
-            raise ModelError(f"the worker loaded {rest[0]}, the atlas has {self._spec.settings}: install one version")
+            raise ModelError(f"the worker loaded {rest[0]}, planned was {self._spec.settings}: install one version")
         return connection
 
     def _start_and_listen(self) -> tuple[Connection, tuple[Any, ...]]:
@@ -178,9 +182,9 @@ class Child:
                 code = None  # it closed its end and lives on
         self.kill()
         if code is not None and code < 0:
-            reason = f"the folding process was killed by {signal.Signals(-code).name}"
+            reason = f"the model's process was killed by {signal.Signals(-code).name}"
         else:
-            reason = f"the folding process ended with exit code {code}"
+            reason = f"the model's process ended with exit code {code}"
         events.emit("child_died", level=events.WARNING, child=pid, reason=reason)
         return WorkerDied(reason)
 
@@ -200,7 +204,7 @@ class Child:
             process.wait(END_SECONDS)
         except subprocess.TimeoutExpired:
             raise FoldAtlasError(
-                f"the folding process {process.pid} was killed and has not ended within {END_SECONDS:.0f} s: the "
+                f"the model's process {process.pid} was killed and has not ended within {END_SECONDS:.0f} s: the "
                 f"driver of {self._spec.device} hangs; restart the machine, and run the same command again"
             ) from None
 
@@ -237,7 +241,7 @@ def _start(spec: WorkerSpec, descriptor: int) -> subprocess.Popen[bytes]:
     threading.Thread(target=keep, name="foldatlas-keeper", daemon=True).start()
     started.wait()
     if isinstance(result[0], Exception):
-        raise FoldAtlasError(f"the folding process could not be started: {result[0]}") from result[0]
+        raise FoldAtlasError(f"the model's process could not be started: {result[0]}") from result[0]
     return result[0]
 
 

@@ -7,6 +7,7 @@
     |   |-- NotAnAtlasError                 a folder that should be an atlas and is none
     |   |-- SettingsMismatchError           an atlas made with other result-changing settings
     |   |-- ModelError                      an unknown model or unusable weights
+    |   |   `-- MissingWeights                a published model that is not on this machine, or not all of it
     |   |-- SequenceError                   a sequence the network cannot take
     |   `-- QueryError                      SQL that DuckDB does not accept
     |-- DamagedAtlasError          exit 3   files that contradict the manifest
@@ -55,6 +56,10 @@ class SettingsMismatchError(UsageError):
 
 class ModelError(UsageError):
     """The model is unknown, or its weights do not fit the network."""
+
+
+class MissingWeights(ModelError):
+    """Weights that are not on this machine, or not all of them: they can be fetched."""
 
 
 class SequenceError(UsageError):

@@ -89,6 +89,24 @@ def test_what_is_no_size_is_refused(released, path, value):
         from_transformers(config)
 
 
+@pytest.mark.parametrize(
+    ("part", "name"),
+    [
+        ("language_model", "num_layers"),
+        ("trunk", "num_blocks"),
+        ("structure_module", "num_iterations"),
+        ("structure_module", "num_transition_layers"),
+        ("structure_module", "num_torsion_blocks"),
+    ],
+)
+def test_more_layers_than_any_model_has_are_refused(part, name):
+    """Each would be laid out before the weights are looked at: 999,999 of them took 7 GB and did not end."""
+    config = getattr(nano.CONFIG, part)
+    replace(config, **{name: 1_000})
+    with pytest.raises(ModelError, match=f"{name}=1001 must be a whole number from 1 to 1,000"):
+        replace(config, **{name: 1_001})
+
+
 def test_recycles_may_be_none_at_all():
     assert replace(nano.CONFIG, recycles=0).recycles == 0
     with pytest.raises(ModelError, match="recycles=-1 must be a whole number from 0"):

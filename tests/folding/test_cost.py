@@ -11,8 +11,12 @@ from torch.profiler import ProfilerActivity, profile
 from torch.utils.flop_counter import FlopCounterMode
 
 from foldatlas.folding import cost, nano, precision, weights
+from foldatlas.folding.config import LanguageModelConfig
 from foldatlas.folding.esmfold import Wanted
-from foldatlas.folding.tokens import encode
+from foldatlas.folding.language_heads import ContactHead
+from foldatlas.folding.language_model import LanguageModel
+from foldatlas.folding.language_predictor import LanguagePredictor
+from foldatlas.folding.tokens import encode, encode_language
 
 
 @pytest.fixture(scope="module")
@@ -43,6 +47,16 @@ def test_operations_are_those_that_torch_counts(nano_network, pair, length, recy
         with counter, sdpa_kernel(SDPBackend.MATH):
             run(network, 1, length, recycles)
         predicted = cost.mflop(network.config, length, recycles)
+        assert predicted == pytest.approx(counter.get_total_flops() / 1e6, rel=0.01, abs=1)
+
+
+@pytest.mark.parametrize("length", [64, 200])
+def test_operations_of_the_language_model_alone_are_those_that_torch_counts(nano_network, pair, length):
+    for network in (nano_network, pair.network):
+        counter = FlopCounterMode(display=False, custom_mapping={torch.ops.mkldnn._linear_pointwise: onednn_operations})
+        with counter, sdpa_kernel(SDPBackend.MATH), torch.inference_mode():
+            LanguagePredictor(network.esm).embed(["A" * length])
+        predicted = cost.language_mflop(network.config.language_model, length)
         assert predicted == pytest.approx(counter.get_total_flops() / 1e6, rel=0.01, abs=1)
 
 
@@ -82,6 +96,18 @@ def test_memory_is_enough_and_not_wasted(nano_network, pair, num_proteins, lengt
             pair_output_bytes=wanted.pair_bytes,
         )
         assert measured <= predicted <= 2 * measured
+
+
+@pytest.mark.parametrize(("num_proteins", "length", "heads"), [(1, 150, 8), (1, 150, 1), (3, 90, 4), (1, 300, 3)])
+def test_memory_of_contacts_is_enough_and_not_wasted(num_proteins, length, heads):
+    sizes = LanguageModelConfig(num_layers=3, width=64, num_heads=8, transition_width=128)
+    model, head = LanguageModel(sizes).eval(), ContactHead(sizes).eval()
+    tokens = encode_language(["A" * length] * num_proteins)
+    with torch.inference_mode(), profile(activities=[ProfilerActivity.CPU], profile_memory=True) as profiler:
+        head(tokens, model.attention_maps(tokens, heads))
+    events = profiler.profiler.kineto_results.events()
+    measured = max(itertools.accumulate(event.nbytes() for event in events if event.name() == "[memory]"))
+    assert measured <= cost.contact_bytes(sizes, num_proteins, length, heads) <= 2 * measured
 
 
 def test_the_head_of_the_aligned_error_holds_only_rows(nano_network):

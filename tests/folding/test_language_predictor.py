@@ -1,13 +1,14 @@
 """The language model's own outputs against transformers' EsmForMaskedLM, float32, the same random weights."""
 
 import math
+import re
 
 import numpy as np
 import pytest
 import torch
 from transformers import EsmConfig, EsmForMaskedLM
 
-from foldatlas.folding import models, nano, perplexity, weights
+from foldatlas.folding import memory, models, nano, perplexity, precision, weights
 from foldatlas.folding.config import LanguageModelConfig
 from foldatlas.folding.language_heads import build_heads
 from foldatlas.folding.language_model import LanguageModel
@@ -15,7 +16,7 @@ from foldatlas.folding.language_predictor import LanguagePredictor
 from foldatlas.folding.names import canonical_name
 from foldatlas.folding.predictor import Predictor
 from foldatlas.folding.tokens import EOS, LANGUAGE_TOKENS, MASK, PAD, UNKNOWN, encode_language
-from foldatlas.schemas.errors import ModelError, SequenceError, UsageError
+from foldatlas.schemas.errors import ModelError, OutOfMemory, SequenceError, UsageError
 
 from .conftest import CONFIGS, randomise
 
@@ -119,6 +120,36 @@ def test_contacts(reference, sequences):
             assert np.ptp(expected) > 1000 * PROBABILITY  # the comparison would see a difference
 
 
+def test_contacts_do_not_depend_on_the_memory_that_is_free(reference, sequences, monkeypatch):
+    """Down to a head at a time, and then refused with the longest protein that would fit."""
+    whole, seen = reference.language.contacts(sequences), []
+    attention_maps = LanguageModel.attention_maps
+
+    def note(self, tokens_BT, num_heads):
+        seen.append(num_heads)
+        return attention_maps(self, tokens_BT, num_heads)
+
+    monkeypatch.setattr(LanguageModel, "attention_maps", note)
+    longest = max(map(len, sequences))
+    free = 10**12
+    while free:
+        monkeypatch.setattr(memory, "free_bytes", lambda device, free=free: free)
+        try:
+            found = reference.language.contacts(sequences)
+        except OutOfMemory as error:
+            assert f"contacts of 4 proteins of up to {longest} residues" in str(error)
+            (fits,) = re.findall(r"one protein of (\d+) residues", str(error))
+            reference.language.contacts(["A" * int(fits)])
+            with pytest.raises(OutOfMemory):
+                reference.language.contacts(["A" * (int(fits) + 1)])
+            break
+        for chunked, expected in zip(found, whole, strict=True):
+            assert np.abs(chunked - expected).max() <= PROBABILITY
+        free = free // 10 if free > 10**8 else int(free * 0.9)
+    heads = reference.sizes.num_heads
+    assert {heads, -(-heads // 2), 1} <= set(seen[:-1])
+
+
 def by_a_loop(reference, sequence, *, masked):
     """Pseudo-perplexity as its definition says, a pass a residue, by transformers."""
     tokens = encode_language([sequence])
@@ -166,6 +197,11 @@ def test_perplexity_in_parts_asks_for_each_residue_once_with_others_hidden(refer
         assert sorted(logs) == standard
         assert len(asked) == min(7, len(standard))
         assert found == pytest.approx(math.exp(-sum(logs.values()) / len(logs)), rel=1e-5)
+
+
+def test_two_approximations_at_once_are_refused(reference, sequences):
+    with pytest.raises(UsageError, match="ask for one"):
+        reference.language.perplexity(sequences, one_pass=True, in_parts=True)
 
 
 def test_hiding_a_residue_changes_the_perplexity(reference, sequences):
@@ -266,10 +302,26 @@ def test_folding_does_not_make_attention_maps(monkeypatch):
 
 def test_heads_come_out_of_a_saved_model(reference, sequences, tmp_path):
     reference.model.save_pretrained(tmp_path / "esm2")
-    loaded = models.load_language_model(str(tmp_path / "esm2"))
-    heads = build_heads(loaded.config, loaded.heads, loaded.network.embed_tokens.weight)
-    found = LanguagePredictor(loaded.network, heads)
+    found = models.load_language_model(str(tmp_path / "esm2")).predictor
     for ours, saved in zip(reference.language.contacts(sequences), found.contacts(sequences), strict=True):
         assert np.abs(ours - saved).max() <= PROBABILITY
     for ours, saved in zip(reference.language.masked_logits(sequences), found.masked_logits(sequences), strict=True):
         assert np.abs(ours - saved).max() <= STATE
+
+
+# Three times the most that 16 bits moved a probability on these networks, and the logarithm of a perplexity.
+HALF = {"bf16": 0.15, "fp16": 0.02}
+
+
+@pytest.mark.parametrize("name", HALF)
+def test_heads_compute_in_float32_on_a_model_in_16_bits(reference, sequences, tmp_path, name):
+    reference.model.save_pretrained(tmp_path / "esm2")
+    found = models.load_language_model(str(tmp_path / "esm2"), dtype_of=precision.get(name).dtype_of).predictor
+    assert found._model.embed_tokens.weight.dtype == precision.get(name).language_model
+    contacts = zip(reference.language.contacts(sequences), found.contacts(sequences), strict=True)
+    moved = max(np.abs(whole - half).max() for whole, half in contacts)
+    assert 0 < moved <= HALF[name]
+    for how in ({}, {"one_pass": True}):
+        whole, half = (language.perplexity(sequences, **how) for language in (reference.language, found))
+        ratio = np.abs(np.log(whole) - np.log(half)).max()
+        assert 0 < ratio <= HALF[name]

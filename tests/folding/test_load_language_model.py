@@ -82,6 +82,19 @@ def test_fair_layout(reference, fair_language_model, tmp_path):
     assert alone.weights == both.weights == models.load_language_model(str(tmp_path / "masked")).weights
 
 
+def test_settings_are_known_before_anything_is_loaded(reference, two_blocks, tmp_path):
+    """Name, digest and sizes of a language model, and of the one inside a folding model."""
+    reference.save_pretrained(tmp_path / "alone")
+    two_blocks.reference.save_pretrained(tmp_path / "inside")
+    for path in (tmp_path / "alone", tmp_path / "inside"):
+        config, settings = models.language_model_of(str(path), "bf16")
+        loaded = models.load_language_model(str(path))
+        assert (settings.model, settings.weights, config) == (loaded.name, loaded.weights, loaded.config)
+        assert (settings.recycles, settings.precision) == (0, "bf16")
+    with pytest.raises(ModelError, match="no precision 'fp8'"):
+        models.language_model_of(str(tmp_path / "alone"), "fp8")
+
+
 def test_the_language_model_of_a_folding_model(two_blocks, tmp_path):
     two_blocks.reference.save_pretrained(tmp_path)
     loaded = models.load_language_model(

@@ -83,7 +83,7 @@ def test_complexes_are_those_of_the_released_rule(pair, recycles):
 
     Three recycles are compared in float64, where it can be done: test_double_precision.py says why.
     """
-    found = predictor(pair, recycles).fold(
+    found = predictor(pair, recycles).fold_batch(
         COMPLEXES, mean_embedding=True, residue_embedding=True, pae=True, distogram=True
     )
     for complex_, prediction in zip(COMPLEXES, found, strict=True):
@@ -110,7 +110,7 @@ def test_complexes_are_those_of_the_released_rule(pair, recycles):
 
 
 def test_chains_are_told_apart(pair):
-    pair_, single = predictor(pair, 0).fold(["ACDEF:GHI", "ACDEFGHI"])
+    pair_, single = predictor(pair, 0).fold_batch(["ACDEF:GHI", "ACDEFGHI"])
     assert pair_.chain_lengths == (5, 3)
     assert single.chain_lengths is None
     assert pair_.sequence == single.sequence

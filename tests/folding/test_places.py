@@ -65,10 +65,14 @@ def test_who_has_no_weights_is_told_which_files_to_put_where(tmp_path):
         f"{tmp_path}/models/esmfold_3B_v1.pt with {tmp_path}/models/esm2_t36_3B_UR50D.pt",
         f"{tmp_path}/hub/models--facebook--esmfold_v1",
         f"`foldatlas weights esmfold_v1 {tmp_path}/models`",
-        "of facebook/esmfold_v1 into DIR/esmfold_v1",
-        "esmfold_3B_v1.pt and esm2_t36_3B_UR50D.pt into DIR, and pass --weights DIR",
+        f"of facebook/esmfold_v1 into {tmp_path}/models/esmfold_v1",
+        f"esmfold_3B_v1.pt and esm2_t36_3B_UR50D.pt into {tmp_path}/models, and pass --weights {tmp_path}/models",
     ):
         assert part in str(caught.value)
+    assert places.is_missing("esmfold_v1", str(tmp_path / "models"))
+    with pytest.raises(ModelError, match="into DIR, and pass --weights DIR"):
+        places.find("esmfold_v1")
+    assert not places.is_missing("nano") and not places.is_missing(str(tmp_path / "elsewhere"))
 
 
 def test_half_a_download_is_no_model(tmp_path):
@@ -76,6 +80,11 @@ def test_half_a_download_is_no_model(tmp_path):
     (snapshot / "model.safetensors").unlink()
     with pytest.raises(ModelError, match=r"has config\.json but no weights.*run `foldatlas weights esmfold_v1` again"):
         models.settings_of("esmfold_v1")
+    assert places.is_missing("esmfold_v1")
+    (snapshot / "model.safetensors.index.json").write_text('{"weight_map": {"a": "part-1.safetensors"}}')
+    assert places.is_missing("esmfold_v1")
+    save_file({"a": torch.zeros(1)}, snapshot / "part-1.safetensors")
+    assert not places.is_missing("esmfold_v1")
 
 
 def test_a_folder_is_called_what_people_call_it(two_blocks, tmp_path):
@@ -116,4 +125,4 @@ def test_a_name_is_looked_for_without_torch_or_network(tmp_path):
     environment = {"HF_HUB_CACHE": str(tmp_path / "hub"), "PATH": "", "HOME": str(tmp_path)}
     environment["PYTHONPATH"] = ":".join(filter(None, sys.path))
     run = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True, env=environment)
-    assert run.stdout.split() == ["ModelError", "False"]
+    assert run.stdout.split() == ["MissingWeights", "False"]

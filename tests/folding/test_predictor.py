@@ -24,6 +24,7 @@ def test_a_prediction_has_every_atom_of_its_sequence(predictor):
     assert prediction.positions.dtype == prediction.plddt.dtype == np.float32
     assert prediction.plddt.shape == (26,)
     assert 0 <= prediction.plddt.min() <= prediction.plddt.max() <= 100
+    assert prediction.mean_plddt == pytest.approx(sum(prediction.plddt.tolist()) / 26, abs=1e-4)
     assert isinstance(prediction.ptm, float)
     assert 0 <= prediction.ptm <= 1
     assert prediction.mean_embedding is None
@@ -56,6 +57,30 @@ def test_predictions_come_in_the_order_of_the_sequences(predictor):
         np.testing.assert_allclose(together.mean_embedding, alone.mean_embedding, atol=1e-5)
 
 
+def test_a_list_of_any_length_and_order_is_folded_in_batches(predictor, random_sequence, monkeypatch):
+    """By cost, shortest first, a complex with its linkers; what comes back is in the order that was given."""
+    batches, fold_batch = [], Predictor.fold_batch
+
+    def note(self, sequences, **wanted):
+        batches.append(sequences)
+        return fold_batch(self, sequences, **wanted)
+
+    monkeypatch.setattr(Predictor, "fold_batch", note)
+    sequences = [*(random_sequence(length) for length in (120, 8, 60, 9)), "MKTAY:GSHML", random_sequence(8)]
+    predictions = predictor.fold(sequences, pae=True)
+    assert [prediction.sequence for prediction in predictions] == [text.replace(":", "") for text in sequences]
+    assert batches[0][:3] == [sequences[1], sequences[5], sequences[3]]
+    assert len(batches) > 1 and [text for batch in batches for text in batch][3:] == [sequences[n] for n in (4, 2, 0)]
+    for text, together in zip(sequences, predictions, strict=True):
+        (alone,) = fold_batch(predictor, [text], pae=True)
+        np.testing.assert_allclose(together.positions, alone.positions, atol=1e-3)
+        np.testing.assert_allclose(together.pae, alone.pae, atol=1e-3)
+    batches.clear()
+    with pytest.raises(SequenceError):
+        predictor.fold(["MKV", "M1"])
+    assert not batches
+
+
 def test_folding_twice_gives_the_same_bits(predictor):
     first, second = (predictor.fold(["MKTAYIAKQRQISFVK"])[0] for _ in range(2))
     np.testing.assert_array_equal(first.positions, second.positions)
@@ -70,6 +95,12 @@ def test_predictions_do_not_keep_the_batch_alive(predictor):
     prediction = predictor.fold(["A", "ACDEFGHIKL"], mean_embedding=True)[0]
     for values in (prediction.positions, prediction.plddt, prediction.mean_embedding):
         assert values.base is None or values.base.nbytes == values.nbytes
+
+
+def test_a_string_is_no_list_of_one_residue_proteins(predictor):
+    for ask in (predictor.fold, predictor.embed, predictor.masked_logits, predictor.perplexity):
+        with pytest.raises(SequenceError, match="one string was given, 'MKV': give a list"):
+            ask("MKV")
 
 
 @pytest.mark.parametrize("sequences", [[], [""], ["acd"], ["AC", "A-C"], ["A:"], [":A"], ["A::C"], ["A*"]])
@@ -100,13 +131,13 @@ def test_out_of_memory_names_the_batch(predictor, error):
     error = cannot_allocate() if error == "host" else error
     failing = Predictor(Failing(predictor._network, error), predictor.settings)
     with pytest.raises(OutOfMemory, match="2 proteins of up to 3 residues"):
-        failing.fold(["AC", "ACD"])
+        failing.fold_batch(["AC", "ACD"])
 
 
 def test_other_errors_are_passed_on(predictor):
     failing = Predictor(Failing(predictor._network, RuntimeError("a bug")), predictor.settings)
     with pytest.raises(RuntimeError, match="a bug"):
-        failing.fold(["AC"])
+        failing.fold_batch(["AC"])
 
 
 @pytest.mark.parametrize("name", ["lddt_head.3.bias", "ptm_head.bias", "esm.embed_tokens.weight"])
@@ -114,4 +145,4 @@ def test_output_that_is_not_finite_is_an_error(name):
     predictor = models.load("nano", recycles=0)
     predictor._network.state_dict()[name].fill_(float("nan"))
     with pytest.raises(NonFiniteOutput, match=r"protein 1 of 2 \(4 residues, ACDE"):
-        predictor.fold(["ACDE", "AC"])
+        predictor.fold_batch(["ACDE", "AC"])

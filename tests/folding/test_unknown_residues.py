@@ -18,7 +18,7 @@ SEQUENCES = ["X", "XX", "MXK", "XMKTAYX", "MKT" + "X" * 20 + "AYI", UNKNOWN_RESI
 
 @pytest.fixture(scope="module")
 def predictions(two_blocks):
-    return Predictor(two_blocks.network, Settings("random", "0", 1, "fp32")).fold(SEQUENCES)
+    return Predictor(two_blocks.network, Settings("random", "0", 1, "fp32")).fold_batch(SEQUENCES)
 
 
 def test_every_residue_has_a_whole_backbone(predictions):

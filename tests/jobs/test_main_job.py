@@ -8,6 +8,8 @@ from pathlib import Path
 
 import gemmi
 import numpy as np
+import pyarrow.parquet as pq
+from Bio import SeqIO
 from Bio.PDB import PDBParser
 
 from foldatlas.atlas.open import Atlas
@@ -117,9 +119,18 @@ def test_outputs_are_added_when_asked_for_twice(run: Run, tmp_path: Path, short_
 
 def test_embedding_without_folding(run: Run, tmp_path: Path, short_proteins: str) -> None:
     out = tmp_path / "out.parquet"
-    done = run("embed", short_proteins, out, "--model", "nano", "--layer", "2")
+    done = run("embed", short_proteins, out, "--model", "nano", "--layer", "2", "--precision", "bf16")
     assert done.returncode == 0, done.stderr
     assert done.stdout == "24 records: 24 embedded, 0 refused, 0 failed\n"
+    table = pq.read_table(out)
+    assert {name: table.schema.metadata[name.encode()].decode() for name in ("model", "precision", "layer")} == {
+        "model": "nano", "precision": "bf16", "layer": "2",
+    }  # fmt: skip
+    with open(short_proteins) as file:
+        sequences = [str(record.seq) for record in SeqIO.parse(file, "fasta")]
+    for sequence, mean in zip(sequences, table["mean"].to_pylist(), strict=True):
+        (whole,) = load("nano").embed([sequence], layers=[2])
+        assert 0 < np.abs(np.array(mean) - whole.mean[2]).max() < 0.05
     again = run("embed", short_proteins, out, "--model", "nano")
     assert again.returncode == 2
     assert "exists" in again.stderr

@@ -1,15 +1,22 @@
-"""`foldatlas weights` against a hub of our own on this machine, and what is said where there is none."""
+"""Weights from a hub on this machine, by `foldatlas weights` and `--model`, and what is said where there is none."""
 
 import hashlib
 import json
 import os
 import subprocess
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
+import pyarrow.parquet as pq
 import pytest
+import torch
+from safetensors.torch import save
+
+from foldatlas.folding.config import LanguageModelConfig
+from foldatlas.folding.language_model import LanguageModel
 
 Run = Callable[..., subprocess.CompletedProcess[str]]
 NAME = "esm2_t6_8M_UR50D"
@@ -27,6 +34,8 @@ class Hub(BaseHTTPRequestHandler):
     """As much of the hub's protocol as its client asks for: what is in a repository, and its files."""
 
     asked: list[str]
+    requests: int
+    files: dict[str, bytes]
 
     def log_message(self, *arguments: object) -> None:
         pass
@@ -36,22 +45,23 @@ class Hub(BaseHTTPRequestHandler):
 
     def do_GET(self) -> None:
         path = self.path.partition("?")[0]
+        type(self).requests += 1
         repository = f"facebook/{NAME}"
         if path.startswith(f"/api/models/{repository}/tree/"):
             entries = [
                 {"type": "file", "path": name, "size": len(content), "oid": hashlib.sha1(content).hexdigest()}
-                for name, content in FILES.items()
+                for name, content in self.files.items()
             ]
             return self._answer(json.dumps(entries).encode(), "application/json")
         if path.startswith(f"/api/models/{repository}"):
-            siblings = [{"rfilename": name} for name in FILES]
+            siblings = [{"rfilename": name} for name in self.files]
             about = {"id": repository, "sha": COMMIT, "siblings": siblings, "private": False, "tags": []}
             return self._answer(json.dumps(about).encode(), "application/json")
         name = path.rpartition("/")[2]
-        if path.startswith(f"/{repository}/resolve/") and name in FILES:
+        if path.startswith(f"/{repository}/resolve/") and name in self.files:
             if self.command == "GET":
                 self.asked.append(name)
-            return self._answer(FILES[name], "application/octet-stream")
+            return self._answer(self.files[name], "application/octet-stream")
         self.send_error(404)
 
     def _answer(self, content: bytes, kind: str) -> None:
@@ -67,7 +77,7 @@ class Hub(BaseHTTPRequestHandler):
 
 @pytest.fixture
 def hub() -> Iterator[ThreadingHTTPServer]:
-    Hub.asked = []
+    Hub.asked, Hub.requests, Hub.files = [], 0, FILES
     server = ThreadingHTTPServer(("127.0.0.1", 0), Hub)
     thread = threading.Thread(target=server.serve_forever)
     thread.start()
@@ -111,9 +121,19 @@ def test_without_a_network_a_person_is_told_what_to_do(environment: dict[str, st
     done = run("weights", "esmfold_v1", tmp_path / "models", env=environment)
     assert done.returncode == 2
     assert done.stdout == ""
-    assert "config.json and model.safetensors or pytorch_model.bin of facebook/esmfold_v1 into DIR/" in done.stderr
-    assert "esmfold_3B_v1.pt and esm2_t36_3B_UR50D.pt into DIR, and pass --weights DIR" in done.stderr
+    models = tmp_path / "models"
+    files = "config.json and model.safetensors or pytorch_model.bin of facebook/esmfold_v1"
+    assert f"{files} into {models}/esmfold_v1, or" in done.stderr
+    assert f"esmfold_3B_v1.pt and esm2_t36_3B_UR50D.pt into {models}, and pass --weights {models}" in done.stderr
     assert "Traceback" not in done.stderr
+
+    (tmp_path / "q.fasta").write_text(">a\nMKVLAAGIVGLC\n")
+    done = run("fold", tmp_path / "q.fasta", tmp_path / "atlas", "--model", "esmfold_v1", env=environment)
+    assert done.returncode == 2
+    assert "esmfold_v1 could not be fetched from facebook/esmfold_v1" in done.stderr
+    assert f"{files} into DIR/esmfold_v1, or" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert not (tmp_path / "atlas").exists()
 
 
 def test_a_name_that_is_not_published_is_refused(environment: dict[str, str], run: Run) -> None:
@@ -122,13 +142,48 @@ def test_a_name_that_is_not_published_is_refused(environment: dict[str, str], ru
     assert "give one of esmfold_v1, esm2_t6_8M_UR50D" in done.stderr
 
 
-def test_folding_never_downloads(
+def test_a_model_that_is_missing_is_fetched_before_the_work(
+    hub: ThreadingHTTPServer, environment: dict[str, str], run: Run, tmp_path: Path
+) -> None:
+    sizes = {"hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 24}
+    network = LanguageModel(LanguageModelConfig(2, 16, 2, 24))
+    state = {f"esm.{name}": torch.full_like(tensor, 0.5) for name, tensor in network.state_dict().items()}
+    Hub.files = {"config.json": json.dumps({"model_type": "esm", **sizes}).encode(), "model.safetensors": save(state)}
+    (tmp_path / "q.fasta").write_text(">a\nMKVLAAGIVGLC\n")
+    embed = ("embed", tmp_path / "q.fasta", tmp_path / "out.parquet", "--model", NAME, "--weights", "models")
+    there = {**environment, "HF_ENDPOINT": f"http://127.0.0.1:{hub.server_port}"}
+    done = run(*embed, env=there, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout == "1 records: 1 embedded, 0 refused, 0 failed\n"
+    assert f"{NAME} is not on this machine: fetching it into {tmp_path / 'models'}\n" in done.stderr
+    assert "%" in done.stderr, "no progress"
+    assert sorted(Hub.asked) == ["config.json", "model.safetensors"]
+    assert (tmp_path / "models" / NAME / "model.safetensors").read_bytes() == Hub.files["model.safetensors"]
+
+    fetched = Hub.requests
+    (tmp_path / "out.parquet").rename(tmp_path / "first.parquet")
+    assert run(*embed, env=there, cwd=tmp_path).returncode == 0
+    assert Hub.requests == fetched, "what is there was asked for again"
+    first, again = (pq.read_table(tmp_path / name) for name in ("first.parquet", "out.parquet"))
+    assert first.equals(again) and len(first["mean"][0]) == 16
+
+
+def test_a_language_model_is_not_fetched_to_fold(
     hub: ThreadingHTTPServer, environment: dict[str, str], run: Run, tmp_path: Path
 ) -> None:
     (tmp_path / "q.fasta").write_text(">a\nMKVLAAGIVGLC\n")
     there = {**environment, "HF_ENDPOINT": f"http://127.0.0.1:{hub.server_port}"}
     done = run("fold", tmp_path / "q.fasta", tmp_path / "atlas", "--model", NAME, env=there)
     assert done.returncode == 2
-    assert f"run `foldatlas weights {NAME}`" in done.stderr
+    assert "is a language model, which embeds and does not fold" in done.stderr
     assert not (tmp_path / "atlas").exists()
-    assert Hub.asked == []
+    assert Hub.requests == 0
+
+
+def test_workers_never_download(hub: ThreadingHTTPServer, environment: dict[str, str]) -> None:
+    """What a worker's process does to have its model, where the hub could be reached."""
+    there = {**environment, "HF_ENDPOINT": f"http://127.0.0.1:{hub.server_port}"}
+    program = f"from foldatlas.folding import models\nmodels.load_language_model({NAME!r})"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, env=there)
+    assert f"run `foldatlas weights {NAME}`" in done.stderr
+    assert Hub.requests == 0

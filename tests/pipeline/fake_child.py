@@ -2,7 +2,7 @@
 
 Run by a WorkerSpec in place of `python -m foldatlas.pipeline.child`. Every word below is spelled in residues, one of
 them D, N, F or V, which the harmless proteins of conftest.py lack. Each batch is appended to the file that
-FAKE_CHILD_LOG names, so that a test can count what was folded.
+FAKE_CHILD_LOG names, so that a test can count what was folded. It embeds where FAKE_CHILD_EMBEDS is set.
 """
 
 import ctypes
@@ -16,15 +16,13 @@ from collections.abc import Sequence
 import numpy as np
 
 from foldatlas.folding.models import settings_of
-from foldatlas.folding.prediction import Prediction
-from foldatlas.pipeline.child import connect, serve
+from foldatlas.folding.prediction import Embedding, Prediction
+from foldatlas.pipeline.child import Loaded, connect, serve
 from foldatlas.schemas.errors import NonFiniteOutput, OutOfMemory
 from foldatlas.schemas.records import num_atoms
 
 
 class FakePredictor:
-    settings = settings_of("nano")
-
     def fold(
         self,
         sequences: Sequence[str],
@@ -62,6 +60,16 @@ class FakePredictor:
             raise OutOfMemory(f"{len(sequences)} proteins do not fit")
         return [self._predict(sequence, mean_embedding, residue_embedding, pae) for sequence in sequences]
 
+    def embed(self, sequences: Sequence[str], *, layers: Sequence[int], per_residue: bool = False) -> list[Embedding]:
+        return [
+            Embedding(
+                prediction.sequence,
+                dict.fromkeys(layers, prediction.mean_embedding),
+                dict.fromkeys(layers, prediction.residue_embedding) if per_residue else None,
+            )
+            for prediction in self.fold(sequences, mean_embedding=True, residue_embedding=True)
+        ]
+
     def _predict(self, sequence: str, mean_embedding: bool, residue_embedding: bool, pae: bool) -> Prediction:
         length = len(sequence)
         seed = int.from_bytes(hashlib.md5(sequence.encode()).digest()[:8], "little")
@@ -83,13 +91,14 @@ class FakePredictor:
         )
 
 
-def load() -> FakePredictor:
+def load() -> Loaded:
     time.sleep(float(os.environ.get("FAKE_CHILD_LOADS", "0")))
     reason = os.environ.get("FAKE_CHILD_REFUSES")
     if reason:
         raise OSError(reason)
     print("a library that prints must not disturb the conversation")
-    return FakePredictor()
+    fake = FakePredictor()
+    return settings_of("nano"), fake.embed if os.environ.get("FAKE_CHILD_EMBEDS") else fake.fold
 
 
 if __name__ == "__main__":

@@ -1,10 +1,15 @@
-"""FASTA to a file of embeddings: every accepted record has its row, with what the model gives its sequence alone."""
+"""FASTA to a file of embeddings: every accepted record has its row, with what the model gives its sequence alone.
+
+The model runs in this process, but for the tests of what a process of its own is for.
+"""
 
 import dataclasses
 import gzip
 import signal
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow.parquet as pq
@@ -12,13 +17,14 @@ import pytest
 import torch
 
 from foldatlas.atlas.commit import attempt_name
-from foldatlas.folding import models
+from foldatlas.folding import models, nano
 from foldatlas.folding.language_predictor import LanguagePredictor
 from foldatlas.folding.prediction import Embedding
 from foldatlas.folding.tokens import LANGUAGE_TOKENS
 from foldatlas.pipeline import embedding
-from foldatlas.pipeline.embedding import embed_fasta
-from foldatlas.schemas.errors import Interrupted, OutOfMemory, SourceError, UsageError
+from foldatlas.pipeline.embedding import Embedded, embed_fasta
+from foldatlas.pipeline.supervisor import WorkerSpec
+from foldatlas.schemas.errors import Interrupted, ModelError, OutOfMemory, SourceError, UsageError
 from foldatlas.schemas.records import structure_id
 from foldatlas.schemas.tables import EMBEDDED
 
@@ -30,12 +36,36 @@ def language() -> LanguagePredictor:
     return models.load("nano", recycles=0).language
 
 
-def run(language: LanguagePredictor, fasta: str, out: Path, layer: int = -1, per_residue: bool = True):  # type: ignore[no-untyped-def]
-    return embed_fasta([fasta], out, language, layer=layer, per_residue=per_residue, metadata={"model": "nano"})
+LAST = nano.CONFIG.language_model.num_layers
+
+
+@dataclass
+class InThisProcess:
+    """What supervisor.Child is to embed_fasta, without a process."""
+
+    language: LanguagePredictor
+
+    def compute(self, batch: list[str], cost: int, **wanted: Any) -> list[Embedding]:
+        assert cost > 0
+        return self.language.embed(batch, **wanted)
+
+
+def run(language: LanguagePredictor, fasta: str, out: Path, layer: int = LAST, per_residue: bool = True) -> Embedded:
+    worker = WorkerSpec("nano", models.settings_of("nano"), "cpu")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(embedding, "child_of_this_process", lambda spec: InThisProcess(language))
+        return embed_fasta([fasta], out, worker, nano.CONFIG.language_model, layer=layer, per_residue=per_residue)
+
+
+@pytest.fixture
+def embedding_worker(worker: WorkerSpec, monkeypatch: pytest.MonkeyPatch) -> WorkerSpec:
+    """A worker whose child is fake_child.py, to embed."""
+    monkeypatch.setenv("FAKE_CHILD_EMBEDS", "1")
+    return worker
 
 
 @pytest.mark.parametrize("window", [1, 500, 1 << 14])
-@pytest.mark.parametrize("layer", [-1, 2])
+@pytest.mark.parametrize("layer", [LAST, 2])
 def test_every_record_has_what_its_sequence_has_alone(
     language: LanguagePredictor, proteins: list[str], write_fasta: Write, tmp_path: Path, layer: int, window: int,
     monkeypatch: pytest.MonkeyPatch,
@@ -46,7 +76,7 @@ def test_every_record_has_what_its_sequence_has_alone(
     assert done.line() == "15 records: 15 embedded, 0 refused, 0 failed"
     table = pq.read_table(tmp_path / "out.parquet")
     assert table.schema.equals(EMBEDDED, check_metadata=False)
-    assert table.schema.metadata[b"layer"] == (b"6" if layer == -1 else b"2")
+    assert table.schema.metadata[b"layer"] == str(layer).encode()
     found = table.to_pylist()
     assert [row["id"] for row in found] == [f"p{number}" for number in range(15)]
     for row, sequence in zip(found, sequences, strict=True):
@@ -75,10 +105,7 @@ def test_what_cannot_be_read_leaves_no_file(language: LanguagePredictor, write_f
     for name, message in ((cut, "damaged"), (tmp_path / "text", "no FASTA record"), (tmp_path / "x", "not exist")):
         with pytest.raises(SourceError, match=message):
             run(language, str(name), tmp_path / "out.parquet")
-    for layer in (7, -8, -9):
-        with pytest.raises(UsageError, match=f"no layer {layer}"):
-            run(language, write_fasta(["MKV"]), tmp_path / "out.parquet", layer=layer)
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["cut.fasta.gz", "in.fasta", "text"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["cut.fasta.gz", "text"]
 
 
 def test_an_existing_file_is_left_alone(language: LanguagePredictor, write_fasta: Write, tmp_path: Path) -> None:
@@ -160,6 +187,36 @@ def test_a_run_that_is_stopped_leaves_nothing(
     with pytest.raises(Interrupted) as caught:
         run(language, fasta, tmp_path / "out.parquet")
     assert caught.value.exit_code == 128 + number
+    assert [path.name for path in tmp_path.iterdir()] == ["in.fasta"]
+
+
+def test_what_kills_the_process_costs_no_other_protein(
+    embedding_worker: WorkerSpec, write_fasta: Write, tmp_path: Path
+) -> None:
+    """Native code that crashes, the kernel's killer of large processes, an exit, states that are not finite."""
+    sequences = ["MKVL", "SEGV", "MKLL", "MKKL", "KILLED", "DEAD", "NAN", "MLLL"]
+    out, config = tmp_path / "out.parquet", nano.CONFIG.language_model
+    done = embed_fasta([write_fasta(sequences)], out, embedding_worker, config, layer=2, per_residue=True)
+    assert done.line() == "8 records: 4 embedded, 0 refused, 4 failed"
+    errors = pq.read_table(out).column("error").to_pylist()
+    for sequence, error, reason in zip(
+        sequences, errors, [None, "SIGSEGV", None, None, "SIGKILL", "exit code 3", "not finite", None], strict=True
+    ):
+        assert (error is None) if reason is None else reason in error, (sequence, error)
+    table = pq.read_table(out)
+    assert [len(row["residues"] or ()) for row in table.to_pylist()] == [32, 0, 32, 32, 0, 0, 0, 32]
+    assert table.schema.metadata[b"layer"] == b"2" and table.schema.metadata[b"precision"] == b"fp32"
+
+
+def test_a_model_that_cannot_be_loaded_leaves_no_file(
+    embedding_worker: WorkerSpec, write_fasta: Write, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("FAKE_CHILD_REFUSES", "no memory for it")
+    fasta = write_fasta(["MKV"])
+    with pytest.raises(ModelError, match="could not be loaded on cpu: OSError: no memory for it"):
+        embed_fasta(
+            [fasta], tmp_path / "out.parquet", embedding_worker, nano.CONFIG.language_model, layer=2, per_residue=False
+        )
     assert [path.name for path in tmp_path.iterdir()] == ["in.fasta"]
 
 
