@@ -147,14 +147,17 @@ def plan(
     weights_dir = None if weights is None else str(weights)
     settings = settings_of(model, recycles, precision, weights_dir=weights_dir)
     config = config_of(model, weights_dir=weights_dir)
-    device = graphs.device_of(engine, device)
+    with graphs.opened(engine, device) as device:
+        device_name = graphs.device_name(engine, device)
     folder = AtlasFolder(atlas) if fasta else AtlasFolder.existing(atlas)
     folder.refuse_foreign()
     plans, histories = folder.plans(), folder.histories()
     entries = {shard: history[-1] for shard, history in histories.items()}
-    rate = measured_rate(device, plans, first_entries(histories))
+    first = first_entries(histories)
+    rate = measured_rate(device, plans, first, device_name)
     default_bytes = default_output_bytes(config.language_model.width, chosen_outputs(embeddings, pae))
-    costs = cost_model(config, settings.recycles, rate, default_bytes)
+    # by all devices of the kind, so that two drivers on devices of two makes cut the same shards
+    costs = cost_model(config, settings.recycles, measured_rate(device, plans, first), default_bytes)
     if not fasta:
         folder.check_settings(settings)
         planned = Planned(None, ())

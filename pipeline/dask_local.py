@@ -22,7 +22,7 @@ from multiprocessing.connection import Connection
 from typing import Any, Final
 
 from foldatlas.pipeline.dask_preload import SILENT, be_quiet
-from foldatlas.pipeline.devices import visible_gpus
+from foldatlas.pipeline.devices import own_cores, visible_gpus
 from foldatlas.schemas.errors import FoldAtlasError, UsageError
 
 START_SECONDS: Final = 120.0  # importing Beam and Dask in every worker, on a busy machine
@@ -94,10 +94,14 @@ def worker_environments(workers: int, device: str) -> list[dict[str, str]]:
                 f"--workers {len(gpus)}, or --device cpu"
             )
         return [{"CUDA_VISIBLE_DEVICES": gpu} for gpu in gpus[:workers]]
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    share = str(max(1, cores // workers))
     # what the user has set stands
-    return [{"OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", share)} for _ in range(workers)]
+    share = os.environ.get("OMP_NUM_THREADS", str(share_of_cores(workers)))
+    return [{"OMP_NUM_THREADS": share} for _ in range(workers)]
+
+
+def share_of_cores(workers: int) -> int:
+    """How many cores each of so many workers has."""
+    return max(1, own_cores() // workers)
 
 
 def main(arguments: Sequence[str]) -> None:

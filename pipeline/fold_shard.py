@@ -23,6 +23,7 @@ from foldatlas.folding.models import config_of
 from foldatlas.folding.prediction import Prediction
 from foldatlas.pipeline import events, progress
 from foldatlas.pipeline.bisection import Failed, fold_surely
+from foldatlas.pipeline.devices import hardware_of
 from foldatlas.pipeline.interruption import give_up, giving_up_if_unwritable, stopping
 from foldatlas.pipeline.outputs import ARGUMENTS, lacking
 from foldatlas.pipeline.retry import failed_before, write_retried
@@ -102,7 +103,7 @@ def _fold_and_commit(task: FoldTask) -> None:
         return
     attempt, started, clock = attempt_name(), now(), time.monotonic()
     child = child_of_this_process(options.worker)
-    busy = child.busy_seconds
+    busy, hardware = child.busy_seconds, hardware_of(options.worker.device)
     metadata = {"model": options.worker.settings.model, "settings_digest": digest, "shard": shard.name}
     sequences = read_sequences(folder, task)
     if before is not None and retrying:
@@ -135,6 +136,8 @@ def _fold_and_commit(task: FoldTask) -> None:
             started=started,
             seconds=round(time.monotonic() - clock, 3),
             busy_seconds=round(child.busy_seconds - busy, 3),
+            device_name=hardware.name,
+            device_bytes=hardware.bytes,
         ),
         kept=kept,
     )

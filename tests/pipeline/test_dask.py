@@ -215,9 +215,10 @@ def machine(**changes: Any) -> dask_worker.Machine:
 
 def test_the_least_memory_counts_and_neighbours_share_it() -> None:
     machines = [machine(host="a", memory=100), machine(host="a", memory=100), machine(host="b", memory=70)]
-    assert dask_fleet.judge(machines) == dask_fleet.Fleet(3, "cpu", 35)
-    gpus = [machine(host="a", device="cuda", memory=80), machine(host="a", device="cuda", memory=40)]
-    assert dask_fleet.judge(gpus) == dask_fleet.Fleet(2, "cuda", 40)
+    assert dask_fleet.judge(machines) == dask_fleet.Fleet(3, "cpu", 35, machines[0].name)
+    gpus = [machine(device="cuda", memory=memory, name="H100") for memory in (80, 40)]
+    assert dask_fleet.judge(gpus) == dask_fleet.Fleet(2, "cuda", 40, "H100")
+    assert dask_fleet.judge([*gpus, machine(device="cuda", memory=40, name="T4")]).name == ""
     assert dask_fleet.judge([*gpus, machine(device="cuda", memory=None)]).memory is None
 
 
