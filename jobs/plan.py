@@ -238,7 +238,7 @@ def configure_planning(parser: argparse.ArgumentParser) -> None:
         "--workers",
         type=positive,
         metavar="N",
-        help="processes on this machine, each with a GPU of its own or its share of the cores (default: 1)",
+        help="processes on this machine, each with its share of the cores and a GPU of its own (default: 1)",
     )
     parser.add_argument(
         "--runner",
