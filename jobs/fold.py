@@ -119,6 +119,8 @@ def fold(
         raise UsageError(
             "no FASTA file is named before ATLAS: name one, or pass --retry-failed to try failed proteins again"
         )
+    if genes and not fasta:
+        raise UsageError("--genes says how FASTA files are read, and none is named: name one, or leave --genes out")
     if retry_failed and add_outputs:
         raise UsageError("--retry-failed gives a shard the outputs that it has: run --add-outputs before or after it")
     if choice is not None and not fasta:
@@ -186,8 +188,6 @@ def _part_summary(mine: "Sequence[Shard]", entries: "Mapping[str, ShardEntry]", 
 
 def configure(parser: argparse.ArgumentParser) -> None:
     plan_job.configure_planning(parser)
-    (fasta,) = [action for action in parser._actions if action.dest == "fasta"]
-    fasta.nargs = "*"  # with --retry-failed an atlas is enough
     parser.add_argument(
         "--add-outputs",
         action="store_true",

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from foldatlas.jobs.arguments import ATLAS_HELP, counted, not_negative, path, positive, say
+from foldatlas.schemas.errors import UsageError
 from foldatlas.schemas.records import DEFAULT_MAX_LENGTH
 
 if TYPE_CHECKING:
@@ -21,6 +22,9 @@ EXAMPLES: Final = """examples:
   foldatlas plan assembly.fna atlas --model nano --genes
   foldatlas plan proteins.fasta atlas --model esmfold_v1 --device cuda --devices 64 --price 2.50
   foldatlas plan proteins.fasta atlas --model nano --dry-run --json
+  foldatlas plan atlas --model nano --devices 64
+
+Without FASTA it predicts what is left to fold of an atlas.
 """
 
 EMBEDDINGS: Final = ("none", "mean", "residue")
@@ -122,7 +126,7 @@ def plan(
     `max_length` in residues: longer records are refused by this plan. `embeddings` (one of EMBEDDINGS) and `pae` say
     what will be stored, which bounds a shard. `weights` is the folder in which a model's name is looked for first,
     `precision` "fp32", "bf16" or "fp16" (of the language model alone). With `dry_run` the atlas stays as it is, and
-    without `fasta` too: then what is left to fold is predicted.
+    without `fasta` too: then what is left to fold of its plans is predicted.
     Predictions are for `devices` devices at `price` an hour each.
     `runner`, `workers` and `beam_options` choose the engine that reads (pipeline/engine.py).
     Raises UsageError with the atlas untouched.
@@ -149,6 +153,8 @@ def plan(
     config = config_of(model, weights_dir=weights_dir)
     with graphs.opened(engine, device) as device:
         device_name = graphs.device_name(engine, device)
+    if genes and not fasta:
+        raise UsageError("--genes says how FASTA files are read, and none is named: name one, or leave --genes out")
     folder = AtlasFolder(atlas) if fasta else AtlasFolder.existing(atlas)
     folder.refuse_foreign()
     plans, histories = folder.plans(), folder.histories()
@@ -187,7 +193,7 @@ def configure_planning(parser: argparse.ArgumentParser) -> None:
     """What `plan` and `fold` have in common."""
     parser.add_argument(
         "fasta",
-        nargs="+",
+        nargs="*",  # what is left to fold of an atlas, and --retry-failed, need none
         type=path,
         metavar="FASTA",
         help="protein FASTA or GenBank, plain, gz or zst: a path, an address (s3, gs, http) or a quoted pattern",
@@ -273,5 +279,5 @@ def run(arguments: argparse.Namespace) -> int:
     summary = plan(**chosen(arguments), dry_run=arguments.dry_run, devices=arguments.devices, price=arguments.price)
     print(json.dumps(summary.as_json()) if arguments.json else "\n".join(summary.report()))
     if summary.planned.plan is None:
-        say("nothing new to plan")
+        say("nothing new to plan" if arguments.fasta else "no FASTA file is named before ATLAS: nothing was planned")
     return 0

@@ -108,6 +108,18 @@ def test_where_all_is_planned_what_is_left_is_predicted(tmp_path: Path, capsys: 
     assert "left to fold, of earlier plans:" in again.report()
     assert cli.main(["plan", str(EXAMPLE), str(atlas), "--model", "nano", "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["plan"] is None
+    # and by the atlas alone, of whatever files its plans are, less what is done
+    assert again.planned.known and plan([], atlas, model="nano", device="cpu", devices=3).left == first.estimate
+    planned = first.planned.plan
+    assert planned is not None
+    commit(atlas, planned.shards[0], 0, planned.shards[0].cost / 5_000)
+    assert cli.main(["plan", str(atlas), "--model", "nano", "--json"]) == 0
+    out, errors = capsys.readouterr()
+    told = json.loads(out)
+    assert (told["plan"], told["known"], told["left"]["shards"]) == (None, [], len(planned.shards) - 1)
+    left = sum(each.cost for each in planned.shards[1:])
+    assert told["left"]["device_seconds"] == pytest.approx(left / 5_000, abs=1e-3)
+    assert "nothing was planned" in errors
 
 
 def commit(atlas: Path, shard: Shard, generation: int, seconds: float, device_name: str = "") -> None:
