@@ -11,7 +11,7 @@ the new file and takes over all the others, so that no structure changes. Its fa
 import time
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from foldatlas.atlas.commit import attempt_name
 from foldatlas.atlas.coordinates import structure_ids_of
@@ -39,6 +39,8 @@ from foldatlas.schemas.manifest import Run, Shard, ShardEntry, settings_digest, 
 from foldatlas.schemas.records import format_structure_id, structure_id
 from foldatlas.schemas.tables import FORMAT_VERSION, NEEDED_TABLES, SHARD_TABLES
 from foldatlas.schemas.version import program_version
+
+PACK_EVERY: Final = 500  # shards of a plan: whoever commits one of these numbers
 
 
 @dataclass(frozen=True)
@@ -144,6 +146,8 @@ def _fold_and_commit(task: FoldTask) -> None:
     if folder.commit_entry(entry):
         progress.report(progress.ShardDone(writer.num_folded, writer.num_failed))
         _tell(entry, writer)
+        if int(shard.name.rpartition("-")[2]) % PACK_EVERY == 0:
+            folder.pack_manifest()  # for those who watch a long run
     else:
         folder.discard(written)
         events.emit("shard_lost", shard=shard.name, plan=task.plan, generation=entry.generation)
