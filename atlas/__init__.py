@@ -4,6 +4,7 @@ Files:
     commit.py           writing once, or replacing whole: nothing half-written is ever visible
     storage.py          where an atlas is kept: a folder, or
     s3_storage.py       a place on S3            s3_client.py    its client, and patience with it
+    packs.py            many documents of a store read at once
     local_work.py       folders of this machine to work in, and local copies of files
     parquet_files.py    Parquet files with their digest
     folder.py           an atlas: header, plans, manifest

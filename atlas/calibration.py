@@ -1,10 +1,10 @@
 """How fast devices are and how much is written, by what finished shards tell in the manifest.
 
 Work is predicted in MFLOP, the same on any device and never changed; what a device makes of it depends on the length of
-the proteins (short ones do not fill it, long ones are bound by memory). So each device kind has a rate by length: a
-weighted median over all its shards, and about each power of two of residues the median deviation of the shards that are
-within an octave, drawn towards none where these are few. Medians, because some shards' seconds hold a model being
-loaded, a hung process or another program's load.
+the proteins (short ones do not fill it, long ones are bound by memory). So each make of device has a rate by length, or
+its kind where no make is told: a weighted median over all its shards, and about each power of two of residues the
+median deviation of the shards that are within an octave, drawn towards none where these are few. Medians, because some
+shards' seconds hold a model being loaded, a hung process or another program's load.
 """
 
 import math
@@ -24,22 +24,32 @@ _FEW_SHARDS: Final = 3.0  # at a knot; so many draw its deviation half-way to no
 _MOST_FAILED: Final = 0.1  # a shard of which more failed did other work than was predicted
 
 
+class Device(NamedTuple):
+    """A kind ("cpu", "cuda"), and the make as `Run.device_name` has it ("" where it is not known)."""
+
+    kind: str
+    name: str
+
+
 class _Measured(NamedTuple):
-    """A finished shard: mean length (residues), predicted MFLOP, and its rate (MFLOP a second)."""
+    """A finished shard: mean length (residues), predicted MFLOP, its rate (MFLOP a second), and the device's name."""
 
     length: float
     cost: int
     rate: float
+    name: str
 
 
 @dataclass(frozen=True)
 class Rate:
-    """MFLOP a second of one device of a kind ("cpu", "cuda"), by length. `num_shards` is 0 where it is the default."""
+    """MFLOP a second of one device of a kind ("cpu", "cuda"), by length. `num_shards` is 0 where it is the default;
+    `names` are the makes of the devices that it was measured on, as far as they are known."""
 
     device: str
     num_shards: int
     typical: float
     deviations: tuple[float, ...] = (0.0,) * len(_KNOTS)  # natural logarithms, at _KNOTS
+    names: tuple[str, ...] = ()
 
     def at(self, length: float) -> float:
         """MFLOP a second on proteins of `length` residues: linear in the logarithms between knots, level beyond."""
@@ -74,13 +84,15 @@ def first_entries(histories: Mapping[str, Sequence[ShardEntry]]) -> dict[str, Sh
     return {shard: history[0] for shard, history in histories.items()}
 
 
-def measured_rate(device: str, plans: Sequence[Plan], entries: Mapping[str, ShardEntry]) -> Rate:
-    """The rate of a device kind by the finished shards that were folded on it; the default where there is none.
+def measured_rate(device: str, plans: Sequence[Plan], entries: Mapping[str, ShardEntry], name: str = "") -> Rate:
+    """The rate of a device by the finished shards that devices of its `name` folded; where there are none, or for "",
+    by those of all devices of its kind; the default where there are none of these either.
 
     `entries` are `first_entries`: of a shard whose newest entry is of other work nothing is measured.
     """
     kind = device_kind(device)
-    measured = _measured(kind, plans, entries)
+    all_of_kind = _measured(kind, plans, entries)
+    measured = [shard for shard in all_of_kind if name and shard.name == name] or all_of_kind
     if not measured:
         return default_rate(kind)
     typical = _median([math.log(shard.rate) for shard in measured], [float(shard.cost) for shard in measured])
@@ -90,14 +102,21 @@ def measured_rate(device: str, plans: Sequence[Plan], entries: Mapping[str, Shar
         weight = sum(nearness)
         deviation = _median([math.log(shard.rate) - typical for shard in measured], nearness) if weight else 0.0
         deviations.append(deviation * weight / (weight + _FEW_SHARDS))
-    return Rate(kind, len(measured), math.exp(typical), tuple(deviations))
+    names = tuple(sorted({shard.name for shard in measured} - {""}))
+    return Rate(kind, len(measured), math.exp(typical), tuple(deviations), names)
 
 
-def main_device(entries: Mapping[str, ShardEntry]) -> str | None:
-    """The device kind that folded the most, by predicted cost; None before the first shard."""
-    costs: Counter[str] = Counter()
+def device_names(device: str, entries: Mapping[str, ShardEntry]) -> list[str]:
+    """The makes of all devices of a kind that folded, "" among them if one is not known."""
+    kind = device_kind(device)
+    return sorted({entry.run.device_name for entry in entries.values() if device_kind(entry.run.device) == kind})
+
+
+def main_device(entries: Mapping[str, ShardEntry]) -> Device | None:
+    """The device that folded the most, by predicted cost; None before the first shard."""
+    costs: Counter[Device] = Counter()
     for entry in entries.values():
-        costs[device_kind(entry.run.device)] += entry.cost
+        costs[Device(device_kind(entry.run.device), entry.run.device_name)] += entry.cost
     return max(sorted(costs), key=costs.__getitem__) if costs else None
 
 
@@ -116,7 +135,7 @@ def _measured(kind: str, plans: Sequence[Plan], entries: Mapping[str, ShardEntry
             # later generations are of added outputs or of failed proteins alone: other work
             if entry.generation == 0 and entry.failed <= _MOST_FAILED * shard.proteins:
                 rate = shard.cost / entry.run.seconds
-                found.append(_Measured(shard.residues / shard.proteins, shard.cost, rate))
+                found.append(_Measured(shard.residues / shard.proteins, shard.cost, rate, entry.run.device_name))
     return found
 
 

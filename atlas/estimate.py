@@ -18,7 +18,7 @@ class Estimate:
 
     `device_seconds` are all devices' together, `wall_seconds` from begin to end; `bytes` by table; `price` is money an
     hour of one device, in whatever currency, or None. `measured_shards`: on how many finished shards the rate is
-    based; 0 is the table of defaults.
+    based; 0 is the table of defaults. `measured_on`: the makes of the devices that folded these, as far as known.
     """
 
     device: str
@@ -33,6 +33,7 @@ class Estimate:
     bytes: dict[str, int]
     measured_shards: int
     price: float | None = None
+    measured_on: tuple[str, ...] = ()
 
     @property
     def total_bytes(self) -> int:
@@ -48,6 +49,7 @@ class Estimate:
         name = {"cuda": "GPU", "cpu": "CPU"}.get(self.device, self.device)
         based = (
             f"by {self.measured_shards:,} shard{'' if self.measured_shards == 1 else 's'} of this atlas"
+            + (f" on {' and '.join(self.measured_on)}" if self.measured_on else "")
             if self.measured_shards
             else "by a table of defaults, until shards of this atlas are measured"
         )
@@ -80,6 +82,7 @@ class Estimate:
             "wall_seconds": round(self.wall_seconds, 3),
             "bytes": self.bytes,
             "measured_shards": self.measured_shards,
+            "measured_on": list(self.measured_on),
             "price_an_hour": self.price,
             "cost": self.cost,
         }
@@ -113,6 +116,7 @@ def estimate(
         bytes=dict(sizes),
         measured_shards=rate.num_shards,
         price=price,
+        measured_on=rate.names,
     )
 
 

@@ -16,6 +16,7 @@ from foldatlas.atlas.storage import STAGING, Storage, json_documents, open_stora
 from foldatlas.schemas.errors import (
     DamagedAtlasError,
     ForeignFolderError,
+    Interrupted,
     NotAnAtlasError,
     SettingsMismatchError,
     StoreError,
@@ -239,6 +240,13 @@ class AtlasFolder:
 
     def commit_entry(self, entry: ShardEntry) -> bool:
         return self.storage.commit_once(self.entry_name(entry.shard, entry.generation), encode(entry))
+
+    def pack_manifest(self) -> bool:
+        """Puts the manifest's entries into one object of a store, if many are not in one yet (packs.py): then the next
+        that reads them needs few requests. Returns whether it did. A store that does not answer is no error here."""
+        with contextlib.suppress(StoreError, Interrupted):
+            return self.storage.pack("manifest")
+        return False
 
     def discard(self, files: dict[str, FileEntry]) -> None:
         """Deletes the files of an attempt that lost. What a store does not let go now, a sweep takes later."""

@@ -90,6 +90,7 @@ def build_index(folder: AtlasFolder) -> Accounting:
             accounting = count_records(connection)
             _write_out(connection, folder)
         publication.publish(database, contents, documents, accounting)
+    folder.pack_manifest()
     return accounting
 
 

@@ -10,6 +10,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
+from foldatlas.atlas.calibration import device_kind
 from foldatlas.schemas.manifest import ShardEntry
 
 RECENT_SECONDS: Final = 600.0  # "now" is the last ten minutes of each worker's commits
@@ -27,8 +28,24 @@ class Pace:
 
 
 @dataclass(frozen=True)
+class DevicePace:
+    """All devices of one make: kind ("cpu", "cuda"), make ("" where it is not known), memory of the least of them in
+    bytes (0 where it is not known), how many `workers` had one, what these committed, and one device's rate."""
+
+    kind: str
+    name: str
+    bytes: int
+    workers: int
+    shards: int
+    residues: int
+    seconds: float
+    residues_per_second: float | None
+
+
+@dataclass(frozen=True)
 class RunPace:
-    """One run of the command: when (UTC, ISO 8601), with how many `workers`, what it committed, and how fast.
+    """One run of the command: when (UTC, ISO 8601), with how many `workers`, what it committed, and how fast. `devices`
+    are their makes, or kinds where these are not known.
 
     `seconds` are of the clock, first start to last commit. `busy_share` (0 to 1) is the part of the workers' time in
     which their devices worked on batches; None where that was not measured.
@@ -43,6 +60,7 @@ class RunPace:
     residues: int
     residues_per_second: float | None
     busy_share: float | None
+    devices: tuple[str, ...] = ()
 
 
 def pace_now(entries: Iterable[ShardEntry], predicted: Mapping[str, float], at: datetime.datetime) -> Pace:
@@ -96,7 +114,30 @@ def _run(run_id: str, entries: list[ShardEntry]) -> RunPace:
         residues=residues,
         residues_per_second=residues / seconds if seconds > 0 else None,
         busy_share=min(1.0, busy / spans) if busy and spans > 0 else None,
+        devices=tuple(sorted({entry.run.device_name or device_kind(entry.run.device) for entry in entries})),
     )
+
+
+def devices_of(entries: Iterable[ShardEntry]) -> list[DevicePace]:
+    """Every make of device that committed something, the one that did the most first. `entries` are of all
+    generations."""
+    by_device: dict[tuple[str, str], list[ShardEntry]] = {}
+    for entry in entries:
+        by_device.setdefault((device_kind(entry.run.device), entry.run.device_name), []).append(entry)
+    found = [
+        DevicePace(
+            kind=kind,
+            name=name,
+            bytes=min((entry.run.device_bytes for entry in theirs if entry.run.device_bytes), default=0),
+            workers=len(_by_worker(theirs)),
+            shards=len(theirs),
+            residues=sum(entry.residues for entry in theirs),
+            seconds=sum(entry.run.seconds for entry in theirs),
+            residues_per_second=_rate(sum(entry.residues for entry in theirs), theirs) or None,
+        )
+        for (kind, name), theirs in sorted(by_device.items())
+    ]
+    return sorted(found, key=lambda device: -device.residues)
 
 
 def _by_worker(entries: Iterable[ShardEntry]) -> dict[str, list[ShardEntry]]:

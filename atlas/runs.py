@@ -15,7 +15,7 @@ from foldatlas.schemas.manifest import ShardEntry
 
 RUNS = pa.schema(
     [
-        *((name, pa.string()) for name in ("run_id", "device", "host", "version", "started")),
+        *((name, pa.string()) for name in ("run_id", "device", "device_name", "host", "version", "started")),
         *((name, pa.int64()) for name in ("folded", "failed", "added", "residues", "computed")),
         ("seconds", pa.float64()),
     ]
@@ -75,6 +75,7 @@ def runs_table(histories: Iterable[Sequence[ShardEntry]]) -> pa.Table:
                 {
                     "run_id": entry.run.run_id,
                     "device": entry.run.device,
+                    "device_name": entry.run.device_name or None,
                     "host": entry.run.host,
                     "version": entry.run.version,
                     "started": entry.run.started,
@@ -106,9 +107,8 @@ def retried_rows(histories: Iterable[Sequence[ShardEntry]]) -> list[dict[str, An
 def make_runs(connection: Any, histories: Iterable[Sequence[ShardEntry]], model: str) -> None:
     """Makes `runs`: one row a run, its devices' seconds summed, so that residues_per_second is one device's rate."""
     connection.register("ran", runs_table(histories))
-    each = ", ".join(
-        f"string_agg(DISTINCT {name}, ', ' ORDER BY {name}) AS {name}" for name in ("device", "host", "version")
-    )
+    names = ("device", "device_name", "host", "version")
+    each = ", ".join(f"string_agg(DISTINCT {name}, ', ' ORDER BY {name}) AS {name}" for name in names)
     connection.execute(
         f"CREATE TABLE runs AS SELECT run_id, $model AS model, {each}, "
         "min(try_cast(started AS TIMESTAMPTZ)) AT TIME ZONE 'UTC' AS started, count(*) AS shards, "

@@ -18,6 +18,7 @@ from functools import partial
 from pathlib import Path
 from typing import IO, Any, Final
 
+from foldatlas.atlas import packs
 from foldatlas.atlas.local_work import work_folder
 from foldatlas.atlas.s3_client import Answered, client, patiently
 from foldatlas.atlas.storage import STAGING, Stored, holds_keys, never
@@ -27,11 +28,6 @@ PART_BYTES: int = 64 << 20  # of an upload; a store takes 10,000 parts
 RANGE_BYTES: Final = 16 << 20  # of a download
 THREADS: Final = 16  # requests at once for many small documents, or many files
 ABANDONED_SECONDS: Final = 24 * 3600.0  # what nothing lists is swept when it is older, by the store's clock
-_CACHED_DOCUMENTS: Final = 200_000
-
-# Documents never change, so what was read once under an entity tag need not be read again: status and resuming of a
-# run of 40,000 shards would else cost as many requests each time.
-_documents: dict[tuple[str, str, str], bytes] = {}
 
 
 @dataclass(frozen=True)
@@ -94,18 +90,17 @@ class S3Storage:
 
     def read_many(self, files: Sequence[Stored]) -> list[bytes | OSError]:
         def read(file: Stored) -> bytes | OSError:
-            key = (self.place, file.name, file.etag)
-            if key not in _documents:
-                try:
-                    content, etag = self.read_version(file.name)
-                except FileNotFoundError as error:
-                    return error
-                if len(_documents) >= _CACHED_DOCUMENTS:
-                    _documents.clear()
-                _documents[(self.place, file.name, etag)] = content
-                return content
-            return _documents[key]
+            known = packs.remembered(self.place, file)
+            if known is not None:
+                return known
+            try:
+                content, etag = self.read_version(file.name)
+            except FileNotFoundError as error:
+                return error
+            packs.remember(self.place, file.name, etag, content)
+            return content
 
+        packs.unpack(self, files)
         return self._side_by_side(read, files)
 
     def _side_by_side(self, work: Any, items: Iterable[Any]) -> list[Any]:
@@ -237,8 +232,7 @@ class S3Storage:
         size = path.stat().st_size
         with path.open("rb") as file:
             if size <= PART_BYTES:
-                content = file.read()
-                patiently(lambda: client().put_object(**self._at(name), Body=content), self._address(name))
+                self.write(name, file.read())
             else:
                 self._put_parts(file, size, name)
 
@@ -267,6 +261,13 @@ class S3Storage:
             if isinstance(error, Answered):
                 raise StoreError(f"{address} cannot be written (HTTP {error.status}): run again") from error
             raise
+
+    def write(self, name: str, content: bytes) -> None:
+        """Writes a whole document, whatever stood there."""
+        patiently(lambda: client().put_object(**self._at(name), Body=content), self._address(name))
+
+    def pack(self, kind: str) -> bool:
+        return packs.pack(self, kind)
 
     def commit_once(self, name: str, content: bytes) -> bool:
         return self.swap(name, content, None)

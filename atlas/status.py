@@ -5,9 +5,9 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from foldatlas.atlas.calibration import first_entries, main_device, measured_rate, unfinished
+from foldatlas.atlas.calibration import Device, first_entries, main_device, measured_rate, unfinished
 from foldatlas.atlas.folder import AtlasFolder
-from foldatlas.atlas.pace import RunPace, busy_share, pace_now, runs_of
+from foldatlas.atlas.pace import DevicePace, RunPace, busy_share, devices_of, pace_now, runs_of
 from foldatlas.atlas.published_index import index_bytes
 from foldatlas.schemas.manifest import Plan, ShardEntry
 
@@ -19,12 +19,14 @@ class AtlasStatus:
     Proteins are distinct sequences of a plan; where plans overlap, what they share is counted in each (the index
     counts it once). `outcomes` are those of planning, by `schemas.records.Outcome`; `shards_failed` are done, with
     proteins that failed. `seconds` is the time devices spent on committed shards, all devices added; `seconds_left`
-    predicts the same for what is left, on the kind of device that folded the most, as calibration.py measures it; None
-    before the first shard. `cost` is predicted MFLOP; `bytes` what listed files and the index take.
+    predicts the same for what is left, as calibration.py measures it, on `main_device`, the make of device that folded
+    the most ("" where it is not known); None before the first shard. `cost` is predicted MFLOP; `bytes` what listed
+    files and the index take.
 
     `workers` are at work now, `residues_per_second_now` is what they fold together; `ends` is when they will have
     folded what is left (UTC, ISO 8601), None if nothing is or nobody is at work. `busy_share` (0 to 1) is the part of
-    `seconds` in which devices worked on batches, None where not measured. `runs` are all that committed anything.
+    `seconds` in which devices worked on batches, None where not measured. `runs` and `devices` are all that committed
+    anything.
     """
 
     model: str
@@ -49,6 +51,8 @@ class AtlasStatus:
     ends: str | None
     busy_share: float | None
     runs: tuple[RunPace, ...]
+    main_device: str
+    devices: tuple[DevicePace, ...]
 
     @property
     def records(self) -> int:
@@ -84,9 +88,12 @@ class AtlasStatus:
         ]
         if self.busy_share is not None:
             lines.append(f"busy      {self.busy_share:.0%} of the time devices were folding")
+        if any(device.name for device in self.devices):
+            lines.append(f"devices   {'; '.join(map(_device_line, self.devices))}")
         if not self.is_complete:
             left = "unknown until a shard is done" if self.seconds_left is None else readable_time(self.seconds_left)
-            lines.append(f"left      {left}" + ("" if self.seconds_left is None else " of one device, as predicted"))
+            one = f" of one {self.main_device or 'device'}, as predicted"
+            lines.append(f"left      {left}" + ("" if self.seconds_left is None else one))
             lines.append(self._now())
         return lines
 
@@ -96,6 +103,12 @@ class AtlasStatus:
         workers = f"{self.workers:,} device{'' if self.workers == 1 else 's'} at work"
         ends = "" if self.ends is None else f", until about {self.ends.replace('T', ' ')[:16]} UTC"
         return f"now       {workers}, {self.residues_per_second_now or 0:,.0f} residues/s{ends}"
+
+
+def _device_line(device: DevicePace) -> str:
+    memory = f" ({readable_bytes(device.bytes)})" if device.bytes else ""
+    shards = f"{device.shards:,} shard{'' if device.shards == 1 else 's'}"
+    return f"{device.name or device.kind}{memory}: {shards}, {device.residues_per_second or 0:,.0f} residues/s"
 
 
 def status(folder: AtlasFolder, at: datetime.datetime | None = None) -> AtlasStatus:
@@ -115,8 +128,10 @@ def status(folder: AtlasFolder, at: datetime.datetime | None = None) -> AtlasSta
     every = [entry for shard in done for entry in histories[shard.name]]
     seconds_left: float | None = 0.0
     pace = ends = None
+    first = first_entries(histories)
+    device = main_device(first)
     if len(done) < len(shards):
-        predicted = _predicted_seconds(plans, histories)
+        predicted = {} if device is None else _predicted_seconds(device, plans, first)
         seconds_left = sum(predicted[shard.name] for shard in unfinished(plans, entries)) if predicted else None
         pace = pace_now(every, predicted, at)
         if seconds_left is not None and pace.devices > 0:
@@ -146,16 +161,14 @@ def status(folder: AtlasFolder, at: datetime.datetime | None = None) -> AtlasSta
         ends=None if ends is None else ends.isoformat(timespec="seconds"),
         busy_share=busy_share(every),
         runs=tuple(runs_of(every)),
+        main_device="" if device is None else device.name,
+        devices=tuple(devices_of(every)),
     )
 
 
-def _predicted_seconds(plans: Sequence[Plan], histories: Mapping[str, Sequence[ShardEntry]]) -> dict[str, float]:
-    """Of each shard, on one device of the kind that folded the most; nothing before the first shard."""
-    first = first_entries(histories)
-    device = main_device(first)
-    if device is None:
-        return {}
-    rate = measured_rate(device, plans, first)
+def _predicted_seconds(device: Device, plans: Sequence[Plan], first: Mapping[str, ShardEntry]) -> dict[str, float]:
+    """Of each shard, on one such device. `first` are `first_entries`."""
+    rate = measured_rate(device.kind, plans, first, device.name)
     shards = [shard for plan in plans for shard in plan.shards]
     return {shard.name: seconds for shard, seconds in zip(shards, rate.seconds(shards), strict=True)}
 

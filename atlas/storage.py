@@ -90,6 +90,10 @@ class Storage(Protocol):
     def commit_once(self, name: str, content: bytes) -> bool:
         """Writes `name` unless it exists. Returns whether it holds what this call gave."""
 
+    def pack(self, kind: str) -> bool:
+        """Makes the many documents of the folder `kind` quicker to read, where that takes a request each. Returns
+        whether something was done."""
+
     def delete(self, name: str) -> None:
         """Deletes a file, if it is there."""
 
@@ -173,6 +177,9 @@ class LocalStorage:
 
     def commit_once(self, name: str, content: bytes) -> bool:
         return commit_once(self.root / name, content)
+
+    def pack(self, kind: str) -> bool:
+        return False  # 40,000 files of a folder are read in two seconds
 
     def delete(self, name: str) -> None:
         (self.root / name).unlink(missing_ok=True)

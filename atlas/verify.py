@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import PurePath
 from typing import Final
 
+from foldatlas.atlas import packs
 from foldatlas.atlas.fault import RESTORE, Fault, FaultKind, restore_or_fold
 from foldatlas.atlas.folder import HEADER, INDEX, AtlasFolder, plan_order
 from foldatlas.atlas.published_index import INDEX_FOLDER, POINTER, has_index
@@ -195,7 +196,7 @@ def _notes(folder: AtlasFolder, plans: list[Plan], entries: dict[str, ShardEntry
         table = path.parts[0]
         if file.name in ours or file.name in listed or table == STAGING:
             continue
-        if table == INDEX_FOLDER and not folder.is_local:
-            continue  # older indexes, which the next one sweeps
+        if table in (INDEX_FOLDER, packs.FOLDER) and not folder.is_local:
+            continue  # older indexes, which the next one sweeps, and entries once more
         if table not in ("plans", "manifest") or path.suffix != ".json" or path.name.startswith("."):
             yield f"{file.name} is listed nowhere: nothing reads it"

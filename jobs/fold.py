@@ -120,6 +120,7 @@ def fold(
         raise UsageError(
             "no FASTA file is named before ATLAS: name one, or pass --retry-failed to try failed proteins again"
         )
+    plan_job.refuse_genes_alone(genes, fasta)
     if retry_failed and add_outputs:
         raise UsageError("--retry-failed gives a shard the outputs that it has: run --add-outputs before or after it")
     if choice is not None and not fasta:
@@ -188,8 +189,6 @@ def _part_summary(mine: "Sequence[Shard]", entries: "Mapping[str, ShardEntry]", 
 
 def configure(parser: argparse.ArgumentParser) -> None:
     plan_job.configure_planning(parser)
-    (fasta,) = [action for action in parser._actions if action.dest == "fasta"]
-    fasta.nargs = "*"  # with --retry-failed an atlas is enough
     parser.add_argument(
         "--add-outputs",
         action="store_true",

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from foldatlas.jobs.arguments import ATLAS_HELP, counted, not_negative, path, positive, say
 from foldatlas.jobs.weights import provide
+from foldatlas.schemas.errors import UsageError
 from foldatlas.schemas.records import DEFAULT_MAX_LENGTH
 
 if TYPE_CHECKING:
@@ -22,6 +23,9 @@ EXAMPLES: Final = """examples:
   foldatlas plan assembly.fna atlas --model nano --genes
   foldatlas plan proteins.fasta atlas --model esmfold_v1 --device cuda --devices 64 --price 2.50
   foldatlas plan proteins.fasta atlas --model nano --dry-run --json
+  foldatlas plan atlas --model nano --devices 64
+
+Without FASTA it predicts what is left to fold of an atlas.
 """
 
 EMBEDDINGS: Final = ("none", "mean", "residue")
@@ -123,7 +127,7 @@ def plan(
     `max_length` in residues: longer records are refused by this plan. `embeddings` (one of EMBEDDINGS) and `pae` say
     what will be stored, which bounds a shard. `weights` is the folder in which a model's name is looked for first,
     `precision` "fp32", "bf16" or "fp16" (of the language model alone). With `dry_run` the atlas stays as it is, and
-    without `fasta` too: then what is left to fold is predicted.
+    without `fasta` too: then what is left to fold of its plans is predicted.
     Predictions are for `devices` devices at `price` an hour each.
     `runner`, `workers` and `beam_options` choose the engine that reads (pipeline/engine.py).
     Raises UsageError with the atlas untouched.
@@ -144,19 +148,23 @@ def plan(
     from foldatlas.pipeline.outputs import chosen_outputs
     from foldatlas.pipeline.planning import Planned, make_plan
 
+    refuse_genes_alone(genes, fasta)
     engine = choose_engine(runner, workers, beam_options)
     weights_dir = None if weights is None else str(weights)
     provide(model, weights_dir)
     settings = settings_of(model, recycles, precision, weights_dir=weights_dir)
     config = config_of(model, weights_dir=weights_dir)
-    device = graphs.device_of(engine, device)
+    with graphs.opened(engine, device) as device:
+        device_name = graphs.device_name(engine, device)
     folder = AtlasFolder(atlas) if fasta else AtlasFolder.existing(atlas)
     folder.refuse_foreign()
     plans, histories = folder.plans(), folder.histories()
     entries = {shard: history[-1] for shard, history in histories.items()}
-    rate = measured_rate(device, plans, first_entries(histories))
+    first = first_entries(histories)
+    rate = measured_rate(device, plans, first, device_name)
     default_bytes = default_output_bytes(config.language_model.width, chosen_outputs(embeddings, pae))
-    costs = cost_model(config, settings.recycles, rate, default_bytes)
+    # by all devices of the kind, so that two drivers on devices of two makes cut the same shards
+    costs = cost_model(config, settings.recycles, measured_rate(device, plans, first), default_bytes)
     if not fasta:
         folder.check_settings(settings)
         planned = Planned(None, ())
@@ -173,6 +181,12 @@ def plan(
     return PlanSummary(planned, made, all_left, dry_run)
 
 
+def refuse_genes_alone(genes: bool, fasta: Sequence[str]) -> None:
+    """Raises UsageError for genes asked of no FASTA files."""
+    if genes and not fasta:
+        raise UsageError("--genes says how FASTA files are read, and none is named: name one, or leave --genes out")
+
+
 def configure(parser: argparse.ArgumentParser) -> None:
     configure_planning(parser)
     parser.add_argument(
@@ -186,7 +200,7 @@ def configure_planning(parser: argparse.ArgumentParser) -> None:
     """What `plan` and `fold` have in common."""
     parser.add_argument(
         "fasta",
-        nargs="+",
+        nargs="*",  # what is left to fold of an atlas, and --retry-failed, need none
         type=path,
         metavar="FASTA",
         help="protein FASTA or GenBank, plain, gz or zst: a path, an address (s3, gs, http) or a quoted pattern",
@@ -240,7 +254,7 @@ def configure_planning(parser: argparse.ArgumentParser) -> None:
         "--workers",
         type=positive,
         metavar="N",
-        help="processes on this machine, each with a GPU of its own or its share of the cores (default: 1)",
+        help="processes on this machine, each with its share of the cores and a GPU of its own (default: 1)",
     )
     parser.add_argument(
         "--runner",
@@ -275,5 +289,5 @@ def run(arguments: argparse.Namespace) -> int:
     summary = plan(**chosen(arguments), dry_run=arguments.dry_run, devices=arguments.devices, price=arguments.price)
     print(json.dumps(summary.as_json()) if arguments.json else "\n".join(summary.report()))
     if summary.planned.plan is None:
-        say("nothing new to plan")
+        say("nothing new to plan" if arguments.fasta else "no FASTA file is named before ATLAS: nothing was planned")
     return 0

@@ -26,17 +26,23 @@ def fold_surely(
     """Folds a batch so that one bad protein costs no other: halves it down to the guilty one, which becomes Failed.
     `fold` gives a result for each protein, a prediction or an embedding.
 
-    A process that died may have been killed from outside, so a whole batch that killed it is tried once more before
-    it is halved; its halves have one try a level. A batch that does not fit into memory, or whose numbers are not
-    finite, would fail again: it is halved at once. `attempts`: how often these proteins were tried before.
+    A process that died may have been killed from outside, so a death is held against a batch only when it is the
+    second: a whole batch is tried once more before it is halved, and a protein alone once more before it is given up.
+    The halves between have one try a level: if nothing is wrong with them, their parts fold. Nobody makes a process
+    hang from outside, and finding out takes a deadline each time, so a protein that hangs alone has one try below the
+    whole batch. A batch that does not fit into memory, or whose numbers are not finite, would fail again: it is halved
+    at once. `attempts`: how often these proteins were tried before.
     """
     error: Exception
-    for _ in range(2 if attempts == 0 else 1):
+    whole, alone = attempts == 0, len(batch) == 1
+    for first_try in (True, False):
         attempts += 1
         try:
             return list(fold(batch))
         except (WorkerDied, WorkerTimeout) as death:
             error = death
+            if not (first_try and (whole or (alone and isinstance(death, WorkerDied)))):
+                break
         except (OutOfMemory, NonFiniteOutput, BatchError) as refusal:
             error = refusal
             break

@@ -7,7 +7,6 @@ of its own, unless it is refused; contigs without a gene are counted.
 """
 
 import io
-import os
 from collections import deque
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -15,6 +14,7 @@ from typing import IO, Any, Final
 
 import numpy as np
 
+from foldatlas.pipeline.devices import usable_cores
 from foldatlas.pipeline.fasta import WHITE_SPACE, RawRecord, Reader
 from foldatlas.pipeline.genbank import CodingSequence
 from foldatlas.pipeline.interruption import stopping
@@ -52,7 +52,8 @@ def _pyrodigal() -> Any:
 class ContigReader:
     """Iterates over the genes of the contigs whose '>' lies in [start, end) of a stream, in the order of the contigs.
 
-    Each contig is worked on by a thread of its own, as many at a time as there are processors. After iteration
+    Each contig is worked on by a thread of its own, as many at a time as this process may use cores: a worker beside
+    others has its share (devices.usable_cores). After iteration
     `leading_text` and `error` are as fasta.Reader has them; `contigs` were read, `contigs_without_genes` of them good
     but without a gene. Raises SourceError without Pyrodigal, Interrupted when asked to stop.
     """
@@ -76,7 +77,7 @@ class ContigReader:
     def __iter__(self) -> Iterator[CodingSequence]:
         waiting: deque[tuple[int, Future[list[CodingSequence]]]] = deque()
         size = 0
-        threads = ThreadPoolExecutor(_num_processors(), thread_name_prefix="genes")
+        threads = ThreadPoolExecutor(usable_cores(), thread_name_prefix="genes")
         try:
             for raw in self._reader:
                 waiting.append((len(raw.text), threads.submit(self._genes_of, raw)))
@@ -144,7 +145,3 @@ def _offsets(start: int, body: bytes, places: list[int]) -> list[int]:
             offset += 1
         offsets[offset] = None
     return list(offsets)
-
-
-def _num_processors() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -4,7 +4,15 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Final
 
-from foldatlas.atlas.calibration import DEFAULT_MFLOP_PER_SECOND, PAIRS, PROTEINS, RESIDUES, OutputBytes, Rate
+from foldatlas.atlas.calibration import (
+    DEFAULT_MFLOP_PER_SECOND,
+    PAIRS,
+    PROTEINS,
+    RESIDUES,
+    OutputBytes,
+    Rate,
+    device_names,
+)
 from foldatlas.atlas.calibration import measured_rate as measured
 from foldatlas.folding.config import ESMFoldConfig
 from foldatlas.folding.cost import mflop
@@ -32,7 +40,7 @@ def cost_model(config: ESMFoldConfig, recycles: int, rate: Rate, default: Output
 
 
 def deadline_rate(device: str, plans: Sequence[Plan], entries: Mapping[str, ShardEntry]) -> float | None:
-    """MFLOP a second that a device of this kind surely reaches, by the shards that such devices finished; None if none
-    did."""
-    rate = measured(device, plans, entries)
-    return rate.slowest / DEADLINE_MARGIN if rate.num_shards else None
+    """MFLOP a second that a device of this kind surely reaches, by the shards that the slowest make of such devices
+    finished; None if none did."""
+    rates = [measured(device, plans, entries, name) for name in device_names(device, entries)]
+    return min((rate.slowest / DEADLINE_MARGIN for rate in rates if rate.num_shards), default=None)

@@ -6,6 +6,7 @@ what is done about it here, is in docs/decisions/0016-engines.md.
 
 import contextlib
 import logging
+import os
 import secrets
 import time
 import warnings
@@ -17,9 +18,9 @@ import apache_beam as beam
 
 from foldatlas.pipeline import dask_worker, graphs, progress
 from foldatlas.pipeline.dask_fleet import Fleet, look_at_workers, warn_if_open
-from foldatlas.pipeline.dask_local import LocalCluster, start_cluster
+from foldatlas.pipeline.dask_local import LocalCluster, share_of_cores, start_cluster
 from foldatlas.pipeline.dask_preload import quiet_dask
-from foldatlas.pipeline.devices import choose_device
+from foldatlas.pipeline.devices import choose_device, hardware_of
 from foldatlas.pipeline.engine import Engine
 from foldatlas.pipeline.engine_options import dask_options, values_of
 from foldatlas.pipeline.interruption import give_up, stopping
@@ -115,6 +116,13 @@ class Session:
     def device(self) -> str:
         """The workers' device. An own cluster is not started only to know it."""
         return self._device if self.is_own else self.fleet().device
+
+    def device_name(self) -> str:
+        """Its make; "" where the workers differ."""
+        if not self.is_own:
+            return self.fleet().name
+        shared = not self._device.startswith("cuda") and "OMP_NUM_THREADS" not in os.environ
+        return hardware_of(self._device, share_of_cores(self._engine.workers) if shared else None).name
 
     def fleet(self) -> Fleet:
         """What the workers are. Waits for the first of them; raises UsageError for workers that cannot be used."""

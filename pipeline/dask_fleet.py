@@ -27,12 +27,13 @@ class EngineWarning(UserWarning):
 
 @dataclass(frozen=True)
 class Fleet:
-    """The workers that there are: how many, their device ("cpu" or "cuda"), and the bytes of memory of the least of
-    them (None where unknown)."""
+    """The workers that there are: how many, their device ("cpu" or "cuda"), the bytes of memory of the least of them
+    (None where unknown), and its make if it is one ("" where they differ)."""
 
     workers: int
     device: str
     memory: int | None
+    name: str = ""
 
 
 def look_at_workers(client: "Client", device: str) -> Fleet:
@@ -81,7 +82,8 @@ def judge(machines: Sequence[Machine]) -> Fleet:
     (device,) = devices
     if memory is not None and device == "cpu":  # neighbours share it
         memory //= max(sum(other.host == machine.host for other in machines) for machine in machines)
-    return Fleet(len(machines), device, memory)
+    names = {machine.name for machine in machines}
+    return Fleet(len(machines), device, memory, names.pop() if len(names) == 1 else "")
 
 
 def _wait_for_a_worker(client: "Client") -> None:

@@ -22,7 +22,7 @@ from multiprocessing.connection import Connection
 from typing import Any, Final
 
 from foldatlas.pipeline.dask_preload import SILENT, be_quiet
-from foldatlas.pipeline.devices import visible_gpus
+from foldatlas.pipeline.devices import own_cores, visible_gpus
 from foldatlas.schemas.errors import FoldAtlasError, UsageError
 
 START_SECONDS: Final = 120.0  # importing Beam and Dask in every worker, on a busy machine
@@ -55,8 +55,8 @@ class LocalCluster:
 
 
 def start_cluster(workers: int, device: str) -> LocalCluster:
-    """Starts `workers` worker processes, each with a GPU of its own if `device` is "cuda", else with a share of the
-    cores. Raises UsageError if there are fewer GPUs, or no Dask."""
+    """Starts `workers` worker processes, each with a share of the cores, and with a GPU of its own if `device` is
+    "cuda". Raises UsageError if there are fewer GPUs, or no Dask."""
     environments = worker_environments(workers, device)
     ours, theirs = socket.socketpair()
     with theirs:
@@ -85,7 +85,10 @@ def start_cluster(workers: int, device: str) -> LocalCluster:
 
 
 def worker_environments(workers: int, device: str) -> list[dict[str, str]]:
-    """What each worker finds in its environment: its GPU, or its share of the cores."""
+    """What each worker finds in its environment: its share of the cores, for arithmetic and for finding genes, and its
+    GPU."""
+    # what the user has set stands
+    cores = {"OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", str(share_of_cores(workers)))}
     if device.startswith("cuda"):
         gpus = visible_gpus()
         if workers > len(gpus):
@@ -93,11 +96,13 @@ def worker_environments(workers: int, device: str) -> list[dict[str, str]]:
                 f"--workers {workers}: this machine shows {len(gpus)} GPUs, and a worker needs one of its own: "
                 f"--workers {len(gpus)}, or --device cpu"
             )
-        return [{"CUDA_VISIBLE_DEVICES": gpu} for gpu in gpus[:workers]]
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    share = str(max(1, cores // workers))
-    # what the user has set stands
-    return [{"OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", share)} for _ in range(workers)]
+        return [{**cores, "CUDA_VISIBLE_DEVICES": gpu} for gpu in gpus[:workers]]
+    return [cores] * workers
+
+
+def share_of_cores(workers: int) -> int:
+    """How many cores each of so many workers has."""
+    return max(1, own_cores() // workers)
 
 
 def main(arguments: Sequence[str]) -> None:

@@ -15,7 +15,7 @@ from typing import Any, Final
 
 from foldatlas.folding import host_memory
 from foldatlas.pipeline import interruption, progress
-from foldatlas.pipeline.devices import choose_device, device_bytes
+from foldatlas.pipeline.devices import choose_device, device_bytes, hardware_of
 from foldatlas.pipeline.supervisor import end_children
 from foldatlas.schemas.errors import FoldAtlasError, Interrupted, ModelError
 from foldatlas.schemas.version import program_version
@@ -30,7 +30,7 @@ _session = ""  # the run that this process works for
 @dataclass(frozen=True)
 class Machine:
     """What a worker says of itself. `device` is what was asked for, or found if "auto" was; `memory` its bytes (None
-    where unknown; workers of one machine share a CPU's); `error` why the device cannot be used."""
+    where unknown; workers of one machine share a CPU's); `name` its make; `error` why the device cannot be used."""
 
     host: str
     version: str
@@ -39,18 +39,20 @@ class Machine:
     memory: int | None
     threads: int
     error: str = ""
+    name: str = ""
 
 
 def inspect(device: str, dask_worker: Any = None) -> Machine:
     """Called in every worker before a run: what is there?"""
-    memory, error = None, ""
+    memory, error, name = None, "", ""
     try:
         device = choose_device(device)
         memory = device_bytes(device) if device.startswith("cuda") else host_memory.total_bytes()
+        name = hardware_of(device).name
     except FoldAtlasError as refusal:
         error = str(refusal)
     threads = dask_worker.state.nthreads if dask_worker is not None else 1
-    return Machine(socket.gethostname(), program_version(), version("torch"), device, memory, threads, error)
+    return Machine(socket.gethostname(), program_version(), version("torch"), device, memory, threads, error, name)
 
 
 @dataclass(frozen=True)

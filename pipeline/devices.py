@@ -1,16 +1,29 @@
 """Which device folds, and one process a GPU: a lock that the kernel takes back however its holder dies."""
 
 import fcntl
+import functools
 import os
+import platform
 import subprocess
 import tempfile
 import time
 from pathlib import Path
-from typing import Final
+from typing import Final, NamedTuple
 
+from foldatlas.folding import host_memory
 from foldatlas.schemas.errors import FoldAtlasError, UsageError
 
 WAIT_SECONDS: Final = 120.0  # a predecessor that was just killed needs a moment to let go
+_CPUINFO: Final = Path("/proc/cpuinfo")
+_LONGEST_NAME: Final = 100  # characters
+
+
+class Hardware(NamedTuple):
+    """What a device is: its make, with the number of cores at work if it is a CPU, and its memory in bytes. Empty and 0
+    where it does not say."""
+
+    name: str
+    bytes: int
 
 
 def choose_device(name: str) -> str:
@@ -65,6 +78,47 @@ def device_bytes(device: str) -> int | None:
         return int(_ask("memory.total", _chosen(device), "nounits")) << 20  # it counts in MiB
     except (OSError, subprocess.SubprocessError, ValueError):
         return None
+
+
+def hardware_of(device: str, cores: int | None = None) -> Hardware:
+    """What `device` ("cpu", "cuda", "cuda:1") is on this machine. `cores` of a CPU are those that fold (None: those
+    that this process may use). Asked once a process."""
+    return _hardware(device, cores or usable_cores(), os.environ.get("CUDA_VISIBLE_DEVICES"))
+
+
+@functools.cache
+def _hardware(device: str, cores: int, _: str | None) -> Hardware:
+    if not device.startswith("cuda"):
+        make = _cpu_make() or platform.processor() or platform.machine() or "CPU"
+        return Hardware(f"{_printable(make)}, {cores} core{'' if cores == 1 else 's'}", host_memory.total_bytes())
+    try:
+        name = _printable(_ask("name", _chosen(device)))
+    except (OSError, subprocess.SubprocessError, UsageError):
+        return Hardware("", 0)
+    return Hardware(name, device_bytes(device) or 0)
+
+
+def usable_cores() -> int:
+    """The cores that what computes here may use: as OMP_NUM_THREADS says, else those that this process has."""
+    said = os.environ.get("OMP_NUM_THREADS", "").partition(",")[0]
+    return int(said) if said.isdigit() and int(said) else own_cores()
+
+
+def own_cores() -> int:
+    """The cores that this process may run on."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _cpu_make() -> str:
+    try:
+        lines = _CPUINFO.read_text(encoding="utf-8", errors="replace").splitlines()
+    except OSError:
+        return ""
+    return next((line.partition(":")[2] for line in lines if line.startswith("model name")), "")
+
+
+def _printable(name: str) -> str:
+    return " ".join("".join(letter if letter.isprintable() else " " for letter in name).split())[:_LONGEST_NAME]
 
 
 def _ask(field: str, gpu: str, *how: str) -> str:

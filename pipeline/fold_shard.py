@@ -11,7 +11,7 @@ the new file and takes over all the others, so that no structure changes. Its fa
 import time
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from foldatlas.atlas.commit import attempt_name
 from foldatlas.atlas.coordinates import structure_ids_of
@@ -23,6 +23,7 @@ from foldatlas.folding.models import config_of
 from foldatlas.folding.prediction import Prediction
 from foldatlas.pipeline import events, progress
 from foldatlas.pipeline.bisection import Failed, fold_surely
+from foldatlas.pipeline.devices import hardware_of
 from foldatlas.pipeline.interruption import give_up, giving_up_if_unwritable, stopping
 from foldatlas.pipeline.outputs import ARGUMENTS, lacking
 from foldatlas.pipeline.retry import failed_before, write_retried
@@ -38,6 +39,8 @@ from foldatlas.schemas.manifest import Run, Shard, ShardEntry, settings_digest, 
 from foldatlas.schemas.records import format_structure_id, structure_id
 from foldatlas.schemas.tables import FORMAT_VERSION, NEEDED_TABLES, SHARD_TABLES
 from foldatlas.schemas.version import program_version
+
+PACK_EVERY: Final = 500  # shards of a plan: whoever commits one of these numbers
 
 
 @dataclass(frozen=True)
@@ -102,7 +105,7 @@ def _fold_and_commit(task: FoldTask) -> None:
         return
     attempt, started, clock = attempt_name(), now(), time.monotonic()
     child = child_of_this_process(options.worker)
-    busy = child.busy_seconds
+    busy, hardware = child.busy_seconds, hardware_of(options.worker.device)
     metadata = {"model": options.worker.settings.model, "settings_digest": digest, "shard": shard.name}
     sequences = read_sequences(folder, task)
     if before is not None and retrying:
@@ -135,12 +138,16 @@ def _fold_and_commit(task: FoldTask) -> None:
             started=started,
             seconds=round(time.monotonic() - clock, 3),
             busy_seconds=round(child.busy_seconds - busy, 3),
+            device_name=hardware.name,
+            device_bytes=hardware.bytes,
         ),
         kept=kept,
     )
     if folder.commit_entry(entry):
         progress.report(progress.ShardDone(writer.num_folded, writer.num_failed))
         _tell(entry, writer)
+        if int(shard.name.rpartition("-")[2]) % PACK_EVERY == 0:
+            folder.pack_manifest()  # for those who watch a long run
     else:
         folder.discard(written)
         events.emit("shard_lost", shard=shard.name, plan=task.plan, generation=entry.generation)

@@ -86,6 +86,7 @@ def fold_atlas(
     )
     started = time.monotonic()
     folder.sweep()
+    folder.pack_manifest()
     missing = _missing(folder, entries, plans, options, digest, retries, shards)
     if not missing:
         return FoldReport(0, 0, 0, 0, 0.0)
@@ -120,6 +121,7 @@ def fold_atlas(
             raise IncompleteError(
                 f"{len(todo)} of {len(missing)} shards are not done ({names}): see the messages above, and run again"
             )
+        folder.pack_manifest()
         report = _report(after, entries, options.run_id, retries, time.monotonic() - started)
         ended.update(dataclasses.asdict(report))
     return report

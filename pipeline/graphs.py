@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, Final, TypeVar
 
 from foldatlas.folding import host_memory
-from foldatlas.pipeline.devices import choose_device, device_bytes
+from foldatlas.pipeline.devices import choose_device, device_bytes, hardware_of
 from foldatlas.pipeline.engine import EMBEDDED, Engine
 from foldatlas.pipeline.interruption import stopping
 from foldatlas.schemas.errors import FoldAtlasError
@@ -109,6 +109,16 @@ def device_of(engine: Engine, device: str) -> str:
     """The device of an engine's workers, as `opened` gives it."""
     with opened(engine, device) as found:
         return found
+
+
+def device_name(engine: Engine, device: str) -> str:
+    """The make of the workers' device, as it will stand in the manifest; "" where they differ or it is not known."""
+    if engine.runner == "DaskRunner":
+        from foldatlas.pipeline import dask_engine
+
+        with dask_engine.opened(engine, device) as session:
+            return session.device_name()
+    return hardware_of(device).name if engine.is_embedded else ""
 
 
 def device_memory(engine: Engine, device: str) -> int | None:

@@ -3,7 +3,7 @@
 import contextlib
 import shutil
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from foldatlas.atlas.commit import attempt_name
@@ -20,6 +20,7 @@ class Staging:
 
     storage: Storage
     work: Path
+    _brought: dict[str, str] = field(default_factory=dict)  # entity tags, by name
 
     @property
     def place(self) -> str:
@@ -27,9 +28,11 @@ class Staging:
         return self.storage.resolved().place
 
     def collect(self) -> None:
-        """Brings what workers wrote into `work`."""
+        """Brings what workers wrote into `work`: what is new, or other than when it was brought."""
         if self.storage.root is None:
-            self.storage.fetch([file.name for file in self.storage.files()], self.work)
+            new = {file.name: file.etag for file in self.storage.files() if self._brought.get(file.name) != file.etag}
+            self.storage.fetch(new, self.work)
+            self._brought.update(new)
 
 
 @contextlib.contextmanager

@@ -77,7 +77,8 @@ class Child:
         """What the child's function gives for one batch whose predicted cost is `cost` MFLOP; `wanted` are its options.
 
         Raises OutOfMemory and BatchError with the child alive; WorkerDied and WorkerTimeout with it gone; Interrupted
-        when the run is to stop; ModelError when the model cannot be loaded.
+        when the run is to stop; ModelError when the model cannot be loaded. An error that nobody expects is a death
+        where the device is a GPU.
         """
         with self._turn:
             return self._compute(sequences, cost, wanted)
@@ -99,6 +100,10 @@ class Child:
         self.busy_seconds += seconds
         if answer[0] == "error":
             kind, reason = answer[1:]
+            if kind == "other" and self._spec.device.startswith("cuda"):
+                # After an illegal address, or memory that cannot be corrected, CUDA refuses whatever the same process
+                # asks next: every protein that follows would be blamed.
+                raise self._death(reason)
             raise OutOfMemory(reason) if kind == "memory" else BatchError(reason)
         measured = cost / max(seconds, 1e-3)
         self._mflop_per_second = min(measured, self._mflop_per_second or measured)
@@ -171,22 +176,24 @@ class Child:
     def _pid(self) -> int | None:
         return None if self._process is None else self._process.pid
 
-    def _death(self) -> WorkerDied:
-        """What to raise for a child that is gone, after clearing up behind it."""
-        code: int | None = None
+    def _death(self, reason: str = "") -> WorkerDied:
+        """What to raise for a child that is gone, or is not to be trusted any more (`reason`), after clearing up."""
         pid = self._pid
+        reason = reason or self._how_it_ended()
+        self.kill()
+        events.emit("child_died", level=events.WARNING, child=pid, reason=reason)
+        return WorkerDied(reason)
+
+    def _how_it_ended(self) -> str:
+        code: int | None = None
         if self._process is not None:
             try:
                 code = self._process.wait(timeout=10)
             except subprocess.TimeoutExpired:
                 code = None  # it closed its end and lives on
-        self.kill()
         if code is not None and code < 0:
-            reason = f"the model's process was killed by {signal.Signals(-code).name}"
-        else:
-            reason = f"the model's process ended with exit code {code}"
-        events.emit("child_died", level=events.WARNING, child=pid, reason=reason)
-        return WorkerDied(reason)
+            return f"the model's process was killed by {signal.Signals(-code).name}"
+        return f"the model's process ended with exit code {code}"
 
     def kill(self) -> None:
         """Ends the child at once and waits until the kernel has taken back what it held.

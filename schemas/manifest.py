@@ -113,7 +113,9 @@ class Plan(msgspec.Struct, frozen=True):
 class Run(msgspec.Struct, frozen=True):
     """Who folded a shard and how long it took. Nothing here changes a result.
 
-    Of the `seconds` that the shard took, `busy_seconds` went into batches that the device answered (0: not measured).
+    `device` is "cpu", "cuda" or "cuda:1", `device_name` the make ("NVIDIA H100 80GB HBM3"; a CPU's with its cores), ""
+    where it is not known, as in entries of before it was recorded; `device_bytes` its memory, 0 where not known. Of the
+    `seconds` that the shard took, `busy_seconds` went into batches that the device answered (0: not measured).
     """
 
     run_id: str
@@ -123,6 +125,12 @@ class Run(msgspec.Struct, frozen=True):
     started: str
     seconds: float
     busy_seconds: float = 0.0
+    device_name: str = ""
+    device_bytes: int = 0
+
+    def __post_init__(self) -> None:
+        if not self.device_name.isprintable():  # it is shown on terminals
+            raise ValueError(f"device_name {self.device_name!r} is not printable")
 
 
 class ShardEntry(msgspec.Struct, frozen=True):

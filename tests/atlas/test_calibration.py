@@ -13,7 +13,9 @@ from foldatlas.atlas.calibration import (
     PAIRS,
     PROTEINS,
     RESIDUES,
+    Device,
     default_output_bytes,
+    device_names,
     main_device,
     measured_output_bytes,
     measured_rate,
@@ -104,7 +106,28 @@ def test_kinds_of_devices_are_told_apart() -> None:
     assert measured_rate("cuda:0", [made.plan], made.entries).typical == pytest.approx(5e7)
     assert measured_rate("cpu", [made.plan], made.entries).typical == DEFAULT_MFLOP_PER_SECOND["cpu"]
     assert measured_rate("cpu", [made.plan], made.entries).num_shards == 0
-    assert main_device(made.entries) == "cuda"
+    assert main_device(made.entries) == Device("cuda", "")
+
+
+def test_makes_of_one_kind_are_told_apart() -> None:
+    """Two shards by a fast make, three by a slow one, one of before makes were recorded."""
+    rates = {"H100": 9e8, "T4": 3e7, "": 3e8}
+    makes = ["H100", "T4", "H100", "T4", "T4", ""]
+    made = world([200] * 6, lambda each: each.cost / rates[makes[each.row_group]])
+    for number, name in enumerate(makes):
+        before = made.entries[f"plan-{number:05d}"]
+        run = msgspec.structs.replace(before.run, device_name=name)
+        made.entries[before.shard] = msgspec.structs.replace(before, run=run)
+    plans = [made.plan]
+    for name, shards in (("H100", 2), ("T4", 3)):
+        rate = measured_rate("cuda", plans, made.entries, name)
+        assert (rate.typical, rate.num_shards, rate.names) == (pytest.approx(rates[name]), shards, (name,))
+    for unknown in ("", "L40S"):  # what is not measured goes by its kind
+        rate = measured_rate("cuda", plans, made.entries, unknown)
+        assert (rate.num_shards, rate.names) == (6, ("H100", "T4"))
+    assert measured_rate("cpu", plans, made.entries, "T4").num_shards == 0
+    assert device_names("cuda:1", made.entries) == ["", "H100", "T4"] and device_names("cpu", made.entries) == []
+    assert main_device(made.entries) == Device("cuda", "T4")
 
 
 def test_nothing_measured_is_nothing_said() -> None:

@@ -43,6 +43,10 @@ def test_a_measured_rate_is_named_and_used() -> None:
     assert made.cost is None
     text = "\n".join(made.lines())
     assert "1.00 GPU-hours, by 7 shards of this atlas" in text and "cost" not in text
+    rate = Rate("cuda", 7, 1000.0, names=("NVIDIA L4", "Tesla T4"))
+    mixed = estimate([shard(3_600_000)], rate, default_output_bytes(320))
+    assert "by 7 shards of this atlas on NVIDIA L4 and Tesla T4" in "\n".join(mixed.lines())
+    assert mixed.as_json()["measured_on"] == ["NVIDIA L4", "Tesla T4"]
 
 
 def test_nothing_takes_nothing() -> None:

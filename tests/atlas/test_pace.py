@@ -5,7 +5,7 @@ import datetime
 import pytest
 
 from foldatlas.atlas import pace
-from foldatlas.atlas.pace import Pace, busy_share, pace_now, runs_of
+from foldatlas.atlas.pace import DevicePace, Pace, busy_share, devices_of, pace_now, runs_of
 from foldatlas.schemas.manifest import Run, ShardEntry
 
 NOON = datetime.datetime(2026, 11, 1, 12, tzinfo=datetime.UTC)
@@ -20,6 +20,8 @@ def entry(
     busy: float = 0.0,
     run: str = "run",
     generation: int = 0,
+    name: str = "",
+    memory: int = 0,
 ) -> ShardEntry:
     """An entry of `worker`, begun `started` seconds after noon."""
     begin = (NOON + datetime.timedelta(seconds=started)).isoformat(timespec="milliseconds")
@@ -36,7 +38,7 @@ def entry(
         residues=residues,
         cost=500,
         files={},
-        run=Run(run, worker, "cuda", "0", begin, seconds, busy),
+        run=Run(run, worker, "cuda", "0", begin, seconds, busy, name, memory),
     )
 
 
@@ -85,3 +87,19 @@ def test_runs_and_how_busy_their_devices_were() -> None:
     assert (second.started, second.ended) == ("2026-11-01T12:01:40+00:00", "2026-11-01T12:06:40+00:00")
     assert busy_share(entries) == pytest.approx(250 / 300)
     assert busy_share(entries[3:]) is None
+
+
+def test_makes_of_devices_and_what_each_did() -> None:
+    entries = [
+        entry("a", 0, 100, name="T4", memory=16),
+        entry("b", 0, 50, name="T4", memory=15),
+        entry("b", 60, 10, residues=9_000, name="H100", memory=80),
+        entry("c", 0, 10),
+    ]
+    assert devices_of(entries) == [
+        DevicePace("cuda", "H100", 80, 1, 1, 9_000, 10.0, 900.0),
+        DevicePace("cuda", "T4", 15, 2, 2, 2_000, 150.0, 2_000 / 150),
+        DevicePace("cuda", "", 0, 1, 1, 1_000, 10.0, 100.0),
+    ]
+    (run,) = runs_of(entries)
+    assert run.devices == ("H100", "T4", "cuda")

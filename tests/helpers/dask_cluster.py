@@ -6,10 +6,11 @@ Linux and macOS. Processes are looked at with psutil, which Dask brings.
 import contextlib
 import json
 import os
+import random
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -86,6 +87,39 @@ class Cluster:
                 child.kill()
         for process in self.processes:
             process.wait()
+
+
+@contextlib.contextmanager
+def running(folder: Path, settings: Mapping[str, str] | None = None) -> Iterator[Cluster]:
+    """A cluster in a new folder, which ends with the block. `settings` are of the environment of all its processes."""
+    folder.mkdir()
+    made = Cluster(folder, settings)
+    try:
+        yield made
+    finally:
+        made.end()
+
+
+def write_proteins(path: Path, number: int, letters: str, seed: int) -> Path:
+    """A FASTA file of `number` random proteins of 30 to 60 residues: enough for 8 shards."""
+    chosen = random.Random(seed)
+    texts = ["M" + "".join(chosen.choices(letters, k=chosen.randint(29, 59))) for _ in range(number)]
+    path.write_text("".join(f">p{number}\n{text}\n" for number, text in enumerate(texts)))
+    return path
+
+
+def folded_alone(command: Sequence[str], fasta: Path, atlas: Path) -> Path:
+    """The atlas of `fasta`, made by one process: what a cluster's is held against. `command` starts foldatlas."""
+    done = subprocess.run(
+        [*command, "fold", str(fasta), str(atlas), "--model", "nano"], capture_output=True, text=True, timeout=PATIENCE
+    )
+    assert done.returncode == 0, done.stderr
+    return atlas
+
+
+def committed(atlas: Path) -> int:
+    """How many entries there are."""
+    return len(list((atlas / "manifest").glob("[!.]*.json")))
 
 
 def descendants(pid: int) -> list[Any]:

@@ -5,7 +5,6 @@ that a protein can kill its worker; all else is real.
 """
 
 import os
-import random
 import shlex
 import signal
 import subprocess
@@ -22,7 +21,18 @@ from foldatlas.atlas.folder import AtlasFolder
 pytest.importorskip("distributed")
 psutil = pytest.importorskip("psutil")
 
-from dask_cluster import PATIENCE, Cluster, command_of, is_folding, until, worker_process  # noqa: E402
+from dask_cluster import (  # noqa: E402
+    PATIENCE,
+    Cluster,
+    command_of,
+    committed,
+    folded_alone,
+    is_folding,
+    running,
+    until,
+    worker_process,
+    write_proteins,
+)
 
 TESTS = Path(__file__).parents[1]
 DRIVER = [sys.executable, "-P", str(TESTS / "faults" / "driver.py")]
@@ -35,29 +45,19 @@ pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="looks into /pro
 
 @pytest.fixture(scope="module")
 def fasta(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    letters = random.Random(8)
-    path = tmp_path_factory.mktemp("fasta") / "short.fasta"
-    texts = ["M" + "".join(letters.choices(HARMLESS, k=letters.randint(29, 59))) for _ in range(24)]
-    path.write_text("".join(f">p{number}\n{text}\n" for number, text in enumerate(texts)))
-    return path
+    return write_proteins(tmp_path_factory.mktemp("fasta") / "short.fasta", 24, HARMLESS, seed=8)
 
 
 @pytest.fixture(scope="module")
 def embedded(fasta: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The atlas of `fasta`, made by one process."""
-    atlas = tmp_path_factory.mktemp("embedded") / "atlas"
-    command = [*DRIVER, "fold", str(fasta), str(atlas), "--model", "nano"]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE)
-    assert (done.returncode, done.stdout) == (0, DONE), done.stderr
-    return atlas
+    return folded_alone(DRIVER, fasta, tmp_path_factory.mktemp("embedded") / "atlas")
 
 
 @pytest.fixture
 def cluster(tmp_path: Path) -> Iterator[Cluster]:
     settings = {"FAKE_CHILD_SECONDS": "0.3", "DASK_DISTRIBUTED__SCHEDULER__ALLOWED_FAILURES": "0"}
-    made = Cluster(tmp_path / "cluster", settings)
-    yield made
-    made.end()
+    with running(tmp_path / "cluster", settings) as made:
+        yield made
 
 
 def fold(cluster: Cluster, fasta: Path, atlas: Path, *options: str) -> "subprocess.Popen[str]":
@@ -72,11 +72,11 @@ def fold(cluster: Cluster, fasta: Path, atlas: Path, *options: str) -> "subproce
 
 
 def after_a_commit(atlas: Path, driver: "subprocess.Popen[str]") -> None:
-    def committed() -> bool:
+    def has_committed() -> bool:
         assert driver.poll() is None, "it ended before the test could interfere"
-        return any((atlas / "manifest").glob("[!.]*.json"))
+        return committed(atlas) > 0
 
-    until(committed, "a first shard")
+    until(has_committed, "a first shard")
 
 
 def finish(driver: "subprocess.Popen[str]") -> tuple[int, str, str]:
@@ -140,13 +140,10 @@ def test_the_driver_is_killed(
     driver.send_signal(signal.SIGKILL)
     driver.communicate()
 
-    def committed() -> int:
-        return len(AtlasFolder(atlas).entries())
-
-    before = committed()
+    before = committed(atlas)
     until(lambda: not list(atlas.rglob("*.part")), "the end of what was in hand")
     time.sleep(2)
-    after = committed()
+    after = committed(atlas)
     assert after <= before + 2 * len(nannies) and after < len(AtlasFolder(embedded).entries())
     assert finish(fold(cluster, fasta, atlas))[:2] == (0, DONE)
     assert tables(atlas) == tables(embedded)

@@ -4,7 +4,6 @@ Real processes and real certificates; the atlas is held against the one that a s
 """
 
 import os
-import random
 import signal
 import subprocess
 import sys
@@ -21,41 +20,37 @@ from foldatlas.schemas.records import STANDARD_RESIDUES
 distributed = pytest.importorskip("distributed")
 psutil = pytest.importorskip("psutil")
 
-from dask_cluster import PATIENCE, Cluster, command_of, descendants, is_folding, until, worker_process  # noqa: E402
+from dask_cluster import (  # noqa: E402
+    PATIENCE,
+    Cluster,
+    command_of,
+    committed,
+    descendants,
+    folded_alone,
+    is_folding,
+    running,
+    until,
+    worker_process,
+    write_proteins,
+)
 
 COMMAND = [sys.executable, "-m", "foldatlas.jobs.cli"]
 
 
-def committed(atlas: Path) -> int:
-    return len(list((atlas / "manifest").glob("[!.]*.json")))
-
-
 @pytest.fixture(scope="module")
 def fasta(tmp_path_factory: pytest.TempPathFactory) -> str:
-    """16 proteins of 30 to 60 residues, in 8 shards or more."""
-    letters = random.Random(5)
-    path = tmp_path_factory.mktemp("fasta") / "short.fasta"
-    texts = ["M" + "".join(letters.choices(STANDARD_RESIDUES, k=letters.randint(29, 59))) for _ in range(16)]
-    path.write_text("".join(f">p{number}\n{text}\n" for number, text in enumerate(texts)))
-    return str(path)
+    return str(write_proteins(tmp_path_factory.mktemp("fasta") / "short.fasta", 16, STANDARD_RESIDUES, seed=5))
 
 
 @pytest.fixture(scope="module")
 def embedded(fasta: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The atlas of `fasta`, made by one process."""
-    atlas = tmp_path_factory.mktemp("embedded") / "atlas"
-    done = subprocess.run([*COMMAND, "fold", fasta, str(atlas), "--model", "nano"], capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
-    return atlas
+    return folded_alone(COMMAND, Path(fasta), tmp_path_factory.mktemp("embedded") / "atlas")
 
 
 @pytest.fixture
 def cluster(tmp_path: Path) -> Iterator[Cluster]:
-    folder = tmp_path / "cluster"
-    folder.mkdir()
-    made = Cluster(folder)
-    yield made
-    made.end()
+    with running(tmp_path / "cluster") as made:
+        yield made
 
 
 def check_committed_once(atlas: Path) -> None:

@@ -9,7 +9,9 @@ from foldatlas.atlas.calibration import first_entries
 from foldatlas.atlas.folder import AtlasFolder
 from foldatlas.jobs import cli
 from foldatlas.jobs.plan import PlanSummary, plan
+from foldatlas.pipeline import graphs
 from foldatlas.pipeline.costs import DEADLINE_MARGIN, deadline_rate
+from foldatlas.pipeline.devices import hardware_of
 from foldatlas.schemas.manifest import FileEntry, Run, Shard, ShardEntry
 
 EXAMPLE = Path(__file__).parents[2] / "examples" / "gut.fasta"
@@ -106,15 +108,27 @@ def test_where_all_is_planned_what_is_left_is_predicted(tmp_path: Path, capsys: 
     assert "left to fold, of earlier plans:" in again.report()
     assert cli.main(["plan", str(EXAMPLE), str(atlas), "--model", "nano", "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["plan"] is None
+    # and by the atlas alone, of whatever files its plans are, less what is done
+    assert again.planned.known and plan([], atlas, model="nano", device="cpu", devices=3).left == first.estimate
+    planned = first.planned.plan
+    assert planned is not None
+    commit(atlas, planned.shards[0], 0, planned.shards[0].cost / 5_000)
+    assert cli.main(["plan", str(atlas), "--model", "nano", "--json"]) == 0
+    out, errors = capsys.readouterr()
+    told = json.loads(out)
+    assert (told["plan"], told["known"], told["left"]["shards"]) == (None, [], len(planned.shards) - 1)
+    left = sum(each.cost for each in planned.shards[1:])
+    assert told["left"]["device_seconds"] == pytest.approx(left / 5_000, abs=1e-3)
+    assert "nothing was planned" in errors
 
 
-def commit(atlas: Path, shard: Shard, generation: int, seconds: float) -> None:
+def commit(atlas: Path, shard: Shard, generation: int, seconds: float, device_name: str = "") -> None:
     """An entry as the manifest has it, of files that are not there."""
     folder = AtlasFolder(atlas)
     settings = folder.header().settings_digest
     size = {"structures": 30 * shard.residues, "scores": 100 * shard.proteins, "failures": 10}
     files = {table: FileEntry(f"{table}/x.parquet", shard.proteins, each, "") for table, each in size.items()}
-    run = Run("run", "host", "cpu", "0", "2026-11-01T09:00:00.000+00:00", seconds)
+    run = Run("run", "host", "cpu", "0", "2026-11-01T09:00:00.000+00:00", seconds, 0.0, device_name)
     name = shard.name.rpartition("-")[0]
     counts = (shard.proteins, 0, shard.residues, shard.cost)
     entry = ShardEntry(1, shard.name, name, generation, "a", settings, shard.digest, *counts, files, run)
@@ -137,6 +151,29 @@ def test_what_was_tried_again_is_measured_by_its_first_folding(tmp_path: Path) -
     assert twice.device_seconds == pytest.approx(left / 5_000)
     plans, histories = AtlasFolder(atlas).plans(), AtlasFolder(atlas).histories()
     assert deadline_rate("cpu", plans, first_entries(histories)) == pytest.approx(5_000 / DEADLINE_MARGIN)
+
+
+def test_a_prediction_is_for_this_make_of_device_and_shards_are_cut_for_all_of_its_kind(tmp_path: Path) -> None:
+    atlas, other = tmp_path / "atlas", tmp_path / "more.fasta"
+    planned = made(EXAMPLE, atlas).planned.plan
+    assert planned is not None
+    for number, shard in enumerate(planned.shards[:5]):
+        fast = number < 2
+        commit(atlas, shard, 0, shard.cost / (8e6 if fast else 2_000.0), hardware_of("cpu").name if fast else "Other")
+    left = made(EXAMPLE, atlas, dry_run=True).left
+    assert left.measured_on == (hardware_of("cpu").name,) and left.measured_shards == 2
+    assert left.device_seconds == pytest.approx(sum(shard.cost for shard in planned.shards[5:]) / 8e6)
+    # a driver on a third make cuts the same shards of new proteins as this one
+    other.write_text("".join(f">p{number}\nMK{'L' * number}\n" for number in range(1, 60)))
+    here = made(other, atlas, dry_run=True).planned.plan
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(graphs, "device_name", lambda *_: "Third")
+        assert made(EXAMPLE, atlas, dry_run=True).left.measured_on == tuple(sorted((hardware_of("cpu").name, "Other")))
+        there = made(other, atlas, dry_run=True).planned.plan
+    assert here is not None and there is not None and here.shards == there.shards
+    # and the slowest make sets the deadlines
+    plans, histories = AtlasFolder(atlas).plans(), AtlasFolder(atlas).histories()
+    assert deadline_rate("cpu", plans, first_entries(histories)) == pytest.approx(2_000 / DEADLINE_MARGIN)
 
 
 @pytest.mark.parametrize("price", ["-1", "nan", "inf", "cheap"])

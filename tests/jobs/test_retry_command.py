@@ -12,6 +12,7 @@ from foldatlas.atlas.folder import AtlasFolder
 from foldatlas.jobs import status as status_job
 from foldatlas.jobs.cli import main
 from foldatlas.pipeline import supervisor
+from foldatlas.pipeline.devices import hardware_of
 
 FAKE_CHILD = (sys.executable, "-P", str(Path(__file__).parents[1] / "pipeline" / "fake_child.py"))
 LENGTHS = [30, 40, 50, 60, 70, 80, 90, 100]
@@ -72,6 +73,9 @@ def test_a_larger_device_takes_up_what_a_small_one_could_not_hold(
     [
         (["fold", "{atlas}", "--model", "nano"], "no FASTA file is named.*--retry-failed"),
         (["fold", "{atlas}", "--model", "nano", "--retry-failed"], "not an atlas|is no folder"),
+        (["fold", "{atlas}", "--model", "nano", "--retry-failed", "--genes"], "leave --genes out"),
+        (["plan", "{atlas}", "--model", "nano", "--genes"], "leave --genes out"),
+        (["plan", "{fasta}", "--model", "nano"], "in.fasta is no folder: name an atlas"),
         (
             ["fold", "{fasta}", "{atlas}", "--model", "nano", "--retry-failed", "--pae", "--add-outputs"],
             "before or after",
@@ -108,3 +112,9 @@ def test_watching_ends_when_all_is_done(
     assert [line["is_complete"] for line in lines] == [False, True]
     assert lines[0]["ends"] is None and lines[1]["runs"][0]["shards"] == 8
     assert 0 < lines[1]["busy_share"] <= 1
+    here = hardware_of("cpu")
+    (device,) = lines[1]["devices"]
+    assert (device["kind"], device["name"], device["bytes"], device["shards"]) == ("cpu", *here, 8)
+    assert lines[1]["main_device"] == here.name and lines[1]["runs"][0]["devices"] == [here.name]
+    code, told, _ = foldatlas("query", atlas, "select device, device_name from runs", "--format", "json")
+    assert code == 0 and json.loads(told) == [{"device": "cpu", "device_name": here.name}]

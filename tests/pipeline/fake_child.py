@@ -23,6 +23,8 @@ from foldatlas.schemas.records import num_atoms
 
 
 class FakePredictor:
+    spoilt = False
+
     def fold(
         self,
         sequences: Sequence[str],
@@ -54,6 +56,10 @@ class FakePredictor:
                 time.sleep(3600)
             if "NAN" in sequence:
                 raise NonFiniteOutput("positions are not finite")
+            if "SPLINTER" in sequence:
+                self.spoilt = True  # as a GPU is after an illegal address, until its process ends
+            if self.spoilt:
+                raise RuntimeError("CUDA error: an illegal memory access was encountered")
             if "FAIL" in sequence:
                 raise ValueError("a fault\nof two lines")
         if sum(map(len, sequences)) > int(os.environ.get("FAKE_CHILD_MEMORY", "1000000")):

@@ -3,10 +3,12 @@
 import gzip
 import io
 import itertools
+import os
 import random
 import sys
 import warnings
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pyrodigal
@@ -20,6 +22,7 @@ from foldatlas.atlas.folder import AtlasFolder
 from foldatlas.folding.models import settings_of
 from foldatlas.pipeline import contigs, fasta
 from foldatlas.pipeline.contigs import ContigReader
+from foldatlas.pipeline.dask_local import worker_environments
 from foldatlas.pipeline.genbank import CodingSequence
 from foldatlas.pipeline.planning import CostModel, Planned, SourceWarning, make_plan
 from foldatlas.pipeline.record_stream import open_records
@@ -52,6 +55,23 @@ FILE = b"".join(
     f">{name} flag=1\n{chr(10).join(text[at : at + 60] for at in range(0, len(text), 60))}\n".encode()
     for name, (text, _) in CONTIGS.items()
 )
+
+
+def test_a_worker_beside_others_finds_genes_with_its_share_of_the_cores(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What `--workers` tells each worker by its environment (dask_local.worker_environments)."""
+    threads: list[int] = []
+
+    class Counted(ThreadPoolExecutor):
+        def __init__(self, max_workers: int, **others: str):
+            threads.append(max_workers)
+            super().__init__(max_workers, **others)
+
+    monkeypatch.setattr(contigs, "ThreadPoolExecutor", Counted)
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(6)), raising=False)
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    alone = read(FILE)
+    monkeypatch.setenv("OMP_NUM_THREADS", worker_environments(3, "cpu")[0]["OMP_NUM_THREADS"])
+    assert read(FILE) == alone and threads == [6, 2]
 
 
 def read(data: bytes, start: int = 0, end: int | None = None) -> list[CodingSequence]:

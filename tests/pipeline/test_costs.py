@@ -42,7 +42,8 @@ def test_bytes_of_a_protein_are_those_of_all_its_tables() -> None:
 def test_a_deadline_has_a_margin_and_needs_a_measurement(monkeypatch: pytest.MonkeyPatch) -> None:
     assert deadline_rate("cpu", [], {}) is None
     rate = Rate("cpu", 5, 8000.0, (-1.0, *[0.0] * 8))
-    monkeypatch.setattr(costs_module, "measured", lambda device, plans, entries: rate)
+    monkeypatch.setattr(costs_module, "measured", lambda *_: rate)
+    monkeypatch.setattr(costs_module, "device_names", lambda *_: ["Tesla T4"])
     assert deadline_rate("cpu", [], {}) == pytest.approx(rate.at(16) / DEADLINE_MARGIN)
 
 

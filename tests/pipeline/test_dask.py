@@ -215,9 +215,10 @@ def machine(**changes: Any) -> dask_worker.Machine:
 
 def test_the_least_memory_counts_and_neighbours_share_it() -> None:
     machines = [machine(host="a", memory=100), machine(host="a", memory=100), machine(host="b", memory=70)]
-    assert dask_fleet.judge(machines) == dask_fleet.Fleet(3, "cpu", 35)
-    gpus = [machine(host="a", device="cuda", memory=80), machine(host="a", device="cuda", memory=40)]
-    assert dask_fleet.judge(gpus) == dask_fleet.Fleet(2, "cuda", 40)
+    assert dask_fleet.judge(machines) == dask_fleet.Fleet(3, "cpu", 35, machines[0].name)
+    gpus = [machine(device="cuda", memory=memory, name="H100") for memory in (80, 40)]
+    assert dask_fleet.judge(gpus) == dask_fleet.Fleet(2, "cuda", 40, "H100")
+    assert dask_fleet.judge([*gpus, machine(device="cuda", memory=40, name="T4")]).name == ""
     assert dask_fleet.judge([*gpus, machine(device="cuda", memory=None)]).memory is None
 
 
@@ -253,9 +254,10 @@ def test_an_open_scheduler_is_warned_of() -> None:
 
 def test_each_worker_has_a_gpu_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "3, GPU-7")
+    monkeypatch.setenv("OMP_NUM_THREADS", "5")
     assert devices.visible_gpus() == ["3", "GPU-7"]
     found = dask_local.worker_environments(2, "cuda")
-    assert found == [{"CUDA_VISIBLE_DEVICES": "3"}, {"CUDA_VISIBLE_DEVICES": "GPU-7"}]
+    assert found == [{"CUDA_VISIBLE_DEVICES": gpu, "OMP_NUM_THREADS": "5"} for gpu in ("3", "GPU-7")]
     with pytest.raises(UsageError, match="this machine shows 2 GPUs"):
         dask_local.worker_environments(3, "cuda")
 
@@ -265,6 +267,8 @@ def test_workers_share_the_cores(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(8)), raising=False)
     assert dask_local.worker_environments(3, "cpu") == [{"OMP_NUM_THREADS": "2"}] * 3
     assert dask_local.worker_environments(20, "cpu") == [{"OMP_NUM_THREADS": "1"}] * 20
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0,1")
+    assert [each["OMP_NUM_THREADS"] for each in dask_local.worker_environments(2, "cuda")] == ["4", "4"]
 
 
 def test_a_cluster_that_is_not_there_is_said() -> None:

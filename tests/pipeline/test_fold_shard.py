@@ -9,91 +9,26 @@ from pathlib import Path
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 from msgspec import structs
 
 from foldatlas.atlas import storage as storage_module
 from foldatlas.atlas.coordinates import decode_structures
 from foldatlas.atlas.folder import AtlasFolder
-from foldatlas.folding.prediction import Prediction
 from foldatlas.pipeline import fold_shard as fold_shard_module
-from foldatlas.pipeline.bisection import Failed, fold_surely
 from foldatlas.pipeline.fold_shard import FoldOptions, FoldTask, fold_shard
 from foldatlas.pipeline.folding_run import _from_a_random_place, fold_atlas
 from foldatlas.pipeline.planning import CostModel, make_plan
-from foldatlas.pipeline.supervisor import BatchError, WorkerSpec, child_of_this_process
+from foldatlas.pipeline.supervisor import WorkerSpec, child_of_this_process
 from foldatlas.schemas.errors import (
     DamagedAtlasError,
     FoldAtlasError,
     IncompleteError,
-    Interrupted,
     ModelError,
-    OutOfMemory,
     UsageError,
-    WorkerDied,
-    WorkerTimeout,
 )
 from foldatlas.schemas.manifest import ShardEntry
 from foldatlas.schemas.records import format_structure_id, structure_id
 from foldatlas.schemas.tables import SHARD_TABLES
-
-
-def prediction(sequence: str) -> Prediction:
-    empty = np.zeros(0, np.float32)
-    return Prediction(sequence, empty, empty, 0.0, None)
-
-
-@given(
-    size=st.integers(1, 20),
-    poison=st.sets(st.integers(0, 19)),
-    error=st.sampled_from([WorkerDied, WorkerTimeout, OutOfMemory, BatchError]),
-)
-def test_only_the_guilty_fail(size: int, poison: set[int], error: type[Exception]) -> None:
-    batch = [f"P{number}" for number in range(size)]
-    guilty = {f"P{number}" for number in poison if number < size}
-
-    def fold(sequences: list[str]) -> list[Prediction]:
-        if guilty.intersection(sequences):
-            raise error("boom")
-        return [prediction(sequence) for sequence in sequences]
-
-    results = fold_surely(fold, batch)
-    assert [result.sequence for result in results] == batch
-    assert {result.sequence for result in results if isinstance(result, Failed)} == guilty
-
-
-def test_a_death_from_outside_costs_one_more_try_and_nothing_else() -> None:
-    calls: list[list[str]] = []
-
-    def fold(sequences: list[str]) -> list[Prediction]:
-        calls.append(sequences)
-        if len(calls) == 1:
-            raise WorkerDied("killed by SIGKILL")
-        return [prediction(sequence) for sequence in sequences]
-
-    results = fold_surely(fold, ["A", "B", "C"])
-    assert not any(isinstance(result, Failed) for result in results)
-    assert calls == [["A", "B", "C"]] * 2  # the same batch, so the same numbers
-
-
-def test_a_lone_poison_protein_is_tried_twice_and_one_that_does_not_fit_once() -> None:
-    def die(_: list[str]) -> list[Prediction]:
-        raise WorkerDied("segmentation fault")
-
-    def overflow(_: list[str]) -> list[Prediction]:
-        raise OutOfMemory("1,840 residues do not fit")
-
-    assert fold_surely(die, ["A"]) == [Failed("A", "segmentation fault", 2)]
-    assert fold_surely(overflow, ["A"]) == [Failed("A", "1,840 residues do not fit", 1)]
-
-
-def test_a_request_to_stop_is_no_failure() -> None:
-    def stop(_: list[str]) -> list[Prediction]:
-        raise Interrupted("stopped on request")
-
-    with pytest.raises(Interrupted):
-        fold_surely(stop, ["A", "B"])
 
 
 @pytest.fixture
@@ -317,20 +252,6 @@ def test_an_entry_of_other_settings_is_damage_not_work(
     fold_shard(task)
     with pytest.raises(DamagedAtlasError, match="other sequences or settings"):
         folder.committed_entry(task.shard, "0" * 64)
-
-
-def test_halves_have_one_try_a_level() -> None:
-    calls: list[str] = []
-
-    def die(sequences: list[str]) -> list[Prediction]:
-        calls.append("".join(sequences))
-        if "D" in sequences:
-            raise WorkerDied("dead")
-        return [prediction(sequence) for sequence in sequences]
-
-    results = fold_surely(die, ["A", "B", "C", "D"])
-    assert calls == ["ABCD", "ABCD", "AB", "CD", "C", "D"]
-    assert results[3] == Failed("D", "dead", 4)
 
 
 def test_what_is_missing_is_submitted_again(

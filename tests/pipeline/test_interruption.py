@@ -94,7 +94,7 @@ def test_what_hangs_does_not_outlive_the_grace() -> None:
 def test_a_run_whose_worker_is_stopped_ends_within_the_grace(
     tmp_path: Path, worker: WorkerSpec, costs: CostModel, write_fasta: Callable[..., str], proteins: list[str]
 ) -> None:
-    """SIGTERM while the folding process is stopped and answers nothing."""
+    """SIGTERM while the model's process is stopped and answers nothing."""
     folder = AtlasFolder(tmp_path / "atlas")
     fasta = write_fasta([*proteins, "M" + "G" * 200 + "FREEZE"])  # the longest, so in the first shard
     make_plan([fasta], folder, worker.settings, costs, max_length=1280)

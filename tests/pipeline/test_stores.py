@@ -15,6 +15,7 @@ from foldatlas.pipeline import remote
 from foldatlas.pipeline.planning import CostModel, Planned, make_plan
 from foldatlas.pipeline.remote import RemoteStream
 from foldatlas.pipeline.sources import find_sources
+from foldatlas.pipeline.staging import staging_of
 from foldatlas.schemas.errors import SourceError
 
 BODY = (Path(__file__).parents[2] / "examples" / "gut.fasta").read_bytes()
@@ -128,3 +129,28 @@ def test_a_store_that_is_not_there_is_an_error(client: Any, monkeypatch: pytest.
     monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:1")
     with pytest.raises(SourceError, match="after 3 tries"):
         find_sources(["s3://proteins/gut.fasta"])
+
+
+def test_what_workers_staged_is_fetched_once_and_again_if_it_changed(client: Any, flaky: Any) -> None:
+    """Reading has several rounds on an engine that loses workers."""
+    with staging_of(AtlasFolder("s3://proteins/atlas")) as staging:
+
+        def write(name: str, text: str) -> None:
+            with staging.storage.building(name) as path:
+                path.write_text(text)
+
+        def fetched() -> set[str]:
+            before = len(flaky.requests)
+            staging.collect()
+            asked = flaky.requests[before:]
+            return {key.split("?")[0].rpartition("/")[2] for method, key in asked if method == "GET"} - {"proteins"}
+
+        write("0.parquet", "half a range")
+        write("1.parquet", "a range")
+        assert fetched() == {"0.parquet", "1.parquet"}
+        write("0.parquet", "a whole range")  # by the next round
+        write("0.json", "its note")
+        assert fetched() == {"0.parquet", "0.json"}
+        assert fetched() == set()
+        found = {path.name: path.read_text() for path in staging.work.iterdir()}
+        assert found == {"0.parquet": "a whole range", "1.parquet": "a range", "0.json": "its note"}

@@ -55,6 +55,14 @@ def test_a_fault_is_told_and_the_next_batch_folds(
     assert fold(child, "MKVL") == ["MKVL"]
 
 
+def test_a_gpu_that_refuses_everything_after_a_fault_costs_no_other_protein(worker: WorkerSpec) -> None:
+    """CUDA does so after an illegal address, for as long as the process lives."""
+    child = child_of_this_process(replace(worker, device="cuda"))
+    results = fold_surely(lambda batch: child.fold(batch, 1), ["MKVL", "SPLINTER", "MKLL"])
+    assert [isinstance(result, Failed) for result in results] == [False, True, False]
+    assert "illegal memory access" in str(results[1])
+
+
 def test_out_of_memory_leaves_the_child_alive(worker: WorkerSpec, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("FAKE_CHILD_MEMORY", "10")
     child = child_of_this_process(worker)

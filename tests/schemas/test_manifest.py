@@ -47,9 +47,17 @@ def test_a_document_is_read_back_as_it_was() -> None:
     assert encode(ENTRY) == encode(decode(encode(ENTRY), ShardEntry, "x"))
 
 
+def test_an_entry_of_before_devices_had_names_is_read() -> None:
+    raw = json.loads(encode(ENTRY))
+    raw["run"] = {name: raw["run"][name] for name in ("run_id", "host", "device", "version", "started", "seconds")}
+    run = decode(json.dumps(raw).encode(), ShardEntry, "x").run
+    assert (run.device_name, run.device_bytes, run.busy_seconds) == ("", 0, 0.0)
+
+
 @pytest.mark.parametrize(
     ("change", "reason"),
     [
+        ({"run": {**json.loads(encode(ENTRY))["run"], "device_name": "H100\33[2J"}}, "not printable"),
         ({"folded": "two"}, "folded"),
         ({"shard": None}, "shard"),
         ({"shard": "../../x-00000"}, "is no name"),

@@ -1,0 +1,113 @@
+"""Many small documents of a store in one object, so that reading them all takes few requests.
+
+    packs/<sha256>.jsonl.gz    a line a document: its name, its entity tag, and its text
+
+The documents themselves stay, and the listing alone says which there are. A pack only saves fetching: what it says of a
+name counts if the store still has that name under that entity tag, which names this very content. So a pack that is
+old, missing, half of another or written twice changes nothing but how long reading takes.
+"""
+
+import contextlib
+import gzip
+import hashlib
+import logging
+import zlib
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING, Final
+
+import msgspec
+
+from foldatlas.atlas.storage import Stored
+
+if TYPE_CHECKING:
+    from foldatlas.atlas.s3_storage import S3Storage
+
+FOLDER: Final = "packs"
+WORTH: int = 500  # documents; fewer are read one by one, and for fewer no pack is written
+_LOOSE: Final = 10  # a pack is written when a tenth of all is in none: all that are written are ten times the last
+_TRIES: Final = 3  # at packs that others delete meanwhile, having put theirs in the place
+_LEVEL: Final = 6
+_MOST_REMEMBERED: Final = 200_000
+
+# What was read once under an entity tag need not be read again, by place, name and tag: documents never change.
+_documents: dict[tuple[str, str, str], bytes] = {}
+_packed: dict[tuple[str, str], frozenset[tuple[str, str]]] = {}  # names and tags, by place and pack
+
+
+class _Packed(msgspec.Struct, frozen=True):
+    name: str
+    etag: str
+    text: str
+
+
+def remember(place: str, name: str, etag: str, content: bytes) -> None:
+    """Keeps a document of `place` for as long as this process lives."""
+    if len(_documents) >= _MOST_REMEMBERED:
+        _documents.clear()
+        _packed.clear()
+    _documents[(place, name, etag)] = content
+
+
+def remembered(place: str, file: Stored) -> bytes | None:
+    """The document as it was listed, if this process has it."""
+    return _documents.get((place, file.name, file.etag))
+
+
+def unpack(storage: "S3Storage", files: Iterable[Stored]) -> None:
+    """Remembers what packs hold, if many of `files` are not remembered yet."""
+    if sum(remembered(storage.place, file) is None for file in files) >= WORTH:
+        _read_packs(storage)
+
+
+def pack(storage: "S3Storage", kind: str) -> bool:
+    """Puts the documents of the folder `kind` into one pack, if many of them are in none, and deletes the packs that
+    it replaces. Returns whether it did. Raises StoreError."""
+    files = storage.files(kind)
+    before = _read_packs(storage) if len(files) >= WORTH else []
+    known = frozenset[tuple[str, str]]().union(*(_packed.get((storage.place, name), ()) for name in before))
+    loose = sum((file.name, file.etag) not in known for file in files)
+    if loose < max(WORTH, len(files) // _LOOSE):
+        return False
+    documents = [
+        _Packed(file.name, file.etag, content.decode())
+        for file, content in zip(files, storage.read_many(files), strict=True)
+        if isinstance(content, bytes) and remembered(storage.place, file) is not None  # else it is another by now
+    ]
+    content = gzip.compress(msgspec.json.Encoder().encode_lines(documents), _LEVEL, mtime=0)
+    name = _name_of(content)
+    storage.write(name, content)
+    for old in before:
+        if old != name:
+            storage.delete(old)
+    return True
+
+
+def _read_packs(storage: "S3Storage") -> list[str]:
+    """Remembers the documents of all packs. Returns the packs' names."""
+    for _ in range(_TRIES):
+        names = [file.name for file in storage.files(FOLDER)]
+        with contextlib.suppress(FileNotFoundError):
+            for name in names:
+                if (storage.place, name) not in _packed:
+                    _packed[(storage.place, name)] = frozenset(_read(storage, name))
+            return names
+    return []
+
+
+def _name_of(content: bytes) -> str:
+    return f"{FOLDER}/{hashlib.sha256(content).hexdigest()}.jsonl.gz"
+
+
+def _read(storage: "S3Storage", name: str) -> Sequence[tuple[str, str]]:
+    """Remembers the documents of a pack; gives their names and tags. One that is damaged holds nothing."""
+    content = storage.read(name)
+    documents: list[_Packed] = []
+    try:
+        if name != _name_of(content):
+            raise ValueError("its digest is another than its name says")
+        documents = msgspec.json.Decoder(_Packed).decode_lines(gzip.decompress(content))
+    except (ValueError, EOFError, OSError, zlib.error) as error:  # a shortcut less
+        logging.getLogger(__name__).warning("%s/%s is damaged and is not used: %s", storage.place, name, error)
+    for document in documents:
+        remember(storage.place, document.name, document.etag, document.text.encode())
+    return [(document.name, document.etag) for document in documents]

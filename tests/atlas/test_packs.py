@@ -1,0 +1,172 @@
+"""Manifests of stores in packs: quicker to read, and never anything but what the listing says."""
+
+import threading
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+
+from foldatlas.atlas import packs
+from foldatlas.atlas.folder import AtlasFolder
+from foldatlas.atlas.s3_storage import S3Storage
+from foldatlas.schemas.manifest import FileEntry, Run, ShardEntry
+
+RUN = Run("run", "host", "cpu", "0", "2026-11-01T10:00:00.000+00:00", 2.5)
+FILES = {"failures": FileEntry("failures/x.parquet", 0, 9, "0" * 64)}
+
+
+@pytest.fixture
+def atlas(s3: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AtlasFolder:
+    """An empty place of this test's own. Three documents are many here."""
+    monkeypatch.setattr(packs, "WORTH", 3)
+    s3.create_bucket(Bucket="atlases")
+    forget()
+    return AtlasFolder(f"s3://atlases/{tmp_path.name}")
+
+
+def entry(number: int, generation: int = 0) -> ShardEntry:
+    name = f"p-{number:05d}"
+    return ShardEntry(1, name, "p", generation, f"host_{number}_00", "", "", 1, 0, 9, 9, FILES, RUN)
+
+
+def commit(atlas: AtlasFolder, *numbers: int) -> None:
+    for number in numbers:
+        assert atlas.commit_entry(entry(number))
+
+
+def forget() -> None:
+    """As a process that has just begun."""
+    packs._documents.clear()
+    packs._packed.clear()
+
+
+def asked(flaky: Any, atlas: AtlasFolder) -> tuple[dict[str, ShardEntry], list[str]]:
+    """The entries, read by a new process, and the names of the objects that it fetched for that."""
+    forget()
+    before = len(flaky.requests)
+    found = atlas.entries()
+    keys = [key.split("?")[0] for method, key in flaky.requests[before:] if method == "GET" and "list-type" not in key]
+    return found, sorted(key.split("/", 3)[3] for key in keys)
+
+
+def packs_of(atlas: AtlasFolder) -> list[str]:
+    return [file.name for file in atlas.storage.files(packs.FOLDER)]
+
+
+def test_a_pack_takes_the_place_of_many_requests_and_newer_entries_come_beside_it(
+    atlas: AtlasFolder, flaky: Any
+) -> None:
+    commit(atlas, 0, 1, 2, 3)
+    assert asked(flaky, atlas)[1] == [f"manifest/p-{number:05d}.0.json" for number in range(4)]
+    assert atlas.pack_manifest()
+    (pack,) = packs_of(atlas)
+    commit(atlas, 4)
+    assert atlas.commit_entry(entry(1, generation=1))
+    expected = {each.shard: each for each in (entry(0), entry(1, 1), entry(2), entry(3), entry(4))}
+    assert asked(flaky, atlas) == (expected, ["manifest/p-00001.1.json", "manifest/p-00004.0.json", pack])
+    assert not atlas.pack_manifest()  # two are too few
+    commit(atlas, 5)
+    assert atlas.pack_manifest()
+    assert len(packs_of(atlas)) == 1 and pack not in packs_of(atlas)  # replaced
+    assert asked(flaky, atlas) == ({**expected, "p-00005": entry(5)}, packs_of(atlas))
+
+
+def test_the_listing_says_what_there_is_and_not_the_pack(atlas: AtlasFolder, flaky: Any) -> None:
+    commit(atlas, 0, 1, 2, 3, 4)
+    assert atlas.pack_manifest()
+    atlas.storage.delete("manifest/p-00003.0.json")  # as a person does to have a damaged shard folded again
+    atlas.storage.delete("manifest/p-00004.0.json")
+    again = msgspec.structs.replace(entry(4), attempt="other_1_00")
+    assert atlas.commit_entry(again)
+    found, fetched = asked(flaky, atlas)
+    assert found == {each.shard: each for each in (entry(0), entry(1), entry(2), again)}
+    assert fetched == ["manifest/p-00004.0.json", *packs_of(atlas)]
+
+
+@pytest.mark.parametrize("content", [b"", b"not what was put there", None])
+def test_a_damaged_pack_costs_time_and_is_replaced(
+    atlas: AtlasFolder, flaky: Any, caplog: pytest.LogCaptureFixture, content: bytes | None
+) -> None:
+    commit(atlas, 0, 1, 2)
+    assert atlas.pack_manifest()
+    (pack,) = packs_of(atlas)
+    assert isinstance(atlas.storage, S3Storage)
+    if content is None:  # under its right name, and yet no pack
+        content = b"{}"
+        pack = packs._name_of(content)
+    atlas.storage.write(pack, content)
+    found, fetched = asked(flaky, atlas)
+    assert found == {each.shard: each for each in map(entry, range(3))}
+    assert pack in fetched and "is damaged and is not used" in caplog.text
+    commit(atlas, *range(3, 9))
+    forget()
+    assert atlas.pack_manifest() and len(packs_of(atlas)) == 1 and pack not in packs_of(atlas)
+    assert asked(flaky, atlas) == ({each.shard: each for each in map(entry, range(9))}, packs_of(atlas))
+
+
+def test_a_pack_that_another_replaces_meanwhile_is_looked_for_again(
+    atlas: AtlasFolder, flaky: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    commit(atlas, 0, 1, 2)
+    assert atlas.pack_manifest()
+    (first,) = packs_of(atlas)
+    listed, once = S3Storage.files, []
+
+    def list_then_replace(self: S3Storage, folder: str = "", *, hidden: bool = False) -> list[Any]:
+        found = listed(self, folder, hidden=hidden)
+        if folder == packs.FOLDER and not once:
+            once.append(True)
+            commit(atlas, 3, 4, 5)
+            forget()
+            assert atlas.pack_manifest()
+            forget()
+        return found
+
+    monkeypatch.setattr(S3Storage, "files", list_then_replace)
+    found, fetched = asked(flaky, atlas)
+    assert found == {each.shard: each for each in map(entry, range(3))}  # what was listed when it began
+    assert first in fetched and packs_of(atlas) != [first]
+
+
+def test_writers_packers_and_readers_at_once(atlas: AtlasFolder) -> None:
+    """Whoever reads has all that was committed when it began, each entry once, as it was written."""
+    committed: list[int] = []
+    wrong: list[str] = []
+
+    def write(first: int) -> None:
+        for number in range(first, 60, 2):
+            commit(atlas, number)
+            committed.append(number)
+
+    def read_and_pack() -> None:
+        while len(committed) < 60:
+            before = set(committed)
+            forget()
+            found = atlas.entries()
+            wrong.extend(name for name, each in found.items() if each != entry(int(name[2:])))
+            wrong.extend(f"{number} is lost" for number in before if f"p-{number:05d}" not in found)
+            atlas.pack_manifest()
+
+    threads = [threading.Thread(target=write, args=(first,)) for first in range(2)]
+    threads += [threading.Thread(target=read_and_pack) for _ in range(3)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    forget()
+    assert wrong == [] and atlas.entries() == {each.shard: each for each in map(entry, range(60))}
+
+
+def test_a_store_that_does_not_answer_is_no_error_and_a_folder_needs_no_pack(
+    atlas: AtlasFolder, flaky: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    commit(atlas, 0, 1, 2)
+    monkeypatch.setattr("foldatlas.atlas.s3_client.PATIENCE_SECONDS", 0.0)
+    flaky.fault = lambda method, key: 503 if packs.FOLDER in key else None
+    assert not atlas.pack_manifest()
+    flaky.fault = lambda method, key: None
+    assert packs_of(atlas) == []
+    local = AtlasFolder(tmp_path / "atlas")
+    commit(local, 0, 1, 2)
+    assert not local.pack_manifest() and {path.name for path in local.root.iterdir()} == {"manifest"}

@@ -1,0 +1,120 @@
+"""Halving a batch that fails: the guilty are found, nobody else is blamed, and it costs a bounded number of tries."""
+
+import math
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from foldatlas.folding.prediction import Prediction
+from foldatlas.pipeline.bisection import Failed, fold_surely
+from foldatlas.pipeline.supervisor import BatchError
+from foldatlas.schemas.errors import Interrupted, OutOfMemory, WorkerDied, WorkerTimeout
+
+
+def prediction(sequence: str) -> Prediction:
+    empty = np.zeros(0, np.float32)
+    return Prediction(sequence, empty, empty, 0.0, None)
+
+
+@given(
+    size=st.integers(1, 20),
+    poison=st.sets(st.integers(0, 19)),
+    error=st.sampled_from([WorkerDied, WorkerTimeout, OutOfMemory, BatchError]),
+)
+def test_only_the_guilty_fail(size: int, poison: set[int], error: type[Exception]) -> None:
+    batch = [f"P{number}" for number in range(size)]
+    guilty = {f"P{number}" for number in poison if number < size}
+
+    def fold(sequences: list[str]) -> list[Prediction]:
+        if guilty.intersection(sequences):
+            raise error("boom")
+        return [prediction(sequence) for sequence in sequences]
+
+    results = fold_surely(fold, batch)
+    assert [result.sequence for result in results] == batch
+    assert {result.sequence for result in results if isinstance(result, Failed)} == guilty
+
+
+def test_a_death_from_outside_costs_one_more_try_and_nothing_else() -> None:
+    calls: list[list[str]] = []
+
+    def fold(sequences: list[str]) -> list[Prediction]:
+        calls.append(sequences)
+        if len(calls) == 1:
+            raise WorkerDied("killed by SIGKILL")
+        return [prediction(sequence) for sequence in sequences]
+
+    results = fold_surely(fold, ["A", "B", "C"])
+    assert not any(isinstance(result, Failed) for result in results)
+    assert calls == [["A", "B", "C"]] * 2  # the same batch, so the same numbers
+
+
+@given(size=st.integers(1, 20), poison=st.sets(st.integers(0, 19)), kills=st.sets(st.integers(0, 99)))
+def test_kills_from_outside_at_any_moment_make_no_protein_guilty(size: int, poison: set[int], kills: set[int]) -> None:
+    """Whatever else kills processes meanwhile, as long as it does not kill two in a row."""
+    batch = [f"P{number}" for number in range(size)]
+    guilty = {f"P{number}" for number in poison if number < size}
+    calls = 0
+
+    def fold(sequences: list[str]) -> list[Prediction]:
+        nonlocal calls
+        calls += 1
+        if guilty.intersection(sequences) or (calls in kills and calls - 1 not in kills):
+            raise WorkerDied("killed")
+        return [prediction(sequence) for sequence in sequences]
+
+    results = fold_surely(fold, batch)
+    assert [result.sequence for result in results] == batch
+    assert {result.sequence for result in results if isinstance(result, Failed)} == guilty
+
+
+@given(size=st.integers(1, 300), place=st.integers(0, 299), error=st.sampled_from([WorkerDied, WorkerTimeout]))
+def test_what_one_poison_protein_costs_is_bounded(size: int, place: int, error: type[Exception]) -> None:
+    batch, guilty, deaths = [f"P{number}" for number in range(size)], f"P{place % size}", 0
+
+    def fold(sequences: list[str]) -> list[Prediction]:
+        nonlocal deaths
+        if guilty in sequences:
+            deaths += 1
+            raise error("dead")
+        return [prediction(sequence) for sequence in sequences]
+
+    (failed,) = [result for result in fold_surely(fold, batch) if isinstance(result, Failed)]
+    assert failed == Failed(guilty, "dead", deaths)
+    levels = math.ceil(math.log2(size))
+    assert 2 <= deaths <= levels + (3 if error is WorkerDied and size > 1 else 2)
+
+
+def test_a_lone_poison_protein_is_tried_twice_and_one_that_does_not_fit_once() -> None:
+    def die(_: list[str]) -> list[Prediction]:
+        raise WorkerDied("segmentation fault")
+
+    def overflow(_: list[str]) -> list[Prediction]:
+        raise OutOfMemory("1,840 residues do not fit")
+
+    assert fold_surely(die, ["A"]) == [Failed("A", "segmentation fault", 2)]
+    assert fold_surely(overflow, ["A"]) == [Failed("A", "1,840 residues do not fit", 1)]
+
+
+def test_a_request_to_stop_is_no_failure() -> None:
+    def stop(_: list[str]) -> list[Prediction]:
+        raise Interrupted("stopped on request")
+
+    with pytest.raises(Interrupted):
+        fold_surely(stop, ["A", "B"])
+
+
+def test_halves_have_one_try_a_level_and_a_protein_alone_two() -> None:
+    calls: list[str] = []
+
+    def die(sequences: list[str]) -> list[Prediction]:
+        calls.append("".join(sequences))
+        if "D" in sequences:
+            raise WorkerDied("dead")
+        return [prediction(sequence) for sequence in sequences]
+
+    results = fold_surely(die, ["A", "B", "C", "D"])
+    assert calls == ["ABCD", "ABCD", "AB", "CD", "C", "D", "D"]
+    assert results[3] == Failed("D", "dead", 5)
