@@ -14,10 +14,18 @@ from typing import Any
 
 import pytest
 import s3_server
+from hypothesis import HealthCheck, settings
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+
+# The same examples each time, however long one takes: nothing passes or fails by luck, or because the machine is busy.
+# `--hypothesis-profile=default` draws new ones.
+settings.register_profile(
+    "foldatlas", derandomize=True, deadline=None, suppress_health_check=[HealthCheck.too_slow], database=None
+)
+settings.load_profile("foldatlas")
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
