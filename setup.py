@@ -63,6 +63,7 @@ EXTRAS = {
         "pyfastx>=2.3",  # what benchmarks/ingest.py compares with
         "pyrodigal>=3.7,<4",  # GPL, as in [genes]
         "pytest>=9",
+        "pytest-xdist>=3.8",
         "pyyaml>=6",  # reads the deployment files
         "ruff>=0.17",
         "setuptools>=80",

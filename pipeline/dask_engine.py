@@ -170,7 +170,7 @@ class Session:
             return
         with contextlib.suppress(Exception):  # whatever does not answer does not work either
             client = self.connected()
-            client.run(dask_worker.stop, self.name, on_error="ignore", wait=False)
+            client.run(dask_worker.stop, self.name, on_error="ignore")
             end = time.monotonic() + STOP_SECONDS
             while time.monotonic() < end and any(client.processing().values()):
                 time.sleep(LOOK_SECONDS)

@@ -2,7 +2,8 @@
 
 Must be said before torch is loaded. The networks of tests are so small that a second thread costs more than it gives
 (on two cores one test took 30 s in place of 9 s), and threads that spin for each other lose whole time slices on a busy
-machine (pipeline/supervisor.py).
+machine (pipeline/supervisor.py). Some 200 processes are started: where Python is told to keep no compiled modules, each
+would compile ours anew, for a quarter of a second.
 """
 
 import math
@@ -13,9 +14,25 @@ from typing import Any
 
 import pytest
 import s3_server
+from hypothesis import HealthCheck, settings
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+
+# The same examples each time, however long one takes: nothing passes or fails by luck, or because the machine is busy.
+# `--hypothesis-profile=default` draws new ones.
+settings.register_profile(
+    "foldatlas", derandomize=True, deadline=None, suppress_health_check=[HealthCheck.too_slow], database=None
+)
+settings.load_profile("foldatlas")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Files with slow tests go first where processes share the files: else one would be left alone with the last."""
+    if hasattr(config, "workerinput"):
+        slow = {item.path for item in items if item.get_closest_marker("slow")}
+        items.sort(key=lambda item: item.path not in slow)
 
 
 @pytest.fixture(scope="session")
@@ -40,11 +57,12 @@ def s3(s3_endpoint: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any
 
 @pytest.fixture
 def flaky(s3: Any, s3_endpoint: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[s3_server.FlakyStore]:
-    """AWS_ENDPOINT_URL leads here. Waits are short."""
+    """AWS_ENDPOINT_URL leads here. Waits are short, and nothing but waits uses up patience."""
     from foldatlas.atlas import s3_client
 
     with s3_server.on_the_way_to(s3_endpoint) as store:
         monkeypatch.setenv("AWS_ENDPOINT_URL", store.address)
+        monkeypatch.setattr(s3_client, "time", s3_server.WaitingClock())
         monkeypatch.setattr(s3_client, "FIRST_WAIT", 0.001)
         monkeypatch.setattr(s3_client, "_gave_up", -math.inf)
         yield store

@@ -4,7 +4,6 @@ import errno
 import os
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -15,24 +14,31 @@ from foldatlas.schemas.errors import FoldAtlasError
 from foldatlas.schemas.tables import FAILURES
 
 RACER = """
-import sys, time
+import os, sys
 from pathlib import Path
 from foldatlas.atlas.commit import commit_once
-path, start, me = Path(sys.argv[1]), float(sys.argv[2]), sys.argv[3]
-time.sleep(max(0.0, start - time.time()))
+path, start, me = Path(sys.argv[1]), int(sys.argv[2]), sys.argv[3]
+print("ready", flush=True)
+os.read(start, 1)  # returns for all at once
 print(int(commit_once(path, (me * 10_000).encode())))
 """
 
 
 def test_of_many_processes_one_commits(tmp_path: Path) -> None:
     path = tmp_path / "manifest" / "shard.0.json"
-    start = str(time.time() + 3)
+    start, gun = os.pipe()
     racers = [
         subprocess.Popen(
-            [sys.executable, "-c", RACER, str(path), start, chr(65 + n)], stdout=subprocess.PIPE, text=True
+            [sys.executable, "-c", RACER, str(path), str(start), chr(65 + n)],
+            pass_fds=[start],
+            stdout=subprocess.PIPE,
+            text=True,
         )
         for n in range(16)
     ]
+    os.close(start)
+    assert [racer.stdout.readline() for racer in racers if racer.stdout] == ["ready\n"] * 16
+    os.close(gun)
     won = [chr(65 + n) for n, racer in enumerate(racers) if racer.communicate()[0] == "1\n"]
     assert len(won) == 1
     assert path.read_text() == won[0] * 10_000

@@ -4,6 +4,7 @@ import contextlib
 import http.client
 import socket
 import threading
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -56,6 +57,21 @@ class FlakyStore:
                 return left.pop(0) if left and given.startswith(method) and part in key else None
 
         self.fault = fault
+
+
+class WaitingClock:
+    """In place of the module `time`: only what a thread waits counts, so that how long a busy machine takes for a
+    request is no part of a test."""
+
+    def __init__(self) -> None:
+        self._thread = threading.local()
+
+    def monotonic(self) -> float:
+        return float(getattr(self._thread, "waited", 0.0))
+
+    def sleep(self, seconds: float) -> None:
+        time.sleep(seconds)
+        self._thread.waited = self.monotonic() + seconds
 
 
 @contextlib.contextmanager

@@ -54,16 +54,27 @@ def contents(atlas: Path) -> dict[str, Rows]:
     return {name: sorted(rows, key=repr) for name, rows in tables.items()}
 
 
-@pytest.fixture
-def short_proteins(tmp_path: Path) -> str:
+@pytest.fixture(scope="session")
+def short_proteins(tmp_path_factory: pytest.TempPathFactory) -> str:
     """FASTA of 24 proteins of 30 to 70 residues: some seconds for nano on one core."""
     letters = random.Random(3)
-    path = tmp_path / "short.fasta"
+    path = tmp_path_factory.mktemp("short") / "short.fasta"
     with path.open("w") as file:
         for number in range(24):
             text = "M" + "".join(letters.choices(STANDARD_RESIDUES, k=29 + letters.randrange(41)))
             file.write(f">p{number} of 24\n{text}\n")
     return str(path)
+
+
+@pytest.fixture(scope="session")
+def whole(tmp_path_factory: pytest.TempPathFactory, short_proteins: str) -> Path:
+    """The atlas of `short_proteins` as an undisturbed run makes it, for all tests that compare with it."""
+    atlas = tmp_path_factory.mktemp("whole") / "atlas"
+    done = foldatlas("fold", short_proteins, atlas, "--model", "nano")
+    assert (done.returncode, done.stdout) == (0, "24 records: 24 folded, 0 repeated, 0 refused, 0 failed\n"), (
+        done.stderr
+    )
+    return atlas
 
 
 @pytest.fixture(scope="session")

@@ -3,6 +3,7 @@
 import hashlib
 import json
 import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -42,6 +43,14 @@ def test_a_second_fold_folds_nothing_and_says_so(gut: Path, run: Run) -> None:
     assert again.stdout == "60 records: 60 folded, 0 repeated, 0 refused, 0 failed\n"
     after = {path: path.read_bytes() for path in gut.rglob("*") if path.is_file()}
     assert after == before
+
+
+def test_output_cut_short_is_no_error(gut: Path) -> None:
+    command = (
+        f"{sys.executable} -m foldatlas.jobs.cli query {gut} 'select * from range(1000000)' --format csv | head -1"
+    )
+    done = subprocess.run(["bash", "-o", "pipefail", "-c", command], capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (0, "")
 
 
 def test_exported_files_hold_what_the_network_gave(gut: Path, run: Run, tmp_path: Path) -> None:

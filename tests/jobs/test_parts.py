@@ -6,19 +6,11 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-import pytest
-
 from foldatlas.atlas.folder import AtlasFolder
 
 Run = Callable[..., subprocess.CompletedProcess[str]]
 Tables = Callable[[Path], dict[str, list[tuple[object, ...]]]]
 DONE = "24 records: 24 folded, 0 repeated, 0 refused, 0 failed\n"
-
-
-@pytest.fixture
-def whole(run: Run, tmp_path: Path, short_proteins: str) -> Path:
-    assert run("fold", short_proteins, tmp_path / "whole", "--model", "nano").stdout == DONE
-    return tmp_path / "whole"
 
 
 def test_parts_of_two_machines_merge_to_the_whole_and_grow(
@@ -61,13 +53,14 @@ def test_parts_of_two_machines_merge_to_the_whole_and_grow(
     assert several.returncode == 2 and "--part" in several.stderr
 
 
-def test_outputs_are_added_in_parts(run: Run, whole: Path, short_proteins: str) -> None:
-    add = ("fold", short_proteins, whole, "--model", "nano", "--pae", "--add-outputs", "--part")
+def test_outputs_are_added_in_parts(run: Run, tmp_path: Path, whole: Path, short_proteins: str) -> None:
+    atlas = shutil.copytree(whole, tmp_path / "atlas")
+    add = ("fold", short_proteins, atlas, "--model", "nano", "--pae", "--add-outputs", "--part")
     first = run(*add, "1/2")
     assert "3 of 8 shards" in first.stdout and "5 shards of the atlas still to fold" in first.stdout, first.stderr
     second = run(*add, "2/2")
     assert (second.returncode, second.stdout) == (0, DONE), second.stderr
-    assert run("verify", whole).returncode == 0
+    assert run("verify", atlas).returncode == 0
 
 
 def test_tasks_of_an_array_that_start_at_once_make_one_plan(

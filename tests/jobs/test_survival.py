@@ -79,12 +79,10 @@ def runs_of(atlas: Path) -> dict[str, int]:
 
 
 def test_killed_child_and_killed_driver_change_nothing(
-    tmp_path: Path, short_proteins: str, run: Callable[..., subprocess.CompletedProcess[str]],
+    tmp_path: Path, short_proteins: str, whole: Path, run: Callable[..., subprocess.CompletedProcess[str]],
     tables: Callable[[Path], dict[str, object]], start: Callable[[str, Path], Driver],
 ) -> None:  # fmt: skip
-    whole, broken = tmp_path / "whole", tmp_path / "broken"
-    assert run("fold", short_proteins, whole, "--model", "nano").returncode == 0
-
+    broken = tmp_path / "broken"
     driver = start(short_proteins, broken)
     driver.wait_for_shards(1)
     (child,) = children_of(driver.process.pid)

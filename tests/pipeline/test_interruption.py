@@ -91,7 +91,7 @@ def test_what_hangs_does_not_outlive_the_grace() -> None:
     assert "run the same command again" in errors and "Traceback" not in errors
 
 
-def test_a_run_whose_worker_is_stopped_ends_within_the_grace(
+def test_a_run_whose_worker_is_stopped_ends_by_itself(
     tmp_path: Path, worker: WorkerSpec, costs: CostModel, write_fasta: Callable[..., str], proteins: list[str]
 ) -> None:
     """SIGTERM while the model's process is stopped and answers nothing."""
@@ -102,11 +102,12 @@ def test_a_run_whose_worker_is_stopped_ends_within_the_grace(
         import sys
         from pathlib import Path
         from foldatlas.atlas.folder import AtlasFolder
-        from foldatlas.pipeline import events
+        from foldatlas.pipeline import interruption
         from foldatlas.pipeline.folding_run import fold_atlas
         from foldatlas.pipeline.supervisor import Child, WorkerSpec
         from foldatlas.schemas.errors import Interrupted
 
+        interruption.GRACE_SECONDS = 600  # however busy the machine is, it ends before
         real = Child._wait
         def wait(self, seconds):
             if self._mflop_per_second and not told:
@@ -115,7 +116,8 @@ def test_a_run_whose_worker_is_stopped_ends_within_the_grace(
         told = []
         Child._wait = wait
         folder = AtlasFolder(Path(sys.argv[1]))
-        spec = WorkerSpec("nano", folder.header().settings, "cpu", command=(sys.executable, "-P", sys.argv[2]))
+        command = (sys.executable, "-P", sys.argv[2])
+        spec = WorkerSpec("nano", folder.header().settings, "cpu", command=command, min_deadline_seconds=600)
         try:
             fold_atlas(folder, spec, show_progress=False)
         except Interrupted as stop:
@@ -129,12 +131,11 @@ def test_a_run_whose_worker_is_stopped_ends_within_the_grace(
         stopped = any(state == "T" for state in states_of_children(process.pid))
         time.sleep(0.05)
     assert stopped
-    began = time.monotonic()
     process.terminate()
     _, errors = process.communicate(timeout=60)
-    assert time.monotonic() - began < GRACE_SECONDS
     assert process.returncode == 143, errors
     assert "run the same command again" in errors and "Traceback" not in errors
+    assert "without waiting" not in errors
 
 
 def states_of_children(parent: int) -> list[str]:

@@ -103,7 +103,7 @@ LINES = (
 PIECES = st.lists(st.sampled_from([*LINES, b">", b"\n", b"MKVL", b"\0", b"\xff", b"LOCUS "]), max_size=30).map(b"".join)
 
 
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow], deadline=None)
 @given(
     beginning=BEGINNINGS, rest=st.one_of(PIECES, st.binary(max_size=200)), pack=st.sampled_from(["", "gzip", "zstd"])
 )
