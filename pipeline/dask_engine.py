@@ -170,8 +170,8 @@ class Session:
             return
         with contextlib.suppress(Exception):  # whatever does not answer does not work either
             client = self.connected()
-            client.run(dask_worker.stop, self.name, on_error="ignore")
             end = time.monotonic() + STOP_SECONDS
+            self._tell_all(client, dask_worker.stop)
             while time.monotonic() < end and any(client.processing().values()):
                 time.sleep(LOOK_SECONDS)
 
@@ -179,8 +179,13 @@ class Session:
         """Ends the run: an own cluster ends; on a shared one devices are given back."""
         if not self.is_own and self._client is not None and self._client.status == "running":
             with contextlib.suppress(Exception):
-                self._client.run(dask_worker.finish, self.name, on_error="ignore")
+                self._tell_all(self._client, dask_worker.finish)
         self._disconnect()
+
+    def _tell_all(self, client: Client, what: Callable[[str], None]) -> None:
+        """Calls `what` in every worker, and waits for it, but not for ever: one may be frozen."""
+        with contextlib.suppress(TimeoutError):
+            client.run(what, self.name, on_error="ignore", callback_timeout=STOP_SECONDS)
 
     def _disconnect(self) -> None:
         if self._client is not None:

@@ -23,7 +23,7 @@ from foldatlas.schemas.version import program_version
 dask = pytest.importorskip("dask")
 distributed = pytest.importorskip("distributed")
 
-from foldatlas.pipeline import dask_fleet, dask_local  # noqa: E402
+from foldatlas.pipeline import dask_engine, dask_fleet, dask_local  # noqa: E402
 
 
 @pytest.fixture
@@ -197,6 +197,20 @@ def test_a_stop_reaches_the_workers_of_a_shared_cluster(tmp_path: Path) -> None:
         stopper.join()
         wait_for(tmp_path / "stopped")
         assert sorted(path.name for path in tmp_path.iterdir()) == ["begun", "stopped"]
+
+
+def test_a_stop_does_not_wait_for_a_worker_that_is_frozen(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(dask_engine, "STOP_SECONDS", 0.5)
+    with worker_processes(1) as engine, graphs.opened(engine), dask_engine.opened(engine) as session:
+        (pid,) = session.connected().run(os.getpid).values()
+        os.kill(pid, signal.SIGSTOP)
+        try:
+            began = time.monotonic()
+            session.stop_workers()
+            session.close()
+            assert time.monotonic() - began < 60  # Dask itself gives it up after five minutes
+        finally:
+            os.kill(pid, signal.SIGCONT)
 
 
 def test_a_worker_of_no_use_is_sent_away_and_the_others_go_on(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
