@@ -36,7 +36,9 @@ def fetch(name: str, folder: str | Path | None = None) -> Place:
     if name not in PUBLISHED:
         raise ModelError(f"there is no published model {name!r}: give one of {', '.join(PUBLISHED)}")
     from huggingface_hub import HfApi, snapshot_download
+    from huggingface_hub.utils import logging
 
+    logging.disable_propagation()  # it writes to stderr itself; Beam's handler of the root logger would repeat it
     repository = PUBLISHED[name].repository
     try:
         files = wanted_files(HfApi().list_repo_files(repository))
