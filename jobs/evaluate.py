@@ -56,11 +56,6 @@ def evaluate(
     out = Path(out)
     files.check_place(out)
     weights_dir = None if weights is None else str(weights)
-    for model in models:
-        provide(model, weights_dir)
-    names = [settings_of(model, recycles, precision, weights_dir=weights_dir).model for model in models]
-    if repeated := sorted({name for name in names if names.count(name) > 1}):
-        raise UsageError(f"two models are called {repeated[0]}: name each once, or give their folders different names")
     choices = [choice.parse_choice(split, max_length) for split in splits]
     every = read_chains(chains)
     training = [chain for chain in every if chain.split == TRAINING]
@@ -68,6 +63,11 @@ def evaluate(
         every = choice.with_roles(every, choice.read_roles(roles))
     chosen = choice.choose(every, choices, limit)
     evaluated = choice.distinct(chosen)
+    for model in models:
+        provide(model, weights_dir)
+    names = [settings_of(model, recycles, precision, weights_dir=weights_dir).model for model in models]
+    if repeated := sorted({name for name in names if names.count(name) > 1}):
+        raise UsageError(f"two models are called {repeated[0]}: name each once, or give their folders different names")
     device = choose_device(device)
     hold_device(device)  # until this process ends
     progress = _Progress() if show_progress else None

@@ -131,7 +131,7 @@ def fold(
     outputs = chosen_outputs(embeddings, pae)
     if add_outputs and not outputs:
         raise UsageError("--add-outputs adds what is asked for: name it with --embeddings or --pae")
-    provide(model, weights_dir)
+    provide(model, weights_dir, before=lambda: plan_job.look_first(folder, fasta, genes))
     settings = settings_of(model, recycles, precision, weights_dir=weights_dir)
     if outputs and not add_outputs:
         refuse_missing_outputs(folder.place, folder.entries().values(), outputs)

@@ -14,6 +14,7 @@ from foldatlas.schemas.records import DEFAULT_MAX_LENGTH
 
 if TYPE_CHECKING:
     from foldatlas.atlas.estimate import Estimate
+    from foldatlas.atlas.folder import AtlasFolder
     from foldatlas.pipeline.planning import Planned
     from foldatlas.schemas.manifest import Plan, Source
 
@@ -151,12 +152,12 @@ def plan(
     refuse_genes_alone(genes, fasta)
     engine = choose_engine(runner, workers, beam_options)
     weights_dir = None if weights is None else str(weights)
-    provide(model, weights_dir)
+    folder = AtlasFolder(atlas) if fasta else AtlasFolder.existing(atlas)
+    provide(model, weights_dir, before=lambda: look_first(folder, fasta, genes))
     settings = settings_of(model, recycles, precision, weights_dir=weights_dir)
     config = config_of(model, weights_dir=weights_dir)
     with graphs.opened(engine, device) as device:
         device_name = graphs.device_name(engine, device)
-    folder = AtlasFolder(atlas) if fasta else AtlasFolder.existing(atlas)
     folder.refuse_foreign()
     plans, histories = folder.plans(), folder.histories()
     entries = {shard: history[-1] for shard, history in histories.items()}
@@ -185,6 +186,15 @@ def refuse_genes_alone(genes: bool, fasta: Sequence[str]) -> None:
     """Raises UsageError for genes asked of no FASTA files."""
     if genes and not fasta:
         raise UsageError("--genes says how FASTA files are read, and none is named: name one, or leave --genes out")
+
+
+def look_first(folder: "AtlasFolder", fasta: Sequence[str], genes: bool) -> None:
+    """Raises what planning will where it cannot begin: for files that are not there, or a folder of other things."""
+    from foldatlas.pipeline.sources import find_sources
+
+    folder.refuse_foreign()
+    if fasta:
+        find_sources(fasta, genes=genes)
 
 
 def configure(parser: argparse.ArgumentParser) -> None:

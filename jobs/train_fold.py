@@ -3,15 +3,18 @@
 import argparse
 import os
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from foldatlas.jobs.arguments import not_negative, path, positive, say
+from foldatlas.jobs.weights import provide
 from foldatlas.schemas.errors import Interrupted, UsageError
 
 if TYPE_CHECKING:
     from foldatlas.folding.experimental import Chain
     from foldatlas.folding.training.folding_training import Recipe
+    from foldatlas.folding.training.processes import Processes
     from foldatlas.folding.training.recipes import Preset
     from foldatlas.folding.training.start import Start
 
@@ -91,11 +94,12 @@ def train_fold(
     )
     if (language_model is None) == (init is None):
         raise UsageError("give --language-model for a new folding head, or --init with a folding model to go on with")
+    weights_dir = None if weights is None else str(weights)
     chosen = _only(read_chains(chains, splits, max_length), only)
     valid = read_chains(chains, [valid_split], max_length) if valid_split else []
     with processes(choose_device(device)) as here, stoppable() as stop:
         hold_device(str(here.device))  # until this process ends
-        start = _start(PRESETS[preset], recipe, language_model, init, weights, str(here.device))
+        start = _start(PRESETS[preset], recipe, language_model, init, weights_dir, here)
         trainer = FoldTrainer(
             start.network,
             chosen,
@@ -160,18 +164,20 @@ def _start(
     recipe: "Recipe",
     language_model: str | None,
     init: str | None,
-    weights: str | Path | None,
-    device: str,
+    weights_dir: str | None,
+    here: "Processes",
 ) -> "Start":
-    """The network to begin with."""
+    """The network to begin with. What is missing of it is fetched, once for all processes."""
     from foldatlas.folding.training import start
 
-    weights_dir, recycles = None if weights is None else str(weights), recipe.recycles
+    recycles, device = recipe.recycles, str(here.device)
     if language_model is not None:
+        here.open_first(partial(provide, language_model, weights_dir, to_fold=False))
         return start.from_language_model(
             preset.config, language_model, recipe.seed, recycles=recycles, weights_dir=weights_dir, device=device
         )
     assert init is not None
+    here.open_first(partial(provide, init, weights_dir))
     return start.from_model(init, recycles=recycles, weights_dir=weights_dir, device=device)
 
 
@@ -197,7 +203,12 @@ def configure(parser: argparse.ArgumentParser) -> None:
     network = parser.add_argument_group("network")
     network.add_argument("--language-model", type=path, metavar="NAME", help="for a new head: name or path")
     network.add_argument("--init", type=path, metavar="NAME", help="folding model to go on with: name or path")
-    network.add_argument("--weights", type=path, metavar="DIR", help="where a model's name is looked for first")
+    network.add_argument(
+        "--weights",
+        type=path,
+        metavar="DIR",
+        help="where a model's name is looked for, before the hub's cache; what is missing is fetched there",
+    )
     network.add_argument("--train", choices=PARTS, default="folding", help="what changes (default: %(default)s)")
     data = parser.add_argument_group("data")
     data.add_argument(
