@@ -53,8 +53,8 @@ class Predictor:
         in prediction.py. A protein's prediction does not depend on what it is batched with, beyond float32 rounding
         (about 1e-4 angstrom).
 
-        Raises SequenceError, before any work, for a string, an empty list, sequence or chain, or a character that is no
-        upper-case letter; OutOfMemory when a protein does not fit; NonFiniteOutput when the network's output for any
+        Raises SequenceError, before any work, for a string in place of a list, an empty list, sequence or chain, what
+        is no string in the list, or a character that is no upper-case letter; OutOfMemory when a protein does not fit; NonFiniteOutput when the network's output for any
         protein is not finite.
         """
         check_batch(sequences)

@@ -1,5 +1,7 @@
 """Predictor.fold: what callers get, and how it fails."""
 
+import re
+
 import numpy as np
 import pytest
 import torch
@@ -101,6 +103,14 @@ def test_a_string_is_no_list_of_one_residue_proteins(predictor):
     for ask in (predictor.fold, predictor.embed, predictor.masked_logits, predictor.perplexity):
         with pytest.raises(SequenceError, match="one string was given, 'MKV': give a list"):
             ask("MKV")
+
+
+@pytest.mark.parametrize("odd", [None, 7, b"MKV", ["MKV"]])
+def test_what_is_no_string_is_named_with_its_place(predictor, odd):
+    message = re.escape(f"sequence 2 of 3 is a {type(odd).__name__}, {odd!r}: give strings")
+    for ask in (predictor.fold, predictor.fold_batch, predictor.embed, predictor.masked_logits, predictor.perplexity):
+        with pytest.raises(SequenceError, match=message):
+            ask(["MKV", odd, "MKV"])
 
 
 @pytest.mark.parametrize("sequences", [[], [""], ["acd"], ["AC", "A-C"], ["A:"], [":A"], ["A::C"], ["A*"]])
