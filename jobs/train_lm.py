@@ -96,15 +96,17 @@ def train_lm(
         hold_device(str(here.device))  # until this process ends
         tell = here.only_first(say)
         refused: Counter[str] = Counter()
-        corpus = build(
-            _records(fasta, refused),
-            cluster_of=None if clusters is None else read_clusters(Path(clusters)),
-            valid_fraction=fraction,
-            valid_records=_records(valid, refused) if valid else (),
-        )
-        if refused:
-            reasons = ", ".join(f"{number:,} {reason}" for reason, number in sorted(refused.items()))
-            tell(f"refused {counted(refused.total(), 'record')} ({reasons})")
+        try:
+            corpus = build(
+                _records(fasta, refused),
+                cluster_of=None if clusters is None else read_clusters(Path(clusters)),
+                valid_fraction=fraction,
+                valid_records=_records(valid, refused) if valid else (),
+            )
+        finally:  # where none is left, this says why
+            if refused:
+                reasons = ", ".join(f"{number:,} {reason}" for reason, number in sorted(refused.items()))
+                tell(f"refused {counted(refused.total(), 'record')} ({reasons})")
         if corpus.unlisted:
             tell(f"{counted(corpus.unlisted, 'sequence')} not in {clusters}: equal ones are a cluster")
         trained = train(Path(run), corpus, recipe, manner, here, stop=stop, say=tell)

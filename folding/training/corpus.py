@@ -109,6 +109,8 @@ def build(
             f"none of the {len(lengths):,} sequences is in the table of {len(cluster_of):,} members: its first column "
             "must have the ids of the FASTA files"
         )
+    if not lengths:
+        raise SourceError("no record was accepted, so there is nothing to train on: name other FASTA files")
     training = {name: numbers for name, numbers in by_cluster.items() if name not in named_valid}
     if valid_fraction:
         held_out = {name: place for name in training if (place := _place(name)) < valid_fraction}

@@ -62,7 +62,8 @@ def test_presets_are_esm2s() -> None:
         (["FASTA", "RUN", "--preset", "nano", "--crop", "3"], "a crop of 3 tokens"),
         (["FASTA", "FASTA/x", "--preset", "nano", "--steps", "20", "--device", "cpu"], "is a file"),
         (["FASTA", "RUN", "--preset", "nano", "--clusters", "FASTA"], "line 1: 1 columns"),
-        (["EMPTY", "RUN", "--preset", "nano"], "EMPTY"),
+        (["EMPTY", "RUN", "--preset", "nano"], "EMPTY is empty (0 bytes): name a file that holds sequences"),
+        (["REFUSED", "RUN", "--preset", "nano"], "no record was accepted, so there is nothing to train on"),
     ],
 )
 def test_mistakes_are_one_line(
@@ -75,11 +76,13 @@ def test_mistakes_are_one_line(
     monkeypatch.chdir(tmp_path)
     Path("FASTA").write_text(">a\nMKVLAAGIVGLC\n>b\nMKVLAAGIVGLA\n")
     Path("EMPTY").write_text("")
+    Path("REFUSED").write_text(">a\nMKV1LA\n>b\n\n")
     assert main(["train", "lm", *arguments]) == 2
     said = capsys.readouterr().err.strip().splitlines()
     assert message in said[-1]
     assert said[-1].startswith("foldatlas train: ")
     assert not any("Traceback" in line for line in said)
+    assert ("refused 2 records (1 digit, 1 empty_sequence)" in said) == ("REFUSED" in arguments)
     assert not Path("RUN", "checkpoints").exists()
 
 
