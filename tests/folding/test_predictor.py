@@ -6,7 +6,9 @@ import numpy as np
 import pytest
 import torch
 
-from foldatlas.folding import models
+from foldatlas.folding import cost, memory, models
+from foldatlas.folding.batching import BATCH_MFLOP
+from foldatlas.folding.esmfold import Wanted
 from foldatlas.folding.predictor import Predictor
 from foldatlas.schemas.errors import NonFiniteOutput, OutOfMemory, SequenceError
 from foldatlas.schemas.records import ATOMS, num_atoms
@@ -81,6 +83,17 @@ def test_a_list_of_any_length_and_order_is_folded_in_batches(predictor, random_s
     with pytest.raises(SequenceError):
         predictor.fold(["MKV", "M1"])
     assert not batches
+
+
+def test_batches_count_the_outputs_and_heed_a_limit(predictor, monkeypatch):
+    monkeypatch.setitem(BATCH_MFLOP, "cpu", 10**12)
+    wanted = Wanted(distogram_logits=True).pair_bytes
+    ten = cost.peak_bytes(predictor.config, 10, 50, pair_output_bytes=wanted)
+    assert predictor.batches([50] * 20, distogram=True, most_bytes=ten) == [range(10), range(10, 20)]
+    assert predictor.batches([50] * 18, distogram=True, most_bytes=ten - 1) == [range(9), range(9, 18)]
+    assert predictor.batches([50] * 20, most_bytes=ten)[0].stop > 10
+    monkeypatch.setattr(memory, "free_bytes", lambda device: ten)
+    assert predictor.batches([50] * 20, distogram=True, most_bytes=10**15) == [range(10), range(10, 20)]
 
 
 def test_folding_twice_gives_the_same_bits(predictor):
