@@ -104,7 +104,9 @@ def _our_config(place: Place) -> tuple[LanguageModelConfig, ESMFoldConfig | None
         raise
     except (OSError, SafetensorError, AttributeError, KeyError, TypeError, ValueError, RecursionError) as error:
         beside = path.with_name(CONFIG)
-        advice = f"give its folder, {path.parent}" if beside.is_file() else f"a model of transformers needs its {CONFIG}"
+        advice = (
+            f"give its folder, {path.parent}" if beside.is_file() else f"a model of transformers needs its {CONFIG}"
+        )
         raise ModelError(f"{path} holds no network that FoldAtlas saved ({error!r}): {advice}") from error
 
 

@@ -6,6 +6,8 @@ import sys
 from typing import Final
 
 ATLAS_HELP: Final = "the atlas: a folder, or s3://bucket/prefix"
+PRECISIONS: Final = ("fp32", "bf16", "fp16")
+TRAINING_PRECISIONS: Final = ("fp32", "bf16")
 
 
 def whole_number(text: str, least: int) -> int:

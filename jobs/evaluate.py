@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Final
 
-from foldatlas.jobs.arguments import counted, not_negative, path, positive, say
+from foldatlas.jobs.arguments import PRECISIONS, counted, not_negative, path, positive, say
 from foldatlas.jobs.weights import provide
 
 EXAMPLES: Final = """examples:
@@ -139,9 +139,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--recycles", type=not_negative, metavar="N", help="trunk passes after the first (default: each model's own)"
     )
-    parser.add_argument(
-        "--precision", choices=("fp32", "bf16", "fp16"), default="fp32", help="arithmetic (default: %(default)s)"
-    )
+    parser.add_argument("--precision", choices=PRECISIONS, default="fp32", help="arithmetic (default: %(default)s)")
     parser.add_argument(
         "--exact-perplexity", action="store_true", help="mask each residue in turn: a pass a residue instead of seven"
     )

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from foldatlas.jobs.arguments import ATLAS_HELP, counted, not_negative, path, positive, say
+from foldatlas.jobs.arguments import ATLAS_HELP, PRECISIONS, counted, not_negative, path, positive, say
 from foldatlas.jobs.weights import provide
 from foldatlas.schemas.errors import UsageError
 from foldatlas.schemas.records import DEFAULT_MAX_LENGTH
@@ -253,7 +253,7 @@ def configure_planning(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--pae", action="store_true", help="store the predicted aligned error of each pair of residues")
     parser.add_argument(
         "--precision",
-        choices=("fp32", "bf16", "fp16"),
+        choices=PRECISIONS,
         default="fp32",
         help="of the arithmetic; fp16: of the language model alone (default: %(default)s)",
     )

@@ -7,7 +7,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from foldatlas.jobs.arguments import not_negative, path, positive, say
+from foldatlas.jobs.arguments import TRAINING_PRECISIONS, not_negative, path, positive, say
 from foldatlas.jobs.weights import provide
 from foldatlas.schemas.errors import Interrupted, UsageError
 
@@ -71,7 +71,8 @@ def train_fold(
     for a run that diverges, Interrupted after a saved stop.
     """
     from foldatlas.folding.experimental import read_chains
-    from foldatlas.folding.training.folding_training import MODEL, FoldTrainer, digest_of
+    from foldatlas.folding.places import MODEL
+    from foldatlas.folding.training.folding_training import FoldTrainer, digest_of
     from foldatlas.folding.training.processes import processes
     from foldatlas.folding.training.recipes import PRESETS
     from foldatlas.folding.training.stopping import stoppable
@@ -230,7 +231,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     )
     recipe.add_argument("--warm-up-steps", type=not_negative, metavar="N", help="updates to the peak")
     recipe.add_argument("--average-decay", type=float, metavar="X", help="of the averaged weights, 0 to 1")
-    recipe.add_argument("--precision", choices=("fp32", "bf16"), default="fp32", help="default: %(default)s")
+    recipe.add_argument("--precision", choices=TRAINING_PRECISIONS, default="fp32", help="default: %(default)s")
     manner = parser.add_argument_group("manner", "what does not decide the result")
     manner.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto", help="default: %(default)s")
     manner.add_argument("--recompute", action="store_true", help="keep no activations: a third slower, far less memory")

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from foldatlas.jobs.arguments import counted, not_negative, path, positive, say
+from foldatlas.jobs.arguments import TRAINING_PRECISIONS, counted, not_negative, path, positive, say
 from foldatlas.schemas.errors import Interrupted, UsageError
 
 if TYPE_CHECKING:
@@ -147,7 +147,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     recipe.add_argument("--warm-up-steps", type=not_negative, metavar="N", help="updates to the peak")
     recipe.add_argument("--weight-decay", type=float, metavar="X", help="of matrices, not of biases and LayerNorms")
     recipe.add_argument("--clip", type=float, metavar="X", help="largest norm of the gradients (default: any)")
-    recipe.add_argument("--precision", choices=("fp32", "bf16"), default="fp32", help="default: %(default)s")
+    recipe.add_argument("--precision", choices=TRAINING_PRECISIONS, default="fp32", help="default: %(default)s")
     manner = parser.add_argument_group("manner", "what does not decide the result")
     manner.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto", help="default: %(default)s")
     manner.add_argument("--tokens-per-pass", type=positive, metavar="N", help="tokens at once: more need more memory")
@@ -159,6 +159,8 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
+    from foldatlas.folding.places import MODEL
+
     names = (
         "preset clusters valid valid_fraction steps tokens_per_batch learning_rate warm_up_steps weight_decay crop "
         "clip precision seed device tokens_per_pass recompute log_every valid_every save_every"
@@ -167,5 +169,5 @@ def run(arguments: argparse.Namespace) -> int:
     trained = train_lm(arguments.fasta, arguments.run_folder, **given)
     held_out = "" if trained.valid_perplexity is None else f", held-out perplexity {trained.valid_perplexity:.2f}"
     if os.environ.get("RANK", "0") == "0":  # one line, of however many processes
-        print(f"{trained.step:,} steps done{held_out}: {Path(arguments.run_folder) / 'model.safetensors'}")
+        print(f"{trained.step:,} steps done{held_out}: {Path(arguments.run_folder) / MODEL}")
     return 0

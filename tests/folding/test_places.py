@@ -107,7 +107,7 @@ def test_who_gives_another_librarys_file_is_told_to_give_its_folder(tmp_path):
         models.settings_of(str(tmp_path / "theirs" / "model.safetensors"))
     (tmp_path / "theirs" / "config.json").unlink()
     for path in (tmp_path / "theirs", tmp_path / "theirs" / "model.safetensors"):
-        with pytest.raises(ModelError, match="a model of transformers needs its config.json"):
+        with pytest.raises(ModelError, match=r"a model of transformers needs its config\.json"):
             models.settings_of(str(path))
 
 

@@ -7,10 +7,13 @@ from typing import Any
 
 import pytest
 
+from foldatlas.folding.cost import NUMBER_BYTES
 from foldatlas.folding.training import folding_training, recipes, structure_loss
 from foldatlas.folding.training.optimisers import AdamW
+from foldatlas.folding.training.precision import PRODUCTS
 from foldatlas.folding.training.presets import CROP, PRESETS
 from foldatlas.jobs import train_fold, train_lm
+from foldatlas.jobs.arguments import PRECISIONS, TRAINING_PRECISIONS
 from foldatlas.jobs.cli import build_parser, main
 
 
@@ -30,6 +33,8 @@ def test_the_command_knows_every_name() -> None:
     assert set(recipes.PRESETS) == set(train_fold.PRESET_NAMES)
     assert folding_training.PARTS == train_fold.PARTS
     assert tuple(structure_loss.PRESETS) == train_fold.LOSSES
+    assert tuple(PRODUCTS) == TRAINING_PRECISIONS
+    assert tuple(NUMBER_BYTES) == PRECISIONS
 
 
 def test_presets_for_folding_train_every_head() -> None:

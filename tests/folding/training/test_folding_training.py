@@ -15,11 +15,12 @@ from foldatlas.folding import compare, lddt, models, nano, weights
 from foldatlas.folding.atom_layouts import ATOM37
 from foldatlas.folding.esmfold import Wanted
 from foldatlas.folding.experimental import Chain, read_chains
+from foldatlas.folding.places import MODEL
 from foldatlas.folding.tokens import encode
 from foldatlas.folding.training import initial, metrics
 from foldatlas.folding.training.average import Average
 from foldatlas.folding.training.crops import Crop, Phase, parse_phase
-from foldatlas.folding.training.folding_training import MODEL, FoldTrainer, Recipe
+from foldatlas.folding.training.folding_training import FoldTrainer, Recipe
 from foldatlas.folding.training.forward import forward, make_examples
 from foldatlas.folding.training.optimisers import AdamW, Muon
 from foldatlas.folding.training.processes import Processes
