@@ -41,8 +41,3 @@ def say(*lines: str) -> None:
     with contextlib.suppress(OSError, ValueError):
         for line in lines:
             print(line, file=sys.stderr, flush=True)
-
-
-def counted(number: int, noun: str) -> str:
-    """`1 shard`, `2 shards`."""
-    return f"{number:,} {noun}{'' if number == 1 else 's'}"

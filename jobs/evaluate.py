@@ -6,8 +6,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Final
 
-from foldatlas.jobs.arguments import PRECISIONS, counted, not_negative, path, positive, say
+from foldatlas.jobs.arguments import PRECISIONS, not_negative, path, positive, say
 from foldatlas.jobs.weights import provide
+from foldatlas.schemas.wording import counted
 
 EXAMPLES: Final = """examples:
   foldatlas evaluate chains.parquet evaluation --model nano

@@ -7,10 +7,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from foldatlas.jobs import plan as plan_job
-from foldatlas.jobs.arguments import counted, path, say
+from foldatlas.jobs.arguments import path, say
 from foldatlas.jobs.weights import provide
 from foldatlas.schemas.errors import UsageError
 from foldatlas.schemas.records import DEFAULT_MAX_LENGTH
+from foldatlas.schemas.wording import counted
 
 if TYPE_CHECKING:
     from foldatlas.atlas.accounting import Accounting

@@ -7,10 +7,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from foldatlas.jobs.arguments import ATLAS_HELP, PRECISIONS, counted, not_negative, path, positive, say
+from foldatlas.jobs.arguments import ATLAS_HELP, PRECISIONS, not_negative, path, positive, say
 from foldatlas.jobs.weights import provide
 from foldatlas.schemas.errors import UsageError
 from foldatlas.schemas.records import DEFAULT_MAX_LENGTH
+from foldatlas.schemas.wording import counted
 
 if TYPE_CHECKING:
     from foldatlas.atlas.estimate import Estimate

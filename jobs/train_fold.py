@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Final
 from foldatlas.jobs.arguments import TRAINING_PRECISIONS, not_negative, path, positive, say
 from foldatlas.jobs.weights import provide
 from foldatlas.schemas.errors import Interrupted, UsageError
+from foldatlas.schemas.wording import counted
 
 if TYPE_CHECKING:
     from foldatlas.folding.experimental import Chain
@@ -193,7 +194,9 @@ def _only(chains: "list[Chain]", path: str | Path | None) -> "list[Chain]":
     names = {line.split()[0] for line in lines if line.split()}
     chosen = [chain for chain in chains if chain.name in names]
     if not chosen:
-        raise UsageError(f"none of the {len(names):,} names in {path} is a chain of the splits and length asked for")
+        raise UsageError(
+            f"{path} has {counted(len(names), 'name')}, none of a chain of the splits and length asked for"
+        )
     return chosen
 
 

@@ -7,8 +7,9 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from foldatlas.jobs.arguments import TRAINING_PRECISIONS, counted, not_negative, path, positive, say
+from foldatlas.jobs.arguments import TRAINING_PRECISIONS, not_negative, path, positive, say
 from foldatlas.schemas.errors import Interrupted, UsageError
+from foldatlas.schemas.wording import counted
 
 if TYPE_CHECKING:
     from foldatlas.folding.training.language_training import Trained
@@ -169,5 +170,5 @@ def run(arguments: argparse.Namespace) -> int:
     trained = train_lm(arguments.fasta, arguments.run_folder, **given)
     held_out = "" if trained.valid_perplexity is None else f", held-out perplexity {trained.valid_perplexity:.2f}"
     if os.environ.get("RANK", "0") == "0":  # one line, of however many processes
-        print(f"{trained.step:,} steps done{held_out}: {Path(arguments.run_folder) / MODEL}")
+        print(f"{counted(trained.step, 'step')} done{held_out}: {Path(arguments.run_folder) / MODEL}")
     return 0

@@ -35,6 +35,7 @@ from foldatlas.folding.training.schedule import Schedule
 from foldatlas.folding.training.stopping import Stop
 from foldatlas.folding.training.structure_loss import LossWeights, structure_loss
 from foldatlas.schemas.errors import TrainingError, UsageError
+from foldatlas.schemas.wording import counted
 
 KIND: Final = "folding head"
 # Pairs of residues in one pass through the network. What a CPU works on should stay in its caches: two crops of 128
@@ -108,8 +109,8 @@ class FoldTrainer:
         for phase in recipe.phases:
             if phase.batch % self._here.count:
                 raise UsageError(
-                    f"phase {phase} has {phase.batch} crops a step, which {self._here.count} processes cannot share "
-                    f"evenly: take a multiple of {self._here.count}"
+                    f"phase {phase} has {counted(phase.batch, 'crop')} a step, which {self._here.count} processes "
+                    f"cannot share evenly: take a multiple of {self._here.count}"
                 )
         recycles = range(recipe.recycles + 1)
         self._loss = recipe.loss

@@ -37,6 +37,7 @@ from foldatlas.folding.training.run_folder import RunFolder, Saved, Say, latest,
 from foldatlas.folding.training.schedule import Schedule
 from foldatlas.folding.training.stopping import Stop
 from foldatlas.schemas.errors import TrainingError, UsageError
+from foldatlas.schemas.wording import counted
 
 KIND: Final = "masked language model"
 # After Lin et al. 2023, A.1.1: a linear decay to a tenth of the peak, over nine tenths of the training.
@@ -170,7 +171,7 @@ class _Run:
         saved, start, tokens, perplexity = step, time.perf_counter(), 0, None
         self.say(
             f"{'going on after' if step else 'beginning at'} step {step:,} of {recipe.steps:,}: "
-            f"{len(self.corpus.training):,} clusters to train on, {len(self.corpus.valid):,} held out"
+            f"{counted(len(self.corpus.training), 'cluster')} to train on, {len(self.corpus.valid):,} held out"
         )
         while step < recipe.steps and not self.processes.any(bool(stop)):
             step += 1

@@ -168,7 +168,7 @@ def test_a_model_that_is_missing_is_fetched_before_the_work(
     there = {**environment, "HF_ENDPOINT": f"http://127.0.0.1:{hub.server_port}"}
     done = run(*embed, env=there, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
-    assert done.stdout == "1 records: 1 embedded, 0 refused, 0 failed\n"
+    assert done.stdout == "1 record: 1 embedded, 0 refused, 0 failed\n"
     assert f"{NAME} is not on this machine: fetching it into {tmp_path / 'models'}\n" in done.stderr
     assert "%" in done.stderr, "no progress"
     assert sorted(Hub.asked) == ["config.json", "model.safetensors"]
