@@ -110,7 +110,7 @@ def build(
             f"of {counted(len(lengths), 'sequence')} none is in the table of {counted(len(cluster_of), 'member')}: its "
             "first column must have the ids of the FASTA files"
         )
-    if not lengths:
+    if not by_cluster:
         raise SourceError("no record was accepted, so there is nothing to train on: name other FASTA files")
     training = {name: numbers for name, numbers in by_cluster.items() if name not in named_valid}
     if valid_fraction:

@@ -227,7 +227,7 @@ def test_nothing_is_fetched_for_input_that_is_not_there(
     there = {**environment, "HF_ENDPOINT": f"http://127.0.0.1:{hub.server_port}"}
     done = run(*command.split(), tmp_path / "none", tmp_path / "out", *model, env=there)
     assert done.returncode == 2, done.stderr
-    (line,) = done.stderr.splitlines()
+    line = done.stderr.splitlines()[-1]
     assert line.startswith(f"foldatlas {command.split()[0]}: {tmp_path / 'none'} ")
     assert Hub.requests == 0
     assert not (tmp_path / "out").exists()
