@@ -3,6 +3,8 @@
 from dataclasses import dataclass, field
 from enum import StrEnum
 
+from foldatlas.schemas.wording import counted
+
 
 class State(StrEnum):
     """The state of a record in the index. Each record has exactly one."""
@@ -42,4 +44,4 @@ class Accounting:
             f"{self.failed:,} failed",
             *([f"{self.pending:,} still to fold"] if self.pending else []),
         ]
-        return f"{self.records:,} record{'' if self.records == 1 else 's'}: {', '.join(parts)}"
+        return f"{counted(self.records, 'record')}: {', '.join(parts)}"

@@ -10,6 +10,7 @@ from typing import Any
 from foldatlas.atlas.calibration import OutputBytes, Rate
 from foldatlas.atlas.status import readable_bytes, readable_time
 from foldatlas.schemas.manifest import Shard
+from foldatlas.schemas.wording import counted
 
 
 @dataclass(frozen=True)
@@ -48,7 +49,7 @@ class Estimate:
         """For people."""
         name = {"cuda": "GPU", "cpu": "CPU"}.get(self.device, self.device)
         based = (
-            f"by {self.measured_shards:,} shard{'' if self.measured_shards == 1 else 's'} of this atlas"
+            f"by {counted(self.measured_shards, 'shard')} of this atlas"
             + (f" on {' and '.join(self.measured_on)}" if self.measured_on else "")
             if self.measured_shards
             else "by a table of defaults, until shards of this atlas are measured"
@@ -60,8 +61,7 @@ class Estimate:
             "ones, run last",
             f"work      {self.tflop:,.3f} TFLOP",
             f"{name} time  {hours:,.{2 if hours >= 0.1 else 4}f} {name}-hours, {based}",
-            f"wall time {readable_time(self.wall_seconds)} on {self.devices:,} {name}"
-            + ("" if self.devices == 1 else "s"),
+            f"wall time {readable_time(self.wall_seconds)} on {counted(self.devices, name)}",
             f"output    {readable_bytes(self.total_bytes)}: {tables}",
         ]
         if self.cost is not None:

@@ -10,6 +10,7 @@ from foldatlas.atlas.folder import AtlasFolder
 from foldatlas.atlas.pace import DevicePace, RunPace, busy_share, devices_of, pace_now, runs_of
 from foldatlas.atlas.published_index import index_bytes
 from foldatlas.schemas.manifest import Plan, ShardEntry
+from foldatlas.schemas.wording import counted
 
 
 @dataclass(frozen=True)
@@ -76,8 +77,7 @@ class AtlasStatus:
         outcomes = ", ".join(f"{count:,} {outcome}" for outcome, count in sorted(self.outcomes.items()))
         lines = [
             f"model     {self.model}",
-            f"records   {self.records:,} in {self.plans} plan{'' if self.plans == 1 else 's'}"
-            + (f": {outcomes}" if outcomes else ""),
+            f"records   {self.records:,} in {counted(self.plans, 'plan')}" + (f": {outcomes}" if outcomes else ""),
             f"proteins  {self.folded:,} of {self.proteins:,} folded, {self.failed:,} failed, "
             f"{self.proteins_left:,} left",
             f"shards    {self.shards_done:,} of {self.shards:,} done, {self.shards - self.shards_done:,} left"
@@ -100,14 +100,14 @@ class AtlasStatus:
     def _now(self) -> str:
         if not self.workers:
             return "now       nobody has committed a shard lately"
-        workers = f"{self.workers:,} device{'' if self.workers == 1 else 's'} at work"
+        workers = f"{counted(self.workers, 'device')} at work"
         ends = "" if self.ends is None else f", until about {self.ends.replace('T', ' ')[:16]} UTC"
         return f"now       {workers}, {self.residues_per_second_now or 0:,.0f} residues/s{ends}"
 
 
 def _device_line(device: DevicePace) -> str:
     memory = f" ({readable_bytes(device.bytes)})" if device.bytes else ""
-    shards = f"{device.shards:,} shard{'' if device.shards == 1 else 's'}"
+    shards = counted(device.shards, "shard")
     return f"{device.name or device.kind}{memory}: {shards}, {device.residues_per_second or 0:,.0f} residues/s"
 
 

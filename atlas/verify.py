@@ -18,6 +18,7 @@ from foldatlas.atlas.verify_tables import check_tables
 from foldatlas.schemas.errors import DamagedAtlasError
 from foldatlas.schemas.manifest import AtlasHeader, FileEntry, Plan, ShardEntry, decode, plan_name, settings_digest
 from foldatlas.schemas.tables import NEEDED_TABLES, TABLES
+from foldatlas.schemas.wording import counted
 
 _NEEDED: Final = frozenset(NEEDED_TABLES)
 
@@ -34,8 +35,9 @@ class Verification:
 
     def line(self) -> str:
         """One line for people."""
-        found = f"{len(self.faults)} fault{'' if len(self.faults) == 1 else 's'}" if self.faults else "no fault"
-        return f"{self.files:,} files, {self.bytes:,} bytes, {self.proteins:,} structures: {found}"
+        found = counted(len(self.faults), "fault") if self.faults else "no fault"
+        structures = counted(self.proteins, "structure")
+        return f"{counted(self.files, 'file')}, {self.bytes:,} bytes, {structures}: {found}"
 
 
 def verify(folder: AtlasFolder, *, deep: bool = True) -> Verification:
@@ -187,7 +189,7 @@ def _check_file(storage: Storage, file: FileEntry, step: str, *, deep: bool) -> 
 def _notes(folder: AtlasFolder, plans: list[Plan], entries: dict[str, ShardEntry], listed: set[str]) -> Iterator[str]:
     left = sum(shard.name not in entries for plan in plans for shard in plan.shards)
     if left:
-        yield f"{left:,} shards are not folded yet: run `foldatlas fold` again"
+        yield f"{counted(left, 'shard')} still to fold: run `foldatlas fold` again"
     if not has_index(folder):
         yield f"there is no {INDEX if folder.is_local else POINTER}: run `foldatlas index {folder.place}`"
     ours = {HEADER, INDEX if folder.is_local else POINTER}

@@ -21,6 +21,7 @@ from foldatlas.atlas.storage import Storage, open_storage
 from foldatlas.schemas.manifest import Plan, Shard, ShardEntry, shard_digest
 from foldatlas.schemas.records import UNKNOWN_RESIDUES, format_structure_id
 from foldatlas.schemas.tables import COORDINATE_SCALE, OPTIONAL_TABLES, PAE_SCALE, PLDDT_SCALE, SCORES, TABLES
+from foldatlas.schemas.wording import counted
 
 TOLERANCE: Final = 1e-4  # of float32 scores, in their unit; of large ones, 1e-7 of their size is added
 CONFIDENT_PLDDT: Final = 70  # as the columns of `schemas.tables.SCORES` say
@@ -105,7 +106,7 @@ def _check_file(opened: pq.ParquetFile, name: str, path: str, rows: int, model: 
     if said != model:
         yield _fault(FaultKind.CONTENT, path, f"its metadata names the model {said!r}, the atlas has {model!r}", shard)
     if opened.metadata.num_rows != rows:
-        what = f"it has {opened.metadata.num_rows:,} rows, the manifest says {rows:,}"
+        what = f"it has {counted(opened.metadata.num_rows, 'row')}, the manifest says {rows:,}"
         yield _fault(FaultKind.ROWS, path, what, shard)
 
 

@@ -18,6 +18,7 @@ from foldatlas.schemas.errors import DamagedAtlasError
 from foldatlas.schemas.manifest import Plan, ShardEntry
 from foldatlas.schemas.records import Outcome
 from foldatlas.schemas.tables import RECORDS, SCORES
+from foldatlas.schemas.wording import counted
 
 
 def check_tables(folder: AtlasFolder, plans: list[Plan], entries: list[ShardEntry], bad: set[str]) -> Iterator[Fault]:
@@ -91,21 +92,21 @@ def _check_records(connection: Any, copies: LocalCopies, plans: list[Plan], bad:
             f'SELECT path, count(*), min_by(id, "offset") FROM {joined} WHERE {condition} GROUP BY path ORDER BY path'
         ).fetchall()
         for path, count, first in rows:
-            yield Fault(FaultKind.RECORDS, path, f"{what}: {count:,} records, first {first!r}", RESTORE)
+            yield Fault(FaultKind.RECORDS, path, f"{what}: {counted(count, 'record')}, first {first!r}", RESTORE)
     rows = connection.execute(
         f'SELECT any_value(path), source, "offset", count(*) FROM {joined} GROUP BY plan, source, "offset" '
         "HAVING count(*) > 1 ORDER BY ALL LIMIT 10"
     ).fetchall()
     for path, source, offset, count in rows:
         yield Fault(FaultKind.RECORDS, path, f"offset {offset} of {source} stands {count} times in one plan", RESTORE)
-    counted: dict[str, dict[str, int]] = {plan.name: {} for plan in plans}
+    outcomes: dict[str, dict[str, int]] = {plan.name: {} for plan in plans}
     rows = connection.execute(f"SELECT plan, outcome, count(*) FROM {joined} GROUP BY ALL").fetchall()
     for plan_name, outcome, count in rows:
-        counted[plan_name][outcome] = count
+        outcomes[plan_name][outcome] = count
     for plan in plans:
         said = {outcome: count for outcome, count in plan.outcomes.items() if count}
-        if counted[plan.name] != said and not any(file.path in bad for file in plan.records):
-            what = f"its records have the outcomes {counted[plan.name]}, the plan says {said}"
+        if outcomes[plan.name] != said and not any(file.path in bad for file in plan.records):
+            what = f"its records have the outcomes {outcomes[plan.name]}, the plan says {said}"
             yield Fault(FaultKind.RECORDS, f"plans/{plan.name}.json", what, RESTORE)
 
 
@@ -148,9 +149,9 @@ def _check_index(connection: Any, copies: LocalCopies, rebuild: str) -> Iterator
         "JOIN listed ON listed.absolute = filename "
         "JOIN sources ON sources.plan_number = listed.plan_number AND sources.source = records.source"
     )
-    [(counted, distinct)] = connection.execute(
+    [(held, distinct)] = connection.execute(
         f"SELECT (SELECT count(*) FROM built.records), (SELECT count(*) FROM ({distinct_records}))"
     ).fetchall()
-    if counted != distinct:
-        what = f"the index has {counted:,} records, the sources {distinct:,}"
+    if held != distinct:
+        what = f"the index has {counted(held, 'record')}, the sources {distinct:,}"
         yield Fault(FaultKind.INDEX, INDEX, what, rebuild)

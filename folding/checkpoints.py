@@ -23,7 +23,7 @@ from foldatlas.folding.config import (
 )
 from foldatlas.folding.language_heads import MASKED_PREFIX
 from foldatlas.folding.names import LANGUAGE_MODEL, canonical
-from foldatlas.folding.places import Place
+from foldatlas.folding.places import CONFIG, Place
 from foldatlas.folding.weights import CONFIG_KEY
 from foldatlas.schemas.errors import ModelError
 
@@ -103,7 +103,11 @@ def _our_config(place: Place) -> tuple[LanguageModelConfig, ESMFoldConfig | None
     except ModelError:
         raise
     except (OSError, SafetensorError, AttributeError, KeyError, TypeError, ValueError, RecursionError) as error:
-        raise ModelError(f"{path} holds no network that FoldAtlas saved ({error!r})") from error
+        beside = path.with_name(CONFIG)
+        advice = (
+            f"give its folder, {path.parent}" if beside.is_file() else f"a model of transformers needs its {CONFIG}"
+        )
+        raise ModelError(f"{path} holds no network that FoldAtlas saved ({error!r}): {advice}") from error
 
 
 def _tensors(path: Path) -> dict[str, Tensor]:

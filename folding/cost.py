@@ -11,6 +11,7 @@ from typing import Final
 from foldatlas.folding.chunks import MAX_ELEMENTS
 from foldatlas.folding.config import ESMFoldConfig, LanguageModelConfig, StructureModuleConfig, TrunkConfig
 from foldatlas.schemas.errors import OutOfMemory
+from foldatlas.schemas.wording import counted
 
 _NUM_PAE_BINS = 64  # as many as the distogram has
 _PLDDT_OUTPUTS = 50  # bins of the C-alpha
@@ -111,9 +112,9 @@ def contact_heads(config: LanguageModelConfig, num_proteins: int, length: int, *
         if heads == 1:
             longest = bisect_right(_LENGTHS, memory_limit, key=lambda length: contact_bytes(config, 1, length, 1))
             raise OutOfMemory(
-                f"contacts of {num_proteins} proteins of up to {length:,} residues need {needed / 1e9:,.2f} GB beside "
-                f"the weights, {memory_limit / 1e9:,.2f} GB are free, enough for one protein of {longest:,} residues: "
-                "take fewer or shorter ones, or use a device with more memory"
+                f"contacts of {counted(num_proteins, 'protein')} of up to {length:,} residues need "
+                f"{needed / 1e9:,.2f} GB beside the weights, {memory_limit / 1e9:,.2f} GB are free, enough for one "
+                f"protein of {longest:,} residues: take fewer or shorter ones, or use a device with more memory"
             )
         heads = -(-heads // 2)
     return heads

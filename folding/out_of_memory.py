@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 import torch
 
 from foldatlas.schemas.errors import OutOfMemory
+from foldatlas.schemas.wording import counted
 
 # torch raises a plain RuntimeError when it cannot allocate memory of the host.
 _HOST_OUT_OF_MEMORY = "DefaultCPUAllocator: can't allocate memory"
@@ -25,7 +26,8 @@ def naming_the_batch(sequences: Sequence[str], device: torch.device) -> Iterator
 
 
 def _out_of_memory(sequences: Sequence[str], device: torch.device) -> OutOfMemory:
-    return OutOfMemory(
-        f"{len(sequences)} proteins of up to {max(map(len, sequences))} residues do not fit into the memory of "
-        f"{device}: take fewer at once, or use a device with more memory"
-    )
+    longest = counted(max(map(len, sequences)), "residue")
+    what, advice = f"a protein of {longest} does", ""
+    if len(sequences) > 1:
+        what, advice = f"{len(sequences)} proteins of up to {longest} do", "take fewer at once, or "
+    return OutOfMemory(f"{what} not fit into the memory of {device}: {advice}use a device with more memory")

@@ -35,10 +35,11 @@ PUBLISHED: Final = {
     **{name: Published(f"facebook/{name}", (f"{name}.pt",)) for name in LANGUAGE_MODELS},
 }
 
+MODEL: Final = "model.safetensors"  # what a training run of ours makes in its folder; transformers call theirs so too
 CONFIG: Final = "config.json"
 # What transformers may have written beside it, the best first: safetensors hold no code.
 _WEIGHTS: Final = (
-    "model.safetensors",
+    MODEL,
     "model.safetensors.index.json",
     "pytorch_model.bin",
     "pytorch_model.bin.index.json",
@@ -73,8 +74,8 @@ def absolute(model: str) -> str:
 
 
 def find(model: str, folder: str | None = None) -> Place:
-    """The files of `model`: a published name, looked for in `folder` and the hub's cache, or the path of a folder or
-    file.
+    """The files of `model`: a published name, looked for in `folder` and the hub's cache, or the path of a file or
+    folder, that of a training run too.
 
     Raises ModelError, and MissingWeights that says which files to put where.
     """
@@ -84,13 +85,16 @@ def find(model: str, folder: str | None = None) -> Place:
         return _find_published(model, folder)
     path = Path(model)
     if path.is_dir():
-        place = _in_folder(path, _name_of(path))
-        if place is None:
-            raise ModelError(
-                f"{path} holds no model: it needs {CONFIG} and {_WEIGHTS[0]} or {_WEIGHTS[2]} (transformers), or "
-                "the .pt files of fair-esm (of ESMFold both the folding network's and the language model's)"
-            )
-        return place
+        if (place := _in_folder(path, _name_of(path))) is not None:
+            return place
+        # Not in _in_folder: half a download of a published model is none of ours.
+        if (path / MODEL).is_file():
+            return Place(_name_of(path), "ours", (path / MODEL,))
+        raise ModelError(
+            f"{path} holds no model: it needs {CONFIG} and {_WEIGHTS[0]} or {_WEIGHTS[2]} (transformers), the {MODEL} "
+            "that a training run makes at its end, or the .pt files of fair-esm (of ESMFold both the folding network's "
+            "and the language model's)"
+        )
     if path.is_file():
         if path.suffix == ".safetensors":
             return Place(_name_of_file(path), "ours", (path,))
@@ -205,7 +209,7 @@ def _fair(path: Path, name: str) -> Place:
 
 def _name_of_file(path: Path) -> str:
     """A file of ours is called as it is, but for what every training run calls its own: that has the run's name."""
-    return _name_of(path.parent) if path.name == _WEIGHTS[0] else path.stem
+    return _name_of(path.parent) if path.name == MODEL else path.stem
 
 
 def _name_of(folder: Path) -> str:

@@ -53,25 +53,15 @@ class Predictor:
         in prediction.py. A protein's prediction does not depend on what it is batched with, beyond float32 rounding
         (about 1e-4 angstrom).
 
-        Raises SequenceError, before any work, for a string, an empty list, sequence or chain, or a character that is no
-        upper-case letter; OutOfMemory when a protein does not fit; NonFiniteOutput when the network's output for any
-        protein is not finite.
+        Raises SequenceError, before any work, for a string in place of a list, an empty list, sequence or chain, what
+        is no string in the list, or a character that is no upper-case letter; OutOfMemory when a protein does not fit;
+        NonFiniteOutput when the network's output for any protein is not finite.
         """
         check_batch(sequences)
         lengths = [sum(map(len, chains)) + len(LINKER) * (len(chains) - 1) for chains in map(split_chains, sequences)]
         ascending = sorted(range(len(sequences)), key=lengths.__getitem__)
-        device = self._network.embedding.weight.device
-        batches = cut_into_batches(
-            [lengths[place] for place in ascending],
-            config=self.config,
-            recycles=self.settings.recycles,
-            budget_mflop=BATCH_MFLOP[device.type],
-            memory_limit=memory.free_bytes(device),
-            precision=self.settings.precision,
-            pair_output_bytes=Wanted(pae=pae, distogram_logits=distogram).pair_bytes,
-        )
         predictions: dict[int, Prediction] = {}
-        for batch in batches:
+        for batch in self.batches([lengths[place] for place in ascending], pae=pae, distogram=distogram):
             places = ascending[batch.start : batch.stop]
             folded = self.fold_batch(
                 [sequences[place] for place in places],
@@ -82,6 +72,23 @@ class Predictor:
             )
             predictions.update(zip(places, folded, strict=True))
         return [predictions[place] for place in range(len(sequences))]
+
+    def batches(
+        self, lengths: Sequence[int], *, pae: bool = False, distogram: bool = False, most_bytes: int | None = None
+    ) -> list[range]:
+        """Cut proteins of `lengths` residues, ascending, into batches that fill the device, for `fold_batch` with these
+        outputs; each is a range of indices. `most_bytes` of memory a batch takes at most, where less is not free."""
+        device = self._network.embedding.weight.device
+        free = memory.free_bytes(device)
+        return cut_into_batches(
+            lengths,
+            config=self.config,
+            recycles=self.settings.recycles,
+            budget_mflop=BATCH_MFLOP[device.type],
+            memory_limit=free if most_bytes is None else min(free, most_bytes),
+            precision=self.settings.precision,
+            pair_output_bytes=Wanted(pae=pae, distogram_logits=distogram).pair_bytes,
+        )
 
     def fold_batch(
         self,

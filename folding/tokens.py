@@ -77,11 +77,16 @@ def check_sequence(sequence: str) -> None:
 
 
 def check_batch(sequences: Sequence[str]) -> None:
-    """Raise SequenceError for no sequences, and for a string, which would count as a list of one-residue proteins."""
+    """Raise SequenceError for no sequences, for a string, which would count as a list of one-residue proteins, and for
+    what is no string in the list."""
     if isinstance(sequences, str):
         raise SequenceError(f"one string was given, {sequences[:20]!r}: give a list of sequences")
     if not sequences:
         raise SequenceError("no sequences were given: a batch needs at least one")
+    for number, sequence in enumerate(sequences, start=1):
+        if not isinstance(sequence, str):
+            kind = type(sequence).__name__
+            raise SequenceError(f"sequence {number} of {len(sequences)} is a {kind}, {sequence!r:.40}: give strings")
 
 
 def check_sequences(sequences: Sequence[str]) -> None:

@@ -6,6 +6,8 @@ import sys
 from typing import Final
 
 ATLAS_HELP: Final = "the atlas: a folder, or s3://bucket/prefix"
+PRECISIONS: Final = ("fp32", "bf16", "fp16")
+TRAINING_PRECISIONS: Final = ("fp32", "bf16")
 
 
 def whole_number(text: str, least: int) -> int:
@@ -39,8 +41,3 @@ def say(*lines: str) -> None:
     with contextlib.suppress(OSError, ValueError):
         for line in lines:
             print(line, file=sys.stderr, flush=True)
-
-
-def counted(number: int, noun: str) -> str:
-    """`1 shard`, `2 shards`."""
-    return f"{number:,} {noun}{'' if number == 1 else 's'}"

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from foldatlas.jobs.arguments import path, say
+from foldatlas.jobs.arguments import PRECISIONS, path, say
 from foldatlas.jobs.weights import provide
 
 if TYPE_CHECKING:
@@ -83,7 +83,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
         help="hidden layer: 0 the embedding of tokens, 1 the first, -1 the last (default: %(default)s)",
     )
     parser.add_argument(
-        "--precision", choices=("fp32", "bf16", "fp16"), default="fp32", help="of the arithmetic (default: %(default)s)"
+        "--precision", choices=PRECISIONS, default="fp32", help="of the arithmetic (default: %(default)s)"
     )
     parser.add_argument("--per-residue", action="store_true", help="store each residue's states too")
     parser.add_argument(

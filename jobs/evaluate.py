@@ -6,8 +6,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Final
 
-from foldatlas.jobs.arguments import counted, not_negative, path, positive, say
+from foldatlas.jobs.arguments import PRECISIONS, not_negative, path, positive, say
 from foldatlas.jobs.weights import provide
+from foldatlas.schemas.wording import counted
 
 EXAMPLES: Final = """examples:
   foldatlas evaluate chains.parquet evaluation --model nano
@@ -56,11 +57,6 @@ def evaluate(
     out = Path(out)
     files.check_place(out)
     weights_dir = None if weights is None else str(weights)
-    for model in models:
-        provide(model, weights_dir)
-    names = [settings_of(model, recycles, precision, weights_dir=weights_dir).model for model in models]
-    if repeated := sorted({name for name in names if names.count(name) > 1}):
-        raise UsageError(f"two models are called {repeated[0]}: name each once, or give their folders different names")
     choices = [choice.parse_choice(split, max_length) for split in splits]
     every = read_chains(chains)
     training = [chain for chain in every if chain.split == TRAINING]
@@ -68,6 +64,11 @@ def evaluate(
         every = choice.with_roles(every, choice.read_roles(roles))
     chosen = choice.choose(every, choices, limit)
     evaluated = choice.distinct(chosen)
+    for model in models:
+        provide(model, weights_dir)
+    names = [settings_of(model, recycles, precision, weights_dir=weights_dir).model for model in models]
+    if repeated := sorted({name for name in names if names.count(name) > 1}):
+        raise UsageError(f"two models are called {repeated[0]}: name each once, or give their folders different names")
     device = choose_device(device)
     hold_device(device)  # until this process ends
     progress = _Progress() if show_progress else None
@@ -139,9 +140,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--recycles", type=not_negative, metavar="N", help="trunk passes after the first (default: each model's own)"
     )
-    parser.add_argument(
-        "--precision", choices=("fp32", "bf16", "fp16"), default="fp32", help="arithmetic (default: %(default)s)"
-    )
+    parser.add_argument("--precision", choices=PRECISIONS, default="fp32", help="arithmetic (default: %(default)s)")
     parser.add_argument(
         "--exact-perplexity", action="store_true", help="mask each residue in turn: a pass a residue instead of seven"
     )

@@ -5,7 +5,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from foldatlas.atlas.export_formats import FORMATS
-from foldatlas.jobs.arguments import ATLAS_HELP, counted, path, say
+from foldatlas.jobs.arguments import ATLAS_HELP, path, say
+from foldatlas.schemas.wording import counted
 
 if TYPE_CHECKING:
     from foldatlas.atlas.export import Exported

@@ -7,10 +7,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from foldatlas.jobs import plan as plan_job
-from foldatlas.jobs.arguments import counted, path, say
+from foldatlas.jobs.arguments import path, say
 from foldatlas.jobs.weights import provide
 from foldatlas.schemas.errors import UsageError
 from foldatlas.schemas.records import DEFAULT_MAX_LENGTH
+from foldatlas.schemas.wording import counted
 
 if TYPE_CHECKING:
     from foldatlas.atlas.accounting import Accounting
@@ -131,7 +132,7 @@ def fold(
     outputs = chosen_outputs(embeddings, pae)
     if add_outputs and not outputs:
         raise UsageError("--add-outputs adds what is asked for: name it with --embeddings or --pae")
-    provide(model, weights_dir)
+    provide(model, weights_dir, before=lambda: plan_job.look_first(folder, fasta, genes))
     settings = settings_of(model, recycles, precision, weights_dir=weights_dir)
     if outputs and not add_outputs:
         refuse_missing_outputs(folder.place, folder.entries().values(), outputs)

@@ -7,13 +7,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from foldatlas.jobs.arguments import ATLAS_HELP, counted, not_negative, path, positive, say
+from foldatlas.jobs.arguments import ATLAS_HELP, PRECISIONS, not_negative, path, positive, say
 from foldatlas.jobs.weights import provide
 from foldatlas.schemas.errors import UsageError
 from foldatlas.schemas.records import DEFAULT_MAX_LENGTH
+from foldatlas.schemas.wording import counted
 
 if TYPE_CHECKING:
     from foldatlas.atlas.estimate import Estimate
+    from foldatlas.atlas.folder import AtlasFolder
     from foldatlas.pipeline.planning import Planned
     from foldatlas.schemas.manifest import Plan, Source
 
@@ -151,12 +153,12 @@ def plan(
     refuse_genes_alone(genes, fasta)
     engine = choose_engine(runner, workers, beam_options)
     weights_dir = None if weights is None else str(weights)
-    provide(model, weights_dir)
+    folder = AtlasFolder(atlas) if fasta else AtlasFolder.existing(atlas)
+    provide(model, weights_dir, before=lambda: look_first(folder, fasta, genes))
     settings = settings_of(model, recycles, precision, weights_dir=weights_dir)
     config = config_of(model, weights_dir=weights_dir)
     with graphs.opened(engine, device) as device:
         device_name = graphs.device_name(engine, device)
-    folder = AtlasFolder(atlas) if fasta else AtlasFolder.existing(atlas)
     folder.refuse_foreign()
     plans, histories = folder.plans(), folder.histories()
     entries = {shard: history[-1] for shard, history in histories.items()}
@@ -185,6 +187,15 @@ def refuse_genes_alone(genes: bool, fasta: Sequence[str]) -> None:
     """Raises UsageError for genes asked of no FASTA files."""
     if genes and not fasta:
         raise UsageError("--genes says how FASTA files are read, and none is named: name one, or leave --genes out")
+
+
+def look_first(folder: "AtlasFolder", fasta: Sequence[str], genes: bool) -> None:
+    """Raises what planning will where it cannot begin: for files that are not there, or a folder of other things."""
+    from foldatlas.pipeline.sources import find_sources
+
+    folder.refuse_foreign()
+    if fasta:
+        find_sources(fasta, genes=genes)
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -243,7 +254,7 @@ def configure_planning(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--pae", action="store_true", help="store the predicted aligned error of each pair of residues")
     parser.add_argument(
         "--precision",
-        choices=("fp32", "bf16", "fp16"),
+        choices=PRECISIONS,
         default="fp32",
         help="of the arithmetic; fp16: of the language model alone (default: %(default)s)",
     )

@@ -5,8 +5,9 @@ import sys
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Final
 
-from foldatlas.jobs.arguments import ATLAS_HELP, counted, path, say
+from foldatlas.jobs.arguments import ATLAS_HELP, path, say
 from foldatlas.schemas.errors import UsageError
+from foldatlas.schemas.wording import counted
 
 if TYPE_CHECKING:
     from foldatlas.atlas.formats import Written

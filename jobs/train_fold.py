@@ -3,15 +3,19 @@
 import argparse
 import os
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from foldatlas.jobs.arguments import not_negative, path, positive, say
+from foldatlas.jobs.arguments import TRAINING_PRECISIONS, not_negative, path, positive, say
+from foldatlas.jobs.weights import provide
 from foldatlas.schemas.errors import Interrupted, UsageError
+from foldatlas.schemas.wording import counted
 
 if TYPE_CHECKING:
     from foldatlas.folding.experimental import Chain
     from foldatlas.folding.training.folding_training import Recipe
+    from foldatlas.folding.training.processes import Processes
     from foldatlas.folding.training.recipes import Preset
     from foldatlas.folding.training.start import Start
 
@@ -68,7 +72,8 @@ def train_fold(
     for a run that diverges, Interrupted after a saved stop.
     """
     from foldatlas.folding.experimental import read_chains
-    from foldatlas.folding.training.folding_training import MODEL, FoldTrainer, digest_of
+    from foldatlas.folding.places import MODEL
+    from foldatlas.folding.training.folding_training import FoldTrainer, digest_of
     from foldatlas.folding.training.processes import processes
     from foldatlas.folding.training.recipes import PRESETS
     from foldatlas.folding.training.stopping import stoppable
@@ -91,11 +96,12 @@ def train_fold(
     )
     if (language_model is None) == (init is None):
         raise UsageError("give --language-model for a new folding head, or --init with a folding model to go on with")
+    weights_dir = None if weights is None else str(weights)
     chosen = _only(read_chains(chains, splits, max_length), only)
     valid = read_chains(chains, [valid_split], max_length) if valid_split else []
     with processes(choose_device(device)) as here, stoppable() as stop:
         hold_device(str(here.device))  # until this process ends
-        start = _start(PRESETS[preset], recipe, language_model, init, weights, str(here.device))
+        start = _start(PRESETS[preset], recipe, language_model, init, weights_dir, here)
         trainer = FoldTrainer(
             start.network,
             chosen,
@@ -160,18 +166,20 @@ def _start(
     recipe: "Recipe",
     language_model: str | None,
     init: str | None,
-    weights: str | Path | None,
-    device: str,
+    weights_dir: str | None,
+    here: "Processes",
 ) -> "Start":
-    """The network to begin with."""
+    """The network to begin with. What is missing of it is fetched, once for all processes."""
     from foldatlas.folding.training import start
 
-    weights_dir, recycles = None if weights is None else str(weights), recipe.recycles
+    recycles, device = recipe.recycles, str(here.device)
     if language_model is not None:
+        here.open_first(partial(provide, language_model, weights_dir, to_fold=False))
         return start.from_language_model(
             preset.config, language_model, recipe.seed, recycles=recycles, weights_dir=weights_dir, device=device
         )
     assert init is not None
+    here.open_first(partial(provide, init, weights_dir))
     return start.from_model(init, recycles=recycles, weights_dir=weights_dir, device=device)
 
 
@@ -186,7 +194,9 @@ def _only(chains: "list[Chain]", path: str | Path | None) -> "list[Chain]":
     names = {line.split()[0] for line in lines if line.split()}
     chosen = [chain for chain in chains if chain.name in names]
     if not chosen:
-        raise UsageError(f"none of the {len(names):,} names in {path} is a chain of the splits and length asked for")
+        raise UsageError(
+            f"{path} has {counted(len(names), 'name')}, none of a chain of the splits and length asked for"
+        )
     return chosen
 
 
@@ -197,7 +207,12 @@ def configure(parser: argparse.ArgumentParser) -> None:
     network = parser.add_argument_group("network")
     network.add_argument("--language-model", type=path, metavar="NAME", help="for a new head: name or path")
     network.add_argument("--init", type=path, metavar="NAME", help="folding model to go on with: name or path")
-    network.add_argument("--weights", type=path, metavar="DIR", help="where a model's name is looked for first")
+    network.add_argument(
+        "--weights",
+        type=path,
+        metavar="DIR",
+        help="where a model's name is looked for, before the hub's cache; what is missing is fetched there",
+    )
     network.add_argument("--train", choices=PARTS, default="folding", help="what changes (default: %(default)s)")
     data = parser.add_argument_group("data")
     data.add_argument(
@@ -219,7 +234,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     )
     recipe.add_argument("--warm-up-steps", type=not_negative, metavar="N", help="updates to the peak")
     recipe.add_argument("--average-decay", type=float, metavar="X", help="of the averaged weights, 0 to 1")
-    recipe.add_argument("--precision", choices=("fp32", "bf16"), default="fp32", help="default: %(default)s")
+    recipe.add_argument("--precision", choices=TRAINING_PRECISIONS, default="fp32", help="default: %(default)s")
     manner = parser.add_argument_group("manner", "what does not decide the result")
     manner.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto", help="default: %(default)s")
     manner.add_argument("--recompute", action="store_true", help="keep no activations: a third slower, far less memory")

@@ -7,8 +7,9 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from foldatlas.jobs.arguments import counted, not_negative, path, positive, say
+from foldatlas.jobs.arguments import TRAINING_PRECISIONS, not_negative, path, positive, say
 from foldatlas.schemas.errors import Interrupted, UsageError
+from foldatlas.schemas.wording import counted
 
 if TYPE_CHECKING:
     from foldatlas.folding.training.language_training import Trained
@@ -96,15 +97,17 @@ def train_lm(
         hold_device(str(here.device))  # until this process ends
         tell = here.only_first(say)
         refused: Counter[str] = Counter()
-        corpus = build(
-            _records(fasta, refused),
-            cluster_of=None if clusters is None else read_clusters(Path(clusters)),
-            valid_fraction=fraction,
-            valid_records=_records(valid, refused) if valid else (),
-        )
-        if refused:
-            reasons = ", ".join(f"{number:,} {reason}" for reason, number in sorted(refused.items()))
-            tell(f"refused {counted(refused.total(), 'record')} ({reasons})")
+        try:
+            corpus = build(
+                _records(fasta, refused),
+                cluster_of=None if clusters is None else read_clusters(Path(clusters)),
+                valid_fraction=fraction,
+                valid_records=_records(valid, refused) if valid else (),
+            )
+        finally:  # where none is left, this says why
+            if refused:
+                reasons = ", ".join(f"{number:,} {reason}" for reason, number in sorted(refused.items()))
+                tell(f"refused {counted(refused.total(), 'record')} ({reasons})")
         if corpus.unlisted:
             tell(f"{counted(corpus.unlisted, 'sequence')} not in {clusters}: equal ones are a cluster")
         trained = train(Path(run), corpus, recipe, manner, here, stop=stop, say=tell)
@@ -145,7 +148,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     recipe.add_argument("--warm-up-steps", type=not_negative, metavar="N", help="updates to the peak")
     recipe.add_argument("--weight-decay", type=float, metavar="X", help="of matrices, not of biases and LayerNorms")
     recipe.add_argument("--clip", type=float, metavar="X", help="largest norm of the gradients (default: any)")
-    recipe.add_argument("--precision", choices=("fp32", "bf16"), default="fp32", help="default: %(default)s")
+    recipe.add_argument("--precision", choices=TRAINING_PRECISIONS, default="fp32", help="default: %(default)s")
     manner = parser.add_argument_group("manner", "what does not decide the result")
     manner.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto", help="default: %(default)s")
     manner.add_argument("--tokens-per-pass", type=positive, metavar="N", help="tokens at once: more need more memory")
@@ -157,6 +160,8 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
+    from foldatlas.folding.places import MODEL
+
     names = (
         "preset clusters valid valid_fraction steps tokens_per_batch learning_rate warm_up_steps weight_decay crop "
         "clip precision seed device tokens_per_pass recompute log_every valid_every save_every"
@@ -165,5 +170,5 @@ def run(arguments: argparse.Namespace) -> int:
     trained = train_lm(arguments.fasta, arguments.run_folder, **given)
     held_out = "" if trained.valid_perplexity is None else f", held-out perplexity {trained.valid_perplexity:.2f}"
     if os.environ.get("RANK", "0") == "0":  # one line, of however many processes
-        print(f"{trained.step:,} steps done{held_out}: {Path(arguments.run_folder) / 'model.safetensors'}")
+        print(f"{counted(trained.step, 'step')} done{held_out}: {Path(arguments.run_folder) / MODEL}")
     return 0

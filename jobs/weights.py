@@ -4,6 +4,7 @@
 
 import argparse
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -29,11 +30,14 @@ def weights(name: str, folder: str | Path | None = None) -> "Place":
     return fetch(name, folder)
 
 
-def provide(model: str, folder: str | Path | None, *, to_fold: bool = True) -> None:
+def provide(
+    model: str, folder: str | Path | None, *, to_fold: bool = True, before: Callable[[], object] | None = None
+) -> None:
     """Fetches a published `model` that is not on this machine into `folder`/`model`, or the hub's cache, and says so.
 
-    Nothing is done for other models. Raises ModelError for a language model `to_fold`, and, if the hub is out of reach,
-    one that says which files to put where.
+    Nothing is done for other models. `before` is called before anything is fetched: its errors cost no download.
+    Raises ModelError for a language model `to_fold`, and, if the hub is out of reach, one that says which files to put
+    where.
     """
     from foldatlas.folding.models import refuse_language_model
     from foldatlas.folding.places import is_missing
@@ -41,6 +45,8 @@ def provide(model: str, folder: str | Path | None, *, to_fold: bool = True) -> N
     if to_fold:
         refuse_language_model(model)
     if is_missing(model, None if folder is None else str(folder)):
+        if before is not None:
+            before()
         say(f"{model} is not on this machine: fetching it into {'the cache of the hub' if folder is None else folder}")
         weights(model, folder)
 

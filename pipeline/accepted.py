@@ -9,6 +9,7 @@ from foldatlas.pipeline.sources import SourceFile, what_it_is
 from foldatlas.pipeline.validation import Record
 from foldatlas.schemas.errors import SourceError
 from foldatlas.schemas.records import Outcome
+from foldatlas.schemas.wording import counted
 
 NO_LIMIT: Final = 1 << 31  # residues: what fits is the device's to say
 
@@ -27,7 +28,9 @@ def accepted(source: SourceFile, refused: Counter[str]) -> Iterator[Record]:
             else:
                 refused[record.outcome] += 1
         if stream.error:
-            raise SourceError(f"{source.name} is damaged after {num_records} records ({stream.error}): get it again")
+            raise SourceError(
+                f"{source.name} is damaged after {counted(num_records, 'record')} ({stream.error}): get it again"
+            )
         if not num_records:
             raise SourceError(f"{source.name} has no FASTA record: {what_it_is(source)}")
         stream.finish(digest=False)

@@ -7,6 +7,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from foldatlas.schemas.errors import SourceError
+from foldatlas.schemas.wording import counted
 
 COLUMNS: Final = ("member", "cluster")
 
@@ -53,7 +54,8 @@ def _text_rows(path: Path) -> list[tuple[str, str]]:
             words = line.rstrip("\r\n").split("\t")
             if len(words) != 2 or not all(words):
                 raise SourceError(
-                    f"{path}, line {number}: {len(words)} columns in place of two, member<TAB>cluster: {line[:60]!r}"
+                    f"{path}, line {number}: {counted(len(words), 'column')} in place of two, member<TAB>cluster: "
+                    f"{line[:60]!r}"
                 )
             if number == 1 and sorted(words) == sorted(COLUMNS):
                 turned = words[0] != COLUMNS[0]

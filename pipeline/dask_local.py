@@ -24,6 +24,7 @@ from typing import Any, Final
 from foldatlas.pipeline.dask_preload import SILENT, be_quiet
 from foldatlas.pipeline.devices import own_cores, visible_gpus
 from foldatlas.schemas.errors import FoldAtlasError, UsageError
+from foldatlas.schemas.wording import counted
 
 START_SECONDS: Final = 120.0  # importing Beam and Dask in every worker, on a busy machine
 STOP_SECONDS: Final = 10.0
@@ -93,8 +94,8 @@ def worker_environments(workers: int, device: str) -> list[dict[str, str]]:
         gpus = visible_gpus()
         if workers > len(gpus):
             raise UsageError(
-                f"--workers {workers}: this machine shows {len(gpus)} GPUs, and a worker needs one of its own: "
-                f"--workers {len(gpus)}, or --device cpu"
+                f"--workers {workers}: this machine shows {counted(len(gpus), 'GPU')}, and a worker needs one of its "
+                f"own: --workers {len(gpus)}, or --device cpu"
             )
         return [{**cores, "CUDA_VISIBLE_DEVICES": gpu} for gpu in gpus[:workers]]
     return [cores] * workers

@@ -12,6 +12,7 @@ from typing import Final, NamedTuple
 
 from foldatlas.folding import host_memory
 from foldatlas.schemas.errors import FoldAtlasError, UsageError
+from foldatlas.schemas.wording import counted
 
 WAIT_SECONDS: Final = 120.0  # a predecessor that was just killed needs a moment to let go
 _CPUINFO: Final = Path("/proc/cpuinfo")
@@ -90,7 +91,7 @@ def hardware_of(device: str, cores: int | None = None) -> Hardware:
 def _hardware(device: str, cores: int, _: str | None) -> Hardware:
     if not device.startswith("cuda"):
         make = _cpu_make() or platform.processor() or platform.machine() or "CPU"
-        return Hardware(f"{_printable(make)}, {cores} core{'' if cores == 1 else 's'}", host_memory.total_bytes())
+        return Hardware(f"{_printable(make)}, {counted(cores, 'core')}", host_memory.total_bytes())
     try:
         name = _printable(_ask("name", _chosen(device)))
     except (OSError, subprocess.SubprocessError, UsageError):

@@ -34,6 +34,7 @@ from foldatlas.pipeline.validation import Record
 from foldatlas.schemas.errors import Interrupted, UsageError
 from foldatlas.schemas.records import structure_id
 from foldatlas.schemas.tables import EMBEDDED
+from foldatlas.schemas.wording import counted
 
 # What is in memory at once: hidden states of this many residues, and a row group of the file.
 WINDOW_RESIDUES: Final = 1 << 14
@@ -61,7 +62,7 @@ class Embedded:
         reasons = ", ".join(f"{count:,} {reason}" for reason, count in sorted(self.refused.items()))
         refused = f"{self.refused.total():,} refused" + (f" ({reasons})" if reasons else "")
         embedded = f"{self.rows - self.failed:,} embedded"
-        return f"{self.rows + self.refused.total():,} records: {embedded}, {refused}, {self.failed:,} failed"
+        return f"{counted(self.rows + self.refused.total(), 'record')}: {embedded}, {refused}, {self.failed:,} failed"
 
     def note(self, record: Record, embedding: Embedding | str) -> None:
         """Counts a row."""

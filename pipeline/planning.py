@@ -30,6 +30,7 @@ from foldatlas.schemas.errors import SourceError
 from foldatlas.schemas.manifest import FileEntry, Plan, Source, plan_name, shard_name
 from foldatlas.schemas.records import Settings
 from foldatlas.schemas.tables import FORMAT_VERSION
+from foldatlas.schemas.wording import counted
 
 # Of planning's tables, before they go to disk. The maximum is enough for 600 M records, in proportion to what was
 # measured (docs/planning.md); fewer do not fill it.
@@ -221,7 +222,7 @@ def _describe(source: SourceFile, parts: Sequence[IngestNote], gene_finder: str)
         raise SourceError(f"{source.name} is not FASTA: {what_it_is(source)}")
     _judge_kind(source, records, sum(part.misread for part in parts))
     if contigs and not records:
-        _warn(f"{source.name}: no gene in {contigs:,} contig{'' if contigs == 1 else 's'}")
+        _warn(f"{source.name}: no gene in {counted(contigs, 'contig')}")
     if parts[0].leading_text:
         _warn(f"{source.name}: text before the first '>' was skipped")
     for part in parts:

@@ -164,7 +164,7 @@ def _look_remotely(address: str) -> SourceFile:
 def _with_kind(source: SourceFile, name: str, first: bytes) -> SourceFile:
     """`source` with compression and format, by its `first` bytes. Raises SourceError for what cannot be FASTA."""
     if not first:
-        raise SourceError(f"{name} is empty (0 bytes): nothing to fold")
+        raise SourceError(f"{name} is empty (0 bytes): name a file that holds sequences")
     compression = compression_of(first)
     head, fault = _head(first, compression)
     if compression == ZSTD and "memory" in fault:

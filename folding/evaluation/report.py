@@ -5,6 +5,7 @@ from html import escape
 from typing import Any, Final
 
 from foldatlas.folding.evaluation.summary import order_of_models
+from foldatlas.schemas.wording import counted
 
 _COLUMNS: Final = {
     "tm_score": "TM-score",
@@ -101,7 +102,7 @@ def _scores(label: str, part: Mapping[str, Any], order: Sequence[str]) -> str:
         rows.append((name, f"{found['folded']:,}", f"{found['failed']:,}", *means))
         kinds.append(found["kind"])
     said = (
-        f"{part['chains']:,} chains of {part['shortest']:,} to {part['longest']:,} residues; "
+        f"{counted(part['chains'], 'chain')} of {part['shortest']:,} to {part['longest']:,} residues; "
         f"{part['with_gaps']:,} have gaps in their numbering. Means over chains."
     )
     table = _table(("", "chains", "failed", *_COLUMNS.values()), rows, kinds)

@@ -13,7 +13,6 @@ import numpy as np
 
 from foldatlas.folding import nano
 from foldatlas.folding.atom_layouts import atom14
-from foldatlas.folding.batching import cut_into_batches
 from foldatlas.folding.contact_precision import contact_probabilities
 from foldatlas.folding.evaluation import baselines
 from foldatlas.folding.evaluation.measures import Row, empty_row, measure, measure_distogram
@@ -28,10 +27,7 @@ if TYPE_CHECKING:
 
 Progress = Callable[[str, int, int], None]  # what is done, of how many
 
-BATCH_MFLOP: Final = {"cpu": 2_000, "cuda": 20_000_000}
-# The distogram, 64 numbers a pair, lies beside what cost.peak_bytes counts.
-_PART_OF_MEMORY: Final = 0.5
-_FROM_MEMORY: Final = 4 << 30  # bytes that a batch may take at most, so that the host can hold its distograms
+_MOST_BYTES: Final = 4 << 30  # of a batch on its device, so that the host can hold its distograms
 
 
 def evaluate_model(
@@ -47,8 +43,9 @@ def evaluate_model(
     """
     rows: list[Row] = []
     name = predictor.settings.model
-    for batch in _batches(predictor, chains):
-        for chain, outcome in _fold(predictor, batch):
+    lengths = [len(chain.sequence) for chain in chains]
+    for batch in predictor.batches(lengths, distogram=True, most_bytes=_MOST_BYTES):
+        for chain, outcome in _fold(predictor, chains[batch.start : batch.stop]):
             row = empty_row(chain, name, kind)
             if isinstance(outcome, Prediction):
                 _measure_prediction(row, chain, outcome)
@@ -93,25 +90,10 @@ def untrained_predictor(device: str, recycles: int | None = None) -> "Predictor"
     return Predictor(network.to(device), Settings(baselines.UNTRAINED, digest, recycles, "fp32"))
 
 
-def _batches(predictor: "Predictor", chains: Sequence[Chain]) -> Iterator[list[Chain]]:
-    from foldatlas.folding.memory import free_bytes
-
-    device = predictor.language.device
-    cut = cut_into_batches(
-        [len(chain.sequence) for chain in chains],
-        config=predictor.config,
-        recycles=predictor.settings.recycles,
-        budget_mflop=BATCH_MFLOP[device.type],
-        memory_limit=min(int(_PART_OF_MEMORY * free_bytes(device)), _FROM_MEMORY),
-        precision=predictor.settings.precision,
-    )
-    return ([chains[index] for index in batch] for batch in cut)
-
-
 def _fold(predictor: "Predictor", batch: Collection[Chain]) -> Iterator[tuple[Chain, Prediction | str]]:
     """Each chain with its prediction, or why there is none. A batch that fails is tried again one by one."""
     try:
-        predictions = predictor.fold([chain.sequence for chain in batch], distogram=True)
+        predictions = predictor.fold_batch([chain.sequence for chain in batch], distogram=True)
     except (WorkerError, SequenceError) as error:
         if len(batch) == 1:
             yield from ((chain, _reason(error)) for chain in batch)

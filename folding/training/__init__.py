@@ -4,6 +4,7 @@ For all trainings:
     run_folder.py                   the folder of a run: settings, checkpoints that survive a kill (no torch)
     metrics.py                      numbers of a run as JSON lines and for TensorBoard
     schedule.py                     the learning rate, step by step (no torch)
+    precision.py                    float32, or products in bfloat16
     optimisers.py                   AdamW, Muon on matrices; their state as named tensors
     stopping.py                     Ctrl-C and SIGTERM end a run between two steps (no torch)
     processes.py                    one process, or those of torchrun with FSDP2

@@ -18,6 +18,7 @@ import numpy.typing as npt
 from foldatlas.folding.tokens import CLS, EOS, LANGUAGE_TOKENS
 from foldatlas.folding.training.masking import Tokens
 from foldatlas.schemas.errors import SourceError
+from foldatlas.schemas.wording import counted
 
 Integers = npt.NDArray[np.int64]
 
@@ -106,16 +107,19 @@ def build(
         by_cluster.setdefault(add(identifier, sequence), []).append(len(lengths) - 1)
     if cluster_of is not None and lengths and unlisted == len(lengths):
         raise SourceError(
-            f"none of the {len(lengths):,} sequences is in the table of {len(cluster_of):,} members: its first column "
-            "must have the ids of the FASTA files"
+            f"of {counted(len(lengths), 'sequence')} none is in the table of {counted(len(cluster_of), 'member')}: its "
+            "first column must have the ids of the FASTA files"
         )
+    if not by_cluster:
+        raise SourceError("no record was accepted, so there is nothing to train on: name other FASTA files")
     training = {name: numbers for name, numbers in by_cluster.items() if name not in named_valid}
     if valid_fraction:
         held_out = {name: place for name in training if (place := _place(name)) < valid_fraction}
         named_valid.update((name, training.pop(name)) for name in sorted(held_out, key=held_out.__getitem__))
     if not training:
         raise SourceError(
-            f"of {len(by_cluster):,} clusters none is left to train on: hold out fewer, or name other FASTA files"
+            f"of {counted(len(by_cluster), 'cluster')} none is left to train on: hold out fewer, or name "
+            "other FASTA files"
         )
     return Corpus(
         residues=np.frombuffer(bytes(letters).translate(_TOKEN_OF_LETTER), dtype=np.uint8),

@@ -28,15 +28,16 @@ from foldatlas.folding.training.forward import forward, make_examples
 from foldatlas.folding.training.lddt_loss import alpha_lddt
 from foldatlas.folding.training.metrics import Metrics
 from foldatlas.folding.training.optimisers import AdamW, Muon, Optimiser, check_norm
+from foldatlas.folding.training.precision import type_of_products
 from foldatlas.folding.training.processes import Processes
 from foldatlas.folding.training.run_folder import RunFolder, Say, latest, say_on_stderr
 from foldatlas.folding.training.schedule import Schedule
 from foldatlas.folding.training.stopping import Stop
 from foldatlas.folding.training.structure_loss import LossWeights, structure_loss
 from foldatlas.schemas.errors import TrainingError, UsageError
+from foldatlas.schemas.wording import counted
 
 KIND: Final = "folding head"
-MODEL: Final = "model.safetensors"  # in the folder of a run: what it made
 # Pairs of residues in one pass through the network. What a CPU works on should stay in its caches: two crops of 128
 # together took 1.4 times as long as one after the other.
 PAIRS_A_PASS: Final = {"cpu": 1 << 14, "cuda": 1 << 30}
@@ -45,7 +46,6 @@ CONFIDENCE_HEADS: Final = ("lddt_head.", "ptm_head.")
 LANGUAGE_MODEL: Final = "esm."
 
 PARTS: Final = ("folding", "all", "confidence")
-PRECISIONS: Final = ("fp32", "bf16")
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,8 +68,7 @@ class Recipe:
     def __post_init__(self) -> None:
         if self.parts not in PARTS:
             raise UsageError(f"{self.parts!r} cannot be trained: give one of {', '.join(PARTS)}")
-        if self.precision not in PRECISIONS:
-            raise UsageError(f"precision {self.precision!r} cannot be trained in: give one of {', '.join(PRECISIONS)}")
+        type_of_products(self.precision)
         if not 0 <= self.average_decay < 1:
             raise UsageError(f"an average that keeps {self.average_decay} of itself a step: give 0 to below 1")
         if self.recycles < 0:
@@ -110,8 +109,8 @@ class FoldTrainer:
         for phase in recipe.phases:
             if phase.batch % self._here.count:
                 raise UsageError(
-                    f"phase {phase} has {phase.batch} crops a step, which {self._here.count} processes cannot share "
-                    f"evenly: take a multiple of {self._here.count}"
+                    f"phase {phase} has {counted(phase.batch, 'crop')} a step, which {self._here.count} processes "
+                    f"cannot share evenly: take a multiple of {self._here.count}"
                 )
         recycles = range(recipe.recycles + 1)
         self._loss = recipe.loss
@@ -120,7 +119,7 @@ class FoldTrainer:
             recycles = range(recipe.recycles, recipe.recycles + 1)
         self._sampler = CropSampler(chains, recipe.phases, seed=recipe.seed, recycles=recycles)
         network.trunk.checkpoint = recompute
-        network.trunk.autocast = torch.bfloat16 if recipe.precision == "bf16" else None
+        network.trunk.autocast = type_of_products(recipe.precision)
         network.requires_grad_(False)
         for name, parameter in network.named_parameters():
             parameter.requires_grad_(_changes(name, recipe.parts))

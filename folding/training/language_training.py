@@ -8,7 +8,6 @@ tokens a pass, and as far as the device's kernels are deterministic (those of a 
 Shapes: N tokens of a pack, M of them asked for.
 """
 
-import contextlib
 import math
 import time
 from collections.abc import Iterator
@@ -22,6 +21,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from foldatlas.folding.config import LanguageModelConfig
+from foldatlas.folding.places import MODEL
 from foldatlas.folding.segments import Segments
 from foldatlas.folding.tokens import CLS
 from foldatlas.folding.training import sampling
@@ -31,18 +31,18 @@ from foldatlas.folding.training.masking import Mask, Tokens
 from foldatlas.folding.training.metrics import Metrics
 from foldatlas.folding.training.optimisers import AdamW, Optimiser, check_norm
 from foldatlas.folding.training.packing import pack
+from foldatlas.folding.training.precision import type_of_products
 from foldatlas.folding.training.processes import Processes
 from foldatlas.folding.training.run_folder import RunFolder, Saved, Say, latest, say_on_stderr
 from foldatlas.folding.training.schedule import Schedule
 from foldatlas.folding.training.stopping import Stop
 from foldatlas.schemas.errors import TrainingError, UsageError
+from foldatlas.schemas.wording import counted
 
 KIND: Final = "masked language model"
-MODEL: Final = "model.safetensors"  # in the folder of a run: what it made
 # After Lin et al. 2023, A.1.1: a linear decay to a tenth of the peak, over nine tenths of the training.
 DECAY_FRACTION: Final = 0.9
 FINAL_FRACTION: Final = 0.1
-PRECISIONS: Final = ("fp32", "bf16")
 _MIN_CROP: Final = 16  # tokens
 _MOST_LOSS: Final = 700.0  # exp of more is no float
 
@@ -65,8 +65,7 @@ class Recipe:
     clip: float | None
 
     def __post_init__(self) -> None:
-        if self.precision not in PRECISIONS:
-            raise UsageError(f"precision {self.precision!r} cannot be trained in: give one of {', '.join(PRECISIONS)}")
+        type_of_products(self.precision)
         if self.crop < _MIN_CROP:
             raise UsageError(f"a crop of {self.crop} tokens leaves nothing to learn from: give {_MIN_CROP} or more")
         check_norm(self.clip)
@@ -172,7 +171,7 @@ class _Run:
         saved, start, tokens, perplexity = step, time.perf_counter(), 0, None
         self.say(
             f"{'going on after' if step else 'beginning at'} step {step:,} of {recipe.steps:,}: "
-            f"{len(self.corpus.training):,} clusters to train on, {len(self.corpus.valid):,} held out"
+            f"{counted(len(self.corpus.training), 'cluster')} to train on, {len(self.corpus.valid):,} held out"
         )
         while step < recipe.steps and not self.processes.any(bool(stop)):
             step += 1
@@ -259,11 +258,10 @@ class _Run:
             logits_M33 = self.model(tokens_N, Segments(one.lengths, device), at_M)
         return F.cross_entropy(logits_M33, wanted_M, reduction="sum")
 
-    def _autocast(self) -> contextlib.AbstractContextManager[Any]:
+    def _autocast(self) -> torch.autocast:
         """bf16: matrix products and attention in bfloat16; weights, residual stream, LayerNorm and loss float32."""
-        if self.recipe.precision == "fp32":
-            return contextlib.nullcontext()
-        return torch.autocast(self.processes.device.type, torch.bfloat16)
+        products = type_of_products(self.recipe.precision)
+        return torch.autocast(self.processes.device.type, products, enabled=products is not None)
 
     def _save(self, step: int) -> None:
         """Writes a checkpoint; all processes together."""

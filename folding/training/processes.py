@@ -15,6 +15,7 @@ from torch.distributed.fsdp import fully_shard
 
 from foldatlas.folding.training.run_folder import Say
 from foldatlas.schemas.errors import FoldAtlasError, UsageError
+from foldatlas.schemas.wording import counted
 
 T = TypeVar("T")
 # How long a process waits for the others. One of them reads and writes checkpoints of tens of gigabytes while the rest
@@ -95,8 +96,8 @@ def processes(device: str) -> Iterator[Processes]:
         number = int(os.environ.get("LOCAL_RANK", "0"))
         if number >= torch.cuda.device_count():
             raise UsageError(
-                f"process {number} of this machine has no GPU ({torch.cuda.device_count()} are there): start fewer, or "
-                "give --device cpu"
+                f"process {number} of this machine has no GPU, of {counted(torch.cuda.device_count(), 'GPU')}: start "
+                "fewer, or give --device cpu"
             )
         torch.cuda.set_device(number)
         here = torch.device("cuda", number)

@@ -73,7 +73,7 @@ def with_column(table: pa.Table, name: str, values: object) -> pa.Table:
 
 def test_a_sound_atlas_has_no_fault(sound) -> None:
     result = verify(sound.folder)
-    assert result.faults == [] and result.notes == ["1 shards are not folded yet: run `foldatlas fold` again"]
+    assert result.faults == [] and result.notes == ["1 shard still to fold: run `foldatlas fold` again"]
     assert result.files == sum(len(e.files) for e in sound.folder.entries().values()) + 5
     assert result.line().endswith("structures: no fault")
     assert verify(sound.folder, deep=False).faults == []
@@ -263,7 +263,7 @@ def test_an_accepted_record_without_a_sequence(sound) -> None:
     build_index(sound.folder)
     faults = verify(sound.folder).faults
     assert [(f.kind, f.where) for f in faults] == [(FaultKind.RECORDS, plan.records[0].path)]
-    assert "an accepted sequence that no plan has: 1 records, first 'a0'" in faults[0].what
+    assert "an accepted sequence that no plan has: 1 record, first 'a0'" in faults[0].what
 
 
 def test_sequences_that_the_plan_does_not_have(sound) -> None:

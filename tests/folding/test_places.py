@@ -96,7 +96,26 @@ def test_a_folder_is_called_what_people_call_it(two_blocks, tmp_path):
     assert models.settings_of(str(tmp_path / "ours.safetensors")).model == "ours"
     (tmp_path / "small run").mkdir()
     weights.save(two_blocks.network, tmp_path / "small run" / "model.safetensors")
-    assert models.settings_of(str(tmp_path / "small run" / "model.safetensors")).model == "small run"
+    of_file = models.settings_of(str(tmp_path / "small run" / "model.safetensors"))
+    assert of_file.model == "small run"
+    assert models.settings_of(str(tmp_path / "small run")) == of_file  # the folder of a training run is its model
+
+
+def test_who_gives_another_librarys_file_is_told_to_give_its_folder(tmp_path):
+    put(tmp_path / "theirs")
+    with pytest.raises(ModelError, match=f"no network that FoldAtlas saved.*: give its folder, {tmp_path}/theirs$"):
+        models.settings_of(str(tmp_path / "theirs" / "model.safetensors"))
+    (tmp_path / "theirs" / "config.json").unlink()
+    for path in (tmp_path / "theirs", tmp_path / "theirs" / "model.safetensors"):
+        with pytest.raises(ModelError, match=r"a model of transformers needs its config\.json"):
+            models.settings_of(str(path))
+
+
+def test_half_a_download_is_no_training_run(tmp_path):
+    """Weights without their configuration, where a published model belongs: they are fetched again."""
+    put(tmp_path / NAME)
+    (tmp_path / NAME / "config.json").unlink()
+    assert places.is_missing(NAME, str(tmp_path))
 
 
 @pytest.mark.parametrize(

@@ -1,10 +1,14 @@
 """Predictor.fold: what callers get, and how it fails."""
 
+import re
+
 import numpy as np
 import pytest
 import torch
 
-from foldatlas.folding import models
+from foldatlas.folding import cost, memory, models
+from foldatlas.folding.batching import BATCH_MFLOP
+from foldatlas.folding.esmfold import Wanted
 from foldatlas.folding.predictor import Predictor
 from foldatlas.schemas.errors import NonFiniteOutput, OutOfMemory, SequenceError
 from foldatlas.schemas.records import ATOMS, num_atoms
@@ -81,6 +85,17 @@ def test_a_list_of_any_length_and_order_is_folded_in_batches(predictor, random_s
     assert not batches
 
 
+def test_batches_count_the_outputs_and_heed_a_limit(predictor, monkeypatch):
+    monkeypatch.setitem(BATCH_MFLOP, "cpu", 10**12)
+    wanted = Wanted(distogram_logits=True).pair_bytes
+    ten = cost.peak_bytes(predictor.config, 10, 50, pair_output_bytes=wanted)
+    assert predictor.batches([50] * 20, distogram=True, most_bytes=ten) == [range(10), range(10, 20)]
+    assert predictor.batches([50] * 18, distogram=True, most_bytes=ten - 1) == [range(9), range(9, 18)]
+    assert predictor.batches([50] * 20, most_bytes=ten)[0].stop > 10
+    monkeypatch.setattr(memory, "free_bytes", lambda device: ten)
+    assert predictor.batches([50] * 20, distogram=True, most_bytes=10**15) == [range(10), range(10, 20)]
+
+
 def test_folding_twice_gives_the_same_bits(predictor):
     first, second = (predictor.fold(["MKTAYIAKQRQISFVK"])[0] for _ in range(2))
     np.testing.assert_array_equal(first.positions, second.positions)
@@ -101,6 +116,14 @@ def test_a_string_is_no_list_of_one_residue_proteins(predictor):
     for ask in (predictor.fold, predictor.embed, predictor.masked_logits, predictor.perplexity):
         with pytest.raises(SequenceError, match="one string was given, 'MKV': give a list"):
             ask("MKV")
+
+
+@pytest.mark.parametrize("odd", [None, 7, b"MKV", ["MKV"]])
+def test_what_is_no_string_is_named_with_its_place(predictor, odd):
+    message = re.escape(f"sequence 2 of 3 is a {type(odd).__name__}, {odd!r}: give strings")
+    for ask in (predictor.fold, predictor.fold_batch, predictor.embed, predictor.masked_logits, predictor.perplexity):
+        with pytest.raises(SequenceError, match=message):
+            ask(["MKV", odd, "MKV"])
 
 
 @pytest.mark.parametrize("sequences", [[], [""], ["acd"], ["AC", "A-C"], ["A:"], [":A"], ["A::C"], ["A*"]])
@@ -130,8 +153,10 @@ def cannot_allocate():
 def test_out_of_memory_names_the_batch(predictor, error):
     error = cannot_allocate() if error == "host" else error
     failing = Predictor(Failing(predictor._network, error), predictor.settings)
-    with pytest.raises(OutOfMemory, match="2 proteins of up to 3 residues"):
+    with pytest.raises(OutOfMemory, match=r"^2 proteins of up to 3 residues do not fit .*: take fewer at once"):
         failing.fold_batch(["AC", "ACD"])
+    with pytest.raises(OutOfMemory, match=r"^a protein of 1 residue does not fit into the memory of cpu: use a"):
+        failing.fold_batch(["A"])
 
 
 def test_other_errors_are_passed_on(predictor):

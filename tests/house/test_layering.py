@@ -21,12 +21,12 @@ FOLDERS = ("schemas", "folding", "atlas", "pipeline", "jobs")
 # folder -> what of foldatlas it may import
 MAY_IMPORT = {
     "schemas": ("schemas",),
-    "folding": ("folding", "schemas.records", "schemas.errors"),
+    "folding": ("folding", "schemas.records", "schemas.errors", "schemas.wording"),
     "atlas": ("atlas", "schemas", "folding.compare"),
     "pipeline": ("pipeline", "folding", "atlas", "schemas"),
     "jobs": FOLDERS,
 }
-STANDARD_LIBRARY_ALONE = ("schemas/records.py", "schemas/errors.py")
+STANDARD_LIBRARY_ALONE = ("schemas/records.py", "schemas/errors.py", "schemas/wording.py")
 
 HOMES = {  # library -> the only folder that may import it
     "torch": "folding",

@@ -98,7 +98,7 @@ def test_an_output_that_exists_is_left_alone(chains: Path, tmp_path: Path, capsy
 def test_a_place_where_nothing_can_be_written_is_refused_before_folding(
     chains: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.delattr(Predictor, "fold")
+    monkeypatch.delattr(Predictor, "fold_batch")
     assert main(["evaluate", str(chains), "/proc/evaluation", "--model", "nano"]) == 2
     assert "/proc/evaluation cannot be made" in capsys.readouterr().err
 
@@ -109,7 +109,7 @@ def test_chains_that_no_model_could_fold_have_rows_and_exit_code_3(
     def failing(*_: object, **__: object) -> None:
         raise OutOfMemory("2 proteins do not fit")
 
-    monkeypatch.setattr(Predictor, "fold", failing)
+    monkeypatch.setattr(Predictor, "fold_batch", failing)
     out = tmp_path / "out"
     assert main(["evaluate", str(chains), str(out), "--model", "nano", "--device", "cpu"]) == 3
     rows = pq.read_table(out / "chains.parquet", columns=["model", "tm_score", "failure"]).to_pylist()

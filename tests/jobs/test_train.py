@@ -7,10 +7,13 @@ from typing import Any
 
 import pytest
 
+from foldatlas.folding.cost import NUMBER_BYTES
 from foldatlas.folding.training import folding_training, recipes, structure_loss
 from foldatlas.folding.training.optimisers import AdamW
+from foldatlas.folding.training.precision import PRODUCTS
 from foldatlas.folding.training.presets import CROP, PRESETS
 from foldatlas.jobs import train_fold, train_lm
+from foldatlas.jobs.arguments import PRECISIONS, TRAINING_PRECISIONS
 from foldatlas.jobs.cli import build_parser, main
 
 
@@ -30,6 +33,8 @@ def test_the_command_knows_every_name() -> None:
     assert set(recipes.PRESETS) == set(train_fold.PRESET_NAMES)
     assert folding_training.PARTS == train_fold.PARTS
     assert tuple(structure_loss.PRESETS) == train_fold.LOSSES
+    assert tuple(PRODUCTS) == TRAINING_PRECISIONS
+    assert tuple(NUMBER_BYTES) == PRECISIONS
 
 
 def test_presets_for_folding_train_every_head() -> None:
@@ -61,8 +66,9 @@ def test_presets_are_esm2s() -> None:
         (["none.fasta", "RUN", "--preset", "nano"], "none.fasta"),
         (["FASTA", "RUN", "--preset", "nano", "--crop", "3"], "a crop of 3 tokens"),
         (["FASTA", "FASTA/x", "--preset", "nano", "--steps", "20", "--device", "cpu"], "is a file"),
-        (["FASTA", "RUN", "--preset", "nano", "--clusters", "FASTA"], "line 1: 1 columns"),
-        (["EMPTY", "RUN", "--preset", "nano"], "EMPTY"),
+        (["FASTA", "RUN", "--preset", "nano", "--clusters", "FASTA"], "line 1: 1 column in"),
+        (["EMPTY", "RUN", "--preset", "nano"], "EMPTY is empty (0 bytes): name a file that holds sequences"),
+        (["REFUSED", "RUN", "--preset", "nano"], "no record was accepted, so there is nothing to train on"),
     ],
 )
 def test_mistakes_are_one_line(
@@ -75,11 +81,13 @@ def test_mistakes_are_one_line(
     monkeypatch.chdir(tmp_path)
     Path("FASTA").write_text(">a\nMKVLAAGIVGLC\n>b\nMKVLAAGIVGLA\n")
     Path("EMPTY").write_text("")
+    Path("REFUSED").write_text(">a\nMKV1LA\n>b\n\n")
     assert main(["train", "lm", *arguments]) == 2
     said = capsys.readouterr().err.strip().splitlines()
     assert message in said[-1]
     assert said[-1].startswith("foldatlas train: ")
     assert not any("Traceback" in line for line in said)
+    assert ("refused 2 records (1 digit, 1 empty_sequence)" in said) == ("REFUSED" in arguments)
     assert not Path("RUN", "checkpoints").exists()
 
 

@@ -10,10 +10,11 @@ from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import torch
-from safetensors.torch import save
+from safetensors.torch import load, save
 
 from foldatlas.folding.config import LanguageModelConfig
 from foldatlas.folding.language_model import LanguageModel
@@ -150,19 +151,25 @@ def test_a_name_that_is_not_published_is_refused(environment: dict[str, str], ru
     assert "give one of esmfold_v1, esm2_t6_8M_UR50D" in done.stderr
 
 
-def test_a_model_that_is_missing_is_fetched_before_the_work(
-    hub: ThreadingHTTPServer, environment: dict[str, str], run: Run, tmp_path: Path
-) -> None:
+@pytest.fixture
+def language_model() -> dict[str, bytes]:
+    """The files of a small one, as the hub has them."""
     sizes = {"hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 24}
     network = LanguageModel(LanguageModelConfig(2, 16, 2, 24))
     state = {f"esm.{name}": torch.full_like(tensor, 0.5) for name, tensor in network.state_dict().items()}
-    Hub.files = {"config.json": json.dumps({"model_type": "esm", **sizes}).encode(), "model.safetensors": save(state)}
+    return {"config.json": json.dumps({"model_type": "esm", **sizes}).encode(), "model.safetensors": save(state)}
+
+
+def test_a_model_that_is_missing_is_fetched_before_the_work(
+    hub: ThreadingHTTPServer, environment: dict[str, str], language_model: dict[str, bytes], run: Run, tmp_path: Path
+) -> None:
+    Hub.files = language_model
     (tmp_path / "q.fasta").write_text(">a\nMKVLAAGIVGLC\n")
     embed = ("embed", tmp_path / "q.fasta", tmp_path / "out.parquet", "--model", NAME, "--weights", "models")
     there = {**environment, "HF_ENDPOINT": f"http://127.0.0.1:{hub.server_port}"}
     done = run(*embed, env=there, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
-    assert done.stdout == "1 records: 1 embedded, 0 refused, 0 failed\n"
+    assert done.stdout == "1 record: 1 embedded, 0 refused, 0 failed\n"
     assert f"{NAME} is not on this machine: fetching it into {tmp_path / 'models'}\n" in done.stderr
     assert "%" in done.stderr, "no progress"
     assert sorted(Hub.asked) == ["config.json", "model.safetensors"]
@@ -176,6 +183,29 @@ def test_a_model_that_is_missing_is_fetched_before_the_work(
     assert first.equals(again) and len(first["mean"][0]) == 16
 
 
+def test_a_language_model_is_fetched_for_a_new_folding_head(
+    hub: ThreadingHTTPServer, environment: dict[str, str], language_model: dict[str, bytes], run: Run, tmp_path: Path
+) -> None:
+    Hub.files = language_model
+    letters, atoms = "MKVLAAGIVGLC", 3 * 12
+    chain = {
+        "chain_id": "a", "cluster30": "a", "split": "train", "sequence": letters, "residue_index": list(range(12)),
+        "atom_residue": [row for row in range(12) for _ in range(3)], "atom_type": [0, 1, 2] * 12,
+        **{axis: [1_000 * step * (at + 1) for at in range(atoms)] for step, axis in enumerate("xyz")},
+    }  # fmt: skip
+    said = {"atom_type": "index into N CA C O", "coordinates": "made up, 0.001 angstrom"}
+    pq.write_table(pa.Table.from_pylist([chain]).replace_schema_metadata(said), tmp_path / "chains.parquet")
+    there = {**environment, "HF_ENDPOINT": f"http://127.0.0.1:{hub.server_port}"}
+    train = ("train", "fold", tmp_path / "chains.parquet", tmp_path / "run", "--preset", "nano", "--phases", "8x1x1")
+    done = run(*train, "--language-model", NAME, "--weights", "models", "--device", "cpu", env=there, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert f"{NAME} is not on this machine: fetching it into models\n" in done.stderr
+    assert (tmp_path / "models" / NAME / "model.safetensors").read_bytes() == language_model["model.safetensors"]
+    trained = load((tmp_path / "run" / "model.safetensors").read_bytes())
+    fetched = load(language_model["model.safetensors"])
+    assert all(torch.equal(trained[name], fetched[name]) for name in fetched if "inv_freq" not in name)
+
+
 def test_a_language_model_is_not_fetched_to_fold(
     hub: ThreadingHTTPServer, environment: dict[str, str], run: Run, tmp_path: Path
 ) -> None:
@@ -185,6 +215,33 @@ def test_a_language_model_is_not_fetched_to_fold(
     assert done.returncode == 2
     assert "is a language model, which embeds and does not fold" in done.stderr
     assert not (tmp_path / "atlas").exists()
+    assert Hub.requests == 0
+
+
+@pytest.mark.parametrize("command", ["fold", "plan", "embed", "evaluate", "train lm", "train fold"])
+def test_nothing_is_fetched_for_input_that_is_not_there(
+    command: str, hub: ThreadingHTTPServer, environment: dict[str, str], run: Run, tmp_path: Path
+) -> None:
+    model = ["--model", NAME if command == "embed" else "esmfold_v1"]
+    if command.startswith("train"):
+        model = ["--preset", "nano", *(["--language-model", NAME] if command == "train fold" else [])]
+    there = {**environment, "HF_ENDPOINT": f"http://127.0.0.1:{hub.server_port}"}
+    done = run(*command.split(), tmp_path / "none", tmp_path / "out", *model, env=there)
+    assert done.returncode == 2, done.stderr
+    line = done.stderr.splitlines()[-1]
+    assert line.startswith(f"foldatlas {command.split()[0]}: {tmp_path / 'none'} ")
+    assert Hub.requests == 0
+    assert not (tmp_path / "out").exists()
+
+
+def test_nothing_is_fetched_for_a_folder_of_other_things(
+    hub: ThreadingHTTPServer, environment: dict[str, str], run: Run, tmp_path: Path
+) -> None:
+    (tmp_path / "q.fasta").write_text(">a\nMKVLAAGIVGLC\n")
+    there = {**environment, "HF_ENDPOINT": f"http://127.0.0.1:{hub.server_port}"}
+    done = run("fold", tmp_path / "q.fasta", tmp_path, "--model", "esmfold_v1", env=there)
+    assert done.returncode == 2
+    assert "q.fasta" in done.stderr and "foldatlas fold" in done.stderr
     assert Hub.requests == 0
 
 

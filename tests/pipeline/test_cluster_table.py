@@ -37,7 +37,7 @@ def test_parquet(tmp_path: Path) -> None:
     ("text", "message"),
     [
         ("", "has no rows"),
-        ("a\tx\nb x\n", "line 2: 1 columns"),
+        ("a\tx\nb x\n", "line 2: 1 column in"),
         ("a\tx\tz\n", "line 1: 3 columns"),
         ("a\t\n", "line 1: 2 columns"),
         ("a\tx\nb\tx\na\ty\n", "row 3: 'a' is in 'y', and in 'x' above"),

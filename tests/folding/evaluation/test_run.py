@@ -11,6 +11,7 @@ import pytest
 import torch
 
 from foldatlas.folding import compare, nano, weights
+from foldatlas.folding.batching import BATCH_MFLOP
 from foldatlas.folding.evaluation import baselines, choice, files, run
 from foldatlas.folding.evaluation.measures import empty_row, measure
 from foldatlas.folding.language_heads import LanguageHeads, MaskedHead
@@ -98,7 +99,7 @@ def test_residues_that_were_not_observed_count_for_nothing(chains):
 
 @pytest.mark.parametrize("error", [OutOfMemory("does not fit\nand more"), NonFiniteOutput("does not fit")])
 def test_a_chain_that_cannot_be_folded_is_a_row_with_the_reason(predictor, valid, monkeypatch, error):
-    fold, asked = predictor.fold, []
+    fold, asked = predictor.fold_batch, []
 
     def failing(sequences, **wanted):
         asked.append(len(sequences))
@@ -106,8 +107,8 @@ def test_a_chain_that_cannot_be_folded_is_a_row_with_the_reason(predictor, valid
             raise error
         return fold(sequences, **wanted)
 
-    monkeypatch.setattr(predictor, "fold", failing)
-    monkeypatch.setattr(run, "BATCH_MFLOP", {"cpu": 10**9})
+    monkeypatch.setattr(predictor, "fold_batch", failing)
+    monkeypatch.setitem(BATCH_MFLOP, "cpu", 10**9)
     rows = run.evaluate_model(predictor, "model", valid)
     assert asked == [3, 1, 1, 1]
     assert [row.failure for row in rows] == [None, "does not fit", None]

@@ -15,11 +15,12 @@ from foldatlas.folding import compare, lddt, models, nano, weights
 from foldatlas.folding.atom_layouts import ATOM37
 from foldatlas.folding.esmfold import Wanted
 from foldatlas.folding.experimental import Chain, read_chains
+from foldatlas.folding.places import MODEL
 from foldatlas.folding.tokens import encode
 from foldatlas.folding.training import initial, metrics
 from foldatlas.folding.training.average import Average
 from foldatlas.folding.training.crops import Crop, Phase, parse_phase
-from foldatlas.folding.training.folding_training import MODEL, FoldTrainer, Recipe
+from foldatlas.folding.training.folding_training import FoldTrainer, Recipe
 from foldatlas.folding.training.forward import forward, make_examples
 from foldatlas.folding.training.optimisers import AdamW, Muon
 from foldatlas.folding.training.processes import Processes
@@ -341,7 +342,7 @@ def test_wrong_input_is_refused_in_words(chains_file, tmp_path):
             train_fold(chains_file, tmp_path / "run", **{**short, **change})
     assert not (tmp_path / "run").exists()
     (tmp_path / "names").write_text("nobody\n")
-    with pytest.raises(UsageError, match="none of the 1 names"):
+    with pytest.raises(UsageError, match="names has 1 name, none of a chain"):
         train_fold(chains_file, tmp_path / "run", **{**short, "only": tmp_path / "names"})
     assert parse_phase("64x4x6000") == Phase(64, 4, 6000)
 

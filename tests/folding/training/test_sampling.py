@@ -104,10 +104,12 @@ def test_named_sequences_take_their_clusters_out(sequences: list[str]) -> None:
 
 def test_what_cannot_be_trained_on_is_refused(sequences: list[str]) -> None:
     records = [(f"p{number}", sequence) for number, sequence in enumerate(sequences)]
-    with pytest.raises(SourceError, match="none of the 24 sequences"):
+    with pytest.raises(SourceError, match="of 24 sequences none is in the table of 1 member"):
         build(records, cluster_of={"x": "y"})
-    with pytest.raises(SourceError, match="none is left"):
+    with pytest.raises(SourceError, match="of 24 clusters none is left"):
         build(records, valid_records=records)
+    with pytest.raises(SourceError, match="no record was accepted, so there is nothing to train on"):
+        build([], valid_records=records)
     with pytest.raises(UsageError, match="1,025 tokens does not fit a pass of 1,024"):
         pack([3, 1_025], 1_024)
 
