@@ -194,7 +194,7 @@ def test_an_entry_that_is_no_text_is_left_out(atlas: AtlasFolder) -> None:
 def test_what_was_replaced_after_the_listing_is_not_packed_under_the_old_tag(
     atlas: AtlasFolder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Though this process has read both."""
+    """Though this process has read both; and somebody puts back what was there."""
     commit(atlas, 0, 1, 2)
     atlas.entries()
     other = msgspec.structs.replace(entry(1), attempt="other_1_00")
@@ -209,9 +209,13 @@ def test_what_was_replaced_after_the_listing_is_not_packed_under_the_old_tag(
     monkeypatch.setattr(S3Storage, "read_many", replace_then_read)
     assert atlas.pack_manifest()
     monkeypatch.setattr(S3Storage, "read_many", read)
-    assert atlas.storage.false_packs() == {}
     forget()
     assert atlas.entries() == {each.shard: each for each in (entry(0), other, entry(2))}
+    assert isinstance(atlas.storage, S3Storage)
+    atlas.storage.write("manifest/p-00001.0.json", encode(entry(1)))
+    forget()
+    assert atlas.entries() == {each.shard: each for each in map(entry, range(3))}
+    assert atlas.storage.false_packs() == {}
 
 
 def test_packs_that_may_not_be_read_hinder_nobody(atlas: AtlasFolder, flaky: Any) -> None:
