@@ -14,7 +14,7 @@ import io
 import logging
 import re
 import zlib
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from typing import TYPE_CHECKING, Final
 
 import msgspec
@@ -61,22 +61,32 @@ def remembered(place: str, file: Stored) -> bytes | None:
     return _documents.get((place, file.name, file.etag))
 
 
-def unpack(storage: "S3Storage", files: Iterable[Stored]) -> None:
+def unpack(storage: "S3Storage", files: Sequence[Stored]) -> None:
     """Remembers what packs hold, if many of `files` are not remembered yet. Packs that a store does not give are none:
     the documents themselves may be had all the same."""
-    if sum(remembered(storage.place, file) is None for file in files) >= WORTH:
+
+    def few_are_left() -> bool:
+        return sum(remembered(storage.place, file) is None for file in files) < WORTH
+
+    if not few_are_left():
         with contextlib.suppress(StoreError):
-            _read_packs(storage)
+            _read_packs(storage, few_are_left)
 
 
 def pack(storage: "S3Storage", kind: str) -> bool:
     """Puts the documents of the folder `kind` into one pack, if many of them are in none, and deletes the packs that
     it replaces. Returns whether it did. Raises StoreError."""
     files = [file for file in storage.files(kind) if is_document(file.name)]
-    before = _read_packs(storage) if len(files) >= WORTH else []
-    known = frozenset[tuple[str, str]]().union(*(_packed.get((storage.place, name), ()) for name in before))
-    loose = sum((file.name, file.etag) not in known for file in files)
-    if loose < max(WORTH, len(files) // _LOOSE) or len(files) > _MOST_REMEMBERED:
+    known: set[tuple[str, str]] = set()
+
+    def few_are_loose() -> bool:
+        loose = sum((file.name, file.etag) not in known for file in files)
+        return loose < max(WORTH, len(files) // _LOOSE)
+
+    if few_are_loose() or len(files) > _MOST_REMEMBERED:
+        return False
+    before = _read_packs(storage, few_are_loose, known)
+    if few_are_loose():
         return False
     storage.read_many(files)
     documents = []
@@ -88,28 +98,51 @@ def pack(storage: "S3Storage", kind: str) -> bool:
     content = gzip.compress(msgspec.json.Encoder().encode_lines(documents), _LEVEL, mtime=0)
     name = _name_of(content)
     storage.write(name, content)
-    for old in before:
-        if old != name:
-            storage.delete(old)
+    _delete_replaced(storage, {*before} - {name})
     return True
 
 
-def _read_packs(storage: "S3Storage") -> list[str]:
-    """Remembers the documents of all packs. Returns the packs' names."""
+def _delete_replaced(storage: "S3Storage", replaced: Collection[str]) -> None:
+    """Deletes the packs named, and of those that others wrote meanwhile all but the largest, which has most in it. The
+    tasks of an array begin and end at once: whoever looks last leaves one pack."""
+    there = _packs(storage)
+    kept = next((pack.name for pack in there if pack.name not in replaced), None)
+    for pack in there:
+        if pack.name != kept:
+            storage.delete(pack.name)
+
+
+def _packs(storage: "S3Storage") -> list[Stored]:
+    """What is called as a pack is, the largest first."""
+    found = [file for file in storage.files(FOLDER) if _NAME.fullmatch(file.name)]
+    return sorted(found, key=lambda pack: (-pack.bytes, pack.name))
+
+
+def _read_packs(
+    storage: "S3Storage", enough: Callable[[], bool], known: set[tuple[str, str]] | None = None
+) -> list[str]:
+    """Remembers the documents of packs, the largest first, until it is `enough()`; adds names and tags to `known`.
+    Returns the names of all packs."""
     for _ in range(_TRIES):
-        found = [file for file in storage.files(FOLDER) if _NAME.fullmatch(file.name)]
+        found = _packs(storage)
         with contextlib.suppress(FileNotFoundError):
-            for file in found:
-                if (storage.place, file.name) not in _packed:
-                    _packed[(storage.place, file.name)] = frozenset(_read(storage, file))
-            return [file.name for file in found]
+            for pack in found:
+                if enough():
+                    break
+                key = (storage.place, pack.name)
+                if key not in _packed:
+                    _packed[key] = frozenset(_read(storage, pack))
+                if known is not None:
+                    known |= _packed[key]
+            return [pack.name for pack in found]
     return []
 
 
 def told(storage: "S3Storage") -> Iterator[tuple[str, str, str, bytes]]:
-    """All that packs say: a pack, and a document's name, entity tag and content. Those that are damaged say nothing."""
+    """All that packs say: a pack, and a document's name, entity tag and content. Those that are damaged, or
+    may not be read, say nothing."""
     for pack in storage.files(FOLDER):
-        with contextlib.suppress(*_DAMAGE):
+        with contextlib.suppress(*_DAMAGE, StoreError):
             for document in _documents_of(storage, pack):
                 yield pack.name, document.name, document.etag, document.text.encode()
 

@@ -96,6 +96,7 @@ def test_a_damaged_pack_costs_time_and_is_replaced(
     (pack,) = packs_of(atlas)
     assert isinstance(atlas.storage, S3Storage)
     if content is None:  # under its right name, and yet no pack
+        atlas.storage.delete(pack)
         content = b"{}"
         pack = packs._name_of(content)
     atlas.storage.write(pack, content)
@@ -221,8 +222,49 @@ def test_what_was_replaced_after_the_listing_is_not_packed_under_the_old_tag(
 def test_packs_that_may_not_be_read_hinder_nobody(atlas: AtlasFolder, flaky: Any) -> None:
     commit(atlas, 0, 1, 2)
     assert atlas.pack_manifest()
+    flaky.fault = lambda method, key: 403 if "/packs/" in key and "list-type" not in key else None
+    assert asked(flaky, atlas)[0] == {each.shard: each for each in map(entry, range(3))}
+    assert atlas.storage.false_packs() == {}
     flaky.fault = lambda method, key: 403 if "/packs/" in key else None
     assert asked(flaky, atlas)[0] == {each.shard: each for each in map(entry, range(3))}
+
+
+def test_of_several_that_pack_at_once_one_pack_stays(
+    atlas: AtlasFolder, flaky: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As the tasks of an array do, that begin together: none of them has seen another's pack."""
+    commit(atlas, 0, 1, 2)
+    write, others = S3Storage.write, iter(range(1, 4))
+
+    def write_after_others(self: S3Storage, name: str, content: bytes) -> None:
+        number = next(others, None)
+        if number is not None:
+            commit(atlas, *range(3 * number, 3 * number + 3))
+            forget()
+            assert atlas.pack_manifest()
+        write(self, name, content)
+
+    monkeypatch.setattr(S3Storage, "write", write_after_others)
+    assert atlas.pack_manifest()
+    assert asked(flaky, atlas) == ({each.shard: each for each in map(entry, range(12))}, packs_of(atlas))
+    assert len(packs_of(atlas)) == 1
+
+
+def test_the_largest_pack_is_read_and_the_others_only_if_much_is_not_in_it(atlas: AtlasFolder, flaky: Any) -> None:
+    commit(atlas, *range(12))
+    assert isinstance(atlas.storage, S3Storage)
+    tags = [file.etag for file in atlas.storage.files("manifest")]
+    name_of = []
+    for numbers in (range(8), range(2, 6), range(8, 11)):
+        name, content = pack_of([entry(number) for number in numbers], [tags[number] for number in numbers])
+        atlas.storage.write(name, content)
+        name_of.append(name)
+    expected = {each.shard: each for each in map(entry, range(12))}
+    found, fetched = asked(flaky, atlas)
+    assert found == expected and fetched == ["manifest/p-00011.0.json", *sorted(name_of)]
+    atlas.storage.delete("manifest/p-00010.0.json")
+    atlas.storage.delete("manifest/p-00009.0.json")
+    assert asked(flaky, atlas)[1] == ["manifest/p-00008.0.json", "manifest/p-00011.0.json", name_of[0]]
 
 
 def test_writers_packers_and_readers_at_once(atlas: AtlasFolder) -> None:
@@ -251,6 +293,7 @@ def test_writers_packers_and_readers_at_once(atlas: AtlasFolder) -> None:
     for thread in threads:
         thread.join()
     forget()
+    assert len(packs_of(atlas)) <= 1
     assert wrong == [] and atlas.entries() == {each.shard: each for each in map(entry, range(60))}
 
 
