@@ -269,6 +269,21 @@ class S3Storage:
     def pack(self, kind: str) -> bool:
         return packs.pack(self, kind)
 
+    def false_packs(self) -> dict[str, str]:
+        told = list(packs.told(self))
+        names = sorted({name for _, name, _, _ in told})
+
+        def read(name: str) -> tuple[bytes, str]:
+            try:
+                return self.read_version(name)
+            except FileNotFoundError:
+                return b"", ""
+
+        there = dict(zip(names, self._side_by_side(read, names), strict=True))
+        return {
+            pack: name for pack, name, etag, content in told if there[name][1] == etag and there[name][0] != content
+        }
+
     def commit_once(self, name: str, content: bytes) -> bool:
         return self.swap(name, content, None)
 

@@ -94,6 +94,9 @@ class Storage(Protocol):
         """Makes the many documents of the folder `kind` quicker to read, where that takes a request each. Returns
         whether something was done."""
 
+    def false_packs(self) -> dict[str, str]:
+        """What `pack` would never have made: each pack that says other than a document that it names, and that name."""
+
     def delete(self, name: str) -> None:
         """Deletes a file, if it is there."""
 
@@ -180,6 +183,9 @@ class LocalStorage:
 
     def pack(self, kind: str) -> bool:
         return False  # 40,000 files of a folder are read in two seconds
+
+    def false_packs(self) -> dict[str, str]:
+        return {}
 
     def delete(self, name: str) -> None:
         (self.root / name).unlink(missing_ok=True)

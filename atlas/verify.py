@@ -69,10 +69,18 @@ def verify(folder: AtlasFolder, *, deep: bool = True) -> Verification:
                 entry = entries.get(shard.name)
                 result.faults += check_shard(folder.storage, plan, shard, entry, header.settings.model, bad)
         result.faults += check_tables(folder, plans, list(entries.values()), bad)
+        result.faults += _wrong_packs(folder.storage)
     result.faults += [fault for history in histories.values() for fault in _wrong_history(history)]
     older = {file.path for history in histories.values() for entry in history for file in entry.files.values()}
     result.notes += _notes(folder, plans, entries, {file.path for file, _ in listed} | older)
     return result
+
+
+def _wrong_packs(storage: Storage) -> Iterator[Fault]:
+    """Readers believe a pack, so what it says is held against the documents themselves."""
+    for pack, name in storage.false_packs().items():
+        what = f"it says other than {name}, which it names"
+        yield Fault(FaultKind.DOCUMENT, pack, what, "delete it, for nothing is in it alone, and verify again")
 
 
 def _read_plans(folder: AtlasFolder, result: Verification) -> list[Plan]:

@@ -22,6 +22,7 @@ from foldatlas.schemas.records import Settings
 
 IDLE_SECONDS: Final = 600.0  # then the device is given back; the next batch starts a new child
 _PR_SET_PDEATHSIG: Final = 1  # <linux/prctl.h>
+_PROBE: Final = "MKTAYIAKQRQISFVK"
 
 
 # What decides a model's results, and the function of it that is asked for: sequences and options to a result for each.
@@ -83,6 +84,17 @@ def connect(arguments: Sequence[str]) -> tuple[Connection, list[str]]:
     return Connection(int(descriptor)), rest
 
 
+def refuse_useless(device: str, compute: Callable[[list[str]], object]) -> None:
+    """Raises what `compute` raises for a small protein, if `device` is a GPU and nobody expects the error.
+
+    One that is faulty, or for which torch has no code, takes the weights and then refuses every batch: without this
+    all proteins would be blamed, for three loads of the model each.
+    """
+    if device.startswith("cuda"):
+        with contextlib.suppress(OutOfMemory, NonFiniteOutput):  # told of each protein apart
+            compute([_PROBE])
+
+
 def main(arguments: Sequence[str]) -> None:
     connection, (model, recycles, precision, device, weights_dir) = connect(arguments)
 
@@ -91,6 +103,7 @@ def main(arguments: Sequence[str]) -> None:
         hold_device(device)
         where = weights_dir or None
         predictor = load(model, recycles=int(recycles), precision=precision, device=device, weights_dir=where)
+        refuse_useless(device, predictor.fold_batch)
         return predictor.settings, predictor.fold_batch
 
     serve(connection, load_model)

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from foldatlas.folding.language_predictor import LanguagePredictor
 from foldatlas.folding.models import load_language_model
 from foldatlas.folding.precision import get
-from foldatlas.pipeline.child import Loaded, connect, serve
+from foldatlas.pipeline.child import Loaded, connect, refuse_useless, serve
 from foldatlas.pipeline.devices import hold_device
 from foldatlas.schemas.records import Settings
 
@@ -21,7 +21,9 @@ def main(arguments: Sequence[str]) -> None:
         hold_device(device)  # until this process ends: the descriptor is never closed
         dtype_of = get(precision).dtype_of
         loaded = load_language_model(model, device=device, weights_dir=weights_dir or None, dtype_of=dtype_of)
-        return Settings(loaded.name, loaded.weights, 0, precision), LanguagePredictor(loaded.network).embed
+        embed = LanguagePredictor(loaded.network).embed
+        refuse_useless(device, embed)
+        return Settings(loaded.name, loaded.weights, 0, precision), embed
 
     serve(connection, load_model)
 

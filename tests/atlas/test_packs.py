@@ -1,5 +1,7 @@
 """Manifests of stores in packs: quicker to read, and never anything but what the listing says."""
 
+import gzip
+import hashlib
 import threading
 from pathlib import Path
 from typing import Any
@@ -10,7 +12,8 @@ import pytest
 from foldatlas.atlas import packs
 from foldatlas.atlas.folder import AtlasFolder
 from foldatlas.atlas.s3_storage import S3Storage
-from foldatlas.schemas.manifest import FileEntry, Run, ShardEntry
+from foldatlas.schemas.errors import DamagedAtlasError
+from foldatlas.schemas.manifest import FileEntry, Run, ShardEntry, encode
 
 RUN = Run("run", "host", "cpu", "0", "2026-11-01T10:00:00.000+00:00", 2.5)
 FILES = {"failures": FileEntry("failures/x.parquet", 0, 9, "0" * 64)}
@@ -93,6 +96,7 @@ def test_a_damaged_pack_costs_time_and_is_replaced(
     (pack,) = packs_of(atlas)
     assert isinstance(atlas.storage, S3Storage)
     if content is None:  # under its right name, and yet no pack
+        atlas.storage.delete(pack)
         content = b"{}"
         pack = packs._name_of(content)
     atlas.storage.write(pack, content)
@@ -129,6 +133,140 @@ def test_a_pack_that_another_replaces_meanwhile_is_looked_for_again(
     assert first in fetched and packs_of(atlas) != [first]
 
 
+def pack_of(entries: list[ShardEntry], tags: list[str]) -> tuple[str, bytes]:
+    """A pack's name and content, as its description says: entries under the tags given."""
+    lines = [
+        {"name": f"manifest/{each.shard}.{each.generation}.json", "etag": tag, "text": encode(each).decode()}
+        for each, tag in zip(entries, tags, strict=True)
+    ]
+    content = gzip.compress(b"\n".join(msgspec.json.encode(line) for line in lines))
+    return f"packs/{hashlib.sha256(content).hexdigest()}.jsonl.gz", content
+
+
+def test_a_pack_that_says_what_is_not_so_is_found(atlas: AtlasFolder) -> None:
+    """Nothing here makes one, but whoever may write to the store can."""
+    commit(atlas, 0, 1, 2)
+    assert isinstance(atlas.storage, S3Storage)
+    tags = [file.etag for file in atlas.storage.files("manifest")]
+    made = [
+        pack_of([entry(0), entry(1)], tags[:2]),
+        pack_of([entry(1)], ["of what was there before"]),
+        pack_of([entry(0), msgspec.structs.replace(entry(1), folded=9)], tags[:2]),
+    ]
+    for name, content in made:
+        atlas.storage.write(name, content)
+    atlas.storage.write("packs/notes.txt", b"of a person")
+    assert atlas.storage.false_packs() == {made[2][0]: "manifest/p-00001.0.json"}
+
+
+def test_what_is_no_pack_is_neither_read_nor_deleted(
+    atlas: AtlasFolder, flaky: Any, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    commit(atlas, 0, 1, 2)
+    assert isinstance(atlas.storage, S3Storage)
+    bomb = gzip.compress(b"\n" * 100_000)
+    inflated = f"packs/{hashlib.sha256(bomb).hexdigest()}.jsonl.gz"
+    large = f"packs/{'0' * 64}.jsonl.gz"
+    for name, content in (("packs/notes.txt", b"of a person"), (inflated, bomb), (large, b"0" * 1001)):
+        atlas.storage.write(name, content)
+    atlas.storage.write("manifest/notes.bin", b"\xff\xfe no entry")
+    monkeypatch.setattr(packs, "_MOST_BYTES", 1000)
+    monkeypatch.setattr(packs, "_MOST_UNPACKED", 99_999)
+    found, fetched = asked(flaky, atlas)
+    assert found == {each.shard: each for each in map(entry, range(3))}
+    assert [name for name in fetched if name.startswith("packs")] == [inflated]
+    assert "unpacks to more than 99,999 bytes" in caplog.text and "it has 1,001 bytes" in caplog.text
+    assert atlas.pack_manifest()  # in place of both
+    assert len(packs_of(atlas)) == 2 and {inflated, large}.isdisjoint(packs_of(atlas))
+    assert "packs/notes.txt" in packs_of(atlas)
+    assert len(asked(flaky, atlas)[1]) == 1
+
+
+def test_an_entry_that_is_no_text_is_left_out(atlas: AtlasFolder) -> None:
+    commit(atlas, 0, 1, 2)
+    assert isinstance(atlas.storage, S3Storage)
+    atlas.storage.write("manifest/p-00007.0.json", b"\xff\xfe")
+    assert atlas.pack_manifest()
+    forget()
+    with pytest.raises(DamagedAtlasError, match="p-00007"):
+        atlas.entries()
+
+
+def test_what_was_replaced_after_the_listing_is_not_packed_under_the_old_tag(
+    atlas: AtlasFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Though this process has read both; and somebody puts back what was there."""
+    commit(atlas, 0, 1, 2)
+    atlas.entries()
+    other = msgspec.structs.replace(entry(1), attempt="other_1_00")
+    read = S3Storage.read_many
+
+    def replace_then_read(self: S3Storage, files: Any) -> Any:
+        self.write("manifest/p-00001.0.json", encode(other))
+        contents = read(self, files)
+        contents[1] = self.read("manifest/p-00001.0.json")
+        return contents
+
+    monkeypatch.setattr(S3Storage, "read_many", replace_then_read)
+    assert atlas.pack_manifest()
+    monkeypatch.setattr(S3Storage, "read_many", read)
+    forget()
+    assert atlas.entries() == {each.shard: each for each in (entry(0), other, entry(2))}
+    assert isinstance(atlas.storage, S3Storage)
+    atlas.storage.write("manifest/p-00001.0.json", encode(entry(1)))
+    forget()
+    assert atlas.entries() == {each.shard: each for each in map(entry, range(3))}
+    assert atlas.storage.false_packs() == {}
+
+
+def test_packs_that_may_not_be_read_hinder_nobody(atlas: AtlasFolder, flaky: Any) -> None:
+    commit(atlas, 0, 1, 2)
+    assert atlas.pack_manifest()
+    flaky.fault = lambda method, key: 403 if "/packs/" in key and "list-type" not in key else None
+    assert asked(flaky, atlas)[0] == {each.shard: each for each in map(entry, range(3))}
+    assert atlas.storage.false_packs() == {}
+    flaky.fault = lambda method, key: 403 if "/packs/" in key else None
+    assert asked(flaky, atlas)[0] == {each.shard: each for each in map(entry, range(3))}
+
+
+def test_of_several_that_pack_at_once_one_pack_stays(
+    atlas: AtlasFolder, flaky: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As the tasks of an array do, that begin together: none of them has seen another's pack."""
+    commit(atlas, 0, 1, 2)
+    write, others = S3Storage.write, iter(range(1, 4))
+
+    def write_after_others(self: S3Storage, name: str, content: bytes) -> None:
+        number = next(others, None)
+        if number is not None:
+            commit(atlas, *range(3 * number, 3 * number + 3))
+            forget()
+            assert atlas.pack_manifest()
+        write(self, name, content)
+
+    monkeypatch.setattr(S3Storage, "write", write_after_others)
+    assert atlas.pack_manifest()
+    assert asked(flaky, atlas) == ({each.shard: each for each in map(entry, range(12))}, packs_of(atlas))
+    assert len(packs_of(atlas)) == 1
+
+
+def test_the_largest_pack_is_read_and_the_others_only_if_much_is_not_in_it(atlas: AtlasFolder, flaky: Any) -> None:
+    commit(atlas, *range(12))
+    assert isinstance(atlas.storage, S3Storage)
+    tags = [file.etag for file in atlas.storage.files("manifest")]
+    name_of = []
+    for numbers in (range(8), range(2, 6), range(8, 11)):
+        name, content = pack_of([entry(number) for number in numbers], [tags[number] for number in numbers])
+        atlas.storage.write(name, content)
+        name_of.append(name)
+    expected = {each.shard: each for each in map(entry, range(12))}
+    found, fetched = asked(flaky, atlas)
+    assert found == expected and fetched == ["manifest/p-00011.0.json", *sorted(name_of)]
+    atlas.storage.delete("manifest/p-00010.0.json")
+    atlas.storage.delete("manifest/p-00009.0.json")
+    assert asked(flaky, atlas)[1] == ["manifest/p-00008.0.json", "manifest/p-00011.0.json", name_of[0]]
+
+
 def test_writers_packers_and_readers_at_once(atlas: AtlasFolder) -> None:
     """Whoever reads has all that was committed when it began, each entry once, as it was written."""
     committed: list[int] = []
@@ -140,7 +278,7 @@ def test_writers_packers_and_readers_at_once(atlas: AtlasFolder) -> None:
             committed.append(number)
 
     def read_and_pack() -> None:
-        while len(committed) < 60:
+        while any(writer.is_alive() for writer in writers):
             before = set(committed)
             forget()
             found = atlas.entries()
@@ -148,13 +286,14 @@ def test_writers_packers_and_readers_at_once(atlas: AtlasFolder) -> None:
             wrong.extend(f"{number} is lost" for number in before if f"p-{number:05d}" not in found)
             atlas.pack_manifest()
 
-    threads = [threading.Thread(target=write, args=(first,)) for first in range(2)]
-    threads += [threading.Thread(target=read_and_pack) for _ in range(3)]
+    writers = [threading.Thread(target=write, args=(first,)) for first in range(2)]
+    threads = [*writers, *(threading.Thread(target=read_and_pack) for _ in range(3))]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
     forget()
+    assert len(packs_of(atlas)) <= 1
     assert wrong == [] and atlas.entries() == {each.shard: each for each in map(entry, range(60))}
 
 

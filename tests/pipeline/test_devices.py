@@ -1,6 +1,7 @@
 """What a device is said to be in the manifest: as nvidia-smi or the kernel says, and nothing if neither does."""
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -14,7 +15,10 @@ from foldatlas.pipeline.graphs import device_name
 
 
 @pytest.fixture(autouse=True)
-def ask_anew() -> None:
+def ask_anew() -> Iterator[None]:
+    """Here, and in whatever test of this process comes next."""
+    devices._hardware.cache_clear()
+    yield
     devices._hardware.cache_clear()
 
 

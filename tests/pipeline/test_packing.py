@@ -1,5 +1,7 @@
 """Runs on a store leave the manifest in one object, for those who watch and for the next."""
 
+import gzip
+import hashlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -38,13 +40,20 @@ def asked_for_entries(atlas: AtlasFolder, flaky: Any) -> int:
     return sum(method == "GET" and "/manifest/" in key.split("?")[0] for method, key in flaky.requests[before:])
 
 
-def test_a_run_packs_at_its_end(atlas: AtlasFolder, flaky: Any, worker: WorkerSpec) -> None:
+def test_a_run_packs_at_its_end(atlas: AtlasFolder, s3: Any, flaky: Any, worker: WorkerSpec, tmp_path: Path) -> None:
     assert fold_atlas(atlas, worker, show_progress=False).folded == 12
     assert len(atlas.entries()) >= 8 and asked_for_entries(atlas, flaky) == 0
     assert len(atlas.storage.files(packs.FOLDER)) == 1
     build_index(atlas)
     found = verify(atlas)
     assert not found.faults and not any(packs.FOLDER in note for note in found.notes)
+
+    (pack,) = atlas.storage.files(packs.FOLDER)  # somebody changes it, as nothing here does
+    changed = gzip.compress(gzip.decompress(atlas.storage.read(pack.name)).replace(b"cpu", b"gpu", 1))
+    false = f"packs/{hashlib.sha256(changed).hexdigest()}.jsonl.gz"
+    s3.put_object(Bucket="atlases", Key=f"{tmp_path.name}/{false}", Body=changed)
+    (fault,) = verify(atlas).faults
+    assert fault.where == false and "delete it" in str(fault)
 
 
 def test_a_run_packs_on_its_way(atlas: AtlasFolder, worker: WorkerSpec, monkeypatch: pytest.MonkeyPatch) -> None:
