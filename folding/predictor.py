@@ -84,7 +84,7 @@ class Predictor:
             lengths,
             config=self.config,
             recycles=self.settings.recycles,
-            budget_mflop=BATCH_MFLOP[device.type],
+            budget_mflop=BATCH_MFLOP.get(device.type, BATCH_MFLOP["cuda"]),
             memory_limit=free if most_bytes is None else min(free, most_bytes),
             precision=self.settings.precision,
             pair_output_bytes=Wanted(pae=pae, distogram_logits=distogram).pair_bytes,

@@ -274,7 +274,10 @@ def configure_planning(parser: argparse.ArgumentParser) -> None:
         "options of its own follow the rest after --",
     )
     parser.add_argument(
-        "--dry-run", action="store_true", help="read, check and predict; leave no plan, and the atlas as it is"
+        "--dry-run",
+        action="store_true",
+        help="read, check and predict; leave no plan, and the atlas as it is (a published model that is missing is "
+        "fetched, since the digest of its weights belongs to a plan)",
     )
 
 

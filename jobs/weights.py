@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from foldatlas.jobs.arguments import say
+from foldatlas.schemas.errors import UsageError
 
 if TYPE_CHECKING:
     from foldatlas.folding.places import Place
@@ -37,7 +38,7 @@ def provide(
 
     Nothing is done for other models. `before` is called before anything is fetched: its errors cost no download.
     Raises ModelError for a language model `to_fold`, and, if the hub is out of reach, one that says which files to put
-    where.
+    where; UsageError where a file or folder of that name may be what is meant.
     """
     from foldatlas.folding.models import refuse_language_model
     from foldatlas.folding.places import is_missing
@@ -45,6 +46,11 @@ def provide(
     if to_fold:
         refuse_language_model(model)
     if is_missing(model, None if folder is None else str(folder)):
+        if folder is None and Path(model).exists():  # as after `foldatlas weights NAME .`: gigabytes twice
+            raise UsageError(
+                f"{model} is the name of a published model, which would be fetched, and also of a place here: pass "
+                f"--model ./{model} to mean that one, or --weights DIR to fetch into DIR"
+            )
         if before is not None:
             before()
         say(f"{model} is not on this machine: fetching it into {'the cache of the hub' if folder is None else folder}")

@@ -145,6 +145,19 @@ def without_pauses(words: list[str | Path], environment: dict[str, str]) -> "sub
     return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300)
 
 
+def test_a_folder_of_a_published_name_is_not_passed_by_for_a_download(
+    hub: ThreadingHTTPServer, environment: dict[str, str], run: Run, tmp_path: Path
+) -> None:
+    """As after `foldatlas weights NAME .`: whoever leaves out `--weights .` means the folder."""
+    there = {**environment, "HF_ENDPOINT": f"http://127.0.0.1:{hub.server_port}"}
+    (tmp_path / NAME).mkdir()
+    (tmp_path / "q.fasta").write_text(">a\nMKVLAAGIVGLC\n")
+    done = run("embed", "q.fasta", "out.parquet", "--model", NAME, env=there, cwd=tmp_path)
+    assert done.returncode == 2
+    assert f"pass --model ./{NAME} to mean that one" in done.stderr
+    assert Hub.requests == 0
+
+
 def test_a_name_that_is_not_published_is_refused(environment: dict[str, str], run: Run) -> None:
     done = run("weights", "esmfold_v9", env=environment)
     assert done.returncode == 2

@@ -42,23 +42,24 @@ def start() -> Callable[..., tuple[int, str]]:
         if processes > 1:
             program = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", processes, *program]
         command = [sys.executable, *map(str, (*program, "train", *arguments))]
-        # No limit of time: how long a machine takes that does other work too says nothing.
-        done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+        # Half an hour: how long a machine takes that does other work too says nothing.
+        done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=1800)
         return done.returncode, done.stdout
 
     return start
 
 
 @pytest.fixture
-def somewhere() -> tuple[str, int]:
+def somewhere(request: pytest.FixtureRequest) -> tuple[str, int]:
     """A place at random where a run of eight steps or more, saved after each second at least, can be killed: in a
     step, before a step is logged, or in the midst of a checkpoint. For `signalled`."""
     folding = "foldatlas.folding"
-    place, most = random.choice(
+    dice = random.Random(request.node.name)  # the same place each time, so that a failure can be had again
+    place, most = dice.choice(
         [
             (f"{folding}.training.optimisers:Optimiser.step", 8),
             (f"{folding}.training.metrics:Metrics.log", 8),
             (f"{folding}.whole_files:flush", 15),  # five for each checkpoint
         ]
     )
-    return place, random.randint(1, most)
+    return place, dice.randint(1, most)
