@@ -36,6 +36,16 @@ def path(text: str) -> str:
     return text
 
 
+def add_weights(parser: argparse._ActionsContainer) -> None:
+    """Adds `--weights` to a parser, or a group of one: the folder of jobs.weights.provide."""
+    parser.add_argument(
+        "--weights",
+        type=path,
+        metavar="DIR",
+        help="where a model's name is looked for, before the hub's cache; what is missing is fetched there",
+    )
+
+
 def say(*lines: str) -> None:
     """Tells people on standard error. If nobody is there to be told, the work goes on."""
     with contextlib.suppress(OSError, ValueError):

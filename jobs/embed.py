@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from foldatlas.jobs.arguments import PRECISIONS, path, say
+from foldatlas.jobs.arguments import PRECISIONS, add_weights, path, say
 from foldatlas.jobs.weights import provide
 
 if TYPE_CHECKING:
@@ -69,12 +69,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--model", type=path, required=True, metavar="NAME", help="an ESM-2 or a folding model: name or path"
     )
-    parser.add_argument(
-        "--weights",
-        type=path,
-        metavar="DIR",
-        help="where a model's name is looked for, before the hub's cache; what is missing is fetched there",
-    )
+    add_weights(parser)
     parser.add_argument(
         "--layer",
         type=int,

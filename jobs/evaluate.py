@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Final
 
-from foldatlas.jobs.arguments import PRECISIONS, not_negative, path, positive, say
+from foldatlas.jobs.arguments import PRECISIONS, add_weights, not_negative, path, positive, say
 from foldatlas.jobs.weights import provide
 from foldatlas.schemas.wording import counted
 
@@ -131,12 +131,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "--max-length", type=positive, metavar="N", help="longest chain of splits that name none (default: any)"
     )
     parser.add_argument("--limit", type=positive, metavar="N", help="at most N chains of each split, drawn by a seed")
-    parser.add_argument(
-        "--weights",
-        type=path,
-        metavar="DIR",
-        help="where a model's name is looked for, before the hub's cache; what is missing is fetched there",
-    )
+    add_weights(parser)
     parser.add_argument(
         "--recycles", type=not_negative, metavar="N", help="trunk passes after the first (default: each model's own)"
     )

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from foldatlas.jobs.arguments import ATLAS_HELP, PRECISIONS, not_negative, path, positive, say
+from foldatlas.jobs.arguments import ATLAS_HELP, PRECISIONS, add_weights, not_negative, path, positive, say
 from foldatlas.jobs.weights import provide
 from foldatlas.schemas.errors import UsageError
 from foldatlas.schemas.records import DEFAULT_MAX_LENGTH
@@ -224,12 +224,7 @@ def configure_planning(parser: argparse.ArgumentParser) -> None:
         metavar="NAME",
         help="the network that folds: nano (small, on board), esmfold_v1, or the path of a model",
     )
-    parser.add_argument(
-        "--weights",
-        type=path,
-        metavar="DIR",
-        help="where a model's name is looked for, before the hub's cache; what is missing is fetched there",
-    )
+    add_weights(parser)
     parser.add_argument(
         "--recycles", type=not_negative, metavar="N", help="trunk passes after the first (default: the model's, 3)"
     )

@@ -7,7 +7,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from foldatlas.jobs.arguments import TRAINING_PRECISIONS, not_negative, path, positive, say
+from foldatlas.jobs.arguments import TRAINING_PRECISIONS, add_weights, not_negative, path, positive, say
 from foldatlas.jobs.weights import provide
 from foldatlas.schemas.errors import Interrupted, UsageError
 from foldatlas.schemas.wording import counted
@@ -207,12 +207,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     network = parser.add_argument_group("network")
     network.add_argument("--language-model", type=path, metavar="NAME", help="for a new head: name or path")
     network.add_argument("--init", type=path, metavar="NAME", help="folding model to go on with: name or path")
-    network.add_argument(
-        "--weights",
-        type=path,
-        metavar="DIR",
-        help="where a model's name is looked for, before the hub's cache; what is missing is fetched there",
-    )
+    add_weights(network)
     network.add_argument("--train", choices=PARTS, default="folding", help="what changes (default: %(default)s)")
     data = parser.add_argument_group("data")
     data.add_argument(
