@@ -113,7 +113,7 @@ def _delete_replaced(storage: "S3Storage", replaced: Collection[str]) -> None:
 
 
 def _packs(storage: "S3Storage") -> list[Stored]:
-    """What is called as a pack is, the largest first."""
+    """What is called as a pack is, the largest first; all else there is somebody else's."""
     found = [file for file in storage.files(FOLDER) if _NAME.fullmatch(file.name)]
     return sorted(found, key=lambda pack: (-pack.bytes, pack.name))
 
@@ -141,7 +141,7 @@ def _read_packs(
 def told(storage: "S3Storage") -> Iterator[tuple[str, str, str, bytes]]:
     """All that packs say: a pack, and a document's name, entity tag and content. Those that are damaged, or
     may not be read, say nothing."""
-    for pack in storage.files(FOLDER):
+    for pack in _packs(storage):
         with contextlib.suppress(*_DAMAGE, StoreError):
             for document in _documents_of(storage, pack):
                 yield pack.name, document.name, document.etag, document.text.encode()
@@ -166,8 +166,6 @@ def _read(storage: "S3Storage", pack: Stored) -> Sequence[tuple[str, str]]:
 
 
 def _documents_of(storage: "S3Storage", pack: Stored) -> list[_Packed]:
-    if not _NAME.fullmatch(pack.name):
-        return []  # somebody else's
     if pack.bytes > _MOST_BYTES:
         raise ValueError(f"it has {pack.bytes:,} bytes, and none has more than {_MOST_BYTES:,}")
     content = storage.read(pack.name)
