@@ -9,7 +9,16 @@ import duckdb
 
 from foldatlas.atlas.fault import RESTORE, Fault, FaultKind
 from foldatlas.atlas.folder import INDEX, AtlasFolder
-from foldatlas.atlas.index import MEMORY_LIMIT, contents_digest, first_line, list_files, parquet_reader
+from foldatlas.atlas.index import (
+    MEMORY_LIMIT,
+    contents_digest,
+    create_presence,
+    first_line,
+    has_superseded,
+    list_files,
+    parquet_reader,
+)
+from foldatlas.atlas.lineage import lineage_of
 from foldatlas.atlas.local_work import LocalCopies, work_folder
 from foldatlas.atlas.published_index import has_index, local_index
 from foldatlas.atlas.stoppable import stoppable
@@ -58,6 +67,7 @@ def _connection(
     ):
         copies = LocalCopies(folder.storage, work)
         list_files(connection, copies, plans, entries, {})
+        create_presence(connection, plans, lineage_of(plans))
         connection.execute("DELETE FROM listed WHERE list_contains(?, path)", [sorted(bad)])
         yield connection, copies
 
@@ -140,6 +150,18 @@ def _check_index(connection: Any, copies: LocalCopies, rebuild: str) -> Iterator
             f"WHEN structure_id IN (SELECT structure_id FROM {failures}) THEN 'failed' ELSE 'pending' END"
         ),
     }
+    keyed = "records.source, records.\"offset\", records.id, records.structure_id"
+    if has_superseded(connection, "built"):
+        present = (
+            f"SELECT DISTINCT {keyed} FROM {records} AS records JOIN listed ON listed.absolute = filename JOIN sources "
+            "ON sources.plan_number = listed.plan_number AND sources.source = records.source WHERE sources.is_present"
+        )
+        differences["superseded records that are present"] = (
+            f"({present}) EXCEPT SELECT {keyed} FROM built.records AS records WHERE NOT superseded"
+        )
+        differences["present records that are superseded"] = (
+            f"SELECT {keyed} FROM built.records AS records WHERE NOT superseded EXCEPT ({present})"
+        )
     for what, sql in differences.items():
         [(count,)] = connection.execute(f"SELECT count(*) FROM ({sql})").fetchall()
         if count:
