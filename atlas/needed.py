@@ -201,9 +201,7 @@ def left_to_fold(folder: AtlasFolder, plans: Sequence[Plan], entries: Mapping[st
     return [shard for plan in plans for shard in plan.shards if is_left(folder, plan, shard, entries, needed)]
 
 
-def is_left(
-    folder: AtlasFolder, plan: Plan, shard: Shard, entries: Mapping[str, ShardEntry], needed: Needed
-) -> bool:
+def is_left(folder: AtlasFolder, plan: Plan, shard: Shard, entries: Mapping[str, ShardEntry], needed: Needed) -> bool:
     """Whether a shard holds a needed sequence that was never tried."""
     entry = entries.get(shard.name)
     if entry is None:

@@ -182,8 +182,7 @@ def fold(
     entries = folder.entries()
     unfolded = {shard.name for shard in left_to_fold(folder, plans, entries)}
     left = sum(
-        shard.name in unfolded
-        or bool(add_outputs and shard.name in entries and lacking(entries[shard.name], outputs))
+        shard.name in unfolded or bool(add_outputs and shard.name in entries and lacking(entries[shard.name], outputs))
         for plan in plans
         for shard in plan.shards
     )

@@ -55,9 +55,7 @@ def rows(folder: AtlasFolder) -> tuple[list[Any], list[Any]]:
         return records, connection.execute(f"SELECT {PROTEIN} FROM proteins ORDER BY ALL").fetchall()
 
 
-Records = st.lists(
-    st.tuples(st.sampled_from(["a", "b", "c", "d"]), st.sampled_from(SEQUENCES)), min_size=1, max_size=5
-)
+Records = st.lists(st.tuples(st.sampled_from(["a", "b", "c", "d"]), st.sampled_from(SEQUENCES)), min_size=1, max_size=5)
 Edits = st.lists(st.tuples(Records, st.booleans()), min_size=1, max_size=4)
 
 
@@ -67,7 +65,7 @@ def fresh(tmp: Path, number: str, worker: WorkerSpec, costs: CostModel, records:
     return made.atlas
 
 
-@settings(max_examples=12, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
+@settings(max_examples=6, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
 @given(edits=Edits)
 def test_present_records_are_a_fresh_atlas(
     edits: list[Any], tmp_path_factory: pytest.TempPathFactory, worker: WorkerSpec, costs: CostModel
