@@ -65,8 +65,8 @@ class Lineage:
 
 
 def lineage_of(plans: Sequence[Plan]) -> Lineage:
-    """The versions that `plans` read. Raises DamagedAtlasError where versions supersede each other in a circle, which no
-    program writes (a plan's name is a digest of what it supersedes)."""
+    """The versions that `plans` read. Raises DamagedAtlasError where versions supersede each other in a circle, which
+    no program writes (a plan's name is a digest of what it supersedes)."""
     nodes = {(plan.name, source.uri): Head(plan, source) for plan in plans for source in plan.sources}
     versions: dict[_Node, str] = {}
     superseded: set[tuple[str, str]] = set()  # by URI and version

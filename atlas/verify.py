@@ -162,8 +162,8 @@ def _read_histories(
             ),
             "it is for other sequences than the plan's": entry.shard_digest != shard.digest,
             "it was folded with other settings than the atlas's": entry.settings_digest != header.settings_digest,
-            f"it counts {entry.folded} folded, {entry.failed} failed and {entry.skipped} not needed of {shard.proteins} "
-            "proteins": (entry.folded + entry.failed + entry.skipped != shard.proteins),
+            f"it counts {entry.folded} folded, {entry.failed} failed and {entry.skipped} not needed of "
+            f"{shard.proteins} proteins": (entry.folded + entry.failed + entry.skipped != shard.proteins),
             "it lacks a file of structures, scores or failures, or lists an unknown one": (
                 not _NEEDED <= set(entry.files) <= set(TABLES)
             ),

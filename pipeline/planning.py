@@ -268,7 +268,8 @@ def planning_memory_bytes() -> int:
 
 
 def _is_known(source: SourceFile, heads: Sequence[Head], max_length: int) -> bool:
-    """Whether a plan has, as a current version, read this very file, unchanged and likewise, under the same or a wider limit."""
+    """Whether a plan has, as a current version, read this very file, unchanged and likewise, under the same or a wider
+    limit."""
     same_name = _earlier(source.uri, heads, max_length, genes=source.format == CONTIGS)
     if any(_has_version(old, source) for old in same_name):
         return True
