@@ -19,13 +19,13 @@ from foldatlas.schemas.wording import counted
 class AtlasStatus:
     """What is done and what is left.
 
-    Proteins are distinct sequences of a plan; where plans overlap, what they share is counted in each (the index
-    counts it once). Where versions of sources were superseded, only present records and the distinct sequences that
-    they have are counted, and shards without any of these are done. `outcomes` are those of planning, by `schemas.records.Outcome`; `shards_failed` are done, with
-    proteins that failed. `seconds` is the time devices spent on committed shards, all devices added; `seconds_left`
-    predicts the same for what is left, as calibration.py measures it, on `main_device`, the make of device that folded
-    the most ("" where it is not known); None before the first shard. `cost` is predicted MFLOP; `bytes` what listed
-    files and the index take.
+    Proteins are distinct sequences of a plan; where plans overlap, what they share is counted in each (the index counts
+    it once). Where versions of sources were superseded, only present records and the distinct sequences that they have
+    are counted, and shards without any of these are done. `outcomes` are those of planning, by
+    `schemas.records.Outcome`; `shards_failed` are done, with proteins that failed. `seconds` is the time devices spent
+    on committed shards, all devices added; `seconds_left` predicts the same for what is left, as calibration.py
+    measures it, on `main_device`, the make of device that folded the most ("" where it is not known); None before the
+    first shard. `cost` is predicted MFLOP; `bytes` what listed files and the index take.
 
     `workers` are at work now, `residues_per_second_now` is what they fold together; `ends` is when they will have
     folded what is left (UTC, ISO 8601), None if nothing is or nobody is at work. `busy_share` (0 to 1) is the part of

@@ -221,8 +221,9 @@ def _missing(
     wanted: Collection[str] | None,
     needed: Needed,
 ) -> list[FoldTask]:
-    """Shards without an entry that has all outputs and needed sequences, and those whose entry still has the failures that `retries` names,
-    by shard, in the plans' order, of those that are `wanted` (None: all). Raises DamagedAtlasError for a wrong entry.
+    """Shards without an entry that has all outputs and needed sequences, and those whose entry still has the failures
+    that `retries` names, by shard, in the plans' order, of those that are `wanted` (None: all). Raises
+    DamagedAtlasError for a wrong entry.
     """
     missing = []
     for plan in plans:

@@ -48,7 +48,8 @@ def write_retried(
     standing: Sequence[Failed] = (),
 ) -> ShardWriter:
     """Writes the files of the next generation of `before` from `results`, one for each of `attempts` (earlier tries by
-    sequence), and `standing` failures, which are not tried, and returns their closed writer. It wrote all tables of the shard, or failures alone."""
+    sequence), and `standing` failures, which are not tried, and returns their closed writer. It wrote all tables of the
+    shard, or failures alone."""
     failed: list[Failed] = []
     first: list[Prediction] = []
     for result in results:  # up to the first that folds: until then only failures are sure to be written

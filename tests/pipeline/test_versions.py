@@ -1,5 +1,6 @@
 """Files that changed: after any history of edits an atlas shows what a fresh one of the newest file shows."""
 
+import itertools
 import shutil
 import warnings
 from pathlib import Path
@@ -87,7 +88,7 @@ def test_present_records_are_a_fresh_atlas(
 
 def test_merging_supersedes_only_as_recorded(tmp_path: Path, worker: WorkerSpec, costs: CostModel) -> None:
     """An atlas and a later copy of it give the later one; two that went apart keep both."""
-    first, second, third = ([("a", one), ("b", two)] for one, two in zip(SEQUENCES, SEQUENCES[1:4], strict=False))
+    first, second, third = ([("a", one), ("b", two)] for one, two in itertools.pairwise(SEQUENCES[:4]))
     history = History(tmp_path / "one", worker, costs)
     history.run(first)
     shutil.copytree(history.atlas.root, tmp_path / "old")
