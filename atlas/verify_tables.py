@@ -150,7 +150,7 @@ def _check_index(connection: Any, copies: LocalCopies, rebuild: str) -> Iterator
             f"WHEN structure_id IN (SELECT structure_id FROM {failures}) THEN 'failed' ELSE 'pending' END"
         ),
     }
-    keyed = 'records.source, records."offset", records.id, records.structure_id'
+    keyed = 'records.source, records."offset", records.id, records.length'
     if has_superseded(connection, "built"):
         present = (
             f"SELECT DISTINCT {keyed} FROM {records} AS records JOIN listed ON listed.absolute = filename JOIN sources "

@@ -121,10 +121,8 @@ def fold_atlas(
                         events.emit("round_submitted", level=events.WARNING, round=rounds, shards=len(todo))
                     graphs.run("fold", todo, fold_shard, engine)
                     after = folder.entries()
-                    submitted, todo = (
-                        len(todo),
-                        _missing(folder, after, plans, options, digest, retries, shards, needed),
-                    )
+                    submitted = len(todo)
+                    todo = _missing(folder, after, plans, options, digest, retries, shards, needed)
                     fruitless += len(todo) == submitted
             finally:
                 end_children()
