@@ -70,15 +70,16 @@ def needed_in(folder: AtlasFolder, plans: Sequence[Plan]) -> Needed:
             reader = parquet_reader(connection, copies, "sequences")
             if not files:
                 return Needed()
-            found = connection.execute(
+            rows_of = connection.execute(
                 f"SELECT filename, file_row_number FROM {reader.replace('filename = true', _NUMBERED)} "
                 "WHERE structure_id NOT IN (SELECT structure_id FROM needed)"
             ).fetchnumpy()
-            names, rows = np.asarray(found["filename"], dtype=object), np.asarray(found["file_row_number"])
+            names, rows = np.asarray(rows_of["filename"], dtype=object), np.asarray(rows_of["file_row_number"])
             by_path = {path: np.sort(rows[names == absolute]) for path, absolute in files}
             return Needed(_masks(plans, by_path))
 
-        return _read(folder, connection, find, copies)
+        found: Needed = _read(folder, connection, find, copies)
+        return found
 
 
 _NUMBERED = "filename = true, file_row_number = true"
@@ -125,7 +126,8 @@ def presence_of(folder: AtlasFolder, plans: Sequence[Plan], entries: Sequence[Sh
             ).fetchall()
             return Presence(dict(outcomes), *counts)
 
-        return _read(folder, connection, count, copies)
+        counts: Presence = _read(folder, connection, count, copies)
+        return counts
 
 
 def _connected(folder: AtlasFolder, work: Any) -> Any:
