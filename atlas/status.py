@@ -5,10 +5,10 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from foldatlas.atlas.calibration import Device, first_entries, main_device, measured_rate, unfinished
 from foldatlas.atlas.folder import AtlasFolder
-from foldatlas.atlas.pace import DevicePace, RunPace, busy_share, devices_of, pace_now, runs_of
-from foldatlas.atlas.published_index import index_bytes
+from foldatlas.atlas.forecast.calibration import Device, first_entries, main_device, measured_rate, unfinished
+from foldatlas.atlas.forecast.pace import DevicePace, RunPace, busy_share, devices_of, pace_now, runs_of
+from foldatlas.atlas.index.published import index_bytes
 from foldatlas.schemas.manifest import Plan, ShardEntry
 from foldatlas.schemas.wording import counted
 

@@ -1,4 +1,4 @@
-"""The process that runs foldcomp, for atlas/foldcomp_files.py: `python -m foldatlas.atlas.foldcomp_child`.
+"""The process that runs foldcomp, for foldcomp_files.py: `python -m foldatlas.atlas.export.foldcomp_child`.
 
 Reads names and PDB texts from standard input and writes, for each, the Foldcomp file and the PDB text read back from
 it, until its input ends. Every text is preceded by its size, 8 bytes, little-endian; an error of foldcomp's is an empty

@@ -18,9 +18,9 @@ from typing import IO, Any, Final
 import numpy as np
 import numpy.typing as npt
 
-from foldatlas.atlas.chains import Structure, chains_of
-from foldatlas.atlas.foldcomp_child import READY, receive, send
-from foldatlas.atlas.pdb_files import pdb_text, printable_ascii
+from foldatlas.atlas.export.chains import Structure, chains_of
+from foldatlas.atlas.export.foldcomp_child import READY, receive, send
+from foldatlas.atlas.export.pdb_files import pdb_text, printable_ascii
 from foldatlas.schemas.errors import UsageError, WorkerDied
 from foldatlas.schemas.records import STANDARD_RESIDUES
 
@@ -122,7 +122,7 @@ class FoldcompWriter:
     def _start(self) -> subprocess.Popen[bytes]:
         # a session of its own: Ctrl-C is for the export, which then ends the child
         self._child = subprocess.Popen(
-            [sys.executable, "-m", "foldatlas.atlas.foldcomp_child"],
+            [sys.executable, "-m", "foldatlas.atlas.export.foldcomp_child"],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,

@@ -1,4 +1,4 @@
-"""The formats of an export. Apart from export.py, so that the command's options can be read without loading DuckDB."""
+"""The formats of an export. Apart from subset.py, so that the command's options can be read without loading DuckDB."""
 
 from typing import Final
 

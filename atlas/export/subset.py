@@ -24,21 +24,21 @@ import duckdb
 import msgspec
 import pyarrow as pa
 
-from foldatlas.atlas.commit import hidden, hidden_owner, owner_is_dead
-from foldatlas.atlas.coordinates import decode_structures
-from foldatlas.atlas.export_formats import FORMATS, STRUCTURE_FORMATS
-from foldatlas.atlas.export_names import with_file_names
-from foldatlas.atlas.find import find_records
+from foldatlas.atlas.export.file_names import with_file_names
+from foldatlas.atlas.export.formats import FORMATS, STRUCTURE_FORMATS
+from foldatlas.atlas.export.structure_files import structure_writer
 from foldatlas.atlas.folder import AtlasFolder, now
-from foldatlas.atlas.formats import escape_controls
-from foldatlas.atlas.open import Atlas
-from foldatlas.atlas.parquet_files import ParquetFile, file_sha256
-from foldatlas.atlas.query import query_errors, read_only
-from foldatlas.atlas.stoppable import stoppable
-from foldatlas.atlas.storage import is_address
-from foldatlas.atlas.structure_files import structure_writer
-from foldatlas.atlas.structures import Place, StructureReader, by_row_group
-from foldatlas.atlas.views import protein_columns
+from foldatlas.atlas.index.views import protein_columns
+from foldatlas.atlas.parquet.coordinates import decode_structures
+from foldatlas.atlas.parquet.files import ParquetFile, file_sha256
+from foldatlas.atlas.parquet.structures import Place, StructureReader, by_row_group
+from foldatlas.atlas.reader import Atlas
+from foldatlas.atlas.sql.interruptible import stoppable
+from foldatlas.atlas.sql.query import query_errors, read_only
+from foldatlas.atlas.sql.records_by_name import find_records
+from foldatlas.atlas.sql.result_formats import escape_controls
+from foldatlas.atlas.storage.commit import hidden, hidden_owner, owner_is_dead
+from foldatlas.atlas.storage.protocol import is_address
 from foldatlas.schemas.errors import ForeignFolderError, QueryError, UsageError
 from foldatlas.schemas.records import REFUSALS, Outcome, format_structure_id
 from foldatlas.schemas.tables import FORMAT_VERSION, STRUCTURES

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from foldatlas.atlas.calibration import OutputBytes, Rate
+from foldatlas.atlas.forecast.calibration import OutputBytes, Rate
 from foldatlas.atlas.status import readable_bytes, readable_time
 from foldatlas.schemas.manifest import Shard
 from foldatlas.schemas.wording import counted

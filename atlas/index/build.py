@@ -21,12 +21,12 @@ import pyarrow as pa
 
 from foldatlas.atlas.accounting import Accounting, State
 from foldatlas.atlas.folder import AtlasFolder, now
-from foldatlas.atlas.local_work import LocalCopies, attempt_folder, work_folder
-from foldatlas.atlas.published_index import Publication, published_accounting
-from foldatlas.atlas.runs import make_runs, makers, retried_rows
-from foldatlas.atlas.stoppable import stoppable
-from foldatlas.atlas.storage import is_document
-from foldatlas.atlas.views import MERGED, create_views, quoted
+from foldatlas.atlas.index.published import Publication, published_accounting
+from foldatlas.atlas.index.runs import make_runs, makers, retried_rows
+from foldatlas.atlas.index.views import MERGED, create_views, quoted
+from foldatlas.atlas.sql.interruptible import stoppable
+from foldatlas.atlas.storage.protocol import is_document
+from foldatlas.atlas.storage.scratch import LocalCopies, attempt_folder, work_folder
 from foldatlas.schemas.errors import DamagedAtlasError, FoldAtlasError
 from foldatlas.schemas.manifest import Plan, ShardEntry
 from foldatlas.schemas.tables import FAILURES, RECORDS, SCORES, TABLES

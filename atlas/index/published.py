@@ -14,10 +14,10 @@ from typing import Final
 import duckdb
 
 from foldatlas.atlas.accounting import Accounting
-from foldatlas.atlas.commit import files_of_the_dead, replacing
 from foldatlas.atlas.folder import INDEX, AtlasFolder, now
-from foldatlas.atlas.s3_storage import ABANDONED_SECONDS, S3Storage
-from foldatlas.atlas.storage import file_sha256
+from foldatlas.atlas.storage.commit import files_of_the_dead, replacing
+from foldatlas.atlas.storage.protocol import file_sha256
+from foldatlas.atlas.storage.s3 import ABANDONED_SECONDS, S3Storage
 from foldatlas.schemas.errors import DamagedAtlasError, NotAnAtlasError
 from foldatlas.schemas.manifest import IndexPointer, decode, encode
 from foldatlas.schemas.tables import FORMAT_VERSION

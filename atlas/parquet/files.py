@@ -9,7 +9,7 @@ from typing import IO, Self, cast
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from foldatlas.atlas.storage import Storage, file_sha256, open_storage
+from foldatlas.atlas.storage.protocol import Storage, file_sha256, open_storage
 from foldatlas.schemas.manifest import FileEntry
 from foldatlas.schemas.tables import TABLES, write_options
 

@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.dataset as ds
 import pyarrow.fs as pafs
 
-from foldatlas.atlas.storage import Storage
+from foldatlas.atlas.storage.protocol import Storage
 
 
 def store_dataset(storage: Storage, files: Mapping[str, int], schema: pa.Schema) -> ds.Dataset:

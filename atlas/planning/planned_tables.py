@@ -20,11 +20,11 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from foldatlas.atlas.ahead import ahead
-from foldatlas.atlas.length_bands import KnownSequences, LengthBands, ids_of
-from foldatlas.atlas.parquet_files import ParquetFile
-from foldatlas.atlas.repeated_ids import StagedRecords, open_staged
-from foldatlas.atlas.storage import Storage
+from foldatlas.atlas.parquet.files import ParquetFile
+from foldatlas.atlas.planning.length_bands import KnownSequences, LengthBands, ids_of
+from foldatlas.atlas.planning.prefetch import ahead
+from foldatlas.atlas.planning.repeated_ids import StagedRecords, open_staged
+from foldatlas.atlas.storage.protocol import Storage
 from foldatlas.schemas.manifest import FileEntry, Shard
 from foldatlas.schemas.records import Outcome
 from foldatlas.schemas.tables import MAX_SHARDS_A_FILE, RECORDS, STAGING

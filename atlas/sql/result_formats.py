@@ -15,7 +15,7 @@ import pyarrow.compute as pc
 import pyarrow.csv
 import pyarrow.parquet as pq
 
-from foldatlas.atlas.query import Result
+from foldatlas.atlas.sql.query import Result
 
 MAX_TABLE_ROWS: Final = 1_000  # a table's widths need all its rows in memory, and nobody reads more
 MAX_CELL_WIDTH: Final = 60  # characters

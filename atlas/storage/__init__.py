@@ -1,1 +1,9 @@
-"""A room."""
+"""Where an atlas is kept, and how nothing half-written is ever visible.
+
+protocol.py     what readers and writers need of a place; a folder of this machine
+s3.py           an atlas at s3://bucket/prefix
+s3_client.py    the S3 client, and retries where the store is busy or away
+commit.py       a file written once, or replaced as a whole
+packs.py        many small documents of a store in one object
+scratch.py      folders of this machine to work in, and local copies of files
+"""

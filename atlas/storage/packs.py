@@ -19,11 +19,11 @@ from typing import TYPE_CHECKING, Final
 
 import msgspec
 
-from foldatlas.atlas.storage import Stored, is_document
+from foldatlas.atlas.storage.protocol import Stored, is_document
 from foldatlas.schemas.errors import StoreError
 
 if TYPE_CHECKING:
-    from foldatlas.atlas.s3_storage import S3Storage
+    from foldatlas.atlas.storage.s3 import S3Storage
 
 FOLDER: Final = "packs"
 WORTH: int = 500  # documents; fewer are read one by one, and for fewer no pack is written

@@ -1,4 +1,4 @@
-"""Where an atlas is kept: a folder, or a place in a bucket (`s3_storage.py`). Names are relative to it, with '/'.
+"""Where an atlas is kept: a folder, or a place in a bucket (`s3.py`). Names are relative to it, with '/'.
 
 What readers and writers rely on: a name appears with its whole content or not at all; of any number of processes that
 commit the same name one wins; what was written is what the next one reads.
@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePath
 from typing import IO, Final, NamedTuple, Protocol
 
-from foldatlas.atlas.commit import commit_once, files_of_the_dead, owner_is_dead, replacing, sync_folder
+from foldatlas.atlas.storage.commit import commit_once, files_of_the_dead, owner_is_dead, replacing, sync_folder
 from foldatlas.schemas.errors import UsageError
 
 STAGING: Final = ".staging"
@@ -227,7 +227,7 @@ def open_storage(place: "str | Path | Storage") -> Storage:
         return LocalStorage(Path(place))
     scheme = found[1].lower()
     if scheme in _S3_ALIASES:
-        from foldatlas.atlas.s3_storage import S3Storage
+        from foldatlas.atlas.storage.s3 import S3Storage
 
         return S3Storage.named(place[found.end() :])
     if scheme == "file":

@@ -1,7 +1,7 @@
 """An atlas at s3://bucket/prefix: every name is an object, and the store's conditional writes are the commits.
 
 commit      PutObject with If-None-Match: *     only one can make a name
-swap        PutObject with If-Match             the index's pointer, see published_index.py
+swap        PutObject with If-Match             the index's pointer, see index/published.py
 files       built on the local disk, then uploaded, large ones in parts; readers ask for the ranges they need
 """
 
@@ -18,10 +18,10 @@ from functools import partial
 from pathlib import Path
 from typing import IO, Any, Final
 
-from foldatlas.atlas import packs
-from foldatlas.atlas.local_work import work_folder
-from foldatlas.atlas.s3_client import Answered, client, patiently
-from foldatlas.atlas.storage import STAGING, Stored, holds_keys, never
+from foldatlas.atlas.storage import packs
+from foldatlas.atlas.storage.protocol import STAGING, Stored, holds_keys, never
+from foldatlas.atlas.storage.s3_client import Answered, client, patiently
+from foldatlas.atlas.storage.scratch import work_folder
 from foldatlas.schemas.errors import FoldAtlasError, Interrupted, StoreError, UsageError
 
 PART_BYTES: int = 64 << 20  # of an upload; a store takes 10,000 parts

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from functools import lru_cache
 from typing import Any, Final, TypeVar
 
-from foldatlas.atlas.storage import never
+from foldatlas.atlas.storage.protocol import never
 from foldatlas.schemas.errors import FoldAtlasError, Interrupted, StoreError
 
 PATIENCE_SECONDS: float = 240.0  # after the first failure of a request; then the run stops

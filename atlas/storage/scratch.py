@@ -9,8 +9,8 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Final
 
-from foldatlas.atlas.commit import attempt_name, owner_is_dead
-from foldatlas.atlas.storage import Storage
+from foldatlas.atlas.storage.commit import attempt_name, owner_is_dead
+from foldatlas.atlas.storage.protocol import Storage
 
 _PREFIX: Final = "foldatlas-"
 

@@ -8,13 +8,13 @@ from dataclasses import dataclass, field
 from pathlib import PurePath
 from typing import Final
 
-from foldatlas.atlas import packs
-from foldatlas.atlas.fault import RESTORE, Fault, FaultKind, restore_or_fold
 from foldatlas.atlas.folder import HEADER, INDEX, AtlasFolder, plan_order
-from foldatlas.atlas.published_index import INDEX_FOLDER, POINTER, has_index
-from foldatlas.atlas.storage import STAGING, Storage, json_documents
-from foldatlas.atlas.verify_shard import check_shard
-from foldatlas.atlas.verify_tables import check_tables
+from foldatlas.atlas.index.published import INDEX_FOLDER, POINTER, has_index
+from foldatlas.atlas.storage import packs
+from foldatlas.atlas.storage.protocol import STAGING, Storage, json_documents
+from foldatlas.atlas.verify.fault import RESTORE, Fault, FaultKind, restore_or_fold
+from foldatlas.atlas.verify.shard import check_shard
+from foldatlas.atlas.verify.tables import check_tables
 from foldatlas.schemas.errors import DamagedAtlasError
 from foldatlas.schemas.manifest import AtlasHeader, FileEntry, Plan, ShardEntry, decode, plan_name, settings_digest
 from foldatlas.schemas.tables import NEEDED_TABLES, TABLES

@@ -14,10 +14,10 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from foldatlas.atlas.coordinates import atoms_per_protein, atoms_per_residue, stored_values, structure_ids_of
-from foldatlas.atlas.fault import RESTORE, Fault, FaultKind, restore_or_fold
-from foldatlas.atlas.parquet_files import open_parquet
-from foldatlas.atlas.storage import Storage, open_storage
+from foldatlas.atlas.parquet.coordinates import atoms_per_protein, atoms_per_residue, stored_values, structure_ids_of
+from foldatlas.atlas.parquet.files import open_parquet
+from foldatlas.atlas.storage.protocol import Storage, open_storage
+from foldatlas.atlas.verify.fault import RESTORE, Fault, FaultKind, restore_or_fold
 from foldatlas.schemas.manifest import Plan, Shard, ShardEntry, shard_digest
 from foldatlas.schemas.records import UNKNOWN_RESIDUES, format_structure_id
 from foldatlas.schemas.tables import COORDINATE_SCALE, OPTIONAL_TABLES, PAE_SCALE, PLDDT_SCALE, SCORES, TABLES

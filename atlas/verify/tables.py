@@ -7,13 +7,13 @@ from typing import Any
 
 import duckdb
 
-from foldatlas.atlas.fault import RESTORE, Fault, FaultKind
 from foldatlas.atlas.folder import INDEX, AtlasFolder
-from foldatlas.atlas.index import MEMORY_LIMIT, contents_digest, first_line, list_files, parquet_reader
-from foldatlas.atlas.local_work import LocalCopies, work_folder
-from foldatlas.atlas.published_index import has_index, local_index
-from foldatlas.atlas.stoppable import stoppable
-from foldatlas.atlas.views import literal, quoted
+from foldatlas.atlas.index.build import MEMORY_LIMIT, contents_digest, first_line, list_files, parquet_reader
+from foldatlas.atlas.index.published import has_index, local_index
+from foldatlas.atlas.index.views import literal, quoted
+from foldatlas.atlas.sql.interruptible import stoppable
+from foldatlas.atlas.storage.scratch import LocalCopies, work_folder
+from foldatlas.atlas.verify.fault import RESTORE, Fault, FaultKind
 from foldatlas.schemas.errors import DamagedAtlasError
 from foldatlas.schemas.manifest import Plan, ShardEntry
 from foldatlas.schemas.records import Outcome

@@ -17,7 +17,7 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 
-from foldatlas.folding.residue_constants import AMBIGUOUS_ATOMS
+from foldatlas.folding.network.residue_constants import AMBIGUOUS_ATOMS
 from foldatlas.schemas.records import ATOMS
 
 Points = npt.NDArray[np.floating]

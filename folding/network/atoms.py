@@ -8,14 +8,14 @@ Shapes: B batch, L residues, A = 14 atoms (records.ATOMS, then nothing), G = 8 r
 import torch
 from torch import Tensor, nn
 
-from foldatlas.folding.residue_constants import (
+from foldatlas.folding.network.residue_constants import (
     ATOM_EXISTS_RA,
     ATOM_GROUP_RA,
     ATOM_POSITION_RA3,
     DEFAULT_FRAME_RG44,
     UNKNOWN_AATYPE,
 )
-from foldatlas.folding.rigid import Rigid
+from foldatlas.folding.network.rigid import Rigid
 
 _NUM_BACKBONE_FRAME_ATOMS = 3  # N, CA and C move with the backbone frame; O needs the psi torsion
 

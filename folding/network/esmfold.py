@@ -13,15 +13,16 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from foldatlas.folding import confidence, cost, memory, precision
-from foldatlas.folding.chunks import slices
 from foldatlas.folding.config import ESMFoldConfig
-from foldatlas.folding.in_place import needs_gradient
-from foldatlas.folding.language_model import LanguageModel
-from foldatlas.folding.linear import Linear
-from foldatlas.folding.residue_constants import NUM_AATYPES
-from foldatlas.folding.tokens import Batch, language_tokens
-from foldatlas.folding.trunk import FoldingTrunk
+from foldatlas.folding.network import confidence, precision
+from foldatlas.folding.network.in_place import needs_gradient
+from foldatlas.folding.network.language_model import LanguageModel
+from foldatlas.folding.network.linear import Linear
+from foldatlas.folding.network.residue_constants import NUM_AATYPES
+from foldatlas.folding.network.tokens import Batch, language_tokens
+from foldatlas.folding.network.trunk import FoldingTrunk
+from foldatlas.folding.planning import cost, memory
+from foldatlas.folding.planning.chunks import slices
 
 NUM_DISTOGRAM_BINS: Final = 64
 _NUM_ATOM37: Final = 37  # the pLDDT head scores AlphaFold 2's 37 atom names
@@ -42,7 +43,7 @@ class Wanted:
 
     @property
     def pair_bytes(self) -> int:
-        """Bytes of outputs for each pair of residues: what foldatlas.folding.cost plans with."""
+        """Bytes of outputs for each pair of residues: what foldatlas.folding.planning.cost plans with."""
         return cost.pair_output_bytes(pae=self.pae, logits=self.pae_logits + self.distogram_logits)
 
 
@@ -62,7 +63,7 @@ class Folded:
 
 
 class ESMFold(nn.Module):
-    """The network. Build it with foldatlas.folding.weights, which refuses weights that do not fit."""
+    """The network. Build it with foldatlas.folding.weights.fitting, which refuses weights that do not fit."""
 
     def __init__(self, config: ESMFoldConfig):
         super().__init__()

@@ -1,7 +1,7 @@
 """Arithmetic that overwrites its first operand, except where a gradient may need what it held.
 
 Folding never takes gradients and so never copies a pair representation; training runs the same code and copies. Where
-gradients are recorded all rows of a pair representation are one chunk (chunks.py).
+gradients are recorded all rows of a pair representation are one chunk (planning/chunks.py).
 
 Shapes: B batch, L residues, R rows of a chunk, Z pair channels.
 """

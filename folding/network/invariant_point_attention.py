@@ -13,12 +13,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from foldatlas.folding.attention import attention_bias
-from foldatlas.folding.chunks import slices
 from foldatlas.folding.config import StructureModuleConfig
-from foldatlas.folding.in_place import joined, multiply, square
-from foldatlas.folding.linear import Linear
-from foldatlas.folding.rigid import Rigid
+from foldatlas.folding.network.attention import attention_bias
+from foldatlas.folding.network.in_place import joined, multiply, square
+from foldatlas.folding.network.linear import Linear
+from foldatlas.folding.network.rigid import Rigid
+from foldatlas.folding.planning.chunks import slices
 
 # Logits are the sum of three terms (products, bias, points) of about the same variance, so each is scaled by 1/3.
 NUM_LOGIT_TERMS: Final = 3

@@ -16,7 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from foldatlas.folding.config import LanguageModelConfig
-from foldatlas.folding.tokens import EOS, NUM_TOKENS, PAD
+from foldatlas.folding.network.tokens import EOS, NUM_TOKENS, PAD
 from foldatlas.schemas.errors import ModelError
 
 MASKED_PREFIX: Final = "lm_head."

@@ -18,11 +18,11 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from foldatlas.folding.chunks import slices
 from foldatlas.folding.config import LanguageModelConfig
-from foldatlas.folding.linear import Linear
-from foldatlas.folding.segments import Segments
-from foldatlas.folding.tokens import MASK, NUM_TOKENS, PAD
+from foldatlas.folding.network.linear import Linear
+from foldatlas.folding.network.segments import Segments
+from foldatlas.folding.network.tokens import MASK, NUM_TOKENS, PAD
+from foldatlas.folding.planning.chunks import slices
 
 # ESM-2 was trained with 15 % of the tokens hidden, 80 % of those by zeroing the embedding. Sequences of which another
 # part is hidden (mostly none) are scaled to the same average size.

@@ -15,12 +15,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from foldatlas.folding.atoms import IdealResidues
 from foldatlas.folding.config import StructureModuleConfig
-from foldatlas.folding.invariant_point_attention import InvariantPointAttention
-from foldatlas.folding.linear import Linear
-from foldatlas.folding.residue_constants import NUM_TORSIONS
-from foldatlas.folding.rigid import Rigid, quaternion_to_rotation, rotate, update_quaternion
+from foldatlas.folding.network.atoms import IdealResidues
+from foldatlas.folding.network.invariant_point_attention import InvariantPointAttention
+from foldatlas.folding.network.linear import Linear
+from foldatlas.folding.network.residue_constants import NUM_TORSIONS
+from foldatlas.folding.network.rigid import Rigid, quaternion_to_rotation, rotate, update_quaternion
 
 # The network counts lengths in units of 10 angstrom.
 ANGSTROM_PER_UNIT: Final = 10.0

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from foldatlas.folding.residue_constants import UNKNOWN_AATYPE
+from foldatlas.folding.network.residue_constants import UNKNOWN_AATYPE
 from foldatlas.schemas.errors import SequenceError
 from foldatlas.schemas.records import RESIDUES, STANDARD_RESIDUES
 

@@ -2,8 +2,8 @@
 
 Jumper et al. 2021, algorithms 11 to 14. Valid pairs never see padding: the residue that closes the triangle is
 masked, and what is computed for padded pairs is finite and unused. Updates are added `rows` rows of the pair
-representation at a time, in place (chunks.py). The incoming and ending updates are the outgoing and starting ones of
-its transpose, which is a view: no update copies it.
+representation at a time, in place (planning/chunks.py). The incoming and ending updates are the outgoing and starting
+ones of its transpose, which is a view: no update copies it.
 
 Shapes: B batch, L residues, R rows of a chunk, Z pair channels, H heads, K head width. In letters of a pair, i and j
 are its residues, k the third of the triangle.
@@ -15,10 +15,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from foldatlas.folding.attention import attention_bias
-from foldatlas.folding.chunks import largest_slice, slices
-from foldatlas.folding.in_place import add_updates, joined, multiply, needs_gradient
-from foldatlas.folding.linear import Linear, linear, products
+from foldatlas.folding.network.attention import attention_bias
+from foldatlas.folding.network.in_place import add_updates, joined, multiply, needs_gradient
+from foldatlas.folding.network.linear import Linear, linear, products
+from foldatlas.folding.planning.chunks import largest_slice, slices
 
 _Layers = tuple[nn.Linear, nn.Linear]  # of a value, and of its gate
 

@@ -3,8 +3,8 @@
 Lin et al. 2023, supplement A.3 and algorithm 1 (the block); Jumper et al. 2021, algorithms 4 (relative position)
 and 32 (recycling). Parameter names are those of the released ESMFold.
 
-The pair representation is one tensor that all updates change in place, `rows` rows at a time (chunks.py). Where
-gradients are recorded each update makes a new one, and all rows are worked on at once.
+The pair representation is one tensor that all updates change in place, `rows` rows at a time (planning/chunks.py).
+Where gradients are recorded each update makes a new one, and all rows are worked on at once.
 
 Shapes: B batch, L residues, R rows of a chunk, C single channels, Z pair channels, H single heads, K head width.
 """
@@ -18,14 +18,14 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from foldatlas.folding.attention import attention_bias
-from foldatlas.folding.chunks import slices
 from foldatlas.folding.config import ESMFoldConfig, TrunkConfig
-from foldatlas.folding.in_place import add, add_updates, joined, multiply, needs_gradient
-from foldatlas.folding.linear import Linear, linear
-from foldatlas.folding.rigid import Rigid
-from foldatlas.folding.structure_module import Iteration, StructureModule
-from foldatlas.folding.triangle import TriangleAttention, TriangleMultiplication
+from foldatlas.folding.network.attention import attention_bias
+from foldatlas.folding.network.in_place import add, add_updates, joined, multiply, needs_gradient
+from foldatlas.folding.network.linear import Linear, linear
+from foldatlas.folding.network.rigid import Rigid
+from foldatlas.folding.network.structure_module import Iteration, StructureModule
+from foldatlas.folding.network.triangle import TriangleAttention, TriangleMultiplication
+from foldatlas.folding.planning.chunks import slices
 
 # Distances between C-betas of the pass before are recycled in 15 bins: edges from 3.375 to 21.375 angstrom.
 NUM_DISTANCE_BINS: Final = 15

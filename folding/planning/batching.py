@@ -8,8 +8,8 @@ from collections.abc import Sequence
 from itertools import pairwise
 from typing import Final
 
-from foldatlas.folding import cost
 from foldatlas.folding.config import ESMFoldConfig
+from foldatlas.folding.planning import cost
 
 # Padded cost of one batch, MFLOP. Batches exist to fill the device: a CPU is full with one protein, and larger
 # batches only fall out of its caches (docs/log.md); a GPU wants some milliseconds of work for each of its kernels.

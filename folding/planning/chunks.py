@@ -2,7 +2,7 @@
 
 What a pair becomes depends on its row (or column) alone in all updates of the trunk but one product, so rows are
 worked on a few at a time and written back in place: the temporaries stay in a processor's cache, and memory holds
-about two pair representations whatever the length. foldatlas.folding.cost says how many rows are right.
+about two pair representations whatever the length. foldatlas.folding.planning.cost says how many rows are right.
 """
 
 from collections.abc import Iterator

@@ -8,8 +8,8 @@ model channels, H heads, K head width, P points.
 from bisect import bisect_right
 from typing import Final
 
-from foldatlas.folding.chunks import MAX_ELEMENTS
 from foldatlas.folding.config import ESMFoldConfig, LanguageModelConfig, StructureModuleConfig, TrunkConfig
+from foldatlas.folding.planning.chunks import MAX_ELEMENTS
 from foldatlas.schemas.errors import OutOfMemory
 from foldatlas.schemas.wording import counted
 

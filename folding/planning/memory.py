@@ -1,10 +1,10 @@
-"""How much memory is free on a device, now: what foldatlas.folding.cost measures a batch against."""
+"""How much memory is free on a device, now: what foldatlas.folding.planning.cost measures a batch against."""
 
 from typing import Final
 
 import torch
 
-from foldatlas.folding import host_memory
+from foldatlas.folding.planning import host_memory
 
 # Part of what is free that a plan may use: an allocator rounds sizes up, and other programs want memory too.
 USABLE: Final = 0.9

@@ -16,9 +16,9 @@ from typing import Final
 import torch
 from torch import Tensor
 
-from foldatlas.folding import weights
 from foldatlas.folding.config import ESMFoldConfig
-from foldatlas.folding.esmfold import ESMFold
+from foldatlas.folding.network.esmfold import ESMFold
+from foldatlas.folding.weights import fitting
 
 # softplus of it is 1: Jumper et al. 2021, algorithm 22, begins with all heads alike.
 _HEAD_WEIGHT: Final = math.log(math.e - 1)
@@ -44,7 +44,7 @@ def network(config: ESMFoldConfig, language_model: Mapping[str, Tensor], seed: i
     with torch.device("meta"):
         shapes = {name: tuple(tensor.shape) for name, tensor in ESMFold(config).state_dict().items()}
     new = {name: initial(name, shape, seed) for name, shape in shapes.items() if not name.startswith("esm.")}
-    return weights.build(config, {**new, **language_model})
+    return fitting.build(config, {**new, **language_model})
 
 
 def initial(name: str, shape: tuple[int, ...], seed: int) -> Tensor:

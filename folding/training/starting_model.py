@@ -9,10 +9,11 @@ from pathlib import Path
 
 from torch import Tensor
 
-from foldatlas.folding import models, weights, whole_files
+from foldatlas.folding import models
 from foldatlas.folding.config import ESMFoldConfig
-from foldatlas.folding.esmfold import ESMFold
-from foldatlas.folding.training import initial
+from foldatlas.folding.network.esmfold import ESMFold
+from foldatlas.folding.training import initialization
+from foldatlas.folding.weights import fitting, whole_files
 from foldatlas.schemas.errors import UsageError
 
 
@@ -27,7 +28,7 @@ class Start:
     def save(self, path: Path) -> None:
         """Writes the network as it is now, with the language model's heads; the file appears whole."""
         written = whole_files.aside(path)
-        weights.save(self.network, written, self.heads)
+        fitting.save(self.network, written, self.heads)
         whole_files.put(written, path)
 
 
@@ -47,7 +48,7 @@ def from_language_model(
     loaded = models.load_language_model(name, weights_dir=weights_dir)
     config = replace(config, language_model=loaded.config, recycles=recycles)
     language_model = {f"esm.{key}": tensor for key, tensor in loaded.network.state_dict().items()}
-    return _start(initial.network(config, language_model, seed), loaded.heads, device)
+    return _start(initialization.network(config, language_model, seed), loaded.heads, device)
 
 
 def from_model(name: str, *, recycles: int, weights_dir: str | None = None, device: str = "cpu") -> Start:
@@ -56,11 +57,11 @@ def from_model(name: str, *, recycles: int, weights_dir: str | None = None, devi
     if opened.config is None:
         raise UsageError(f"{name} is a language model: give it as --language-model, for a new folding head")
     config = replace(opened.config, recycles=recycles)
-    return _start(weights.build(config, opened.state), opened.heads, device)
+    return _start(fitting.build(config, opened.state), opened.heads, device)
 
 
 def _start(network: ESMFold, heads: Mapping[str, Tensor], device: str) -> Start:
-    digest = weights.digest(network.state_dict())
+    digest = fitting.digest(network.state_dict())
     # Cloned, because weights may be pages of a file, and nothing of a file is to be trained.
     state = {name: tensor.clone() for name, tensor in network.state_dict().items()}
-    return Start(weights.build(network.config, state, device=device), dict(heads), digest)
+    return Start(fitting.build(network.config, state, device=device), dict(heads), digest)

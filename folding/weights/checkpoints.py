@@ -12,7 +12,6 @@ from typing import Any
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
-from foldatlas.folding import pickles
 from foldatlas.folding.config import (
     ESMFoldConfig,
     LanguageModelConfig,
@@ -21,10 +20,11 @@ from foldatlas.folding.config import (
     from_transformers,
     language_model_from_transformers,
 )
-from foldatlas.folding.language_heads import MASKED_PREFIX
-from foldatlas.folding.names import LANGUAGE_MODEL, canonical
-from foldatlas.folding.places import CONFIG, Place
-from foldatlas.folding.weights import CONFIG_KEY
+from foldatlas.folding.network.language_heads import MASKED_PREFIX
+from foldatlas.folding.weights import pickles
+from foldatlas.folding.weights.fitting import CONFIG_KEY
+from foldatlas.folding.weights.model_files import CONFIG, Place
+from foldatlas.folding.weights.tensor_names import LANGUAGE_MODEL, canonical
 from foldatlas.schemas.errors import ModelError
 
 

@@ -18,11 +18,11 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from foldatlas.folding import untrained
 from foldatlas.folding.config import ESMFoldConfig, LanguageModelConfig
-from foldatlas.folding.esmfold import ESMFold
-from foldatlas.folding.language_model import LanguageModel
-from foldatlas.folding.names import LANGUAGE_MODEL, canonical
+from foldatlas.folding.network.esmfold import ESMFold
+from foldatlas.folding.network.language_model import LanguageModel
+from foldatlas.folding.weights import untrained
+from foldatlas.folding.weights.tensor_names import LANGUAGE_MODEL, canonical
 from foldatlas.schemas.errors import ModelError
 
 CONFIG_KEY: Final = "config"  # of the sizes, in the metadata of our files

@@ -6,7 +6,7 @@ Commands fetch, in the driver and before they begin (jobs/weights.py). Workers l
 from collections.abc import Sequence
 from pathlib import Path
 
-from foldatlas.folding.places import CONFIG, PUBLISHED, Place, by_hand, find
+from foldatlas.folding.weights.model_files import CONFIG, PUBLISHED, Place, by_hand, find
 from foldatlas.schemas.errors import ModelError
 
 

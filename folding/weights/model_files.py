@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from foldatlas.folding import nano
+from foldatlas.folding.weights import nano
 from foldatlas.schemas.errors import MissingWeights, ModelError
 
 
@@ -135,7 +135,7 @@ def _find_published(name: str, folder: str | None) -> Place:
             " with ".join(map(str, fair)),
         ]
     # Here, not above: planning with a folder at hand has no need of it.
-    from foldatlas.folding import hub
+    from foldatlas.folding.weights import hub
 
     snapshot = hub.cached(published.repository)
     if snapshot is not None and (place := _in_folder(snapshot, name)) is not None:

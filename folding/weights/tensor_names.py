@@ -12,7 +12,7 @@ from typing import Final
 import torch
 from torch import Tensor
 
-from foldatlas.folding.tokens import AATYPE_TOKENS, PAD
+from foldatlas.folding.network.tokens import AATYPE_TOKENS, PAD
 from foldatlas.schemas.errors import ModelError
 
 LANGUAGE_MODEL: Final = "esm."  # prefix of the language model's tensors in the whole network

@@ -66,7 +66,7 @@ def choose_engine(runner: str | None, workers: int | None, options: Sequence[str
         raise UsageError(f"--workers {workers}: name 1 or more")
     name = runner_name(runner) if runner else ("DaskRunner" if (workers or 1) > 1 else "FnApiRunner")
     if options:
-        from foldatlas.pipeline.engine_options import check_options
+        from foldatlas.pipeline.engines.options import check_options
 
         check_options(name, options)
     if name == "FnApiRunner":
@@ -77,8 +77,8 @@ def choose_engine(runner: str | None, workers: int | None, options: Sequence[str
         return _dask(workers, tuple(options))
     if workers is not None:
         raise UsageError(f"--workers counts processes on this machine; {name} has workers of its own: leave it out")
-    from foldatlas.pipeline.engine_options import values_of
-    from foldatlas.pipeline.portable_options import refuse_incomplete
+    from foldatlas.pipeline.engines.options import values_of
+    from foldatlas.pipeline.engines.portable.options import refuse_incomplete
 
     refuse_incomplete(name, values_of(name, options))
     return Engine(name, 0, tuple(options))

@@ -10,17 +10,17 @@ import logging
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, Final, TypeVar
 
-from foldatlas.folding import host_memory
-from foldatlas.pipeline.devices import choose_device, device_bytes, hardware_of
-from foldatlas.pipeline.engine import EMBEDDED, Engine
+from foldatlas.folding.planning import host_memory
+from foldatlas.pipeline.engines.engine import EMBEDDED, Engine
 from foldatlas.pipeline.interruption import stopping
+from foldatlas.pipeline.workers.devices import choose_device, device_bytes, hardware_of
 from foldatlas.schemas.errors import FoldAtlasError
 
 logging.disable(logging.WARNING)  # on import Beam warns, on the root logger, of Google libraries that nobody asked for
 import apache_beam as beam  # noqa: E402
 from apache_beam.options.pipeline_options import PipelineOptions as PipelineOptions  # noqa: E402
 
-from foldatlas.pipeline.graph_rules import check_graph  # noqa: E402
+from foldatlas.pipeline.engines.graph_rules import check_graph  # noqa: E402
 
 logging.disable(logging.NOTSET)
 
@@ -78,11 +78,11 @@ def run(label: str, descriptors: Iterable[Descriptor], work: Callable[[Any], Non
             with beam.Pipeline(options=PipelineOptions([*LOCAL_OPTIONS, *engine.options])) as pipeline:
                 build(pipeline, label, pending, work)
         elif engine.runner == "DaskRunner":
-            from foldatlas.pipeline import dask_engine
+            from foldatlas.pipeline.engines.dask import engine as dask_engine
 
             dask_engine.run(label, pending, work, engine)
         else:
-            from foldatlas.pipeline import portable_engine
+            from foldatlas.pipeline.engines.portable import engine as portable_engine
 
             portable_engine.run(label, pending, work, engine)
 
@@ -95,7 +95,7 @@ def opened(engine: Engine, device: str = "auto") -> Iterator[str]:
     Raises UsageError where `device` is not there, on this machine or on a worker.
     """
     if engine.runner == "DaskRunner":
-        from foldatlas.pipeline import dask_engine
+        from foldatlas.pipeline.engines.dask import engine as dask_engine
 
         with dask_engine.opened(engine, device) as session:
             yield session.device()
@@ -114,7 +114,7 @@ def device_of(engine: Engine, device: str) -> str:
 def device_name(engine: Engine, device: str) -> str:
     """The make of the workers' device, as it will stand in the manifest; "" where they differ or it is not known."""
     if engine.runner == "DaskRunner":
-        from foldatlas.pipeline import dask_engine
+        from foldatlas.pipeline.engines.dask import engine as dask_engine
 
         with dask_engine.opened(engine, device) as session:
             return session.device_name()
@@ -125,7 +125,7 @@ def device_memory(engine: Engine, device: str) -> int | None:
     """Bytes of memory that the device of each worker has, at least: a worker's share of it if that is a CPU's. None
     where it does not say."""
     if engine.runner == "DaskRunner":
-        from foldatlas.pipeline import dask_engine
+        from foldatlas.pipeline.engines.dask import engine as dask_engine
 
         with dask_engine.opened(engine, device) as session:
             return session.fleet().memory

@@ -4,7 +4,7 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Final
 
-from foldatlas.atlas.calibration import (
+from foldatlas.atlas.forecast.calibration import (
     DEFAULT_MFLOP_PER_SECOND,
     PAIRS,
     PROTEINS,
@@ -13,10 +13,10 @@ from foldatlas.atlas.calibration import (
     Rate,
     device_names,
 )
-from foldatlas.atlas.calibration import measured_rate as measured
+from foldatlas.atlas.forecast.calibration import measured_rate as measured
 from foldatlas.folding.config import ESMFoldConfig
-from foldatlas.folding.cost import mflop
-from foldatlas.pipeline.planning import CostModel
+from foldatlas.folding.planning.cost import mflop
+from foldatlas.pipeline.planning.planner import CostModel
 from foldatlas.schemas.manifest import Plan, ShardEntry
 
 DEADLINE_MARGIN: Final = 4.0  # another device of the kind, or a busier one, may be slower than those that were measured

@@ -10,11 +10,11 @@ import msgspec
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from foldatlas.atlas.parquet_files import ParquetFile
-from foldatlas.atlas.storage import Storage, open_storage
+from foldatlas.atlas.parquet.files import ParquetFile
+from foldatlas.atlas.storage.protocol import Storage, open_storage
 from foldatlas.pipeline.interruption import giving_up_if_unwritable, stopping
-from foldatlas.pipeline.record_stream import open_records
-from foldatlas.pipeline.sources import SourceRange
+from foldatlas.pipeline.sources.find import SourceRange
+from foldatlas.pipeline.sources.record_stream import open_records
 from foldatlas.schemas.errors import Interrupted, SourceError
 from foldatlas.schemas.records import Outcome
 from foldatlas.schemas.tables import STAGING

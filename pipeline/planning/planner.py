@@ -12,19 +12,19 @@ from typing import Final
 
 import msgspec
 
-from foldatlas.atlas.commit import attempt_name
 from foldatlas.atlas.folder import AtlasFolder, now
-from foldatlas.atlas.local_work import LocalCopies
-from foldatlas.atlas.parquet_files import file_sha256
-from foldatlas.atlas.planning import PlannedTables, adopt, plan_tables
-from foldatlas.folding import host_memory
-from foldatlas.pipeline import conformance, graphs
-from foldatlas.pipeline.contigs import gene_finder_name
-from foldatlas.pipeline.engine import EMBEDDED, Engine
-from foldatlas.pipeline.ingest import IngestNote, IngestTask, ingest, read_note, staged_path
+from foldatlas.atlas.parquet.files import file_sha256
+from foldatlas.atlas.planning.planned_tables import PlannedTables, adopt, plan_tables
+from foldatlas.atlas.storage.commit import attempt_name
+from foldatlas.atlas.storage.scratch import LocalCopies
+from foldatlas.folding.planning import host_memory
+from foldatlas.pipeline.engines import conformance, graph
+from foldatlas.pipeline.engines.engine import EMBEDDED, Engine
 from foldatlas.pipeline.interruption import interruptible, stopping
-from foldatlas.pipeline.shards import LengthCount, cut_shards
-from foldatlas.pipeline.sources import CONTIGS, SourceFile, SourceRange, cut_ranges, find_sources, what_it_is
+from foldatlas.pipeline.planning.cut import LengthCount, cut_shards
+from foldatlas.pipeline.planning.ingest import IngestNote, IngestTask, ingest, read_note, staged_path
+from foldatlas.pipeline.sources.contigs import gene_finder_name
+from foldatlas.pipeline.sources.find import CONTIGS, SourceFile, SourceRange, cut_ranges, find_sources, what_it_is
 from foldatlas.pipeline.staging import staging_of
 from foldatlas.schemas.errors import SourceError
 from foldatlas.schemas.manifest import FileEntry, Plan, Source, plan_name, shard_name
@@ -110,7 +110,7 @@ def make_plan(
         told("ingest")
         with interruptible():
             for _ in range(1 if engine.is_embedded else ROUNDS):
-                graphs.run("ingest", tasks, ingest, engine)
+                graph.run("ingest", tasks, ingest, engine)
                 staging.collect()
                 tasks = [task for task in tasks if read_note(work, task.range.number) is None]
                 if not tasks or stopping():

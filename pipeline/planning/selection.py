@@ -1,7 +1,7 @@
 """Which shards of an atlas a run takes, where several runs share the work without an engine.
 
 By number, as the shards are named: `0-99,150`. Or as part K of N: shards are dealt in the plan's order, each to the
-part with the least cost so far. Full-size shards come first and fine ones, a tenth as large, last (shards.py), so that
+part with the least cost so far. Full-size shards come first and fine ones, a tenth as large, last (cut.py), so that
 parts end equal to within about one fine shard, where equal ranges of numbers would give the last parts a tenth of the
 work of the first. Neither looks at what is done: any number of runs, at any time, agree about whose a shard is.
 """

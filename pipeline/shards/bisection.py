@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 from foldatlas.pipeline import events
-from foldatlas.pipeline.supervisor import BatchError
+from foldatlas.pipeline.workers.supervisor import BatchError
 from foldatlas.schemas.errors import NonFiniteOutput, OutOfMemory, WorkerDied, WorkerTimeout
 
 Result = TypeVar("Result")

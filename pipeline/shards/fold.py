@@ -13,22 +13,22 @@ from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final, NamedTuple
 
-from foldatlas.atlas.commit import attempt_name
-from foldatlas.atlas.coordinates import structure_ids_of
 from foldatlas.atlas.folder import AtlasFolder, now
-from foldatlas.atlas.parquet_files import open_parquet
-from foldatlas.folding.batching import cut_into_batches
-from foldatlas.folding.cost import mflop, pair_output_bytes
+from foldatlas.atlas.parquet.coordinates import structure_ids_of
+from foldatlas.atlas.parquet.files import open_parquet
+from foldatlas.atlas.storage.commit import attempt_name
 from foldatlas.folding.models import config_of
+from foldatlas.folding.planning.batching import cut_into_batches
+from foldatlas.folding.planning.cost import mflop, pair_output_bytes
 from foldatlas.folding.prediction import Prediction
 from foldatlas.pipeline import events, progress
-from foldatlas.pipeline.bisection import Failed, fold_surely
-from foldatlas.pipeline.devices import hardware_of
 from foldatlas.pipeline.interruption import give_up, giving_up_if_unwritable, stopping
-from foldatlas.pipeline.outputs import ARGUMENTS, lacking
-from foldatlas.pipeline.retry import failed_before, write_retried
-from foldatlas.pipeline.shard_writer import ShardWriter
-from foldatlas.pipeline.supervisor import WorkerSpec, child_of_this_process
+from foldatlas.pipeline.shards.bisection import Failed, fold_surely
+from foldatlas.pipeline.shards.outputs import ARGUMENTS, lacking
+from foldatlas.pipeline.shards.retry import failed_before, write_retried
+from foldatlas.pipeline.shards.writer import ShardWriter
+from foldatlas.pipeline.workers.devices import hardware_of
+from foldatlas.pipeline.workers.supervisor import WorkerSpec, child_of_this_process
 from foldatlas.schemas.errors import (
     DamagedAtlasError,
     IncompleteError,

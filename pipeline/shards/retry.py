@@ -7,12 +7,12 @@ failure, with the new reason and its attempts added up. If nothing folds, only t
 from collections.abc import Iterator, Sequence
 from itertools import chain
 
-from foldatlas.atlas.coordinates import structure_ids_of
 from foldatlas.atlas.folder import AtlasFolder
-from foldatlas.atlas.parquet_files import open_parquet
+from foldatlas.atlas.parquet.coordinates import structure_ids_of
+from foldatlas.atlas.parquet.files import open_parquet
 from foldatlas.folding.prediction import Prediction
-from foldatlas.pipeline.bisection import Failed
-from foldatlas.pipeline.shard_writer import ShardWriter
+from foldatlas.pipeline.shards.bisection import Failed
+from foldatlas.pipeline.shards.writer import ShardWriter
 from foldatlas.schemas.errors import DamagedAtlasError
 from foldatlas.schemas.manifest import ShardEntry
 from foldatlas.schemas.records import structure_id

@@ -13,16 +13,17 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Final
 
-from foldatlas.atlas.calibration import first_entries
 from foldatlas.atlas.folder import AtlasFolder, now
-from foldatlas.folding.batching import BATCH_MFLOP
-from foldatlas.pipeline import conformance, events, graphs, progress
-from foldatlas.pipeline.costs import deadline_rate
-from foldatlas.pipeline.engine import EMBEDDED, Engine
-from foldatlas.pipeline.fold_shard import FoldOptions, FoldTask, fold_shard
+from foldatlas.atlas.forecast.calibration import first_entries
+from foldatlas.folding.planning.batching import BATCH_MFLOP
+from foldatlas.pipeline import events, progress
+from foldatlas.pipeline.engines import conformance, graph
+from foldatlas.pipeline.engines.engine import EMBEDDED, Engine
 from foldatlas.pipeline.interruption import interruptible, stopping
-from foldatlas.pipeline.outputs import lacking, refuse_missing_outputs, refuse_to_mix
-from foldatlas.pipeline.supervisor import WorkerSpec, end_children
+from foldatlas.pipeline.planning.costs import deadline_rate
+from foldatlas.pipeline.shards.fold import FoldOptions, FoldTask, fold_shard
+from foldatlas.pipeline.shards.outputs import lacking, refuse_missing_outputs, refuse_to_mix
+from foldatlas.pipeline.workers.supervisor import WorkerSpec, end_children
 from foldatlas.schemas.errors import IncompleteError, Interrupted, StoreError
 from foldatlas.schemas.manifest import Plan, ShardEntry, settings_digest
 from foldatlas.schemas.version import program_version
@@ -95,7 +96,7 @@ def fold_atlas(
         refuse_to_mix(folder.place, entries.values(), outputs)
     with _told(options, missing, engine, retry_failed=retry_failed, add_outputs=add_outputs) as ended:
         with (
-            graphs.opened(engine, worker.device),
+            graph.opened(engine, worker.device),
             interruptible(),
             progress.shown(len(missing), _expected_cost(missing, entries), show=show_progress),
         ):
@@ -108,7 +109,7 @@ def fold_atlas(
                     rounds += 1
                     if rounds > 1:
                         events.emit("round_submitted", level=events.WARNING, round=rounds, shards=len(todo))
-                    graphs.run("fold", todo, fold_shard, engine)
+                    graph.run("fold", todo, fold_shard, engine)
                     after = folder.entries()
                     submitted, todo = len(todo), _missing(folder, after, plans, options, digest, retries, shards)
                     fruitless += len(todo) == submitted
@@ -240,4 +241,4 @@ def _memory_bytes(engine: Engine, device: str) -> int:
 
     The process that owns the device looks at what is free then, and works on fewer rows or has the batch halved.
     """
-    return int(MEMORY_FRACTION * (graphs.device_memory(engine, device) or SMALL_GPU_BYTES))
+    return int(MEMORY_FRACTION * (graph.device_memory(engine, device) or SMALL_GPU_BYTES))

@@ -8,12 +8,12 @@ from typing import Final
 import numpy as np
 import pyarrow as pa
 
-from foldatlas.atlas.coordinates import encode_structures
 from foldatlas.atlas.folder import AtlasFolder
-from foldatlas.atlas.matrices import Floats, encode_pae, encode_residue_embeddings
-from foldatlas.atlas.parquet_files import ParquetFile, open_parquet
+from foldatlas.atlas.parquet.coordinates import encode_structures
+from foldatlas.atlas.parquet.files import ParquetFile, open_parquet
+from foldatlas.atlas.parquet.matrices import Floats, encode_pae, encode_residue_embeddings
+from foldatlas.folding.compare.shape import helix_and_strand_fractions, radius_of_gyration
 from foldatlas.folding.prediction import Prediction
-from foldatlas.folding.shape import helix_and_strand_fractions, radius_of_gyration
 from foldatlas.schemas.manifest import FileEntry
 from foldatlas.schemas.records import ATOMS, UNKNOWN_RESIDUES, structure_id
 from foldatlas.schemas.tables import (

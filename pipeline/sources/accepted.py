@@ -4,9 +4,9 @@ from collections import Counter
 from collections.abc import Iterator
 from typing import Final
 
-from foldatlas.pipeline.record_stream import open_records
-from foldatlas.pipeline.sources import SourceFile, what_it_is
-from foldatlas.pipeline.validation import Record
+from foldatlas.pipeline.sources.find import SourceFile, what_it_is
+from foldatlas.pipeline.sources.record_stream import open_records
+from foldatlas.pipeline.sources.validation import Record
 from foldatlas.schemas.errors import SourceError
 from foldatlas.schemas.records import Outcome
 from foldatlas.schemas.wording import counted

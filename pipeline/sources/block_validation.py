@@ -10,9 +10,9 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from foldatlas.pipeline.fasta import WHITE_SPACE, RawBlock, RawRecord
-from foldatlas.pipeline.headers import read_text
-from foldatlas.pipeline.validation import UPPER, Record, check, crc64_numbers
+from foldatlas.pipeline.sources.fasta import WHITE_SPACE, RawBlock, RawRecord
+from foldatlas.pipeline.sources.headers import read_text
+from foldatlas.pipeline.sources.validation import UPPER, Record, check, crc64_numbers
 from foldatlas.schemas.records import MIN_NUCLEOTIDES, NUCLEOTIDES, RESIDUES, Outcome, structure_id
 from foldatlas.schemas.tables import STAGING
 

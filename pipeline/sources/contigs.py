@@ -14,11 +14,11 @@ from typing import IO, Any, Final
 
 import numpy as np
 
-from foldatlas.pipeline.devices import usable_cores
-from foldatlas.pipeline.fasta import WHITE_SPACE, RawRecord, Reader
-from foldatlas.pipeline.genbank import CodingSequence
 from foldatlas.pipeline.interruption import stopping
-from foldatlas.pipeline.validation import UPPER, check
+from foldatlas.pipeline.sources.fasta import WHITE_SPACE, RawRecord, Reader
+from foldatlas.pipeline.sources.genbank import CodingSequence
+from foldatlas.pipeline.sources.validation import UPPER, check
+from foldatlas.pipeline.workers.devices import usable_cores
 from foldatlas.schemas.errors import Interrupted, SourceError
 from foldatlas.schemas.records import NUCLEOTIDES, Outcome
 

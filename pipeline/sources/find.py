@@ -10,9 +10,9 @@ from typing import IO, Any, Final, NamedTuple
 
 import smart_open
 
-from foldatlas.pipeline import remote
-from foldatlas.pipeline.compression import ZSTD, compression_of, decompressed
-from foldatlas.pipeline.stores import Version, normalised, scheme_of
+from foldatlas.pipeline.sources import remote
+from foldatlas.pipeline.sources.compression import ZSTD, compression_of, decompressed
+from foldatlas.pipeline.sources.stores import Version, normalised, scheme_of
 from foldatlas.schemas.errors import SourceError
 
 RANGE_BYTES: Final = 64 << 20  # of a plain local file, read by one worker at a time

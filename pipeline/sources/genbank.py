@@ -15,7 +15,7 @@ from Bio import BiopythonWarning, SeqIO
 from Bio.Data import CodonTable
 from Bio.SeqFeature import AfterPosition, BeforePosition, SeqFeature
 
-from foldatlas.pipeline.fasta import RawRecord
+from foldatlas.pipeline.sources.fasta import RawRecord
 from foldatlas.schemas.errors import SourceError
 from foldatlas.schemas.records import Outcome
 

@@ -7,15 +7,15 @@ from typing import Final
 
 import pyarrow as pa
 
-from foldatlas.atlas.parquet_files import file_sha256
-from foldatlas.pipeline.checked_block import check_block, to_batch
-from foldatlas.pipeline.compression import CompressedStream, decompressed
-from foldatlas.pipeline.contigs import ContigReader
-from foldatlas.pipeline.fasta import RawRecord, Reader
-from foldatlas.pipeline.genbank import GenBankReader
-from foldatlas.pipeline.remote import RemoteStream
-from foldatlas.pipeline.sources import CONTIGS, GENBANK, SourceFile, is_unchanged, open_stored
-from foldatlas.pipeline.validation import Record, check
+from foldatlas.atlas.parquet.files import file_sha256
+from foldatlas.pipeline.sources.block_validation import check_block, to_batch
+from foldatlas.pipeline.sources.compression import CompressedStream, decompressed
+from foldatlas.pipeline.sources.contigs import ContigReader
+from foldatlas.pipeline.sources.fasta import RawRecord, Reader
+from foldatlas.pipeline.sources.find import CONTIGS, GENBANK, SourceFile, is_unchanged, open_stored
+from foldatlas.pipeline.sources.genbank import GenBankReader
+from foldatlas.pipeline.sources.remote import RemoteStream
+from foldatlas.pipeline.sources.validation import Record, check
 from foldatlas.schemas.errors import SourceError
 
 # of what is read record by record

@@ -15,7 +15,7 @@ from collections.abc import Callable
 from typing import IO, Final, TypeVar
 
 from foldatlas.pipeline.interruption import stopping
-from foldatlas.pipeline.stores import OPENERS, Version, keys_under, normalised, scheme_of
+from foldatlas.pipeline.sources.stores import OPENERS, Version, keys_under, normalised, scheme_of
 from foldatlas.schemas.errors import Interrupted, SourceError
 
 WAITS: Final = (1.0, 2.0, 4.0, 8.0, 16.0, 30.0)  # seconds before each further try; together a minute

@@ -13,8 +13,8 @@ import fastcrc
 import numpy as np
 import numpy.typing as npt
 
-from foldatlas.pipeline.fasta import WHITE_SPACE, RawRecord
-from foldatlas.pipeline.headers import read_header
+from foldatlas.pipeline.sources.fasta import WHITE_SPACE, RawRecord
+from foldatlas.pipeline.sources.headers import read_header
 from foldatlas.schemas.records import MIN_NUCLEOTIDES, NUCLEOTIDES, RESIDUES, Outcome, structure_id
 
 UPPER: Final = bytes.maketrans(string.ascii_lowercase.encode(), string.ascii_uppercase.encode())

@@ -1,7 +1,7 @@
 """The process that owns the device: loads the model once, computes batch after batch, and dies with its parent.
 
 Native code can crash, hang or be killed for its memory; here it takes nobody with it. Started by supervisor.py as
-`python -m foldatlas.pipeline.child DESCRIPTOR PARENT MODEL RECYCLES PRECISION DEVICE WEIGHTS` (the last empty
+`python -m foldatlas.pipeline.workers.child DESCRIPTOR PARENT MODEL RECYCLES PRECISION DEVICE WEIGHTS` (the last empty
 where no folder was named), to fold; embedding_child.py is the same for embeddings. It speaks on the inherited
 descriptor alone, so that a library that prints harms nothing.
 """
@@ -16,7 +16,7 @@ from multiprocessing.connection import Connection
 from typing import Any, Final
 
 from foldatlas.folding.models import load
-from foldatlas.pipeline.devices import hold_device
+from foldatlas.pipeline.workers.devices import hold_device
 from foldatlas.schemas.errors import FoldAtlasError, NonFiniteOutput, OutOfMemory
 from foldatlas.schemas.records import Settings
 

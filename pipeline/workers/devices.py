@@ -10,7 +10,7 @@ import time
 from pathlib import Path
 from typing import Final, NamedTuple
 
-from foldatlas.folding import host_memory
+from foldatlas.folding.planning import host_memory
 from foldatlas.schemas.errors import FoldAtlasError, UsageError
 from foldatlas.schemas.wording import counted
 

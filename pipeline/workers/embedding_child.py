@@ -8,9 +8,9 @@ from collections.abc import Sequence
 
 from foldatlas.folding.language_predictor import LanguagePredictor
 from foldatlas.folding.models import load_language_model
-from foldatlas.folding.precision import get
-from foldatlas.pipeline.child import Loaded, connect, refuse_useless, serve
-from foldatlas.pipeline.devices import hold_device
+from foldatlas.folding.network.precision import get
+from foldatlas.pipeline.workers.child import Loaded, connect, refuse_useless, serve
+from foldatlas.pipeline.workers.devices import hold_device
 from foldatlas.schemas.records import Settings
 
 

@@ -18,7 +18,11 @@ from foldatlas.pipeline.interruption import stopping
 from foldatlas.schemas.errors import FoldAtlasError, Interrupted, ModelError, OutOfMemory, WorkerDied, WorkerTimeout
 from foldatlas.schemas.records import Settings
 
-CHILD: Final = ("-P", "-m", "foldatlas.pipeline.child")  # arguments of the Python that the worker itself runs in
+CHILD: Final = (
+    "-P",
+    "-m",
+    "foldatlas.pipeline.workers.child",
+)  # arguments of the Python that the worker itself runs in
 # Threads that wait for each other by spinning lose whole time slices as soon as anything else runs on the machine: a
 # 150-residue protein took 9.8 s instead of 0.7 s on two busy cores (docs/log.md).
 CHILD_ENVIRONMENT: Final = {"OMP_WAIT_POLICY": "passive"}

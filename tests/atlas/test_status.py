@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from foldatlas.atlas.calibration import measured_rate
 from foldatlas.atlas.folder import AtlasFolder
+from foldatlas.atlas.forecast.calibration import measured_rate
 from foldatlas.atlas.status import readable_bytes, status
 from foldatlas.schemas.errors import DamagedAtlasError, NotAnAtlasError
 from foldatlas.schemas.records import Outcome, Settings

@@ -5,7 +5,8 @@ import sys
 
 import pytest
 
-from foldatlas.folding import models, nano
+from foldatlas.folding import models
+from foldatlas.folding.weights import nano
 from foldatlas.schemas.errors import ModelError
 from foldatlas.schemas.records import Settings
 

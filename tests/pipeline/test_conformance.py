@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 
 from foldatlas.atlas.folder import AtlasFolder
-from foldatlas.pipeline import conformance, graphs
-from foldatlas.pipeline.engine import EMBEDDED, Engine
+from foldatlas.pipeline.engines import conformance, graph
+from foldatlas.pipeline.engines.engine import EMBEDDED, Engine
 from foldatlas.schemas.errors import UsageError
 
 UNKNOWN = Engine("SomeRunner", 0)
@@ -16,7 +16,7 @@ UNKNOWN = Engine("SomeRunner", 0)
 
 def only(keep: Callable[[int], bool]) -> Callable[..., None]:
     """An engine that works, embedded, on the descriptors whose number `keep` likes, and reports success."""
-    run = graphs.run
+    run = graph.run
 
     def lossy(label: str, descriptors: list[Any], work: Callable[[Any], None], engine: Engine) -> None:
         run(label, [task for task in descriptors if keep(task.number)], work, EMBEDDED)

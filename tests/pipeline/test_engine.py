@@ -2,7 +2,7 @@
 
 import pytest
 
-from foldatlas.pipeline.engine import EMBEDDED, RUNNERS, Engine, choose_engine, runner_name
+from foldatlas.pipeline.engines.engine import EMBEDDED, RUNNERS, Engine, choose_engine, runner_name
 from foldatlas.schemas.errors import UsageError
 
 

@@ -8,8 +8,8 @@ import apache_beam as beam
 import pytest
 from apache_beam.transforms.userstate import CombiningValueStateSpec
 
-from foldatlas.pipeline.graph_rules import GraphError, check_graph
-from foldatlas.pipeline.graphs import build
+from foldatlas.pipeline.engines.graph import build
+from foldatlas.pipeline.engines.graph_rules import GraphError, check_graph
 
 
 class Plain(beam.DoFn):

@@ -15,8 +15,8 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 
-from foldatlas.folding.tokens import CLS, EOS, LANGUAGE_TOKENS
-from foldatlas.folding.training.masking import Tokens
+from foldatlas.folding.network.tokens import CLS, EOS, LANGUAGE_TOKENS
+from foldatlas.folding.training.data.masking import Tokens
 from foldatlas.schemas.errors import SourceError
 from foldatlas.schemas.wording import counted
 

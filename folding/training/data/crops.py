@@ -16,7 +16,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from foldatlas.folding.experimental import Chain
+from foldatlas.folding.compare.experimental import Chain
 from foldatlas.schemas.errors import UsageError
 
 _EPOCH, _STEP = 0, 1  # which stream of random numbers

@@ -1,6 +1,6 @@
 """Makes the data of `nano`: runs MMseqs2, and writes what `nano_data.py` decides. `scripts/nano-data` calls it.
 
-    python -m foldatlas.folding.training.make_nano_data CHAINS.parquet OUT --fasta SOURCE=FILE ... [--without FASTA]
+    python -m foldatlas.folding.training.data.make_nano_data CHAINS.parquet OUT --fasta SOURCE=FILE ... [--without F]
 
 docs/training.md, "nano's data", says what the files hold. Two runs with one version of MMseqs2 give equal files,
 whatever the number of threads.
@@ -20,9 +20,9 @@ from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
 from typing import Any, Final
 
-from foldatlas.folding.training import nano_data
-from foldatlas.folding.training.nano_data import Chain, Sequence
-from foldatlas.folding.training.sequence_search import Hit, MMseqs, find_program
+from foldatlas.folding.training.data import nano_data
+from foldatlas.folding.training.data.nano_data import Chain, Sequence
+from foldatlas.folding.training.data.sequence_search import Hit, MMseqs, find_program
 from foldatlas.schemas.errors import FoldAtlasError, SourceError
 
 MOST_ROUNDS: Final = 10

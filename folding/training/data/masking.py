@@ -14,7 +14,7 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 
-from foldatlas.folding.tokens import AATYPE_TOKENS, CLS, EOS, MASK
+from foldatlas.folding.network.tokens import AATYPE_TOKENS, CLS, EOS, MASK
 from foldatlas.schemas.records import STANDARD_RESIDUES
 
 Tokens = npt.NDArray[np.int64]

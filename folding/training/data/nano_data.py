@@ -12,7 +12,7 @@ from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Final
 
-from foldatlas.folding.training.sequence_search import Hit
+from foldatlas.folding.training.data.sequence_search import Hit
 from foldatlas.schemas.errors import SourceError
 from foldatlas.schemas.records import STANDARD_RESIDUES
 

@@ -12,8 +12,8 @@ from typing import Final, NamedTuple
 
 import numpy as np
 
-from foldatlas.folding.training.corpus import Clusters, Corpus
-from foldatlas.folding.training.masking import Mask, Tokens, mask
+from foldatlas.folding.training.data.corpus import Clusters, Corpus
+from foldatlas.folding.training.data.masking import Mask, Tokens, mask
 
 _DRAWN_AT_ONCE: Final = 256
 # What a generator is for, so that no two have one seed.

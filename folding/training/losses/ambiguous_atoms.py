@@ -13,10 +13,10 @@ from typing import Final
 import torch
 from torch import Tensor
 
-from foldatlas.folding.rigid import Rigid
-from foldatlas.folding.training import side_chains as tables
-from foldatlas.folding.training.masked import at_least_float32, on_device
-from foldatlas.folding.training.targets import Targets
+from foldatlas.folding.network.rigid import Rigid
+from foldatlas.folding.training.losses import side_chains as tables
+from foldatlas.folding.training.losses.loss_math import at_least_float32, on_device
+from foldatlas.folding.training.losses.targets import Targets
 
 _EPSILON: Final = 1e-10  # square angstrom, as in AlphaFold 2's code
 

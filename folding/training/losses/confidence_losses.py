@@ -10,12 +10,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from foldatlas.folding.confidence import MAX_PAE, NUM_PAE_BINS, NUM_PLDDT_BINS
-from foldatlas.folding.rigid import Rigid
-from foldatlas.folding.training.frame_aligned_error import aligned_distance_squared
-from foldatlas.folding.training.lddt_loss import alpha_lddt
-from foldatlas.folding.training.masked import at_least_float32, masked_mean
-from foldatlas.folding.training.targets import Targets
+from foldatlas.folding.network.confidence import MAX_PAE, NUM_PAE_BINS, NUM_PLDDT_BINS
+from foldatlas.folding.network.rigid import Rigid
+from foldatlas.folding.training.losses.fape import aligned_distance_squared
+from foldatlas.folding.training.losses.lddt_loss import alpha_lddt
+from foldatlas.folding.training.losses.loss_math import at_least_float32, masked_mean
+from foldatlas.folding.training.losses.targets import Targets
 
 PAE_BIN_WIDTH = MAX_PAE / (NUM_PAE_BINS - 2)  # angstrom
 

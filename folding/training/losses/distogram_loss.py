@@ -11,8 +11,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from foldatlas.folding.training.masked import at_least_float32, masked_mean
-from foldatlas.folding.training.targets import Targets
+from foldatlas.folding.training.losses.loss_math import at_least_float32, masked_mean
+from foldatlas.folding.training.losses.targets import Targets
 
 NUM_BINS: Final = 64
 FIRST_EDGE: Final = 2.3125  # angstrom; the first bin holds everything below

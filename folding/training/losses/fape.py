@@ -11,11 +11,11 @@ from typing import Final
 import torch
 from torch import Tensor
 
-from foldatlas.folding.rigid import Rigid
-from foldatlas.folding.training import side_chains as tables
-from foldatlas.folding.training.masked import at_least_float32, masked_mean
-from foldatlas.folding.training.renaming import Renamed
-from foldatlas.folding.training.targets import Targets
+from foldatlas.folding.network.rigid import Rigid
+from foldatlas.folding.training.losses import side_chains as tables
+from foldatlas.folding.training.losses.ambiguous_atoms import Renamed
+from foldatlas.folding.training.losses.loss_math import at_least_float32, masked_mean
+from foldatlas.folding.training.losses.targets import Targets
 
 LENGTH_SCALE: Final = 10.0  # angstrom; Z of algorithm 28
 CLAMP: Final = 10.0  # angstrom; errors above count as this much, and have no gradient

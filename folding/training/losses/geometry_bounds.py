@@ -16,9 +16,9 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from foldatlas.folding.atoms import IdealResidues
-from foldatlas.folding.residue_constants import ATOM_EXISTS_RA, NUM_AATYPES, NUM_ATOMS, NUM_TORSIONS
-from foldatlas.folding.rigid import Rigid
+from foldatlas.folding.network.atoms import IdealResidues
+from foldatlas.folding.network.residue_constants import ATOM_EXISTS_RA, NUM_AATYPES, NUM_ATOMS, NUM_TORSIONS
+from foldatlas.folding.network.rigid import Rigid
 from foldatlas.schemas.records import ATOMS, STANDARD_RESIDUES
 
 # Peptide bond C-N: length and deviation in angstrom, to any residue and to proline.

@@ -11,7 +11,7 @@ from typing import Final
 import torch
 from torch import Tensor
 
-from foldatlas.folding.training.masked import distances, masked_mean
+from foldatlas.folding.training.losses.loss_math import distances, masked_mean
 
 CUTOFF: Final = 15.0  # angstrom
 TOLERANCES: Final = (0.5, 1.0, 2.0, 4.0)  # angstrom

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from foldatlas.folding.rigid import Rigid
+from foldatlas.folding.network.rigid import Rigid
 
 
 @dataclass(frozen=True, slots=True)

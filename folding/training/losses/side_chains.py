@@ -15,7 +15,7 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 
-from foldatlas.folding.residue_constants import (
+from foldatlas.folding.network.residue_constants import (
     AMBIGUOUS_ATOMS,
     ATOM_EXISTS_RA,
     ATOM_GROUP_RA,

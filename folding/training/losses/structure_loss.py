@@ -13,21 +13,21 @@ from typing import Final, TypeVar
 import torch
 from torch import Tensor
 
-from foldatlas.folding.training.confidence_losses import aligned_error_loss, plddt_loss
-from foldatlas.folding.training.distogram_loss import distogram_loss
-from foldatlas.folding.training.frame_aligned_error import (
+from foldatlas.folding.training.losses.ambiguous_atoms import rename
+from foldatlas.folding.training.losses.confidence_losses import aligned_error_loss, plddt_loss
+from foldatlas.folding.training.losses.distogram_loss import distogram_loss
+from foldatlas.folding.training.losses.fape import (
     CLAMP,
     NO_CLAMP,
     Clamp,
     backbone_frame_aligned_error,
     side_chain_frame_aligned_error,
 )
-from foldatlas.folding.training.lddt_loss import smooth_lddt_loss
-from foldatlas.folding.training.outputs import NetworkOutputs
-from foldatlas.folding.training.renaming import rename
-from foldatlas.folding.training.targets import Targets
-from foldatlas.folding.training.torsion_loss import torsion_loss
-from foldatlas.folding.training.violations import violations
+from foldatlas.folding.training.losses.lddt_loss import smooth_lddt_loss
+from foldatlas.folding.training.losses.outputs import NetworkOutputs
+from foldatlas.folding.training.losses.targets import Targets
+from foldatlas.folding.training.losses.torsion_loss import torsion_loss
+from foldatlas.folding.training.losses.violations import violations
 
 T = TypeVar("T")
 

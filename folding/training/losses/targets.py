@@ -14,10 +14,10 @@ from typing import Final
 import torch
 from torch import Tensor
 
-from foldatlas.folding.residue_constants import ATOM_EXISTS_RA
-from foldatlas.folding.rigid import Rigid
-from foldatlas.folding.training import side_chains as tables
-from foldatlas.folding.training.masked import at_least_float32, on_device
+from foldatlas.folding.network.residue_constants import ATOM_EXISTS_RA
+from foldatlas.folding.network.rigid import Rigid
+from foldatlas.folding.training.losses import side_chains as tables
+from foldatlas.folding.training.losses.loss_math import at_least_float32, on_device
 from foldatlas.schemas.records import STANDARD_RESIDUES
 
 # A peptide bond is 1.33 angstrom and takes C-alphas 3.8 (2.9 where it is cis) apart. Consecutive residues further

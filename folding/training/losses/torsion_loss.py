@@ -10,8 +10,8 @@ from typing import Final
 import torch
 from torch import Tensor
 
-from foldatlas.folding.training.masked import at_least_float32, masked_mean
-from foldatlas.folding.training.targets import Targets
+from foldatlas.folding.training.losses.loss_math import at_least_float32, masked_mean
+from foldatlas.folding.training.losses.targets import Targets
 
 NORM_WEIGHT: Final = 0.02
 NUM_BACKBONE_TORSIONS: Final = 3

@@ -12,10 +12,10 @@ from typing import Final
 import torch
 from torch import Tensor
 
-from foldatlas.folding.residue_constants import ATOM_EXISTS_RA
-from foldatlas.folding.training import geometry_bounds as bounds
-from foldatlas.folding.training import side_chains as tables
-from foldatlas.folding.training.masked import DISTANCE_EPSILON, at_least_float32, masked_mean, on_device
+from foldatlas.folding.network.residue_constants import ATOM_EXISTS_RA
+from foldatlas.folding.training.losses import geometry_bounds as bounds
+from foldatlas.folding.training.losses import side_chains as tables
+from foldatlas.folding.training.losses.loss_math import DISTANCE_EPSILON, at_least_float32, masked_mean, on_device
 from foldatlas.schemas.records import ATOMS, STANDARD_RESIDUES
 
 _PROLINE: Final = STANDARD_RESIDUES.index("P")

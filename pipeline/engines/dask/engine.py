@@ -16,14 +16,16 @@ from typing import Any, Final, TypeVar
 
 import apache_beam as beam
 
-from foldatlas.pipeline import dask_worker, graphs, progress
-from foldatlas.pipeline.dask_fleet import Fleet, look_at_workers, warn_if_open
-from foldatlas.pipeline.dask_local import LocalCluster, share_of_cores, start_cluster
-from foldatlas.pipeline.dask_preload import quiet_dask
-from foldatlas.pipeline.devices import choose_device, hardware_of
-from foldatlas.pipeline.engine import Engine
-from foldatlas.pipeline.engine_options import dask_options, values_of
+from foldatlas.pipeline import progress
+from foldatlas.pipeline.engines import graph
+from foldatlas.pipeline.engines.dask import worker as dask_worker
+from foldatlas.pipeline.engines.dask.local import LocalCluster, share_of_cores, start_cluster
+from foldatlas.pipeline.engines.dask.pool import Fleet, look_at_workers, warn_if_open
+from foldatlas.pipeline.engines.dask.preload import quiet_dask
+from foldatlas.pipeline.engines.engine import Engine
+from foldatlas.pipeline.engines.options import dask_options, values_of
 from foldatlas.pipeline.interruption import give_up, stopping
+from foldatlas.pipeline.workers.devices import choose_device, hardware_of
 from foldatlas.schemas.errors import FoldAtlasError, ModelError, UsageError
 from foldatlas.schemas.version import program_version
 
@@ -255,8 +257,8 @@ def _submit(session: Session, label: str, descriptors: Sequence[Any], work: Call
 
     with dask.config.set(session.settings), warnings.catch_warnings():
         quiet_dask()
-        pipeline = beam.Pipeline(runner=DaskRunner(), options=graphs.PipelineOptions(session.beam_options()))
-        graphs.build(pipeline, label, descriptors, work)
+        pipeline = beam.Pipeline(runner=DaskRunner(), options=graph.PipelineOptions(session.beam_options()))
+        graph.build(pipeline, label, descriptors, work)
         try:
             result: Any = pipeline.run()
         except OSError as error:

@@ -2,7 +2,8 @@
 
 A Dask scheduler runs whatever it is sent, so a cluster that others can reach over a network must not be without them.
 
-    python -m foldatlas.pipeline.dask_keys FOLDER      makes ca.pem, cert.pem and key.pem there, and says what to export
+    python -m foldatlas.pipeline.engines.dask.keys FOLDER      makes ca.pem, cert.pem and key.pem there, and says
+                                                               what to export
 """
 
 import os
@@ -54,7 +55,7 @@ def use_keys(environment: dict[str, str]) -> Any:
 
 def main(arguments: list[str]) -> int:
     if len(arguments) != 1 or arguments[0].startswith("-"):
-        print("python -m foldatlas.pipeline.dask_keys FOLDER", file=sys.stderr)
+        print("python -m foldatlas.pipeline.engines.dask.keys FOLDER", file=sys.stderr)
         return 2
     try:
         environment = make_keys(Path(arguments[0]))

@@ -4,8 +4,8 @@ Apart, because Ctrl-C goes to a terminal's whole group, and one signal ends all 
 that shares the driver's interpreter waits for it. Only connections by loopback with a certificate made for this run are
 accepted: a Dask scheduler runs whatever it is sent.
 
-Started by `start_cluster` as `python -m foldatlas.pipeline.dask_local DESCRIPTOR`; it ends when the descriptor's other
-end is closed, so with the driver, however that ends.
+Started by `start_cluster` as `python -m foldatlas.pipeline.engines.dask.local DESCRIPTOR`; it ends when the
+descriptor's other end is closed, so with the driver, however that ends.
 """
 
 import contextlib
@@ -21,15 +21,15 @@ from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from typing import Any, Final
 
-from foldatlas.pipeline.dask_preload import SILENT, be_quiet
-from foldatlas.pipeline.devices import own_cores, visible_gpus
+from foldatlas.pipeline.engines.dask.preload import SILENT, be_quiet
+from foldatlas.pipeline.workers.devices import own_cores, visible_gpus
 from foldatlas.schemas.errors import FoldAtlasError, UsageError
 from foldatlas.schemas.wording import counted
 
 START_SECONDS: Final = 120.0  # importing Beam and Dask in every worker, on a busy machine
 STOP_SECONDS: Final = 10.0
-QUIET: Final = {"DASK_LOGGING__DISTRIBUTED": str(SILENT)}  # as dask_preload, from the first import on
-PRELOAD: Final = "foldatlas.pipeline.dask_preload"
+QUIET: Final = {"DASK_LOGGING__DISTRIBUTED": str(SILENT)}  # as preload.py, from the first import on
+PRELOAD: Final = "foldatlas.pipeline.engines.dask.preload"
 
 
 @dataclass
@@ -62,7 +62,7 @@ def start_cluster(workers: int, device: str) -> LocalCluster:
     ours, theirs = socket.socketpair()
     with theirs:
         process = subprocess.Popen(
-            [sys.executable, "-P", "-m", "foldatlas.pipeline.dask_local", str(theirs.fileno())],
+            [sys.executable, "-P", "-m", "foldatlas.pipeline.engines.dask.local", str(theirs.fileno())],
             pass_fds=[theirs.fileno()],
             stdin=subprocess.DEVNULL,
             stdout=2,  # what libraries print must not get into a command's results

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Final
 
-from foldatlas.pipeline.dask_worker import Machine, inspect
+from foldatlas.pipeline.engines.dask.worker import Machine, inspect
 from foldatlas.pipeline.interruption import stopping
 from foldatlas.schemas.errors import Interrupted, UsageError
 from foldatlas.schemas.version import program_version

@@ -13,10 +13,10 @@ from dataclasses import dataclass
 from importlib.metadata import version
 from typing import Any, Final
 
-from foldatlas.folding import host_memory
+from foldatlas.folding.planning import host_memory
 from foldatlas.pipeline import interruption, progress
-from foldatlas.pipeline.devices import choose_device, device_bytes, hardware_of
-from foldatlas.pipeline.supervisor import end_children
+from foldatlas.pipeline.workers.devices import choose_device, device_bytes, hardware_of
+from foldatlas.pipeline.workers.supervisor import end_children
 from foldatlas.schemas.errors import FoldAtlasError, Interrupted, ModelError
 from foldatlas.schemas.version import program_version
 

@@ -15,12 +15,12 @@ import grpc
 from apache_beam.options.pipeline_options import PipelineOptions, PortableOptions
 from apache_beam.runners.worker import sdk_worker
 
-from foldatlas.pipeline import graphs
-from foldatlas.pipeline.engine import Engine
-from foldatlas.pipeline.engine_options import values_of
+from foldatlas.pipeline.engines import graph
+from foldatlas.pipeline.engines.engine import Engine
+from foldatlas.pipeline.engines.options import values_of
+from foldatlas.pipeline.engines.portable.options import completed
+from foldatlas.pipeline.engines.portable.prism_server import answers, prism
 from foldatlas.pipeline.interruption import stopping
-from foldatlas.pipeline.portable_options import completed
-from foldatlas.pipeline.prism_server import answers, prism
 from foldatlas.schemas.errors import EngineError, FoldAtlasError, UsageError
 
 ANSWER_SECONDS: Final = 10.0  # for a job service to take a connection
@@ -79,7 +79,7 @@ class _Job:
             self._pipeline = beam.Pipeline(options=PipelineOptions(options))
         except ValueError as error:  # Beam's own check of what belongs together
             raise UsageError(f"{runner} refuses its options: {_one_line(error)}") from error
-        graphs.build(self._pipeline, label, descriptors, work)
+        graph.build(self._pipeline, label, descriptors, work)
         self._runner = runner
         environment = self._pipeline.options.view_as(PortableOptions).environment_type
         self._in_this_process = environment == "LOOPBACK" or (environment is None and runner == "PrismRunner")
