@@ -108,8 +108,8 @@ def fold(
     from foldatlas.folding.models import settings_of
     from foldatlas.folding.weights.model_files import absolute
     from foldatlas.pipeline import events
-    from foldatlas.pipeline.engines import graph
-    from foldatlas.pipeline.engines.engine import choose_engine
+    from foldatlas.pipeline.engines import dispatch
+    from foldatlas.pipeline.engines.choose import choose_engine
     from foldatlas.pipeline.planning.planner import plans_of
     from foldatlas.pipeline.planning.selection import chosen
     from foldatlas.pipeline.shards.outputs import chosen_outputs, lacking, refuse_missing_outputs
@@ -137,7 +137,7 @@ def fold(
     settings = settings_of(model, recycles, precision, weights_dir=weights_dir)
     if outputs and not add_outputs:
         refuse_missing_outputs(folder.place, folder.entries().values(), outputs)
-    with graph.opened(engine, device) as device:
+    with dispatch.opened(engine, device) as device:
         worker = WorkerSpec(absolute(model), settings, device, weights_dir)
         summary = plan_job.plan(
             fasta,

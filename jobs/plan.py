@@ -144,8 +144,8 @@ def plan(
     )
     from foldatlas.atlas.forecast.estimate import estimate
     from foldatlas.folding.models import config_of, settings_of
-    from foldatlas.pipeline.engines import graph
-    from foldatlas.pipeline.engines.engine import choose_engine
+    from foldatlas.pipeline.engines import dispatch
+    from foldatlas.pipeline.engines.choose import choose_engine
     from foldatlas.pipeline.planning.costs import cost_model
     from foldatlas.pipeline.planning.planner import Planned, make_plan
     from foldatlas.pipeline.shards.outputs import chosen_outputs
@@ -157,8 +157,8 @@ def plan(
     provide(model, weights_dir, before=lambda: look_first(folder, fasta, genes))
     settings = settings_of(model, recycles, precision, weights_dir=weights_dir)
     config = config_of(model, weights_dir=weights_dir)
-    with graph.opened(engine, device) as device:
-        device_name = graph.device_name(engine, device)
+    with dispatch.opened(engine, device) as device:
+        device_name = dispatch.device_name(engine, device)
     folder.refuse_foreign()
     plans, histories = folder.plans(), folder.histories()
     entries = {shard: history[-1] for shard, history in histories.items()}

@@ -8,7 +8,7 @@ from typing import Final, NamedTuple
 
 from foldatlas.atlas.folder import AtlasFolder
 from foldatlas.atlas.storage.protocol import open_storage
-from foldatlas.pipeline.engines import graph
+from foldatlas.pipeline.engines import dispatch
 from foldatlas.pipeline.engines.engine import Engine
 from foldatlas.pipeline.staging import staging_of
 from foldatlas.schemas.errors import UsageError
@@ -32,7 +32,7 @@ def refuse_if_it_loses(engine: Engine, folder: AtlasFolder) -> None:
         return
     with staging_of(folder) as staging:
         marks = staging.place
-        graph.run("conformance", [MarkTask(marks, number) for number in range(NUM_MARKS)], leave_mark, engine)
+        dispatch.run("conformance", [MarkTask(marks, number) for number in range(NUM_MARKS)], leave_mark, engine)
         left = read_marks(marks)
     lost = sorted(set(range(NUM_MARKS)) - left.keys())
     if lost:

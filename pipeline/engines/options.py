@@ -5,7 +5,7 @@ from typing import Any, Final, NamedTuple, NoReturn
 
 from apache_beam.options.pipeline_options import _BeamArgumentParser
 
-from foldatlas.pipeline.engines.graph import PipelineOptions, quiet_import
+from foldatlas.pipeline.engines.beam import PipelineOptions, quiet_import
 from foldatlas.schemas.errors import UsageError
 
 

@@ -18,7 +18,7 @@ from foldatlas.atlas.planning.planned_tables import PlannedTables, adopt, plan_t
 from foldatlas.atlas.storage.commit import attempt_name
 from foldatlas.atlas.storage.scratch import LocalCopies
 from foldatlas.folding.planning import host_memory
-from foldatlas.pipeline.engines import conformance, graph
+from foldatlas.pipeline.engines import conformance, dispatch
 from foldatlas.pipeline.engines.engine import EMBEDDED, Engine
 from foldatlas.pipeline.interruption import interruptible, stopping
 from foldatlas.pipeline.planning.cut import LengthCount, cut_shards
@@ -110,7 +110,7 @@ def make_plan(
         told("ingest")
         with interruptible():
             for _ in range(1 if engine.is_embedded else ROUNDS):
-                graph.run("ingest", tasks, ingest, engine)
+                dispatch.run("ingest", tasks, ingest, engine)
                 staging.collect()
                 tasks = [task for task in tasks if read_note(work, task.range.number) is None]
                 if not tasks or stopping():

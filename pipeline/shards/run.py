@@ -17,7 +17,7 @@ from foldatlas.atlas.folder import AtlasFolder, now
 from foldatlas.atlas.forecast.calibration import first_entries
 from foldatlas.folding.planning.batching import BATCH_MFLOP
 from foldatlas.pipeline import events, progress
-from foldatlas.pipeline.engines import conformance, graph
+from foldatlas.pipeline.engines import conformance, dispatch
 from foldatlas.pipeline.engines.engine import EMBEDDED, Engine
 from foldatlas.pipeline.interruption import interruptible, stopping
 from foldatlas.pipeline.planning.costs import deadline_rate
@@ -96,7 +96,7 @@ def fold_atlas(
         refuse_to_mix(folder.place, entries.values(), outputs)
     with _told(options, missing, engine, retry_failed=retry_failed, add_outputs=add_outputs) as ended:
         with (
-            graph.opened(engine, worker.device),
+            dispatch.opened(engine, worker.device),
             interruptible(),
             progress.shown(len(missing), _expected_cost(missing, entries), show=show_progress),
         ):
@@ -109,7 +109,7 @@ def fold_atlas(
                     rounds += 1
                     if rounds > 1:
                         events.emit("round_submitted", level=events.WARNING, round=rounds, shards=len(todo))
-                    graph.run("fold", todo, fold_shard, engine)
+                    dispatch.run("fold", todo, fold_shard, engine)
                     after = folder.entries()
                     submitted, todo = len(todo), _missing(folder, after, plans, options, digest, retries, shards)
                     fruitless += len(todo) == submitted
@@ -241,4 +241,4 @@ def _memory_bytes(engine: Engine, device: str) -> int:
 
     The process that owns the device looks at what is free then, and works on fewer rows or has the batch halved.
     """
-    return int(MEMORY_FRACTION * (graph.device_memory(engine, device) or SMALL_GPU_BYTES))
+    return int(MEMORY_FRACTION * (dispatch.device_memory(engine, device) or SMALL_GPU_BYTES))

@@ -19,9 +19,10 @@ import pytest
 import yaml
 
 from foldatlas.jobs.cli import build_parser, split_beam_options
+from foldatlas.pipeline.engines.choose import choose_engine
 from foldatlas.pipeline.engines.dask.keys import main as make_keys_and_say
 from foldatlas.pipeline.engines.dask.keys import make_keys
-from foldatlas.pipeline.engines.engine import Engine, choose_engine
+from foldatlas.pipeline.engines.engine import Engine
 from foldatlas.schemas.errors import UsageError
 
 ROOT = Path(__file__).parents[2]

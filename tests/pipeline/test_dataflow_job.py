@@ -12,8 +12,8 @@ import pytest
 from apache_beam.options.pipeline_options import DebugOptions, PipelineOptions, StandardOptions
 from apache_beam.portability.api import beam_runner_api_pb2
 
-from foldatlas.pipeline.engines import graph
-from foldatlas.pipeline.engines.engine import choose_engine
+from foldatlas.pipeline.engines import dispatch, graph
+from foldatlas.pipeline.engines.choose import choose_engine
 from foldatlas.pipeline.engines.options import values_of
 from foldatlas.pipeline.engines.portable.options import completed
 from foldatlas.schemas.errors import UsageError
@@ -87,4 +87,4 @@ def test_a_template_holds_the_fold_and_nothing_before_it() -> None:
     engine = choose_engine("DataflowRunner", None, [*OPTIONS, "--template_location=gs://some-bucket/job.json"])
     assert engine.only_describes
     with pytest.raises(UsageError, match="plan first"):
-        graph.run("ingest", [1], print, engine)
+        dispatch.run("ingest", [1], print, engine)

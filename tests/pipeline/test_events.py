@@ -134,7 +134,7 @@ def test_how_a_run_ended_is_told(
     def stop(*_: object) -> None:
         raise error
 
-    monkeypatch.setattr("foldatlas.pipeline.shards.run.graph.run", stop)
+    monkeypatch.setattr("foldatlas.pipeline.shards.run.dispatch.run", stop)
     with pytest.raises(type(error)):
         fold_atlas(folder, worker, show_progress=False, log=log)
     (end,) = of(read(log), "run_ended")

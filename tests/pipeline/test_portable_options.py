@@ -9,8 +9,9 @@ import pytest
 from apache_beam.options.pipeline_options import PipelineOptions, StandardOptions
 from apache_beam.portability.api import beam_runner_api_pb2
 
-from foldatlas.pipeline.engines import graph
-from foldatlas.pipeline.engines.engine import Engine, choose_engine
+from foldatlas.pipeline.engines import dispatch, graph
+from foldatlas.pipeline.engines.choose import choose_engine
+from foldatlas.pipeline.engines.engine import Engine
 from foldatlas.pipeline.engines.options import values_of
 from foldatlas.pipeline.engines.portable.options import ONE_PROCESS, completed
 from foldatlas.schemas.errors import UsageError
@@ -99,7 +100,8 @@ def test_a_machine_of_dataflow_has_one_python_process() -> None:
 
 
 def test_a_driver_needs_no_gpu_of_its_own() -> None:
-    assert graph.device_of(Engine("FlinkRunner", 0), "cuda") == "cuda"
+    with dispatch.opened(Engine("FlinkRunner", 0), "cuda") as device:
+        assert device == "cuda"
 
 
 def test_dataflows_graph_is_the_one_shape() -> None:

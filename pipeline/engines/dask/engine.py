@@ -14,10 +14,9 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
-import apache_beam as beam
-
 from foldatlas.pipeline import progress
 from foldatlas.pipeline.engines import graph
+from foldatlas.pipeline.engines.beam import PipelineOptions, beam
 from foldatlas.pipeline.engines.dask import worker as dask_worker
 from foldatlas.pipeline.engines.dask.local import LocalCluster, share_of_cores, start_cluster
 from foldatlas.pipeline.engines.dask.pool import Fleet, look_at_workers, warn_if_open
@@ -231,13 +230,36 @@ def opened(engine: Engine, device: str = "auto") -> Iterator[Session]:
 
 
 def run(label: str, descriptors: Sequence[Any], work: Callable[[Any], None], engine: Engine) -> None:
-    """graphs.run on Dask. A cluster that is lost while it runs is said, not raised: the driver submits again what is
+    """dispatch.run on Dask. A cluster that is lost while it runs is said, not raised: the driver submits again what is
     missing. Raises UsageError if it cannot be reached at all, FoldAtlasError if it cannot be reached any more."""
     with opened(engine) as session:
         session.connected()
         session.fleet()
         task = dask_worker.OnWorker(session.name, label, work, program_version())
         _submit(session, label, in_order(descriptors), task)
+
+
+class Dask:
+    """A Backend on a Dask cluster."""
+
+    def __init__(self, engine: Engine):
+        self._engine = engine
+
+    def run(self, label: str, descriptors: Sequence[Any], work: Callable[[Any], None]) -> None:
+        run(label, descriptors, work, self._engine)
+
+    @contextlib.contextmanager
+    def opened(self, device: str) -> Iterator[str]:
+        with opened(self._engine, device) as session:
+            yield session.device()
+
+    def device_name(self, device: str) -> str:
+        with opened(self._engine, device) as session:
+            return session.device_name()
+
+    def device_memory(self, device: str) -> int | None:
+        with opened(self._engine, device) as session:
+            return session.fleet().memory
 
 
 def in_order(descriptors: Sequence[Descriptor]) -> list[Descriptor]:
@@ -257,7 +279,7 @@ def _submit(session: Session, label: str, descriptors: Sequence[Any], work: Call
 
     with dask.config.set(session.settings), warnings.catch_warnings():
         quiet_dask()
-        pipeline = beam.Pipeline(runner=DaskRunner(), options=graph.PipelineOptions(session.beam_options()))
+        pipeline = beam.Pipeline(runner=DaskRunner(), options=PipelineOptions(session.beam_options()))
         graph.build(pipeline, label, descriptors, work)
         try:
             result: Any = pipeline.run()

@@ -10,17 +10,19 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Final
 
-import apache_beam as beam
 import grpc
-from apache_beam.options.pipeline_options import PipelineOptions, PortableOptions
+from apache_beam.options.pipeline_options import PortableOptions
 from apache_beam.runners.worker import sdk_worker
 
 from foldatlas.pipeline.engines import graph
+from foldatlas.pipeline.engines.backend import memory_here
+from foldatlas.pipeline.engines.beam import PipelineOptions, beam
 from foldatlas.pipeline.engines.engine import Engine
 from foldatlas.pipeline.engines.options import values_of
 from foldatlas.pipeline.engines.portable.options import completed
 from foldatlas.pipeline.engines.portable.prism_server import answers, prism
 from foldatlas.pipeline.interruption import stopping
+from foldatlas.pipeline.workers.devices import choose_device
 from foldatlas.schemas.errors import EngineError, FoldAtlasError, UsageError
 
 ANSWER_SECONDS: Final = 10.0  # for a job service to take a connection
@@ -67,6 +69,26 @@ def run(label: str, descriptors: Sequence[Any], work: Callable[[Any], None], eng
             f"the job {label!r} was written to {values['template_location']} and not run; when it has been run, the "
             "same command without --template_location goes on"
         )
+
+
+class Portable:
+    """A Backend behind Beam's job service, whose workers have devices of their own."""
+
+    def __init__(self, engine: Engine):
+        self._engine = engine
+
+    def run(self, label: str, descriptors: Sequence[Any], work: Callable[[Any], None]) -> None:
+        run(label, descriptors, work, self._engine)
+
+    @contextlib.contextmanager
+    def opened(self, device: str) -> Iterator[str]:
+        yield choose_device(device) if device == "auto" else device  # a driver of a cluster may have no GPU
+
+    def device_name(self, device: str) -> str:
+        return ""
+
+    def device_memory(self, device: str) -> int | None:
+        return memory_here(device)
 
 
 class _Job:

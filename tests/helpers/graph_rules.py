@@ -1,4 +1,4 @@
-"""The one shape of graph that every engine in use gets right; any other is refused before an engine has it.
+"""The one shape of graph that every engine in use gets right, and a checker of it for tests.
 
 DaskRunner drops, without a word, what `finish_bundle` gives out and every leaf but the last, and mixes tagged outputs
 into one; engines differ in side inputs, state and timers (docs/decisions/0016-engines.md). So a graph is
