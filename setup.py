@@ -104,7 +104,7 @@ setup(
     ],
     package_data={
         "": ["py.typed"],
-        "foldatlas.folding.weights": ["nano.safetensors"],
+        "foldatlas.folding.weights.fitting": ["nano.safetensors"],
         "foldatlas.jobs": ["deploy/**/*"],
     },
     install_requires=REQUIREMENTS,

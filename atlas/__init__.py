@@ -14,4 +14,9 @@ index/          listed Parquet files -> atlas.duckdb
 forecast/       how fast devices are, and what folding will take
 verify/         whether an atlas is whole
 export/         subsets as files: PDB, mmCIF, Foldcomp, FASTA, Parquet
+
+Old names, for one release:
+    open.py             reader.py
+    matrices.py         parquet/matrices.py
+    structure_files.py  export/structure_files.py
 """

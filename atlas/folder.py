@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import Final
 
 from foldatlas.atlas.storage.commit import hidden_owner
-from foldatlas.atlas.storage.protocol import STAGING, Storage, json_documents, open_storage
+from foldatlas.atlas.storage.opening import open_storage
+from foldatlas.atlas.storage.protocol import STAGING, Storage, json_documents
 from foldatlas.atlas.storage.scratch import sweep_work_folders
 from foldatlas.schemas.errors import (
     DamagedAtlasError,

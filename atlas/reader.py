@@ -12,14 +12,14 @@ from typing import Any, Final, Self
 import duckdb
 
 from foldatlas.atlas.folder import INDEX, AtlasFolder
-from foldatlas.atlas.index.build import contents_digest, escape_glob, first_line
+from foldatlas.atlas.index.build import contents_digest
 from foldatlas.atlas.index.published import open_index
-from foldatlas.atlas.index.views import literal
 from foldatlas.atlas.parquet.coordinates import StoredStructure
 from foldatlas.atlas.parquet.store_dataset import store_dataset
 from foldatlas.atlas.parquet.structures import Place, read_structures
 from foldatlas.atlas.sql.query import Result, read_only
 from foldatlas.atlas.sql.records_by_name import find_records
+from foldatlas.atlas.sql.text import escape_glob, first_line, literal
 from foldatlas.schemas.errors import DamagedAtlasError, QueryError, UsageError
 from foldatlas.schemas.manifest import AtlasHeader
 from foldatlas.schemas.tables import OPTIONAL_TABLES, TABLES

@@ -14,4 +14,9 @@ weights/                names and files -> tensors that fit the network
 compare/                structures compared, and experimental chains (no torch)
 training/               how the networks are trained
 evaluation/             `foldatlas evaluate`: scores, baselines, calibration, the report
+
+Old names, for one release:
+    experimental.py     compare/experimental.py
+    lddt.py             compare/lddt.py
+    atom_layouts.py     compare/atom_layouts.py
 """

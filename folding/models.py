@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from foldatlas.folding.config import ESMFoldConfig, LanguageModelConfig
 from foldatlas.folding.planning.cost import NUMBER_BYTES
-from foldatlas.folding.weights import model_files, nano
+from foldatlas.folding.weights import model_files, nano, published
 from foldatlas.folding.weights.model_files import Place
 from foldatlas.schemas.errors import ModelError
 from foldatlas.schemas.records import Settings
@@ -69,7 +69,7 @@ def config_of(name: str, *, weights_dir: str | None = None) -> ESMFoldConfig:
 
 def refuse_language_model(name: str) -> None:
     """Raises ModelError for the name of a published language model, whether or not it is on this machine."""
-    if name in model_files.LANGUAGE_MODELS:
+    if name in published.LANGUAGE_MODELS:
         raise _does_not_fold(name)
 
 

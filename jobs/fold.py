@@ -231,7 +231,7 @@ def run(arguments: argparse.Namespace) -> int:
     asked = {name: getattr(arguments, name) for name in ("add_outputs", "shards", "part", "retry_failed", "log")}
     summary = fold(**plan_job.chosen(arguments), **asked, show_progress=True)
     report, accounting = summary.report, summary.accounting
-    from foldatlas.atlas.status import readable_time
+    from foldatlas.schemas.wording import readable_time
 
     if report.shards:
         rate = report.residues / max(report.seconds, 1e-3)

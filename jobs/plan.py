@@ -45,7 +45,7 @@ class PlanSummary:
 
     def lines(self) -> list[str]:
         """For people, in short."""
-        from foldatlas.atlas.status import readable_bytes, readable_time
+        from foldatlas.schemas.wording import readable_bytes, readable_time
 
         plan = self.planned.plan
         if plan is None:

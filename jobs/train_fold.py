@@ -76,7 +76,7 @@ def train_fold(
     from foldatlas.folding.training.processes import processes
     from foldatlas.folding.training.recipes import PRESETS
     from foldatlas.folding.training.stopping import stoppable
-    from foldatlas.folding.weights.model_files import MODEL
+    from foldatlas.folding.weights.published import MODEL
     from foldatlas.pipeline.workers.devices import choose_device, hold_device
 
     if preset not in PRESETS:

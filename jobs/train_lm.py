@@ -160,7 +160,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    from foldatlas.folding.weights.model_files import MODEL
+    from foldatlas.folding.weights.published import MODEL
 
     names = (
         "preset clusters valid valid_fraction steps tokens_per_batch learning_rate warm_up_steps weight_decay crop "

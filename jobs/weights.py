@@ -27,8 +27,10 @@ esm2_t33_650M_UR50D, esm2_t36_3B_UR50D, esm2_t48_15B_UR50D. An interrupted downl
 def weights(name: str, folder: str | Path | None = None) -> "Place":
     """Fetches the published model `name` into `folder`/`name`, or the hub's cache. Raises ModelError."""
     from foldatlas.folding.weights.hub import fetch
+    from foldatlas.folding.weights.model_files import find
 
-    return fetch(name, folder)
+    fetch(name, folder)
+    return find(name, None if folder is None else str(folder))
 
 
 def provide(

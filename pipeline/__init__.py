@@ -11,4 +11,8 @@ planning/           sources -> a committed plan of shards
 shards/             shards -> structures and manifest entries
 workers/            processes that own a device
 engines/            the Beam graph, and the engines that run it
+
+Old names, for one release:
+    dask_preload.py     engines/dask/preload.py
+    dask_keys.py        engines/dask/keys.py
 """

@@ -37,8 +37,8 @@ from foldatlas.atlas.sql.interruptible import stoppable
 from foldatlas.atlas.sql.query import query_errors, read_only
 from foldatlas.atlas.sql.records_by_name import find_records
 from foldatlas.atlas.sql.result_formats import escape_controls
+from foldatlas.atlas.storage.addresses import is_address
 from foldatlas.atlas.storage.commit import hidden, hidden_owner, owner_is_dead
-from foldatlas.atlas.storage.protocol import is_address
 from foldatlas.schemas.errors import ForeignFolderError, QueryError, UsageError
 from foldatlas.schemas.records import REFUSALS, Outcome, format_structure_id
 from foldatlas.schemas.tables import FORMAT_VERSION, STRUCTURES

@@ -8,9 +8,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from foldatlas.atlas.forecast.calibration import OutputBytes, Rate
-from foldatlas.atlas.status import readable_bytes, readable_time
 from foldatlas.schemas.manifest import Shard
-from foldatlas.schemas.wording import counted
+from foldatlas.schemas.wording import counted, readable_bytes, readable_time
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,6 @@ without overlap (most) pay one look at the sequence ids at the most.
 import hashlib
 from collections import Counter
 from collections.abc import Iterable, Mapping
-from pathlib import Path
 from typing import Any, Final
 
 import duckdb
@@ -23,8 +22,9 @@ from foldatlas.atlas.accounting import Accounting, State
 from foldatlas.atlas.folder import AtlasFolder, now
 from foldatlas.atlas.index.published import Publication, published_accounting
 from foldatlas.atlas.index.runs import make_runs, makers, retried_rows
-from foldatlas.atlas.index.views import MERGED, create_views, quoted
+from foldatlas.atlas.index.views import MERGED, create_views
 from foldatlas.atlas.sql.interruptible import stoppable
+from foldatlas.atlas.sql.text import escape_glob, first_line, quoted
 from foldatlas.atlas.storage.protocol import is_document
 from foldatlas.atlas.storage.scratch import LocalCopies, attempt_folder, work_folder
 from foldatlas.schemas.errors import DamagedAtlasError, FoldAtlasError
@@ -157,16 +157,6 @@ def contents_of(folder: AtlasFolder) -> tuple[str, int]:
         file.name for kind in ("plans", "manifest") for file in folder.storage.files(kind) if is_document(file.name)
     ]
     return hashlib.sha256("".join(f"{name}\n" for name in names).encode()).hexdigest(), len(names)
-
-
-def first_line(error: Exception) -> str:
-    """DuckDB's message without the SQL, which is ours."""
-    return str(error).partition("\n")[0]
-
-
-def escape_glob(path: Path | str) -> str:
-    """A path as DuckDB's readers take it: `*`, `?` and `[` in a folder's name are no patterns."""
-    return "".join(f"[{character}]" if character in "*?[" else character for character in str(path))
 
 
 def list_files(

@@ -16,8 +16,7 @@ import duckdb
 from foldatlas.atlas.accounting import Accounting
 from foldatlas.atlas.folder import INDEX, AtlasFolder, now
 from foldatlas.atlas.storage.commit import files_of_the_dead, replacing
-from foldatlas.atlas.storage.protocol import file_sha256
-from foldatlas.atlas.storage.s3 import ABANDONED_SECONDS, S3Storage
+from foldatlas.atlas.storage.protocol import ABANDONED_SECONDS, ObjectStorage, file_sha256
 from foldatlas.schemas.errors import DamagedAtlasError, NotAnAtlasError
 from foldatlas.schemas.manifest import IndexPointer, decode, encode
 from foldatlas.schemas.tables import FORMAT_VERSION
@@ -40,12 +39,12 @@ def index_bytes(folder: AtlasFolder) -> int:
     return found[0].bytes if found is not None else 0
 
 
-def _store(folder: AtlasFolder) -> S3Storage:
-    assert isinstance(folder.storage, S3Storage)
+def _store(folder: AtlasFolder) -> ObjectStorage:
+    assert isinstance(folder.storage, ObjectStorage)
     return folder.storage
 
 
-def read_pointer(storage: S3Storage) -> tuple[IndexPointer, str] | None:
+def read_pointer(storage: ObjectStorage) -> tuple[IndexPointer, str] | None:
     """The pointer and its entity tag, or None. Raises DamagedAtlasError."""
     try:
         text, etag = storage.read_version(POINTER)
@@ -94,7 +93,7 @@ class Publication:
         _sweep(storage, pointer)
 
 
-def _pointer_or_damaged(storage: S3Storage) -> tuple[IndexPointer | None, str] | None:
+def _pointer_or_damaged(storage: ObjectStorage) -> tuple[IndexPointer | None, str] | None:
     """As `read_pointer`, but what cannot be read is only something to replace."""
     try:
         return read_pointer(storage)
@@ -106,7 +105,7 @@ def index_name(pointer: IndexPointer) -> str:
     return f"{INDEX_FOLDER}/{pointer.sha256}.duckdb"
 
 
-def _sweep(storage: S3Storage, pointer: IndexPointer) -> None:
+def _sweep(storage: ObjectStorage, pointer: IndexPointer) -> None:
     """Deletes indexes that no pointer has named for a day, perhaps; who still reads one asks for the pointer again."""
     for file in storage.files(INDEX_FOLDER):
         if file.name != index_name(pointer) and file.age > ABANDONED_SECONDS:
@@ -167,7 +166,7 @@ def local_index(folder: AtlasFolder) -> Path:
     raise AssertionError("the last try returns or raises")
 
 
-def _fetch(storage: S3Storage, pointer: IndexPointer, path: Path) -> None:
+def _fetch(storage: ObjectStorage, pointer: IndexPointer, path: Path) -> None:
     name = index_name(pointer)
     with replacing(path) as part:
         storage.copy(name, part)

@@ -8,6 +8,7 @@ from typing import Any, Final
 
 import pyarrow as pa
 
+from foldatlas.atlas.sql.text import literal, quoted
 from foldatlas.schemas.records import REFUSALS
 from foldatlas.schemas.tables import RECORDS, SCORES, STRUCTURES_A_ROW_GROUP
 
@@ -53,16 +54,6 @@ def _from(table: str, schema: pa.Schema, *names: str) -> list[Column]:
 
 def _merged(name: str, meaning: str, unit: str = "", span: str = "") -> Column:
     return Column(name, f"scores.{name}", meaning, unit, span)
-
-
-def quoted(name: str) -> str:
-    """A name as an SQL identifier."""
-    return '"' + name.replace('"', '""') + '"'
-
-
-def literal(value: str) -> str:
-    """A text as an SQL literal."""
-    return "'" + value.replace("'", "''") + "'"
 
 
 # Columns that later steps fill in: NULL means that the search was not run.

@@ -9,7 +9,8 @@ from typing import IO, Self, cast
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from foldatlas.atlas.storage.protocol import Storage, file_sha256, open_storage
+from foldatlas.atlas.storage.opening import open_storage
+from foldatlas.atlas.storage.protocol import Storage, file_sha256
 from foldatlas.schemas.manifest import FileEntry
 from foldatlas.schemas.tables import TABLES, write_options
 

@@ -11,7 +11,8 @@ import pyarrow.parquet as pq
 
 from foldatlas.atlas.parquet.coordinates import StoredStructure, decode_structures, structure_ids_of
 from foldatlas.atlas.parquet.files import open_parquet
-from foldatlas.atlas.storage.protocol import Storage, open_storage
+from foldatlas.atlas.storage.opening import open_storage
+from foldatlas.atlas.storage.protocol import Storage
 from foldatlas.schemas.errors import DamagedAtlasError
 from foldatlas.schemas.records import format_structure_id
 from foldatlas.schemas.tables import STRUCTURES_A_ROW_GROUP

@@ -14,8 +14,8 @@ import duckdb
 import numpy as np
 import numpy.typing as npt
 
-from foldatlas.atlas.index.build import escape_glob, first_line
 from foldatlas.atlas.sql.interruptible import stoppable
+from foldatlas.atlas.sql.text import escape_glob, first_line
 from foldatlas.atlas.storage.commit import attempt_name
 from foldatlas.schemas.errors import DamagedAtlasError, FoldAtlasError
 from foldatlas.schemas.records import Outcome

@@ -13,8 +13,8 @@ from typing import Any, Final
 import duckdb
 import pyarrow as pa
 
-from foldatlas.atlas.index.views import quoted
 from foldatlas.atlas.sql.interruptible import stoppable
+from foldatlas.atlas.sql.text import quoted
 from foldatlas.schemas.errors import QueryError
 
 ROWS_A_BATCH: Final = 10_000

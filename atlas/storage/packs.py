@@ -15,15 +15,12 @@ import logging
 import re
 import zlib
 from collections.abc import Callable, Collection, Iterator, Sequence
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 import msgspec
 
-from foldatlas.atlas.storage.protocol import Stored, is_document
+from foldatlas.atlas.storage.protocol import ObjectStorage, Stored, is_document
 from foldatlas.schemas.errors import StoreError
-
-if TYPE_CHECKING:
-    from foldatlas.atlas.storage.s3 import S3Storage
 
 FOLDER: Final = "packs"
 WORTH: int = 500  # documents; fewer are read one by one, and for fewer no pack is written
@@ -61,7 +58,7 @@ def remembered(place: str, file: Stored) -> bytes | None:
     return _documents.get((place, file.name, file.etag))
 
 
-def unpack(storage: "S3Storage", files: Sequence[Stored]) -> None:
+def unpack(storage: ObjectStorage, files: Sequence[Stored]) -> None:
     """Remembers what packs hold, if many of `files` are not remembered yet. Packs that a store does not give are none:
     the documents themselves may be had all the same."""
 
@@ -73,7 +70,7 @@ def unpack(storage: "S3Storage", files: Sequence[Stored]) -> None:
             _read_packs(storage, few_are_left)
 
 
-def pack(storage: "S3Storage", kind: str) -> bool:
+def pack(storage: ObjectStorage, kind: str) -> bool:
     """Puts the documents of the folder `kind` into one pack, if many of them are in none, and deletes the packs that
     it replaces. Returns whether it did. Raises StoreError."""
     files = [file for file in storage.files(kind) if is_document(file.name)]
@@ -102,7 +99,7 @@ def pack(storage: "S3Storage", kind: str) -> bool:
     return True
 
 
-def _delete_replaced(storage: "S3Storage", replaced: Collection[str]) -> None:
+def _delete_replaced(storage: ObjectStorage, replaced: Collection[str]) -> None:
     """Deletes the packs named, and of those that others wrote meanwhile all but the largest, which has most in it. The
     tasks of an array begin and end at once: whoever looks last leaves one pack."""
     there = _packs(storage)
@@ -112,14 +109,14 @@ def _delete_replaced(storage: "S3Storage", replaced: Collection[str]) -> None:
             storage.delete(pack.name)
 
 
-def _packs(storage: "S3Storage") -> list[Stored]:
+def _packs(storage: ObjectStorage) -> list[Stored]:
     """What is called as a pack is, the largest first; all else there is somebody else's."""
     found = [file for file in storage.files(FOLDER) if _NAME.fullmatch(file.name)]
     return sorted(found, key=lambda pack: (-pack.bytes, pack.name))
 
 
 def _read_packs(
-    storage: "S3Storage", enough: Callable[[], bool], known: set[tuple[str, str]] | None = None
+    storage: ObjectStorage, enough: Callable[[], bool], known: set[tuple[str, str]] | None = None
 ) -> list[str]:
     """Remembers the documents of packs, the largest first, until it is `enough()`; adds names and tags to `known`.
     Returns the names of all packs."""
@@ -138,7 +135,7 @@ def _read_packs(
     return []
 
 
-def told(storage: "S3Storage") -> Iterator[tuple[str, str, str, bytes]]:
+def told(storage: ObjectStorage) -> Iterator[tuple[str, str, str, bytes]]:
     """All that packs say: a pack, and a document's name, entity tag and content. Those that are damaged, or
     may not be read, say nothing."""
     for pack in _packs(storage):
@@ -151,7 +148,7 @@ def _name_of(content: bytes) -> str:
     return f"{FOLDER}/{hashlib.sha256(content).hexdigest()}.jsonl.gz"
 
 
-def _read(storage: "S3Storage", pack: Stored) -> Sequence[tuple[str, str]]:
+def _read(storage: ObjectStorage, pack: Stored) -> Sequence[tuple[str, str]]:
     """Remembers the documents of a pack; gives their names and tags. One that is damaged holds nothing."""
     documents: list[_Packed] = []
     try:
@@ -165,7 +162,7 @@ def _read(storage: "S3Storage", pack: Stored) -> Sequence[tuple[str, str]]:
     return [(document.name, document.etag) for document in documents]
 
 
-def _documents_of(storage: "S3Storage", pack: Stored) -> list[_Packed]:
+def _documents_of(storage: ObjectStorage, pack: Stored) -> list[_Packed]:
     if pack.bytes > _MOST_BYTES:
         raise ValueError(f"it has {pack.bytes:,} bytes, and none has more than {_MOST_BYTES:,}")
     content = storage.read(pack.name)

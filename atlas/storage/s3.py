@@ -19,7 +19,8 @@ from pathlib import Path
 from typing import IO, Any, Final
 
 from foldatlas.atlas.storage import packs
-from foldatlas.atlas.storage.protocol import STAGING, Stored, holds_keys, never
+from foldatlas.atlas.storage.addresses import holds_keys
+from foldatlas.atlas.storage.protocol import ABANDONED_SECONDS, STAGING, Stored, never
 from foldatlas.atlas.storage.s3_client import Answered, client, patiently
 from foldatlas.atlas.storage.scratch import work_folder
 from foldatlas.schemas.errors import FoldAtlasError, Interrupted, StoreError, UsageError
@@ -27,7 +28,6 @@ from foldatlas.schemas.errors import FoldAtlasError, Interrupted, StoreError, Us
 PART_BYTES: int = 64 << 20  # of an upload; a store takes 10,000 parts
 RANGE_BYTES: Final = 16 << 20  # of a download
 THREADS: Final = 16  # requests at once for many small documents, or many files
-ABANDONED_SECONDS: Final = 24 * 3600.0  # what nothing lists is swept when it is older, by the store's clock
 
 
 @dataclass(frozen=True)

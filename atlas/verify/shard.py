@@ -16,7 +16,8 @@ import pyarrow.parquet as pq
 
 from foldatlas.atlas.parquet.coordinates import atoms_per_protein, atoms_per_residue, stored_values, structure_ids_of
 from foldatlas.atlas.parquet.files import open_parquet
-from foldatlas.atlas.storage.protocol import Storage, open_storage
+from foldatlas.atlas.storage.opening import open_storage
+from foldatlas.atlas.storage.protocol import Storage
 from foldatlas.atlas.verify.fault import RESTORE, Fault, FaultKind, restore_or_fold
 from foldatlas.schemas.manifest import Plan, Shard, ShardEntry, shard_digest
 from foldatlas.schemas.records import UNKNOWN_RESIDUES, format_structure_id

@@ -8,10 +8,10 @@ from typing import Any
 import duckdb
 
 from foldatlas.atlas.folder import INDEX, AtlasFolder
-from foldatlas.atlas.index.build import MEMORY_LIMIT, contents_digest, first_line, list_files, parquet_reader
+from foldatlas.atlas.index.build import MEMORY_LIMIT, contents_digest, list_files, parquet_reader
 from foldatlas.atlas.index.published import has_index, local_index
-from foldatlas.atlas.index.views import literal, quoted
 from foldatlas.atlas.sql.interruptible import stoppable
+from foldatlas.atlas.sql.text import first_line, literal, quoted
 from foldatlas.atlas.storage.scratch import LocalCopies, work_folder
 from foldatlas.atlas.verify.fault import RESTORE, Fault, FaultKind
 from foldatlas.schemas.errors import DamagedAtlasError

@@ -35,7 +35,7 @@ from foldatlas.folding.training.processes import Processes
 from foldatlas.folding.training.run_folder import RunFolder, Saved, Say, latest, say_on_stderr
 from foldatlas.folding.training.schedule import Schedule
 from foldatlas.folding.training.stopping import Stop
-from foldatlas.folding.weights.model_files import MODEL
+from foldatlas.folding.weights.published import MODEL
 from foldatlas.schemas.errors import TrainingError, UsageError
 from foldatlas.schemas.wording import counted
 

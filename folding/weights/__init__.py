@@ -1,6 +1,7 @@
 """Weights: found, opened, fitted into a network, written.
 
 model_files.py      names and paths -> files (no torch)
+published.py        released models and the names of their files (no torch)
 hub.py              the hub's cache; fetching (no torch)
 tensor_names.py     published names of tensors -> ours
 pickles.py          files of torch.save, read without running code

@@ -23,7 +23,8 @@ from foldatlas.folding.config import (
 from foldatlas.folding.network.language_heads import MASKED_PREFIX
 from foldatlas.folding.weights import pickles
 from foldatlas.folding.weights.fitting import CONFIG_KEY
-from foldatlas.folding.weights.model_files import CONFIG, Place
+from foldatlas.folding.weights.model_files import Place
+from foldatlas.folding.weights.published import CONFIG
 from foldatlas.folding.weights.tensor_names import LANGUAGE_MODEL, canonical
 from foldatlas.schemas.errors import ModelError
 

@@ -6,7 +6,7 @@ Commands fetch, in the driver and before they begin (jobs/weights.py). Workers l
 from collections.abc import Sequence
 from pathlib import Path
 
-from foldatlas.folding.weights.model_files import CONFIG, PUBLISHED, Place, by_hand, find
+from foldatlas.folding.weights.published import CONFIG, PUBLISHED, by_hand
 from foldatlas.schemas.errors import ModelError
 
 
@@ -27,7 +27,7 @@ def cached(repository: str) -> Path | None:
     return Path(config).parent if isinstance(config, str) else None
 
 
-def fetch(name: str, folder: str | Path | None = None) -> Place:
+def fetch(name: str, folder: str | Path | None = None) -> None:
     """Fetches the published model `name` into `folder`/`name` (None: the hub's cache), with progress on stderr.
 
     What is there already is not fetched again; an interrupted file goes on where it stopped. Raises ModelError for a
@@ -51,7 +51,6 @@ def fetch(name: str, folder: str | Path | None = None) -> Place:
             f"{name} could not be fetched from {repository} ({type(error).__name__}: {reason}): try again where there "
             f"is a network, or put {by_hand(name, folder)}"
         ) from error
-    return find(name, None if folder is None else str(folder))
 
 
 def wanted_files(files: Sequence[str]) -> list[str]:

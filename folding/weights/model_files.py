@@ -10,40 +10,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from foldatlas.folding.weights import nano
+from foldatlas.folding.weights import hub, nano
+from foldatlas.folding.weights.published import CONFIG, MODEL, PUBLISHED, WEIGHTS, by_hand
 from foldatlas.schemas.errors import MissingWeights, ModelError
 
-
-@dataclass(frozen=True)
-class Published:
-    """A released model: its repository on the hub, and its files among those that fair-esm gives out."""
-
-    repository: str
-    fair: tuple[str, ...]
-
-
-LANGUAGE_MODELS: Final = (
-    "esm2_t6_8M_UR50D",
-    "esm2_t12_35M_UR50D",
-    "esm2_t30_150M_UR50D",
-    "esm2_t33_650M_UR50D",
-    "esm2_t36_3B_UR50D",
-    "esm2_t48_15B_UR50D",
-)
-PUBLISHED: Final = {
-    "esmfold_v1": Published("facebook/esmfold_v1", ("esmfold_3B_v1.pt", "esm2_t36_3B_UR50D.pt")),
-    **{name: Published(f"facebook/{name}", (f"{name}.pt",)) for name in LANGUAGE_MODELS},
-}
-
-MODEL: Final = "model.safetensors"  # what a training run of ours makes in its folder; transformers call theirs so too
-CONFIG: Final = "config.json"
-# What transformers may have written beside it, the best first: safetensors hold no code.
-_WEIGHTS: Final = (
-    MODEL,
-    "model.safetensors.index.json",
-    "pytorch_model.bin",
-    "pytorch_model.bin.index.json",
-)
 _CONTACTS: Final = "-contact-regression"  # fair-esm's second file of a language model ends so
 
 
@@ -91,7 +61,7 @@ def find(model: str, folder: str | None = None) -> Place:
         if (path / MODEL).is_file():
             return Place(_name_of(path), "ours", (path / MODEL,))
         raise ModelError(
-            f"{path} holds no model: it needs {CONFIG} and {_WEIGHTS[0]} or {_WEIGHTS[2]} (transformers), the {MODEL} "
+            f"{path} holds no model: it needs {CONFIG} and {WEIGHTS[0]} or {WEIGHTS[2]} (transformers), the {MODEL} "
             "that a training run makes at its end, or the .pt files of fair-esm (of ESMFold both the folding network's "
             "and the language model's)"
         )
@@ -131,12 +101,9 @@ def _find_published(name: str, folder: str | None) -> Place:
         if all(path.is_file() for path in fair):
             return _fair(fair[0], name)
         looked += [
-            f"{root / name} with {CONFIG} and {_WEIGHTS[0]} or {_WEIGHTS[2]}",
+            f"{root / name} with {CONFIG} and {WEIGHTS[0]} or {WEIGHTS[2]}",
             " with ".join(map(str, fair)),
         ]
-    # Here, not above: planning with a folder at hand has no need of it.
-    from foldatlas.folding.weights import hub
-
     snapshot = hub.cached(published.repository)
     if snapshot is not None and (place := _in_folder(snapshot, name)) is not None:
         return place
@@ -148,26 +115,16 @@ def _find_published(name: str, folder: str | None) -> Place:
     )
 
 
-def by_hand(name: str, folder: str | Path | None = None) -> str:
-    """Which files of the published model `name` a person without a network puts where: into `folder`, if there is one
-    for `--weights`."""
-    published, root = PUBLISHED[name], Path(folder or "DIR")
-    return (
-        f"{CONFIG} and {_WEIGHTS[0]} or {_WEIGHTS[2]} of {published.repository} into {root / name}, or fair-esm's "
-        f"{' and '.join(published.fair)} into {root}, and pass --weights {root}"
-    )
-
-
 def _in_folder(folder: Path, name: str) -> Place | None:
     """The model in `folder`, which is not searched further; None if there is none."""
     config = folder / CONFIG
     if config.is_file():
-        for file in _WEIGHTS:
+        for file in WEIGHTS:
             if (folder / file).is_file():
                 files = tuple(_shards(folder / file)) if file.endswith(".index.json") else (folder / file,)
                 return Place(name, "transformers", files, config)
         fetch = f", or run `foldatlas weights {name}` again" if name in PUBLISHED else ""
-        raise MissingWeights(f"{folder} has {CONFIG} but no weights: put {_WEIGHTS[0]} or {_WEIGHTS[2]} there{fetch}")
+        raise MissingWeights(f"{folder} has {CONFIG} but no weights: put {WEIGHTS[0]} or {WEIGHTS[2]} there{fetch}")
     networks = sorted(path for path in folder.glob("*.pt") if not path.stem.endswith(_CONTACTS))
     folding = [path for path in networks if path.stem.startswith("esmfold")]
     first = folding or networks

@@ -7,7 +7,7 @@ shows whether workers see the atlas at all, and have this program installed.
 from typing import Final, NamedTuple
 
 from foldatlas.atlas.folder import AtlasFolder
-from foldatlas.atlas.storage.protocol import open_storage
+from foldatlas.atlas.storage.opening import open_storage
 from foldatlas.pipeline.engines import dispatch
 from foldatlas.pipeline.engines.engine import Engine
 from foldatlas.pipeline.staging import staging_of

@@ -1,7 +1,8 @@
 """What planning takes a protein to cost: operations by the network's shapes, speed and bytes as they were measured."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Final
 
 from foldatlas.atlas.forecast.calibration import (
@@ -16,10 +17,29 @@ from foldatlas.atlas.forecast.calibration import (
 from foldatlas.atlas.forecast.calibration import measured_rate as measured
 from foldatlas.folding.config import ESMFoldConfig
 from foldatlas.folding.planning.cost import mflop
-from foldatlas.pipeline.planning.planner import CostModel
 from foldatlas.schemas.manifest import Plan, ShardEntry
 
 DEADLINE_MARGIN: Final = 4.0  # another device of the kind, or a busier one, may be slower than those that were measured
+
+
+@dataclass(frozen=True)
+class CostModel:
+    """What a protein of a given length costs on the planned device.
+
+    `mflop(length)` of one protein; `mflop_per_second` of the device; `output_bytes_a_residue`,
+    `output_bytes_a_protein` and `output_bytes_a_pair` (of residues) of what is written.
+    """
+
+    mflop: Callable[[int], int]
+    mflop_per_second: float
+    output_bytes_a_residue: float
+    output_bytes_a_protein: float
+    output_bytes_a_pair: float = 0.0
+
+    def output_bytes(self, length: float) -> int:
+        """Predicted bytes that a protein of `length` residues writes."""
+        by_length = self.output_bytes_a_residue * length + self.output_bytes_a_pair * length * length
+        return round(by_length + self.output_bytes_a_protein)
 
 
 def cost_model(config: ESMFoldConfig, recycles: int, rate: Rate, default: OutputBytes) -> CostModel:

@@ -11,7 +11,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from foldatlas.atlas.parquet.files import ParquetFile
-from foldatlas.atlas.storage.protocol import Storage, open_storage
+from foldatlas.atlas.storage.opening import open_storage
+from foldatlas.atlas.storage.protocol import Storage
 from foldatlas.pipeline.interruption import giving_up_if_unwritable, stopping
 from foldatlas.pipeline.sources.find import SourceRange
 from foldatlas.pipeline.sources.record_stream import open_records

@@ -21,6 +21,7 @@ from foldatlas.folding.planning import host_memory
 from foldatlas.pipeline.engines import conformance, dispatch
 from foldatlas.pipeline.engines.engine import EMBEDDED, Engine
 from foldatlas.pipeline.interruption import interruptible, stopping
+from foldatlas.pipeline.planning.costs import CostModel
 from foldatlas.pipeline.planning.cut import LengthCount, cut_shards
 from foldatlas.pipeline.planning.ingest import IngestNote, IngestTask, ingest, read_note, staged_path
 from foldatlas.pipeline.sources.contigs import gene_finder_name
@@ -42,26 +43,6 @@ ROUNDS: Final = 3  # of reading, on an engine whose workers may be lost
 
 class SourceWarning(UserWarning):
     """A source was read, but something in it deserves a look."""
-
-
-@dataclass(frozen=True)
-class CostModel:
-    """What a protein of a given length costs on the planned device.
-
-    `mflop(length)` of one protein; `mflop_per_second` of the device; `output_bytes_a_residue`,
-    `output_bytes_a_protein` and `output_bytes_a_pair` (of residues) of what is written.
-    """
-
-    mflop: Callable[[int], int]
-    mflop_per_second: float
-    output_bytes_a_residue: float
-    output_bytes_a_protein: float
-    output_bytes_a_pair: float = 0.0
-
-    def output_bytes(self, length: float) -> int:
-        """Predicted bytes that a protein of `length` residues writes."""
-        by_length = self.output_bytes_a_residue * length + self.output_bytes_a_pair * length * length
-        return round(by_length + self.output_bytes_a_protein)
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ from typing import IO, Any, Final, NamedTuple
 import smart_open
 from smart_open import gcs, s3
 
-from foldatlas.atlas.storage.protocol import holds_keys
+from foldatlas.atlas.storage.addresses import holds_keys
 from foldatlas.atlas.storage.s3_client import new_client
 from foldatlas.schemas.errors import SourceError
 

@@ -16,8 +16,8 @@ from foldatlas.atlas.index.published import Publication, cache_folder, index_nam
 from foldatlas.atlas.reader import PARQUET_VIEWS, Atlas
 from foldatlas.atlas.status import status
 from foldatlas.atlas.storage import s3 as s3_storage
-from foldatlas.atlas.storage.protocol import Stored
-from foldatlas.atlas.storage.s3 import ABANDONED_SECONDS, S3Storage
+from foldatlas.atlas.storage.protocol import ABANDONED_SECONDS, Stored
+from foldatlas.atlas.storage.s3 import S3Storage
 from foldatlas.atlas.verify.atlas import verify
 from foldatlas.schemas.errors import DamagedAtlasError, NotAnAtlasError, QueryError, StoreError, UsageError
 

@@ -10,7 +10,7 @@ from huggingface_hub import constants
 from safetensors.torch import save_file
 
 from foldatlas.folding import models
-from foldatlas.folding.weights import fitting, model_files
+from foldatlas.folding.weights import fitting, model_files, published
 from foldatlas.schemas.errors import ModelError
 
 NAME = "esm2_t6_8M_UR50D"
@@ -50,7 +50,7 @@ def test_a_name_is_found_in_the_folder_before_the_cache(tmp_path):
 
 
 def test_files_of_fair_esm_are_found_among_others(tmp_path):
-    for name in ("esmfold_3B_v1", *model_files.LANGUAGE_MODELS, "esm2_t36_3B_UR50D-contact-regression"):
+    for name in ("esmfold_3B_v1", *published.LANGUAGE_MODELS, "esm2_t36_3B_UR50D-contact-regression"):
         torch.save({}, tmp_path / f"{name}.pt")
     folding = (tmp_path / "esmfold_3B_v1.pt", tmp_path / "esm2_t36_3B_UR50D.pt")
     assert model_files.find("esmfold_v1", str(tmp_path)) == model_files.Place("esmfold_v1", "fair", folding)
@@ -136,9 +136,9 @@ def test_a_folder_without_one_model_is_refused(tmp_path, files, message):
 def test_a_name_is_looked_for_without_torch_or_network(tmp_path):
     put(tmp_path / "esmfold_v1")
     program = (
-        "import sys, socket; socket.socket.connect = None; from foldatlas.folding import places\n"
-        f"places.find('esmfold_v1', {str(tmp_path)!r})\n"
-        "try: places.find('esm2_t6_8M_UR50D')\n"
+        "import sys, socket; socket.socket.connect = None; from foldatlas.folding.weights import model_files\n"
+        f"model_files.find('esmfold_v1', {str(tmp_path)!r})\n"
+        "try: model_files.find('esm2_t6_8M_UR50D')\n"
         "except ValueError as error: print(type(error).__name__)\n"
         "print('torch' in sys.modules)"
     )

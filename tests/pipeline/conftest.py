@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from foldatlas.folding.models import settings_of
-from foldatlas.pipeline.planning.planner import CostModel
+from foldatlas.pipeline.planning.costs import CostModel
 from foldatlas.pipeline.workers.supervisor import WorkerSpec, end_children
 from foldatlas.schemas.records import STANDARD_RESIDUES
 

@@ -21,7 +21,8 @@ from Bio.Seq import Seq
 from foldatlas.atlas.folder import AtlasFolder
 from foldatlas.folding.models import settings_of
 from foldatlas.pipeline.engines.dask.local import worker_environments
-from foldatlas.pipeline.planning.planner import CostModel, Planned, SourceWarning, make_plan
+from foldatlas.pipeline.planning.costs import CostModel
+from foldatlas.pipeline.planning.planner import Planned, SourceWarning, make_plan
 from foldatlas.pipeline.sources import contigs, fasta
 from foldatlas.pipeline.sources.contigs import ContigReader
 from foldatlas.pipeline.sources.find import SourceFile, find_sources

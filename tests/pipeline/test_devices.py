@@ -8,8 +8,8 @@ import pytest
 
 from foldatlas.folding.planning import host_memory
 from foldatlas.pipeline.engines.dask.local import worker_environments
+from foldatlas.pipeline.engines.dispatch import device_name
 from foldatlas.pipeline.engines.engine import EMBEDDED, Engine
-from foldatlas.pipeline.engines.graph import device_name
 from foldatlas.pipeline.workers import devices
 from foldatlas.pipeline.workers.devices import Hardware, hardware_of
 

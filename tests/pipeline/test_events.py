@@ -14,7 +14,8 @@ import pytest
 
 from foldatlas.atlas.folder import AtlasFolder
 from foldatlas.pipeline import events
-from foldatlas.pipeline.planning.planner import CostModel, make_plan
+from foldatlas.pipeline.planning.costs import CostModel
+from foldatlas.pipeline.planning.planner import make_plan
 from foldatlas.pipeline.shards import run
 from foldatlas.pipeline.shards.fold import FoldOptions, FoldTask, fold_shard
 from foldatlas.pipeline.shards.run import fold_atlas

@@ -13,8 +13,9 @@ from msgspec import structs
 
 from foldatlas.atlas.folder import AtlasFolder
 from foldatlas.atlas.parquet.coordinates import decode_structures
-from foldatlas.atlas.storage import protocol as storage_module
-from foldatlas.pipeline.planning.planner import CostModel, make_plan
+from foldatlas.atlas.storage import local as storage_module
+from foldatlas.pipeline.planning.costs import CostModel
+from foldatlas.pipeline.planning.planner import make_plan
 from foldatlas.pipeline.shards import fold as fold_shard_module
 from foldatlas.pipeline.shards.fold import FoldOptions, FoldTask, fold_shard
 from foldatlas.pipeline.shards.run import _from_a_random_place, fold_atlas

@@ -11,7 +11,8 @@ import pytest
 
 from foldatlas.atlas.folder import AtlasFolder
 from foldatlas.atlas.verify.atlas import verify
-from foldatlas.pipeline.planning.planner import CostModel, make_plan
+from foldatlas.pipeline.planning.costs import CostModel
+from foldatlas.pipeline.planning.planner import make_plan
 from foldatlas.pipeline.shards.run import fold_atlas
 from foldatlas.pipeline.workers.supervisor import WorkerSpec
 from foldatlas.schemas.errors import FoldAtlasError

@@ -15,7 +15,8 @@ from Bio.SeqRecord import SeqRecord
 
 from foldatlas.atlas.folder import AtlasFolder
 from foldatlas.folding.models import settings_of
-from foldatlas.pipeline.planning.planner import CostModel, make_plan
+from foldatlas.pipeline.planning.costs import CostModel
+from foldatlas.pipeline.planning.planner import make_plan
 from foldatlas.pipeline.sources import genbank
 from foldatlas.pipeline.sources.find import find_sources
 from foldatlas.pipeline.sources.genbank import CodingSequence, GenBankReader

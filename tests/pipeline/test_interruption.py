@@ -14,7 +14,8 @@ import pytest
 
 from foldatlas.atlas.folder import AtlasFolder
 from foldatlas.pipeline.interruption import GRACE_SECONDS, interruptible, stopping
-from foldatlas.pipeline.planning.planner import CostModel, make_plan
+from foldatlas.pipeline.planning.costs import CostModel
+from foldatlas.pipeline.planning.planner import make_plan
 from foldatlas.pipeline.workers.supervisor import WorkerSpec
 from foldatlas.schemas.errors import Interrupted
 

@@ -14,7 +14,8 @@ from foldatlas.atlas.parquet.coordinates import structure_ids_of
 from foldatlas.atlas.parquet.matrices import decode_pae, decode_residue_embeddings
 from foldatlas.atlas.reader import Atlas
 from foldatlas.atlas.verify.atlas import verify
-from foldatlas.pipeline.planning.planner import CostModel, make_plan
+from foldatlas.pipeline.planning.costs import CostModel
+from foldatlas.pipeline.planning.planner import make_plan
 from foldatlas.pipeline.shards import writer
 from foldatlas.pipeline.shards.outputs import chosen_outputs
 from foldatlas.pipeline.shards.run import fold_atlas

@@ -13,7 +13,8 @@ from foldatlas.atlas.index.build import build_index
 from foldatlas.atlas.status import status
 from foldatlas.atlas.storage import packs
 from foldatlas.atlas.verify.atlas import verify
-from foldatlas.pipeline.planning.planner import CostModel, make_plan
+from foldatlas.pipeline.planning.costs import CostModel
+from foldatlas.pipeline.planning.planner import make_plan
 from foldatlas.pipeline.shards import fold as fold_shard_module
 from foldatlas.pipeline.shards.run import fold_atlas
 from foldatlas.pipeline.workers.supervisor import WorkerSpec

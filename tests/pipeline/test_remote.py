@@ -15,7 +15,8 @@ import pytest
 from foldatlas.atlas.folder import AtlasFolder
 from foldatlas.folding.models import settings_of
 from foldatlas.pipeline import interruption
-from foldatlas.pipeline.planning.planner import CostModel, Planned, make_plan
+from foldatlas.pipeline.planning.costs import CostModel
+from foldatlas.pipeline.planning.planner import Planned, make_plan
 from foldatlas.pipeline.sources import remote
 from foldatlas.pipeline.sources.find import find_sources
 from foldatlas.pipeline.sources.remote import RemoteStream

@@ -11,7 +11,8 @@ from foldatlas.atlas.folder import AtlasFolder
 from foldatlas.atlas.index.build import build_index
 from foldatlas.atlas.reader import Atlas
 from foldatlas.atlas.verify.atlas import verify
-from foldatlas.pipeline.planning.planner import CostModel, make_plan
+from foldatlas.pipeline.planning.costs import CostModel
+from foldatlas.pipeline.planning.planner import make_plan
 from foldatlas.pipeline.shards.fold import FoldOptions, FoldTask, fold_shard
 from foldatlas.pipeline.shards.run import FoldReport, fold_atlas
 from foldatlas.pipeline.workers.supervisor import WorkerSpec

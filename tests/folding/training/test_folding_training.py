@@ -27,7 +27,7 @@ from foldatlas.folding.training.optimisers import AdamW, Muon
 from foldatlas.folding.training.processes import Processes
 from foldatlas.folding.training.stopping import Stop
 from foldatlas.folding.weights import fitting, nano
-from foldatlas.folding.weights.model_files import MODEL
+from foldatlas.folding.weights.published import MODEL
 from foldatlas.jobs.train_fold import train_fold
 from foldatlas.schemas.errors import SettingsMismatchError, TrainingError, UsageError
 from foldatlas.schemas.records import ATOMS, STANDARD_RESIDUES
