@@ -2,7 +2,10 @@
 
 import warnings
 
-from foldatlas.atlas.export.structure_files import FoldcompWriter, cif_text, pdb_text, structure_writer
+from foldatlas.atlas.export.cif_files import cif_text
+from foldatlas.atlas.export.foldcomp_files import FoldcompWriter
+from foldatlas.atlas.export.pdb_files import pdb_text
+from foldatlas.atlas.export.structure_files import structure_writer
 
 __all__ = ["FoldcompWriter", "cif_text", "pdb_text", "structure_writer"]
 
