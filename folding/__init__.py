@@ -21,6 +21,7 @@ The network, inside out:
     precision.py                    which numbers have 16 bits, and why the others do not
     memory.py                       free memory of a device, from which the rows at work are chosen
     host_memory.py                  that of this machine, its container or batch job (no torch)
+    primitive_caches.py             what torch's CPU kernels keep by shape, bounded (no torch)
     chunks.py                       cutting an axis
     linear.py                       linear layers through the fastest exact kernel
     config.py                       sizes; reading transformers' configuration
