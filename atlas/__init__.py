@@ -25,8 +25,9 @@ Asking:
     open.py             an atlas, opened for reading
     store_dataset.py    Parquet files on a store as a table
     query.py            one statement that reads
-    formats.py          its rows as table, csv, json, jsonl, parquet
+    formats.py          its rows as table, csv, tsv, json, jsonl, parquet
     find.py             records by id, source:id or structure_id
+    id_files.py         names in a list or in an answer of query
     accounting.py       what became of every record
     status.py           how far an atlas is, and pace.py how fast
 

@@ -46,6 +46,7 @@ Its weights:
     places.py                       names and paths -> files (no torch)
     hub.py                          the hub's cache; fetching (no torch)
     names.py                        published names of tensors -> ours
+    foreign.py                      other models and Git LFS pointers, named as what they are (no torch)
     pickles.py                      files of torch.save, read without running code
     checkpoints.py                  files -> sizes and mapped tensors
     weights.py                      strict fitting, digests, our own files

@@ -105,7 +105,7 @@ def fold(
     """
     from foldatlas.atlas.folder import AtlasFolder
     from foldatlas.atlas.index import build_index, current_accounting
-    from foldatlas.folding.models import settings_of
+    from foldatlas.folding.models import notes_of, settings_of
     from foldatlas.folding.places import absolute
     from foldatlas.pipeline import events, graphs
     from foldatlas.pipeline.engine import choose_engine
@@ -134,6 +134,7 @@ def fold(
         raise UsageError("--add-outputs adds what is asked for: name it with --embeddings or --pae")
     provide(model, weights_dir, before=lambda: plan_job.look_first(folder, fasta, genes))
     settings = settings_of(model, recycles, precision, weights_dir=weights_dir)
+    say(*(f"{model}: {note}" for note in notes_of(model, weights_dir=weights_dir)))
     if outputs and not add_outputs:
         refuse_missing_outputs(folder.place, folder.entries().values(), outputs)
     with graphs.opened(engine, device) as device:
