@@ -4,8 +4,8 @@
 
 Each run is a process of its own, one thread, model nano: it folds one protein of 400 residues, then `--proteins` of
 30 to 400 in random order, one at a time. Runs alternate between the bounds of folding/planning/primitive_caches.py and
-torch's defaults (1,024 each). Prints a line of JSON for each, then ratios: memory to the longest protein's, and the median
-over pairs of CPU and wall time.
+torch's defaults (1,024 each). Prints a line of JSON for each, then ratios: memory to the longest protein's, and the
+median over pairs of CPU and wall time.
 """
 
 import argparse
