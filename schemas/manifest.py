@@ -61,7 +61,7 @@ class Source(msgspec.Struct, frozen=True):
 
     With `--genes` `genes` says what found the genes of its contigs, `contigs` how many there were, and
     `contigs_without_genes` how many of them are good and have none; `records` are the genes, and contigs refused.
-    `supersedes` are the versions of the source that this one takes the place of, sorted (atlas/lineage.py).
+    `supersedes` are the versions of the source that this one takes the place of, sorted (atlas/index/lineage.py).
     """
 
     uri: str

@@ -12,13 +12,14 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from foldatlas.atlas.folder import AtlasFolder
-from foldatlas.atlas.index import build_index
+from foldatlas.atlas.index.build import build_index
 from foldatlas.atlas.merge import merge_atlases
 from foldatlas.atlas.status import status
-from foldatlas.atlas.verify import verify
-from foldatlas.pipeline.folding_run import fold_atlas
-from foldatlas.pipeline.planning import CostModel, Planned, SourceWarning, make_plan
-from foldatlas.pipeline.supervisor import WorkerSpec
+from foldatlas.atlas.verify.atlas import verify
+from foldatlas.pipeline.planning.costs import CostModel
+from foldatlas.pipeline.planning.planner import Planned, SourceWarning, make_plan
+from foldatlas.pipeline.shards.run import fold_atlas
+from foldatlas.pipeline.workers.supervisor import WorkerSpec
 from foldatlas.schemas.errors import UsageError
 
 RECORD = '"offset", id, description, length, structure_id, outcome, state'

@@ -1,0 +1,385 @@
+"""Sources -> a committed plan: read, judge, sort, cut.
+
+Nothing in the atlas changes before everything has been read and found good: a wrong path, a file that is not FASTA or
+an atlas of another model ends in an error with the atlas as it was.
+"""
+
+import warnings
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import Final
+
+import msgspec
+
+from foldatlas.atlas.folder import AtlasFolder, now
+from foldatlas.atlas.index.changes import Change, change_of
+from foldatlas.atlas.index.lineage import Head, Lineage, lineage_of
+from foldatlas.atlas.parquet.files import file_sha256
+from foldatlas.atlas.planning.planned_tables import PlannedTables, adopt, plan_tables
+from foldatlas.atlas.storage.commit import attempt_name
+from foldatlas.atlas.storage.scratch import LocalCopies
+from foldatlas.folding.planning import host_memory
+from foldatlas.pipeline.engines import conformance, dispatch
+from foldatlas.pipeline.engines.engine import EMBEDDED, Engine
+from foldatlas.pipeline.interruption import interruptible, stopping
+from foldatlas.pipeline.planning.costs import CostModel
+from foldatlas.pipeline.planning.cut import LengthCount, cut_shards
+from foldatlas.pipeline.planning.ingest import IngestNote, IngestTask, ingest, read_note, staged_path
+from foldatlas.pipeline.sources.contigs import gene_finder_name
+from foldatlas.pipeline.sources.find import CONTIGS, SourceFile, SourceRange, cut_ranges, find_sources, what_it_is
+from foldatlas.pipeline.staging import staging_of
+from foldatlas.schemas.errors import SourceError, UsageError
+from foldatlas.schemas.manifest import LINEAGE_FORMAT, FileEntry, Plan, Source, plan_name, shard_name
+from foldatlas.schemas.records import Settings
+from foldatlas.schemas.tables import FORMAT_VERSION
+from foldatlas.schemas.wording import counted
+
+# Of planning's tables, before they go to disk. The maximum is enough for 600 M records, in proportion to what was
+# measured (docs/planning.md); fewer do not fill it.
+MEMORY_DIVISOR: Final = 8
+MIN_MEMORY_BYTES: Final = 256 << 20
+MAX_MEMORY_BYTES: Final = 2 << 30
+ROUNDS: Final = 3  # of reading, on an engine whose workers may be lost
+
+
+class SourceWarning(UserWarning):
+    """A source was read, but something in it deserves a look."""
+
+
+@dataclass(frozen=True)
+class Planned:
+    """What planning did: the new plan, or None when every source was already in the atlas (`known`);
+    `changes` are the new versions of sources that it read."""
+
+    plan: Plan | None
+    known: tuple[SourceFile, ...]
+    changes: tuple[Change, ...] = ()
+
+
+def make_plan(
+    names: Sequence[str],
+    folder: AtlasFolder,
+    settings: Settings,
+    costs: CostModel,
+    *,
+    max_length: int,
+    genes: bool = False,
+    name: str | None = None,
+    replace: bool = False,
+    engine: Engine = EMBEDDED,
+    dry_run: bool = False,
+    told: Callable[[str], None] = lambda phase: None,
+) -> Planned:
+    """Reads FASTA files and commits a plan of the sequences that the atlas does not have yet.
+
+    With `genes` the files are contigs, and the sequences the proteins of their genes.
+    A source that changed since the atlas read it is a new version, which supersedes all current ones. `name` takes the
+    place of the URI of the one source as its identity. With `replace` a version may keep fewer than half of the earlier
+    ids, and where several versions are current the one that is read supersedes the others; else that is refused.
+    Raises SourceError, ForeignFolderError or SettingsMismatchError with the atlas untouched. Warns (SourceWarning)
+    of text before the first record, of damaged compression, of nucleotides read as proteins, of the same bytes in
+    two sources, and of sources with several current versions.
+    With `dry_run` nothing is committed: the plan is given as it would be, its tables are not. `told` hears the name of
+    each phase as it begins.
+    """
+    gene_finder = gene_finder_name() if genes else ""
+    sources = renamed(find_sources(names, genes=genes), name)
+    folder.refuse_foreign()
+    folder.check_settings(settings)
+    plans = folder.plans()
+    lineage = lineage_of(plans)
+    several = {source.uri for source in sources if len(lineage.contents(source.uri)) > 1}
+    heads = _readings(lineage)
+    # of several current versions one is chosen by reading it again
+    again = several if replace else set()
+    known = tuple(source for source in sources if source.uri not in again and _is_known(source, heads, max_length))
+    new = [source for source in sources if source not in known]
+    _warn_of_several([source for source in known if source.uri in several])
+    if not new:
+        return Planned(None, known)
+    conformance.refuse_if_it_loses(engine, folder)
+    with staging_of(folder) as staging:
+        ranges = cut_ranges(new)
+        tasks = [IngestTask(range_, staging.place, max_length) for range_ in ranges]
+        work = staging.work
+        told("ingest")
+        with interruptible():
+            for _ in range(1 if engine.is_embedded else ROUNDS):
+                dispatch.run("ingest", tasks, ingest, engine)
+                staging.collect()
+                tasks = [task for task in tasks if read_note(work, task.range.number) is None]
+                if not tasks or stopping():
+                    break
+        read = _check_notes(work, ranges, gene_finder)
+        # a server that names no version: only having read it tells that it is an old one
+        same = {uri for uri, old in read.items() if uri not in again and _was_read(old, heads, max_length)}
+        known += tuple(source for source in new if source.uri in same)
+        ranges = [range_ for range_ in ranges if range_.source.uri not in same]
+        if not ranges:
+            return Planned(None, known)
+        fresh = [source for uri, source in read.items() if uri not in same]
+        fresh = [_with_lineage(source, lineage, chosen=source.uri in again) for source in fresh]
+        _warn_of_copies(fresh, lineage)
+        tables = plan_tables(
+            work,
+            [work / staged_path(range_.number) for range_ in sorted(ranges, key=_place)],
+            LocalCopies(folder.storage, work).have(file.path for plan in plans for file in plan.sequences),
+            lambda histogram: cut_shards(
+                [LengthCount(*bin_) for bin_ in histogram],
+                costs.mflop,
+                costs.output_bytes,
+                costs.mflop_per_second,
+            ),
+            memory_bytes=planning_memory_bytes(),
+            told=told,
+        )
+        changes = _changes(folder, work, fresh, lineage, tables, new)
+        if not replace:
+            _refuse_losses(changes)
+        if dry_run:
+            return Planned(_plan(fresh, tables, max_length, {}), known, changes)
+        folder.create(settings)
+        plan = _commit(folder, work, fresh, tables, max_length)
+    after = lineage_of(folder.plans())
+    _warn_of_several([source for source in new if len(after.contents(source.uri)) > 1])
+    return Planned(plan, known, changes)
+
+
+def renamed(sources: list[SourceFile], name: str | None) -> list[SourceFile]:
+    """`sources` with the identity `name`, if there is one. Raises UsageError unless there is one source, and for a name
+    that is no line of text or that another kind of source has."""
+    if name is None:
+        return sources
+    if not name.strip() or not name.isprintable() or name.startswith("pipe:"):
+        raise UsageError(f"--as {name!r} is no name of a source: give it a line of text that does not begin with pipe:")
+    if len(sources) != 1:
+        raise UsageError(f"--as {name} names one source, and {len(sources)} files are named: name one file a run")
+    return [sources[0]._replace(uri=name)]
+
+
+def _readings(lineage: Lineage) -> list[Head]:
+    return [head for heads in lineage.heads.values() for head in heads]
+
+
+def _with_lineage(source: Source, lineage: Lineage, *, chosen: bool) -> Source:
+    """`source` with what it supersedes: every current version, or where it is one of them what that one supersedes."""
+    is_new = chosen or source.sha256 not in lineage.contents(source.uri)
+    old = lineage.next_version(source) if is_new else lineage.same_version(source)
+    return msgspec.structs.replace(source, supersedes=old)
+
+
+def _changes(
+    folder: AtlasFolder,
+    work: Path,
+    sources: Sequence[Source],
+    lineage: Lineage,
+    tables: PlannedTables,
+    files: Sequence[SourceFile],
+) -> tuple[Change, ...]:
+    """What the new versions among `sources` change. `files` are those that were named."""
+    short = {file.uri: PurePosixPath(file.path).name if file.uri.startswith("file:") else file.name for file in files}
+    twice = {name for name, count in Counter(short.values()).items() if count > 1}
+    long = {file.uri: file.name for file in files}
+    found = []
+    for source in sources:
+        heads = lineage.heads.get(source.uri, ())
+        if heads and set(lineage.next_version(source)) == set(source.supersedes):
+            name = long[source.uri] if short[source.uri] in twice else short[source.uri]
+            staged = [work / file.path for file in tables.records]
+            found.append(change_of(folder, work, heads, staged, name, source.records))
+    return tuple(found)
+
+
+def _refuse_losses(changes: Sequence[Change]) -> None:
+    """Raises UsageError for new versions that lack more than half of the earlier ids: another file, perhaps."""
+    lost = [change for change in changes if not change.keeps_half]
+    if lost:
+        which = "; ".join(f"{one.name} keeps {one.earlier - one.gone:,} of {one.earlier:,} earlier ids" for one in lost)
+        raise UsageError(
+            f"{which}: pass --replace if it is a new version, whose earlier records are then superseded, or --as NAME "
+            "if it is another source; nothing was changed"
+        )
+
+
+def _warn_of_several(sources: Sequence[SourceFile]) -> None:
+    for source in sources:
+        _warn(
+            f"{source.name} has several current versions in the atlas, and nothing records which is the newest: the "
+            "records of all count; pass --replace to keep only the file as it is now"
+        )
+
+
+def _warn_of_copies(sources: Sequence[Source], lineage: Lineage) -> None:
+    """Warns of bytes that another source has."""
+    first = {head.source.sha256: uri for uri, heads in reversed([*lineage.heads.items()]) for head in heads}
+    for source in sources:
+        other = first.setdefault(source.sha256, source.uri)
+        if other != source.uri:
+            _warn(f"{source.uri} has the same bytes as {other}: they are two sources, and the records of both count")
+
+
+def plans_of(planned: Planned, plans: Sequence[Plan], max_length: int) -> list[Plan]:
+    """Those of the atlas's `plans` that read the sources which `planned` was asked for: the new one, and of each known
+    source the first that read it. In the order of `plans`."""
+    names = {planned.plan.name} if planned.plan is not None else set()
+    heads = _readings(lineage_of(plans))
+    for source in planned.known:
+        of_plan = {plan.name: [head for head in heads if head.plan is plan] for plan in plans}
+        same_name = [
+            plan
+            for plan in plans
+            if _earlier(source.uri, of_plan[plan.name], max_length, genes=source.format == CONTIGS)
+        ]
+        read = [plan for plan in same_name if _is_known(source, of_plan[plan.name], max_length)]
+        # a server that names no version: it was known by its digest, so the last that read this name is as good
+        names |= {plan.name for plan in read[:1] or same_name[-1:]}
+    return [plan for plan in plans if plan.name in names]
+
+
+def _place(range_: SourceRange) -> tuple[str, int]:
+    """Where records of a range stand: the same whatever the order in which sources were named."""
+    return range_.source.uri, range_.start
+
+
+def planning_memory_bytes() -> int:
+    """What planning's tables may take of this machine, or of the container's or batch job's part of it."""
+    return max(MIN_MEMORY_BYTES, min(MAX_MEMORY_BYTES, host_memory.total_bytes() // MEMORY_DIVISOR))
+
+
+def _is_known(source: SourceFile, heads: Sequence[Head], max_length: int) -> bool:
+    """Whether a plan has, as a current version, read this very file, unchanged and likewise, under the same or a wider
+    limit."""
+    same_name = _earlier(source.uri, heads, max_length, genes=source.format == CONTIGS)
+    if any(_has_version(old, source) for old in same_name):
+        return True
+    if source.is_remote:
+        return False
+    # touched, perhaps, but not changed: reading it once costs less than planning it again
+    same_size = {old.sha256 for old in same_name if old.size == source.size}
+    return bool(same_size) and file_sha256(Path(source.path)) in same_size
+
+
+def _has_version(old: Source, source: SourceFile) -> bool:
+    """Whether what was read then is, by what its file system or server says, what is there now."""
+    if source.etag:
+        return old.etag == source.etag and source.size in (old.size, -1)
+    return source.version.is_named and (old.size, old.mtime_ns) == (source.size, source.mtime_ns)
+
+
+def _earlier(uri: str, heads: Sequence[Head], max_length: int, *, genes: bool) -> list[Source]:
+    """What plans have read under a name as a current version, as contigs or not, and under the same or a wider limit. A
+    gene finder's other version is no reason to read a file again."""
+    return [
+        head.source
+        for head in heads
+        if head.plan.max_length >= max_length and head.source.uri == uri and bool(head.source.genes) == genes
+    ]
+
+
+def _was_read(source: Source, heads: Sequence[Head], max_length: int) -> bool:
+    return any(old.sha256 == source.sha256 for old in _earlier(source.uri, heads, max_length, genes=bool(source.genes)))
+
+
+def _check_notes(staging: Path, ranges: Sequence[SourceRange], gene_finder: str) -> dict[str, Source]:
+    """Puts the ranges' notes together, a Source for each URI. Raises SourceError if a range was not read or a source
+    holds no record."""
+    notes: dict[SourceFile, list[IngestNote]] = {}
+    for range_ in ranges:
+        note = read_note(staging, range_.number)
+        if note is None:
+            raise SourceError(f"{range_.source.name} could not be read to its end: run again")
+        if note.error:
+            raise SourceError(note.error)
+        notes.setdefault(range_.source, []).append(note)
+    return {source.uri: _describe(source, parts, gene_finder) for source, parts in notes.items()}
+
+
+def _describe(source: SourceFile, parts: Sequence[IngestNote], gene_finder: str) -> Source:
+    records, contigs = sum(part.records for part in parts), sum(part.contigs for part in parts)
+    if not records and not contigs:
+        raise SourceError(f"{source.name} is not FASTA: {what_it_is(source)}")
+    _judge_kind(source, records, sum(part.misread for part in parts))
+    if contigs and not records:
+        _warn(f"{source.name}: no gene in {counted(contigs, 'contig')}")
+    if parts[0].leading_text:
+        _warn(f"{source.name}: text before the first '>' was skipped")
+    for part in parts:
+        if part.broken:
+            _warn(
+                f"{source.name}: {part.broken}: the record that it breaks off in is refused, and what follows is lost"
+            )
+        if part.ignored:
+            _warn(f"{source.name}: bytes after the compressed data are none and were not read")
+    return Source(
+        uri=source.uri,
+        size=parts[0].source_bytes,
+        mtime_ns=source.mtime_ns,
+        sha256=parts[0].sha256,
+        records=records,
+        leading_text=parts[0].leading_text,
+        etag=source.etag,
+        genes=gene_finder,
+        contigs=contigs,
+        contigs_without_genes=sum(part.contigs_without_genes for part in parts),
+    )
+
+
+def _judge_kind(source: SourceFile, records: int, misread: int) -> None:
+    """Proteins read as contigs are a mistake: SourceError. Contigs read as proteins are refused records, and a warning:
+    good files may be named beside them."""
+    if source.format == CONTIGS and misread and misread == records:
+        raise SourceError(f"{source.name} holds no nucleotides, and --genes reads contigs: name it without --genes")
+    if source.format != CONTIGS and 2 * misread > records:
+        _warn(
+            f"{source.name} looks like nucleotides ({misread:,} of {records:,} records): contigs are read with --genes"
+        )
+
+
+def _warn(message: str) -> None:
+    warnings.warn(message, SourceWarning, stacklevel=2)
+
+
+def _commit(
+    folder: AtlasFolder, staging: Path, sources: Sequence[Source], tables: PlannedTables, max_length: int
+) -> Plan:
+    """Gives tables and shards their names, and commits. If another driver made the same plan first, that counts."""
+    name = plan_name(sources, max_length, tables.shards)
+    attempt = attempt_name()
+    files = {
+        table: tuple(
+            adopt(staging, folder.storage, file, f"{table}/{name}-{number:04d}.{attempt}.parquet")
+            for number, file in enumerate(entries)
+        )
+        for table, entries in (("records", tables.records), ("sequences", tables.sequences))
+    }
+    plan = _plan(sources, tables, max_length, files)
+    if folder.commit_plan(plan):
+        return plan
+    for file in (*plan.records, *plan.sequences):
+        folder.storage.delete(file.path)
+    return next(committed for committed in folder.plans() if committed.name == name)
+
+
+def _plan(
+    sources: Sequence[Source], tables: PlannedTables, max_length: int, files: Mapping[str, tuple[FileEntry, ...]]
+) -> Plan:
+    """The document of a plan. `files` are its tables' in the atlas, by table; none for a plan that is not kept."""
+    name = plan_name(sources, max_length, tables.shards)
+    return Plan(
+        format=LINEAGE_FORMAT if any(source.supersedes for source in sources) else FORMAT_VERSION,
+        name=name,
+        created=now(),
+        max_length=max_length,
+        sources=tuple(sources),
+        outcomes=tables.outcomes,
+        proteins=sum(shard.proteins for shard in tables.shards),
+        residues=sum(shard.residues for shard in tables.shards),
+        cost=sum(shard.cost for shard in tables.shards),
+        records=files.get("records", ()),
+        sequences=files.get("sequences", ()),
+        shards=tuple(
+            msgspec.structs.replace(shard, name=shard_name(name, number)) for number, shard in enumerate(tables.shards)
+        ),
+    )
