@@ -102,8 +102,8 @@ def fold(
     are folded. `shards` ("0-99,150") or `part` ("3/16") say which shards of the plans of `fasta` this run folds (None:
     all of the atlas); it builds the index only if none is missing then. `retry_failed`: whether to try failed proteins
     again, once; `fasta` may be empty then. `name` and `replace` are those of `plan`. `log`: a file to which events are
-    appended as JSON lines. `runner`, `workers` and `beam_options` choose the engine (pipeline/engines/engine.py: neither
-    is one worker in this process).
+    appended as JSON lines. `runner`, `workers` and `beam_options` choose the engine (pipeline/engines/engine.py:
+    neither is one worker in this process).
 
     Raises UsageError with the atlas untouched (but planned, where `shards` are not those of the plan); Interrupted
     with every finished shard kept.

@@ -61,7 +61,8 @@ class Source(msgspec.Struct, frozen=True):
 
     With `--genes` `genes` says what found the genes of its contigs, `contigs` how many there were, and
     `contigs_without_genes` how many of them are good and have none; `records` are the genes, and contigs refused.
-    `supersedes` are the versions of the source that this one takes the place of, sorted (atlas/index/lineage.py).
+    `supersedes` are the versions of the source that this one takes the place of, sorted (atlas/index/lineage.py); None
+    in a plan of a program that did not record it.
     """
 
     uri: str
@@ -74,7 +75,7 @@ class Source(msgspec.Struct, frozen=True):
     genes: str = ""
     contigs: int = 0
     contigs_without_genes: int = 0
-    supersedes: tuple[Superseded, ...] = ()
+    supersedes: tuple[Superseded, ...] | None = None
 
 
 class Shard(msgspec.Struct, frozen=True):

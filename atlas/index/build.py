@@ -26,6 +26,7 @@ from foldatlas.atlas.index.published import Publication, published_accounting
 from foldatlas.atlas.index.runs import make_runs, makers, retried_rows
 from foldatlas.atlas.index.views import MERGED, create_views
 from foldatlas.atlas.sql.interruptible import stoppable
+from foldatlas.atlas.sql.records_by_name import has_superseded
 from foldatlas.atlas.sql.text import escape_glob, first_line, quoted
 from foldatlas.atlas.storage.protocol import is_document
 from foldatlas.atlas.storage.scratch import LocalCopies, attempt_folder, work_folder
@@ -132,6 +133,7 @@ def _make_tables(connection: Any, copies: LocalCopies, plans: list[Plan], histor
         copies.drop(table)
     _make_failures(connection, copies)
     _make_records(connection, copies)
+    _drop_failures_of_the_past(connection)
 
 
 def count_records(connection: Any) -> Accounting:
@@ -148,16 +150,6 @@ def count_records(connection: Any) -> Accounting:
         pending=states[State.PENDING],
         refused={outcome: count for state, outcome, count in rows if state == State.REFUSED},
     )
-
-
-def has_superseded(connection: Any, catalog: str = "atlas") -> bool:
-    """Whether an index has the column `superseded`. One of an earlier program has not: all its records are present."""
-    found = connection.execute(
-        "SELECT count(*) FROM duckdb_columns() WHERE table_name = 'records' AND column_name = 'superseded' "
-        "AND database_name = $catalog",
-        {"catalog": catalog},
-    ).fetchall()
-    return bool(found[0][0])
 
 
 def create_presence(connection: Any, plans: list[Plan], lineage: Lineage) -> None:
@@ -339,6 +331,15 @@ def _make_failures(connection: Any, copies: LocalCopies) -> None:
         "QUALIFY row_number() OVER (PARTITION BY failures.structure_id ORDER BY listed.plan_number) = 1 "
         "ORDER BY failures.structure_id"
     )
+
+
+def _drop_failures_of_the_past(connection: Any) -> None:
+    """Removes failures of sequences that no present record has. Scores stay: their structures are stored."""
+    if connection.execute("SELECT count(*) FROM records WHERE superseded").fetchall()[0][0]:
+        connection.execute(
+            "DELETE FROM failures WHERE structure_id NOT IN "
+            "(SELECT structure_id FROM records WHERE NOT superseded AND structure_id IS NOT NULL)"
+        )
 
 
 def _make_records(connection: Any, copies: LocalCopies) -> None:

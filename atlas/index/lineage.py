@@ -52,16 +52,24 @@ class Lineage:
         """The distinct sha256 of a source's heads. More than one: nothing says which is the newest."""
         return list(dict.fromkeys(head.source.sha256 for head in self.heads.get(uri, ())))
 
-    def next_version(self, source: Source) -> tuple[Superseded, ...]:
-        """What `source`, as read now with other content than its heads, supersedes: all of them."""
+    def superseded_by(self, source: Source) -> tuple[Head, ...]:
+        """The heads that `source`, a new version, records as superseded."""
+        old = set(source.supersedes or ())
+        return tuple(head for head in self.heads.get(source.uri, ()) if _reference(head) in old)
+
+    def next_version(self, source: Source, *, replace: bool = False) -> tuple[Superseded, ...]:
+        """What `source`, as read now with other content than its heads, supersedes: all of them. Where several were read
+        by a program that recorded no lineage, these only with `replace`: any of them may be wanted."""
         heads = self.heads.get(source.uri, ())
-        return tuple(sorted({Superseded(head.plan.name, head.source.sha256) for head in heads}))
+        unrecorded = {head.source.sha256 for head in heads if head.source.supersedes is None}
+        kept = unrecorded if len(unrecorded) > 1 and not replace else set()
+        return tuple(sorted({_reference(head) for head in heads if head.source.sha256 not in kept}))
 
     def same_version(self, source: Source) -> tuple[Superseded, ...]:
         """What `source`, whose bytes are those of a head that is read again (another limit on length), supersedes: what
         that head does. So it is the same version."""
         same = (head.source for head in self.heads.get(source.uri, ()) if head.source.sha256 == source.sha256)
-        return tuple(sorted({old for earlier in same for old in earlier.supersedes}))
+        return tuple(sorted({old for earlier in same for old in earlier.supersedes or ()}))
 
 
 def lineage_of(plans: Sequence[Plan]) -> Lineage:
@@ -72,7 +80,7 @@ def lineage_of(plans: Sequence[Plan]) -> Lineage:
     superseded: set[tuple[str, str]] = set()  # by URI and version
     for node in _parents_first(nodes):
         uri, source = node[1], nodes[node].source
-        parents = {_version(old, uri, versions) for old in source.supersedes}
+        parents = {_version(old, uri, versions) for old in source.supersedes or ()}
         superseded |= {(uri, parent) for parent in parents}
         versions[node] = _digest([uri, source.sha256, *sorted(parents)])
     heads: dict[str, list[Head]] = {}
@@ -80,6 +88,10 @@ def lineage_of(plans: Sequence[Plan]) -> Lineage:
         if (node[1], versions[node]) not in superseded:
             heads.setdefault(node[1], []).append(head)
     return Lineage(versions, {uri: tuple(found) for uri, found in heads.items()})
+
+
+def _reference(head: Head) -> Superseded:
+    return Superseded(head.plan.name, head.source.sha256)
 
 
 def _version(old: Superseded, uri: str, versions: Mapping[_Node, str]) -> str:
@@ -97,7 +109,7 @@ def _parents_first(nodes: Mapping[_Node, Head]) -> list[_Node]:
     waiting: dict[_Node, int] = {}
     children: dict[_Node, list[_Node]] = {}
     for node, head in nodes.items():
-        parents = {(old.plan, node[1]) for old in head.source.supersedes} & nodes.keys()
+        parents = {(old.plan, node[1]) for old in head.source.supersedes or ()} & nodes.keys()
         waiting[node] = len(parents)
         for parent in parents:
             children.setdefault(parent, []).append(node)

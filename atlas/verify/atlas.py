@@ -116,7 +116,7 @@ def _wrong_lineage(plans: list[Plan]) -> Iterator[Fault]:
     read = {(plan.name, source.uri): source.sha256 for plan in plans for source in plan.sources}
     for plan in plans:
         for source in plan.sources:
-            for old in source.supersedes:
+            for old in source.supersedes or ():
                 if read.get((old.plan, source.uri)) != old.sha256:
                     what = f"it supersedes the version of {source.uri} that plan {old.plan} read, and no such plan did"
                     yield Fault(FaultKind.DOCUMENT, f"plans/{plan.name}.json", what, RESTORE)

@@ -12,13 +12,13 @@ from foldatlas.atlas.index.build import (
     MEMORY_LIMIT,
     contents_digest,
     create_presence,
-    has_superseded,
     list_files,
     parquet_reader,
 )
 from foldatlas.atlas.index.lineage import lineage_of
 from foldatlas.atlas.index.published import has_index, local_index
 from foldatlas.atlas.sql.interruptible import stoppable
+from foldatlas.atlas.sql.records_by_name import has_superseded
 from foldatlas.atlas.sql.text import first_line, literal, quoted
 from foldatlas.atlas.storage.scratch import LocalCopies, work_folder
 from foldatlas.atlas.verify.fault import RESTORE, Fault, FaultKind

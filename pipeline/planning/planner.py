@@ -75,9 +75,10 @@ def make_plan(
     """Reads FASTA files and commits a plan of the sequences that the atlas does not have yet.
 
     With `genes` the files are contigs, and the sequences the proteins of their genes.
-    A source that changed since the atlas read it is a new version, which supersedes all current ones. `name` takes the
-    place of the URI of the one source as its identity. With `replace` a version may keep fewer than half of the earlier
-    ids, and where several versions are current the one that is read supersedes the others; else that is refused.
+    A source that changed since the atlas read it is a new version, which supersedes all current ones, but for several
+    that a program read without recording lineage. `name` takes the place of the URI of the one source as its identity.
+    With `replace` a version may keep fewer than half of the earlier ids (else that is refused), and where several
+    versions are current the one that is read supersedes all others.
     Raises SourceError, ForeignFolderError or SettingsMismatchError with the atlas untouched. Warns (SourceWarning)
     of text before the first record, of damaged compression, of nucleotides read as proteins, of the same bytes in
     two sources, and of sources with several current versions.
@@ -166,7 +167,7 @@ def _readings(lineage: Lineage) -> list[Head]:
 def _with_lineage(source: Source, lineage: Lineage, *, chosen: bool) -> Source:
     """`source` with what it supersedes: every current version, or where it is one of them what that one supersedes."""
     is_new = chosen or source.sha256 not in lineage.contents(source.uri)
-    old = lineage.next_version(source) if is_new else lineage.same_version(source)
+    old = lineage.next_version(source, replace=chosen) if is_new else lineage.same_version(source)
     return msgspec.structs.replace(source, supersedes=old)
 
 
@@ -184,8 +185,8 @@ def _changes(
     long = {file.uri: file.name for file in files}
     found = []
     for source in sources:
-        heads = lineage.heads.get(source.uri, ())
-        if heads and set(lineage.next_version(source)) == set(source.supersedes):
+        heads = lineage.superseded_by(source)
+        if heads:
             name = long[source.uri] if short[source.uri] in twice else short[source.uri]
             staged = [work / file.path for file in tables.records]
             found.append(change_of(folder, work, heads, staged, name, source.records))
