@@ -58,8 +58,8 @@ class Lineage:
         return tuple(head for head in self.heads.get(source.uri, ()) if _reference(head) in old)
 
     def next_version(self, source: Source, *, replace: bool = False) -> tuple[Superseded, ...]:
-        """What `source`, as read now with other content than its heads, supersedes: all of them. Where several were read
-        by a program that recorded no lineage, these only with `replace`: any of them may be wanted."""
+        """What `source`, as read now with other content than its heads, supersedes: all of them. Where several were
+        read by a program that recorded no lineage, these only with `replace`: any of them may be wanted."""
         heads = self.heads.get(source.uri, ())
         unrecorded = {head.source.sha256 for head in heads if head.source.supersedes is None}
         kept = unrecorded if len(unrecorded) > 1 and not replace else set()

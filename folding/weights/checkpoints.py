@@ -21,8 +21,8 @@ from foldatlas.folding.config import (
     language_model_from_transformers,
 )
 from foldatlas.folding.network.language_heads import MASKED_PREFIX
-from foldatlas.folding.weights import pickles
-from foldatlas.folding.weights.fitting import CONFIG_KEY, foreign
+from foldatlas.folding.weights import foreign, pickles
+from foldatlas.folding.weights.fitting import CONFIG_KEY
 from foldatlas.folding.weights.model_files import Place
 from foldatlas.folding.weights.published import CONFIG
 from foldatlas.folding.weights.tensor_names import LANGUAGE_MODEL, canonical
