@@ -21,6 +21,7 @@ portable_options.py  what Prism, Flink, Spark and Dataflow must be told
 portable_engine.py   submission to them, and the end of a run
 prism_server.py  Beam's program prism, started for one job
 dask_keys.py     keys of a Dask cluster that others cannot join
+beam_pipeline.py  Beam pipelines that make no temporary folder
 graphs.py        the one Beam graph that everything runs in
 folding_run.py   all shards of an atlas: rounds, reconciliation, resume
 progress.py      the progress bar

@@ -20,6 +20,7 @@ logging.disable(logging.WARNING)  # on import Beam warns, on the root logger, of
 import apache_beam as beam  # noqa: E402
 from apache_beam.options.pipeline_options import PipelineOptions as PipelineOptions  # noqa: E402
 
+from foldatlas.pipeline.beam_pipeline import without_folder  # noqa: E402
 from foldatlas.pipeline.graph_rules import check_graph  # noqa: E402
 
 logging.disable(logging.NOTSET)
@@ -73,7 +74,7 @@ def run(label: str, descriptors: Iterable[Descriptor], work: Callable[[Any], Non
     pending = list(descriptors)
     if not pending:
         return
-    with quiet_beam():
+    with quiet_beam(), without_folder():
         if engine.is_embedded:
             with beam.Pipeline(options=PipelineOptions([*LOCAL_OPTIONS, *engine.options])) as pipeline:
                 build(pipeline, label, pending, work)
