@@ -1,8 +1,8 @@
 """Beam pipelines that make no temporary folder.
 
 Beam's Pipeline makes a folder `beam-pipeline-temp*` under TMPDIR in its constructor and removes it when `run` ends. A
-process that is killed in between leaves it. Only pipelines with transforms in another language put anything into it, and
-ours have none (graph_rules.py), so none is made, and none can be left behind.
+process that is killed in between leaves it. Only pipelines with transforms in another language put anything into it,
+and ours have none (graph_rules.py), so none is made, and none can be left behind.
 """
 
 import contextlib

@@ -360,6 +360,7 @@ def test_dask_on_slurm_makes_commands_that_parse(capsys: pytest.CaptureFixture[s
     words = script.fold_command(asked.fold, "tls://a:1")
     assert parsed(words[1:]).pae
     assert engine_of(words[1:]).options[1:] == ("--dask_connection_timeout=60",)
+    assert script.parse(["--gpus=1", "--sbatch-qos=low", "--", "a"]).sbatch == ["--qos=low"]
     with pytest.raises(SystemExit):
         script.parse(["--gpus", "4"])
     assert "nothing to fold" in capsys.readouterr().err
