@@ -28,6 +28,7 @@ from foldatlas.folding.prediction import Embedding
 from foldatlas.pipeline.accepted import accepted
 from foldatlas.pipeline.bisection import Failed, fold_surely
 from foldatlas.pipeline.interruption import interruptible, stopping
+from foldatlas.pipeline.pipes import Spool
 from foldatlas.pipeline.sources import SourceFile, find_sources
 from foldatlas.pipeline.supervisor import WorkerSpec, child_of_this_process, end_children
 from foldatlas.pipeline.validation import Record
@@ -88,8 +89,21 @@ def embed_fasta(
     Raises SourceError for a file that is missing, no FASTA or damaged, UsageError where `out` exists, ModelError for a
     model that cannot be loaded, Interrupted when asked to stop; nothing is written then.
     """
-    sources = find_sources(names)
     refuse_existing(out)
+    with Spool() as spool:
+        sources = find_sources(names, spool=spool)
+        return _embed_sources(sources, out, worker, config, layer=layer, per_residue=per_residue)
+
+
+def _embed_sources(
+    sources: Sequence[SourceFile],
+    out: Path,
+    worker: WorkerSpec,
+    config: LanguageModelConfig,
+    *,
+    layer: int,
+    per_residue: bool,
+) -> Embedded:
     for left in files_of_the_dead(out.parent):
         if left.name.startswith(f".{out.name}."):
             left.unlink(missing_ok=True)
