@@ -39,12 +39,11 @@ def find_records(cursor: Any, names: Iterable[str]) -> None:
             _insert(cursor, first, batch)
             first, batch = first + len(batch), []
     _insert(cursor, first, batch)
-    cursor.execute(f"CREATE OR REPLACE TEMP VIEW named AS {_NAMED}")
     columns = 'records.id, records.source, records."offset", records.structure_id, records.outcome, records.state'
     cursor.execute(
         f"CREATE OR REPLACE TEMP TABLE found AS "
-        f"SELECT wanted.number, {columns} FROM named AS records JOIN wanted ON records.called = wanted.name UNION "
-        f"SELECT parts.number, {columns} FROM named AS records JOIN ("
+        f"SELECT wanted.number, {columns} FROM ({_NAMED}) AS records JOIN wanted ON records.called = wanted.name UNION "
+        f"SELECT parts.number, {columns} FROM ({_NAMED}) AS records JOIN ("
         "  SELECT number, name[colon + 1:] AS id, name[:colon - 1] AS source FROM ("
         "    SELECT number, name, unnest(range(1, length(name) + 1)) AS colon FROM wanted WHERE contains(name, ':')"
         "  ) WHERE name[colon] = ':'"

@@ -8,8 +8,8 @@ from typing import Final
 
 ATLAS_HELP: Final = "the atlas: a folder, or s3://bucket/prefix"
 FASTA_HELP: Final = (
-    "protein FASTA or GenBank, plain or compressed (gz, zst, bz2, xz): a path, a folder of such files, an address (s3, gs, "
-    "http), a quoted pattern, or - for standard input"
+    "protein FASTA or GenBank, plain or compressed (gz, zst, bz2, xz): a path, a folder of such files, an address "
+    "(s3, gs, http), a quoted pattern, or - for standard input"
 )
 PRECISIONS: Final = ("fp32", "bf16", "fp16")
 TRAINING_PRECISIONS: Final = ("fp32", "bf16")

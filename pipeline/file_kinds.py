@@ -45,8 +45,8 @@ _PACKED: Final = {
     b"%PDF": "a PDF document: write its sequences as FASTA first",
     b"BAM\1": "BAM: reads must be assembled and translated first",
     b"CRAM": "CRAM: reads must be assembled and translated first",
-    b"version https://git-lfs.github.com/spec/": "a Git LFS pointer, not the file itself: fetch it (`git lfs pull`)",
-    b"/annex/objects/": "a git-annex pointer, not the file itself: fetch it (`git annex get`)",
+    b"version https://git-lfs.github.com/spec/": "a Git LFS pointer in place of the file: fetch it (`git lfs pull`)",
+    b"/annex/objects/": "a git-annex pointer in place of the file: fetch it (`git annex get`)",
 }
 _GENPEPT: Final = re.compile(rb"LOCUS +\S+ +\d+ aa\b")
 _PIR: Final = re.compile(rb"(?:[^>\n][^\n]*\n|\n)*>(?:P1|F1|DL|DC|RL|RC|N1|N3|XX);")
@@ -121,7 +121,9 @@ def _decompressor(compression: str) -> str:
 
 
 def _is_tar(head: bytes) -> bool:
-    """Whether a file begins with a header of tar, of any age: its checksum decides."""
+    """Whether a file begins with a header of tar: by its magic or, of an old one, by its checksum."""
+    if head[257:262] == b"ustar":
+        return True
     try:
         tarfile.TarInfo.frombuf(head, "utf-8", "surrogateescape")
     except (tarfile.HeaderError, ValueError):

@@ -1,7 +1,7 @@
 """Standard input and named pipes as sources: copied once, beside the atlas, and read from there like files.
 
-A pipe can be read neither twice nor in ranges. Its copy is named by the digest of its content, `pipe:<sha256>`: the same
-content is the same source, whichever pipe it came by, so that a run which was stopped goes on when it comes again.
+A pipe can be read neither twice nor in ranges. Its copy is named by the digest of its content, `pipe:<sha256>`. The
+same content is the same source, whichever pipe it came by, so that a run which was stopped resumes when it comes again.
 """
 
 import contextlib
@@ -65,14 +65,14 @@ class Spool:
     def _copy(self, name: str) -> tuple[str, str]:
         work = self._work()
         part = work / f"pipe-{len(self._copies)}.part"
-        with _opened(name) as stream, part.open("xb") as file:
-            digest = hashlib.sha256()
-            try:
+        digest = hashlib.sha256()
+        try:
+            with _opened(name) as stream, part.open("xb") as file:
                 while block := stream.read(_BLOCK_BYTES):
                     digest.update(block)
                     file.write(block)
-            except OSError as error:
-                raise SourceError(f"{name} cannot be copied ({error.strerror}): write it to a file first") from error
+        except OSError as error:
+            raise SourceError(f"{name} cannot be copied ({error.strerror}): write it to a file first") from error
         path = part.with_name(f"pipe-{digest.hexdigest()}")
         part.rename(path)
         os.utime(path, ns=(0, 0))  # a plan of the same content is the same plan
@@ -97,9 +97,5 @@ def _opened(name: str) -> Iterator[IO[bytes]]:
     if name == STANDARD_INPUT:
         yield sys.stdin.buffer
         return
-    try:
-        stream = Path(name).open("rb")
-    except OSError as error:
-        raise SourceError(f"{name} cannot be read ({error.strerror}): check its permissions") from error
-    with stream:
+    with Path(name).open("rb") as stream:
         yield stream

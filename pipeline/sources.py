@@ -174,7 +174,7 @@ def _files_in(folder: str) -> list[str]:
 
 def _sequence_files(folder: str, names: Iterable[str], genes: bool) -> list[str]:
     """Those of a folder's files whose names are of FASTA or GenBank, compressed or not; with `genes`, of contigs."""
-    suffixes = (*_FASTA_SUFFIXES, *_GENBANK_SUFFIXES)
+    suffixes: tuple[str, ...] = (*_FASTA_SUFFIXES, *_GENBANK_SUFFIXES)
     if genes:
         suffixes = tuple(suffix for suffix in _FASTA_SUFFIXES if suffix not in _PROTEIN_SUFFIXES)
     matches = sorted(

@@ -1,7 +1,8 @@
 """A FASTA record accepted, or refused with its reason.
 
 Accepted as they are: CRLF, lower case, white space inside the sequence, the ends of `without_end`, and the unknown
-residues X, B, Z, U, O and J. A header that is not UTF-8 costs nothing: its other bytes are written as \\xNN. The order of the checks is the order of the outcomes in `schemas.records.Outcome`.
+residues X, B, Z, U, O and J. Bytes of a header that are not UTF-8 are no fault. The order of the checks is the order of
+the outcomes in `schemas.records.Outcome`.
 """
 
 import string
