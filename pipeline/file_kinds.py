@@ -12,7 +12,7 @@ from typing import IO, Any, Final, NamedTuple
 from foldatlas.pipeline.compression import BZIP2, GZIP, XZ, ZSTD, compression_of, decompressed
 
 HEAD_BYTES: Final = 512  # a header of tar
-# Of a compressed file, enough for HEAD_BYTES of its content: bzip2 returns nothing before a block of up to 900 kB is
+# Of a compressed file, enough for HEAD_BYTES of its content: bzip2 gives nothing before a block of up to 900 kB is
 # whole, zstd before one of 128 KiB.
 PACKED_HEAD_BYTES: Final = 1 << 20
 
@@ -45,7 +45,7 @@ _PACKED: Final = {
     b"%PDF": "a PDF document: write its sequences as FASTA first",
     b"BAM\1": "BAM: reads must be assembled and translated first",
     b"CRAM": "CRAM: reads must be assembled and translated first",
-    b"version https://git-lfs.github.com/spec/": "a Git LFS pointer in place of the file: fetch it (`git lfs pull`)",
+    b"version https://git-lfs": "a Git LFS pointer in place of the file: fetch it (`git lfs pull`)",
     b"/annex/objects/": "a git-annex pointer in place of the file: fetch it (`git annex get`)",
 }
 _GENPEPT: Final = re.compile(rb"LOCUS +\S+ +\d+ aa\b")
@@ -71,7 +71,7 @@ _OTHER_TEXTS: Final = {
 class Beginning(NamedTuple):
     """What the first bytes of a file say.
 
-    `compression` is one of compression.py's, or ""; `head` the first bytes of the content, at most HEAD_BYTES; `refusal`
+    `compression` is one of compression.py's, or ""; `head` the first HEAD_BYTES of the content, or all; `refusal`
     why the file is not read, and the next step, or ""; `is_empty` whether there is no content.
     """
 
@@ -85,7 +85,7 @@ def look_at(first: bytes) -> Beginning:
     """Judge a file by its `first` bytes, as `beginning` reads them."""
     compression = compression_of(first)
     head, fault = content_head(first)
-    is_empty = not head.strip() and len(head) < HEAD_BYTES and not fault
+    is_empty = not head.removeprefix(codecs.BOM_UTF8).strip() and len(head) < HEAD_BYTES and not fault
     return Beginning(compression, head, _refusal(compression, head, fault), is_empty)
 
 

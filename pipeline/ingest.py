@@ -43,8 +43,8 @@ class IngestNote(msgspec.Struct, frozen=True):
     """What was found in one range. `sha256` is the whole source's, given by its first range alone; `broken` says how
     a stream ended if it did not end well; `ignored` whether bytes followed the compressed data that are none; `error`
     why nothing was staged; `source_bytes` the whole source as stored; `misread` how many records were refused as
-    nucleotides, or as none where contigs were expected; `proteins` how many are proteins by their letters, and `doubtful`
-    how many more may be either (nucleotides.Kind)."""
+    nucleotides, or as none where contigs were expected; `proteins` how many are proteins by their letters,
+    `doubtful` how many more may be either (nucleotides.Kind)."""
 
     number: int
     records: int = 0
@@ -124,8 +124,8 @@ def _stage(task: IngestTask, staging: Storage) -> IngestNote:
 
 
 def refuse_nucleotides(path: Path, verdict: Kind) -> int:
-    """Refuse those accepted records of the staged file `path` whose letters are doubtful and that are nucleotides, where
-    the other records of their source give `verdict`. Returns how many; the file is replaced whole if there is one."""
+    """Refuse those accepted records of a staged file whose letters are doubtful and that are nucleotides, where the
+    other records of their source give `verdict`. Returns how many; the file is replaced whole if there is one."""
     refused = 0
     part = path.with_suffix(".part")
     with pq.ParquetFile(path) as staged, pq.ParquetWriter(part, STAGING, **write_options("staging")) as writer:

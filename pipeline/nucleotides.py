@@ -17,7 +17,7 @@ NUCLEOTIDE_CODES: Final = "".join(sorted(NUCLEOTIDES)).encode() + AMBIGUITY_CODE
 
 _PLAIN: Final = "".join(sorted(NUCLEOTIDES)).encode()
 _BASES: Final = (b"A", b"C", b"G", b"TU")
-_MIN_PLAIN: Final = 0.9  # of a sequence, A, C, G, T, U and N
+_MIN_PLAIN: Final = 0.7  # of a sequence, A, C, G, T, U and N: the rest may be codes of ambiguity
 _MIN_BASES: Final = 0.5  # of a sequence, A, C, G, T and U
 _MIN_EACH_BASE: Final = 0.02  # of a sequence, each of the four bases: of the AT-richest genomes C and G are 7 % each
 
@@ -47,7 +47,7 @@ class Census(NamedTuple):
 def kind_of(letters: bytes) -> Kind:
     """Return what `letters` (upper case, residue codes alone, at least one) settle.
 
-    NUCLEOTIDES: at least 30 letters, 90 % of them A, C, G, T, U or N, half of them no N, each base at least 2 %, and no
+    NUCLEOTIDES: at least 30 letters, 70 % of them A, C, G, T, U or N, half of them no N, each base at least 2 %, and no
     letter that is a residue alone. PROTEIN: a letter that is a residue alone. DOUBTFUL: neither.
     """
     if letters[:MIN_NUCLEOTIDES].translate(None, NUCLEOTIDE_CODES) or letters.translate(None, NUCLEOTIDE_CODES):
@@ -60,7 +60,7 @@ def kind_of(letters: bytes) -> Kind:
 def is_nucleotides(letters: bytes, verdict: Kind) -> bool:
     """Whether the DOUBTFUL sequence `letters` is nucleotides, in a file whose other records give `verdict`.
 
-    Where they give none, composition decides: 30 letters or more, of which 90 % are A, C, G, T, U or N and half no N,
+    Where they give none, composition decides: 30 letters or more, of which 70 % are A, C, G, T, U or N and half no N,
     with three of the four bases, are nucleotides.
     """
     if verdict is not Kind.DOUBTFUL:

@@ -178,6 +178,8 @@ def planning_memory_bytes() -> int:
 def _is_known(source: SourceFile, plans: Sequence[Plan], max_length: int) -> bool:
     """Whether a plan has read this very file, unchanged and likewise, under the same or a wider limit."""
     same_name = _earlier(source.uri, plans, max_length, genes=source.format == CONTIGS)
+    if source.is_pipe:  # named by its content
+        return bool(same_name)
     if any(_has_version(old, source) for old in same_name):
         return True
     if source.is_remote:

@@ -9,7 +9,10 @@ import random
 import tarfile
 import threading
 import zipfile
+import zlib
+from collections import Counter
 from collections.abc import Callable
+from contextlib import nullcontext
 from pathlib import Path
 
 import pyarrow as pa
@@ -25,7 +28,7 @@ from foldatlas.pipeline.nucleotides import Kind, kind_of
 from foldatlas.pipeline.pipes import Spool
 from foldatlas.pipeline.planning import CostModel, Planned, make_plan
 from foldatlas.pipeline.record_stream import open_records
-from foldatlas.pipeline.sources import SourceWarning, find_sources
+from foldatlas.pipeline.sources import SourceWarning, cut_ranges, find_sources
 from foldatlas.schemas.errors import SourceError
 from foldatlas.schemas.records import STANDARD_RESIDUES, Settings
 
@@ -157,18 +160,18 @@ def test_packed_proteins_are_read(plan: Callable[..., Planned], tmp_path: Path, 
 
 
 @pytest.mark.parametrize("packer", ["bzip2", "xz"])
-@pytest.mark.parametrize("size", [1, 100, 1 << 18])
+@pytest.mark.parametrize("size", [100, 1 << 18])
 def test_cut_and_damaged_streams_give_what_they_have(packer: str, size: int) -> None:
-    data = proteins(30_000)
+    data = proteins(20_000)
     packed = PACKERS[packer](data)
-    for broken in (packed[:-20], packed[: len(packed) // 2], packed[:-2000] + b"\xff" * 100 + packed[-1900:]):
+    damaged = packed[:-2000] + b"\xff" * 100 + packed[-1900:]
+    for broken in (packed[:-20], packed[: len(packed) * 3 // 4], damaged):
         stream = decompressed(io.BytesIO(broken), packer)
-        found = []
+        found: list[bytes] = []
         with pytest.raises((EOFError, OSError)):
-            while block := stream.read(size if size > 1 else 1 << 16):
+            while block := stream.read(size):
                 found.append(block)
-        assert data.startswith(b"".join(found))
-    assert found  # the first block of several
+        assert found and (broken is damaged or data.startswith(b"".join(found)))
 
 
 def test_a_bomb_is_read_in_bounded_steps() -> None:
@@ -199,8 +202,6 @@ def _header_of(filters: list[dict[str, int]]) -> bytes:
 
 
 def _crc32(data: bytes) -> bytes:
-    import zlib
-
     return zlib.crc32(data).to_bytes(4, "little")
 
 
@@ -222,7 +223,7 @@ def test_an_empty_file_among_many_is_a_warning(
         "b": 5,
     }
     assert plan(*names).plan is None
-    with pytest.raises(SourceError, match="2 sources cannot be used(.|\n)*nothing is empty(.|\n)*blank is empty"):
+    with pytest.raises(SourceError, match=r"2 sources cannot be used(.|\n)*nothing is empty(.|\n)*blank is empty"):
         plan(tmp_path / "nothing", tmp_path / "blank")
 
 
@@ -235,7 +236,7 @@ def test_bad_files_are_named_all_at_once(plan: Callable[..., Planned], tmp_path:
         plan(tmp_path / "a.faa", tmp_path / "none", tmp_path / "in.zip", f"{tmp_path}/*.gb", tmp_path / "a.faa")
     head, *lines = str(caught.value).split("\n")
     assert head == "3 sources cannot be used:" and len(lines) == 3
-    with pytest.raises(SourceError, match="text1 is not FASTA(.|\n)*text2 is not FASTA"):
+    with pytest.raises(SourceError, match=r"text2 is not FASTA(.|\n)*text1 is not FASTA"):
         plan(tmp_path / "a.faa", tmp_path / "text2", tmp_path / "text1")
 
 
@@ -268,12 +269,12 @@ def test_a_pipe_is_a_source_named_by_its_content(
             writer.join()
 
     data = proteins(50)
-    made = through("first", gzip.compress(data)).plan
+    made = through("first", gzip.compress(data, mtime=0)).plan
     assert made is not None and made.outcomes == {"accepted": 50}
     assert through("plain", data).plan is not None
     (source,) = made.sources
     assert source.uri == f"pipe:{source.sha256}" and source.mtime_ns == 0
-    assert through("again", gzip.compress(data)).plan is None
+    assert through("again", gzip.compress(data, mtime=0)).plan is None
     assert not folder.staging.exists()
     with pytest.raises(SourceError, match="can be read only once"):
         find_sources([str(tmp_path / "first")])
@@ -299,20 +300,14 @@ def test_doubtful_letters_are_judged_by_their_file(
     }
     for name, (data, outcomes) in cases.items():
         (tmp_path / name).write_bytes(data)
-        with pytest.warns(SourceWarning) if "accepted" not in outcomes else _no_warning():
+        with pytest.warns(SourceWarning) if "accepted" not in outcomes else nullcontext():
             made = plan(tmp_path / name).plan
         assert made is not None and made.outcomes == outcomes, name
 
 
-def _no_warning() -> object:
-    import contextlib
-
-    return contextlib.nullcontext()
-
-
 def test_refused_nucleotides_keep_no_sequence(tmp_path: Path) -> None:
     (tmp_path / "in").write_bytes(contigs() + MIXED)
-    (range_,) = ingest_ranges(tmp_path / "in")
+    (range_,) = cut_ranges(find_sources([str(tmp_path / "in")]))
     ingest.ingest(ingest.IngestTask(range_, str(tmp_path), 1280))
     note = ingest.read_note(tmp_path, 0)
     assert note is not None and (note.proteins, note.misread, note.doubtful) == (0, 5, 4)
@@ -324,15 +319,7 @@ def test_refused_nucleotides_keep_no_sequence(tmp_path: Path) -> None:
     assert list(tmp_path.glob("*.part")) == []
 
 
-def ingest_ranges(path: Path) -> list:
-    from foldatlas.pipeline.sources import cut_ranges
-
-    return cut_ranges(find_sources([str(path)]))
-
-
 def test_records_without_an_atlas_are_judged_too(tmp_path: Path) -> None:
-    from collections import Counter
-
     for data, good in ((MIXED + proteins(), 9), (MIXED + contigs(), 0), (MIXED, 4)):
         (tmp_path / "in").write_bytes(data)
         refused: Counter[str] = Counter()
