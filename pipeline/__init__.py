@@ -2,6 +2,9 @@
 
 fasta.py         FASTA text cut into records, by byte range, in bounded memory
 validation.py    a record accepted, or refused with a reason
+file_kinds.py    what a file is, by its first bytes
+nucleotides.py   nucleotides or a protein, by letters and by the file
+pipes.py         standard input and pipes, copied to be read like files
 sources.py       the files a person named: found, checked, cut into ranges
 ingest.py        a range of a source -> a staging Parquet file
 planning.py      sources -> a committed plan of shards

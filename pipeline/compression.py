@@ -69,7 +69,7 @@ class CompressedStream:
                     return self._rest()
             try:
                 data = self._decompress(size)
-            except (zlib.error, zstd.ZstdError, lzma.LZMAError, ValueError, OSError) as error:
+            except (zlib.error, zstd.ZstdError, lzma.LZMAError, OSError, RuntimeError) as error:  # the last two: bz2
                 raise OSError(f"the compressed data are damaged: {error}") from error
             if data:
                 return data
