@@ -19,9 +19,9 @@ from typing import Final
 
 from machine import hardware
 
-from foldatlas.pipeline.fasta import WHITE_SPACE, Reader
-from foldatlas.pipeline.nucleotides import Kind, is_nucleotides, kind_of
-from foldatlas.pipeline.validation import UPPER, without_end
+from foldatlas.pipeline.sources.fasta import WHITE_SPACE, Reader
+from foldatlas.pipeline.sources.nucleotides import Kind, is_nucleotides, kind_of
+from foldatlas.pipeline.sources.validation import UPPER, without_end
 
 SEED: Final = 12
 CODES: Final = "RYSWKMBDHV"

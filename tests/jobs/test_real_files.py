@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from foldatlas.atlas.open import Atlas
+from foldatlas.atlas.reader import Atlas
 
 Run = Callable[..., subprocess.CompletedProcess[str]]
 PROTEIN = "MKVLAAGIVGLCAAWLLKDE"

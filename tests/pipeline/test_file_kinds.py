@@ -21,14 +21,15 @@ import pytest
 from backports import zstd
 
 from foldatlas.atlas.folder import AtlasFolder
-from foldatlas.pipeline import ingest
-from foldatlas.pipeline.accepted import accepted
-from foldatlas.pipeline.compression import CompressedStream, decompressed
-from foldatlas.pipeline.nucleotides import Kind, kind_of
-from foldatlas.pipeline.pipes import Spool
-from foldatlas.pipeline.planning import CostModel, Planned, make_plan
-from foldatlas.pipeline.record_stream import open_records
-from foldatlas.pipeline.sources import SourceWarning, cut_ranges, find_sources
+from foldatlas.pipeline.planning import ingest
+from foldatlas.pipeline.planning.costs import CostModel
+from foldatlas.pipeline.planning.planner import Planned, make_plan
+from foldatlas.pipeline.sources.accepted import accepted
+from foldatlas.pipeline.sources.compression import CompressedStream, decompressed
+from foldatlas.pipeline.sources.find import SourceWarning, cut_ranges, find_sources
+from foldatlas.pipeline.sources.nucleotides import Kind, kind_of
+from foldatlas.pipeline.sources.pipes import Spool
+from foldatlas.pipeline.sources.record_stream import open_records
 from foldatlas.schemas.errors import SourceError
 from foldatlas.schemas.records import STANDARD_RESIDUES, Settings
 
@@ -288,7 +289,7 @@ def test_doubtful_letters_are_judged_by_their_file(
     plan: Callable[..., Planned], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, range_bytes: int
 ) -> None:
     """Cases low-complexity-protein-refused and nucleotides-with-ambiguity-folded, whatever the ranges."""
-    monkeypatch.setattr("foldatlas.pipeline.planning.cut_ranges.__defaults__", (range_bytes,))
+    monkeypatch.setattr("foldatlas.pipeline.planning.planner.cut_ranges.__defaults__", (range_bytes,))
     ambiguous = contigs(1, length=1_200).replace(b">c0\n", b">ambiguous\nR")
     cases = {
         "among_proteins": (MIXED + proteins(), {"accepted": 9}),

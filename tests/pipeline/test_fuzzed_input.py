@@ -10,10 +10,10 @@ import pyarrow as pa
 import pytest
 from made_up_files import MadeUpFile, made_up_files
 
-from foldatlas.pipeline import fasta, genbank
-from foldatlas.pipeline.compression import compression_of, decompressed
-from foldatlas.pipeline.record_stream import open_records
-from foldatlas.pipeline.sources import GENBANK, SourceFile, cut_ranges, find_sources, what_it_is
+from foldatlas.pipeline.sources import fasta, genbank
+from foldatlas.pipeline.sources.compression import compression_of, decompressed
+from foldatlas.pipeline.sources.find import GENBANK, SourceFile, cut_ranges, find_sources, what_it_is
+from foldatlas.pipeline.sources.record_stream import open_records
 from foldatlas.schemas.errors import SourceError
 from foldatlas.schemas.records import RESIDUES, Outcome
 

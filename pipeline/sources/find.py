@@ -1,0 +1,307 @@
+"""The files a person named: found, looked at, and cut into ranges that can be read side by side."""
+
+import codecs
+import contextlib
+import fnmatch
+import glob
+import urllib.parse
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import IO, Final, NamedTuple
+
+import smart_open
+
+from foldatlas.pipeline.sources import remote
+from foldatlas.pipeline.sources.file_kinds import beginning, content_head, look_at, text_format
+from foldatlas.pipeline.sources.pipes import SCHEME, Spool, is_pipe
+from foldatlas.pipeline.sources.stores import Version, normalised, scheme_of
+from foldatlas.schemas.errors import SourceError
+
+RANGE_BYTES: Final = 64 << 20  # of a plain local file, read by one worker at a time
+
+FASTA: Final = "fasta"
+GENBANK: Final = "genbank"
+CONTIGS: Final = "contigs"  # FASTA of nucleotides, of which the genes are to be found
+
+_GENBANK_SUFFIXES: Final = (".gb", ".gbk", ".gbff", ".genbank")
+_PROTEIN_SUFFIXES: Final = (".faa", ".pep", ".mpfa")
+_FASTA_SUFFIXES: Final = (".fasta", ".fa", ".fas", ".fsa", ".fna", ".ffn", *_PROTEIN_SUFFIXES)
+_COMPRESSION_SUFFIXES: Final = (".gz", ".bgz", ".zst", ".bz2", ".xz")
+
+
+class SourceWarning(UserWarning):
+    """A source was read, but something in it deserves a look."""
+
+
+class SourceFile(NamedTuple):
+    """A file as it was found.
+
+    `uri` is the normalised name that records carry; `path` what opens it, an absolute path or an address; `size` in
+    bytes, -1 where a server does not say; `mtime_ns` in ns since 1970, 0 where it does not; `etag` the server's name
+    of this very content, or nothing; `compression` one of compression.py's or nothing; `format` FASTA, GENBANK or
+    CONTIGS; `is_empty`: whether there is nothing in it, not even text.
+    """
+
+    uri: str
+    path: str
+    size: int
+    mtime_ns: int
+    etag: str = ""
+    compression: str = ""
+    format: str = FASTA
+    is_empty: bool = False
+
+    @property
+    def is_remote(self) -> bool:
+        return "://" in self.path
+
+    @property
+    def is_pipe(self) -> bool:
+        return self.uri.startswith(SCHEME)
+
+    @property
+    def name(self) -> str:
+        """For people: without what a signed address has after its name."""
+        return self.uri if self.is_remote or self.is_pipe else self.path
+
+    @property
+    def version(self) -> Version:
+        return Version(self.size, self.mtime_ns, self.etag)
+
+
+class SourceRange(NamedTuple):
+    """What one worker reads: bytes [start, end) of a plain local FASTA file; any other is one range, end None."""
+
+    source: SourceFile
+    number: int
+    start: int
+    end: int | None
+
+
+def find_sources(
+    names: Iterable[str], *, genes: bool = False, spool: Spool | None = None, skip_pipes: bool = False
+) -> list[SourceFile]:
+    """The files that `names` (paths, folders, addresses, or patterns of them) mean, in that order, each once. With
+    `genes` they are contigs. A folder means its FASTA and GenBank files, by name, in order. Pipes are read into
+    `spool`, or left out with `skip_pipes`.
+
+    Raises SourceError for all names together that are not readable files of a format that is read, and with `genes`
+    for GenBank. Empty files are `is_empty`; where there is nothing else, SourceError.
+    """
+    found: dict[str, SourceFile] = {}
+    faults: list[str] = []
+    num_pipes = 0
+    for name in names:
+        if is_pipe(name):
+            num_pipes += 1
+            if skip_pipes:
+                continue
+        try:
+            matches = _matches(name, genes)
+        except SourceError as error:
+            faults.append(str(error))
+            continue
+        for match in matches:
+            try:
+                source = _look(match, spool)
+                if genes:
+                    source = _as_contigs(source)
+                found.setdefault(source.uri, source)
+            except remote.UnreachableError as error:  # the next one would wait as long
+                raise SourceError(together([*faults, str(error)])) from error
+            except SourceError as error:
+                faults.append(str(error))
+    if faults:
+        raise SourceError(together(faults))
+    if not found and not num_pipes:
+        raise SourceError("no FASTA file was named")
+    if found and all(source.is_empty for source in found.values()) and not (skip_pipes and num_pipes):
+        empty = [f"{source.name} is empty: name a file that holds sequences" for source in found.values()]
+        raise SourceError(together(empty))
+    return list(found.values())
+
+
+def together(faults: Sequence[str]) -> str:
+    """One message of several: each on a line of its own."""
+    return faults[0] if len(faults) == 1 else "\n  ".join([f"{len(faults):,} sources cannot be used:", *faults])
+
+
+def _look(name: str, spool: Spool | None) -> SourceFile:
+    if is_pipe(name):
+        if spool is None:
+            raise SourceError(f"{name} can be read only once: write what it gives to a file first")
+        uri, copy = spool.copy(name)
+        source = _look_remotely(copy) if scheme_of(copy) else _look_at(copy, "standard input" if name == "-" else name)
+        return source._replace(uri=uri)
+    return _look_remotely(name) if scheme_of(name) else _look_at(name, name)
+
+
+def _as_contigs(source: SourceFile) -> SourceFile:
+    if source.format == GENBANK:
+        raise SourceError(f"{source.name} is GenBank, which says where its genes are: name it without --genes")
+    return source._replace(format=CONTIGS)
+
+
+def _matches(name: str, genes: bool) -> list[str]:
+    """The files that a name, folder or pattern means."""
+    if is_pipe(name):
+        return [name]
+    scheme = scheme_of(name)
+    if scheme in ("http", "https"):
+        return [name]  # nothing there can be listed, and '?' begins a query
+    if scheme and name.endswith("/"):
+        place = normalised(name)
+        keys = [address for address in remote.list_files(place) if "/" not in address.removeprefix(place)]
+        matches = _sequence_files(name, keys, genes)
+    elif scheme:
+        matches = _matching_keys(normalised(name)) if glob.has_magic(name) else [name]
+    else:
+        path = _local_path(name)
+        matches = sorted(glob.glob(path)) if glob.has_magic(path) and not Path(path).exists() else [path]
+        if matches == [path] and Path(path).is_dir():
+            matches = _sequence_files(name, _files_in(path), genes)
+    if not matches:
+        raise SourceError(f"{name}: no file matches this pattern")
+    return matches
+
+
+def _files_in(folder: str) -> list[str]:
+    try:
+        return [str(path) for path in Path(folder).iterdir() if path.is_file()]
+    except OSError as error:
+        raise SourceError(f"{folder} cannot be read ({error.strerror}): check its permissions") from error
+
+
+def _sequence_files(folder: str, names: Iterable[str], genes: bool) -> list[str]:
+    """Those of a folder's files whose names are of FASTA or GenBank, compressed or not; with `genes`, of contigs."""
+    suffixes: tuple[str, ...] = (*_FASTA_SUFFIXES, *_GENBANK_SUFFIXES)
+    if genes:
+        suffixes = tuple(suffix for suffix in _FASTA_SUFFIXES if suffix not in _PROTEIN_SUFFIXES)
+    matches = sorted(
+        name
+        for name in names
+        if not name.rpartition("/")[2].startswith(".") and _without_compression(name).lower().endswith(suffixes)
+    )
+    if not matches:
+        what = "contigs" if genes else "FASTA or GenBank"
+        raise SourceError(f"{folder} is a folder without a file of {what} ({', '.join(suffixes)}): name its files")
+    return matches
+
+
+def _without_compression(name: str) -> str:
+    """A file's name without the ending that names its compression."""
+    for suffix in _COMPRESSION_SUFFIXES:
+        if name.lower().endswith(suffix):
+            return name[: -len(suffix)]
+    return name
+
+
+def _local_path(name: str) -> str:
+    """The path that a name means: itself, or that of a file:// URI, as records have it."""
+    path = name.removeprefix("file://")
+    return urllib.parse.unquote(path) if path != name and not Path(path).exists() else path
+
+
+def _matching_keys(pattern: str) -> list[str]:
+    """What of a bucket a pattern means. As in a folder, * and ? stand for no '/'."""
+    begin = pattern[: min(pattern.find(letter) for letter in "*?[" if letter in pattern)]
+    if begin.count("/") < 3:
+        raise SourceError(f"{pattern}: a bucket's name cannot be a pattern: name the bucket")
+    parts = pattern.split("/")
+    matches = []
+    for address in remote.list_files(begin):
+        if address == pattern:
+            return [address]
+        segments = address.split("/")
+        if len(segments) == len(parts) and all(map(fnmatch.fnmatchcase, segments, parts)):
+            matches.append(address)
+    return sorted(matches)
+
+
+def _look_at(path_name: str, name: str) -> SourceFile:
+    """A local file; `name` is for people."""
+    path = Path(path_name)
+    if path.is_dir():
+        raise SourceError(f"{name} is a folder: name the FASTA files in it, for example {name.rstrip('/')}/*.fasta")
+    try:
+        status = path.stat()
+        with path.open("rb") as file:
+            first = beginning(file)
+    except FileNotFoundError as error:
+        raise SourceError(f"{name} does not exist: check the path") from error
+    except OSError as error:
+        raise SourceError(f"{name} cannot be read ({error.strerror}): check its permissions") from error
+    resolved = path.resolve()
+    found = SourceFile(resolved.as_uri(), str(resolved), status.st_size, status.st_mtime_ns)
+    return _with_kind(found, name, first)
+
+
+def _look_remotely(address: str) -> SourceFile:
+    with remote.RemoteStream(address) as stream:
+        version, first = stream.version, beginning(stream)  # type: ignore[arg-type]
+    return _with_kind(SourceFile(normalised(address), address, *version), normalised(address), first)
+
+
+def _with_kind(source: SourceFile, name: str, first: bytes) -> SourceFile:
+    """`source` with compression and format, by its `first` bytes. Raises SourceError for what cannot be FASTA."""
+    found = look_at(first)
+    if found.refusal:
+        raise SourceError(f"{name} {found.refusal}")
+    plain = _without_compression(urllib.parse.urlsplit(name).path if source.is_remote else name)
+    text = found.head.removeprefix(codecs.BOM_UTF8).lstrip()
+    # a division of GenBank has a title page before its first LOCUS
+    is_named_genbank = plain.lower().endswith(_GENBANK_SUFFIXES) and not text.startswith(b">")
+    format = GENBANK if text.startswith(b"LOCUS ") or (is_named_genbank and not found.is_empty) else FASTA
+    return source._replace(compression=found.compression, format=format, is_empty=found.is_empty)
+
+
+def is_unchanged(source: SourceFile) -> bool:
+    """Whether the file is still as it was found."""
+    if source.is_remote:
+        with remote.RemoteStream(source.path) as stream:
+            return stream.version == source.version
+    try:
+        status = Path(source.path).stat()
+    except OSError:
+        return False
+    return (status.st_size, status.st_mtime_ns) == (source.size, source.mtime_ns)
+
+
+def what_it_is(source: SourceFile) -> str:
+    """For a file without any record: what it seems to be, and what to do."""
+    if source.format == GENBANK:
+        return "it is GenBank without any coding sequence (CDS): name its proteins as FASTA"
+    with contextlib.suppress(EOFError, OSError), open_stored(source) as stored:
+        head, fault = content_head(beginning(stored))
+        if fault and not head:
+            return f"it is compressed by {source.compression} and damaged ({fault}): get it again"
+        if named := text_format(head):
+            return named
+    return "no line begins with '>': name a protein FASTA file"
+
+
+def cut_ranges(sources: Iterable[SourceFile], range_bytes: int = RANGE_BYTES) -> list[SourceRange]:
+    """Ranges that together hold every byte of every source once, numbered from 0 in order."""
+    ranges: list[SourceRange] = []
+    for source in sources:
+        if source.compression or source.is_remote or source.format == GENBANK:
+            ranges.append(SourceRange(source, len(ranges), 0, None))
+            continue
+        for start in range(0, max(source.size, 1), range_bytes):
+            ranges.append(SourceRange(source, len(ranges), start, min(start + range_bytes, source.size)))
+    return ranges
+
+
+@contextlib.contextmanager
+def open_stored(source: SourceFile) -> Iterator[IO[bytes]]:
+    """The bytes of a source as stored. Raises SourceError if it cannot be opened or is no longer as it was found."""
+    if source.is_remote:
+        with remote.RemoteStream(source.path, source.version) as stream:
+            yield stream  # type: ignore[misc]
+        return
+    try:
+        file: IO[bytes] = smart_open.open(source.path, "rb", compression="disable")
+    except OSError as error:
+        raise SourceError(f"{source.path} cannot be read ({error.strerror}): check its permissions") from error
+    with file:
+        yield file
