@@ -49,6 +49,7 @@ EXTRAS = {
         "build>=1.3",
         "cryptography>=44",
         "dask>=2026.8",
+        "dask-jobqueue>=0.9,<0.10",
         "distributed>=2026.8",
         "foldcomp>=1.0,<1.1",
         "gemmi>=0.7,<0.8",

@@ -2,10 +2,15 @@
 
 import argparse
 import contextlib
+import os
 import sys
 from typing import Final
 
 ATLAS_HELP: Final = "the atlas: a folder, or s3://bucket/prefix"
+FASTA_HELP: Final = (
+    "protein FASTA or GenBank, plain or compressed (gz, zst, bz2, xz): a path, a folder of such files, an address "
+    "(s3, gs, http), a quoted pattern, or - for standard input"
+)
 PRECISIONS: Final = ("fp32", "bf16", "fp16")
 TRAINING_PRECISIONS: Final = ("fp32", "bf16")
 
@@ -34,6 +39,14 @@ def path(text: str) -> str:
     if not text:
         raise argparse.ArgumentTypeError("the name is empty")
     return text
+
+
+def statement(text: str) -> str:
+    """SQL. Python reads what is not ASCII in a C locale as bytes without a meaning; here it is UTF-8, as elsewhere."""
+    try:
+        return os.fsencode(text).decode("utf-8")
+    except UnicodeError:
+        raise argparse.ArgumentTypeError("the text is not UTF-8") from None
 
 
 def add_weights(parser: argparse._ActionsContainer) -> None:

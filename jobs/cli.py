@@ -6,6 +6,7 @@ refused records too); 130 and 143 interrupted. Results go to stdout, messages an
 
 import argparse
 import importlib
+import io
 import os
 import sys
 import warnings
@@ -116,6 +117,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
         # only results can meet this, messages do not (arguments.say): their reader (head, less) has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
+    except UnicodeError as error:
+        say(
+            f"foldatlas {parsed.command}: a letter cannot be written in this locale ({error}): set LC_ALL=C.UTF-8 or "
+            "PYTHONUTF8=1"
+        )
+        return 1
     except OSError as error:
         where = f" ({error.filename})" if error.filename else ""
         say(f"foldatlas {parsed.command}: {error.strerror or error}{where}")
@@ -133,6 +140,8 @@ def _open_standard_streams() -> None:
     for name in ("stdout", "stderr"):
         if getattr(sys, name) is None:
             setattr(sys, name, open(os.devnull, "w"))  # noqa: SIM115 - for as long as the process lives
+        elif isinstance(stream := getattr(sys, name), io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")  # of a locale without the letters of an id or a path
 
 
 if __name__ == "__main__":

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from foldatlas.jobs.arguments import PRECISIONS, add_weights, path, say
+from foldatlas.jobs.arguments import FASTA_HELP, PRECISIONS, add_weights, path, say
 from foldatlas.jobs.weights import provide
 
 if TYPE_CHECKING:
@@ -46,7 +46,7 @@ def embed(
     from foldatlas.pipeline.workers.devices import choose_device
     from foldatlas.pipeline.workers.supervisor import WorkerSpec
 
-    find_sources(fasta)  # before anything slow
+    find_sources(fasta, skip_pipes=True)  # before anything slow
     refuse_existing(Path(out))
     device = choose_device(device)
     weights_dir = None if weights is None else str(Path(weights).absolute())
@@ -64,7 +64,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
         nargs="+",
         type=path,
         metavar="FASTA",
-        help="protein FASTA or GenBank, plain, gz or zst: a path, an address (s3, gs, http) or a quoted pattern",
+        help=FASTA_HELP,
     )
     parser.add_argument("out", type=path, metavar="OUT", help="Parquet file to write; must not exist")
     parser.add_argument(

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from foldatlas.atlas.export.formats import FORMATS
-from foldatlas.jobs.arguments import ATLAS_HELP, path, say
+from foldatlas.jobs.arguments import ATLAS_HELP, path, say, statement
 from foldatlas.schemas.wording import counted
 
 if TYPE_CHECKING:
@@ -52,7 +52,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--format", choices=FORMATS, required=True, help="; ".join(f"{name}: {what}" for name, what in FORMATS.items())
     )
-    parser.add_argument("--where", metavar="SQL", help="condition on the columns of proteins")
+    parser.add_argument("--where", type=statement, metavar="SQL", help="condition on the columns of proteins")
     parser.add_argument(
         "--ids",
         metavar="FILE",

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from foldatlas.jobs.arguments import ATLAS_HELP, PRECISIONS, add_weights, not_negative, path, positive, say
+from foldatlas.jobs.arguments import ATLAS_HELP, FASTA_HELP, PRECISIONS, add_weights, not_negative, path, positive, say
 from foldatlas.jobs.weights import provide
 from foldatlas.schemas.errors import UsageError
 from foldatlas.schemas.records import DEFAULT_MAX_LENGTH
@@ -23,6 +23,7 @@ EXAMPLES: Final = """examples:
   foldatlas plan proteins.fasta atlas --model nano
   foldatlas plan 'assemblies/*.faa.gz' atlas --model nano --max-length 600
   foldatlas plan assembly.fna atlas --model nano --genes
+  zcat proteins.fasta.gz | foldatlas plan - atlas --model nano
   foldatlas plan proteins.fasta atlas --model esmfold_v1 --device cuda --devices 64 --price 2.50
   foldatlas plan proteins.fasta atlas --model nano --dry-run --json
   foldatlas plan atlas --model nano --devices 64
@@ -154,6 +155,7 @@ def plan(
     from foldatlas.pipeline.planning.costs import cost_model
     from foldatlas.pipeline.planning.planner import Planned, make_plan
     from foldatlas.pipeline.shards.outputs import chosen_outputs
+    from foldatlas.pipeline.sources.pipes import Spool
 
     refuse_genes_alone(genes, fasta)
     engine = choose_engine(runner, workers, beam_options)
@@ -176,18 +178,20 @@ def plan(
         folder.check_settings(settings)
         planned = Planned(None, ())
     else:
-        planned = make_plan(
-            fasta,
-            folder,
-            settings,
-            costs,
-            max_length=max_length,
-            genes=genes,
-            name=name,
-            replace=replace,
-            dry_run=dry_run,
-            engine=engine,
-        )
+        with Spool(folder) as spool:
+            planned = make_plan(
+                fasta,
+                folder,
+                settings,
+                costs,
+                max_length=max_length,
+                genes=genes,
+                name=name,
+                replace=replace,
+                dry_run=dry_run,
+                engine=engine,
+                spool=spool,
+            )
     new = planned.plan.shards if planned.plan is not None else ()
     left = left_to_fold(folder, plans, entries)
     output_bytes = measured_output_bytes(default_bytes, plans, entries)
@@ -210,7 +214,9 @@ def look_first(folder: "AtlasFolder", fasta: Sequence[str], genes: bool, name: s
 
     folder.refuse_foreign()
     if fasta:
-        renamed(find_sources(fasta, genes=genes), name)
+        found = find_sources(fasta, genes=genes, skip_pipes=True)
+        if found:
+            renamed(found, name)
     elif name is not None:
         raise UsageError(f"--as {name} names a FASTA file, and none is given: name one, or leave --as out")
 
@@ -231,7 +237,7 @@ def configure_planning(parser: argparse.ArgumentParser) -> None:
         nargs="*",  # what is left to fold of an atlas, and --retry-failed, need none
         type=path,
         metavar="FASTA",
-        help="protein FASTA or GenBank, plain, gz or zst: a path, an address (s3, gs, http) or a quoted pattern",
+        help=FASTA_HELP,
     )
     parser.add_argument("atlas", type=path, metavar="ATLAS", help=f"{ATLAS_HELP}; made if it does not exist")
     parser.add_argument(

@@ -5,7 +5,7 @@ import sys
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Final
 
-from foldatlas.jobs.arguments import ATLAS_HELP, path, say
+from foldatlas.jobs.arguments import ATLAS_HELP, path, say, statement
 from foldatlas.schemas.errors import UsageError
 from foldatlas.schemas.wording import counted
 
@@ -45,7 +45,7 @@ def query(atlas: str | Path, sql: str, *, format: str = "table", file: IO[bytes]
 
 def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("atlas", type=path, metavar="ATLAS", help=ATLAS_HELP)
-    parser.add_argument("sql", metavar="SQL", help="one statement that reads, in quotes")
+    parser.add_argument("sql", type=statement, metavar="SQL", help="one statement that reads, in quotes")
     parser.add_argument("--format", choices=FORMATS, default="table", help="of the answer (default: %(default)s)")
 
 

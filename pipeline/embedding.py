@@ -30,6 +30,7 @@ from foldatlas.pipeline.interruption import interruptible, stopping
 from foldatlas.pipeline.shards.bisection import Failed, fold_surely
 from foldatlas.pipeline.sources.accepted import accepted
 from foldatlas.pipeline.sources.find import SourceFile, find_sources
+from foldatlas.pipeline.sources.pipes import Spool
 from foldatlas.pipeline.sources.validation import Record
 from foldatlas.pipeline.workers.supervisor import WorkerSpec, child_of_this_process, end_children
 from foldatlas.schemas.errors import Interrupted, UsageError
@@ -89,8 +90,21 @@ def embed_fasta(
     Raises SourceError for a file that is missing, no FASTA or damaged, UsageError where `out` exists, ModelError for a
     model that cannot be loaded, Interrupted when asked to stop; nothing is written then.
     """
-    sources = find_sources(names)
     refuse_existing(out)
+    with Spool() as spool:
+        sources = find_sources(names, spool=spool)
+        return _embed_sources(sources, out, worker, config, layer=layer, per_residue=per_residue)
+
+
+def _embed_sources(
+    sources: Sequence[SourceFile],
+    out: Path,
+    worker: WorkerSpec,
+    config: LanguageModelConfig,
+    *,
+    layer: int,
+    per_residue: bool,
+) -> Embedded:
     for left in files_of_the_dead(out.parent):
         if left.name.startswith(f".{out.name}."):
             left.unlink(missing_ok=True)

@@ -59,6 +59,7 @@ ATOMS: Final[dict[str, tuple[str, ...]]] = {
 
 NUCLEOTIDES: Final = frozenset("ACGTUN")
 MIN_NUCLEOTIDES: Final = 30  # shorter runs of A, C, G, T, N are as likely a peptide
+NEXT_TITLE: Final = "\x01"  # in a header of NCBI's nr, between the titles of identical proteins
 DEFAULT_MAX_LENGTH: Final = 1280  # residues; the ESM Metagenomic Atlas stopped here
 
 
@@ -98,7 +99,7 @@ REFUSALS: Final[dict[Outcome, str]] = {
     Outcome.EMPTY_SEQUENCE: "the record has no sequence",
     Outcome.TRUNCATED: "the file ends, or is damaged, inside this record",
     Outcome.NUL_BYTE: "the record holds a NUL byte",
-    Outcome.NOT_UTF8: "the record is not UTF-8 text",
+    Outcome.NOT_UTF8: "the sequence holds bytes that are not UTF-8 text",
     Outcome.MULTIMER: "the sequence holds ':', which separates chains; an atlas holds single chains",
     Outcome.GAP: "the sequence holds alignment gaps ('-' or '.')",
     Outcome.INTERNAL_STOP: "the sequence holds a stop ('*') before its end",

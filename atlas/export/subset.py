@@ -43,7 +43,7 @@ from foldatlas.atlas.sql.text import quoted
 from foldatlas.atlas.storage.addresses import is_address
 from foldatlas.atlas.storage.commit import hidden, hidden_owner, owner_is_dead
 from foldatlas.schemas.errors import ForeignFolderError, QueryError, UsageError
-from foldatlas.schemas.records import REFUSALS, Outcome, format_structure_id
+from foldatlas.schemas.records import NEXT_TITLE, REFUSALS, Outcome, format_structure_id
 from foldatlas.schemas.tables import FORMAT_VERSION, STRUCTURES
 from foldatlas.schemas.version import program_version
 
@@ -349,8 +349,10 @@ def _write_fasta(opened: Atlas, cursor: Any, folder: _Folder, num_proteins: int)
 
 
 def _fasta_text(name: str, description: str, sequence: str) -> str:
-    """A FASTA record; control characters of its header become spaces, so that it stays one line."""
-    header = "".join(c if c.isprintable() else " " for c in f"{name} {description}".rstrip())
+    """A FASTA record; control characters of its header become spaces, so that it stays one line, but for the
+    Ctrl-A between the titles of NCBI's nr."""
+    joint = "" if description.startswith(NEXT_TITLE) else " "
+    header = "".join(c if c.isprintable() or c == NEXT_TITLE else " " for c in f"{name}{joint}{description}".rstrip())
     lines = (sequence[begin : begin + FASTA_WIDTH] for begin in range(0, len(sequence), FASTA_WIDTH))
     return ">" + "\n".join([header, *lines]) + "\n"
 

@@ -8,6 +8,7 @@ backend.py      what running needs of each kind of engine
 embedded.py     the engine in this very process
 dispatch.py     runs the graph on the engine that was chosen
 conformance.py  whether an engine works on every descriptor
+temporary_folder.py  pipelines of Beam that make no temporary folder
 beam.py         Apache Beam, imported without its warnings
 
 dask/               Dask clusters: our own on this machine, or the user's

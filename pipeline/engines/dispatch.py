@@ -7,6 +7,7 @@ from typing import Any, TypeVar
 from foldatlas.pipeline.engines.backend import Backend
 from foldatlas.pipeline.engines.beam import quiet_beam
 from foldatlas.pipeline.engines.engine import EMBEDDED, Engine
+from foldatlas.pipeline.engines.temporary_folder import without_folder
 
 Descriptor = TypeVar("Descriptor")
 
@@ -35,7 +36,7 @@ def run(label: str, descriptors: Iterable[Descriptor], work: Callable[[Any], Non
     pending = list(descriptors)
     if not pending:
         return
-    with quiet_beam():
+    with quiet_beam(), without_folder():
         backend_of(engine).run(label, pending, work)
 
 

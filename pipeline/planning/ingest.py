@@ -9,22 +9,26 @@ from typing import Final, NamedTuple
 import msgspec
 import pyarrow as pa
 import pyarrow.compute as pc
+import pyarrow.parquet as pq
 
 from foldatlas.atlas.parquet.files import ParquetFile
 from foldatlas.atlas.storage.opening import open_storage
 from foldatlas.atlas.storage.protocol import Storage
 from foldatlas.pipeline.interruption import giving_up_if_unwritable, stopping
 from foldatlas.pipeline.sources.find import SourceRange
+from foldatlas.pipeline.sources.nucleotides import Kind, is_nucleotides, kind_of
 from foldatlas.pipeline.sources.record_stream import open_records
 from foldatlas.schemas.errors import Interrupted, SourceError
 from foldatlas.schemas.records import Outcome
-from foldatlas.schemas.tables import STAGING
+from foldatlas.schemas.tables import STAGING, write_options
 
 RECORDS_A_ROW_GROUP: Final = 20_000
 BYTES_A_ROW_GROUP: Final = 64 << 20  # reached only by records that are mostly header or far too long
 
 # what says that a whole file was taken for something else than it is
 MISREAD: Final = pa.array([Outcome.NUCLEOTIDES, Outcome.NOT_NUCLEOTIDES], pa.string())
+# what says that a record has the letters of a protein, or perhaps of nucleotides
+OF_LETTERS: Final = pa.array([Outcome.ACCEPTED, Outcome.TOO_LONG], pa.string())
 
 
 class IngestTask(NamedTuple):
@@ -40,7 +44,8 @@ class IngestNote(msgspec.Struct, frozen=True):
     """What was found in one range. `sha256` is the whole source's, given by its first range alone; `broken` says how
     a stream ended if it did not end well; `ignored` whether bytes followed the compressed data that are none; `error`
     why nothing was staged; `source_bytes` the whole source as stored; `misread` how many records were refused as
-    nucleotides, or as none where contigs were expected."""
+    nucleotides, or as none where contigs were expected; `proteins` how many are proteins by their letters,
+    `doubtful` how many more may be either (nucleotides.Kind)."""
 
     number: int
     records: int = 0
@@ -51,6 +56,8 @@ class IngestNote(msgspec.Struct, frozen=True):
     ignored: bool = False
     source_bytes: int = 0
     misread: int = 0
+    proteins: int = 0
+    doubtful: int = 0
     contigs: int = 0
     contigs_without_genes: int = 0
 
@@ -91,12 +98,13 @@ def _stage(task: IngestTask, staging: Storage) -> IngestNote:
         open_records(source, start, end) as stream,
         ParquetFile(staging, staged_path(number), "staging", schema=STAGING) as file,
     ):
-        misread = 0
+        misread = proteins = 0
         for batches in _row_groups(stream.batches(task.max_length)):
             if stopping():
                 raise Interrupted("stopped on request")
             table = _to_table(source.uri, batches)
-            misread += pc.sum(pc.is_in(table["outcome"], MISREAD)).as_py() or 0
+            misread += _count(table, MISREAD)
+            proteins += _count(table, OF_LETTERS)
             file.write(table)
         sha256, size = stream.finish(digest=start == 0)
     contigs, without_genes = stream.contigs
@@ -109,9 +117,50 @@ def _stage(task: IngestTask, staging: Storage) -> IngestNote:
         ignored=stream.ignored,
         source_bytes=size,
         misread=misread,
+        proteins=proteins - stream.doubtful,
+        doubtful=stream.doubtful,
         contigs=contigs,
         contigs_without_genes=without_genes,
     )
+
+
+def refuse_nucleotides(path: Path, verdict: Kind) -> int:
+    """Refuse those accepted records of a staged file whose letters are doubtful and that are nucleotides, where the
+    other records of their source give `verdict`. Returns how many; the file is replaced whole if there is one."""
+    refused = 0
+    part = path.with_suffix(".part")
+    with pq.ParquetFile(path) as staged, pq.ParquetWriter(part, STAGING, **write_options("staging")) as writer:
+        for group in range(staged.num_row_groups):
+            table = staged.read_row_group(group)
+            judged = [
+                sequence is not None
+                and kind_of(letters := sequence.encode("ascii")) is Kind.DOUBTFUL
+                and is_nucleotides(letters, verdict)
+                for sequence in table["sequence"].to_pylist()
+            ]
+            refused += sum(judged)
+            writer.write_table(_refuse(table, pa.array(judged, pa.bool_()), Outcome.NUCLEOTIDES))
+    if refused:
+        part.replace(path)
+    else:
+        part.unlink()
+    return refused
+
+
+def _refuse(table: pa.Table, rows: pa.Array, outcome: Outcome) -> pa.Table:
+    """`table` with `outcome` and without ids and sequence in those of its rows where `rows` is True."""
+    kept = pc.if_else(rows, pa.scalar(None, pa.int64()), pa.array(range(table.num_rows), pa.int64()))
+    changed = {"outcome": pc.if_else(rows, pa.scalar(str(outcome)), table["outcome"])}
+    for name in ("structure_id", "sequence_crc64", "sequence"):
+        changed[name] = table[name].take(kept)
+    for name, column in changed.items():
+        table = table.set_column(table.schema.get_field_index(name), STAGING.field(name), column)
+    return table
+
+
+def _count(table: pa.Table, outcomes: pa.Array) -> int:
+    """The rows of `table` whose outcome is one of `outcomes`."""
+    return pc.sum(pc.is_in(table["outcome"], outcomes)).as_py() or 0
 
 
 @contextlib.contextmanager

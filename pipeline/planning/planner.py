@@ -26,9 +26,28 @@ from foldatlas.pipeline.engines.engine import EMBEDDED, Engine
 from foldatlas.pipeline.interruption import interruptible, stopping
 from foldatlas.pipeline.planning.costs import CostModel
 from foldatlas.pipeline.planning.cut import LengthCount, cut_shards
-from foldatlas.pipeline.planning.ingest import IngestNote, IngestTask, ingest, read_note, staged_path
+from foldatlas.pipeline.planning.ingest import (
+    IngestNote,
+    IngestTask,
+    ingest,
+    read_note,
+    refuse_nucleotides,
+    staged_path,
+)
 from foldatlas.pipeline.sources.contigs import gene_finder_name
-from foldatlas.pipeline.sources.find import CONTIGS, SourceFile, SourceRange, cut_ranges, find_sources, what_it_is
+from foldatlas.pipeline.sources.find import (
+    CONTIGS,
+    FASTA,
+    SourceFile,
+    SourceRange,
+    SourceWarning,
+    cut_ranges,
+    find_sources,
+    together,
+    what_it_is,
+)
+from foldatlas.pipeline.sources.nucleotides import Census, Kind
+from foldatlas.pipeline.sources.pipes import Spool
 from foldatlas.pipeline.staging import staging_of
 from foldatlas.schemas.errors import SourceError, UsageError
 from foldatlas.schemas.manifest import LINEAGE_FORMAT, FileEntry, Plan, Source, plan_name, shard_name
@@ -42,10 +61,6 @@ MEMORY_DIVISOR: Final = 8
 MIN_MEMORY_BYTES: Final = 256 << 20
 MAX_MEMORY_BYTES: Final = 2 << 30
 ROUNDS: Final = 3  # of reading, on an engine whose workers may be lost
-
-
-class SourceWarning(UserWarning):
-    """A source was read, but something in it deserves a look."""
 
 
 @dataclass(frozen=True)
@@ -70,6 +85,7 @@ def make_plan(
     replace: bool = False,
     engine: Engine = EMBEDDED,
     dry_run: bool = False,
+    spool: Spool | None = None,
     told: Callable[[str], None] = lambda phase: None,
 ) -> Planned:
     """Reads FASTA files and commits a plan of the sequences that the atlas does not have yet.
@@ -82,11 +98,12 @@ def make_plan(
     Raises SourceError, ForeignFolderError or SettingsMismatchError with the atlas untouched. Warns (SourceWarning)
     of text before the first record, of damaged compression, of nucleotides read as proteins, of the same bytes in
     two sources, and of sources with several current versions.
+    Pipes among `names` are read into `spool`.
     With `dry_run` nothing is committed: the plan is given as it would be, its tables are not. `told` hears the name of
     each phase as it begins.
     """
     gene_finder = gene_finder_name() if genes else ""
-    sources = renamed(find_sources(names, genes=genes), name)
+    sources = renamed(find_sources(names, genes=genes, spool=spool), name)
     folder.refuse_foreign()
     folder.check_settings(settings)
     plans = folder.plans()
@@ -253,6 +270,8 @@ def _is_known(source: SourceFile, heads: Sequence[Head], max_length: int) -> boo
     """Whether a plan has, as a current version, read this very file, unchanged and likewise, under the same or a wider
     limit."""
     same_name = _earlier(source.uri, heads, max_length, genes=source.format == CONTIGS)
+    if source.is_pipe:  # named by its content
+        return bool(same_name)
     if any(_has_version(old, source) for old in same_name):
         return True
     if source.is_remote:
@@ -284,22 +303,50 @@ def _was_read(source: Source, heads: Sequence[Head], max_length: int) -> bool:
 
 
 def _check_notes(staging: Path, ranges: Sequence[SourceRange], gene_finder: str) -> dict[str, Source]:
-    """Puts the ranges' notes together, a Source for each URI. Raises SourceError if a range was not read or a source
-    holds no record."""
+    """Puts the ranges' notes together, a Source for each URI. Raises SourceError, for all sources together, if a range
+    was not read or a source holds no record."""
     notes: dict[SourceFile, list[IngestNote]] = {}
+    faults: dict[str, None] = {}  # in order, each once
     for range_ in ranges:
         note = read_note(staging, range_.number)
         if note is None:
-            raise SourceError(f"{range_.source.name} could not be read to its end: run again")
-        if note.error:
-            raise SourceError(note.error)
-        notes.setdefault(range_.source, []).append(note)
-    return {source.uri: _describe(source, parts, gene_finder) for source, parts in notes.items()}
+            faults[f"{range_.source.name} could not be read to its end: run again"] = None
+        elif note.error:
+            faults[note.error] = None
+        else:
+            notes.setdefault(range_.source, []).append(note)
+    read: dict[str, Source] = {}
+    for source, parts in notes.items():
+        try:
+            read[source.uri] = _describe(source, _settle_kind(staging, source, parts), gene_finder)
+        except SourceError as error:
+            faults[str(error)] = None
+    if faults:
+        raise SourceError(together(list(faults)))
+    return read
+
+
+def _settle_kind(staging: Path, source: SourceFile, parts: Sequence[IngestNote]) -> list[IngestNote]:
+    """Refuses the source's doubtful records if they are nucleotides, by all its other records. They were staged as
+    proteins: the tables of proteins, which are large, need not be written again."""
+    census = Census(sum(part.proteins for part in parts), sum(part.misread for part in parts))
+    if source.format != FASTA or census.verdict is Kind.PROTEIN:
+        return list(parts)
+    return [
+        msgspec.structs.replace(
+            part, misread=part.misread + refuse_nucleotides(staging / staged_path(part.number), census.verdict)
+        )
+        if part.doubtful
+        else part
+        for part in parts
+    ]
 
 
 def _describe(source: SourceFile, parts: Sequence[IngestNote], gene_finder: str) -> Source:
     records, contigs = sum(part.records for part in parts), sum(part.contigs for part in parts)
-    if not records and not contigs:
+    if source.is_empty:
+        _warn(f"{source.name} is empty: no record was read from it")
+    elif not records and not contigs:
         raise SourceError(f"{source.name} is not FASTA: {what_it_is(source)}")
     _judge_kind(source, records, sum(part.misread for part in parts))
     if contigs and not records:
@@ -312,7 +359,7 @@ def _describe(source: SourceFile, parts: Sequence[IngestNote], gene_finder: str)
                 f"{source.name}: {part.broken}: the record that it breaks off in is refused, and what follows is lost"
             )
         if part.ignored:
-            _warn(f"{source.name}: bytes after the compressed data are none and were not read")
+            _warn(f"{source.name}: trailing bytes after the compressed data were ignored")
     return Source(
         uri=source.uri,
         size=parts[0].source_bytes,

@@ -11,9 +11,10 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from foldatlas.pipeline.sources.fasta import WHITE_SPACE, RawBlock, RawRecord
-from foldatlas.pipeline.sources.headers import read_text
-from foldatlas.pipeline.sources.validation import UPPER, Record, check, crc64_numbers
-from foldatlas.schemas.records import MIN_NUCLEOTIDES, NUCLEOTIDES, RESIDUES, Outcome, structure_id
+from foldatlas.pipeline.sources.headers import header_text, read_text
+from foldatlas.pipeline.sources.nucleotides import NUCLEOTIDE_CODES, Kind, kind_of
+from foldatlas.pipeline.sources.validation import DOS_END, UPPER, Record, check, crc64_numbers, without_end
+from foldatlas.schemas.records import MIN_NUCLEOTIDES, RESIDUES, Outcome, structure_id
 from foldatlas.schemas.tables import STAGING
 
 FIELDS: Final = [field for field in STAGING if field.name != "source"]
@@ -21,7 +22,8 @@ FIELDS: Final = [field for field in STAGING if field.name != "source"]
 _END: Final = b">"  # between sequences: no letter of any, where it is one after all the block is checked one by one
 _RESIDUES_AND_END: Final = "".join(sorted(RESIDUES)).encode() + _END
 _RESIDUES: Final = _RESIDUES_AND_END[:-1]
-_IS_NUCLEOTIDE: Final = np.array([chr(code) in NUCLEOTIDES for code in range(256)])
+_IS_NUCLEOTIDE: Final = np.isin(np.arange(256), list(NUCLEOTIDE_CODES))
+_STEP: Final = 6  # letters looked at together: of proteins a twelfth is left after as many
 _ID_BYTES: Final = 16
 _CRC_DIGITS: Final = 16
 
@@ -38,20 +40,31 @@ class _Letters(NamedTuple):
     lengths: Indices
 
 
-def check_block(block: RawBlock, max_length: int) -> pa.RecordBatch:
-    """The columns FIELDS of a block's records, as `validation.check` gives them. `max_length` in residues."""
+class CheckedBlock(NamedTuple):
+    """The columns FIELDS of a block's records. `doubtful`: how many of them, accepted or too long, have letters of Kind
+    DOUBTFUL, so that they may prove to be nucleotides when their whole file was read."""
+
+    batch: pa.RecordBatch
+    doubtful: int
+
+
+def check_block(block: RawBlock, max_length: int) -> CheckedBlock:
+    """Check a block's records as `validation.check` does. `max_length` in residues."""
     texts = block.texts
     parts = [text.partition(b"\n") for text in texts]
     letters = _letters([body for _, _, body in parts])
     headers = _headers([line for line, _, _ in parts])
     if letters is None or headers is None or block.dropped or block.truncated:
-        return to_batch([check(raw, max_length) for raw in block.records()])
+        records = [check(raw, max_length) for raw in block.records()]
+        return CheckedBlock(to_batch(records), sum(map(is_doubtful, records, block.texts)))
     read = [read_text(header) for header in headers]
     names, descriptions, mgyps, fragments = (list(column) for column in zip(*read, strict=True))
     offsets = block.offsets()
     lengths, outcomes = letters.lengths, [str(Outcome.ACCEPTED)] * len(texts)
-    for index in _doubtful(letters, names, max_length):
+    doubtful = 0
+    for index in _perhaps_refused(letters, names, max_length):
         record = check(RawRecord(offsets[index], texts[index], 0, False), max_length)
+        doubtful += is_doubtful(record, texts[index])
         if record.sequence is None:
             outcomes[index], letters.each[index] = record.outcome, b""
     refused = np.fromiter((not sequence for sequence in letters.each), bool, len(texts))
@@ -68,7 +81,18 @@ def check_block(block: RawBlock, max_length: int) -> pa.RecordBatch:
         pa.array(outcomes, pa.string()),
         _strings(b"".join(letters.each), np.where(refused, 0, lengths), valid),
     ]
-    return pa.RecordBatch.from_arrays(arrays, schema=pa.schema(FIELDS))
+    return CheckedBlock(pa.RecordBatch.from_arrays(arrays, schema=pa.schema(FIELDS)), doubtful)
+
+
+def is_doubtful(record: Record, text: bytes) -> bool:
+    """Whether a record that may count has letters of Kind DOUBTFUL. `text` as in RawRecord, read for one too long."""
+    if record.sequence is not None:
+        letters = record.sequence.encode("ascii")
+    elif record.outcome == Outcome.TOO_LONG:
+        letters = without_end(text.partition(b"\n")[2].translate(UPPER, WHITE_SPACE))
+    else:
+        return False
+    return kind_of(letters) is Kind.DOUBTFUL
 
 
 def to_batch(records: list[Record]) -> pa.RecordBatch:
@@ -85,8 +109,11 @@ def _letters(bodies: list[bytes]) -> _Letters | None:
     each.pop()
     if len(each) != len(bodies):
         return None
-    if b"*" in together:
-        each = [sequence.removesuffix(b"*") for sequence in each]
+    if b"." in together or DOS_END in together:
+        each = list(map(without_end, each))
+        together = _END.join(each) + _END
+    elif b"*" in together:
+        each = [sequence.rstrip(b"*") for sequence in each]
         together = _END.join(each) + _END
     lengths = np.fromiter(map(len, each), np.int64, len(each))
     starts = np.concatenate(([0], np.cumsum(lengths + 1)[:-1]))
@@ -94,33 +121,31 @@ def _letters(bodies: list[bytes]) -> _Letters | None:
 
 
 def _headers(lines: list[bytes]) -> list[str] | None:
-    """Headers as text, or None where one is none."""
+    """Headers as text, or None where one holds a NUL."""
     together = b"\n".join(lines)
-    if b"\0" in together:
-        return None
-    try:
-        return together.decode("utf-8").split("\n")
-    except UnicodeDecodeError:
-        return None
+    return None if b"\0" in together else header_text(together).split("\n")
 
 
-def _doubtful(letters: _Letters, names: list[str], max_length: int) -> list[int]:
+def _perhaps_refused(letters: _Letters, names: list[str], max_length: int) -> list[int]:
     """Records that may have to be refused."""
-    doubtful = set(np.flatnonzero((letters.lengths == 0) | (letters.lengths > max_length)).tolist())
+    found = set(np.flatnonzero((letters.lengths == 0) | (letters.lengths > max_length)).tolist())
     if letters.together.translate(None, _RESIDUES_AND_END):
-        doubtful.update(n for n, sequence in enumerate(letters.each) if sequence.translate(None, _RESIDUES))
+        found.update(n for n, sequence in enumerate(letters.each) if sequence.translate(None, _RESIDUES))
     if not all(names):
-        doubtful.update(n for n, name in enumerate(names) if not name)
-    doubtful.update(_perhaps_nucleotides(letters).tolist())
-    return sorted(doubtful)
+        found.update(n for n, name in enumerate(names) if not name)
+    found.update(_perhaps_nucleotides(letters).tolist())
+    return sorted(found)
 
 
 def _perhaps_nucleotides(letters: _Letters) -> Indices:
-    """Sequences whose first MIN_NUCLEOTIDES letters are nucleotides: a column of letters at a time, of those left."""
+    """Sequences whose first MIN_NUCLEOTIDES letters, or all of fewer, are nucleotide codes: some columns of letters at
+    a time, of those left."""
     codes = np.frombuffer(letters.together, np.uint8)
-    left = np.flatnonzero(letters.lengths >= MIN_NUCLEOTIDES)
-    for place in range(MIN_NUCLEOTIDES):
-        left = left[_IS_NUCLEOTIDE[codes[letters.starts[left] + place]]]
+    left = np.flatnonzero(letters.lengths)
+    for place in range(0, MIN_NUCLEOTIDES, _STEP):
+        last = letters.lengths[left, None] - 1
+        columns = letters.starts[left, None] + np.minimum(np.arange(place, place + _STEP), last)
+        left = left[_IS_NUCLEOTIDE[codes[columns]].all(axis=1)]
         if not len(left):
             break
     return left

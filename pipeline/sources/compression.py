@@ -1,8 +1,11 @@
-"""gzip and zstd undone as a stream: all that can be had before a break is given before the break is reported.
+"""Streams of gzip, zstd, bzip2 and xz files: all data before a break is returned before the break is reported.
 
-The libraries' own file objects drop up to a block of good data when a file ends early.
+The libraries' own file objects drop up to a block of good data when a file ends early. Memory is bounded whatever a
+file expands to: a read returns at most the bytes asked for, and windows are limited.
 """
 
+import bz2
+import lzma
 import sys
 import zlib
 from typing import IO, Any, Final
@@ -14,23 +17,29 @@ else:
 
 GZIP: Final = "gzip"
 ZSTD: Final = "zstd"
+BZIP2: Final = "bzip2"
+XZ: Final = "xz"
 
 _GZIP_MAGIC: Final = b"\x1f\x8b"
 _ZSTD_MAGIC: Final = b"\x28\xb5\x2f\xfd"
 # RFC 8878, 3.1.2: frames to be skipped begin with 0x184D2A50 to 0x184D2A5F. pzstd begins its files with one.
 _ZSTD_SKIPPED: Final = tuple(bytes([0x50 + number]) + b"\x2a\x4d\x18" for number in range(16))
+_BZIP2_MAGIC: Final = b"BZh"
+_XZ_MAGIC: Final = b"\xfd7zXZ\0"
+_XZ_MEMORY_BYTES: Final = 256 << 20  # `xz -9` needs 65 MiB; only `--lzma2=dict=` asks for more
 _CHUNK: Final = 1 << 16  # compressed bytes
 
 
 def compression_of(first: bytes) -> str:
-    """GZIP, ZSTD or nothing, by the first four bytes of a file."""
-    if first.startswith(_GZIP_MAGIC):
-        return GZIP
-    return ZSTD if first.startswith((_ZSTD_MAGIC, *_ZSTD_SKIPPED)) else ""
+    """Return GZIP, ZSTD, BZIP2, XZ or "", by the first six bytes of a file."""
+    for compression, stream in _STREAMS.items():
+        if first.startswith(stream.magic):
+            return compression
+    return ""
 
 
 class CompressedStream:
-    """Reads a compressed stream of one member (gzip) or frame (zstd) or many.
+    """Reads a compressed stream of one member (gzip), frame (zstd) or stream (bzip2, xz), or many.
 
     `has_garbage`: something that is no such compression follows the last member; as gzip does, it is not read.
     """
@@ -60,7 +69,7 @@ class CompressedStream:
                     return self._rest()
             try:
                 data = self._decompress(size)
-            except (zlib.error, zstd.ZstdError) as error:
+            except (zlib.error, zstd.ZstdError, lzma.LZMAError, OSError, RuntimeError) as error:  # the last two: bz2
                 raise OSError(f"the compressed data are damaged: {error}") from error
             if data:
                 return data
@@ -130,7 +139,22 @@ class GzipStream(CompressedStream):
         return rest
 
 
-class ZstdStream(CompressedStream):
+class _BufferingStream(CompressedStream):
+    """Of libraries whose decompressor keeps what does not fit into an answer."""
+
+    def _needs_input(self) -> bool:
+        return bool(self._inflate.needs_input)
+
+    def _decompress(self, size: int) -> bytes:
+        data: bytes = self._inflate.decompress(self._pending, size)
+        self._pending = b""
+        return data
+
+    def _flush(self) -> bytes:
+        return b""
+
+
+class ZstdStream(_BufferingStream):
     """Of zstd and pzstd files. A frame may ask for a window of 128 MiB, the library's limit: `zstd --long=27`."""
 
     magic = (_ZSTD_MAGIC, *_ZSTD_SKIPPED)
@@ -138,19 +162,33 @@ class ZstdStream(CompressedStream):
     def _new(self) -> Any:
         return zstd.ZstdDecompressor()
 
-    def _needs_input(self) -> bool:
-        return bool(self._inflate.needs_input)
 
-    def _decompress(self, size: int) -> bytes:
-        data: bytes = self._inflate.decompress(self._pending, size)
-        self._pending = b""  # the decompressor keeps what does not fit into an answer
-        return data
+class Bzip2Stream(_BufferingStream):
+    """Of bzip2 and pbzip2 files."""
 
-    def _flush(self) -> bytes:
-        return b""
+    magic = (_BZIP2_MAGIC,)
+
+    def _new(self) -> Any:
+        return bz2.BZ2Decompressor()
+
+
+class XzStream(_BufferingStream):
+    """Of xz files. A dictionary may take 256 MiB."""
+
+    magic = (_XZ_MAGIC,)
+
+    def _new(self) -> Any:
+        return lzma.LZMADecompressor(format=lzma.FORMAT_XZ, memlimit=_XZ_MEMORY_BYTES)
+
+
+_STREAMS: Final[dict[str, type[CompressedStream]]] = {
+    GZIP: GzipStream,
+    ZSTD: ZstdStream,
+    BZIP2: Bzip2Stream,
+    XZ: XzStream,
+}
 
 
 def decompressed(stream: IO[bytes], compression: str) -> IO[bytes]:
-    """`stream` as it was before it was compressed (GZIP, ZSTD or not at all)."""
-    kinds = {GZIP: GzipStream, ZSTD: ZstdStream}
-    return kinds[compression](stream) if compression else stream  # type: ignore[return-value]
+    """Return `stream` decompressed by `compression`, which is one of `compression_of`."""
+    return _STREAMS[compression](stream) if compression else stream  # type: ignore[return-value]

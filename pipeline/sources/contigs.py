@@ -17,6 +17,8 @@ import numpy as np
 from foldatlas.pipeline.interruption import stopping
 from foldatlas.pipeline.sources.fasta import WHITE_SPACE, RawRecord, Reader
 from foldatlas.pipeline.sources.genbank import CodingSequence
+from foldatlas.pipeline.sources.headers import read_header
+from foldatlas.pipeline.sources.nucleotides import AMBIGUITY_CODES
 from foldatlas.pipeline.sources.validation import UPPER, check
 from foldatlas.pipeline.workers.devices import usable_cores
 from foldatlas.schemas.errors import Interrupted, SourceError
@@ -26,7 +28,7 @@ from foldatlas.schemas.records import NUCLEOTIDES, Outcome
 WAITING_BYTES: Final = 1 << 24
 WAITING_CONTIGS: Final = 256
 
-_AMBIGUOUS: Final = b"RYSWKMBDHVX"  # IUPAC's codes, and X for what was masked: unknown to Prodigal, as N
+_AMBIGUOUS: Final = AMBIGUITY_CODES + b"X"  # IUPAC's codes, and X for what was masked: unknown to Prodigal, as N
 _PLAIN: Final = "".join(sorted(NUCLEOTIDES)).encode()
 _GAPS: Final = b"-."
 _DNA: Final = bytes.maketrans(b"U", b"T")
@@ -108,7 +110,7 @@ class ContigReader:
         if not found:
             return []
         out = io.StringIO()
-        found.write_translations(out, line.decode().split(None, 1)[0], full_id=True)
+        found.write_translations(out, read_header(line).id, full_id=True)
         texts = out.getvalue().removeprefix(">").split("\n>")
         offsets = _offsets(raw.offset + len(line) + 2, body, [gene.begin - 1 for gene in found])
         return [

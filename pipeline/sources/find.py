@@ -1,17 +1,19 @@
 """The files a person named: found, looked at, and cut into ranges that can be read side by side."""
 
+import codecs
 import contextlib
 import fnmatch
 import glob
 import urllib.parse
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import IO, Any, Final, NamedTuple
+from typing import IO, Final, NamedTuple
 
 import smart_open
 
 from foldatlas.pipeline.sources import remote
-from foldatlas.pipeline.sources.compression import ZSTD, compression_of, decompressed
+from foldatlas.pipeline.sources.file_kinds import beginning, content_head, look_at, text_format
+from foldatlas.pipeline.sources.pipes import SCHEME, Spool, is_pipe
 from foldatlas.pipeline.sources.stores import Version, normalised, scheme_of
 from foldatlas.schemas.errors import SourceError
 
@@ -21,19 +23,14 @@ FASTA: Final = "fasta"
 GENBANK: Final = "genbank"
 CONTIGS: Final = "contigs"  # FASTA of nucleotides, of which the genes are to be found
 
-_HEAD_BYTES: Final = 512
-_PACKED_HEAD_BYTES: Final = 1 << 18  # zstd gives nothing before a block of up to 128 KiB is whole
 _GENBANK_SUFFIXES: Final = (".gb", ".gbk", ".gbff", ".genbank")
-_COMPRESSION_SUFFIXES: Final = (".gz", ".zst")
-# First bytes of what people hand over in place of FASTA -> what it is and what to do.
-_OTHER_FORMATS: Final = {
-    b"BZh": "compressed by bzip2: decompress it first (`bunzip2`)",
-    b"\xfd7zXZ": "compressed by xz: decompress it first (`xz -d`)",
-    b"PK\x03\x04": "a zip archive: unpack it first",
-    b"@": "FASTQ, perhaps: reads must be assembled and translated first",
-    b"PAR1": "Parquet: write its sequences as FASTA first",
-    b"<": "HTML or XML, perhaps a server's message: check the address",
-}
+_PROTEIN_SUFFIXES: Final = (".faa", ".pep", ".mpfa")
+_FASTA_SUFFIXES: Final = (".fasta", ".fa", ".fas", ".fsa", ".fna", ".ffn", *_PROTEIN_SUFFIXES)
+_COMPRESSION_SUFFIXES: Final = (".gz", ".bgz", ".zst", ".bz2", ".xz")
+
+
+class SourceWarning(UserWarning):
+    """A source was read, but something in it deserves a look."""
 
 
 class SourceFile(NamedTuple):
@@ -41,7 +38,8 @@ class SourceFile(NamedTuple):
 
     `uri` is the normalised name that records carry; `path` what opens it, an absolute path or an address; `size` in
     bytes, -1 where a server does not say; `mtime_ns` in ns since 1970, 0 where it does not; `etag` the server's name
-    of this very content, or nothing; `compression` "gzip", "zstd" or nothing; `format` FASTA, GENBANK or CONTIGS.
+    of this very content, or nothing; `compression` one of compression.py's or nothing; `format` FASTA, GENBANK or
+    CONTIGS; `is_empty`: whether there is nothing in it, not even text.
     """
 
     uri: str
@@ -51,15 +49,20 @@ class SourceFile(NamedTuple):
     etag: str = ""
     compression: str = ""
     format: str = FASTA
+    is_empty: bool = False
 
     @property
     def is_remote(self) -> bool:
         return "://" in self.path
 
     @property
+    def is_pipe(self) -> bool:
+        return self.uri.startswith(SCHEME)
+
+    @property
     def name(self) -> str:
         """For people: without what a signed address has after its name."""
-        return self.uri if self.is_remote else self.path
+        return self.uri if self.is_remote or self.is_pipe else self.path
 
     @property
     def version(self) -> Version:
@@ -75,22 +78,62 @@ class SourceRange(NamedTuple):
     end: int | None
 
 
-def find_sources(names: Iterable[str], *, genes: bool = False) -> list[SourceFile]:
-    """The files that `names` (paths, addresses, or patterns of them) mean, in that order, each once. With `genes` they
-    are contigs.
+def find_sources(
+    names: Iterable[str], *, genes: bool = False, spool: Spool | None = None, skip_pipes: bool = False
+) -> list[SourceFile]:
+    """The files that `names` (paths, folders, addresses, or patterns of them) mean, in that order, each once. With
+    `genes` they are contigs. A folder means its FASTA and GenBank files, by name, in order. Pipes are read into
+    `spool`, or left out with `skip_pipes`.
 
-    Raises SourceError for a name that is not a readable, non-empty file, and with `genes` for GenBank.
+    Raises SourceError for all names together that are not readable files of a format that is read, and with `genes`
+    for GenBank. Empty files are `is_empty`; where there is nothing else, SourceError.
     """
     found: dict[str, SourceFile] = {}
+    faults: list[str] = []
+    num_pipes = 0
     for name in names:
-        for match in _matches(name):
-            source = _look_remotely(match) if scheme_of(match) else _look_at(match)
-            if genes:
-                source = _as_contigs(source)
-            found.setdefault(source.uri, source)
-    if not found:
+        if is_pipe(name):
+            num_pipes += 1
+            if skip_pipes:
+                continue
+        try:
+            matches = _matches(name, genes)
+        except SourceError as error:
+            faults.append(str(error))
+            continue
+        for match in matches:
+            try:
+                source = _look(match, spool)
+                if genes:
+                    source = _as_contigs(source)
+                found.setdefault(source.uri, source)
+            except remote.UnreachableError as error:  # the next one would wait as long
+                raise SourceError(together([*faults, str(error)])) from error
+            except SourceError as error:
+                faults.append(str(error))
+    if faults:
+        raise SourceError(together(faults))
+    if not found and not num_pipes:
         raise SourceError("no FASTA file was named")
+    if found and all(source.is_empty for source in found.values()) and not (skip_pipes and num_pipes):
+        empty = [f"{source.name} is empty: name a file that holds sequences" for source in found.values()]
+        raise SourceError(together(empty))
     return list(found.values())
+
+
+def together(faults: Sequence[str]) -> str:
+    """One message of several: each on a line of its own."""
+    return faults[0] if len(faults) == 1 else "\n  ".join([f"{len(faults):,} sources cannot be used:", *faults])
+
+
+def _look(name: str, spool: Spool | None) -> SourceFile:
+    if is_pipe(name):
+        if spool is None:
+            raise SourceError(f"{name} can be read only once: write what it gives to a file first")
+        uri, copy = spool.copy(name)
+        source = _look_remotely(copy) if scheme_of(copy) else _look_at(copy, "standard input" if name == "-" else name)
+        return source._replace(uri=uri)
+    return _look_remotely(name) if scheme_of(name) else _look_at(name, name)
 
 
 def _as_contigs(source: SourceFile) -> SourceFile:
@@ -99,19 +142,58 @@ def _as_contigs(source: SourceFile) -> SourceFile:
     return source._replace(format=CONTIGS)
 
 
-def _matches(name: str) -> list[str]:
-    """The files that a name or pattern means."""
+def _matches(name: str, genes: bool) -> list[str]:
+    """The files that a name, folder or pattern means."""
+    if is_pipe(name):
+        return [name]
     scheme = scheme_of(name)
     if scheme in ("http", "https"):
         return [name]  # nothing there can be listed, and '?' begins a query
-    if scheme:
+    if scheme and name.endswith("/"):
+        place = normalised(name)
+        keys = [address for address in remote.list_files(place) if "/" not in address.removeprefix(place)]
+        matches = _sequence_files(name, keys, genes)
+    elif scheme:
         matches = _matching_keys(normalised(name)) if glob.has_magic(name) else [name]
     else:
         path = _local_path(name)
         matches = sorted(glob.glob(path)) if glob.has_magic(path) and not Path(path).exists() else [path]
+        if matches == [path] and Path(path).is_dir():
+            matches = _sequence_files(name, _files_in(path), genes)
     if not matches:
         raise SourceError(f"{name}: no file matches this pattern")
     return matches
+
+
+def _files_in(folder: str) -> list[str]:
+    try:
+        return [str(path) for path in Path(folder).iterdir() if path.is_file()]
+    except OSError as error:
+        raise SourceError(f"{folder} cannot be read ({error.strerror}): check its permissions") from error
+
+
+def _sequence_files(folder: str, names: Iterable[str], genes: bool) -> list[str]:
+    """Those of a folder's files whose names are of FASTA or GenBank, compressed or not; with `genes`, of contigs."""
+    suffixes: tuple[str, ...] = (*_FASTA_SUFFIXES, *_GENBANK_SUFFIXES)
+    if genes:
+        suffixes = tuple(suffix for suffix in _FASTA_SUFFIXES if suffix not in _PROTEIN_SUFFIXES)
+    matches = sorted(
+        name
+        for name in names
+        if not name.rpartition("/")[2].startswith(".") and _without_compression(name).lower().endswith(suffixes)
+    )
+    if not matches:
+        what = "contigs" if genes else "FASTA or GenBank"
+        raise SourceError(f"{folder} is a folder without a file of {what} ({', '.join(suffixes)}): name its files")
+    return matches
+
+
+def _without_compression(name: str) -> str:
+    """A file's name without the ending that names its compression."""
+    for suffix in _COMPRESSION_SUFFIXES:
+        if name.lower().endswith(suffix):
+            return name[: -len(suffix)]
+    return name
 
 
 def _local_path(name: str) -> str:
@@ -136,12 +218,11 @@ def _matching_keys(pattern: str) -> list[str]:
     return sorted(matches)
 
 
-def _look_at(name: str) -> SourceFile:
-    path = Path(name)
+def _look_at(path_name: str, name: str) -> SourceFile:
+    """A local file; `name` is for people."""
+    path = Path(path_name)
     if path.is_dir():
         raise SourceError(f"{name} is a folder: name the FASTA files in it, for example {name.rstrip('/')}/*.fasta")
-    if path.exists() and not path.is_file():  # a pipe cannot be read twice, nor in ranges
-        raise SourceError(f"{name} is no regular file: write what it gives to a file first")
     try:
         status = path.stat()
         with path.open("rb") as file:
@@ -163,53 +244,15 @@ def _look_remotely(address: str) -> SourceFile:
 
 def _with_kind(source: SourceFile, name: str, first: bytes) -> SourceFile:
     """`source` with compression and format, by its `first` bytes. Raises SourceError for what cannot be FASTA."""
-    if not first:
-        raise SourceError(f"{name} is empty (0 bytes): name a file that holds sequences")
-    compression = compression_of(first)
-    head, fault = _head(first, compression)
-    if compression == ZSTD and "memory" in fault:
-        raise SourceError(f"{name} needs a window of more than 128 MiB: compress it without --long or --ultra")
-    if head[257:262] == b"ustar":  # records of a tar would hold its file names and padding
-        raise SourceError(f"{name} is a tar archive: unpack it first")
-    plain = urllib.parse.urlsplit(name).path if source.is_remote else name
-    for suffix in _COMPRESSION_SUFFIXES:
-        plain = plain.removesuffix(suffix)
+    found = look_at(first)
+    if found.refusal:
+        raise SourceError(f"{name} {found.refusal}")
+    plain = _without_compression(urllib.parse.urlsplit(name).path if source.is_remote else name)
+    text = found.head.removeprefix(codecs.BOM_UTF8).lstrip()
     # a division of GenBank has a title page before its first LOCUS
-    is_named_genbank = plain.lower().endswith(_GENBANK_SUFFIXES) and not head.lstrip().startswith(b">")
-    is_genbank = head.lstrip().startswith(b"LOCUS ") or is_named_genbank
-    return source._replace(compression=compression, format=GENBANK if is_genbank else FASTA)
-
-
-def beginning(stream: IO[bytes]) -> bytes:
-    """Enough of a file to tell what it is."""
-    first = stream.read(_HEAD_BYTES)
-    return first + stream.read(_PACKED_HEAD_BYTES) if compression_of(first) else first
-
-
-class _Bytes:
-    """A stream of the first bytes of a file alone."""
-
-    def __init__(self, first: bytes):
-        self._first = first
-
-    def read(self, _size: int) -> bytes:
-        first, self._first = self._first, b""
-        return first
-
-    def close(self) -> None:
-        pass
-
-
-def _head(first: bytes, compression: str) -> tuple[bytes, str]:
-    """The beginning of what is in a file of which `first` is known, and what hindered, if so."""
-    stream: Any = decompressed(_Bytes(first), compression)  # type: ignore[arg-type]
-    head = b""
-    try:
-        while len(head) < _HEAD_BYTES and (block := stream.read(_HEAD_BYTES - len(head))):
-            head += block
-    except (EOFError, OSError) as error:
-        return head, str(error)
-    return head[:_HEAD_BYTES], ""
+    is_named_genbank = plain.lower().endswith(_GENBANK_SUFFIXES) and not text.startswith(b">")
+    format = GENBANK if text.startswith(b"LOCUS ") or (is_named_genbank and not found.is_empty) else FASTA
+    return source._replace(compression=found.compression, format=format, is_empty=found.is_empty)
 
 
 def is_unchanged(source: SourceFile) -> bool:
@@ -229,12 +272,11 @@ def what_it_is(source: SourceFile) -> str:
     if source.format == GENBANK:
         return "it is GenBank without any coding sequence (CDS): name its proteins as FASTA"
     with contextlib.suppress(EOFError, OSError), open_stored(source) as stored:
-        head, fault = _head(beginning(stored), source.compression)
+        head, fault = content_head(beginning(stored))
         if fault and not head:
             return f"it is compressed by {source.compression} and damaged ({fault}): get it again"
-        for magic, advice in _OTHER_FORMATS.items():
-            if head.startswith(magic):
-                return f"it looks like {advice}" if not advice.startswith("compressed") else f"it is {advice}"
+        if named := text_format(head):
+            return named
     return "no line begins with '>': name a protein FASTA file"
 
 
@@ -245,7 +287,7 @@ def cut_ranges(sources: Iterable[SourceFile], range_bytes: int = RANGE_BYTES) ->
         if source.compression or source.is_remote or source.format == GENBANK:
             ranges.append(SourceRange(source, len(ranges), 0, None))
             continue
-        for start in range(0, source.size, range_bytes):
+        for start in range(0, max(source.size, 1), range_bytes):
             ranges.append(SourceRange(source, len(ranges), start, min(start + range_bytes, source.size)))
     return ranges
 

@@ -3,6 +3,9 @@
 The feature table is INSDC's (Feature Table Document 11.3, https://www.insdc.org); Biopython reads it. An entry ends
 with a line "//" and is read alone: a damaged one costs itself, and no more than one is in memory. A record's offset is
 the place of its CDS line, so `grep -c '^     CDS '` counts what must be accounted for.
+
+A record's id is the first of /protein_id, /locus_tag and /old_locus_tag that the CDS has. Without them it is /gene, if
+there is one, with contig and place as NCBI writes them: `tnpA_NZ_CP012345.1:c1200-301` is on the complement.
 """
 
 import io
@@ -23,6 +26,9 @@ MAX_ENTRY_BYTES: Final = 512 << 20  # the longest human chromosome takes some 33
 
 _BLOCK_BYTES: Final = 1 << 20
 _END: Final = re.compile(rb"^//[ \t\r]*$", re.MULTILINE)
+_GENPEPT: Final = re.compile(rb"\s*LOCUS +\S+ +\d+ aa\b")
+_LOCUS: Final = re.compile(rb"^LOCUS +(\S+)", re.MULTILINE)
+_NAMES: Final = ("protein_id", "locus_tag", "old_locus_tag")
 _CODING: Final = re.compile(rb"^     CDS\s", re.MULTILINE)
 _STANDARD_TABLE: Final = 1  # of a CDS without /transl_table
 
@@ -89,30 +95,32 @@ def _coding_sequences(entry: bytes, offset: int) -> Iterator[CodingSequence]:
     if not places:
         return
     try:
-        features, letters = _parse(entry)
+        features, parsed = _parse(entry)
         reason = (
             "" if len(features) == len(places) else f"{len(features)} features of {len(places)} CDS lines are valid"
         )
     except Exception as error:  # Biopython's parser raises whatever a line that it does not expect makes it raise
         reason = f"Biopython cannot read the entry: {type(error).__name__}: {error}"
+    if _GENPEPT.match(entry):
+        reason = "a GenPept entry holds a protein, not nucleotides: take FASTA"
     if reason:
         for place in places:
             yield _without_protein(offset + place, entry, place, Outcome.NO_TRANSLATION, reason)
         return
     for place, feature in zip(places, features, strict=True):
-        yield _coding_sequence(feature, letters, offset + place)
+        yield _coding_sequence(feature, parsed, offset + place)
 
 
 def _parse(entry: bytes) -> tuple[list[SeqFeature], Any]:
-    """The CDS features of an entry, and its nucleotides."""
+    """The CDS features of an entry, and the entry as Biopython's SeqRecord."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", BiopythonWarning)  # of columns and line lengths
         parsed = SeqIO.read(io.StringIO(entry.decode("utf-8", errors="backslashreplace")), "genbank")
-    return [feature for feature in parsed.features if feature.type == "CDS"], parsed.seq
+    return [feature for feature in parsed.features if feature.type == "CDS"], parsed
 
 
-def _coding_sequence(feature: SeqFeature, letters: Any, offset: int) -> CodingSequence:
-    name = _qualifier(feature, "protein_id") or _qualifier(feature, "locus_tag")
+def _coding_sequence(feature: SeqFeature, entry: Any, offset: int) -> CodingSequence:
+    name = next(filter(None, (_qualifier(feature, name) for name in _NAMES)), "") or _name_by_place(feature, entry)
     description = _qualifier(feature, "product")
     protein = "".join(_qualifier(feature, "translation").split())
     fault, partial = None, _is_partial(feature)
@@ -121,7 +129,7 @@ def _coding_sequence(feature: SeqFeature, letters: Any, offset: int) -> CodingSe
             fault, reason = Outcome.NO_TRANSLATION, "pseudogene"
         else:
             try:
-                protein, reason = _translate(feature, letters), ""
+                protein, reason = _translate(feature, entry.seq), ""
             except Exception as error:
                 fault, reason = Outcome.NO_TRANSLATION, f"{type(error).__name__}: {error}"
         if fault:
@@ -134,10 +142,22 @@ def _without_protein(offset: int, entry: bytes, place: int, fault: Outcome, reas
     """A CDS that could not be read: named by its qualifiers, as far as they can be seen."""
     following = _CODING.search(entry, place + 1)
     text = entry[place : following.start() if following else len(entry)]
-    found = re.search(rb'/protein_id="([^"\s]+)"', text) or re.search(rb'/locus_tag="([^"\s]+)"', text)
-    name = found[1] if found else b""
+    found = next(filter(None, (re.search(rb'/%s="([^"\s]+)"' % name.encode(), text) for name in _NAMES)), None)
+    locus = _LOCUS.search(entry)
+    name = found[1] if found else (locus[1] if locus else b"entry") + b":" + (text.split(None, 2)[1:2] or [b"?"])[0]
     header = name + b" " + " ".join(reason.split()).encode()
     return CodingSequence(RawRecord(offset, header + b"\n", 0, fault is Outcome.TRUNCATED), None, fault)
+
+
+def _name_by_place(feature: SeqFeature, entry: Any) -> str:
+    """The id of a CDS without one of _NAMES: gene, contig and place."""
+    contig = next((name for name in (entry.id, entry.name) if name and not name.startswith("<unknown")), "entry")
+    parts = feature.location.parts if feature.location else []
+    places = (
+        f"c{int(part.end)}-{int(part.start) + 1}" if part.strand == -1 else f"{int(part.start) + 1}-{int(part.end)}"
+        for part in parts
+    )
+    return "_".join(filter(None, (_qualifier(feature, "gene"), f"{contig}:{','.join(places)}")))
 
 
 def _qualifier(feature: SeqFeature, name: str) -> str:

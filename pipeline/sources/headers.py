@@ -1,7 +1,8 @@
 """What the header of a protein says: id, description, MGnify's number, and whether the protein is cut.
 
 The id is the first word as it stands, whatever database it is of: it is what other tools write into their tables, so
-tables join (docs/decisions/0014-sources.md). The description is the rest. Read besides are
+tables join (docs/decisions/0014-sources.md); the Ctrl-A before the next title of NCBI's nr ends it too. The description
+is the rest. Read besides are
 
     Prodigal   `partial=XY`: 1 for each end of the gene that lies off its contig
     MGnify     the number of an id MGYP...; `PL=XY`, the same as Prodigal's; in newer releases `FL=1` or `FL=0`, full
@@ -15,6 +16,8 @@ A header of UniProt or NCBI that does not say so leaves open whether the protein
 import re
 from typing import Final, NamedTuple
 
+from foldatlas.schemas.records import NEXT_TITLE
+
 _MGNIFY: Final = re.compile(r"MGYP(\d{1,18})$")
 _PRODIGAL: Final = re.compile(r"(?:^|[;\s])partial=([01]{2})(?=;|\s|$)")
 # what the pattern says of nearly all headers of Prodigal, found without it
@@ -23,29 +26,25 @@ _MGNIFY_FLAG: Final = re.compile(r"(?:^|\s)(PL=[01]{2}|FL=[01])(?=\s|$)")
 _WHOLE: Final = ("PL=00", "FL=1")
 _UNIPROT_FRAGMENT: Final = re.compile(r"\(Fragments?\)(?: (?:OS|n)=|$)")
 _NCBI_PARTIAL: Final = re.compile(r", partial \[[^\]]")
-_NEXT_TITLE: Final = "\x01"  # NCBI's nr puts the titles of identical proteins behind each other
 
 
 class Header(NamedTuple):
-    """What a header says. `mgyp` and `is_fragment` are None where it does not; `is_text` is False for bytes that are
-    no UTF-8, which are kept as \\xNN, so that they can be shown."""
+    """What a header says. `mgyp` and `is_fragment` are None where it does not."""
 
     id: str
     description: str
     mgyp: int | None
     is_fragment: bool | None
-    is_text: bool
 
 
 def read_header(header: bytes) -> Header:
-    """Reads what follows '>' on its line."""
-    try:
-        text, is_text = header.decode("utf-8"), True
-    except UnicodeDecodeError:
-        text, is_text = header.decode("utf-8", errors="backslashreplace"), False
-    if "\0" in text:
-        text = text.replace("\0", "\\x00")
-    return Header(*read_text(text), is_text)
+    """Read what follows '>' on its line. Bytes that are not UTF-8, and NUL, are written as \\xNN."""
+    return Header(*read_text(header_text(header).replace("\0", "\\x00")))
+
+
+def header_text(header: bytes) -> str:
+    """Return one header or several lines of them as text; bytes that are not UTF-8 are written as \\xNN."""
+    return header.decode("utf-8", errors="backslashreplace")
 
 
 def read_text(text: str) -> tuple[str, str, int | None, bool | None]:
@@ -54,6 +53,9 @@ def read_text(text: str) -> tuple[str, str, int | None, bool | None]:
     if not words:
         return "", "", None, None
     name = words[0]
+    if NEXT_TITLE in name:
+        name = name.partition(NEXT_TITLE)[0]
+        words = [name, text.lstrip()[len(name) :]]
     number = _MGNIFY.match(name) if name.startswith("MGYP") else None
     if len(words) == 1:
         return name, "", int(number[1]) if number else None, None
@@ -71,7 +73,7 @@ def _is_fragment(description: str, is_mgnify: bool) -> bool | None:
         place = max(0, description.find("partial=") - 1)
         if found := _PRODIGAL.match(description, place) or _PRODIGAL.search(description, place):
             return found[1] != "00"
-        if _NCBI_PARTIAL.search(description.partition(_NEXT_TITLE)[0]):
+        if _NCBI_PARTIAL.search(description.partition(NEXT_TITLE)[0]):
             return True
     if is_mgnify and (flag := _MGNIFY_FLAG.search(description)):
         return flag[1] not in _WHOLE

@@ -25,12 +25,14 @@ BYTES_A_BATCH: Final = 16 << 20  # reached only by records that are mostly heade
 
 class RecordStream:
     """What `open_records` gives. After iteration `leading_text` says whether text stood before the first record,
-    `error` how the stream broke, if it did, and `ignored` whether bytes followed the compressed data that are none.
+    `error` how the stream broke, if it did, `ignored` whether bytes followed the compressed data that are none, and
+    `doubtful` how many records of FASTA may be nucleotides or a protein (checked_block.CheckedBlock).
     """
 
     def __init__(self, source: SourceFile, stored: object, stream: object, start: int, end: int | None):
         self._source = source
         self._stored = stored
+        self.doubtful = 0
         self._stream = stream
         if source.format == GENBANK:
             self._reader: Reader | GenBankReader | ContigReader = GenBankReader(stream)  # type: ignore[arg-type]
@@ -69,7 +71,9 @@ class RecordStream:
         """The records, checked, as columns of the staging table without the source: some thousands at a time."""
         if isinstance(self._reader, Reader):
             for block in self._reader.blocks():
-                yield check_block(block, max_length)
+                checked = check_block(block, max_length)
+                self.doubtful += checked.doubtful
+                yield checked.batch
             return
         records, size = [], 0
         for record, num_bytes in self.records(max_length):

@@ -30,6 +30,10 @@ _CONNECTION_ERRORS: Final = frozenset(
 Found = TypeVar("Found")
 
 
+class UnreachableError(SourceError):
+    """A server did not answer in all the time that it was given."""
+
+
 class RemoteStream(io.RawIOBase):
     """The bytes of a remote file, from its start to its end. `version` is what is read.
 
@@ -138,7 +142,7 @@ def _patiently(work: Callable[[], Found], address: str, tidy: Callable[[], None]
             if not _may_pass(error, status, is_first):
                 raise SourceError(_refusal(name, status, reason)) from error
             if wait is None:
-                raise SourceError(
+                raise UnreachableError(
                     f"{name} cannot be read ({reason}), after {len(WAITS) + 1} tries in {sum(WAITS):.0f} s: "
                     "run the same command again later"
                 ) from error

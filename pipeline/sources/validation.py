@@ -1,7 +1,8 @@
 """A FASTA record accepted, or refused with its reason.
 
-Accepted as they are: CRLF, lower case, white space inside the sequence, one trailing '*', and the unknown residues
-X, B, Z, U, O and J. The order of the checks is the order of the outcomes in `schemas.records.Outcome`.
+Accepted as they are: CRLF, lower case, white space inside the sequence, the ends of `without_end`, and the unknown
+residues X, B, Z, U, O and J. Bytes of a header that are not UTF-8 are no fault. The order of the checks is the order of
+the outcomes in `schemas.records.Outcome`.
 """
 
 import string
@@ -15,11 +16,12 @@ import numpy.typing as npt
 
 from foldatlas.pipeline.sources.fasta import WHITE_SPACE, RawRecord
 from foldatlas.pipeline.sources.headers import read_header
-from foldatlas.schemas.records import MIN_NUCLEOTIDES, NUCLEOTIDES, RESIDUES, Outcome, structure_id
+from foldatlas.pipeline.sources.nucleotides import Kind, kind_of
+from foldatlas.schemas.records import RESIDUES, Outcome, structure_id
 
 UPPER: Final = bytes.maketrans(string.ascii_lowercase.encode(), string.ascii_uppercase.encode())
 _RESIDUES: Final = "".join(sorted(RESIDUES)).encode()
-_NUCLEOTIDES: Final = "".join(sorted(NUCLEOTIDES)).encode()
+DOS_END: Final = b"\x1a"  # Ctrl-Z, which ends text files of DOS
 _DIGITS: Final = string.digits.encode()
 _MAX_INT32: Final = 2**31 - 1  # what the column can say
 
@@ -45,12 +47,10 @@ def check(raw: RawRecord, max_length: int, *, is_fragment: bool | None = None, f
     `is_fragment` and `fault` are what its file says of it beside the header and the sequence, as GenBank does.
     """
     line, _, body = raw.text.partition(b"\n")
-    letters = body.translate(UPPER, WHITE_SPACE)
-    if letters.endswith(b"*"):
-        letters = letters[:-1]
-    name, description, mgyp, header_fragment, is_text = read_header(line)
+    letters = without_end(body.translate(UPPER, WHITE_SPACE))
+    name, description, mgyp, header_fragment = read_header(line)
     length = min(len(letters) + raw.dropped, _MAX_INT32)
-    fault = fault or _fault(raw, name, letters, length, is_text, max_length)
+    fault = fault or _fault(raw, name, letters, length, max_length)
     identity, checksum = (structure_id(letters), crc64(letters)) if fault is None else (None, None)
     return Record(  # by place: names cost as much as a digest
         raw.offset,
@@ -66,14 +66,23 @@ def check(raw: RawRecord, max_length: int, *, is_fragment: bool | None = None, f
     )
 
 
-def _fault(raw: RawRecord, name: str, letters: bytes, length: int, is_text: bool, max_length: int) -> Outcome | None:
+def without_end(letters: bytes) -> bytes:
+    """Return a sequence without what ends it: stops, one full stop (as old gffread writes), Ctrl-Z.
+
+    Two full stops or more are gaps of an alignment.
+    """
+    letters = letters.rstrip(DOS_END)
+    if letters.endswith(b".") and not letters.endswith(b".."):
+        return letters[:-1]
+    return letters.rstrip(b"*")
+
+
+def _fault(raw: RawRecord, name: str, letters: bytes, length: int, max_length: int) -> Outcome | None:
     """The first reason to refuse, or None."""
     if raw.truncated:
         return Outcome.TRUNCATED
     if not name:
         return Outcome.MISSING_ID
-    if not is_text:
-        return Outcome.NUL_BYTE if b"\0" in raw.text else Outcome.NOT_UTF8
     if b"\0" in raw.text:
         return Outcome.NUL_BYTE
     if not length:
@@ -81,11 +90,7 @@ def _fault(raw: RawRecord, name: str, letters: bytes, length: int, is_text: bool
     strange = letters.translate(None, _RESIDUES)
     if strange:
         return _letter_fault(strange)
-    if (
-        length >= MIN_NUCLEOTIDES
-        and not letters[:MIN_NUCLEOTIDES].translate(None, _NUCLEOTIDES)  # tells most proteins at once
-        and not letters.translate(None, _NUCLEOTIDES)
-    ):
+    if kind_of(letters) is Kind.NUCLEOTIDES:
         return Outcome.NUCLEOTIDES
     if length > max_length:
         return Outcome.TOO_LONG

@@ -22,7 +22,7 @@ FAULTS = {
     "nucleotides": b">dna\nACGTACGTACGTACGTACGTACGTACGTACGT\n",
     "too_long": b">titin\n" + b"MKVLA" * 8000 + b"\n",
     "nul_byte": b">nul\nMKV\0LAAG\n",
-    "not_utf8": b">latin\xe9 caf\xe9\nMKVLAAG\n",
+    "not_utf8": b">latin\xe9 caf\xe9\nMKV\xe9LAAG\n",
     "multimer": b">dimer\nMKVLAAG:MKVLAAG\n",
     "invalid_character": b">odd\nMKV?LAAG\n",
     "duplicate_id": b">good0\nMKVLAAGWWW\n",

@@ -273,16 +273,14 @@ def slurm(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         "foldatlas": f'#!/bin/sh\nexec "{sys.executable}" -m foldatlas.jobs.cli "$@"\n',
         "sbatch": f"""#!{sys.executable}
 import json, os, subprocess, sys
-words = sys.argv[1:]
-place = next(number for number, word in enumerate(words) if not word.startswith("-"))
-options, job = words[:place], words[place:]
+options, job = sys.argv[1:], sys.stdin.read()
 with open({str(log)!r}, "a") as file:
     print(json.dumps([options, job]), file=file)
 array = [option.partition("=")[2] for option in options if option.startswith("--array=")]
-tasks = range(int(array[0].partition("-")[2]) + 1) if array else [None]
+tasks = range(int(array[0].partition("-")[2].partition("%")[0]) + 1) if array else [None]
 for task in tasks:
     extra = {{}} if task is None else {{"SLURM_ARRAY_TASK_ID": str(task), "SLURM_ARRAY_TASK_COUNT": str(len(tasks))}}
-    subprocess.run(["bash", *job], env={{**os.environ, **extra}}, stdout=sys.stderr, check=True)
+    subprocess.run(["bash", "-c", job], env={{**os.environ, **extra}}, stdout=sys.stderr, check=True)
 print("4711;cluster")
 """,
     }
@@ -306,12 +304,46 @@ def test_an_array_folds_everything_and_indexes(
     assert done.returncode == 0, done.stderr
     assert done.stdout.splitlines()[-1].startswith("array.sh: array job 4711 of 3 tasks, then index job 4711; watch:")
     fold, index = [json.loads(line) for line in slurm.read_text().splitlines()]
-    assert "--array=0-2" in fold[0] and "--gpus-per-task=1" in fold[0] and "--requeue" in fold[0]
+    assert "--array=0-2" in fold[0] and "--signal=B:TERM@120" in fold[1] and "--requeue" in fold[1]
+    assert "gpu" not in fold[1] and "--mem=8G" in fold[1]  # nano needs none
     assert "--dependency=afterany:4711" in index[0]
     assert tables(atlas) == tables(whole)
 
 
-@pytest.mark.parametrize("words", [[], ["4"], ["0", "a", "b"], ["x", "a", "b"]])
+ASKED = {
+    "gpu": (["--model", "esmfold_v1"], {}, "--gres=gpu:1", "--mem=32G"),
+    "nano on a gpu": (["--model=nano", "--device=cuda"], {}, "--gres=gpu:1", "--mem=32G"),
+    "large on a cpu": (["--model", "esmfold_v1", "--device", "cpu"], {}, "", "--cpus-per-task=8"),
+    "gpu by variable": (["--model", "esmfold_v1"], {"SBATCH_GPUS_PER_NODE": "1"}, "", "--mem=32G"),
+    "gpu by argument": (["--model", "esmfold_v1", "--sbatch-gres=gpu:a100:1"], {}, "", "--mem=32G"),
+}
+
+
+@pytest.mark.parametrize("name", ASKED)
+def test_array_requests_what_device_and_model_need(
+    slurm: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    """The defaults stand in the job script, where SBATCH_ variables override them, never on sbatch's command line."""
+    words, environment, gpu, line = ASKED[name]
+    (slurm.parent / "bin" / "foldatlas").write_text("#!/bin/sh\n")
+    for variable, value in environment.items():
+        monkeypatch.setenv(variable, value)
+    both = ["--sbatch-partition=p", "--sbatch-exclusive", "--index-sbatch-mem=1G"]
+    command = ["bash", ARRAY, "2%1", "it's a.fasta", tmp_path / "a b", *words, *both]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    fold, index = [json.loads(text) for text in slurm.read_text().splitlines()]
+    given = [f"--gres={word.partition('=')[2]}" for word in words if word.startswith("--sbatch-gres")]
+    assert fold[0] == ["--parsable", "--array=0-1%1", "--partition=p", "--exclusive", *given]
+    assert index[0] == ["--parsable", "--dependency=afterany:4711", "--partition=p", "--exclusive", "--mem=1G"]
+    assert re.findall(r"^#SBATCH (--gres.*)$", fold[1], re.MULTILINE) == ([gpu] if gpu else [])
+    assert f"#SBATCH {line}\n" in fold[1]
+    assert "gres" not in index[1]
+
+
+@pytest.mark.parametrize(
+    "words", [[], ["4"], ["0", "a", "b"], ["x", "a", "b"], ["2%", "a", "b"], ["2", "a", "--sbatch-mem=1"]]
+)
 def test_the_array_refuses_what_it_cannot_read(slurm: Path, words: list[str]) -> None:
     done = subprocess.run(["bash", ARRAY, *words], capture_output=True, text=True)
     assert done.returncode == 2 and "array.sh" in done.stderr
@@ -329,6 +361,7 @@ def test_dask_on_slurm_makes_commands_that_parse(capsys: pytest.CaptureFixture[s
     words = script.fold_command(asked.fold, "tls://a:1")
     assert parsed(words[1:]).pae
     assert engine_of(words[1:]).options[1:] == ("--dask_connection_timeout=60",)
+    assert script.parse(["--gpus=1", "--sbatch-qos=low", "--", "a"]).sbatch == ["--qos=low"]
     with pytest.raises(SystemExit):
         script.parse(["--gpus", "4"])
     assert "nothing to fold" in capsys.readouterr().err

@@ -43,4 +43,4 @@ def test_headers_of_the_databases(header: str, name: str | None, mgyp: int | Non
     words = header.split(" ", 1)
     assert found.id == (name or words[0])
     assert found.description == (words[1] if len(words) == 2 else "")
-    assert (found.mgyp, found.is_fragment, found.is_text) == (mgyp, is_fragment, True)
+    assert (found.mgyp, found.is_fragment) == (mgyp, is_fragment)

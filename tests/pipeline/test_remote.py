@@ -204,7 +204,7 @@ def test_a_server_that_does_not_mark_the_end_is_refused(server: Any) -> None:
 
 def test_a_page_of_html_is_no_fasta(plan: Callable[..., Planned], server: Any) -> None:
     server.files["a.fasta"] = b"<!DOCTYPE html><html>Not found</html>"
-    with pytest.raises(SourceError, match="HTML or XML"):
+    with pytest.raises(SourceError, match="is HTML"):
         plan(server.url("a.fasta"))
 
 

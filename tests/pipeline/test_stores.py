@@ -2,7 +2,9 @@
 
 import gzip
 import hashlib
+import os
 import sys
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -15,6 +17,7 @@ from foldatlas.pipeline.planning.costs import CostModel
 from foldatlas.pipeline.planning.planner import Planned, make_plan
 from foldatlas.pipeline.sources import remote
 from foldatlas.pipeline.sources.find import find_sources
+from foldatlas.pipeline.sources.pipes import Spool
 from foldatlas.pipeline.sources.remote import RemoteStream
 from foldatlas.pipeline.staging import staging_of
 from foldatlas.schemas.errors import SourceError
@@ -57,6 +60,32 @@ def test_an_object_becomes_a_plan_and_is_known_then(client: Any, plan: Callable[
     assert source.etag == f'"{hashlib.md5(KEYS[key]).hexdigest()}"'
     client.put_object(Bucket="proteins", Key=key, Body=KEYS[key])  # another time, the same content
     assert plan(f"s3a://proteins/{key}").plan is None
+
+
+def test_an_address_that_ends_with_a_slash_is_a_folder(client: Any) -> None:
+    client.put_object(Bucket="proteins", Key="run/notes.txt", Body=b"no record")
+    assert [source.uri for source in find_sources(["s3://proteins/run/"])] == [
+        f"s3://proteins/{key}" for key in ("run/a.faa", "run/b.faa", "run/odd [1]?@#.faa")
+    ]
+
+
+def test_a_pipe_is_copied_to_the_store_of_the_atlas(client: Any, costs: CostModel, tmp_path: Path) -> None:
+    folder, fifo = AtlasFolder("s3://proteins/atlas"), tmp_path / "fifo"
+    os.mkfifo(fifo)
+
+    def plan() -> Planned:
+        writer = threading.Thread(target=fifo.write_bytes, args=(BODY,))
+        writer.start()
+        with Spool(folder) as spool:
+            made = make_plan([str(fifo)], folder, settings_of("nano"), costs, max_length=1280, spool=spool)
+        writer.join()
+        return made
+
+    made = plan().plan
+    assert made is not None and made.outcomes == {"accepted": 60}
+    assert made.sources[0].uri == f"pipe:{hashlib.sha256(BODY).hexdigest()}"
+    assert plan().plan is None
+    assert not [file.name for file in folder.storage.files() if "pipe" in file.name]
 
 
 @pytest.mark.parametrize(

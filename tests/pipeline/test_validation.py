@@ -24,13 +24,13 @@ FAULTS = [
     (b"a", Outcome.EMPTY_SEQUENCE),
     (b"a\nMK\0VL", Outcome.NUL_BYTE),
     (b"a\0b\nMKVL", Outcome.NUL_BYTE),
-    (b"a\xff\nMKVL", Outcome.NOT_UTF8),
     (b"a\nMK\xffVL", Outcome.NOT_UTF8),
     (b"a\nMKVL:MKVL", Outcome.MULTIMER),
     (b"a\nMK-VL", Outcome.GAP),
     (b"a\nMK..VL", Outcome.GAP),
     (b"a\nMK*VL", Outcome.INTERNAL_STOP),
-    (b"a\nMKVL**", Outcome.INTERNAL_STOP),
+    (b"a\nMK*VL**", Outcome.INTERNAL_STOP),
+    (b"a\nMKVL..", Outcome.GAP),
     (b"a\n  1 MKVL 4", Outcome.DIGIT),
     (b"a\nMK?VL", Outcome.INVALID_CHARACTER),
     ("a\nMKÅVL".encode(), Outcome.INVALID_CHARACTER),
@@ -71,6 +71,12 @@ def test_letters_that_were_dropped_count() -> None:
         (b"a\nmkvl\n", "MKVL"),
         (b"a\nMKVL*\n", "MKVL"),
         (b"a\nMKVL*\r\n", "MKVL"),
+        (b"a\nMKVL**\n", "MKVL"),
+        (b"a\nMKVL.\n", "MKVL"),
+        (b"a\nMKVL*\r\n\x1a", "MKVL"),
+        (b"prot\xe9ine \xe0 deux\nMKVL\n", "MKVL"),  # Latin-1
+        (b"a\n" + b"N" * 45, "N" * 45),  # doubtful: its file decides
+        (b"a\n" + b"AG" * 20, "AG" * 20),
         (b"a\nMK VL\tGG\n", "MKVLGG"),
         (b"a\nXBZUOJ", "XBZUOJ"),
         (b"a\n" + b"ACGT" * 7, "ACGT" * 7),  # 28 letters: may be a peptide
@@ -96,6 +102,9 @@ def test_the_limit_is_inclusive() -> None:
         ("protéine é".encode(), "protéine", "é"),
         (b"bad\xffid x", "bad\\xffid", "x"),
         (b"nul\0id", "nul\\x00id", ""),
+        (b"a b\xe9 c", "a", "b\\xe9 c"),
+        (b"WP_1 x\x01WP_2 y", "WP_1", "x\x01WP_2 y"),
+        (b"WP_1\x01WP_2 y", "WP_1", "\x01WP_2 y"),
     ],
 )
 def test_headers(header: bytes, name: str, description: str) -> None:

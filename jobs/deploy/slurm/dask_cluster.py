@@ -7,7 +7,9 @@ What stands after `--` is for `foldatlas fold`; a last `-- OPTIONS` among it is 
 a machine that stays: it is the driver, and when it ends its workers end. Workers that Slurm preempts come back by
 themselves and take up shards as they come free, so this evens out slow GPUs, which an array of parts does not.
 
-NOT RUN BY US: tests hold its arguments and its keys; dask-jobqueue and Slurm were not tried.
+`--sbatch-OPTION=VALUE` adds any other option of sbatch (`--sbatch-constraint=a100`); `--gpu-option=` asks for no GPU.
+
+RUN BY US on one node of Slurm 22.05 with dask-jobqueue 0.9, one of two workers killed; GPUs without hardware.
 """
 
 import argparse
@@ -33,7 +35,9 @@ def parse(arguments: list[str]) -> argparse.Namespace:
     parser.add_argument("--gpu-option", default="--gpus=1", help="how sbatch is asked for a GPU (default: %(default)s)")
     parser.add_argument("--interface", metavar="NAME", help="network interface of the scheduler and workers, as ib0")
     parser.add_argument("--shared", default=".", metavar="DIR", help="a folder all nodes see, for keys and logs")
-    parsed = parser.parse_args(arguments[:cut])
+    ours = arguments[:cut]
+    parsed = parser.parse_args([word for word in ours if not word.startswith("--sbatch-")])
+    parsed.sbatch = [f"--{word.removeprefix('--sbatch-')}" for word in ours if word.startswith("--sbatch-")]
     parsed.fold = arguments[cut + 1 :]
     if not parsed.fold:
         parser.error("nothing to fold: name FASTA, ATLAS and --model after --")
@@ -63,7 +67,7 @@ def main(arguments: list[str]) -> int:
             processes=1,
             job_cpu=asked.cores,
             memory=asked.memory,
-            job_extra_directives=[asked.gpu_option, "--requeue"],
+            job_extra_directives=[*filter(None, [asked.gpu_option]), "--requeue", *asked.sbatch],
             job_script_prologue=[f"export {name}={value}" for name, value in environment.items()],
             # no memory limit of Dask's: Slurm has one
             worker_extra_args=["--memory-limit", "0", "--no-dashboard", "--preload", PRELOAD],
