@@ -32,7 +32,7 @@ class Reader:
         self.file, self.atlas, self.worker, self.costs = file, atlas, worker, costs
 
     def plan(self, *sequences: str, **options: Any) -> Planned:
-        """Read a file of records p0, p1 ... of these sequences; "" leaves one out."""
+        """Read a file of records p0, p1 ... of these sequences; an empty one is left out, with its number."""
         self.file.write_text("".join(f">p{number}\n{text}\n" for number, text in enumerate(sequences) if text))
         options = {"max_length": 1280, **options}
         return make_plan([str(self.file)], self.atlas, self.worker.settings, self.costs, **options)
@@ -146,18 +146,19 @@ def test_failures_that_left_are_not_tried_again(
     assert len(reader.query("SELECT * FROM failures")) == 1
 
 
-def test_a_sequence_returns_to_a_partly_skipped_shard(reader: Reader, monkeypatch: pytest.MonkeyPatch) -> None:
-    reader.costs = CostModel(lambda length: 1, 1e9, 0.0, 1e9)  # one shard
-    sequences = [A, B, C, LONG]
-    assert len(reader.plan(*sequences).plan.shards) < len(sequences)  # type: ignore[union-attr]
-    reader.plan(A, "", C, LONG)
-    assert reader.fold() == 3
+def test_a_sequence_returns_to_a_partly_skipped_shard(reader: Reader, proteins: list[str]) -> None:
+    reader.costs = CostModel(lambda length: 1, 0.05, 0.0, 0.0)
+    plan = reader.plan(*proteins).plan
+    assert plan is not None and min(shard.proteins for shard in plan.shards[:1]) > 1
+    ids = sorted(f"p{number}" for number in range(len(proteins)))
+    reader.plan("", *proteins[1:])
+    assert reader.fold() == len(proteins) - 1
     skipped = [entry for entry in reader.atlas.entries().values() if entry.skipped]
     assert [(entry.skipped, entry.format, entry.generation) for entry in skipped] == [(1, 2, 0)]
-    reader.check("p0", "p2", "p3")
-    reader.plan(*sequences)
+    reader.check(*ids[1:])
+    reader.plan(*proteins)
     assert reader.fold() == 1
-    reader.check("p0", "p1", "p2", "p3")
+    reader.check(*ids)
     again = reader.atlas.entries()[skipped[0].shard]
     assert (again.skipped, again.generation) == (0, 1)
 
