@@ -1,10 +1,11 @@
 """Several atlases of equal settings -> a new one with the plans and structures of all.
 
 The union of plans: a structure that stands in several counts in the first atlas named that has it (`Plan.order`). Where
-atlases hold parts of one plan (folded by number, on several machines), its shards are united; a shard that several
-have committed comes whole from the first. Files are linked where the file system allows it and else copied, with
-their sha256 checked in passing. The new atlas is built under a hidden name and renamed, so that there is all of it or
-none; the inputs are only read. docs/decisions/0021-merging.md says why.
+atlases hold parts of one plan (folded by number, on several machines), its shards are united; a shard that several have
+committed comes whole from the first, or from the first that left the fewest of its sequences out. A version of a source
+is superseded only where a plan of an input records it: merging adds no lineage. Files are linked where the file system
+allows it and else copied, with their sha256 checked in passing. The new atlas is built under a hidden name and renamed,
+so that there is all of it or none; the inputs are only read. docs/decisions/0021-merging.md says why.
 """
 
 import dataclasses
@@ -138,7 +139,10 @@ def _union(folders: Sequence[AtlasFolder]) -> _Taken:
         for plan in theirs:
             for shard in plans[plan.name][1].shards:
                 history = histories.get(shard.name)
-                if history is not None and shard.name not in shards:
+                if history is None:
+                    continue
+                taken = shards.get(shard.name)
+                if taken is None or history[-1].skipped < taken[1][-1].skipped:
                     folder.check_entry(history[-1], shard, digest)
                     shards[shard.name] = folder, history
     return _Taken(list(plans.values()), list(shards.values()))

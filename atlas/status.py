@@ -1,4 +1,5 @@
-"""How far an atlas is, from its plans and manifest alone: no Parquet file and no index is opened."""
+"""How far an atlas is, from its plans and manifest alone: no Parquet file and no index is opened, but for an atlas in
+which a version of a source was superseded (index/needed.py)."""
 
 import datetime
 from collections import Counter
@@ -6,8 +7,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from foldatlas.atlas.folder import AtlasFolder
-from foldatlas.atlas.forecast.calibration import Device, first_entries, main_device, measured_rate, unfinished
+from foldatlas.atlas.forecast.calibration import Device, first_entries, main_device, measured_rate
 from foldatlas.atlas.forecast.pace import DevicePace, RunPace, busy_share, devices_of, pace_now, runs_of
+from foldatlas.atlas.index.needed import Presence, left_to_fold, presence_of
 from foldatlas.atlas.index.published import index_bytes
 from foldatlas.schemas.manifest import Plan, ShardEntry
 from foldatlas.schemas.wording import counted, readable_bytes, readable_time
@@ -17,12 +19,13 @@ from foldatlas.schemas.wording import counted, readable_bytes, readable_time
 class AtlasStatus:
     """What is done and what is left.
 
-    Proteins are distinct sequences of a plan; where plans overlap, what they share is counted in each (the index
-    counts it once). `outcomes` are those of planning, by `schemas.records.Outcome`; `shards_failed` are done, with
-    proteins that failed. `seconds` is the time devices spent on committed shards, all devices added; `seconds_left`
-    predicts the same for what is left, as calibration.py measures it, on `main_device`, the make of device that folded
-    the most ("" where it is not known); None before the first shard. `cost` is predicted MFLOP; `bytes` what listed
-    files and the index take.
+    Proteins are distinct sequences of a plan; where plans overlap, what they share is counted in each (the index counts
+    it once). Where versions of sources were superseded, only present records and the distinct sequences that they have
+    are counted, and shards without any of these are done. `outcomes` are those of planning, by
+    `schemas.records.Outcome`; `shards_failed` are done, with proteins that failed. `seconds` is the time devices spent
+    on committed shards, all devices added; `seconds_left` predicts the same for what is left, as calibration.py
+    measures it, on `main_device`, the make of device that folded the most ("" where it is not known); None before the
+    first shard. `cost` is predicted MFLOP; `bytes` what listed files and the index take.
 
     `workers` are at work now, `residues_per_second_now` is what they fold together; `ends` is when they will have
     folded what is left (UTC, ISO 8601), None if nothing is or nobody is at work. `busy_share` (0 to 1) is the part of
@@ -120,19 +123,28 @@ def status(folder: AtlasFolder, at: datetime.datetime | None = None) -> AtlasSta
     header, plans, histories = folder.header(), folder.plans(), folder.histories()
     entries = {shard: history[-1] for shard, history in histories.items()}
     shards = [shard for plan in plans for shard in plan.shards]
+    left = {shard.name for shard in left_to_fold(folder, plans, entries)}
     done = [shard for shard in shards if shard.name in entries]
     committed = [entries[shard.name] for shard in done]
     outcomes: Counter[str] = Counter()
     for plan in plans:
         outcomes.update(plan.outcomes)
+    counts = presence_of(folder, plans, committed) or Presence(
+        dict(outcomes),
+        sum(plan.proteins for plan in plans),
+        sum(entry.folded for entry in committed),
+        sum(entry.failed for entry in committed),
+        sum(plan.residues for plan in plans),
+        sum(shard.residues for shard in done),
+    )
     every = [entry for shard in done for entry in histories[shard.name]]
     seconds_left: float | None = 0.0
     pace = ends = None
     first = first_entries(histories)
     device = main_device(first)
-    if len(done) < len(shards):
+    if left:
         predicted = {} if device is None else _predicted_seconds(device, plans, first)
-        seconds_left = sum(predicted[shard.name] for shard in unfinished(plans, entries)) if predicted else None
+        seconds_left = sum(predicted[name] for name in sorted(left)) if predicted else None
         pace = pace_now(every, predicted, at)
         if seconds_left is not None and pace.devices > 0:
             ends = at + datetime.timedelta(seconds=seconds_left / pace.devices)
@@ -141,16 +153,16 @@ def status(folder: AtlasFolder, at: datetime.datetime | None = None) -> AtlasSta
     return AtlasStatus(
         model=header.settings.model,
         plans=len(plans),
-        outcomes=dict(outcomes),
+        outcomes=counts.outcomes,
         shards=len(shards),
-        shards_done=len(done),
-        proteins=sum(plan.proteins for plan in plans),
-        folded=sum(entry.folded for entry in committed),
-        failed=sum(entry.failed for entry in committed),
-        residues=sum(plan.residues for plan in plans),
-        residues_done=sum(shard.residues for shard in done),
+        shards_done=len(shards) - len(left),
+        proteins=counts.proteins,
+        folded=counts.folded,
+        failed=counts.failed,
+        residues=counts.residues,
+        residues_done=counts.residues_done,
         cost=sum(plan.cost for plan in plans),
-        cost_done=sum(shard.cost for shard in done),
+        cost_done=sum(shard.cost for shard in shards if shard.name not in left),
         seconds=sum(entry.run.seconds for entry in every),
         seconds_left=seconds_left,
         residues_folded=sum(entry.residues for entry in every),

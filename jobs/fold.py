@@ -28,6 +28,8 @@ EXAMPLES: Final = """examples:
   foldatlas fold proteins.fasta atlas --model nano --part 3/16
   foldatlas fold proteins.fasta atlas --model nano --shards 0-99,150
   foldatlas fold atlas --model nano --retry-failed
+  foldatlas fold proteins.fasta atlas --model nano --replace
+  foldatlas fold proteins.fasta atlas --model nano --as 'gut, release 3'
   foldatlas fold proteins.fasta atlas --model nano --dry-run
   foldatlas fold proteins.fasta atlas --model nano --workers 4
   foldatlas fold proteins.fasta atlas --model nano --runner DaskRunner -- --dask_client_address=tls://host:8786
@@ -84,6 +86,8 @@ def fold(
     retry_failed: bool = False,
     log: str | None = None,
     genes: bool = False,
+    name: str | None = None,
+    replace: bool = False,
     runner: str | None = None,
     workers: int | None = None,
     beam_options: Sequence[str] = (),
@@ -97,14 +101,16 @@ def fold(
     "bf16" or "fp16" (of the language model alone). `genes`: whether the files are contigs, of which the genes' proteins
     are folded. `shards` ("0-99,150") or `part` ("3/16") say which shards of the plans of `fasta` this run folds (None:
     all of the atlas); it builds the index only if none is missing then. `retry_failed`: whether to try failed proteins
-    again, once; `fasta` may be empty then. `log`: a file to which events are appended as JSON lines. `runner`,
-    `workers` and `beam_options` choose the engine (pipeline/engines/engine.py: neither is one worker in this process).
+    again, once; `fasta` may be empty then. `name` and `replace` are those of `plan`. `log`: a file to which events are
+    appended as JSON lines. `runner`, `workers` and `beam_options` choose the engine (pipeline/engines/engine.py:
+    neither is one worker in this process).
 
     Raises UsageError with the atlas untouched (but planned, where `shards` are not those of the plan); Interrupted
     with every finished shard kept.
     """
     from foldatlas.atlas.folder import AtlasFolder
     from foldatlas.atlas.index.build import build_index, current_accounting
+    from foldatlas.atlas.index.needed import left_to_fold
     from foldatlas.folding.models import notes_of, settings_of
     from foldatlas.folding.weights.model_files import absolute
     from foldatlas.pipeline import events
@@ -133,7 +139,7 @@ def fold(
     outputs = chosen_outputs(embeddings, pae)
     if add_outputs and not outputs:
         raise UsageError("--add-outputs adds what is asked for: name it with --embeddings or --pae")
-    provide(model, weights_dir, before=lambda: plan_job.look_first(folder, fasta, genes))
+    provide(model, weights_dir, before=lambda: plan_job.look_first(folder, fasta, genes, name))
     settings = settings_of(model, recycles, precision, weights_dir=weights_dir)
     say(*(f"{model}: {note}" for note in notes_of(model, weights_dir=weights_dir)))
     if outputs and not add_outputs:
@@ -152,6 +158,8 @@ def fold(
             weights=weights_dir,
             precision=precision,
             genes=genes,
+            name=name,
+            replace=replace,
             runner=runner,
             workers=workers,
             beam_options=beam_options,
@@ -175,8 +183,9 @@ def fold(
     if mine is None:
         return FoldSummary(summary, report, current_accounting(folder) or build_index(folder))
     entries = folder.entries()
+    unfolded = {shard.name for shard in left_to_fold(folder, plans, entries)}
     left = sum(
-        shard.name not in entries or bool(add_outputs and lacking(entries[shard.name], outputs))
+        shard.name in unfolded or bool(add_outputs and shard.name in entries and lacking(entries[shard.name], outputs))
         for plan in plans
         for shard in plan.shards
     )
@@ -185,7 +194,7 @@ def fold(
 
 
 def _part_summary(mine: "Sequence[Shard]", entries: "Mapping[str, ShardEntry]", planned: int, left: int) -> PartSummary:
-    done = [entries[shard.name] for shard in mine]
+    done = [entries[shard.name] for shard in mine if shard.name in entries]  # the others are not needed
     folded, failed = (sum(getattr(entry, what) for entry in done) for what in ("folded", "failed"))
     return PartSummary(len(mine), planned, folded, failed, left)
 

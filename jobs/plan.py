@@ -96,7 +96,8 @@ class PlanSummary:
         not_kept = " (not kept: a dry run)" if self.dry_run else ""
         records = counted(sum(plan.outcomes.values()), "record")
         genes = [_genes_line(source) for source in plan.sources if source.genes]
-        return [*self._known(), *genes, f"plan {plan.name}{not_kept}: {records} ({counts})"]
+        changes = [change.line() for change in self.planned.changes]
+        return [*self._known(), *changes, *genes, f"plan {plan.name}{not_kept}: {records} ({counts})"]
 
 
 def _genes_line(source: "Source") -> str:
@@ -117,6 +118,8 @@ def plan(
     weights: str | Path | None = None,
     precision: str = "fp32",
     genes: bool = False,
+    name: str | None = None,
+    replace: bool = False,
     dry_run: bool = False,
     devices: int = 1,
     price: float | None = None,
@@ -127,6 +130,8 @@ def plan(
     """Reads `fasta` (paths or patterns) and commits a plan of the sequences that `atlas` does not have yet.
 
     With `genes` the files are contigs, and the sequences the proteins of the genes that Pyrodigal finds in them.
+    `name` takes the place of the URI of the one file as the identity of its source; `replace` lets a file that changed
+    be a new version though fewer than half of its ids remain (docs/files.md).
     `max_length` in residues: longer records are refused by this plan. `embeddings` (one of EMBEDDINGS) and `pae` say
     what will be stored, which bounds a shard. `weights` is the folder in which a model's name is looked for first,
     `precision` "fp32", "bf16" or "fp16" (of the language model alone). With `dry_run` the atlas stays as it is, and
@@ -141,9 +146,9 @@ def plan(
         first_entries,
         measured_output_bytes,
         measured_rate,
-        unfinished,
     )
     from foldatlas.atlas.forecast.estimate import estimate
+    from foldatlas.atlas.index.needed import left_to_fold
     from foldatlas.folding.models import config_of, settings_of
     from foldatlas.pipeline.engines import dispatch
     from foldatlas.pipeline.engines.choose import choose_engine
@@ -156,7 +161,7 @@ def plan(
     engine = choose_engine(runner, workers, beam_options)
     weights_dir = None if weights is None else str(weights)
     folder = AtlasFolder(atlas) if fasta else AtlasFolder.existing(atlas)
-    provide(model, weights_dir, before=lambda: look_first(folder, fasta, genes))
+    provide(model, weights_dir, before=lambda: look_first(folder, fasta, genes, name))
     settings = settings_of(model, recycles, precision, weights_dir=weights_dir)
     config = config_of(model, weights_dir=weights_dir)
     with dispatch.opened(engine, device) as device:
@@ -181,12 +186,14 @@ def plan(
                 costs,
                 max_length=max_length,
                 genes=genes,
+                name=name,
+                replace=replace,
                 dry_run=dry_run,
                 engine=engine,
                 spool=spool,
             )
     new = planned.plan.shards if planned.plan is not None else ()
-    left = unfinished(plans, entries)
+    left = left_to_fold(folder, plans, entries)
     output_bytes = measured_output_bytes(default_bytes, plans, entries)
     made, all_left = (
         estimate(shards, rate, output_bytes, devices=devices, price=price) for shards in (new, [*left, *new])
@@ -200,13 +207,18 @@ def refuse_genes_alone(genes: bool, fasta: Sequence[str]) -> None:
         raise UsageError("--genes says how FASTA files are read, and none is named: name one, or leave --genes out")
 
 
-def look_first(folder: "AtlasFolder", fasta: Sequence[str], genes: bool) -> None:
+def look_first(folder: "AtlasFolder", fasta: Sequence[str], genes: bool, name: str | None = None) -> None:
     """Raises what planning will where it cannot begin: for files that are not there, or a folder of other things."""
+    from foldatlas.pipeline.planning.planner import renamed
     from foldatlas.pipeline.sources.find import find_sources
 
     folder.refuse_foreign()
     if fasta:
-        find_sources(fasta, genes=genes, skip_pipes=True)
+        found = find_sources(fasta, genes=genes, skip_pipes=True)
+        if found:
+            renamed(found, name)
+    elif name is not None:
+        raise UsageError(f"--as {name} names a FASTA file, and none is given: name one, or leave --as out")
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -257,6 +269,18 @@ def configure_planning(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         help="the files are contigs: find their genes by Prodigal, in metagenomic mode, and fold their proteins",
     )
+    parser.add_argument(
+        "--as",
+        dest="name",
+        metavar="NAME",
+        help="the name of the one file's source in place of its address; later runs repeat it",
+    )
+    parser.add_argument(
+        "--replace",
+        action="store_true",
+        help="a file that changed is a new version of its source, though fewer than half of its ids remain, and the "
+        "only current one",
+    )
     parser.add_argument("--pae", action="store_true", help="store the predicted aligned error of each pair of residues")
     parser.add_argument(
         "--precision",
@@ -300,7 +324,7 @@ def _price(text: str) -> float:
 
 def chosen(arguments: argparse.Namespace) -> dict[str, Any]:
     """What `configure` asked for, as the arguments of `plan` (and of `fold`)."""
-    names = "fasta atlas model recycles max_length device embeddings pae weights precision genes "
+    names = "fasta atlas model recycles max_length device embeddings pae weights precision genes name replace "
     names += "runner workers beam_options"
     return {name: getattr(arguments, name) for name in names.split()}
 

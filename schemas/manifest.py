@@ -16,6 +16,7 @@ from foldatlas.schemas.errors import DamagedAtlasError
 from foldatlas.schemas.records import Settings
 from foldatlas.schemas.tables import FORMAT_VERSION, NEEDED_TABLES
 
+LINEAGE_FORMAT: Final = 2  # of a plan that supersedes another, and of an entry that left sequences out
 NAME_DIGITS: Final = 16  # hexadecimal digits of a digest that name a plan: 64 bits
 
 # What files are named by. A document may come from elsewhere, and no name in it may lead out of the atlas.
@@ -44,12 +45,24 @@ class FileEntry(msgspec.Struct, frozen=True):
             raise ValueError(f"path {self.path!r} leaves the atlas")
 
 
+class Superseded(msgspec.Struct, frozen=True, order=True):
+    """An earlier version of a source: the plan that read it, and the sha256 of the bytes that it read."""
+
+    plan: str
+    sha256: str
+
+    def __post_init__(self) -> None:
+        _check_name(self.plan)
+
+
 class Source(msgspec.Struct, frozen=True):
     """One file as it was read: `size` with `etag` or, where there is none, `mtime_ns` (0 where nobody says) tells later
     whether it changed; `sha256` proves it.
 
     With `--genes` `genes` says what found the genes of its contigs, `contigs` how many there were, and
     `contigs_without_genes` how many of them are good and have none; `records` are the genes, and contigs refused.
+    `supersedes` are the versions of the source that this one takes the place of, sorted (atlas/index/lineage.py); None
+    in a plan of a program that did not record it.
     """
 
     uri: str
@@ -62,6 +75,7 @@ class Source(msgspec.Struct, frozen=True):
     genes: str = ""
     contigs: int = 0
     contigs_without_genes: int = 0
+    supersedes: tuple[Superseded, ...] | None = None
 
 
 class Shard(msgspec.Struct, frozen=True):
@@ -108,6 +122,8 @@ class Plan(msgspec.Struct, frozen=True):
 
     def __post_init__(self) -> None:
         _check_name(self.name)
+        if self.format < LINEAGE_FORMAT and any(source.supersedes for source in self.sources):
+            raise ValueError(f"a plan of format {self.format} supersedes no version")
 
 
 class Run(msgspec.Struct, frozen=True):
@@ -137,7 +153,8 @@ class ShardEntry(msgspec.Struct, frozen=True):
     """A committed shard: the files of the attempt that won, by table name.
 
     `residues` are those that this generation folded. Where it wrote the structures anew, `kept` of them, the first
-    ones, are rows of the generation before.
+    ones, are rows of the generation before. `skipped` proteins of the shard were not needed, because no present record
+    had them, and were not tried; `folded`, `failed` and `skipped` add up to the shard's proteins.
     """
 
     format: int
@@ -154,10 +171,13 @@ class ShardEntry(msgspec.Struct, frozen=True):
     files: dict[str, FileEntry]
     run: Run
     kept: int = 0
+    skipped: int = 0
 
     def __post_init__(self) -> None:
         _check_name(self.shard)
         _check_name(self.plan)
+        if self.format < LINEAGE_FORMAT and self.skipped:
+            raise ValueError(f"an entry of format {self.format} skips no protein")
 
     @property
     def outputs(self) -> frozenset[str]:
@@ -199,6 +219,9 @@ class IndexPointer(msgspec.Struct, frozen=True):
             raise ValueError(f"{self.sha256!r} is no sha256")
 
 
+_NEWEST_FORMATS: Final[dict[type[msgspec.Struct], int]] = {Plan: LINEAGE_FORMAT, ShardEntry: LINEAGE_FORMAT}
+
+
 def settings_digest(settings: Settings) -> str:
     """sha256 of the settings, 64 hexadecimal digits: equal digests mean comparable structures."""
     return hashlib.sha256(msgspec.json.encode(settings, order="deterministic")).hexdigest()
@@ -213,12 +236,22 @@ def shard_digest(structure_ids: Iterable[bytes]) -> str:
 
 
 def plan_name(sources: Iterable[Source], max_length: int, shards: Iterable[Shard]) -> str:
-    """A plan's name: the digest of its sources' content, its limit, its sequence list and its shard boundaries.
+    """A plan's name: the digest of its sources' content and lineage, its limit, its sequence list and its shard
+    boundaries.
 
-    Two machines that plan the same files alike make the same plan, whatever the paths' times.
+    Two machines that plan the same files alike make the same plan, whatever the paths' times. A source without lineage
+    adds nothing for it, so that plans from before lineage keep their names.
     """
     content = {
-        "sources": [[source.uri, source.sha256, *([source.genes] if source.genes else [])] for source in sources],
+        "sources": [
+            [
+                source.uri,
+                source.sha256,
+                *([source.genes] if source.genes else []),
+                *([[[old.plan, old.sha256] for old in source.supersedes]] if source.supersedes else []),
+            ]
+            for source in sources
+        ],
         "max_length": max_length,
         "shards": [[shard.digest, shard.proteins] for shard in shards],
     }
@@ -242,9 +275,10 @@ def decode(text: bytes, kind: type[Document], path: Path | str) -> Document:
     try:
         raw: Any = msgspec.json.decode(text)
         version = raw.get("format") if isinstance(raw, dict) else None
-        if isinstance(version, int) and version > FORMAT_VERSION:
+        newest = _NEWEST_FORMATS.get(kind, FORMAT_VERSION)
+        if isinstance(version, int) and version > newest:
             raise DamagedAtlasError(
-                f"{path} has format {version}, this FoldAtlas reads up to {FORMAT_VERSION}: upgrade FoldAtlas"
+                f"{path} has format {version}, this FoldAtlas reads up to {newest}: upgrade FoldAtlas"
             )
         return msgspec.convert(raw, kind)
     except (msgspec.MsgspecError, UnicodeDecodeError) as error:

@@ -2,6 +2,9 @@
 
 build.py        builds it, or adds what is new
 views.py        the columns of `proteins`, and the views on top of it
+lineage.py      which versions of sources are current
+needed.py       which sequences a present record has
+changes.py      what a new version of a source changes
 runs.py         which run made what
 published.py    the index where readers find it, and their copy of it
 """

@@ -4,8 +4,9 @@ Two big tables, each sorted by its own key so that a look-up reads one block: `r
 structure, with the place of its coordinates) by structure_id. Beside them `failures`, `runs`, `files`, `copies` and
 `settings`; `views.py` has the views. An unfinished atlas has an index too: what is not committed is `pending`.
 
-Plans may overlap. A record is (source, the source's digest, offset): of several rows the accepted one counts, else
-that of the plan with the widest limit on length. A structure that several shards hold counts once, the earliest plan's;
+Plans may overlap. A record is (source, the source's digest, offset): of several rows a present one counts, then the
+accepted one, else that of the plan with the widest limit on length. `superseded` says which records belong to versions
+of sources that newer ones replaced (lineage.py). A structure that several shards hold counts once, the earliest plan's;
 `copies` lists the rows of other files that do not count. Only what really occurs twice is compared, so that atlases
 without overlap (most) pay one look at the sequence ids at the most.
 """
@@ -20,10 +21,12 @@ import pyarrow as pa
 
 from foldatlas.atlas.accounting import Accounting, State
 from foldatlas.atlas.folder import AtlasFolder, now
+from foldatlas.atlas.index.lineage import Lineage, lineage_of
 from foldatlas.atlas.index.published import Publication, published_accounting
 from foldatlas.atlas.index.runs import make_runs, makers, retried_rows
 from foldatlas.atlas.index.views import MERGED, create_views
 from foldatlas.atlas.sql.interruptible import stoppable
+from foldatlas.atlas.sql.records_by_name import has_superseded
 from foldatlas.atlas.sql.text import escape_glob, first_line, quoted
 from foldatlas.atlas.storage.protocol import is_document
 from foldatlas.atlas.storage.scratch import LocalCopies, attempt_folder, work_folder
@@ -121,6 +124,7 @@ def current_accounting(folder: AtlasFolder) -> Accounting | None:
 def _make_tables(connection: Any, copies: LocalCopies, plans: list[Plan], histories: list[list[ShardEntry]]) -> None:
     run_of = {path: run for history in histories for path, run in makers(history).items()}
     list_files(connection, copies, plans, [history[-1] for history in histories], run_of)
+    create_presence(connection, plans, lineage_of(plans))
     _find_shared(connection, copies)
     _list_retried(connection, retried_rows(histories))
     _make_scores(connection, copies)
@@ -129,11 +133,13 @@ def _make_tables(connection: Any, copies: LocalCopies, plans: list[Plan], histor
         copies.drop(table)
     _make_failures(connection, copies)
     _make_records(connection, copies)
+    _drop_failures_of_the_past(connection)
 
 
 def count_records(connection: Any) -> Accounting:
-    """How many records of an open index are in which state."""
-    rows = connection.execute("SELECT state, outcome, count(*) FROM records GROUP BY ALL").fetchall()
+    """How many present records of an open index are in which state."""
+    present = " WHERE NOT superseded" if has_superseded(connection) else ""
+    rows = connection.execute(f"SELECT state, outcome, count(*) FROM records{present} GROUP BY ALL").fetchall()
     states: Counter[str] = Counter()
     for state, _, count in rows:
         states[state] += count
@@ -143,6 +149,22 @@ def count_records(connection: Any) -> Accounting:
         repeated=states[State.REPEATED],
         pending=states[State.PENDING],
         refused={outcome: count for state, outcome, count in rows if state == State.REFUSED},
+    )
+
+
+def create_presence(connection: Any, plans: list[Plan], lineage: Lineage) -> None:
+    """Adds `is_present` to the temporary `sources`: whether what a plan read of a source is of a current version."""
+    present = lineage.present
+    numbers = [
+        {"plan_number": number, "source": source.uri}
+        for number, plan in enumerate(plans)
+        for source in plan.sources
+        if (plan.name, source.uri) in present
+    ]
+    _create(connection, "present", numbers, {"plan_number": pa.int32(), "source": pa.string()})
+    connection.execute(
+        "CREATE OR REPLACE TEMP TABLE sources AS SELECT sources.*, present.source IS NOT NULL AS is_present "
+        "FROM sources LEFT JOIN present USING (plan_number, source)"
     )
 
 
@@ -311,27 +333,39 @@ def _make_failures(connection: Any, copies: LocalCopies) -> None:
     )
 
 
+def _drop_failures_of_the_past(connection: Any) -> None:
+    """Removes failures of sequences that no present record has. Scores stay: their structures are stored."""
+    if connection.execute("SELECT count(*) FROM records WHERE superseded").fetchall()[0][0]:
+        connection.execute(
+            "DELETE FROM failures WHERE structure_id NOT IN "
+            "(SELECT structure_id FROM records WHERE NOT superseded AND structure_id IS NOT NULL)"
+        )
+
+
 def _make_records(connection: Any, copies: LocalCopies) -> None:
     """Makes `records` by id, each record of the sources once."""
     columns = ", ".join(f"records.{quoted(name)}" for name in RECORDS.names)
-    counted = f"SELECT {columns} FROM {parquet_reader(connection, copies, 'records')} AS records"
+    with_plan = (
+        f"SELECT {columns}, NOT sources.is_present AS superseded "
+        f"FROM {parquet_reader(connection, copies, 'records')} AS records "
+        "JOIN listed ON listed.absolute = records.filename "
+        "JOIN sources ON sources.plan_number = listed.plan_number AND sources.source = records.source"
+    )
+    counted = with_plan
     several = "SELECT source, sha256 FROM sources GROUP BY ALL HAVING count(*) > 1"
     if connection.execute(f"SELECT count(*) FROM ({several})").fetchall()[0][0]:
-        with_plan = (
-            f"{counted} JOIN listed ON listed.absolute = records.filename "
-            "JOIN sources ON sources.plan_number = listed.plan_number AND sources.source = records.source"
-        )
         counted = (
             f"{with_plan} WHERE (sources.source, sources.sha256) NOT IN ({several}) UNION ALL "
             f"{with_plan} WHERE (sources.source, sources.sha256) IN ({several}) "
             'QUALIFY row_number() OVER (PARTITION BY records.source, sources.sha256, records."offset" '
-            "ORDER BY records.outcome <> 'accepted', sources.max_length DESC, listed.plan_number) = 1"
+            "ORDER BY NOT sources.is_present, records.outcome <> 'accepted', sources.max_length DESC, "
+            "listed.plan_number) = 1"
         )
     connection.execute(
         f"CREATE TABLE records AS SELECT {columns}, CASE "
         f"WHEN outcome = 'repeated' THEN '{State.REPEATED}' WHEN outcome <> 'accepted' THEN '{State.REFUSED}' "
         f"WHEN scores.structure_id IS NOT NULL THEN '{State.FOLDED}' "
-        f"WHEN failures.structure_id IS NOT NULL THEN '{State.FAILED}' ELSE '{State.PENDING}' END AS state "
+        f"WHEN failures.structure_id IS NOT NULL THEN '{State.FAILED}' ELSE '{State.PENDING}' END AS state, superseded "
         f"FROM ({counted}) AS records LEFT JOIN (SELECT structure_id FROM scores) AS scores USING (structure_id) "
         "LEFT JOIN (SELECT structure_id FROM failures) AS failures ON failures.structure_id = records.structure_id "
         'ORDER BY records.id, records.source, records."offset"'

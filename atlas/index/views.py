@@ -108,8 +108,9 @@ def create_views(connection: Any, model: str) -> None:
     reasons = ", ".join(f"({literal(outcome)}, {literal(reason)})" for outcome, reason in REFUSALS.items())
     views = {
         "proteins": (
-            f"SELECT {selected} FROM records JOIN scores USING (structure_id) WHERE records.state = 'folded'",
-            "one row a folded record",
+            f"SELECT {selected} FROM records JOIN scores USING (structure_id) "
+            "WHERE records.state = 'folded' AND NOT records.superseded",
+            "one row a folded record of the current versions of sources",
         ),
         "high_confidence": (
             f"SELECT * FROM proteins WHERE mean_plddt > {MIN_CONFIDENT_PLDDT} AND ptm > {MIN_CONFIDENT_PTM}",
@@ -122,7 +123,7 @@ def create_views(connection: Any, model: str) -> None:
         "refused": (
             'SELECT records.id, records.source, records."offset", records.description, records.length, '
             f"records.outcome, reasons.reason FROM records LEFT JOIN (VALUES {reasons}) AS reasons(outcome, reason) "
-            "USING (outcome) WHERE records.state = 'refused'",
+            "USING (outcome) WHERE records.state = 'refused' AND NOT records.superseded",
             "one row a refused record, and why",
         ),
     }

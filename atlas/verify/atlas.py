@@ -9,6 +9,8 @@ from pathlib import PurePath
 from typing import Final
 
 from foldatlas.atlas.folder import HEADER, INDEX, AtlasFolder, plan_order
+from foldatlas.atlas.index.lineage import lineage_of
+from foldatlas.atlas.index.needed import left_to_fold
 from foldatlas.atlas.index.published import INDEX_FOLDER, POINTER, has_index
 from foldatlas.atlas.storage import packs
 from foldatlas.atlas.storage.protocol import STAGING, Storage, json_documents
@@ -99,7 +101,25 @@ def _read_plans(folder: AtlasFolder, result: Verification) -> list[Plan]:
         result.faults += [
             Fault(FaultKind.DOCUMENT, where, what, RESTORE) for what in _wrong_plan(plan, PurePath(where).stem)
         ]
-    return sorted(plans, key=plan_order)
+    plans.sort(key=plan_order)
+    try:
+        lineage_of(plans)
+    except DamagedAtlasError as error:
+        result.faults.append(Fault(FaultKind.DOCUMENT, "plans", str(error), RESTORE))
+        return []
+    result.faults += _wrong_lineage(plans)
+    return plans
+
+
+def _wrong_lineage(plans: list[Plan]) -> Iterator[Fault]:
+    """Faults of plans that supersede what no plan of the atlas read: a document is missing, or another than then."""
+    read = {(plan.name, source.uri): source.sha256 for plan in plans for source in plan.sources}
+    for plan in plans:
+        for source in plan.sources:
+            for old in source.supersedes or ():
+                if read.get((old.plan, source.uri)) != old.sha256:
+                    what = f"it supersedes the version of {source.uri} that plan {old.plan} read, and no such plan did"
+                    yield Fault(FaultKind.DOCUMENT, f"plans/{plan.name}.json", what, RESTORE)
 
 
 def _wrong_plan(plan: Plan, stem: str) -> Iterator[str]:
@@ -142,9 +162,8 @@ def _read_histories(
             ),
             "it is for other sequences than the plan's": entry.shard_digest != shard.digest,
             "it was folded with other settings than the atlas's": entry.settings_digest != header.settings_digest,
-            f"it counts {entry.folded} folded and {entry.failed} failed of {shard.proteins} proteins": (
-                entry.folded + entry.failed != shard.proteins
-            ),
+            f"it counts {entry.folded} folded, {entry.failed} failed and {entry.skipped} not needed of "
+            f"{shard.proteins} proteins": (entry.folded + entry.failed + entry.skipped != shard.proteins),
             "it lacks a file of structures, scores or failures, or lists an unknown one": (
                 not _NEEDED <= set(entry.files) <= set(TABLES)
             ),
@@ -195,7 +214,10 @@ def _check_file(storage: Storage, file: FileEntry, step: str, *, deep: bool) -> 
 
 
 def _notes(folder: AtlasFolder, plans: list[Plan], entries: dict[str, ShardEntry], listed: set[str]) -> Iterator[str]:
-    left = sum(shard.name not in entries for plan in plans for shard in plan.shards)
+    try:
+        left = len(left_to_fold(folder, plans, entries))
+    except DamagedAtlasError:  # a fault of its own
+        left = sum(shard.name not in entries for plan in plans for shard in plan.shards)
     if left:
         yield f"{counted(left, 'shard')} still to fold: run `foldatlas fold` again"
     if not has_index(folder):

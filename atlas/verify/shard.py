@@ -124,11 +124,11 @@ def _check_contents(
         if len(set(done)) < len(done):
             yield _fault(FaultKind.ROWS, path, "a structure_id stands twice in the shard's files", shard)
         absent, foreign = set(sequences) - set(done), set(done) - set(sequences)
-        if absent or foreign:
-            first = format_structure_id(min(absent or foreign))
+        if len(absent) != entry.skipped or foreign:
+            first = format_structure_id(min(absent or foreign or sequences))
             what = (
-                f"structures and failures lack {len(absent)} of the shard's sequences and hold {len(foreign)} others "
-                f"(first: {first})"
+                f"structures and failures lack {len(absent)} of the shard's sequences, of which {entry.skipped} were "
+                f"not needed, and hold {len(foreign)} others (first: {first})"
             )
             yield _fault(FaultKind.ROWS, path, what, shard)
     if identities is not None:

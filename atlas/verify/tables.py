@@ -8,9 +8,17 @@ from typing import Any
 import duckdb
 
 from foldatlas.atlas.folder import INDEX, AtlasFolder
-from foldatlas.atlas.index.build import MEMORY_LIMIT, contents_digest, list_files, parquet_reader
+from foldatlas.atlas.index.build import (
+    MEMORY_LIMIT,
+    contents_digest,
+    create_presence,
+    list_files,
+    parquet_reader,
+)
+from foldatlas.atlas.index.lineage import lineage_of
 from foldatlas.atlas.index.published import has_index, local_index
 from foldatlas.atlas.sql.interruptible import stoppable
+from foldatlas.atlas.sql.records_by_name import has_superseded
 from foldatlas.atlas.sql.text import first_line, literal, quoted
 from foldatlas.atlas.storage.scratch import LocalCopies, work_folder
 from foldatlas.atlas.verify.fault import RESTORE, Fault, FaultKind
@@ -58,6 +66,7 @@ def _connection(
     ):
         copies = LocalCopies(folder.storage, work)
         list_files(connection, copies, plans, entries, {})
+        create_presence(connection, plans, lineage_of(plans))
         connection.execute("DELETE FROM listed WHERE list_contains(?, path)", [sorted(bad)])
         yield connection, copies
 
@@ -140,6 +149,18 @@ def _check_index(connection: Any, copies: LocalCopies, rebuild: str) -> Iterator
             f"WHEN structure_id IN (SELECT structure_id FROM {failures}) THEN 'failed' ELSE 'pending' END"
         ),
     }
+    keyed = 'records.source, records."offset", records.id, records.length'
+    if has_superseded(connection, "built"):
+        present = (
+            f"SELECT DISTINCT {keyed} FROM {records} AS records JOIN listed ON listed.absolute = filename JOIN sources "
+            "ON sources.plan_number = listed.plan_number AND sources.source = records.source WHERE sources.is_present"
+        )
+        differences["superseded records that are present"] = (
+            f"({present}) EXCEPT SELECT {keyed} FROM built.records AS records WHERE NOT superseded"
+        )
+        differences["present records that are superseded"] = (
+            f"SELECT {keyed} FROM built.records AS records WHERE NOT superseded EXCEPT ({present})"
+        )
     for what, sql in differences.items():
         [(count,)] = connection.execute(f"SELECT count(*) FROM ({sql})").fetchall()
         if count:

@@ -5,14 +5,17 @@ an atlas of another model ends in an error with the atlas as it was.
 """
 
 import warnings
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Final
 
 import msgspec
 
 from foldatlas.atlas.folder import AtlasFolder, now
+from foldatlas.atlas.index.changes import Change, change_of
+from foldatlas.atlas.index.lineage import Head, Lineage, lineage_of
 from foldatlas.atlas.parquet.files import file_sha256
 from foldatlas.atlas.planning.planned_tables import PlannedTables, adopt, plan_tables
 from foldatlas.atlas.storage.commit import attempt_name
@@ -46,8 +49,8 @@ from foldatlas.pipeline.sources.find import (
 from foldatlas.pipeline.sources.nucleotides import Census, Kind
 from foldatlas.pipeline.sources.pipes import Spool
 from foldatlas.pipeline.staging import staging_of
-from foldatlas.schemas.errors import SourceError
-from foldatlas.schemas.manifest import FileEntry, Plan, Source, plan_name, shard_name
+from foldatlas.schemas.errors import SourceError, UsageError
+from foldatlas.schemas.manifest import LINEAGE_FORMAT, FileEntry, Plan, Source, plan_name, shard_name
 from foldatlas.schemas.records import Settings
 from foldatlas.schemas.tables import FORMAT_VERSION
 from foldatlas.schemas.wording import counted
@@ -62,10 +65,12 @@ ROUNDS: Final = 3  # of reading, on an engine whose workers may be lost
 
 @dataclass(frozen=True)
 class Planned:
-    """What planning did: the new plan, or None when every source was already in the atlas (`known`)."""
+    """What planning did: the new plan, or None when every source was already in the atlas (`known`);
+    `changes` are the new versions of sources that it read."""
 
     plan: Plan | None
     known: tuple[SourceFile, ...]
+    changes: tuple[Change, ...] = ()
 
 
 def make_plan(
@@ -76,6 +81,8 @@ def make_plan(
     *,
     max_length: int,
     genes: bool = False,
+    name: str | None = None,
+    replace: bool = False,
     engine: Engine = EMBEDDED,
     dry_run: bool = False,
     spool: Spool | None = None,
@@ -84,20 +91,30 @@ def make_plan(
     """Reads FASTA files and commits a plan of the sequences that the atlas does not have yet.
 
     With `genes` the files are contigs, and the sequences the proteins of their genes.
+    A source that changed since the atlas read it is a new version, which supersedes all current ones, but for several
+    that a program read without recording lineage. `name` takes the place of the URI of the one source as its identity.
+    With `replace` a version may keep fewer than half of the earlier ids (else that is refused), and where several
+    versions are current the one that is read supersedes all others.
     Raises SourceError, ForeignFolderError or SettingsMismatchError with the atlas untouched. Warns (SourceWarning)
-    of text before the first record, of damaged compression, of nucleotides read as proteins, and of sources that
-    changed since an earlier plan.
+    of text before the first record, of damaged compression, of nucleotides read as proteins, of the same bytes in
+    two sources, and of sources with several current versions.
     Pipes among `names` are read into `spool`.
     With `dry_run` nothing is committed: the plan is given as it would be, its tables are not. `told` hears the name of
     each phase as it begins.
     """
     gene_finder = gene_finder_name() if genes else ""
-    sources = find_sources(names, genes=genes, spool=spool)
+    sources = renamed(find_sources(names, genes=genes, spool=spool), name)
     folder.refuse_foreign()
     folder.check_settings(settings)
     plans = folder.plans()
-    known = tuple(source for source in sources if _is_known(source, plans, max_length))
+    lineage = lineage_of(plans)
+    several = {source.uri for source in sources if len(lineage.contents(source.uri)) > 1}
+    heads = _readings(lineage)
+    # of several current versions one is chosen by reading it again
+    again = several if replace else set()
+    known = tuple(source for source in sources if source.uri not in again and _is_known(source, heads, max_length))
     new = [source for source in sources if source not in known]
+    _warn_of_several([source for source in known if source.uri in several])
     if not new:
         return Planned(None, known)
     conformance.refuse_if_it_loses(engine, folder)
@@ -115,13 +132,14 @@ def make_plan(
                     break
         read = _check_notes(work, ranges, gene_finder)
         # a server that names no version: only having read it tells that it is an old one
-        same = {uri for uri, old in read.items() if _was_read(old, plans, max_length)}
+        same = {uri for uri, old in read.items() if uri not in again and _was_read(old, heads, max_length)}
         known += tuple(source for source in new if source.uri in same)
         ranges = [range_ for range_ in ranges if range_.source.uri not in same]
         if not ranges:
             return Planned(None, known)
         fresh = [source for uri, source in read.items() if uri not in same]
-        _warn_of_changes(fresh, plans)
+        fresh = [_with_lineage(source, lineage, chosen=source.uri in again) for source in fresh]
+        _warn_of_copies(fresh, lineage)
         tables = plan_tables(
             work,
             [work / staged_path(range_.number) for range_ in sorted(ranges, key=_place)],
@@ -135,19 +153,104 @@ def make_plan(
             memory_bytes=planning_memory_bytes(),
             told=told,
         )
+        changes = _changes(folder, work, fresh, lineage, tables, new)
+        if not replace:
+            _refuse_losses(changes)
         if dry_run:
-            return Planned(_plan(fresh, tables, max_length, {}), known)
+            return Planned(_plan(fresh, tables, max_length, {}), known, changes)
         folder.create(settings)
-        return Planned(_commit(folder, work, fresh, tables, max_length), known)
+        plan = _commit(folder, work, fresh, tables, max_length)
+    after = lineage_of(folder.plans())
+    _warn_of_several([source for source in new if len(after.contents(source.uri)) > 1])
+    return Planned(plan, known, changes)
+
+
+def renamed(sources: list[SourceFile], name: str | None) -> list[SourceFile]:
+    """`sources` with the identity `name`, if there is one. Raises UsageError unless there is one source, and for a name
+    that is no line of text or that another kind of source has."""
+    if name is None:
+        return sources
+    if not name.strip() or not name.isprintable() or name.startswith("pipe:"):
+        raise UsageError(f"--as {name!r} is no name of a source: give it a line of text that does not begin with pipe:")
+    if len(sources) != 1:
+        raise UsageError(f"--as {name} names one source, and {len(sources)} files are named: name one file a run")
+    return [sources[0]._replace(uri=name)]
+
+
+def _readings(lineage: Lineage) -> list[Head]:
+    return [head for heads in lineage.heads.values() for head in heads]
+
+
+def _with_lineage(source: Source, lineage: Lineage, *, chosen: bool) -> Source:
+    """`source` with what it supersedes: every current version, or where it is one of them what that one supersedes."""
+    is_new = chosen or source.sha256 not in lineage.contents(source.uri)
+    old = lineage.next_version(source, replace=chosen) if is_new else lineage.same_version(source)
+    return msgspec.structs.replace(source, supersedes=old)
+
+
+def _changes(
+    folder: AtlasFolder,
+    work: Path,
+    sources: Sequence[Source],
+    lineage: Lineage,
+    tables: PlannedTables,
+    files: Sequence[SourceFile],
+) -> tuple[Change, ...]:
+    """What the new versions among `sources` change. `files` are those that were named."""
+    short = {file.uri: PurePosixPath(file.path).name if file.uri.startswith("file:") else file.name for file in files}
+    twice = {name for name, count in Counter(short.values()).items() if count > 1}
+    long = {file.uri: file.name for file in files}
+    found = []
+    for source in sources:
+        heads = lineage.superseded_by(source)
+        if heads:
+            name = long[source.uri] if short[source.uri] in twice else short[source.uri]
+            staged = [work / file.path for file in tables.records]
+            found.append(change_of(folder, work, heads, staged, name, source.records))
+    return tuple(found)
+
+
+def _refuse_losses(changes: Sequence[Change]) -> None:
+    """Raises UsageError for new versions that lack more than half of the earlier ids: another file, perhaps."""
+    lost = [change for change in changes if not change.keeps_half]
+    if lost:
+        which = "; ".join(f"{one.name} keeps {one.earlier - one.gone:,} of {one.earlier:,} earlier ids" for one in lost)
+        raise UsageError(
+            f"{which}: pass --replace if it is a new version, whose earlier records are then superseded, or --as NAME "
+            "if it is another source; nothing was changed"
+        )
+
+
+def _warn_of_several(sources: Sequence[SourceFile]) -> None:
+    for source in sources:
+        _warn(
+            f"{source.name} has several current versions in the atlas, and nothing records which is the newest: the "
+            "records of all count; pass --replace to keep only the file as it is now"
+        )
+
+
+def _warn_of_copies(sources: Sequence[Source], lineage: Lineage) -> None:
+    """Warns of bytes that another source has."""
+    first = {head.source.sha256: uri for uri, heads in reversed([*lineage.heads.items()]) for head in heads}
+    for source in sources:
+        other = first.setdefault(source.sha256, source.uri)
+        if other != source.uri:
+            _warn(f"{source.uri} has the same bytes as {other}: they are two sources, and the records of both count")
 
 
 def plans_of(planned: Planned, plans: Sequence[Plan], max_length: int) -> list[Plan]:
     """Those of the atlas's `plans` that read the sources which `planned` was asked for: the new one, and of each known
     source the first that read it. In the order of `plans`."""
     names = {planned.plan.name} if planned.plan is not None else set()
+    heads = _readings(lineage_of(plans))
     for source in planned.known:
-        same_name = [plan for plan in plans if _earlier(source.uri, [plan], max_length, genes=source.format == CONTIGS)]
-        read = [plan for plan in same_name if _is_known(source, [plan], max_length)]
+        of_plan = {plan.name: [head for head in heads if head.plan is plan] for plan in plans}
+        same_name = [
+            plan
+            for plan in plans
+            if _earlier(source.uri, of_plan[plan.name], max_length, genes=source.format == CONTIGS)
+        ]
+        read = [plan for plan in same_name if _is_known(source, of_plan[plan.name], max_length)]
         # a server that names no version: it was known by its digest, so the last that read this name is as good
         names |= {plan.name for plan in read[:1] or same_name[-1:]}
     return [plan for plan in plans if plan.name in names]
@@ -163,9 +266,10 @@ def planning_memory_bytes() -> int:
     return max(MIN_MEMORY_BYTES, min(MAX_MEMORY_BYTES, host_memory.total_bytes() // MEMORY_DIVISOR))
 
 
-def _is_known(source: SourceFile, plans: Sequence[Plan], max_length: int) -> bool:
-    """Whether a plan has read this very file, unchanged and likewise, under the same or a wider limit."""
-    same_name = _earlier(source.uri, plans, max_length, genes=source.format == CONTIGS)
+def _is_known(source: SourceFile, heads: Sequence[Head], max_length: int) -> bool:
+    """Whether a plan has, as a current version, read this very file, unchanged and likewise, under the same or a wider
+    limit."""
+    same_name = _earlier(source.uri, heads, max_length, genes=source.format == CONTIGS)
     if source.is_pipe:  # named by its content
         return bool(same_name)
     if any(_has_version(old, source) for old in same_name):
@@ -184,15 +288,18 @@ def _has_version(old: Source, source: SourceFile) -> bool:
     return source.version.is_named and (old.size, old.mtime_ns) == (source.size, source.mtime_ns)
 
 
-def _earlier(uri: str, plans: Sequence[Plan], max_length: int, *, genes: bool) -> list[Source]:
-    """What plans have read under a name, as contigs or not, and under the same or a wider limit. A gene finder's other
-    version is no reason to read a file again."""
-    wide_enough = [plan for plan in plans if plan.max_length >= max_length]
-    return [old for plan in wide_enough for old in plan.sources if old.uri == uri and bool(old.genes) == genes]
+def _earlier(uri: str, heads: Sequence[Head], max_length: int, *, genes: bool) -> list[Source]:
+    """What plans have read under a name as a current version, as contigs or not, and under the same or a wider limit. A
+    gene finder's other version is no reason to read a file again."""
+    return [
+        head.source
+        for head in heads
+        if head.plan.max_length >= max_length and head.source.uri == uri and bool(head.source.genes) == genes
+    ]
 
 
-def _was_read(source: Source, plans: Sequence[Plan], max_length: int) -> bool:
-    return any(old.sha256 == source.sha256 for old in _earlier(source.uri, plans, max_length, genes=bool(source.genes)))
+def _was_read(source: Source, heads: Sequence[Head], max_length: int) -> bool:
+    return any(old.sha256 == source.sha256 for old in _earlier(source.uri, heads, max_length, genes=bool(source.genes)))
 
 
 def _check_notes(staging: Path, ranges: Sequence[SourceRange], gene_finder: str) -> dict[str, Source]:
@@ -233,13 +340,6 @@ def _settle_kind(staging: Path, source: SourceFile, parts: Sequence[IngestNote])
         else part
         for part in parts
     ]
-
-
-def _warn_of_changes(sources: Sequence[Source], plans: Sequence[Plan]) -> None:
-    earlier = {(old.uri, old.sha256) for plan in plans for old in plan.sources}
-    for source in sources:
-        if (source.uri, source.sha256) not in earlier and any(uri == source.uri for uri, _ in earlier):
-            _warn(f"{source.uri} was read before with other content: its records now stand beside the earlier ones")
 
 
 def _describe(source: SourceFile, parts: Sequence[IngestNote], gene_finder: str) -> Source:
@@ -316,7 +416,7 @@ def _plan(
     """The document of a plan. `files` are its tables' in the atlas, by table; none for a plan that is not kept."""
     name = plan_name(sources, max_length, tables.shards)
     return Plan(
-        format=FORMAT_VERSION,
+        format=LINEAGE_FORMAT if any(source.supersedes for source in sources) else FORMAT_VERSION,
         name=name,
         created=now(),
         max_length=max_length,

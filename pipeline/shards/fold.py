@@ -13,7 +13,10 @@ from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final, NamedTuple
 
+import numpy as np
+
 from foldatlas.atlas.folder import AtlasFolder, now
+from foldatlas.atlas.index.needed import skipped_rows
 from foldatlas.atlas.parquet.coordinates import structure_ids_of
 from foldatlas.atlas.parquet.files import open_parquet
 from foldatlas.atlas.storage.commit import attempt_name
@@ -35,7 +38,7 @@ from foldatlas.schemas.errors import (
     Interrupted,
     ModelError,
 )
-from foldatlas.schemas.manifest import Run, Shard, ShardEntry, settings_digest, shard_digest
+from foldatlas.schemas.manifest import LINEAGE_FORMAT, Run, Shard, ShardEntry, settings_digest, shard_digest
 from foldatlas.schemas.records import format_structure_id, structure_id
 from foldatlas.schemas.tables import FORMAT_VERSION, NEEDED_TABLES, SHARD_TABLES
 from foldatlas.schemas.version import program_version
@@ -60,13 +63,22 @@ class FoldOptions:
 
 class FoldTask(NamedTuple):
     """One element of the Beam graph: a shard, and where its sequences stand. `retry` is the file of failures whose
-    proteins are to be tried again: "" for none."""
+    proteins are to be tried again: "" for none. `needed` says which of the shard's rows a present record has, a bit
+    each (`numpy.packbits`): nothing for all."""
 
     options: FoldOptions
     plan: str
     sequences: str
     shard: Shard
     retry: str = ""
+    needed: bytes = b""
+
+    def is_needed(self) -> Sequence[bool]:
+        """Whether each row of the shard is needed."""
+        if not self.needed:
+            return [True] * self.shard.proteins
+        bits = np.unpackbits(np.frombuffer(self.needed, np.uint8), count=self.shard.proteins)
+        return [bool(bit) for bit in bits]
 
 
 def fold_shard(task: FoldTask) -> None:
@@ -100,7 +112,8 @@ def _fold_and_commit(task: FoldTask) -> None:
     before = folder.committed_entry(shard, digest)
     missing = options.outputs if before is None else lacking(before, options.outputs)
     retrying = before is not None and before.files["failures"].path == task.retry
-    if before is not None and not missing and not retrying:
+    returned = before is not None and not missing and _returned(folder, task, before)
+    if before is not None and not missing and not retrying and not returned:
         events.emit("shard_skipped", shard=shard.name, plan=task.plan, generation=before.generation)
         return
     attempt, started, clock = attempt_name(), now(), time.monotonic()
@@ -108,25 +121,38 @@ def _fold_and_commit(task: FoldTask) -> None:
     busy, hardware = child.busy_seconds, hardware_of(options.worker.device)
     metadata = {"model": options.worker.settings.model, "settings_digest": digest, "shard": shard.name}
     sequences = read_sequences(folder, task)
-    if before is not None and retrying:
-        tried = failed_before(folder, before, sequences)
+    needed = [sequence for sequence, is_needed in zip(sequences, task.is_needed(), strict=True) if is_needed]
+    taking_up = before is not None and (retrying or returned)
+    tried: dict[str, int] = {}
+    if before is not None and taking_up:
+        failures = failed_before(folder, before, sequences)
+        if retrying:
+            wanted = set(needed)
+            tried = {one.sequence: one.attempts for one in failures if one.sequence in wanted}
+        if returned:
+            rows = zip(sequences, task.is_needed(), _skipped(folder, task, before), strict=True)
+            tried |= {sequence: 0 for sequence, is_needed, is_skipped in rows if is_needed and is_skipped}
         results = _fold(list(tried), before.outputs, options)
-        writer = write_retried(folder, before, attempt, results, tried, metadata)
+        standing = [one for one in failures if one.sequence not in tried]
+        writer = write_retried(folder, before, attempt, results, tried, metadata, standing)
     else:
-        writer = _write(task, folder, before, attempt, sequences, missing, metadata)
+        writer = _write(task, folder, before, attempt, needed if before is None else sequences, missing, metadata)
     written, kept = writer.entries(), 0
-    if retrying and before is not None:
+    if taking_up and before is not None:
         kept = before.folded if "structures" in written else 0
+    folded = writer.num_folded + (before.folded if before is not None and taking_up else 0)
+    failed = writer.num_failed if before is None or taking_up else before.failed
+    skipped = shard.proteins - folded - failed if before is None or taking_up else before.skipped
     entry = ShardEntry(
-        format=FORMAT_VERSION,
+        format=LINEAGE_FORMAT if skipped else FORMAT_VERSION,
         shard=shard.name,
         plan=task.plan,
         generation=0 if before is None else before.generation + 1,
         attempt=attempt,
         settings_digest=digest,
         shard_digest=shard.digest,
-        folded=writer.num_folded + (before.folded if before is not None and retrying else 0),
-        failed=writer.num_failed if before is None or retrying else before.failed,
+        folded=folded,
+        failed=failed,
         residues=writer.num_residues,
         cost=shard.cost,
         files={**(before.files if before is not None else {}), **written},
@@ -142,6 +168,7 @@ def _fold_and_commit(task: FoldTask) -> None:
             device_bytes=hardware.bytes,
         ),
         kept=kept,
+        skipped=skipped,
     )
     if folder.commit_entry(entry):
         progress.report(progress.ShardDone(writer.num_folded, writer.num_failed))
@@ -151,6 +178,18 @@ def _fold_and_commit(task: FoldTask) -> None:
     else:
         folder.discard(written)
         events.emit("shard_lost", shard=shard.name, plan=task.plan, generation=entry.generation)
+
+
+def _skipped(folder: AtlasFolder, task: FoldTask, entry: ShardEntry) -> Sequence[bool]:
+    return [bool(row) for row in skipped_rows(folder, task.sequences, task.shard, entry)]
+
+
+def _returned(folder: AtlasFolder, task: FoldTask, entry: ShardEntry) -> bool:
+    """Whether the shard was folded without sequences that are needed now."""
+    return entry.skipped > 0 and any(
+        is_needed and is_skipped
+        for is_needed, is_skipped in zip(task.is_needed(), _skipped(folder, task, entry), strict=True)
+    )
 
 
 def _write(

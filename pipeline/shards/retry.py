@@ -18,15 +18,15 @@ from foldatlas.schemas.manifest import ShardEntry
 from foldatlas.schemas.records import structure_id
 
 
-def failed_before(folder: AtlasFolder, entry: ShardEntry, sequences: Sequence[str]) -> dict[str, int]:
-    """Those of a committed shard's sequences that failed, and how often each was tried.
+def failed_before(folder: AtlasFolder, entry: ShardEntry, sequences: Sequence[str]) -> list[Failed]:
+    """Those of a committed shard's sequences that failed, with the reason and how often each was tried.
 
     Raises DamagedAtlasError where the file of failures cannot be read or is of other sequences.
     """
     path = folder.where(entry.files["failures"].path)
     try:
         with open_parquet(folder.storage, entry.files["failures"].path) as file:
-            table = file.read(columns=["structure_id", "attempts"])
+            table = file.read(columns=["structure_id", "error", "attempts"])
     except (OSError, ValueError) as error:
         raise DamagedAtlasError(f"{path} cannot be read ({error}): restore it from a copy") from error
     by_identity = {structure_id(sequence): sequence for sequence in sequences}
@@ -34,7 +34,8 @@ def failed_before(folder: AtlasFolder, entry: ShardEntry, sequences: Sequence[st
         failed = [by_identity[identity] for identity in structure_ids_of(table)]
     except KeyError as error:
         raise DamagedAtlasError(f"{path} names sequences that the shard has not: restore it from a copy") from error
-    return dict(zip(failed, table["attempts"].to_pylist(), strict=True))
+    reasons, attempts = table["error"].to_pylist(), table["attempts"].to_pylist()
+    return [Failed(*row) for row in zip(failed, reasons, attempts, strict=True)]
 
 
 def write_retried(
@@ -44,9 +45,11 @@ def write_retried(
     results: Iterator[Prediction | Failed],
     attempts: dict[str, int],
     metadata: dict[str, str],
+    standing: Sequence[Failed] = (),
 ) -> ShardWriter:
     """Writes the files of the next generation of `before` from `results`, one for each of `attempts` (earlier tries by
-    sequence), and returns their closed writer. It wrote all tables of the shard, or failures alone."""
+    sequence), and `standing` failures, which are not tried, and returns their closed writer. It wrote all tables of the
+    shard, or failures alone."""
     failed: list[Failed] = []
     first: list[Prediction] = []
     for result in results:  # up to the first that folds: until then only failures are sure to be written
@@ -57,6 +60,8 @@ def write_retried(
     tables = list(before.files) if first else ["failures"]
     writer = ShardWriter(folder, before.shard, attempt, tables=tables, metadata=metadata)
     with writer.open():
+        for failure in standing:
+            writer.fail(failure.sequence, failure.error, failure.attempts)
         if first:
             writer.keep({table: file for table, file in before.files.items() if table != "failures"})
         for result in chain(failed, first, results):

@@ -13,8 +13,11 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Final
 
+import numpy as np
+
 from foldatlas.atlas.folder import AtlasFolder, now
 from foldatlas.atlas.forecast.calibration import first_entries
+from foldatlas.atlas.index.needed import Needed, is_left, needed_failures, needed_in
 from foldatlas.folding.planning.batching import BATCH_MFLOP
 from foldatlas.pipeline import events, progress
 from foldatlas.pipeline.engines import conformance, dispatch
@@ -72,7 +75,15 @@ def fold_atlas(
     entries = {shard: history[-1] for shard, history in histories.items()}
     if not add_outputs:
         refuse_missing_outputs(folder.place, entries.values(), outputs)
-    retries = {entry.shard: entry.files["failures"].path for entry in entries.values() if entry.failed and retry_failed}
+    needed = needed_in(folder, plans)
+    retries = {
+        shard.name: entries[shard.name].files["failures"].path
+        for plan in plans
+        for shard in plan.shards
+        if retry_failed
+        and shard.name in entries
+        and needed_failures(folder, plan.sequences[shard.file].path, shard, entries[shard.name], needed)
+    }
     run_id = f"{now()[:19].replace(':', '')}-{secrets.token_hex(3)}"
     worker = replace(worker, mflop_per_second=deadline_rate(worker.device, plans, first_entries(histories)))
     options = FoldOptions(
@@ -88,7 +99,7 @@ def fold_atlas(
     started = time.monotonic()
     folder.sweep()
     folder.pack_manifest()
-    missing = _missing(folder, entries, plans, options, digest, retries, shards)
+    missing = _missing(folder, entries, plans, options, digest, retries, shards, needed)
     if not missing:
         return FoldReport(0, 0, 0, 0, 0.0)
     conformance.refuse_if_it_loses(engine, folder)
@@ -111,7 +122,8 @@ def fold_atlas(
                         events.emit("round_submitted", level=events.WARNING, round=rounds, shards=len(todo))
                     dispatch.run("fold", todo, fold_shard, engine)
                     after = folder.entries()
-                    submitted, todo = len(todo), _missing(folder, after, plans, options, digest, retries, shards)
+                    submitted = len(todo)
+                    todo = _missing(folder, after, plans, options, digest, retries, shards, needed)
                     fruitless += len(todo) == submitted
             finally:
                 end_children()
@@ -138,8 +150,9 @@ def _report(
     """What a run did, from the entries that are its own. `before` are those that it found."""
     ours = [entry for entry in entries.values() if entry.run.run_id == run_id]
     new = [entry for entry in ours if entry.generation == 0]
-    retried = [entry for entry in ours if entry.generation > 0 and entry.shard in retries]
-    more = [entry for entry in ours if entry.generation > 0 and entry.shard not in retries]
+    later = [entry for entry in ours if entry.generation > 0 and entry.shard in before]
+    retried = [entry for entry in later if entry.shard in retries or entry.skipped < before[entry.shard].skipped]
+    more = [entry for entry in later if entry not in retried]
     return FoldReport(
         shards=len(ours),
         folded=sum(entry.folded for entry in new) + sum(entry.folded - before[entry.shard].folded for entry in retried),
@@ -205,9 +218,11 @@ def _missing(
     digest: str,
     retries: Mapping[str, str],
     wanted: Collection[str] | None,
+    needed: Needed,
 ) -> list[FoldTask]:
-    """Shards without an entry that has all outputs, and those whose entry still has the failures that `retries` names,
-    by shard, in the plans' order, of those that are `wanted` (None: all). Raises DamagedAtlasError for a wrong entry.
+    """Shards without an entry that has all outputs and needed sequences, and those whose entry still has the failures
+    that `retries` names, by shard, in the plans' order, of those that are `wanted` (None: all). Raises
+    DamagedAtlasError for a wrong entry.
     """
     missing = []
     for plan in plans:
@@ -220,8 +235,11 @@ def _missing(
             retry = retries.get(shard.name, "")
             if entry is not None and entry.files["failures"].path != retry:
                 retry = ""
-            if entry is None or retry or lacking(entry, options.outputs):
-                missing.append(FoldTask(options, plan.name, plan.sequences[shard.file].path, shard, retry))
+            lacks = entry is not None and bool(lacking(entry, options.outputs))
+            if retry or lacks or is_left(folder, plan, shard, entries, needed):
+                rows = needed.masks.get(shard.name)
+                bits = b"" if rows is None else np.packbits(rows).tobytes()
+                missing.append(FoldTask(options, plan.name, plan.sequences[shard.file].path, shard, retry, bits))
     return missing
 
 

@@ -206,16 +206,20 @@ def test_only_what_is_new_is_planned(plan: Callable[..., Planned], folder: Atlas
     assert [source.uri for source in second.plan.sources] == [more.as_uri()]
 
 
-def test_a_file_with_new_content_under_an_old_name_is_read_beside_it(
+def test_a_file_with_new_content_is_a_new_version(
     plan: Callable[..., Planned], folder: AtlasFolder, tmp_path: Path
 ) -> None:
     path = tmp_path / "batch.fasta"
     path.write_text(">a\nMKVL\n")
     plan(path)
     path.write_text(">a\nMKWWW\n")
-    with pytest.warns(SourceWarning, match="other content"):
-        second = plan(path).plan
-    assert second is not None and sequences(folder, second) == ["MKWWW"]
+    changed = plan(path)
+    second = changed.plan
+    assert [change.line() for change in changed.changes] == [
+        "batch.fasta changed: 1 record before, 1 now; 0 new, 0 gone"
+    ]
+    assert second is not None and second.sources[0].supersedes and second.format == 2
+    assert sequences(folder, second) == ["MKWWW"]
 
 
 def test_a_wider_limit_plans_what_was_refused(

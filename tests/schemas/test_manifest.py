@@ -63,7 +63,7 @@ def test_an_entry_of_before_devices_had_names_is_read() -> None:
         ({"shard": "../../x-00000"}, "is no name"),
         ({"plan": "/x"}, "is no name"),
         ({"files": {"structures": {"path": "a\0b", "rows": 1, "bytes": 1, "sha256": ""}}}, "leaves"),
-        ({"format": 2}, "format 2.*upgrade"),
+        ({"format": 3}, "format 3.*upgrade"),
         ({"files": {"structures": {"path": "../../etc/passwd", "rows": 1, "bytes": 1, "sha256": ""}}}, "leaves"),
         ({"files": {"structures": {"path": "/etc/passwd", "rows": 1, "bytes": 1, "sha256": ""}}}, "leaves"),
         ({"files": {"structures": {"path": "", "rows": 1, "bytes": 1, "sha256": ""}}}, "leaves"),
