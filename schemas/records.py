@@ -135,7 +135,7 @@ def num_atoms(sequence: str) -> int:
 class Settings:
     """What changes a structure. Two structures are comparable only when these are equal.
 
-    `model` is the name people see (`nano-untrained`); `weights` the digest of every tensor the network uses;
+    `model` is the name people see (`nano`); `weights` the digest of every tensor the network uses;
     `recycles` the trunk passes after the first; `precision` the name of the arithmetic policy.
     """
 

@@ -76,11 +76,12 @@ def _delimiter(first: str, path: Path) -> str | None:
         return None
     for delimiter in "\t,":
         cells = next(csv.reader([first], delimiter=delimiter), [])
-        if _column(cells) is not None or (len(cells) > 1 and delimiter == "\t"):
+        if len(cells) > 1 and (delimiter == "\t" or _column(cells) is not None):
             return delimiter
     if (named := {".tsv": "\t", ".csv": ","}.get(path.suffix.lower())) is not None:
         return named
-    return "," if first.startswith('"') else None  # every text that query writes as CSV is quoted
+    # one column: every text that query writes as CSV is quoted
+    return "," if first.startswith('"') or _column([first]) is not None else None
 
 
 def _column(header: list[str]) -> int | None:
