@@ -17,8 +17,9 @@ from foldatlas.atlas.merge import merge_atlases
 from foldatlas.atlas.status import status
 from foldatlas.atlas.verify.atlas import verify
 from foldatlas.pipeline.planning.costs import CostModel
-from foldatlas.pipeline.planning.planner import Planned, SourceWarning, make_plan
+from foldatlas.pipeline.planning.planner import Planned, make_plan
 from foldatlas.pipeline.shards.run import fold_atlas
+from foldatlas.pipeline.sources.find import SourceWarning
 from foldatlas.pipeline.workers.supervisor import WorkerSpec
 from foldatlas.schemas.errors import UsageError
 
