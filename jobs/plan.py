@@ -209,7 +209,7 @@ def refuse_genes_alone(genes: bool, fasta: Sequence[str]) -> None:
 
 def look_first(folder: "AtlasFolder", fasta: Sequence[str], genes: bool, name: str | None = None) -> None:
     """Raises what planning will where it cannot begin: for files that are not there, or a folder of other things."""
-    from foldatlas.pipeline.planning.planner import renamed
+    from foldatlas.pipeline.planning.versions import renamed
     from foldatlas.pipeline.sources.find import find_sources
 
     folder.refuse_foreign()

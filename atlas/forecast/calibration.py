@@ -120,11 +120,6 @@ def main_device(entries: Mapping[str, ShardEntry]) -> Device | None:
     return max(sorted(costs), key=costs.__getitem__) if costs else None
 
 
-def unfinished(plans: Sequence[Plan], entries: Mapping[str, ShardEntry]) -> list[Shard]:
-    """Shards without an entry, in the order in which they should run."""
-    return [shard for plan in plans for shard in plan.shards if shard.name not in entries]
-
-
 def _measured(kind: str, plans: Sequence[Plan], entries: Mapping[str, ShardEntry]) -> list[_Measured]:
     found = []
     for plan in plans:

@@ -1,6 +1,7 @@
 """Sources -> a committed plan of shards.
 
 planner.py      the steps of planning, from sources to a plan
+versions.py     what a file that changed supersedes
 ingest.py       a range of a source -> a staging Parquet file
 cut.py          where to cut a sorted list of proteins into shards
 costs.py        what a protein is taken to cost

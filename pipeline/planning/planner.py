@@ -4,18 +4,16 @@ Nothing in the atlas changes before everything has been read and found good: a w
 an atlas of another model ends in an error with the atlas as it was.
 """
 
-import warnings
-from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Final
 
 import msgspec
 
 from foldatlas.atlas.folder import AtlasFolder, now
-from foldatlas.atlas.index.changes import Change, change_of
-from foldatlas.atlas.index.lineage import Head, Lineage, lineage_of
+from foldatlas.atlas.index.changes import Change
+from foldatlas.atlas.index.lineage import Head, lineage_of
 from foldatlas.atlas.parquet.files import file_sha256
 from foldatlas.atlas.planning.planned_tables import PlannedTables, adopt, plan_tables
 from foldatlas.atlas.storage.commit import attempt_name
@@ -34,13 +32,22 @@ from foldatlas.pipeline.planning.ingest import (
     refuse_nucleotides,
     staged_path,
 )
+from foldatlas.pipeline.planning.versions import (
+    changes_of,
+    readings,
+    refuse_losses,
+    renamed,
+    warn,
+    warn_of_copies,
+    warn_of_several,
+    with_lineage,
+)
 from foldatlas.pipeline.sources.contigs import gene_finder_name
 from foldatlas.pipeline.sources.find import (
     CONTIGS,
     FASTA,
     SourceFile,
     SourceRange,
-    SourceWarning,
     cut_ranges,
     find_sources,
     together,
@@ -49,7 +56,7 @@ from foldatlas.pipeline.sources.find import (
 from foldatlas.pipeline.sources.nucleotides import Census, Kind
 from foldatlas.pipeline.sources.pipes import Spool
 from foldatlas.pipeline.staging import staging_of
-from foldatlas.schemas.errors import SourceError, UsageError
+from foldatlas.schemas.errors import SourceError
 from foldatlas.schemas.manifest import LINEAGE_FORMAT, FileEntry, Plan, Source, plan_name, shard_name
 from foldatlas.schemas.records import Settings
 from foldatlas.schemas.tables import FORMAT_VERSION
@@ -109,12 +116,12 @@ def make_plan(
     plans = folder.plans()
     lineage = lineage_of(plans)
     several = {source.uri for source in sources if len(lineage.contents(source.uri)) > 1}
-    heads = _readings(lineage)
+    heads = readings(lineage)
     # of several current versions one is chosen by reading it again
     again = several if replace else set()
     known = tuple(source for source in sources if source.uri not in again and _is_known(source, heads, max_length))
     new = [source for source in sources if source not in known]
-    _warn_of_several([source for source in known if source.uri in several])
+    warn_of_several([source for source in known if source.uri in several])
     if not new:
         return Planned(None, known)
     conformance.refuse_if_it_loses(engine, folder)
@@ -138,8 +145,8 @@ def make_plan(
         if not ranges:
             return Planned(None, known)
         fresh = [source for uri, source in read.items() if uri not in same]
-        fresh = [_with_lineage(source, lineage, chosen=source.uri in again) for source in fresh]
-        _warn_of_copies(fresh, lineage)
+        fresh = [with_lineage(source, lineage, chosen=source.uri in again) for source in fresh]
+        warn_of_copies(fresh, lineage)
         tables = plan_tables(
             work,
             [work / staged_path(range_.number) for range_ in sorted(ranges, key=_place)],
@@ -153,96 +160,23 @@ def make_plan(
             memory_bytes=planning_memory_bytes(),
             told=told,
         )
-        changes = _changes(folder, work, fresh, lineage, tables, new)
+        changes = changes_of(folder, work, fresh, lineage, tables, new)
         if not replace:
-            _refuse_losses(changes)
+            refuse_losses(changes)
         if dry_run:
             return Planned(_plan(fresh, tables, max_length, {}), known, changes)
         folder.create(settings)
         plan = _commit(folder, work, fresh, tables, max_length)
     after = lineage_of(folder.plans())
-    _warn_of_several([source for source in new if len(after.contents(source.uri)) > 1])
+    warn_of_several([source for source in new if len(after.contents(source.uri)) > 1])
     return Planned(plan, known, changes)
-
-
-def renamed(sources: list[SourceFile], name: str | None) -> list[SourceFile]:
-    """`sources` with the identity `name`, if there is one. Raises UsageError unless there is one source, and for a name
-    that is no line of text or that another kind of source has."""
-    if name is None:
-        return sources
-    if not name.strip() or not name.isprintable() or name.startswith("pipe:"):
-        raise UsageError(f"--as {name!r} is no name of a source: give it a line of text that does not begin with pipe:")
-    if len(sources) != 1:
-        raise UsageError(f"--as {name} names one source, and {len(sources)} files are named: name one file a run")
-    return [sources[0]._replace(uri=name)]
-
-
-def _readings(lineage: Lineage) -> list[Head]:
-    return [head for heads in lineage.heads.values() for head in heads]
-
-
-def _with_lineage(source: Source, lineage: Lineage, *, chosen: bool) -> Source:
-    """`source` with what it supersedes: every current version, or where it is one of them what that one supersedes."""
-    is_new = chosen or source.sha256 not in lineage.contents(source.uri)
-    old = lineage.next_version(source, replace=chosen) if is_new else lineage.same_version(source)
-    return msgspec.structs.replace(source, supersedes=old)
-
-
-def _changes(
-    folder: AtlasFolder,
-    work: Path,
-    sources: Sequence[Source],
-    lineage: Lineage,
-    tables: PlannedTables,
-    files: Sequence[SourceFile],
-) -> tuple[Change, ...]:
-    """What the new versions among `sources` change. `files` are those that were named."""
-    short = {file.uri: PurePosixPath(file.path).name if file.uri.startswith("file:") else file.name for file in files}
-    twice = {name for name, count in Counter(short.values()).items() if count > 1}
-    long = {file.uri: file.name for file in files}
-    found = []
-    for source in sources:
-        heads = lineage.superseded_by(source)
-        if heads:
-            name = long[source.uri] if short[source.uri] in twice else short[source.uri]
-            staged = [work / file.path for file in tables.records]
-            found.append(change_of(folder, work, heads, staged, name, source.records))
-    return tuple(found)
-
-
-def _refuse_losses(changes: Sequence[Change]) -> None:
-    """Raises UsageError for new versions that lack more than half of the earlier ids: another file, perhaps."""
-    lost = [change for change in changes if not change.keeps_half]
-    if lost:
-        which = "; ".join(f"{one.name} keeps {one.earlier - one.gone:,} of {one.earlier:,} earlier ids" for one in lost)
-        raise UsageError(
-            f"{which}: pass --replace if it is a new version, whose earlier records are then superseded, or --as NAME "
-            "if it is another source; nothing was changed"
-        )
-
-
-def _warn_of_several(sources: Sequence[SourceFile]) -> None:
-    for source in sources:
-        _warn(
-            f"{source.name} has several current versions in the atlas, and nothing records which is the newest: the "
-            "records of all count; pass --replace to keep only the file as it is now"
-        )
-
-
-def _warn_of_copies(sources: Sequence[Source], lineage: Lineage) -> None:
-    """Warns of bytes that another source has."""
-    first = {head.source.sha256: uri for uri, heads in reversed([*lineage.heads.items()]) for head in heads}
-    for source in sources:
-        other = first.setdefault(source.sha256, source.uri)
-        if other != source.uri:
-            _warn(f"{source.uri} has the same bytes as {other}: they are two sources, and the records of both count")
 
 
 def plans_of(planned: Planned, plans: Sequence[Plan], max_length: int) -> list[Plan]:
     """Those of the atlas's `plans` that read the sources which `planned` was asked for: the new one, and of each known
     source the first that read it. In the order of `plans`."""
     names = {planned.plan.name} if planned.plan is not None else set()
-    heads = _readings(lineage_of(plans))
+    heads = readings(lineage_of(plans))
     for source in planned.known:
         of_plan = {plan.name: [head for head in heads if head.plan is plan] for plan in plans}
         same_name = [
@@ -345,21 +279,19 @@ def _settle_kind(staging: Path, source: SourceFile, parts: Sequence[IngestNote])
 def _describe(source: SourceFile, parts: Sequence[IngestNote], gene_finder: str) -> Source:
     records, contigs = sum(part.records for part in parts), sum(part.contigs for part in parts)
     if source.is_empty:
-        _warn(f"{source.name} is empty: no record was read from it")
+        warn(f"{source.name} is empty: no record was read from it")
     elif not records and not contigs:
         raise SourceError(f"{source.name} is not FASTA: {what_it_is(source)}")
     _judge_kind(source, records, sum(part.misread for part in parts))
     if contigs and not records:
-        _warn(f"{source.name}: no gene in {counted(contigs, 'contig')}")
+        warn(f"{source.name}: no gene in {counted(contigs, 'contig')}")
     if parts[0].leading_text:
-        _warn(f"{source.name}: text before the first '>' was skipped")
+        warn(f"{source.name}: text before the first '>' was skipped")
     for part in parts:
         if part.broken:
-            _warn(
-                f"{source.name}: {part.broken}: the record that it breaks off in is refused, and what follows is lost"
-            )
+            warn(f"{source.name}: {part.broken}: the record that it breaks off in is refused, and what follows is lost")
         if part.ignored:
-            _warn(f"{source.name}: trailing bytes after the compressed data were ignored")
+            warn(f"{source.name}: trailing bytes after the compressed data were ignored")
     return Source(
         uri=source.uri,
         size=parts[0].source_bytes,
@@ -380,13 +312,9 @@ def _judge_kind(source: SourceFile, records: int, misread: int) -> None:
     if source.format == CONTIGS and misread and misread == records:
         raise SourceError(f"{source.name} holds no nucleotides, and --genes reads contigs: name it without --genes")
     if source.format != CONTIGS and 2 * misread > records:
-        _warn(
+        warn(
             f"{source.name} looks like nucleotides ({misread:,} of {records:,} records): contigs are read with --genes"
         )
-
-
-def _warn(message: str) -> None:
-    warnings.warn(message, SourceWarning, stacklevel=2)
 
 
 def _commit(

@@ -19,7 +19,6 @@ from foldatlas.atlas.forecast.calibration import (
     main_device,
     measured_output_bytes,
     measured_rate,
-    unfinished,
 )
 from foldatlas.schemas.manifest import FileEntry, Plan, Run, Shard, ShardEntry
 
@@ -74,7 +73,7 @@ def test_the_time_left_is_predicted_though_some_shards_lie() -> None:
 
     lengths = sorted((min(max(30, round(chance.lognormvariate(5.1, 0.75))), 1280) for _ in range(400)), reverse=True)
     made = world(lengths, seconds, lambda number: number % 2 == 0)
-    left = unfinished([made.plan], made.entries)
+    left = [shard for shard in made.plan.shards if shard.name not in made.entries]
     assert [each.name for each in left] == [f"plan-{number:05d}" for number in range(1, 400, 2)]
     rate = measured_rate("cuda", [made.plan], made.entries)
     assert sum(rate.seconds(left)) == pytest.approx(sum(map(true_seconds, left)), rel=0.05)

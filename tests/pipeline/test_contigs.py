@@ -22,10 +22,10 @@ from foldatlas.atlas.folder import AtlasFolder
 from foldatlas.folding.models import settings_of
 from foldatlas.pipeline.engines.dask.local import worker_environments
 from foldatlas.pipeline.planning.costs import CostModel
-from foldatlas.pipeline.planning.planner import Planned, SourceWarning, make_plan
+from foldatlas.pipeline.planning.planner import Planned, make_plan
 from foldatlas.pipeline.sources import contigs, fasta
 from foldatlas.pipeline.sources.contigs import ContigReader
-from foldatlas.pipeline.sources.find import SourceFile, find_sources
+from foldatlas.pipeline.sources.find import SourceFile, SourceWarning, find_sources
 from foldatlas.pipeline.sources.genbank import CodingSequence
 from foldatlas.pipeline.sources.record_stream import open_records
 from foldatlas.pipeline.sources.validation import Record

@@ -19,8 +19,9 @@ from foldatlas.atlas.storage.commit import attempt_name
 from foldatlas.folding.models import settings_of
 from foldatlas.pipeline.planning import ingest
 from foldatlas.pipeline.planning.costs import CostModel
-from foldatlas.pipeline.planning.planner import Planned, SourceWarning, make_plan
+from foldatlas.pipeline.planning.planner import Planned, make_plan
 from foldatlas.pipeline.sources import fasta, find
+from foldatlas.pipeline.sources.find import SourceWarning
 from foldatlas.schemas.errors import (
     DamagedAtlasError,
     FoldAtlasError,

@@ -17,8 +17,9 @@ from foldatlas.atlas.merge import merge_atlases
 from foldatlas.atlas.status import status
 from foldatlas.atlas.verify.atlas import verify
 from foldatlas.pipeline.planning.costs import CostModel
-from foldatlas.pipeline.planning.planner import Planned, SourceWarning, make_plan
+from foldatlas.pipeline.planning.planner import Planned, make_plan
 from foldatlas.pipeline.shards.run import fold_atlas
+from foldatlas.pipeline.sources.find import SourceWarning
 from foldatlas.pipeline.workers.supervisor import WorkerSpec
 from foldatlas.schemas.errors import UsageError
 
@@ -171,9 +172,15 @@ def follow_and_merge(model: Model, common: list[Edit], first: list[Edit], second
         assert status(out).is_complete and verify(out).faults == []
 
 
+def call_each(name: str, tasks: list[Any], call: Any, engine: Any) -> None:
+    for task in tasks:
+        call(task)
+
+
 @pytest.fixture
 def model(tmp_path: Path, worker: WorkerSpec, costs: CostModel, monkeypatch: pytest.MonkeyPatch) -> Model:
-    """All its atlases are folded by one child."""
+    """All its atlases are folded by one child, and what an engine runs is called here, one task after another."""
+    monkeypatch.setattr("foldatlas.pipeline.engines.dispatch.run", call_each)
     monkeypatch.setattr("foldatlas.pipeline.shards.run.end_children", lambda: None)
     return Model(tmp_path, worker, costs)
 
@@ -181,7 +188,7 @@ def model(tmp_path: Path, worker: WorkerSpec, costs: CostModel, monkeypatch: pyt
 _SAME_FIXTURES = [HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
 
 
-@settings(max_examples=3, suppress_health_check=_SAME_FIXTURES)
+@settings(max_examples=2, suppress_health_check=_SAME_FIXTURES)
 @given(common=Edits, first=Edits, second=Edits)
 def test_a_changed_file_gives_a_fresh_atlas(
     common: list[Edit], first: list[Edit], second: list[Edit], model: Model

@@ -1,6 +1,6 @@
 """Atlases made before lineage was recorded: `atlas-of-format-1` was made by the program of commit 1d2b666.
 
-Two versions of /tmp/reads/x.faa were folded with `nano`, the second with one sequence corrected and one added. The
+Two versions of /reads/x.faa were folded with `nano`, the second with one sequence corrected and one added. The
 index and one shard of the second plan were left out of what is kept.
 """
 
@@ -17,12 +17,13 @@ from foldatlas.atlas.merge import merge_atlases
 from foldatlas.atlas.status import status
 from foldatlas.atlas.verify.atlas import verify
 from foldatlas.pipeline.planning.costs import CostModel
-from foldatlas.pipeline.planning.planner import Planned, SourceWarning, make_plan
+from foldatlas.pipeline.planning.planner import Planned, make_plan
 from foldatlas.pipeline.shards.run import fold_atlas
+from foldatlas.pipeline.sources.find import SourceWarning
 from foldatlas.pipeline.workers.supervisor import WorkerSpec
 
 KEPT = Path(__file__).with_name("atlas-of-format-1")
-URI = "file:///tmp/reads/x.faa"
+URI = "file:///reads/x.faa"
 FIRST = {"p1": "MKTAYIAKQR", "p2": "MKLLPWGTSAC", "p3": "MAEGHIKLPQRS", "p4": "MSTWYACEGHIKL"}
 SECOND = {**FIRST, "p2": "MKLLPWGTSACD", "p5": "MQRSTACEGHLL"}
 THIRD = {**SECOND, "p5": "MQRSTACEGHLLA"}
