@@ -1,0 +1,69 @@
+"""Writes a version of a reference database aside, digests its files, and commits its document last."""
+
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from foldatlas.atlas.commit import attempt_name, sync_folder
+from foldatlas.atlas.folder import now
+from foldatlas.atlas.reference.folder import ReferenceFolder
+from foldatlas.atlas.storage import file_sha256
+from foldatlas.schemas.reference_tables import REFERENCE_FORMAT, ContentFile, Kind, ReferenceVersion
+from foldatlas.schemas.version import program_version
+
+
+@dataclass(frozen=True)
+class Written:
+    """What a version's files hold, as in ReferenceVersion."""
+
+    digest: str
+    licences: list[str]
+    entries: int
+    residues: int
+    new: int
+    left: int
+    chains: dict[str, int]
+    files: dict[str, int]
+
+
+def write_version(
+    folder: ReferenceFolder,
+    before: ReferenceVersion | None,
+    kind: Kind,
+    write: Callable[[Path], Written],
+    *,
+    demo: bool = False,
+) -> ReferenceVersion:
+    """Commit the version after `before`, whose files `write` makes in the folder that it is given."""
+    name = attempt_name()
+    target = folder.data / name
+    target.mkdir(parents=True)
+    written = write(target)
+    contents = {}
+    for path in sorted(target.iterdir()):
+        with path.open("rb") as file:
+            os.fsync(file.fileno())
+        contents[path.name] = ContentFile(path.stat().st_size, file_sha256(path))
+    sync_folder(target)
+    document = ReferenceVersion(
+        format=REFERENCE_FORMAT,
+        kind=kind,
+        version=before.version + 1 if before else 1,
+        digest=written.digest,
+        previous=before.digest if before else "",
+        demo=demo or (before is not None and before.demo),
+        created=now(),
+        program=program_version(),
+        licences=written.licences,
+        entries=written.entries,
+        residues=written.residues,
+        new=written.new,
+        left=written.left,
+        chains=written.chains,
+        files=written.files,
+        folder=name,
+        contents=contents,
+    )
+    folder.commit(document)
+    return document
