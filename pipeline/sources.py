@@ -83,7 +83,7 @@ def find_sources(names: Iterable[str], *, genes: bool = False) -> list[SourceFil
     """
     found: dict[str, SourceFile] = {}
     for name in names:
-        for match in _matches(name):
+        for match in matching_names(name):
             source = _look_remotely(match) if scheme_of(match) else _look_at(match)
             if genes:
                 source = _as_contigs(source)
@@ -99,7 +99,7 @@ def _as_contigs(source: SourceFile) -> SourceFile:
     return source._replace(format=CONTIGS)
 
 
-def _matches(name: str) -> list[str]:
+def matching_names(name: str) -> list[str]:
     """The files that a name or pattern means."""
     scheme = scheme_of(name)
     if scheme in ("http", "https"):

@@ -7,7 +7,7 @@ depends on the files alone, not on who read what when.
 
 import hashlib
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
@@ -21,8 +21,8 @@ from foldatlas.atlas.reference.chains import CANDIDATE
 from foldatlas.atlas.reference.folder import ReferenceFolder
 from foldatlas.atlas.reference.identical import find_identical
 from foldatlas.atlas.reference.mmseqs2 import DatabaseWriter
-from foldatlas.atlas.reference.reader import Reference, newest
 from foldatlas.atlas.reference.read import Staged
+from foldatlas.atlas.reference.reader import Reference, newest
 from foldatlas.atlas.reference.version import Written, write_version
 from foldatlas.schemas.records import structure_id
 from foldatlas.schemas.reference_tables import CHAINS, FILES, LEFT, STATE_ALPHABET, STRUCTURE_ENTRIES, ReferenceVersion
@@ -107,9 +107,7 @@ class FilesAfter:
     changed: bool
 
 
-def files_after(
-    before: Reference | None, staged: Staged, named: set[str], *, sync: bool, number: int
-) -> FilesAfter:
+def files_after(before: Reference | None, staged: Staged, named: set[str], *, sync: bool, number: int) -> FilesAfter:
     """Join the files of the version before with those that were read now.
 
     A file with the same text keeps its rows; one with another text replaces them; one that could be read before and
@@ -240,9 +238,9 @@ def _keep(
         stands = standing.get(entry["name"], [])
         if not stands:
             reason = removed[entry["source"], entry["member"]]
-            plan.left.append({**{name: entry[name] for name in LEFT.names if name in entry}, "left": number} | {
-                "reason": reason
-            })
+            plan.left.append(
+                {**{name: entry[name] for name in LEFT.names if name in entry}, "left": number} | {"reason": reason}
+            )
             continue
         plan.kept.append(row)
         if not any(chain["outcome"] == "entry" for chain in stands):
@@ -373,6 +371,3 @@ def _entries(before: Reference | None, plan: Plan, scratch: Scratch, number: int
             }
             found.append((entry, arrays))
         yield found
-
-
-Progress = Callable[[int], None]

@@ -72,8 +72,8 @@ def read_structure(content: bytes, file_name: str) -> list[Chain]:
         raise StructureFault("empty", "it has no atoms")
     structure.setup_entities()
     parents = {change.res_id.name: change.parent_comp_id for change in structure.mod_residues}
-    title = safe_title(structure.info["_struct.title"] if "_struct.title" in structure.info else "")
-    entry = safe_name(structure.info["_entry.id"] if "_entry.id" in structure.info else "")
+    title = safe_title(dict(structure.info).get("_struct.title", ""))
+    entry = safe_name(dict(structure.info).get("_entry.id", ""))
     if structure.input_format == gemmi.CoorFormat.Pdb or not entry:
         entry = safe_name(structure.name) if _has_identifier(structure, content) else ""
     chains = list(structure[0])

@@ -1,9 +1,9 @@
 """The files of a reference database: versions that are committed last, and what is being built beside them.
 
-    versions/<number>.json    one document a version (`reference_tables.ReferenceVersion`)
-    data/<folder>/            the files of one version, never changed
-    .staging/                 what an unfinished run has read
-    .lock                     held by the run that writes
+versions/<number>.json    one document a version (`reference_tables.ReferenceVersion`)
+data/<folder>/            the files of one version, never changed
+.staging/                 what an unfinished run has read
+.lock                     held by the run that writes
 """
 
 import contextlib

@@ -7,6 +7,7 @@ are read again without it.
 
 import hashlib
 import multiprocessing
+import shutil
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
@@ -20,6 +21,8 @@ import pyarrow.parquet as pq
 from foldatlas.atlas.commit import attempt_name, replacing
 from foldatlas.atlas.reference.chains import CANDIDATE, Chain, StructureFault, read_structure
 from foldatlas.atlas.reference.encode import secondary_structure, structural_states
+from foldatlas.atlas.reference.folder import ReferenceFolder
+from foldatlas.atlas.reference.reader import Reference
 from foldatlas.schemas.reference_tables import FILES, STAGED_CHAINS
 
 FILES_A_BATCH: Final = 64
@@ -96,6 +99,10 @@ class Staged:
                 pq.write_table(table, path, compression="zstd", compression_level=1)
         self._remember(files, whole)
 
+    def discard(self) -> None:
+        """Delete what was staged: a version has it."""
+        shutil.rmtree(self.folder)
+
     def _remember(self, files: pa.Table, whole: bool) -> None:
         columns = [files.column(name).to_pylist() for name in ("source", "size", "mtime_ns", "etag", "member")]
         for source, size, mtime_ns, etag, member in zip(*columns, strict=True):
@@ -103,6 +110,21 @@ class Staged:
             self.done.add((key, member))
             if whole:
                 self.whole.add(key)
+
+
+def unread(folder: ReferenceFolder, found: Sequence[Found]) -> list[Found]:
+    """Return the files that the newest version lacks, has in another version, or could not read."""
+    if not folder.versions():
+        return list(found)
+    table = Reference.open(folder.root).table("files", ["source", "size", "mtime_ns", "etag", "outcome"])
+    columns = [table.column(name).to_pylist() for name in table.column_names]
+    known: set[Key] = set()
+    failed: set[Key] = set()
+    for source, size, mtime_ns, etag, outcome in zip(*columns, strict=True):
+        known.add((source, size, mtime_ns, etag))
+        if outcome in ("unreadable", "crashed"):
+            failed.add((source, size, mtime_ns, etag))
+    return [file for file in found if file.version not in known - failed]
 
 
 def read_files(

@@ -21,7 +21,7 @@ from foldatlas.atlas.reference.folder import ReferenceFolder
 from foldatlas.atlas.reference.mmseqs2 import write_subset
 from foldatlas.atlas.storage import file_sha256
 from foldatlas.schemas.errors import DamagedAtlasError, UsageError
-from foldatlas.schemas.reference_tables import ARRAYS, TABLES, ReferenceVersion
+from foldatlas.schemas.reference_tables import ARRAYS, ReferenceVersion
 
 Floats = npt.NDArray[np.float32]
 Codes = npt.NDArray[np.uint8]
@@ -57,7 +57,7 @@ class Reference:
 
     @property
     def kind(self) -> str:
-        """"structures" or "sequences"."""
+        """ "structures" or "sequences"."""
         return self.document.kind
 
     @property
