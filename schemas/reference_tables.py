@@ -65,9 +65,7 @@ CHAINS: Final = describe_table(
         describe_field("outcome", pa.string(), "entry, identical, or why it is no entry"),
         describe_field("length", pa.int32(), "residues with a C-alpha", unit="residues", span=">= 0"),
         describe_field("dropped", pa.int32(), "residues without a usable C-alpha", unit="residues", span=">= 0"),
-        describe_field(
-            "entry", pa.string(), "name of the entry for the chain; NULL if none", nullable=True
-        ),
+        describe_field("entry", pa.string(), "name of the entry for the chain; NULL if none", nullable=True),
         _VERSION,
     ],
     version=REFERENCE_FORMAT,

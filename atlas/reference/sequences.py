@@ -145,8 +145,8 @@ def _written(
             row["structure_id"] = getattr(row["structure_id"], "bytes", row["structure_id"])
         chains = dict(
             connection.execute(
-                "SELECT CASE WHEN structure_id IS NULL THEN outcome WHEN place = 1 THEN 'entry' ELSE 'identical' END AS o, "
-                "count(*) FROM ranked GROUP BY o ORDER BY o"
+                "SELECT CASE WHEN structure_id IS NULL THEN outcome WHEN place = 1 THEN 'entry' ELSE 'identical' END "
+                "AS o, count(*) FROM ranked GROUP BY o ORDER BY o"
             ).fetchall()
         )
         [(new,)] = connection.execute("SELECT count(*) FROM entries WHERE version = ?", [number]).fetchall()

@@ -5,7 +5,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from foldatlas.atlas.commit import attempt_name, sync_folder
+from foldatlas.atlas.commit import sync_folder
 from foldatlas.atlas.folder import now
 from foldatlas.atlas.reference.folder import ReferenceFolder
 from foldatlas.atlas.storage import file_sha256
@@ -36,20 +36,23 @@ def write_version(
     demo: bool = False,
 ) -> ReferenceVersion:
     """Commit the version after `before`, whose files `write` makes in the folder that it is given."""
-    name = attempt_name()
-    target = folder.data / name
+    number = before.version + 1 if before else 1
+    target = folder.data / ".building"  # cleared by the next run where this one ends here
     target.mkdir(parents=True)
     written = write(target)
+    name = f"{number:06d}-{written.digest[:16]}"
     contents = {}
     for path in sorted(target.iterdir()):
         with path.open("rb") as file:
             os.fsync(file.fileno())
         contents[path.name] = ContentFile(path.stat().st_size, file_sha256(path))
     sync_folder(target)
+    target.rename(folder.data / name)
+    sync_folder(folder.data)
     document = ReferenceVersion(
         format=REFERENCE_FORMAT,
         kind=kind,
-        version=before.version + 1 if before else 1,
+        version=number,
         digest=written.digest,
         previous=before.digest if before else "",
         demo=demo or (before is not None and before.demo),
