@@ -2,7 +2,8 @@
 
 import argparse
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -10,6 +11,10 @@ from foldatlas.jobs.arguments import path, positive, say
 from foldatlas.schemas.errors import UsageError
 
 if TYPE_CHECKING:
+    import pyarrow as pa
+
+    from foldatlas.atlas.reference.folder import ReferenceFolder
+    from foldatlas.pipeline.sources import SourceFile
     from foldatlas.schemas.reference_tables import ReferenceVersion
 
 EXAMPLES: Final = """examples:
@@ -85,23 +90,22 @@ def _may_be_folder(name: str) -> bool:
     return (name.startswith("s3") and "://" in name) or Path(name).is_dir()
 
 
-def _build_sequences(folder: object, names: list[str], licence: str, sync: bool) -> "ReferenceVersion | None":
+def _build_sequences(
+    folder: "ReferenceFolder", names: list[str], licence: str, sync: bool
+) -> "ReferenceVersion | None":
     from foldatlas.atlas.reference.chains import MAX_RESIDUES
-    from foldatlas.atlas.reference.folder import ReferenceFolder
     from foldatlas.atlas.reference.sequences import SequenceFile, build_sequences
     from foldatlas.pipeline.record_stream import open_records
     from foldatlas.pipeline.sources import find_sources
 
-    assert isinstance(folder, ReferenceFolder)
-
-    def opened(source: object) -> object:
-        with open_records(source) as stream:  # type: ignore[arg-type]
+    def records(source: "SourceFile") -> "Iterator[pa.RecordBatch]":
+        with open_records(source) as stream:
             yield from stream.batches(MAX_RESIDUES)
             if stream.error:
-                say(f"warning: {source.name} is damaged ({stream.error}): records before the break were read")  # type: ignore[attr-defined]
+                say(f"warning: {source.name} is damaged ({stream.error}): records before the break were read")
 
     sources = [
-        SequenceFile(source.uri, source.size, source.mtime_ns, source.etag, lambda source=source: opened(source))  # type: ignore[misc]
+        SequenceFile(source.uri, source.size, source.mtime_ns, source.etag, partial(records, source))
         for source in find_sources(names)
     ]
     with folder.locked():

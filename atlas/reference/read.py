@@ -200,7 +200,8 @@ def _read_alone(item: Item, open_file: Open, staged: Staged, context: Any, on_pr
             name = item.members[0].name if item.members else ""
             fault = Member(name, None, "crashed", "the process that read it ended")
             result = _files_table([_file_row(item.found, fault, "", 0, staged.licence)]), _no_chains()
-    _commit(staged, [item], *result, on_progress)
+    files, chains = result
+    _commit(staged, [item], files, chains, on_progress)
 
 
 def _batches(

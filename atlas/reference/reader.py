@@ -84,37 +84,37 @@ class Reference:
     @cached_property
     def c_alphas(self) -> Floats:
         """C-alpha positions of all entries, float32 [residues, 3] in angstrom, as in their files."""
-        return self._array("c_alphas")
+        return self._array("c_alphas")  # type: ignore[no-any-return]
 
     @cached_property
     def offsets(self) -> npt.NDArray[np.int64]:
         """First residue of each entry, and the number of all last: int64 [entries + 1]."""
-        return self._array("offsets")
+        return self._array("offsets")  # type: ignore[no-any-return]
 
     @cached_property
     def sequence(self) -> Codes:
         """Residue codes, ASCII, uint8 [residues]."""
-        return self._array("sequence")
+        return self._array("sequence")  # type: ignore[no-any-return]
 
     @cached_property
     def states(self) -> Codes:
         """3Di states, uint8 [residues], 0 to 19 in the order of `reference_tables.STATE_ALPHABET`."""
-        return self._array("states")
+        return self._array("states")  # type: ignore[no-any-return]
 
     @cached_property
     def secondary(self) -> Codes:
         """Secondary structure as TM-align's, ASCII C, H, T or E, uint8 [residues]."""
-        return self._array("secondary")
+        return self._array("secondary")  # type: ignore[no-any-return]
 
     @cached_property
     def entry_versions(self) -> npt.NDArray[np.int32]:
         """Version in which each entry came, int32 [entries], never falling."""
-        return self._array("versions")
+        return self._array("versions")  # type: ignore[no-any-return]
 
     @cached_property
     def names(self) -> "pa.StringArray":
         """Names of all entries, unique."""
-        return self.entries(["name"]).column("name").combine_chunks()  # type: ignore[no-any-return]
+        return self.entries(["name"]).column("name").combine_chunks()
 
     def entries(self, columns: list[str] | None = None) -> pa.Table:
         """Return the entries' table, in the order of rows (`reference_tables.STRUCTURE_ENTRIES`)."""
