@@ -30,6 +30,9 @@ Asking:
     accounting.py       what became of every record
     status.py           how far an atlas is, and pace.py how fast
 
+Known structures and sequences:
+    reference/          reference databases, for novelty
+
 Giving out and checking:
     export.py           subsets as files         export_names.py    safe file names
     export_formats.py   which formats there are  structure_files.py the writer of each

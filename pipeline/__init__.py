@@ -1,5 +1,7 @@
 """How many proteins get from FASTA into an atlas. The only home of Beam.
 
+structure_sources.py  structure files in folders, buckets and archives
+download.py      public archives of structures, fetched resumably
 fasta.py         FASTA text cut into records, by byte range, in bounded memory
 validation.py    a record accepted, or refused with a reason
 sources.py       the files a person named: found, checked, cut into ranges

@@ -160,7 +160,8 @@ def read_files(
             for future in finished:
                 batch = pending.pop(future)
                 try:
-                    _commit(staged, batch, *future.result(), on_progress)
+                    files, chains = future.result()
+                    _commit(staged, batch, files, chains, on_progress)
                 except BrokenProcessPool:
                     suspects.append(batch)
                     broken = True
