@@ -135,11 +135,12 @@ def files_after(before: Reference | None, staged: Staged, named: set[str], *, sy
                 rows[key] = {**row, "version": number}
                 used[key] = path
                 changed = True
-    if not any(row["outcome"] == "unreadable" and not row["member"] for row in rows.values()):
-        sources = {source for source, _ in seen}
-        for key in [key for key in rows if key[0] in sources and key not in seen]:
-            removed[key] = "changed"
-            del rows[key]
+    # of an archive that could not be read to its end, members that were not seen may still be there
+    cut = {source for (source, member), row in rows.items() if row["outcome"] == "unreadable" and not member}
+    sources = {source for source, _ in seen} - cut
+    for key in [key for key in rows if key[0] in sources and key not in seen]:
+        removed[key] = "changed"
+        del rows[key]
     if sync:
         for key in [key for key in rows if key[0] not in named]:
             removed[key] = "removed"
