@@ -95,33 +95,27 @@ def _encode(
             centres[:, i] = np.inf
         else:
             centres[0, i], centres[1, i], centres[2, i] = _virtual_centre(n[i], c_alpha[i], c[i], c_beta[i])
-    features = np.empty(_NUM_FEATURES)
+    squares = np.empty(length)
+    features, hidden, plane = np.empty(_NUM_FEATURES), np.empty((2, _NUM_FEATURES)), np.empty(2)
     for i in range(1, length - 1):
         if masked[i - 1] or masked[i] or masked[i + 1]:
             continue
+        for j in range(np.uint64(length)):
+            e0, e1, e2 = centres[0, i] - centres[0, j], centres[1, i] - centres[1, j], centres[2, i] - centres[2, j]
+            squares[j] = e0 * e0 + e1 * e1 + e2 * e2
+        squares[i] = np.inf
         partner, nearest = 0, np.inf  # 0 where there is no partner; the residue before it is then the last one
         for j in range(1, length - 1):
-            square = (
-                (centres[0, i] - centres[0, j]) ** 2
-                + (centres[1, i] - centres[1, j]) ** 2
-                + (centres[2, i] - centres[2, j]) ** 2
-            )
-            if square < nearest and j != i:
-                partner, nearest = j, square
+            if squares[j] < nearest:
+                partner, nearest = j, squares[j]
         before = partner - 1 if partner else length - 1
         if masked[before] or masked[partner] or masked[partner + 1]:
             continue
         _describe(c_alpha, i, before, partner, features)
-        states[i] = _nearest_centroid(
-            features,
-            first_weights,
-            first_biases,
-            second_weights,
-            second_biases,
-            third_weights,
-            third_biases,
-            centroids,
-        )
+        _layer(features, first_weights, first_biases, True, hidden[0])
+        _layer(hidden[0], second_weights, second_biases, True, hidden[1])
+        _layer(hidden[1], third_weights, third_biases, False, plane)
+        states[i] = _nearest_centroid(plane, centroids)
 
 
 @kernel
@@ -203,30 +197,19 @@ def _describe(c_alpha: Doubles, i: int, before: int, j: int, features: Doubles) 
 
 
 @kernel
-def _layer(inputs: Doubles, weights: Doubles, biases: Doubles, rectified: bool) -> Doubles:
-    outputs = biases.copy()
+def _layer(inputs: Doubles, weights: Doubles, biases: Doubles, rectified: bool, outputs: Doubles) -> None:
+    for j in range(len(biases)):
+        outputs[j] = biases[j]
     for k in range(len(inputs)):
-        for j in range(len(outputs)):
+        for j in range(len(biases)):
             outputs[j] += inputs[k] * weights[k, j]
     if rectified:
-        for j in range(len(outputs)):
+        for j in range(len(biases)):
             outputs[j] = max(outputs[j], 0.0)
-    return outputs
 
 
 @kernel
-def _nearest_centroid(
-    features: Doubles,
-    first_weights: Doubles,
-    first_biases: Doubles,
-    second_weights: Doubles,
-    second_biases: Doubles,
-    third_weights: Doubles,
-    third_biases: Doubles,
-    centroids: Doubles,
-) -> int:
-    hidden = _layer(_layer(features, first_weights, first_biases, True), second_weights, second_biases, True)
-    plane = _layer(hidden, third_weights, third_biases, False)
+def _nearest_centroid(plane: Doubles, centroids: Doubles) -> int:
     best, nearest = 0, np.inf
     for state in range(len(centroids)):
         square = (plane[0] - centroids[state, 0]) ** 2 + (plane[1] - centroids[state, 1]) ** 2
