@@ -15,7 +15,7 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 
-from foldatlas.folding.compare_kernels.compilation import kernel
+from foldatlas.folding.compare_kernels.compilation import inner, kernel
 from foldatlas.folding.compare_kernels.quaternion_fit import Transform
 
 Points = npt.NDArray[np.float32]
@@ -30,7 +30,7 @@ _UP: Final = np.uint8(1)  # the mobile residue has no partner
 _LEFT: Final = np.uint8(2)
 
 
-@kernel
+@inner
 def transform_points(x: Points, count: int, transform: Transform, out: Points) -> None:
     """Write the first `count` columns of `x`, moved, to `out`."""
     r00, r01, r02 = np.float32(transform[0]), np.float32(transform[1]), np.float32(transform[2])
@@ -162,7 +162,7 @@ def align_with_bonus(
     trace_back(origins, n, m, partners)
 
 
-@kernel
+@inner
 def trace_back(origins: Codes, n: int, m: int, partners: Integers) -> None:
     """Follow `origins` from the last cell to an edge and write the partners, -1 where there is none."""
     for i in range(n):

@@ -52,6 +52,17 @@ def kernel(function: Callable[Parameters, Result]) -> Callable[Parameters, Resul
         numba.config.CACHE_DIR = previous  # other users of numba in this process keep their own
 
 
+def inner(function: Callable[Parameters, Result]) -> Callable[Parameters, Result]:
+    """Return `function` compiled as a part of the kernels that call it: it cannot be called from Python.
+
+    Nothing to call it by is generated, and it is cached as a part of its callers: compilation takes less time.
+    """
+    compiled: Callable[Parameters, Result] = numba.njit(
+        nogil=True, error_model="numpy", fastmath=_FAST_MATH, no_cpython_wrapper=True, no_cfunc_wrapper=True
+    )(function)
+    return compiled
+
+
 @functools.cache
 def cache_folder() -> Path | None:
     """Return the folder of compiled code, made if necessary, or None with a warning where there is no usable one."""

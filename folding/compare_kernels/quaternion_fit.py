@@ -15,7 +15,7 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 
-from foldatlas.folding.compare_kernels.compilation import kernel
+from foldatlas.folding.compare_kernels.compilation import inner, kernel
 
 Doubles = npt.NDArray[np.float64]
 Sums = tuple[float, ...]
@@ -110,7 +110,7 @@ def fit(sums: Sums) -> Transform:
     return (r00, r01, r02, r10, r11, r12, r20, r21, r22, t0, t1, t2)
 
 
-@kernel
+@inner
 def _leading_vector(
     a00: float,
     a11: float,

@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from foldatlas.folding.compare_kernels import three_di_tables as tables
-from foldatlas.folding.compare_kernels.compilation import kernel
+from foldatlas.folding.compare_kernels.compilation import inner, kernel
 
 Points = npt.NDArray[np.floating]
 Doubles = npt.NDArray[np.float64]
@@ -118,20 +118,20 @@ def _encode(
         states[i] = _nearest_centroid(plane, centroids)
 
 
-@kernel
+@inner
 def _unit(x: float, y: float, z: float) -> tuple[float, float, float]:
     norm = np.sqrt(x * x + y * y + z * z)
     return (x / norm, y / norm, z / norm) if norm != 0.0 else (x, y, z)
 
 
-@kernel
+@inner
 def _cross(
     a: tuple[float, float, float], b: tuple[float, float, float]
 ) -> tuple[float, float, float]:
     return a[1] * b[2] - a[2] * b[1], a[2] * b[0] - a[0] * b[2], a[0] * b[1] - a[1] * b[0]
 
 
-@kernel
+@inner
 def _virtual_centre(n: Doubles, c_alpha: Doubles, c: Doubles, c_beta: Doubles) -> tuple[float, float, float]:
     """Turn C-alpha - C-beta by 270 degrees in the plane of N, C-alpha and C-beta, and double it."""
     to_n = (n[0] - c_alpha[0], n[1] - c_alpha[1], n[2] - c_alpha[2])
@@ -164,19 +164,19 @@ def _virtual_centre(n: Doubles, c_alpha: Doubles, c: Doubles, c_beta: Doubles) -
     )
 
 
-@kernel
+@inner
 def _step(points: Doubles, start: int, end: int) -> tuple[float, float, float]:
     return _unit(
         points[end, 0] - points[start, 0], points[end, 1] - points[start, 1], points[end, 2] - points[start, 2]
     )
 
 
-@kernel
+@inner
 def _dot(a: tuple[float, float, float], b: tuple[float, float, float]) -> float:
     return a[0] * b[0] + a[1] * b[1] + a[2] * b[2]
 
 
-@kernel
+@inner
 def _describe(c_alpha: Doubles, i: int, before: int, j: int, features: Doubles) -> None:
     """Write seven cosines, a distance and two offsets along the chain of residue `i` and its partner `j`."""
     u1, u2 = _step(c_alpha, i - 1, i), _step(c_alpha, i, i + 1)
@@ -196,7 +196,7 @@ def _describe(c_alpha: Doubles, i: int, before: int, j: int, features: Doubles) 
         features[k] = np.float32(features[k])
 
 
-@kernel
+@inner
 def _layer(inputs: Doubles, weights: Doubles, biases: Doubles, rectified: bool, outputs: Doubles) -> None:
     for j in range(len(biases)):
         outputs[j] = biases[j]
@@ -208,7 +208,7 @@ def _layer(inputs: Doubles, weights: Doubles, biases: Doubles, rectified: bool, 
             outputs[j] = max(outputs[j], 0.0)
 
 
-@kernel
+@inner
 def _nearest_centroid(plane: Doubles, centroids: Doubles) -> int:
     best, nearest = 0, np.inf
     for state in range(len(centroids)):

@@ -17,7 +17,7 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 
-from foldatlas.folding.compare_kernels.compilation import kernel
+from foldatlas.folding.compare_kernels.compilation import inner, kernel
 from foldatlas.folding.compare_kernels.quaternion_fit import Transform
 from foldatlas.folding.compare_kernels.tm_pair import (
     align_pair,
@@ -224,7 +224,7 @@ def _divide(
         list(pool.map(task, parts))
 
 
-@kernel
+@inner
 def _load_pair(
     query: Points,
     states: Codes,
@@ -272,7 +272,7 @@ def _align_all(
             length = n if kind == 0 else m
             d0 = final_d0(length)
             _, transform = search(work.pair_x, work.pair_y, count, d0, NO_CUTOFF, _FINAL_SEARCH, work.seen)
-            score, squares = exact_sum(work, n, work.best_partners, transform, d0)
+            score, squares = exact_sum(work, n, work.best_partners, transform, d0, NO_CUTOFF)
             scores[place, kind] = score / length
             if kind == 0:
                 rmsd[place] = np.sqrt(squares / count)
@@ -282,7 +282,7 @@ def _align_all(
                 partners[place, work.x_index[i]] = work.y_index[work.best_partners[i]]
 
 
-@kernel
+@inner
 def _uncentre(t: Transform, centres: Doubles, out: Doubles) -> None:
     for k in range(12):
         out[k] = t[k]

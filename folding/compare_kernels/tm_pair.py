@@ -27,7 +27,7 @@ from foldatlas.folding.compare_kernels.alignment_by_distance import (
     fill_scores,
     transform_points,
 )
-from foldatlas.folding.compare_kernels.compilation import kernel
+from foldatlas.folding.compare_kernels.compilation import inner, kernel
 from foldatlas.folding.compare_kernels.quaternion_fit import Transform, fit
 from foldatlas.folding.compare_kernels.smith_waterman import GAP_EXTEND, GAP_OPEN, NUM_ROWS, align_states
 from foldatlas.folding.compare_kernels.three_di_tables import SUBSTITUTION_SCORES
@@ -108,7 +108,7 @@ def work_for(n: int, m: int) -> Any:
     )
 
 
-@kernel
+@inner
 def load(c_alphas: Points, states: Codes, points: Points, codes: Codes, index: Integers, centre: Doubles) -> int:
     """Copy a chain [L, 3] by axis and about its centre; return how many residues it has.
 
@@ -145,14 +145,14 @@ def assign_secondary(points: Points, count: int, codes: Codes) -> None:
             codes[i] = TURN
 
 
-@kernel
+@inner
 def _distance(points: Points, i: int, j: int) -> float:
     return np.sqrt(
         (points[0, i] - points[0, j]) ** 2 + (points[1, i] - points[1, j]) ** 2 + (points[2, i] - points[2, j]) ** 2
     )
 
 
-@kernel
+@inner
 def _all_near(
     d15: float,
     d14: float,
@@ -175,7 +175,7 @@ def _all_near(
     )
 
 
-@kernel
+@inner
 def prepare(work: Any, n: int, m: int) -> None:
     """Lay out what both the bound and the alignment need of a loaded pair."""
     for j in range(m):
@@ -183,7 +183,7 @@ def prepare(work: Any, n: int, m: int) -> None:
             work.y_last_first[axis, j] = work.y[axis, m - 1 - j]
 
 
-@kernel
+@inner
 def gather(work: Any, n: int, partners: Integers) -> int:
     """Copy the aligned pairs to work.pair_x and work.pair_y and return how many they are."""
     count = 0
@@ -197,7 +197,7 @@ def gather(work: Any, n: int, partners: Integers) -> int:
     return count
 
 
-@kernel
+@inner
 def align_3di(work: Any, n: int, m: int) -> int:
     """Fill work.state_scores and align the 3Di states locally into work.partners; return the score in half bits."""
     reversed_states = work.y_states[:m][::-1].copy()
@@ -207,14 +207,14 @@ def align_3di(work: Any, n: int, m: int) -> int:
     )
 
 
-@kernel
+@inner
 def _align_moved(work: Any, n: int, m: int, transform: Transform, d0: float, gap: float) -> int:
     transform_points(work.x, n, transform, work.moved)
     align_by_distance(work.moved, work.y_last_first, n, m, d0, gap, work.values, work.origins, work.partners)
     return gather(work, n, work.partners)
 
 
-@kernel
+@inner
 def _refine(
     work: Any, n: int, m: int, transform: Transform, sums: Doubles, best_transform: Doubles, iterations: int, d0: float
 ) -> None:
@@ -238,7 +238,7 @@ def _refine(
             last = score
 
 
-@kernel
+@inner
 def _try(work: Any, n: int, m: int, sums: Doubles, best_transform: Doubles, d0: float) -> None:
     """Superpose the alignment in work.partners, keep it if it is the best, and refine it unless it is far below."""
     count = gather(work, n, work.partners)
@@ -254,7 +254,7 @@ def _try(work: Any, n: int, m: int, sums: Doubles, best_transform: Doubles, d0: 
         _refine(work, n, m, transform, sums, best_transform, _ITERATIONS, d0)
 
 
-@kernel
+@inner
 def _rank(ranks: Doubles, number: int, limit: int, score: float, transform: Transform, reach: float) -> int:
     """Add a superposition to the best `limit`, unless one of them puts the query at the same place; return how many.
 
@@ -286,13 +286,13 @@ def _rank(ranks: Doubles, number: int, limit: int, score: float, transform: Tran
     return min(number + 1, limit)
 
 
-@kernel
+@inner
 def _ranked(ranks: Doubles, k: int) -> Transform:
     r = ranks[k]
     return (r[4], r[5], r[6], r[7], r[8], r[9], r[10], r[11], r[12], r[13], r[14], r[15])
 
 
-@kernel
+@inner
 def _rank_gapless(work: Any, n: int, m: int, d0: float, reach: float) -> int:
     radius, number = search_radius(d0), 0
     overlap = max(min(5, min(n, m)), min(n, m) // 2)
@@ -309,7 +309,7 @@ def _rank_gapless(work: Any, n: int, m: int, d0: float, reach: float) -> int:
     return number
 
 
-@kernel
+@inner
 def _rank_fragments(work: Any, n: int, m: int, d0: float, reach: float) -> int:
     radius, number = search_radius(d0), 0
     fragment = min(_FRAGMENT, max(4, min(n, m) // 3))
@@ -328,7 +328,7 @@ def _rank_fragments(work: Any, n: int, m: int, d0: float, reach: float) -> int:
     return number
 
 
-@kernel
+@inner
 def _refine_ranked(work: Any, n: int, m: int, number: int, sums: Doubles, best_transform: Doubles, d0: float) -> None:
     ranked = work.ranks[:number].copy()
     for k in range(number):
@@ -337,13 +337,13 @@ def _refine_ranked(work: Any, n: int, m: int, number: int, sums: Doubles, best_t
             _try(work, n, m, sums, best_transform, d0)
 
 
-@kernel
+@inner
 def _stored(values: Doubles) -> Transform:
     v = values
     return (v[0], v[1], v[2], v[3], v[4], v[5], v[6], v[7], v[8], v[9], v[10], v[11])
 
 
-@kernel
+@inner
 def align_pair(work: Any, n: int, m: int) -> None:
     """Write the best alignment of a loaded pair to work.best_partners."""
     shortest = min(n, m)
@@ -390,20 +390,24 @@ def align_pair(work: Any, n: int, m: int) -> None:
     _try(work, n, m, sums, best, d0)
 
 
-@kernel
-def exact_sum(work: Any, n: int, partners: Integers, transform: Transform, d0: float) -> tuple[float, float]:
-    """Return the TM sum of the pairs under `transform` and the sum of their squared distances, in float64."""
+@inner
+def exact_sum(
+    work: Any, n: int, partners: Integers, transform: Transform, d0: float, cutoff: float
+) -> tuple[float, float]:
+    """Return the TM sum and the sum of squared distances, in float64, of the pairs within `cutoff` under `transform`."""
     score, squares = 0.0, 0.0
     for i in range(n):
         j = partners[i]
         if j >= 0:
             square = _square(work, i, j, transform)
+            if square > cutoff * cutoff:
+                continue
             score += 1.0 / (1.0 + square / (d0 * d0))
             squares += square
     return score, squares
 
 
-@kernel
+@inner
 def _square(work: Any, i: int, j: int, t: Transform) -> float:
     a0, a1, a2 = np.float64(work.x[0, i]), np.float64(work.x[1, i]), np.float64(work.x[2, i])
     e0 = t[0] * a0 + t[1] * a1 + t[2] * a2 + t[9] - work.y[0, j]
@@ -412,7 +416,7 @@ def _square(work: Any, i: int, j: int, t: Transform) -> float:
     return e0 * e0 + e1 * e1 + e2 * e2
 
 
-@kernel
+@inner
 def drop_distant(work: Any, n: int, shortest: int) -> int:
     """Superpose work.best_partners, drop its pairs beyond `distance_cutoff`, and return how many stay."""
     cutoff = distance_cutoff(shortest)
@@ -432,7 +436,7 @@ def drop_distant(work: Any, n: int, shortest: int) -> int:
     return kept
 
 
-@kernel
+@inner
 def lower_bound(work: Any, n: int, m: int) -> tuple[float, Transform]:
     """Return a TM-score normalised by the query's length that `align_pair` seldom falls short of, and its transform.
 
@@ -449,5 +453,5 @@ def lower_bound(work: Any, n: int, m: int) -> tuple[float, Transform]:
     _, transform = search(work.pair_x, work.pair_y, count, d0, NO_CUTOFF, _SHORT_SEARCH, work.seen)
     count = _align_moved(work, n, m, transform, d0, _GAP)
     _, transform = search(work.pair_x, work.pair_y, count, own_d0, NO_CUTOFF, _SHORT_SEARCH, work.seen)
-    score, _ = exact_sum(work, n, work.partners, transform, own_d0)
+    score, _ = exact_sum(work, n, work.partners, transform, own_d0, distance_cutoff(shortest))
     return score / n, transform

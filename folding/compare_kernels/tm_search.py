@@ -13,7 +13,7 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 
-from foldatlas.folding.compare_kernels.compilation import kernel
+from foldatlas.folding.compare_kernels.compilation import inner, kernel
 from foldatlas.folding.compare_kernels.quaternion_fit import Sums, Transform, fit
 
 Points = npt.NDArray[np.float32]
@@ -38,7 +38,7 @@ def final_d0(length: int) -> float:
     return max(0.5, 1.24 * (length - 15.0) ** (1.0 / 3.0) - 1.8)
 
 
-@kernel
+@inner
 def search_d0(length: int) -> float:
     """Return the wider scale by which TM-align searches, in angstrom, for the shorter chain's length."""
     if length <= 19:
@@ -46,19 +46,19 @@ def search_d0(length: int) -> float:
     return 1.24 * (length - 15.0) ** (1.0 / 3.0) - 1.8 + 0.8
 
 
-@kernel
+@inner
 def search_radius(d0: float) -> float:
     """Return `d0` as a radius of selection, 4.5 to 8 angstrom."""
     return min(max(d0, 4.5), 8.0)
 
 
-@kernel
+@inner
 def distance_cutoff(length: int) -> float:
     """Return the distance in angstrom beyond which a pair does not count as aligned, for the shorter chain's length."""
     return 1.5 * length**0.3 + 3.5
 
 
-@kernel
+@inner
 def range_sums(x: Points, y: Points, x_start: int, y_start: int, count: int) -> Sums:
     """Return the sums (quaternion_fit) of `count` pairs, column `x_start` on of `x` with column `y_start` on of `y`."""
     zero = np.float32(0.0)
@@ -88,7 +88,7 @@ def range_sums(x: Points, y: Points, x_start: int, y_start: int, count: int) -> 
     return _doubles(np.float32(count), g, x0, x1, x2, y0, y1, y2, s00, s01, s02, s10, s11, s12, s20, s21, s22)
 
 
-@kernel
+@inner
 def _doubles(n, g, x0, x1, x2, y0, y1, y2, s00, s01, s02, s10, s11, s12, s20, s21, s22):  # type: ignore[no-untyped-def]
     return (
         np.float64(n),
@@ -111,7 +111,7 @@ def _doubles(n, g, x0, x1, x2, y0, y1, y2, s00, s01, s02, s10, s11, s12, s20, s2
     )
 
 
-@kernel
+@inner
 def select_pass(
     x: Points,
     y: Points,
@@ -166,7 +166,7 @@ def select_pass(
     return np.float64(score), _doubles(n, g, x0, x1, x2, y0, y1, y2, s00, s01, s02, s10, s11, s12, s20, s21, s22)
 
 
-@kernel
+@inner
 def select(
     x: Points,
     y: Points,
@@ -186,7 +186,7 @@ def select(
     return score, sums
 
 
-@kernel
+@inner
 def _fingerprint(sums: Sums) -> np.uint64:
     """Return a number of the selection: the same pairs are summed in the same order and give the same bits."""
     bits = np.array(sums).view(np.uint64)
@@ -197,7 +197,7 @@ def _fingerprint(sums: Sums) -> np.uint64:
     return mixed | np.uint64(1)  # 0 marks a free slot
 
 
-@kernel
+@inner
 def _is_new(seen: npt.NDArray[np.uint64], number: int, value: np.uint64) -> bool:
     """Add `value` to the hash table unless it is there or the table is full; return whether it was missing."""
     slot = (value >> np.uint64(20)) & np.uint64(SEEN_SLOTS - 1)
