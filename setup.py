@@ -102,7 +102,11 @@ setup(
         f"foldatlas.{package}"
         for package in find_packages(include=[pattern for folder in FOLDERS for pattern in (folder, f"{folder}.*")])
     ],
-    package_data={"": ["py.typed"], "foldatlas.folding": ["nano.safetensors"], "foldatlas.jobs": ["deploy/**/*"]},
+    package_data={
+        "": ["py.typed"],
+        "foldatlas.folding.weights.fitting": ["nano.safetensors"],
+        "foldatlas.jobs": ["deploy/**/*"],
+    },
     install_requires=REQUIREMENTS,
     extras_require=EXTRAS,
     entry_points={"console_scripts": ["foldatlas = foldatlas.jobs.cli:main"]},
