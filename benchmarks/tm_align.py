@@ -23,9 +23,9 @@ import numpy as np
 import tmtools
 from machine import hardware
 
-from foldatlas.folding.compare_kernels.three_di import three_di_states
-from foldatlas.folding.compare_kernels.tm_align import Chains, lower_bounds, tm_align_many
-from foldatlas.folding.experimental import read_chains
+from foldatlas.folding.compare.experimental import read_chains
+from foldatlas.folding.compare.three_di import three_di_states
+from foldatlas.folding.compare.tm_align import Chains, lower_bounds, tm_align_many
 
 LONG = 60  # residues
 QUERIES = 250
@@ -52,7 +52,7 @@ def choose(chains: Chains, number: int, rng: np.random.Generator) -> list[tuple[
         bounds = lower_bounds(*chain(chains, query), chains, candidates)
         for candidate, bound in zip(candidates, bounds, strict=True):
             if candidate != query and bound >= 0.15:
-                long = min(lengths[query], lengths[candidate]) >= LONG
+                long = bool(min(lengths[query], lengths[candidate]) >= LONG)
                 found.setdefault((long, min(int(bound * 20), 19)), []).append((query, candidate))
     chosen = []
     for long, wanted in ((True, number), (False, number // 3)):

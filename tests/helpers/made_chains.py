@@ -18,8 +18,7 @@ def _place(a, b, c, length, angle, torsion):
     normal = np.cross(b - a, bc)
     normal /= np.linalg.norm(normal)
     return c + length * (
-        np.cos(angle) * bc
-        + np.sin(angle) * (np.cos(torsion) * np.cross(normal, bc) + np.sin(torsion) * normal)
+        np.cos(angle) * bc + np.sin(angle) * (np.cos(torsion) * np.cross(normal, bc) + np.sin(torsion) * normal)
     )
 
 
@@ -35,7 +34,7 @@ def backbone(length, seed=0):
     for residue in range(1, length):
         for name, torsion in (("N", torsions[residue - 1][1]), ("CA", 180.0), ("C", torsions[residue][0])):
             atoms.append(_place(*atoms[-3:], *_BONDS[name], torsion))
-    n, c_alpha, c = (np.array(atoms[k :: 3]) for k in range(3))
+    n, c_alpha, c = (np.array(atoms[k::3]) for k in range(3))
     b, v = c_alpha - n, c - c_alpha
     c_beta = c_alpha - 0.58273431 * np.cross(b, v) + 0.56802827 * b - 0.54067466 * v
     # Ideal geometry has neighbours that are equally near: which of them is first would be a matter of rounding.
@@ -49,7 +48,7 @@ def rotation(rng):
 
 def chain(length, seed=0):
     """C-alphas [L, 3] and 3Di states [L] of `backbone`."""
-    from foldatlas.folding.compare_kernels.three_di import three_di_states
+    from foldatlas.folding.compare.three_di import three_di_states
 
     n, c_alpha, c, c_beta = backbone(length, seed)
     return c_alpha, three_di_states(n, c_alpha, c, c_beta)

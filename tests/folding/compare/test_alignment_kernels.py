@@ -1,22 +1,24 @@
 """Superposition against numpy's SVD, both dynamic programmes against plain loops and biotite."""
 
+from itertools import pairwise
+
 import biotite.sequence as bs
 import biotite.sequence.align as align
 import numpy as np
 import pytest
 from made_chains import rotation
 
-from foldatlas.folding.compare import superpose, tm_score
-from foldatlas.folding.compare_kernels.alignment_by_distance import (
+from foldatlas.folding.compare.alignment_by_distance import (
     CODES,
     align_by_distance,
     align_with_bonus,
     fill_scores,
 )
-from foldatlas.folding.compare_kernels.quaternion_fit import superpose_quickly
-from foldatlas.folding.compare_kernels.smith_waterman import NUM_ROWS, align_states
-from foldatlas.folding.compare_kernels.three_di_tables import SUBSTITUTION_SCORES
-from foldatlas.folding.compare_kernels.tm_align import score_pairs
+from foldatlas.folding.compare.quaternion_fit import superpose_quickly
+from foldatlas.folding.compare.smith_waterman import NUM_ROWS, align_states
+from foldatlas.folding.compare.superposition import superpose, tm_score
+from foldatlas.folding.compare.three_di_tables import SUBSTITUTION_SCORES
+from foldatlas.folding.compare.tm_align import score_pairs
 
 
 def rmsd(a, b, fit):
@@ -133,7 +135,7 @@ def test_smith_waterman_scores_as_biotite(n, m):
 def written_score(x, y, partners):
     rows = np.flatnonzero(partners >= 0)
     total = sum(int(SUBSTITUTION_SCORES[x[i], y[partners[i]]]) for i in rows)
-    for before, after in zip(rows[:-1], rows[1:], strict=True):
+    for before, after in pairwise(rows):
         for gap in (after - before - 1, partners[after] - partners[before] - 1):
             total -= 10 + (gap - 1) if gap else 0
     return total

@@ -5,9 +5,9 @@ import pytest
 import tmtools
 from made_chains import backbone, chain, relative, rotation
 
-from foldatlas.folding.compare import tm_d0
-from foldatlas.folding.compare_kernels.three_di import three_di_states
-from foldatlas.folding.compare_kernels.tm_align import (
+from foldatlas.folding.compare.superposition import tm_d0
+from foldatlas.folding.compare.three_di import three_di_states
+from foldatlas.folding.compare.tm_align import (
     Chains,
     lower_bounds,
     secondary_structure,
@@ -101,9 +101,7 @@ def test_mirror_image_is_no_hit():
     """Its 3Di states hardly differ, its superposition does."""
     n, c_alpha, c, c_beta = backbone(150)
     mirrored = [atom * [1, 1, -1] for atom in (n, c_alpha, c, c_beta)]
-    alignment = tm_align(
-        c_alpha, three_di_states(n, c_alpha, c, c_beta), mirrored[1], three_di_states(*mirrored)
-    )
+    alignment = tm_align(c_alpha, three_di_states(n, c_alpha, c, c_beta), mirrored[1], three_di_states(*mirrored))
     assert max(scores(alignment)) < 0.5
 
 

@@ -14,26 +14,22 @@ that begin far below the best so far are dropped. The best alignment is searched
 Float32 but for superpositions, the scores and the transform that are returned: those are float64.
 """
 
-from collections import namedtuple
 from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
 
-from foldatlas.folding.compare_kernels.alignment_by_distance import (
-    CODES,
+from foldatlas.folding.compare.alignment_by_distance import (
     align_by_distance,
     align_with_bonus,
     fill_scores,
     transform_points,
 )
-from foldatlas.folding.compare_kernels.compilation import inner, kernel
-from foldatlas.folding.compare_kernels.quaternion_fit import Transform, fit
-from foldatlas.folding.compare_kernels.smith_waterman import GAP_EXTEND, GAP_OPEN, NUM_ROWS, align_states
-from foldatlas.folding.compare_kernels.three_di_tables import SUBSTITUTION_SCORES
-from foldatlas.folding.compare_kernels.tm_search import (
+from foldatlas.folding.compare.compilation import inner
+from foldatlas.folding.compare.quaternion_fit import Transform, fit
+from foldatlas.folding.compare.smith_waterman import GAP_EXTEND, GAP_OPEN, align_states
+from foldatlas.folding.compare.tm_search import (
     NO_CUTOFF,
-    SEEN_SLOTS,
     distance_cutoff,
     final_d0,
     range_sums,
@@ -42,21 +38,12 @@ from foldatlas.folding.compare_kernels.tm_search import (
     search_radius,
     select,
 )
+from foldatlas.folding.compare.tm_work import assign_secondary, gather, prepare
 
 Points = npt.NDArray[np.float32]
 Doubles = npt.NDArray[np.float64]
 Codes = npt.NDArray[np.uint8]
 Integers = npt.NDArray[np.int32]
-
-# Working memory of one pair; x is the query, y the target, both [3, length] about their centres.
-Work = namedtuple(
-    "Work",
-    "x y y_last_first moved pair_x pair_y x_states y_states x_secondary y_secondary "
-    "values rows origins state_scores secondary_scores partners best_partners seen ranks "
-    "state_table secondary_table x_index y_index",
-)
-
-COIL, HELIX, TURN, STRAND = 0, 1, 2, 3  # secondary structure, as TM-align assigns it
 
 _GAP: Final = -0.6
 _SHORT_SEARCH: Final = 40  # pairs from one fragment of a search to the next
@@ -72,129 +59,7 @@ _SECONDARY_GAP: Final = -1.0
 _SECONDARY_BONUS: Final = 0.5
 _STATE_BONUS: Final = 0.1  # of a score in half bits
 _WIDER_D0: Final = 1.5  # angstrom, beside secondary structure, as in TM-align
-_RANK_COLUMNS: Final = 4 + 12
 _SAME_PLACE: Final = 16.0  # square angstrom: fragments that move the ends and the middle no further apart are one
-
-
-def work_for(n: int, m: int) -> Any:
-    """Return working memory for chains of up to `n` and `m` residues: some 4 bytes times n m, and 3 MB."""
-    shortest, cells = min(n, m), (n + m + 1) * (n + 1)
-    state_table = np.zeros((CODES, CODES), dtype=np.int8)
-    state_table[: len(SUBSTITUTION_SCORES), : len(SUBSTITUTION_SCORES)] = SUBSTITUTION_SCORES
-    return Work(
-        x=np.empty((3, n), np.float32),
-        y=np.empty((3, m), np.float32),
-        y_last_first=np.empty((3, m), np.float32),
-        moved=np.empty((3, n), np.float32),
-        pair_x=np.empty((3, shortest), np.float32),
-        pair_y=np.empty((3, shortest), np.float32),
-        x_states=np.empty(n, np.uint8),
-        y_states=np.empty(m, np.uint8),
-        x_secondary=np.empty(n, np.uint8),
-        y_secondary=np.empty(m, np.uint8),
-        values=np.empty((5, n + 1), np.float32),
-        rows=np.empty((NUM_ROWS, n + 1), np.int32),
-        origins=np.empty(cells, np.uint8),
-        state_scores=np.empty(cells, np.int8),
-        secondary_scores=np.empty(cells, np.int8),
-        partners=np.empty(n, np.int32),
-        best_partners=np.empty(n, np.int32),
-        seen=np.empty(SEEN_SLOTS, np.uint64),
-        ranks=np.empty((64, _RANK_COLUMNS), np.float64),
-        state_table=state_table.ravel(),
-        secondary_table=np.eye(CODES, dtype=np.int8).ravel(),
-        x_index=np.empty(n, np.int32),
-        y_index=np.empty(m, np.int32),
-    )
-
-
-@inner
-def load(c_alphas: Points, states: Codes, points: Points, codes: Codes, index: Integers, centre: Doubles) -> int:
-    """Copy a chain [L, 3] by axis and about its centre; return how many residues it has.
-
-    Residues whose C-alpha is not finite are left out; `index` says which one each of the others was.
-    """
-    count = 0
-    centre[:] = 0.0
-    for i in range(len(c_alphas)):
-        if np.isfinite(c_alphas[i, 0]) and np.isfinite(c_alphas[i, 1]) and np.isfinite(c_alphas[i, 2]):
-            for axis in range(3):
-                centre[axis] += c_alphas[i, axis]
-            codes[count], index[count] = states[i], i
-            count += 1
-    for axis in range(3):
-        centre[axis] /= max(count, 1)
-        for k in range(count):
-            points[axis, k] = c_alphas[index[k], axis] - centre[axis]
-    return count
-
-
-@kernel
-def assign_secondary(points: Points, count: int, codes: Codes) -> None:
-    """Write COIL, HELIX, TURN or STRAND of each residue, by the six distances among it and two on either side."""
-    for i in range(count):
-        codes[i] = COIL
-    for i in range(2, count - 2):
-        d13, d14, d15 = _distance(points, i - 2, i), _distance(points, i - 2, i + 1), _distance(points, i - 2, i + 2)
-        d24, d25, d35 = _distance(points, i - 1, i + 1), _distance(points, i - 1, i + 2), _distance(points, i, i + 2)
-        if _all_near(d15, d14, d25, d13, d24, d35, 6.37, 5.18, 5.45, 2.1):
-            codes[i] = HELIX
-        elif _all_near(d15, d14, d25, d13, d24, d35, 13.0, 10.4, 6.1, 1.42):
-            codes[i] = STRAND
-        elif d15 < 8.0:
-            codes[i] = TURN
-
-
-@inner
-def _distance(points: Points, i: int, j: int) -> float:
-    return np.sqrt(
-        (points[0, i] - points[0, j]) ** 2 + (points[1, i] - points[1, j]) ** 2 + (points[2, i] - points[2, j]) ** 2
-    )
-
-
-@inner
-def _all_near(
-    d15: float,
-    d14: float,
-    d25: float,
-    d13: float,
-    d24: float,
-    d35: float,
-    over_four: float,
-    over_three: float,
-    over_two: float,
-    tolerance: float,
-) -> bool:
-    return (
-        abs(d15 - over_four) < tolerance
-        and abs(d14 - over_three) < tolerance
-        and abs(d25 - over_three) < tolerance
-        and abs(d13 - over_two) < tolerance
-        and abs(d24 - over_two) < tolerance
-        and abs(d35 - over_two) < tolerance
-    )
-
-
-@inner
-def prepare(work: Any, n: int, m: int) -> None:
-    """Lay out what both the bound and the alignment need of a loaded pair."""
-    for j in range(m):
-        for axis in range(3):
-            work.y_last_first[axis, j] = work.y[axis, m - 1 - j]
-
-
-@inner
-def gather(work: Any, n: int, partners: Integers) -> int:
-    """Copy the aligned pairs to work.pair_x and work.pair_y and return how many they are."""
-    count = 0
-    for i in range(n):
-        j = partners[i]
-        if j >= 0:
-            for axis in range(3):
-                work.pair_x[axis, count] = work.x[axis, i]
-                work.pair_y[axis, count] = work.y[axis, j]
-            count += 1
-    return count
 
 
 @inner
@@ -202,9 +67,7 @@ def align_3di(work: Any, n: int, m: int) -> int:
     """Fill work.state_scores and align the 3Di states locally into work.partners; return the score in half bits."""
     reversed_states = work.y_states[:m][::-1].copy()
     fill_scores(work.x_states, reversed_states, n, m, work.state_table, work.state_scores)
-    return align_states(
-        work.state_scores, n, m, GAP_OPEN, GAP_EXTEND, work.rows, work.origins, work.partners
-    )
+    return align_states(work.state_scores, n, m, GAP_OPEN, GAP_EXTEND, work.rows, work.origins, work.partners)
 
 
 @inner
@@ -368,7 +231,17 @@ def align_pair(work: Any, n: int, m: int) -> None:
     fill_scores(work.x_secondary, reversed_secondary, n, m, work.secondary_table, work.secondary_scores)
     transform_points(work.x, n, _stored(best), work.moved)
     align_with_bonus(
-        work.moved, work.y_last_first, work.secondary_scores, n, m, d0, 0.0, 1.0, _SECONDARY_GAP, values, work.origins,
+        work.moved,
+        work.y_last_first,
+        work.secondary_scores,
+        n,
+        m,
+        d0,
+        0.0,
+        1.0,
+        _SECONDARY_GAP,
+        values,
+        work.origins,
         work.partners,
     )
     _try(work, n, m, sums, best, d0)
@@ -378,14 +251,34 @@ def align_pair(work: Any, n: int, m: int) -> None:
 
     transform_points(work.x, n, _stored(best), work.moved)
     align_with_bonus(
-        work.moved, work.y_last_first, work.secondary_scores, n, m, d0 + _WIDER_D0, 1.0, _SECONDARY_BONUS,
-        _SECONDARY_GAP, values, work.origins, work.partners,
+        work.moved,
+        work.y_last_first,
+        work.secondary_scores,
+        n,
+        m,
+        d0 + _WIDER_D0,
+        1.0,
+        _SECONDARY_BONUS,
+        _SECONDARY_GAP,
+        values,
+        work.origins,
+        work.partners,
     )
     _try(work, n, m, sums, best, d0)
     transform_points(work.x, n, _stored(best), work.moved)
     align_with_bonus(
-        work.moved, work.y_last_first, work.state_scores, n, m, d0 + _WIDER_D0, 1.0, _STATE_BONUS, _SECONDARY_GAP,
-        values, work.origins, work.partners,
+        work.moved,
+        work.y_last_first,
+        work.state_scores,
+        n,
+        m,
+        d0 + _WIDER_D0,
+        1.0,
+        _STATE_BONUS,
+        _SECONDARY_GAP,
+        values,
+        work.origins,
+        work.partners,
     )
     _try(work, n, m, sums, best, d0)
 
@@ -394,7 +287,7 @@ def align_pair(work: Any, n: int, m: int) -> None:
 def exact_sum(
     work: Any, n: int, partners: Integers, transform: Transform, d0: float, cutoff: float
 ) -> tuple[float, float]:
-    """Return the TM sum and the sum of squared distances, in float64, of the pairs within `cutoff` under `transform`."""
+    """Return the TM sum and the sum of squared distances, float64, of the pairs within `cutoff` under `transform`."""
     score, squares = 0.0, 0.0
     for i in range(n):
         j = partners[i]
@@ -423,9 +316,7 @@ def drop_distant(work: Any, n: int, shortest: int) -> int:
     count = gather(work, n, work.best_partners)
     if count == 0:
         return 0
-    _, transform = search(
-        work.pair_x, work.pair_y, count, search_d0(shortest), cutoff, _FINAL_SEARCH, work.seen
-    )
+    _, transform = search(work.pair_x, work.pair_y, count, search_d0(shortest), cutoff, _FINAL_SEARCH, work.seen)
     kept = 0
     for i in range(n):
         if work.best_partners[i] >= 0:

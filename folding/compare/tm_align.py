@@ -17,19 +17,11 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 
-from foldatlas.folding.compare_kernels.compilation import inner, kernel
-from foldatlas.folding.compare_kernels.quaternion_fit import Transform
-from foldatlas.folding.compare_kernels.tm_pair import (
-    align_pair,
-    assign_secondary,
-    drop_distant,
-    exact_sum,
-    gather,
-    load,
-    lower_bound,
-    work_for,
-)
-from foldatlas.folding.compare_kernels.tm_search import NO_CUTOFF, SEEN_SLOTS, final_d0, search
+from foldatlas.folding.compare.compilation import inner, kernel
+from foldatlas.folding.compare.quaternion_fit import Transform
+from foldatlas.folding.compare.tm_pair import align_pair, drop_distant, exact_sum, lower_bound
+from foldatlas.folding.compare.tm_search import NO_CUTOFF, SEEN_SLOTS, final_d0, search
+from foldatlas.folding.compare.tm_work import assign_secondary, gather, load, work_for
 
 Floats = npt.NDArray[np.floating]
 Points = npt.NDArray[np.float32]
@@ -164,7 +156,7 @@ def score_pairs(mobile_N3: Floats, target_N3: Floats, length: int) -> float:
 
 
 def secondary_structure(c_alphas_L3: Floats) -> Codes:
-    """Return TM-align's secondary structure of each residue, [L] uint8: tm_pair's COIL, HELIX, TURN or STRAND."""
+    """Return TM-align's secondary structure of each residue, [L] uint8: tm_work's COIL, HELIX, TURN or STRAND."""
     codes = np.empty(len(c_alphas_L3), np.uint8)
     assign_secondary(np.ascontiguousarray(np.asarray(c_alphas_L3).T, dtype=np.float32), len(codes), codes)
     return codes

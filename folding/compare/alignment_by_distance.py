@@ -15,8 +15,8 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 
-from foldatlas.folding.compare_kernels.compilation import inner, kernel
-from foldatlas.folding.compare_kernels.quaternion_fit import Transform
+from foldatlas.folding.compare.compilation import inner, kernel
+from foldatlas.folding.compare.quaternion_fit import Transform
 
 Points = npt.NDArray[np.float32]
 Codes = npt.NDArray[np.uint8]
@@ -93,9 +93,7 @@ def align_by_distance(
 
 
 @kernel
-def fill_scores(
-    codes: Codes, codes_last_first: Codes, n: int, m: int, table: Scores, scores: Scores
-) -> None:
+def fill_scores(codes: Codes, codes_last_first: Codes, n: int, m: int, table: Scores, scores: Scores) -> None:
     """Write `table[code, code]` of each pair of residues to `scores`, antidiagonal by antidiagonal.
 
     The first residue of row i and column j, both from 1, stands at (i + j) (n + 1) + i. `table` has CODES columns, end

@@ -13,8 +13,8 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 
-from foldatlas.folding.compare_kernels.compilation import inner, kernel
-from foldatlas.folding.compare_kernels.quaternion_fit import Sums, Transform, fit
+from foldatlas.folding.compare.compilation import inner, kernel
+from foldatlas.folding.compare.quaternion_fit import Sums, Transform, fit
 
 Points = npt.NDArray[np.float32]
 Doubles = npt.NDArray[np.float64]
@@ -220,7 +220,8 @@ def search(
     """
     radius = search_radius(d0)
     shortest = min(_MIN_FRAGMENT, count)
-    best, best_transform = -1.0, (1.0, 0.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0)
+    best = -1.0
+    best_transform: Transform = (1.0, 0.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0)
     seen[:] = np.uint64(0)
     number = 0
     for power in range(_MAX_FRAGMENT_LENGTHS):

@@ -11,8 +11,8 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 
-from foldatlas.folding.compare_kernels import three_di_tables as tables
-from foldatlas.folding.compare_kernels.compilation import inner, kernel
+from foldatlas.folding.compare import three_di_tables as tables
+from foldatlas.folding.compare.compilation import inner, kernel
 
 Points = npt.NDArray[np.floating]
 Doubles = npt.NDArray[np.float64]
@@ -41,8 +41,12 @@ def three_di_states(n_L3: Points, c_alpha_L3: Points, c_L3: Points, c_beta_L3: P
     if len(set(shapes)) != 1 or len(shapes[0]) != 2 or shapes[0][1] != 3:
         raise ValueError(f"N, C-alpha, C and C-beta must be four arrays of one shape [L, 3], not {shapes}")
     states = np.full(len(atoms[0]), MASKED_STATE, dtype=np.uint8)
+    n, c_alpha, c, c_beta = atoms
     _encode(
-        *atoms,
+        n,
+        c_alpha,
+        c,
+        c_beta,
         tables.FIRST_WEIGHTS,
         tables.FIRST_BIASES,
         tables.SECOND_WEIGHTS,
@@ -125,9 +129,7 @@ def _unit(x: float, y: float, z: float) -> tuple[float, float, float]:
 
 
 @inner
-def _cross(
-    a: tuple[float, float, float], b: tuple[float, float, float]
-) -> tuple[float, float, float]:
+def _cross(a: tuple[float, float, float], b: tuple[float, float, float]) -> tuple[float, float, float]:
     return a[1] * b[2] - a[2] * b[1], a[2] * b[0] - a[0] * b[2], a[0] * b[1] - a[1] * b[0]
 
 

@@ -22,9 +22,8 @@ import tempfile
 import warnings
 from collections.abc import Callable
 from pathlib import Path
-from typing import Final, ParamSpec, TypeVar
+from typing import Any, Final, ParamSpec, TypeVar
 
-import llvmlite.binding
 import numba
 
 Parameters = ParamSpec("Parameters")
@@ -42,14 +41,15 @@ def kernel(function: Callable[Parameters, Result]) -> Callable[Parameters, Resul
     Division by zero gives infinity or NaN, as in numpy.
     """
     folder = cache_folder()
-    previous, numba.config.CACHE_DIR = numba.config.CACHE_DIR, str(folder or "")
+    config: Any = numba.config  # its settings are made when it is imported
+    previous, config.CACHE_DIR = config.CACHE_DIR, str(folder or "")
     try:
         compiled: Callable[Parameters, Result] = numba.njit(
             nogil=True, error_model="numpy", fastmath=_FAST_MATH, cache=folder is not None
         )(function)
         return compiled
     finally:
-        numba.config.CACHE_DIR = previous  # other users of numba in this process keep their own
+        config.CACHE_DIR = previous  # other users of numba in this process keep their own
 
 
 def inner(function: Callable[Parameters, Result]) -> Callable[Parameters, Result]:
@@ -57,7 +57,8 @@ def inner(function: Callable[Parameters, Result]) -> Callable[Parameters, Result
 
     Nothing to call it by is generated, and it is cached as a part of its callers: compilation takes less time.
     """
-    compiled: Callable[Parameters, Result] = numba.njit(
+    njit: Any = numba.njit  # typed without these two options
+    compiled: Callable[Parameters, Result] = njit(
         nogil=True, error_model="numpy", fastmath=_FAST_MATH, no_cpython_wrapper=True, no_cfunc_wrapper=True
     )(function)
     return compiled
@@ -95,6 +96,8 @@ def _user() -> int:
 
 def _digest() -> str:
     """Sources of the kernels, versions and processor, as 16 hexadecimal digits."""
+    import llvmlite.binding
+
     digest = hashlib.sha256()
     for part in (numba.__version__, platform.python_version(), llvmlite.binding.get_host_cpu_name()):
         digest.update(part.encode() + b"\0")

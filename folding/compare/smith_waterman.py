@@ -8,7 +8,7 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 
-from foldatlas.folding.compare_kernels.compilation import kernel
+from foldatlas.folding.compare.compilation import kernel
 
 Codes = npt.NDArray[np.uint8]
 Scores = npt.NDArray[np.int8]
@@ -40,7 +40,8 @@ def align_states(
 ) -> int:
     """Write the best local alignment to `partners[:n]`, the target's residue or -1, and return its score.
 
-    `scores` are those of the pairs as `alignment_by_distance.fill_scores` lays them out; `rows` is room for NUM_ROWS rows of n + 1 numbers and `origins` for
+    `scores` are the pairs' as `alignment_by_distance.fill_scores` lays them out; `rows` is room for NUM_ROWS rows of
+    n + 1 numbers and `origins` for
     (n + m + 1) (n + 1). Among cells of equal score the
     alignment ends at the first of the first antidiagonal.
     """
@@ -84,29 +85,28 @@ def align_states(
         up_last, up_this = up_this, up_last
         left_last, left_this = left_this, left_last
 
-    for i in range(n):
-        partners[i] = -1
+    partners[:n] = -1
     if best == zero:
         return 0
-    i, j = best_row, best_diagonal - best_row
+    row, column = best_row, best_diagonal - best_row
     mode = zero  # in which of the three a walk is: 0, or _UP or _LEFT within a gap
     while True:
-        origin = np.int32(origins[(i + j) * (n + 1) + i])
+        origin = np.int32(origins[(row + column) * (n + 1) + row])
         if mode == zero:
             mode = origin & _SOURCE
             if mode == zero:
                 break
             if mode == _PAIR:
-                i -= 1
-                j -= 1
-                partners[i] = j
+                row -= 1
+                column -= 1
+                partners[row] = column
                 mode = zero
-                if i == 0 or j == 0:
+                if row == 0 or column == 0:
                     break
         elif mode == _UP:
-            i -= 1
+            row -= 1
             mode = _UP if origin & _UP_GOES_ON else zero
         else:
-            j -= 1
+            column -= 1
             mode = _LEFT if origin & _LEFT_GOES_ON else zero
     return int(best)
