@@ -49,17 +49,18 @@ _GAP: Final = -0.6
 _SHORT_SEARCH: Final = 40  # pairs from one fragment of a search to the next
 _FINAL_SEARCH: Final = 8
 _ITERATIONS: Final = 3
-_DROPPED: Final = 0.7  # of the best TM sum: seeds that begin below are not refined
+_DROPPED: Final = 0.6  # of the best TM sum: seeds that begin below are not refined
 _GAPLESS_KEPT: Final = 3
-_FRAGMENTS_KEPT: Final = 10
+_FRAGMENTS_KEPT: Final = 12  # times the longer chain's length over the shorter's, at most _MAX_FRAGMENTS_KEPT
+_MAX_FRAGMENTS_KEPT: Final = 40
 _FRAGMENT: Final = 20  # residues
-_MAX_FRAGMENT_PAIRS: Final = 1_600  # tried of a pair of chains, however long they are
+_MAX_FRAGMENT_PAIRS: Final = 2_500  # tried of a pair of chains, however long they are
 _FRAGMENT_STEP: Final = 6
 _SECONDARY_GAP: Final = -1.0
 _SECONDARY_BONUS: Final = 0.5
 _STATE_BONUS: Final = 0.1  # of a score in half bits
 _WIDER_D0: Final = 1.5  # angstrom, beside secondary structure, as in TM-align
-_SAME_PLACE: Final = 16.0  # square angstrom: fragments that move the ends and the middle no further apart are one
+_SAME_PLACE: Final = 25.0  # square angstrom: fragments that move the ends and the middle no further apart are one
 
 
 @inner
@@ -178,6 +179,7 @@ def _rank_fragments(work: Any, n: int, m: int, d0: float, reach: float) -> int:
     fragment = min(_FRAGMENT, max(4, min(n, m) // 3))
     if min(n, m) < fragment:
         return 0
+    kept = min(_MAX_FRAGMENTS_KEPT, _FRAGMENTS_KEPT * max(n, m) // min(n, m))
     step = _FRAGMENT_STEP if min(n, m) >= 100 else 4
     while ((n - fragment) // step + 1) * ((m - fragment) // step + 1) > _MAX_FRAGMENT_PAIRS:
         step += 1
@@ -187,7 +189,7 @@ def _rank_fragments(work: Any, n: int, m: int, d0: float, reach: float) -> int:
             x_start, y_start = i - min(i, j), j - min(i, j)
             count = min(n - x_start, m - y_start)
             score, _ = select(work.x, work.y, x_start, y_start, count, transform, radius, d0, NO_CUTOFF)
-            number = _rank(work.ranks, number, _FRAGMENTS_KEPT, score, transform, reach)
+            number = _rank(work.ranks, number, kept, score, transform, reach)
     return number
 
 
