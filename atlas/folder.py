@@ -10,9 +10,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from foldatlas.atlas.commit import hidden_owner
-from foldatlas.atlas.local_work import sweep_work_folders
-from foldatlas.atlas.storage import STAGING, Storage, json_documents, open_storage
+from foldatlas.atlas.storage.commit import hidden_owner
+from foldatlas.atlas.storage.opening import open_storage
+from foldatlas.atlas.storage.protocol import STAGING, Storage, json_documents
+from foldatlas.atlas.storage.scratch import sweep_work_folders
 from foldatlas.schemas.errors import (
     DamagedAtlasError,
     ForeignFolderError,
@@ -90,7 +91,7 @@ class AtlasFolder:
 
     @property
     def index_path(self) -> Path:
-        """The index of an atlas in a folder (published_index.py has that of any)."""
+        """The index of an atlas in a folder (index/published.py has that of any)."""
         return self.root / INDEX
 
     @property
@@ -242,8 +243,9 @@ class AtlasFolder:
         return self.storage.commit_once(self.entry_name(entry.shard, entry.generation), encode(entry))
 
     def pack_manifest(self) -> bool:
-        """Puts the manifest's entries into one object of a store, if many are not in one yet (packs.py): then the next
-        that reads them needs few requests. Returns whether it did. A store that does not answer is no error here."""
+        """Puts the manifest's entries into one object of a store, if many are not in one yet (storage/packs.py): then
+        the next that reads them needs few requests. Returns whether it did. A store that does not answer is no error
+        here."""
         with contextlib.suppress(StoreError, Interrupted):
             return self.storage.pack("manifest")
         return False

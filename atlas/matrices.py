@@ -1,110 +1,23 @@
-"""Between floats and what files of `pae` and `residue_embeddings` hold: one flat list a protein.
+"""The old name of `foldatlas.atlas.parquet.matrices`, kept for one release."""
 
-Predicted aligned errors become integers of 0.125 angstrom, off by at most 0.0625; hidden states half precision, off by
-at most 2^-11 of their value. Encoding what was decoded gives the same bytes.
+import warnings
 
-Shapes: `L` residues of a protein, `D` channels.
-"""
+from foldatlas.atlas.parquet.matrices import (
+    decode_pae,
+    decode_residue_embeddings,
+    encode_pae,
+    encode_residue_embeddings,
+    flat_lists,
+    half_precision,
+)
 
-from collections.abc import Sequence
-from typing import Any, Final
+__all__ = [
+    "decode_pae",
+    "decode_residue_embeddings",
+    "encode_pae",
+    "encode_residue_embeddings",
+    "flat_lists",
+    "half_precision",
+]
 
-import numpy as np
-import numpy.typing as npt
-import pyarrow as pa
-
-from foldatlas.schemas.errors import DamagedAtlasError
-from foldatlas.schemas.records import format_structure_id
-from foldatlas.schemas.tables import PAE, PAE_SCALE, RESIDUE_EMBEDDINGS
-
-Floats = npt.NDArray[np.float32]
-
-MAX_PAE: Final = np.iinfo(np.uint8).max / PAE_SCALE  # angstrom
-
-
-def encode_pae(structure_ids: Sequence[bytes], errors: Sequence[Floats]) -> pa.Table:
-    """Rows of a pae file from matrices [L, L] in angstrom.
-
-    Raises ValueError, naming the structure, for an error outside 0 to 31.875 A, or none.
-    """
-    for identity, matrix in zip(structure_ids, errors, strict=True):
-        if not ((matrix >= 0) & (matrix <= MAX_PAE)).all():
-            raise ValueError(
-                f"structure {format_structure_id(identity)} has an aligned error of {matrix.min():g} to "
-                f"{matrix.max():g} A; the limits are 0 and {MAX_PAE:g}"
-            )
-    stored = [np.rint(matrix * PAE_SCALE).astype(np.uint8) for matrix in errors]
-    return _encode(PAE, "pae", structure_ids, stored)
-
-
-def decode_pae(table: pa.Table) -> list[Floats]:
-    """The matrices [L, L] in angstrom of rows of a pae file. Raises DamagedAtlasError for a row that is not square."""
-    return [
-        values.reshape(length, length).astype(np.float32) / np.float32(PAE_SCALE)
-        for values, length in _decode(table, "pae", square=True)
-    ]
-
-
-def encode_residue_embeddings(structure_ids: Sequence[bytes], states: Sequence[Floats]) -> pa.Table:
-    """Rows of a residue_embeddings file from hidden states [L, D].
-
-    Raises ValueError, naming the structure, for a value that half precision cannot hold.
-    """
-    return _encode(RESIDUE_EMBEDDINGS, "residues", structure_ids, half_precision(structure_ids, states))
-
-
-def decode_residue_embeddings(table: pa.Table) -> list[Floats]:
-    """The hidden states [L, D] of rows of a residue_embeddings file. Raises DamagedAtlasError for a ragged row."""
-    return [
-        values.reshape(length, -1).astype(np.float32) for values, length in _decode(table, "residues", square=False)
-    ]
-
-
-def half_precision(structure_ids: Sequence[bytes], states: Sequence[Floats]) -> list[npt.NDArray[np.float16]]:
-    """`states` as float16. Raises ValueError, naming the structure, for a value beyond its range."""
-    with np.errstate(over="ignore"):
-        stored = [values.astype(np.float16) for values in states]
-    for identity, values in zip(structure_ids, stored, strict=True):
-        if not np.isfinite(values).all():
-            raise ValueError(
-                f"structure {format_structure_id(identity)} has hidden states beyond {np.finfo(np.float16).max:g}, "
-                "the greatest number of half precision"
-            )
-    return stored
-
-
-def flat_lists(values: Sequence[npt.NDArray[Any] | None], kind: pa.DataType) -> "pa.Array[Any]":
-    """One list a protein, its values row by row; NULL for None."""
-    present = [array for array in values if array is not None]
-    ends = np.cumsum([0, *(0 if array is None else array.size for array in values)], dtype=np.int64)
-    flat = np.concatenate([array.ravel() for array in present]) if present else np.empty(0)
-    offsets = pa.array(ends, pa.int64()).cast(pa.int32())  # refuses what 32 bits cannot hold
-    missing = pa.array([array is None for array in values], pa.bool_()) if len(present) < len(values) else None
-    return pa.ListArray.from_arrays(offsets, pa.array(flat, kind.value_type), type=kind, mask=missing)
-
-
-def _encode(
-    schema: pa.Schema, column: str, structure_ids: Sequence[bytes], values: Sequence[npt.NDArray[Any]]
-) -> pa.Table:
-    columns: list[pa.Array[Any]] = [
-        pa.ExtensionArray.from_storage(pa.uuid(), pa.array(structure_ids, pa.binary(16))),
-        pa.array([len(array) for array in values], pa.int32()),
-        flat_lists(values, schema.field(column).type),
-    ]
-    return pa.Table.from_arrays(columns, schema=schema)
-
-
-def _decode(table: pa.Table, column: str, *, square: bool) -> list[tuple[npt.NDArray[Any], int]]:
-    """Each row's values and length; `square`: whether there must be one for each pair of residues."""
-    lists: Any = table.column(column).combine_chunks()
-    lengths = table.column("length").to_pylist()
-    rows = []
-    for row, length in zip(lists, lengths, strict=True):
-        values = row.values.to_numpy()
-        fits = len(values) == length**2 if square else len(values) % length == 0
-        if not fits:
-            raise DamagedAtlasError(
-                f"a row of {column} has {len(values)} values for {length} residues: run `foldatlas verify`"
-            )
-        rows.append((values, length))
-    return rows
+warnings.warn("foldatlas.atlas.matrices is now foldatlas.atlas.parquet.matrices", DeprecationWarning, stacklevel=2)

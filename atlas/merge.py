@@ -19,11 +19,11 @@ from typing import Final
 import msgspec
 
 from foldatlas.atlas.accounting import Accounting
-from foldatlas.atlas.commit import sync_folder
 from foldatlas.atlas.folder import AtlasFolder
-from foldatlas.atlas.index import build_index
-from foldatlas.atlas.local_work import attempt_folder
-from foldatlas.atlas.parquet_files import file_sha256
+from foldatlas.atlas.index.build import build_index
+from foldatlas.atlas.parquet.files import file_sha256
+from foldatlas.atlas.storage.commit import sync_folder
+from foldatlas.atlas.storage.scratch import attempt_folder
 from foldatlas.schemas.errors import DamagedAtlasError, ForeignFolderError, SettingsMismatchError, UsageError
 from foldatlas.schemas.manifest import FileEntry, Plan, ShardEntry, settings_digest
 from foldatlas.schemas.records import Settings

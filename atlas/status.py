@@ -5,12 +5,12 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from foldatlas.atlas.calibration import Device, first_entries, main_device, measured_rate, unfinished
 from foldatlas.atlas.folder import AtlasFolder
-from foldatlas.atlas.pace import DevicePace, RunPace, busy_share, devices_of, pace_now, runs_of
-from foldatlas.atlas.published_index import index_bytes
+from foldatlas.atlas.forecast.calibration import Device, first_entries, main_device, measured_rate, unfinished
+from foldatlas.atlas.forecast.pace import DevicePace, RunPace, busy_share, devices_of, pace_now, runs_of
+from foldatlas.atlas.index.published import index_bytes
 from foldatlas.schemas.manifest import Plan, ShardEntry
-from foldatlas.schemas.wording import counted
+from foldatlas.schemas.wording import counted, readable_bytes, readable_time
 
 
 @dataclass(frozen=True)
@@ -171,24 +171,3 @@ def _predicted_seconds(device: Device, plans: Sequence[Plan], first: Mapping[str
     rate = measured_rate(device.kind, plans, first, device.name)
     shards = [shard for plan in plans for shard in plan.shards]
     return {shard.name: seconds for shard, seconds in zip(shards, rate.seconds(shards), strict=True)}
-
-
-def readable_bytes(number: int) -> str:
-    """`1.2 GB`: decimal units, as disks are sold."""
-    value = float(number)
-    for unit in ("B", "kB", "MB", "GB"):
-        if value < 1000:
-            return f"{value:.0f} {unit}" if unit == "B" else f"{value:.1f} {unit}"
-        value /= 1000
-    return f"{value:,.1f} TB"
-
-
-def readable_time(seconds: float) -> str:
-    """`45 s`, `12 min`, `3 h 05 min`."""
-    minutes = round(seconds / 60)
-    if minutes < 1:
-        return f"{seconds:.0f} s"
-    if minutes < 60:
-        return f"{minutes} min"
-    hours, rest = divmod(minutes, 60)
-    return f"{hours:,} h {rest:02d} min"

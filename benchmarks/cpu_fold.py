@@ -30,10 +30,12 @@ from machine import hardware
 from transformers import EsmConfig, EsmForProteinFolding
 from transformers.models.esm.configuration_esm import get_default_vocab_list
 
-from foldatlas.folding import cost, precision, weights
 from foldatlas.folding.config import ESMFoldConfig, from_transformers
-from foldatlas.folding.esmfold import ESMFold, Wanted
-from foldatlas.folding.tokens import encode
+from foldatlas.folding.network import precision
+from foldatlas.folding.network.esmfold import ESMFold, Wanted
+from foldatlas.folding.network.tokens import encode
+from foldatlas.folding.planning import cost
+from foldatlas.folding.weights import fitting
 
 RESULTS: Final = Path(__file__).parent / "results"
 THEIRS: Final = "transformers fp32"
@@ -108,7 +110,7 @@ def folding_of(model: EsmForProteinFolding, name: str) -> Fold:
             return model(batch.aatype_BL, batch.mask_BL.long())
 
         return fold_theirs
-    network: ESMFold = weights.build(from_transformers(model.config.to_dict()), model.state_dict())
+    network: ESMFold = fitting.build(from_transformers(model.config.to_dict()), model.state_dict())
     precision.get(name).apply(network)
     return lambda sequence: network(encode([sequence]), recycles=RECYCLES, wanted=Wanted(pae_logits=True))
 

@@ -13,7 +13,7 @@ import numpy as np
 import tmtools
 
 from foldatlas.atlas.reference.identical import rmsd
-from foldatlas.folding.experimental import read_chains
+from foldatlas.folding.compare.experimental import read_chains
 
 
 def bent(positions: np.ndarray, target: float, random: np.random.Generator) -> np.ndarray:

@@ -63,8 +63,8 @@ def write_fasta(path: Path, num_bytes: int) -> int:
 
 
 def run_ours(path: Path) -> int:
-    from foldatlas.pipeline.ingest import IngestTask, ingest, read_note
-    from foldatlas.pipeline.sources import cut_ranges, find_sources
+    from foldatlas.pipeline.planning.ingest import IngestTask, ingest, read_note
+    from foldatlas.pipeline.sources.find import cut_ranges, find_sources
 
     records = 0
     with tempfile.TemporaryDirectory(dir=path.parent) as staging:
@@ -107,7 +107,7 @@ def measure(way: str, path: Path) -> dict[str, float]:
     if hasattr(os, "sched_setaffinity"):
         os.sched_setaffinity(0, {max(os.sched_getaffinity(0))})
     if way == "ours":  # imports are not what is measured
-        import foldatlas.pipeline.ingest  # noqa: F401
+        import foldatlas.pipeline.planning.ingest  # noqa: F401
     run_read(path)
     begun, processor = time.perf_counter(), time.process_time()
     records = globals()[f"run_{way}"](path)

@@ -19,7 +19,7 @@ from foldatlas.atlas.reference.build import build_structures
 from foldatlas.atlas.reference.chains import Chain, judged
 from foldatlas.atlas.reference.folder import ReferenceFolder
 from foldatlas.atlas.reference.read import Found, Item, Member, Staged, read_batch
-from foldatlas.folding import experimental
+from foldatlas.folding.compare import experimental
 from foldatlas.schemas.records import ATOMS
 
 CHAINS = 100

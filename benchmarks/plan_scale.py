@@ -96,7 +96,7 @@ def write_staged(folder: Path, num_records: int) -> list[Path]:
     import fastcrc
     import pyarrow as pa
 
-    from foldatlas.atlas.parquet_files import ParquetFile
+    from foldatlas.atlas.parquet.files import ParquetFile
     from foldatlas.schemas.tables import STAGING
 
     paths: list[Path] = []
@@ -182,13 +182,13 @@ def peak_bytes() -> int:
 def measure(way: str, folder: Path) -> dict[str, Any]:
     """Plans what lies in `folder`, in this process."""
     from foldatlas.atlas.folder import AtlasFolder
-    from foldatlas.atlas.planning import plan_tables
-    from foldatlas.folding.cost import mflop
+    from foldatlas.atlas.planning.planned_tables import plan_tables
     from foldatlas.folding.models import config_of, settings_of
-    from foldatlas.pipeline import planning, shards
+    from foldatlas.folding.planning.cost import mflop
+    from foldatlas.pipeline.planning import cut, planner
 
     config, settings = config_of(MODEL), settings_of(MODEL)
-    costs = planning.CostModel(
+    costs = planner.CostModel(
         lambda length: mflop(config, length, settings.recycles), DEVICE_MFLOP_PER_SECOND, 34.0, 80.0
     )
     phases, disk = Phases(), Disk(folder)
@@ -199,19 +199,19 @@ def measure(way: str, folder: Path) -> dict[str, Any]:
             folder,
             sorted(folder.glob("*.parquet")),
             [],
-            lambda histogram: shards.cut_shards(
-                [shards.LengthCount(*bin_) for bin_ in histogram],
+            lambda histogram: cut.cut_shards(
+                [cut.LengthCount(*bin_) for bin_ in histogram],
                 costs.mflop,
                 costs.output_bytes,
                 costs.mflop_per_second,
             ),
-            memory_bytes=planning.planning_memory_bytes(),
+            memory_bytes=planner.planning_memory_bytes(),
             told=phases,
         )
         records, outcomes, cuts = made.records, made.outcomes, made.shards
         sequences = made.sequences
     else:
-        plan = planning.make_plan(
+        plan = planner.make_plan(
             [str(folder / "proteins.fasta")],
             AtlasFolder(folder / "atlas"),
             settings,

@@ -33,10 +33,10 @@ import numpy as np
 import numpy.typing as npt
 from machine import hardware
 
-from foldatlas.atlas.calibration import default_output_bytes, measured_rate
+from foldatlas.atlas.forecast.calibration import default_output_bytes, measured_rate
 from foldatlas.folding.config import LanguageModelConfig, from_fair
-from foldatlas.pipeline.costs import cost_model
-from foldatlas.pipeline.shards import Cut, LengthCount, cut_shards
+from foldatlas.pipeline.planning.costs import cost_model
+from foldatlas.pipeline.planning.cut import Cut, LengthCount, cut_shards
 
 Floats = npt.NDArray[np.float64]
 

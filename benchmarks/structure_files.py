@@ -9,8 +9,8 @@ from collections.abc import Callable
 import gemmi
 import numpy as np
 
-from foldatlas.atlas.coordinates import StoredStructure
-from foldatlas.atlas.structure_files import cif_text, pdb_text
+from foldatlas.atlas.export.structure_files import cif_text, pdb_text
+from foldatlas.atlas.parquet.coordinates import StoredStructure
 from foldatlas.schemas.records import STANDARD_RESIDUES, num_atoms, structure_id
 
 RESIDUES_A_TRY = 40_000

@@ -32,14 +32,14 @@ from machine import hardware
 from transformers import EsmConfig, EsmForMaskedLM
 
 from foldatlas.folding.config import LanguageModelConfig
-from foldatlas.folding.names import canonical
-from foldatlas.folding.segments import Segments
-from foldatlas.folding.tokens import PAD, encode_language
+from foldatlas.folding.network.segments import Segments
+from foldatlas.folding.network.tokens import PAD, encode_language
+from foldatlas.folding.training.data.masking import mask
+from foldatlas.folding.training.data.packing import pack
 from foldatlas.folding.training.masked_model import MaskedLanguageModel
-from foldatlas.folding.training.masking import mask
 from foldatlas.folding.training.optimisers import AdamW, Optimiser
-from foldatlas.folding.training.packing import pack
 from foldatlas.folding.training.presets import PRESETS
+from foldatlas.folding.weights.tensor_names import canonical
 
 RESULTS: Final = Path(__file__).parent / "results"
 LETTERS: Final = list("ACDEFGHIKLMNPQRSTVWY")

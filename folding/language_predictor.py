@@ -11,12 +11,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from foldatlas.folding import cost, memory, perplexity
-from foldatlas.folding.language_heads import ContactHead, LanguageHeads, MaskedHead
-from foldatlas.folding.language_model import LanguageModel
-from foldatlas.folding.out_of_memory import naming_the_batch
+from foldatlas.folding import perplexity
+from foldatlas.folding.network.language_heads import ContactHead, LanguageHeads, MaskedHead
+from foldatlas.folding.network.language_model import LanguageModel
+from foldatlas.folding.network.tokens import encode_language
+from foldatlas.folding.planning import cost, memory
+from foldatlas.folding.planning.out_of_memory import naming_the_batch
 from foldatlas.folding.prediction import Embedding, Floats
-from foldatlas.folding.tokens import encode_language
 from foldatlas.schemas.errors import ModelError, NonFiniteOutput, SequenceError, UsageError
 from foldatlas.schemas.records import STANDARD_RESIDUES
 

@@ -11,21 +11,21 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import TYPE_CHECKING
 
-from foldatlas.folding import nano, places
 from foldatlas.folding.config import ESMFoldConfig, LanguageModelConfig
-from foldatlas.folding.cost import NUMBER_BYTES
-from foldatlas.folding.places import Place
+from foldatlas.folding.planning.cost import NUMBER_BYTES
+from foldatlas.folding.weights import model_files, nano, published
+from foldatlas.folding.weights.model_files import Place
 from foldatlas.schemas.errors import ModelError
 from foldatlas.schemas.records import Settings
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from foldatlas.folding.checkpoints import Checkpoint
-    from foldatlas.folding.language_model import LanguageModel
     from foldatlas.folding.language_predictor import LanguagePredictor
+    from foldatlas.folding.network.language_model import LanguageModel
     from foldatlas.folding.predictor import Predictor
-    from foldatlas.folding.weights import DtypeOf
+    from foldatlas.folding.weights.checkpoints import Checkpoint
+    from foldatlas.folding.weights.fitting import DtypeOf
 
 PRECISION = "fp32"  # unless another one is asked for
 
@@ -49,8 +49,8 @@ class LoadedLanguageModel:
     def predictor(self) -> "LanguagePredictor":
         """What computes embeddings, and with the heads contacts, logits and perplexities. Raises ModelError for heads
         that are not whole."""
-        from foldatlas.folding.language_heads import build_heads
         from foldatlas.folding.language_predictor import LanguagePredictor
+        from foldatlas.folding.network.language_heads import build_heads
 
         return LanguagePredictor(self.network, build_heads(self.config, self.heads, self.network.embed_tokens.weight))
 
@@ -60,7 +60,7 @@ def config_of(name: str, *, weights_dir: str | None = None) -> ESMFoldConfig:
     if name == nano.NAME:
         return nano.CONFIG
     refuse_language_model(name)
-    place = places.find(name, weights_dir)
+    place = model_files.find(name, weights_dir)
     config = _config(place, place.stamp())
     if config is None:
         raise _does_not_fold(name)
@@ -69,7 +69,7 @@ def config_of(name: str, *, weights_dir: str | None = None) -> ESMFoldConfig:
 
 def refuse_language_model(name: str) -> None:
     """Raises ModelError for the name of a published language model, whether or not it is on this machine."""
-    if name in places.LANGUAGE_MODELS:
+    if name in published.LANGUAGE_MODELS:
         raise _does_not_fold(name)
 
 
@@ -91,7 +91,7 @@ def settings_of(
     if recycles is not None and recycles < 0:
         raise ModelError(f"recycles={recycles} must be 0 or more: it counts the trunk passes after the first")
     recycles = config.recycles if recycles is None else recycles
-    place = places.find(name, weights_dir)
+    place = model_files.find(name, weights_dir)
     if name == nano.NAME:
         return Settings(place.name, nano.WEIGHTS_DIGEST, recycles, precision)
     return Settings(place.name, _digest(place, place.stamp()), recycles, precision)
@@ -102,10 +102,10 @@ def language_model_of(
 ) -> tuple[LanguageModelConfig, Settings]:
     """Sizes of the language model called `name`, or of the one inside a folding model, and what decides its states:
     as settings without recycles. Reads all its weights once; raises ModelError as `settings_of` does."""
-    from foldatlas.folding import weights
+    from foldatlas.folding.weights import fitting as weights
 
     _check_precision(precision)
-    place = places.find(name, weights_dir)
+    place = model_files.find(name, weights_dir)
     checkpoint = _open(place)
     digest = weights.digest(checkpoint.language_model_state())
     return checkpoint.language_model, Settings(place.name, digest, 0, precision)
@@ -126,10 +126,10 @@ def load(
     """
     settings = settings_of(name, recycles, precision, weights_dir=weights_dir)
     # Here, not above: importing torch takes seconds, which planning should not pay.
-    from foldatlas.folding import weights
-    from foldatlas.folding.language_heads import build_heads
-    from foldatlas.folding.precision import get
+    from foldatlas.folding.network.language_heads import build_heads
+    from foldatlas.folding.network.precision import get
     from foldatlas.folding.predictor import Predictor
+    from foldatlas.folding.weights import fitting as weights
 
     _check_device(device)
     policy = get(precision)
@@ -149,11 +149,11 @@ def load_language_model(
     `dtype_of` says the type of each tensor by its name in the whole network (`esm.layers.0.fc1.weight`); None means
     float32. Raises ModelError as `load` does.
     """
-    from foldatlas.folding import weights
+    from foldatlas.folding.weights import fitting as weights
 
     _check_device(device)
     dtype_of = dtype_of or weights.float32
-    place = places.find(name, weights_dir)
+    place = model_files.find(name, weights_dir)
     checkpoint = _open(place)
     part = checkpoint.language_model_state()
     return LoadedLanguageModel(
@@ -167,11 +167,11 @@ def load_language_model(
 
 def open_model(name: str, *, weights_dir: str | None = None) -> "Checkpoint":
     """Sizes and tensors, as stored, of the model called `name`. Raises ModelError as `load` does."""
-    return _open(places.find(name, weights_dir))
+    return _open(model_files.find(name, weights_dir))
 
 
 def _open(place: Place) -> "Checkpoint":
-    from foldatlas.folding.checkpoints import open_checkpoint
+    from foldatlas.folding.weights.checkpoints import open_checkpoint
 
     return open_checkpoint(place)
 
@@ -179,7 +179,7 @@ def _open(place: Place) -> "Checkpoint":
 @lru_cache(maxsize=16)
 def _config(place: Place, stamp: Stamp) -> ESMFoldConfig | None:
     """Sizes of the model at `place`; `stamp`, its files' sizes and times, has changed weights read again."""
-    from foldatlas.folding.checkpoints import read_config
+    from foldatlas.folding.weights.checkpoints import read_config
 
     return read_config(place)
 
@@ -187,7 +187,7 @@ def _config(place: Place, stamp: Stamp) -> ESMFoldConfig | None:
 @lru_cache(maxsize=16)
 def _digest(place: Place, stamp: Stamp) -> str:
     """Digest of the weights at `place`, all of which this reads."""
-    from foldatlas.folding import weights
+    from foldatlas.folding.weights import fitting as weights
 
     return weights.digest(_open(place).state)
 

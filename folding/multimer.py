@@ -13,7 +13,7 @@ from typing import Final
 
 import torch
 
-from foldatlas.folding.tokens import NO_CHAIN, Batch, check_sequence, encode
+from foldatlas.folding.network.tokens import NO_CHAIN, Batch, check_sequence, encode
 from foldatlas.schemas.errors import SequenceError
 
 SEPARATOR: Final = ":"

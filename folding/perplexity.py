@@ -17,9 +17,9 @@ from typing import Final
 import torch
 from torch import Tensor
 
-from foldatlas.folding.language_heads import MaskedHead
-from foldatlas.folding.language_model import LanguageModel
-from foldatlas.folding.tokens import AATYPE_TOKENS, MASK
+from foldatlas.folding.network.language_heads import MaskedHead
+from foldatlas.folding.network.language_model import LanguageModel
+from foldatlas.folding.network.tokens import AATYPE_TOKENS, MASK
 from foldatlas.schemas.records import STANDARD_RESIDUES
 
 MASKED_FRACTION: Final = 0.15

@@ -10,16 +10,16 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from foldatlas.folding import memory
-from foldatlas.folding.batching import BATCH_MFLOP, cut_into_batches
-from foldatlas.folding.esmfold import ESMFold, Folded, Wanted
-from foldatlas.folding.language_heads import LanguageHeads
 from foldatlas.folding.language_predictor import LanguagePredictor
 from foldatlas.folding.multimer import LINKER, encode_complexes, split_chains
-from foldatlas.folding.out_of_memory import naming_the_batch
+from foldatlas.folding.network.esmfold import ESMFold, Folded, Wanted
+from foldatlas.folding.network.language_heads import LanguageHeads
+from foldatlas.folding.network.residue_constants import ATOM_EXISTS_RA
+from foldatlas.folding.network.tokens import Batch, check_batch
+from foldatlas.folding.planning import memory
+from foldatlas.folding.planning.batching import BATCH_MFLOP, cut_into_batches
+from foldatlas.folding.planning.out_of_memory import naming_the_batch
 from foldatlas.folding.prediction import Embedding, Floats, Prediction
-from foldatlas.folding.residue_constants import ATOM_EXISTS_RA
-from foldatlas.folding.tokens import Batch, check_batch
 from foldatlas.schemas.errors import NonFiniteOutput
 from foldatlas.schemas.records import Settings
 

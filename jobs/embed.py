@@ -40,11 +40,11 @@ def embed(
     """
     from foldatlas.folding.language_predictor import layer_numbers
     from foldatlas.folding.models import language_model_of
-    from foldatlas.folding.places import absolute
-    from foldatlas.pipeline.devices import choose_device
+    from foldatlas.folding.weights.model_files import absolute
     from foldatlas.pipeline.embedding import CHILD, embed_fasta, refuse_existing
-    from foldatlas.pipeline.sources import find_sources
-    from foldatlas.pipeline.supervisor import WorkerSpec
+    from foldatlas.pipeline.sources.find import find_sources
+    from foldatlas.pipeline.workers.devices import choose_device
+    from foldatlas.pipeline.workers.supervisor import WorkerSpec
 
     find_sources(fasta)  # before anything slow
     refuse_existing(Path(out))

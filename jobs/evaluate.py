@@ -47,10 +47,10 @@ def evaluate(
     which a model's name is looked for first; `recycles` the trunk passes after the first (None: each model's own).
     Raises UsageError, with nothing written, for what cannot be carried out.
     """
+    from foldatlas.folding.compare.experimental import read_chains
     from foldatlas.folding.evaluation import choice, files, run
-    from foldatlas.folding.experimental import read_chains
     from foldatlas.folding.models import load, settings_of
-    from foldatlas.pipeline.devices import choose_device, hold_device
+    from foldatlas.pipeline.workers.devices import choose_device, hold_device
     from foldatlas.schemas.errors import UsageError
     from foldatlas.schemas.version import program_version
 

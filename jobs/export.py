@@ -4,12 +4,12 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from foldatlas.atlas.export_formats import FORMATS
+from foldatlas.atlas.export.formats import FORMATS
 from foldatlas.jobs.arguments import ATLAS_HELP, path, say
 from foldatlas.schemas.wording import counted
 
 if TYPE_CHECKING:
-    from foldatlas.atlas.export import Exported
+    from foldatlas.atlas.export.subset import Exported
 
 EXAMPLES: Final = """examples:
   foldatlas export atlas confident --where "mean_plddt > 70 and ptm > 0.7" --format pdb
@@ -29,7 +29,7 @@ def export(
 
     Without either, all of them. Raises ForeignFolderError if `dest` holds something, QueryError for a bad condition.
     """
-    from foldatlas.atlas.export import export as write
+    from foldatlas.atlas.export.subset import export as write
 
     return write(atlas, dest, format=format, where=where, ids=ids)
 

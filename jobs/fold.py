@@ -15,7 +15,7 @@ from foldatlas.schemas.wording import counted
 
 if TYPE_CHECKING:
     from foldatlas.atlas.accounting import Accounting
-    from foldatlas.pipeline.folding_run import FoldReport
+    from foldatlas.pipeline.shards.run import FoldReport
     from foldatlas.schemas.manifest import Shard, ShardEntry
 
 EXAMPLES: Final = """examples:
@@ -98,22 +98,23 @@ def fold(
     are folded. `shards` ("0-99,150") or `part` ("3/16") say which shards of the plans of `fasta` this run folds (None:
     all of the atlas); it builds the index only if none is missing then. `retry_failed`: whether to try failed proteins
     again, once; `fasta` may be empty then. `log`: a file to which events are appended as JSON lines. `runner`,
-    `workers` and `beam_options` choose the engine (pipeline/engine.py: neither is one worker in this process).
+    `workers` and `beam_options` choose the engine (pipeline/engines/engine.py: neither is one worker in this process).
 
     Raises UsageError with the atlas untouched (but planned, where `shards` are not those of the plan); Interrupted
     with every finished shard kept.
     """
     from foldatlas.atlas.folder import AtlasFolder
-    from foldatlas.atlas.index import build_index, current_accounting
+    from foldatlas.atlas.index.build import build_index, current_accounting
     from foldatlas.folding.models import settings_of
-    from foldatlas.folding.places import absolute
-    from foldatlas.pipeline import events, graphs
-    from foldatlas.pipeline.engine import choose_engine
-    from foldatlas.pipeline.folding_run import fold_atlas
-    from foldatlas.pipeline.outputs import chosen_outputs, lacking, refuse_missing_outputs
-    from foldatlas.pipeline.parts import chosen
-    from foldatlas.pipeline.planning import plans_of
-    from foldatlas.pipeline.supervisor import WorkerSpec
+    from foldatlas.folding.weights.model_files import absolute
+    from foldatlas.pipeline import events
+    from foldatlas.pipeline.engines import dispatch
+    from foldatlas.pipeline.engines.choose import choose_engine
+    from foldatlas.pipeline.planning.planner import plans_of
+    from foldatlas.pipeline.planning.selection import chosen
+    from foldatlas.pipeline.shards.outputs import chosen_outputs, lacking, refuse_missing_outputs
+    from foldatlas.pipeline.shards.run import fold_atlas
+    from foldatlas.pipeline.workers.supervisor import WorkerSpec
 
     engine = choose_engine(runner, workers, beam_options)
     choice = chosen(shards, part)
@@ -136,7 +137,7 @@ def fold(
     settings = settings_of(model, recycles, precision, weights_dir=weights_dir)
     if outputs and not add_outputs:
         refuse_missing_outputs(folder.place, folder.entries().values(), outputs)
-    with graphs.opened(engine, device) as device:
+    with dispatch.opened(engine, device) as device:
         worker = WorkerSpec(absolute(model), settings, device, weights_dir)
         summary = plan_job.plan(
             fasta,
@@ -230,7 +231,7 @@ def run(arguments: argparse.Namespace) -> int:
     asked = {name: getattr(arguments, name) for name in ("add_outputs", "shards", "part", "retry_failed", "log")}
     summary = fold(**plan_job.chosen(arguments), **asked, show_progress=True)
     report, accounting = summary.report, summary.accounting
-    from foldatlas.atlas.status import readable_time
+    from foldatlas.schemas.wording import readable_time
 
     if report.shards:
         rate = report.residues / max(report.seconds, 1e-3)

@@ -19,7 +19,7 @@ Folding ends with it; it is needed by hand after an interruption, to query what 
 def index(atlas: str | Path) -> "Accounting":
     """Builds `atlas.duckdb` from what the manifest lists, finished or not, and puts it in place of the old one."""
     from foldatlas.atlas.folder import AtlasFolder
-    from foldatlas.atlas.index import build_index
+    from foldatlas.atlas.index.build import build_index
 
     return build_index(AtlasFolder.existing(atlas))
 

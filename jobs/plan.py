@@ -14,9 +14,9 @@ from foldatlas.schemas.records import DEFAULT_MAX_LENGTH
 from foldatlas.schemas.wording import counted
 
 if TYPE_CHECKING:
-    from foldatlas.atlas.estimate import Estimate
     from foldatlas.atlas.folder import AtlasFolder
-    from foldatlas.pipeline.planning import Planned
+    from foldatlas.atlas.forecast.estimate import Estimate
+    from foldatlas.pipeline.planning.planner import Planned
     from foldatlas.schemas.manifest import Plan, Source
 
 EXAMPLES: Final = """examples:
@@ -45,7 +45,7 @@ class PlanSummary:
 
     def lines(self) -> list[str]:
         """For people, in short."""
-        from foldatlas.atlas.status import readable_bytes, readable_time
+        from foldatlas.schemas.wording import readable_bytes, readable_time
 
         plan = self.planned.plan
         if plan is None:
@@ -131,24 +131,24 @@ def plan(
     `precision` "fp32", "bf16" or "fp16" (of the language model alone). With `dry_run` the atlas stays as it is, and
     without `fasta` too: then what is left to fold of its plans is predicted.
     Predictions are for `devices` devices at `price` an hour each.
-    `runner`, `workers` and `beam_options` choose the engine that reads (pipeline/engine.py).
+    `runner`, `workers` and `beam_options` choose the engine that reads (pipeline/engines/engine.py).
     Raises UsageError with the atlas untouched.
     """
-    from foldatlas.atlas.calibration import (
+    from foldatlas.atlas.folder import AtlasFolder
+    from foldatlas.atlas.forecast.calibration import (
         default_output_bytes,
         first_entries,
         measured_output_bytes,
         measured_rate,
         unfinished,
     )
-    from foldatlas.atlas.estimate import estimate
-    from foldatlas.atlas.folder import AtlasFolder
+    from foldatlas.atlas.forecast.estimate import estimate
     from foldatlas.folding.models import config_of, settings_of
-    from foldatlas.pipeline import graphs
-    from foldatlas.pipeline.costs import cost_model
-    from foldatlas.pipeline.engine import choose_engine
-    from foldatlas.pipeline.outputs import chosen_outputs
-    from foldatlas.pipeline.planning import Planned, make_plan
+    from foldatlas.pipeline.engines import dispatch
+    from foldatlas.pipeline.engines.choose import choose_engine
+    from foldatlas.pipeline.planning.costs import cost_model
+    from foldatlas.pipeline.planning.planner import Planned, make_plan
+    from foldatlas.pipeline.shards.outputs import chosen_outputs
 
     refuse_genes_alone(genes, fasta)
     engine = choose_engine(runner, workers, beam_options)
@@ -157,8 +157,8 @@ def plan(
     provide(model, weights_dir, before=lambda: look_first(folder, fasta, genes))
     settings = settings_of(model, recycles, precision, weights_dir=weights_dir)
     config = config_of(model, weights_dir=weights_dir)
-    with graphs.opened(engine, device) as device:
-        device_name = graphs.device_name(engine, device)
+    with dispatch.opened(engine, device) as device:
+        device_name = dispatch.device_name(engine, device)
     folder.refuse_foreign()
     plans, histories = folder.plans(), folder.histories()
     entries = {shard: history[-1] for shard, history in histories.items()}
@@ -191,7 +191,7 @@ def refuse_genes_alone(genes: bool, fasta: Sequence[str]) -> None:
 
 def look_first(folder: "AtlasFolder", fasta: Sequence[str], genes: bool) -> None:
     """Raises what planning will where it cannot begin: for files that are not there, or a folder of other things."""
-    from foldatlas.pipeline.sources import find_sources
+    from foldatlas.pipeline.sources.find import find_sources
 
     folder.refuse_foreign()
     if fasta:

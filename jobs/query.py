@@ -10,7 +10,7 @@ from foldatlas.schemas.errors import UsageError
 from foldatlas.schemas.wording import counted
 
 if TYPE_CHECKING:
-    from foldatlas.atlas.formats import Written
+    from foldatlas.atlas.sql.result_formats import Written
 
 EXAMPLES: Final = """examples:
   foldatlas query atlas "select count(*), avg(mean_plddt) from proteins"
@@ -29,16 +29,16 @@ def query(atlas: str | Path, sql: str, *, format: str = "table", file: IO[bytes]
     """Writes the answer of one SQL statement that reads, in one of FORMATS, to `file` (None: standard output).
 
     Raises QueryError for SQL that DuckDB does not accept or that would write. For rows in Python use
-    `foldatlas.atlas.open.Atlas`.
+    `foldatlas.atlas.reader.Atlas`.
     """
-    from foldatlas.atlas import formats
-    from foldatlas.atlas.open import Atlas
+    from foldatlas.atlas.reader import Atlas
+    from foldatlas.atlas.sql import result_formats
 
     with Atlas.open(atlas) as opened:
         if opened.is_stale:
             say(f"the index is older than the atlas: run `foldatlas index {atlas}`")
         target = file if file is not None else sys.stdout.buffer
-        written = formats.FORMATS[format](opened.query(sql), target)
+        written = result_formats.FORMATS[format](opened.query(sql), target)
         target.flush()
         return written
 

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
     from foldatlas.atlas.reference.folder import ReferenceFolder
-    from foldatlas.pipeline.sources import SourceFile
+    from foldatlas.pipeline.sources.find import SourceFile
     from foldatlas.schemas.reference_tables import ReferenceVersion
 
 EXAMPLES: Final = """examples:
@@ -49,8 +49,8 @@ def reference(
     from foldatlas.atlas.reference.folder import ReferenceFolder
     from foldatlas.atlas.reference.from_atlas import open_structures_file, structures_of
     from foldatlas.atlas.reference.read import Staged, read_files, unread
-    from foldatlas.atlas.storage import open_storage
-    from foldatlas.pipeline.structure_sources import find_structures, first_bytes, is_archive, open_structures
+    from foldatlas.atlas.storage.opening import open_storage
+    from foldatlas.pipeline.sources.structure_files import find_structures, first_bytes, is_archive, open_structures
 
     folder = ReferenceFolder.named(database)
     folder.refuse_foreign()
@@ -95,8 +95,8 @@ def _build_sequences(
 ) -> "ReferenceVersion | None":
     from foldatlas.atlas.reference.chains import MAX_RESIDUES
     from foldatlas.atlas.reference.sequences import SequenceFile, build_sequences
-    from foldatlas.pipeline.record_stream import open_records
-    from foldatlas.pipeline.sources import find_sources
+    from foldatlas.pipeline.sources.find import find_sources
+    from foldatlas.pipeline.sources.record_stream import open_records
 
     def records(source: "SourceFile") -> "Iterator[pa.RecordBatch]":
         with open_records(source) as stream:
@@ -130,7 +130,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     files, licence = list(arguments.files), arguments.licence
     if arguments.download:
-        from foldatlas.pipeline.download import LICENCES, download
+        from foldatlas.pipeline.sources.download import LICENCES, download
 
         folder = Path(arguments.database, "downloads", arguments.download)
         done = download(arguments.download, folder, mirror=arguments.mirror)

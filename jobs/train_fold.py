@@ -13,11 +13,11 @@ from foldatlas.schemas.errors import Interrupted, UsageError
 from foldatlas.schemas.wording import counted
 
 if TYPE_CHECKING:
-    from foldatlas.folding.experimental import Chain
+    from foldatlas.folding.compare.experimental import Chain
     from foldatlas.folding.training.folding_training import Recipe
     from foldatlas.folding.training.processes import Processes
     from foldatlas.folding.training.recipes import Preset
-    from foldatlas.folding.training.start import Start
+    from foldatlas.folding.training.starting_model import Start
 
 PRESET_NAMES: Final = ("nano", "esmfold")
 PARTS: Final = ("folding", "all", "confidence")
@@ -71,13 +71,13 @@ def train_fold(
     value (folding/training/recipes.py). Raises UsageError and its subclasses for what cannot be used, TrainingError
     for a run that diverges, Interrupted after a saved stop.
     """
-    from foldatlas.folding.experimental import read_chains
-    from foldatlas.folding.places import MODEL
+    from foldatlas.folding.compare.experimental import read_chains
     from foldatlas.folding.training.folding_training import FoldTrainer, digest_of
     from foldatlas.folding.training.processes import processes
     from foldatlas.folding.training.recipes import PRESETS
     from foldatlas.folding.training.stopping import stoppable
-    from foldatlas.pipeline.devices import choose_device, hold_device
+    from foldatlas.folding.weights.published import MODEL
+    from foldatlas.pipeline.workers.devices import choose_device, hold_device
 
     if preset not in PRESETS:
         raise UsageError(f"there is no preset {preset!r}: give one of {', '.join(PRESETS)}")
@@ -140,8 +140,8 @@ def _recipe(
     """The preset's recipe with what was given in its place."""
     from dataclasses import replace
 
-    from foldatlas.folding.training import structure_loss
-    from foldatlas.folding.training.crops import parse_phase
+    from foldatlas.folding.training.data.crops import parse_phase
+    from foldatlas.folding.training.losses import structure_loss
 
     changed = {name: value for name, value in settings.items() if value is not None}
     if phases:
@@ -170,7 +170,7 @@ def _start(
     here: "Processes",
 ) -> "Start":
     """The network to begin with. What is missing of it is fetched, once for all processes."""
-    from foldatlas.folding.training import start
+    from foldatlas.folding.training import starting_model as start
 
     recycles, device = recipe.recycles, str(here.device)
     if language_model is not None:

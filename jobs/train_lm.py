@@ -57,14 +57,14 @@ def train_lm(
     `valid` with their clusters, or else `valid_fraction` (default 0.01) of the clusters. Raises UsageError and its
     subclasses for what cannot be used, FoldAtlasError for a run that diverges, Interrupted after a saved stop.
     """
-    from foldatlas.folding.training.corpus import build
+    from foldatlas.folding.training.data.corpus import build
     from foldatlas.folding.training.language_training import Manner, Recipe, train
     from foldatlas.folding.training.presets import CROP, PRESETS
     from foldatlas.folding.training.processes import processes
     from foldatlas.folding.training.stopping import stoppable
-    from foldatlas.pipeline.cluster_table import read_clusters
-    from foldatlas.pipeline.devices import choose_device, hold_device
-    from foldatlas.pipeline.sources import find_sources
+    from foldatlas.pipeline.sources.cluster_table import read_clusters
+    from foldatlas.pipeline.sources.find import find_sources
+    from foldatlas.pipeline.workers.devices import choose_device, hold_device
 
     if preset not in PRESETS:
         raise UsageError(f"there is no preset {preset!r}: give one of {', '.join(PRESETS)}")
@@ -121,8 +121,8 @@ def train_lm(
 
 def _records(fasta: Sequence[str], refused: Counter[str]) -> Iterator[tuple[str, str]]:
     """Id and sequence of each accepted record."""
-    from foldatlas.pipeline.accepted import accepted
-    from foldatlas.pipeline.sources import find_sources
+    from foldatlas.pipeline.sources.accepted import accepted
+    from foldatlas.pipeline.sources.find import find_sources
 
     for source in find_sources(fasta):
         for record in accepted(source, refused):
@@ -160,7 +160,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    from foldatlas.folding.places import MODEL
+    from foldatlas.folding.weights.published import MODEL
 
     names = (
         "preset clusters valid valid_fraction steps tokens_per_batch learning_rate warm_up_steps weight_decay crop "

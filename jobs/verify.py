@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Final
 from foldatlas.jobs.arguments import ATLAS_HELP, path, say
 
 if TYPE_CHECKING:
-    from foldatlas.atlas.verify import Verification
+    from foldatlas.atlas.verify.atlas import Verification
 
 EXAMPLES: Final = """examples:
   foldatlas verify atlas
@@ -20,7 +20,7 @@ A fault a line on standard output, with what to do about it; exit code 3 if ther
 def verify(atlas: str | Path, *, quick: bool = False) -> "Verification":
     """Checks files, rows, scores, records and index; `quick`: only that every listed file is there, by its size."""
     from foldatlas.atlas.folder import AtlasFolder
-    from foldatlas.atlas.verify import verify as check
+    from foldatlas.atlas.verify.atlas import verify as check
 
     return check(AtlasFolder.existing(atlas), deep=not quick)
 

@@ -12,7 +12,7 @@ from foldatlas.jobs.arguments import say
 from foldatlas.schemas.errors import UsageError
 
 if TYPE_CHECKING:
-    from foldatlas.folding.places import Place
+    from foldatlas.folding.weights.model_files import Place
 
 EXAMPLES: Final = """examples:
   foldatlas weights esmfold_v1                 into the cache of Hugging Face's hub: `--model esmfold_v1` finds it there
@@ -26,9 +26,11 @@ esm2_t33_650M_UR50D, esm2_t36_3B_UR50D, esm2_t48_15B_UR50D. An interrupted downl
 
 def weights(name: str, folder: str | Path | None = None) -> "Place":
     """Fetches the published model `name` into `folder`/`name`, or the hub's cache. Raises ModelError."""
-    from foldatlas.folding.hub import fetch
+    from foldatlas.folding.weights.hub import fetch
+    from foldatlas.folding.weights.model_files import find
 
-    return fetch(name, folder)
+    fetch(name, folder)
+    return find(name, None if folder is None else str(folder))
 
 
 def provide(
@@ -41,7 +43,7 @@ def provide(
     where; UsageError where a file or folder of that name may be what is meant.
     """
     from foldatlas.folding.models import refuse_language_model
-    from foldatlas.folding.places import is_missing
+    from foldatlas.folding.weights.model_files import is_missing
 
     if to_fold:
         refuse_language_model(model)

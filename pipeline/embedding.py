@@ -5,7 +5,8 @@ Records are read in windows, and each window's distinct sequences embedded short
 padding; rows keep the order of the sources.
 
 A protein that cannot be embedded has a row that says why, and costs no other: the model runs in a supervised process
-(supervisor.py), and a batch that fails, or kills that process, is halved down to the guilty protein (bisection.py).
+(workers/supervisor.py), and a batch that fails, or kills that process, is halved down to the guilty protein
+(shards/bisection.py).
 """
 
 import sys
@@ -19,18 +20,18 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from foldatlas.atlas.commit import files_of_the_dead
-from foldatlas.atlas.matrices import flat_lists, half_precision
-from foldatlas.atlas.parquet_files import ParquetFile
+from foldatlas.atlas.parquet.files import ParquetFile
+from foldatlas.atlas.parquet.matrices import flat_lists, half_precision
+from foldatlas.atlas.storage.commit import files_of_the_dead
 from foldatlas.folding.config import LanguageModelConfig
-from foldatlas.folding.cost import language_mflop
+from foldatlas.folding.planning.cost import language_mflop
 from foldatlas.folding.prediction import Embedding
-from foldatlas.pipeline.accepted import accepted
-from foldatlas.pipeline.bisection import Failed, fold_surely
 from foldatlas.pipeline.interruption import interruptible, stopping
-from foldatlas.pipeline.sources import SourceFile, find_sources
-from foldatlas.pipeline.supervisor import WorkerSpec, child_of_this_process, end_children
-from foldatlas.pipeline.validation import Record
+from foldatlas.pipeline.shards.bisection import Failed, fold_surely
+from foldatlas.pipeline.sources.accepted import accepted
+from foldatlas.pipeline.sources.find import SourceFile, find_sources
+from foldatlas.pipeline.sources.validation import Record
+from foldatlas.pipeline.workers.supervisor import WorkerSpec, child_of_this_process, end_children
 from foldatlas.schemas.errors import Interrupted, UsageError
 from foldatlas.schemas.records import structure_id
 from foldatlas.schemas.tables import EMBEDDED
@@ -42,7 +43,7 @@ WINDOW_RESIDUES: Final = 1 << 14
 BATCH_TOKENS: Final = {"cpu": 1 << 11, "cuda": 1 << 14}
 
 # The program of a WorkerSpec that embeds.
-CHILD: Final = (sys.executable, "-P", "-m", "foldatlas.pipeline.embedding_child")
+CHILD: Final = (sys.executable, "-P", "-m", "foldatlas.pipeline.workers.embedding_child")
 
 Embed = Callable[[list[str]], list[Embedding]]  # of a batch; raises as supervisor.Child.compute does
 

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from types import FrameType
 from typing import Final
 
-from foldatlas.atlas.s3_client import stop_waiting_when
+from foldatlas.atlas.storage.s3_client import stop_waiting_when
 from foldatlas.schemas.errors import FoldAtlasError, Interrupted, StoreError
 
 # SIGTERM comes before a machine is taken away (Slurm and Kubernetes then wait 30 s, spot machines 30 to 120 s). The

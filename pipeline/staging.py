@@ -6,10 +6,12 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from foldatlas.atlas.commit import attempt_name
 from foldatlas.atlas.folder import AtlasFolder
-from foldatlas.atlas.local_work import work_folder
-from foldatlas.atlas.storage import STAGING, LocalStorage, Storage, open_storage
+from foldatlas.atlas.storage.commit import attempt_name
+from foldatlas.atlas.storage.local import LocalStorage
+from foldatlas.atlas.storage.opening import open_storage
+from foldatlas.atlas.storage.protocol import STAGING, Storage
+from foldatlas.atlas.storage.scratch import work_folder
 from foldatlas.schemas.errors import StoreError
 
 

@@ -1,4 +1,11 @@
 """What the data are: records, tables, the manifest and the exceptions.
 
 Every other folder may import this one; this one imports none of them.
+
+records.py      residues, atoms, outcomes, settings, structure ids
+tables.py       the columns of every Parquet table, with meaning, unit and range
+manifest.py     JSON documents: header, plans, manifest entries
+errors.py       exceptions and their exit codes
+wording.py      numbers, bytes and times as messages write them
+version.py      the version of this program
 """

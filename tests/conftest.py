@@ -2,8 +2,8 @@
 
 Must be said before torch is loaded. The networks of tests are so small that a second thread costs more than it gives
 (on two cores one test took 30 s in place of 9 s), and threads that spin for each other lose whole time slices on a busy
-machine (pipeline/supervisor.py). Some 200 processes are started: where Python is told to keep no compiled modules, each
-would compile ours anew, for a quarter of a second.
+machine (pipeline/workers/supervisor.py). Some 200 processes are started: where Python is told to keep no compiled
+modules, each would compile ours anew, for a quarter of a second.
 """
 
 import math
@@ -58,7 +58,7 @@ def s3(s3_endpoint: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any
 @pytest.fixture
 def flaky(s3: Any, s3_endpoint: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[s3_server.FlakyStore]:
     """AWS_ENDPOINT_URL leads here. Waits are short, and nothing but waits uses up patience."""
-    from foldatlas.atlas import s3_client
+    from foldatlas.atlas.storage import s3_client
 
     with s3_server.on_the_way_to(s3_endpoint) as store:
         monkeypatch.setenv("AWS_ENDPOINT_URL", store.address)

@@ -17,7 +17,7 @@ from typing import Any, Final
 
 import msgspec
 
-from foldatlas.atlas.commit import commit_once, hidden_owner
+from foldatlas.atlas.storage.commit import commit_once, hidden_owner
 from foldatlas.schemas.errors import DamagedAtlasError, ForeignFolderError, UsageError
 from foldatlas.schemas.reference_tables import REFERENCE_FORMAT, ReferenceVersion
 

@@ -8,9 +8,9 @@ from typing import Final
 
 import numpy as np
 
-from foldatlas.atlas.coordinates import StoredStructure, atoms_per_residue, decode_structures
 from foldatlas.atlas.folder import AtlasFolder
-from foldatlas.atlas.parquet_files import open_parquet
+from foldatlas.atlas.parquet.coordinates import StoredStructure, atoms_per_residue, decode_structures
+from foldatlas.atlas.parquet.files import open_parquet
 from foldatlas.atlas.reference.chains import Chain, judged
 from foldatlas.atlas.reference.read import Found, Member
 from foldatlas.schemas.errors import FoldAtlasError

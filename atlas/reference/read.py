@@ -18,11 +18,11 @@ from typing import Any, Final, NamedTuple
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from foldatlas.atlas.commit import attempt_name, replacing
 from foldatlas.atlas.reference.chains import CANDIDATE, Chain, StructureFault, read_structure
 from foldatlas.atlas.reference.encode import secondary_structure, structural_states
 from foldatlas.atlas.reference.folder import ReferenceFolder
 from foldatlas.atlas.reference.reader import Reference
+from foldatlas.atlas.storage.commit import attempt_name, replacing
 from foldatlas.schemas.reference_tables import FILES, STAGED_CHAINS
 
 FILES_A_BATCH: Final = 64

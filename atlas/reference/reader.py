@@ -19,7 +19,7 @@ import pyarrow.parquet as pq
 
 from foldatlas.atlas.reference.folder import ReferenceFolder
 from foldatlas.atlas.reference.mmseqs2 import write_subset
-from foldatlas.atlas.storage import file_sha256
+from foldatlas.atlas.storage.protocol import file_sha256
 from foldatlas.schemas.errors import DamagedAtlasError, UsageError
 from foldatlas.schemas.reference_tables import ARRAYS, ReferenceVersion
 

@@ -14,12 +14,12 @@ import duckdb
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from foldatlas.atlas.commit import replacing
 from foldatlas.atlas.reference.folder import ReferenceFolder
 from foldatlas.atlas.reference.mmseqs2 import DatabaseWriter
 from foldatlas.atlas.reference.reader import Reference, newest
 from foldatlas.atlas.reference.version import Written, write_version
-from foldatlas.atlas.views import literal
+from foldatlas.atlas.sql.text import literal
+from foldatlas.atlas.storage.commit import replacing
 from foldatlas.schemas.reference_tables import FILES, LEFT, RECORDS, SEQUENCE_ENTRIES, ReferenceVersion
 from foldatlas.schemas.tables import STAGING
 

@@ -5,10 +5,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from foldatlas.atlas.commit import sync_folder
 from foldatlas.atlas.folder import now
 from foldatlas.atlas.reference.folder import ReferenceFolder
-from foldatlas.atlas.storage import file_sha256
+from foldatlas.atlas.storage.commit import sync_folder
+from foldatlas.atlas.storage.protocol import file_sha256
 from foldatlas.schemas.reference_tables import REFERENCE_FORMAT, ContentFile, Kind, ReferenceVersion
 from foldatlas.schemas.version import program_version
 

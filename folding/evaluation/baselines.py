@@ -14,7 +14,7 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 
-from foldatlas.folding.experimental import NUM_ATOMS, Chain
+from foldatlas.folding.compare.experimental import NUM_ATOMS, Chain
 
 Doubles = npt.NDArray[np.float64]
 

@@ -13,7 +13,7 @@ from typing import Final
 
 import numpy as np
 
-from foldatlas.folding.experimental import Chain
+from foldatlas.folding.compare.experimental import Chain
 from foldatlas.schemas.errors import UsageError
 
 _SEED: Final = 0

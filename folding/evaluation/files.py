@@ -10,12 +10,12 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
+from foldatlas.folding.compare.experimental import Chain
 from foldatlas.folding.evaluation.measures import Row
 from foldatlas.folding.evaluation.plots import plots
 from foldatlas.folding.evaluation.report import report
 from foldatlas.folding.evaluation.summary import summarise
-from foldatlas.folding.experimental import Chain
-from foldatlas.folding.whole_files import flush
+from foldatlas.folding.weights.whole_files import flush
 from foldatlas.schemas.errors import UsageError
 from foldatlas.schemas.records import Settings
 

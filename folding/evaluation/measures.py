@@ -8,10 +8,10 @@ from dataclasses import dataclass, field
 import numpy as np
 import numpy.typing as npt
 
-from foldatlas.folding import compare
-from foldatlas.folding.contact_precision import c_betas, contact_precision, distances
-from foldatlas.folding.experimental import Chain
-from foldatlas.folding.lddt import lddt_all_atom, lddt_ca
+from foldatlas.folding.compare import superposition
+from foldatlas.folding.compare.contact_precision import c_betas, contact_precision, distances
+from foldatlas.folding.compare.experimental import Chain
+from foldatlas.folding.compare.lddt import lddt_all_atom, lddt_ca
 
 Floats = npt.NDArray[np.floating]
 Mask = npt.NDArray[np.bool_]
@@ -75,10 +75,10 @@ def measure(row: Row, chain: Chain, positions_LA3: Floats, *, has_side_chains: b
         return
     predicted_P3, reference_P3 = positions_LA3[seen_L, CA], chain.positions_LA3[seen_L, CA]
     length = int(chain.observed_LA[:, CA].sum())
-    row.tm_score = compare.tm_score(predicted_P3, reference_P3, length)
-    fractions = compare.fractions_within(predicted_P3, reference_P3, _CUTOFFS, length)
+    row.tm_score = superposition.tm_score(predicted_P3, reference_P3, length)
+    fractions = superposition.fractions_within(predicted_P3, reference_P3, _CUTOFFS, length)
     row.gdt_ts, row.gdt_ha = float(fractions[1:].mean()), float(fractions[:-1].mean())
-    row.rmsd = compare.rmsd(predicted_P3, reference_P3)
+    row.rmsd = superposition.rmsd(predicted_P3, reference_P3)
     of_c_alphas = lddt_ca(positions_LA3[:, CA], chain.positions_LA3[:, CA], chain.observed_LA[:, CA])
     row.lddt_ca, row.lddt_ca_L = _or_none(of_c_alphas.score), of_c_alphas.per_residue_L
     if has_side_chains:

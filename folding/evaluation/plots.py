@@ -6,9 +6,9 @@ from typing import Any, Final
 
 import numpy as np
 
+from foldatlas.folding.compare.experimental import Chain
 from foldatlas.folding.evaluation.measures import Row
 from foldatlas.folding.evaluation.summary import order_of_models
-from foldatlas.folding.experimental import Chain
 
 Axes = Any  # matplotlib.axes.Axes
 Draw = Callable[[int, Axes], None]

@@ -11,14 +11,14 @@ from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
-from foldatlas.folding import nano
-from foldatlas.folding.atom_layouts import atom14
-from foldatlas.folding.contact_precision import contact_probabilities
+from foldatlas.folding.compare.atom_layouts import atom14
+from foldatlas.folding.compare.contact_precision import contact_probabilities
+from foldatlas.folding.compare.experimental import Chain
 from foldatlas.folding.evaluation import baselines
 from foldatlas.folding.evaluation.measures import Row, empty_row, measure, measure_distogram
 from foldatlas.folding.evaluation.unigram import num_standard
-from foldatlas.folding.experimental import Chain
 from foldatlas.folding.prediction import Prediction
+from foldatlas.folding.weights import nano
 from foldatlas.schemas.errors import FoldAtlasError, SequenceError, WorkerError
 from foldatlas.schemas.records import Settings
 
@@ -81,11 +81,11 @@ def evaluate_baselines(
 
 def untrained_predictor(device: str, recycles: int | None = None) -> "Predictor":
     """A network of nano's sizes with generated weights: what the architecture gives before it has learnt."""
-    from foldatlas.folding import weights
     from foldatlas.folding.predictor import Predictor
+    from foldatlas.folding.weights import fitting
 
-    network = weights.generate(nano.CONFIG)
-    digest = weights.digest(network.state_dict())
+    network = fitting.generate(nano.CONFIG)
+    digest = fitting.digest(network.state_dict())
     recycles = nano.CONFIG.recycles if recycles is None else recycles
     return Predictor(network.to(device), Settings(baselines.UNTRAINED, digest, recycles, "fp32"))
 

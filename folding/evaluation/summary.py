@@ -10,11 +10,11 @@ from typing import Any, Final
 
 import numpy as np
 
+from foldatlas.folding.compare.experimental import Chain
 from foldatlas.folding.evaluation import baselines
 from foldatlas.folding.evaluation.calibration import Calibration, calibration
 from foldatlas.folding.evaluation.measures import Row
 from foldatlas.folding.evaluation.unigram import Unigram, num_standard, pooled
-from foldatlas.folding.experimental import Chain
 
 MEASURES: Final = (
     "tm_score",

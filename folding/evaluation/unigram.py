@@ -1,6 +1,6 @@
 """The least that a language model must beat: the frequency of each residue, and perplexity of several chains together.
 
-Only the twenty standard residues are asked for, as in perplexity.py; a chain's other residues do not count.
+Only the twenty standard residues are asked for, as in folding/perplexity.py; a chain's other residues do not count.
 """
 
 import math

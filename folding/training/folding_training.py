@@ -20,12 +20,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from foldatlas.folding.esmfold import ESMFold
-from foldatlas.folding.experimental import Chain
+from foldatlas.folding.compare.experimental import Chain
+from foldatlas.folding.network.esmfold import ESMFold
 from foldatlas.folding.training.average import Average
-from foldatlas.folding.training.crops import Crop, CropSampler, Phase
+from foldatlas.folding.training.data.crops import Crop, CropSampler, Phase
 from foldatlas.folding.training.forward import forward, make_examples
-from foldatlas.folding.training.lddt_loss import alpha_lddt
+from foldatlas.folding.training.losses.lddt_loss import alpha_lddt
+from foldatlas.folding.training.losses.structure_loss import LossWeights, structure_loss
 from foldatlas.folding.training.metrics import Metrics
 from foldatlas.folding.training.optimisers import AdamW, Muon, Optimiser, check_norm
 from foldatlas.folding.training.precision import type_of_products
@@ -33,7 +34,6 @@ from foldatlas.folding.training.processes import Processes
 from foldatlas.folding.training.run_folder import RunFolder, Say, latest, say_on_stderr
 from foldatlas.folding.training.schedule import Schedule
 from foldatlas.folding.training.stopping import Stop
-from foldatlas.folding.training.structure_loss import LossWeights, structure_loss
 from foldatlas.schemas.errors import TrainingError, UsageError
 from foldatlas.schemas.wording import counted
 

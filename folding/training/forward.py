@@ -14,14 +14,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from foldatlas.folding.esmfold import ESMFold
-from foldatlas.folding.experimental import Chain
-from foldatlas.folding.residue_constants import NUM_ATOMS
-from foldatlas.folding.structure_module import unit_vectors
-from foldatlas.folding.tokens import Batch, encode, language_tokens
-from foldatlas.folding.training.crops import Crop
-from foldatlas.folding.training.outputs import NetworkOutputs
-from foldatlas.folding.training.targets import Targets, make_targets
+from foldatlas.folding.compare.experimental import Chain
+from foldatlas.folding.network.esmfold import ESMFold
+from foldatlas.folding.network.residue_constants import NUM_ATOMS
+from foldatlas.folding.network.structure_module import unit_vectors
+from foldatlas.folding.network.tokens import Batch, encode, language_tokens
+from foldatlas.folding.training.data.crops import Crop
+from foldatlas.folding.training.losses.outputs import NetworkOutputs
+from foldatlas.folding.training.losses.targets import Targets, make_targets
 
 MAX_WINDOW: Final = 1024  # residues that the language model sees, as in its own training; more where a crop has more
 

@@ -21,21 +21,21 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from foldatlas.folding.config import LanguageModelConfig
-from foldatlas.folding.places import MODEL
-from foldatlas.folding.segments import Segments
-from foldatlas.folding.tokens import CLS
-from foldatlas.folding.training import sampling
-from foldatlas.folding.training.corpus import Corpus
+from foldatlas.folding.network.segments import Segments
+from foldatlas.folding.network.tokens import CLS
+from foldatlas.folding.training.data import sampling
+from foldatlas.folding.training.data.corpus import Corpus
+from foldatlas.folding.training.data.masking import Mask, Tokens
+from foldatlas.folding.training.data.packing import pack
 from foldatlas.folding.training.masked_model import MaskedLanguageModel, save
-from foldatlas.folding.training.masking import Mask, Tokens
 from foldatlas.folding.training.metrics import Metrics
 from foldatlas.folding.training.optimisers import AdamW, Optimiser, check_norm
-from foldatlas.folding.training.packing import pack
 from foldatlas.folding.training.precision import type_of_products
 from foldatlas.folding.training.processes import Processes
 from foldatlas.folding.training.run_folder import RunFolder, Saved, Say, latest, say_on_stderr
 from foldatlas.folding.training.schedule import Schedule
 from foldatlas.folding.training.stopping import Stop
+from foldatlas.folding.weights.published import MODEL
 from foldatlas.schemas.errors import TrainingError, UsageError
 from foldatlas.schemas.wording import counted
 

@@ -17,13 +17,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from foldatlas.folding import whole_files
 from foldatlas.folding.config import LanguageModelConfig
-from foldatlas.folding.language_model import LanguageModel, Layer
-from foldatlas.folding.segments import Segments
-from foldatlas.folding.tokens import NUM_TOKENS
+from foldatlas.folding.network.language_model import LanguageModel, Layer
+from foldatlas.folding.network.segments import Segments
+from foldatlas.folding.network.tokens import NUM_TOKENS
 from foldatlas.folding.training.optimisers import like, whole
-from foldatlas.folding.weights import CONFIG_KEY
+from foldatlas.folding.weights import whole_files
+from foldatlas.folding.weights.fitting import CONFIG_KEY
 from foldatlas.schemas.errors import ModelError
 
 # Standard deviation of a matrix at first, times the root of its inputs: BERT's 0.02 at BERT's width, 1,024. So `nano`

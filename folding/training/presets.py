@@ -7,8 +7,8 @@ that with 3.2 million.
 from dataclasses import dataclass
 from typing import Final
 
-from foldatlas.folding import nano
 from foldatlas.folding.config import LanguageModelConfig
+from foldatlas.folding.weights import nano
 
 WARM_UP_STEPS: Final = 2_000
 CROP: Final = 1_024  # tokens, <cls> and <eos> among them

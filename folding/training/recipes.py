@@ -10,12 +10,12 @@ from on two cores: its phases are those that made the model on board, in one run
 from dataclasses import dataclass, replace
 from typing import Final
 
-from foldatlas.folding import nano
 from foldatlas.folding.config import ESMFoldConfig, LanguageModelConfig, StructureModuleConfig, TrunkConfig
-from foldatlas.folding.training.crops import Phase
+from foldatlas.folding.training.data.crops import Phase
 from foldatlas.folding.training.folding_training import Recipe
+from foldatlas.folding.training.losses.structure_loss import ALPHAFOLD2, ALPHAFOLD2_FINE_TUNING, SMALL
 from foldatlas.folding.training.optimisers import AdamW, Muon
-from foldatlas.folding.training.structure_loss import ALPHAFOLD2, ALPHAFOLD2_FINE_TUNING, SMALL
+from foldatlas.folding.weights import nano
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,7 +21,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from foldatlas.folding import whole_files
+from foldatlas.folding.weights import whole_files
 from foldatlas.schemas.errors import FoldAtlasError, ForeignFolderError, SettingsMismatchError, UsageError
 
 if TYPE_CHECKING:

@@ -16,10 +16,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from foldatlas.atlas.coordinates import StoredStructure, encode_structures
 from foldatlas.atlas.folder import AtlasFolder
-from foldatlas.atlas.index import build_index
-from foldatlas.atlas.parquet_files import ParquetFile
+from foldatlas.atlas.index.build import build_index
+from foldatlas.atlas.parquet.coordinates import StoredStructure, encode_structures
+from foldatlas.atlas.parquet.files import ParquetFile
 from foldatlas.schemas import manifest, records, tables
 from foldatlas.schemas.manifest import FileEntry, Plan, Run, Shard, ShardEntry, Source
 from foldatlas.schemas.records import Settings, num_atoms, structure_id

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import msgspec
 import pytest
 
-from foldatlas.atlas.calibration import (
+from foldatlas.atlas.forecast.calibration import (
     DEFAULT_MFLOP_PER_SECOND,
     PAIRS,
     PROTEINS,

@@ -8,15 +8,15 @@ from pathlib import Path
 
 import pytest
 
-from foldatlas.atlas.commit import attempt_name, commit_once, hidden, hidden_owner, owner_is_dead, replacing
-from foldatlas.atlas.parquet_files import ParquetFile, file_sha256
+from foldatlas.atlas.parquet.files import ParquetFile, file_sha256
+from foldatlas.atlas.storage.commit import attempt_name, commit_once, hidden, hidden_owner, owner_is_dead, replacing
 from foldatlas.schemas.errors import FoldAtlasError
 from foldatlas.schemas.tables import FAILURES
 
 RACER = """
 import os, sys
 from pathlib import Path
-from foldatlas.atlas.commit import commit_once
+from foldatlas.atlas.storage.commit import commit_once
 path, start, me = Path(sys.argv[1]), int(sys.argv[2]), sys.argv[3]
 print("ready", flush=True)
 os.read(start, 1)  # returns for all at once
@@ -80,7 +80,7 @@ def test_owners_are_told_apart(tmp_path: Path) -> None:
     assert hidden_owner(hidden(tmp_path / "a.parquet")) is not None
     assert hidden_owner(tmp_path / "a.parquet") is None
     done = subprocess.run(
-        [sys.executable, "-c", "from foldatlas.atlas.commit import attempt_name; print(attempt_name())"],
+        [sys.executable, "-c", "from foldatlas.atlas.storage.commit import attempt_name; print(attempt_name())"],
         capture_output=True,
         text=True,
         check=True,

@@ -11,8 +11,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from foldatlas.atlas.coordinates import atoms_per_protein, decode_structures, encode_structures
-from foldatlas.atlas.parquet_files import ParquetFile
+from foldatlas.atlas.parquet.coordinates import atoms_per_protein, decode_structures, encode_structures
+from foldatlas.atlas.parquet.files import ParquetFile
 from foldatlas.schemas.errors import DamagedAtlasError
 from foldatlas.schemas.records import RESIDUES, num_atoms, structure_id
 from foldatlas.schemas.tables import STRUCTURES

@@ -4,8 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from foldatlas.atlas.calibration import Rate, default_output_bytes, default_rate
-from foldatlas.atlas.estimate import estimate, makespan
+from foldatlas.atlas.forecast.calibration import Rate, default_output_bytes, default_rate
+from foldatlas.atlas.forecast.estimate import estimate, makespan
 from foldatlas.schemas.manifest import Shard
 
 

@@ -20,12 +20,12 @@ from Bio import SeqIO
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from foldatlas.atlas import export as export_module
-from foldatlas.atlas.export import Exported, export
-from foldatlas.atlas.export_formats import FORMATS
-from foldatlas.atlas.export_names import with_file_names
-from foldatlas.atlas.index import build_index
-from foldatlas.atlas.open import Atlas
+from foldatlas.atlas.export import subset as export_module
+from foldatlas.atlas.export.file_names import with_file_names
+from foldatlas.atlas.export.formats import FORMATS
+from foldatlas.atlas.export.subset import Exported, export
+from foldatlas.atlas.index.build import build_index
+from foldatlas.atlas.reader import Atlas
 from foldatlas.schemas.errors import DamagedAtlasError, ForeignFolderError, NotAnAtlasError, QueryError, UsageError
 from foldatlas.schemas.records import ATOMS, THREE_LETTER, format_structure_id, structure_id
 from foldatlas.schemas.tables import STRUCTURES
@@ -145,7 +145,7 @@ def test_foldcomp_files_or_the_reason(indexed, tmp_path: Path, monkeypatch: pyte
     assert done.proteins + len(details) == num_records and done.missing == {"unwritable": len(details)}
     for reason in ("this has one", "standard residues only, this has", "A off (at most 0.5 A)"):
         assert any(reason in detail for detail in details), reason
-    monkeypatch.setattr("foldatlas.atlas.foldcomp_files.MAX_RMSD", 1e9)
+    monkeypatch.setattr("foldatlas.atlas.export.foldcomp_files.MAX_RMSD", 1e9)
     done = export(indexed.root, tmp_path / "any", format="fcz", where="length > 1 AND num_unknown = 0")
     files = listing(tmp_path / "any")
     assert done.proteins == len(files) > 100 and done.missing == {}
@@ -289,7 +289,7 @@ def test_ids_and_a_condition_together(indexed, tmp_path: Path) -> None:
 
 
 def test_a_protein_that_pdb_cannot_hold_does_not_stop_the_rest(indexed, tmp_path: Path, monkeypatch) -> None:
-    monkeypatch.setattr("foldatlas.atlas.pdb_files.MAX_RESIDUES", 80)
+    monkeypatch.setattr("foldatlas.atlas.export.pdb_files.MAX_RESIDUES", 80)
     done = export(indexed.root, tmp_path / "out", format="pdb")
     long = rows_of(indexed.root, "SELECT count(*) FROM proteins WHERE length > 80")[0][0]
     assert done.missing == {"unwritable": long} and long > 0

@@ -14,13 +14,13 @@ import numpy as np
 import pytest
 import torch
 
-from foldatlas.atlas import foldcomp_files
-from foldatlas.atlas.coordinates import StoredStructure
-from foldatlas.atlas.foldcomp_child import without_padding
-from foldatlas.atlas.foldcomp_files import MAX_PLDDT_ERROR, FoldcompWriter
-from foldatlas.atlas.pdb_files import pdb_text
-from foldatlas.folding.atoms import IdealResidues
-from foldatlas.folding.rigid import Rigid
+from foldatlas.atlas.export import foldcomp_files
+from foldatlas.atlas.export.foldcomp_child import without_padding
+from foldatlas.atlas.export.foldcomp_files import MAX_PLDDT_ERROR, FoldcompWriter
+from foldatlas.atlas.export.pdb_files import pdb_text
+from foldatlas.atlas.parquet.coordinates import StoredStructure
+from foldatlas.folding.network.atoms import IdealResidues
+from foldatlas.folding.network.rigid import Rigid
 from foldatlas.schemas.errors import UsageError, WorkerDied
 from foldatlas.schemas.records import ATOMS, STANDARD_RESIDUES, structure_id
 

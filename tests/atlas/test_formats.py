@@ -11,8 +11,8 @@ from decimal import Decimal
 import duckdb
 import pytest
 
-from foldatlas.atlas.formats import FORMATS, MAX_TABLE_ROWS, Written
-from foldatlas.atlas.open import Atlas
+from foldatlas.atlas.reader import Atlas
+from foldatlas.atlas.sql.result_formats import FORMATS, MAX_TABLE_ROWS, Written
 
 EVERYTHING = """
 SELECT 'a,"b"' || chr(10) || chr(27) || '[31m' AS text, '' AS empty, NULL AS nothing, true AS yes, 7 AS number,

@@ -14,10 +14,10 @@ import pyarrow.parquet as pq
 import pytest
 
 from foldatlas.atlas.accounting import Accounting
-from foldatlas.atlas.commit import attempt_name
 from foldatlas.atlas.folder import AtlasFolder
-from foldatlas.atlas.index import build_index
-from foldatlas.atlas.open import Atlas
+from foldatlas.atlas.index.build import build_index
+from foldatlas.atlas.reader import Atlas
+from foldatlas.atlas.storage.commit import attempt_name
 from foldatlas.schemas.errors import DamagedAtlasError, NotAnAtlasError
 from foldatlas.schemas.manifest import encode
 from foldatlas.schemas.records import Outcome, Settings, structure_id
@@ -265,7 +265,7 @@ def test_a_full_disk_leaves_no_half_index(copy: Callable, limit: int) -> None:
     root = copy().root
     build = (
         "import resource, sys; from pathlib import Path; from foldatlas.atlas.folder import AtlasFolder; "
-        "from foldatlas.atlas.index import build_index; "
+        "from foldatlas.atlas.index.build import build_index; "
         f"resource.setrlimit(resource.RLIMIT_FSIZE, ({limit}, resource.RLIM_INFINITY)); "
         "build_index(AtlasFolder(Path(sys.argv[1])))"
     )

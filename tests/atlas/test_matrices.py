@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from foldatlas.atlas.matrices import (
+from foldatlas.atlas.parquet.matrices import (
     decode_pae,
     decode_residue_embeddings,
     encode_pae,

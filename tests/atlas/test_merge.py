@@ -11,13 +11,14 @@ import duckdb
 import pytest
 from msgspec import structs
 
-from foldatlas.atlas import commit, merge
+from foldatlas.atlas import merge
 from foldatlas.atlas.accounting import Accounting
 from foldatlas.atlas.folder import AtlasFolder
-from foldatlas.atlas.index import build_index
+from foldatlas.atlas.index.build import build_index
 from foldatlas.atlas.merge import merge_atlases
-from foldatlas.atlas.open import Atlas
-from foldatlas.atlas.verify import verify
+from foldatlas.atlas.reader import Atlas
+from foldatlas.atlas.storage import commit
+from foldatlas.atlas.verify.atlas import verify
 from foldatlas.schemas.errors import (
     DamagedAtlasError,
     ForeignFolderError,

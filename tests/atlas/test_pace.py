@@ -4,8 +4,8 @@ import datetime
 
 import pytest
 
-from foldatlas.atlas import pace
-from foldatlas.atlas.pace import DevicePace, Pace, busy_share, devices_of, pace_now, runs_of
+from foldatlas.atlas.forecast import pace
+from foldatlas.atlas.forecast.pace import DevicePace, Pace, busy_share, devices_of, pace_now, runs_of
 from foldatlas.schemas.manifest import Run, ShardEntry
 
 NOON = datetime.datetime(2026, 11, 1, 12, tzinfo=datetime.UTC)

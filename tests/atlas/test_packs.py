@@ -9,9 +9,9 @@ from typing import Any
 import msgspec
 import pytest
 
-from foldatlas.atlas import packs
 from foldatlas.atlas.folder import AtlasFolder
-from foldatlas.atlas.s3_storage import S3Storage
+from foldatlas.atlas.storage import packs
+from foldatlas.atlas.storage.s3 import S3Storage
 from foldatlas.schemas.errors import DamagedAtlasError
 from foldatlas.schemas.manifest import FileEntry, Run, ShardEntry, encode
 
@@ -301,7 +301,7 @@ def test_a_store_that_does_not_answer_is_no_error_and_a_folder_needs_no_pack(
     atlas: AtlasFolder, flaky: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     commit(atlas, 0, 1, 2)
-    monkeypatch.setattr("foldatlas.atlas.s3_client.PATIENCE_SECONDS", 0.0)
+    monkeypatch.setattr("foldatlas.atlas.storage.s3_client.PATIENCE_SECONDS", 0.0)
     flaky.fault = lambda method, key: 503 if packs.FOLDER in key else None
     assert not atlas.pack_manifest()
     flaky.fault = lambda method, key: None

@@ -14,10 +14,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from foldatlas.atlas import planning
-from foldatlas.atlas.length_bands import KnownSequences, LengthBands, ids_of
-from foldatlas.atlas.parquet_files import ParquetFile
-from foldatlas.atlas.planning import PlannedTables, plan_tables
+from foldatlas.atlas.parquet.files import ParquetFile
+from foldatlas.atlas.planning import planned_tables
+from foldatlas.atlas.planning.length_bands import KnownSequences, LengthBands, ids_of
+from foldatlas.atlas.planning.planned_tables import PlannedTables, plan_tables
 from foldatlas.schemas.errors import FoldAtlasError
 from foldatlas.schemas.manifest import shard_digest
 from foldatlas.schemas.tables import RECORDS, SEQUENCES, STAGING
@@ -129,10 +129,10 @@ def test_tables_are_what_a_plain_reading_gives(
     judged = judged_plainly(rows)
     with TemporaryDirectory() as place, pytest.MonkeyPatch.context() as patch:
         folder = Path(place)
-        patch.setattr(planning, "_CHUNK_ROWS", 5)
-        patch.setattr(planning, "_ROWS_A_GROUP", 4)
-        patch.setattr(planning, "_LEAST_BAND_BYTES", band_bytes)
-        patch.setattr(planning, "_MOST_BAND_BYTES", band_bytes)
+        patch.setattr(planned_tables, "_CHUNK_ROWS", 5)
+        patch.setattr(planned_tables, "_ROWS_A_GROUP", 4)
+        patch.setattr(planned_tables, "_LEAST_BAND_BYTES", band_bytes)
+        patch.setattr(planned_tables, "_MOST_BAND_BYTES", band_bytes)
         tables = plan_tables(
             folder,
             stage(folder, files, rows_a_group),
@@ -159,9 +159,9 @@ def test_tables_are_what_a_plain_reading_gives(
 def test_row_groups_and_files_do_not_depend_on_what_was_staged_where(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(planning, "_ROWS_A_GROUP", 4)
-    monkeypatch.setattr(planning, "RECORDS_A_FILE", 8)
-    monkeypatch.setattr(planning, "MAX_SHARDS_A_FILE", 2)
+    monkeypatch.setattr(planned_tables, "_ROWS_A_GROUP", 4)
+    monkeypatch.setattr(planned_tables, "RECORDS_A_FILE", 8)
+    monkeypatch.setattr(planned_tables, "MAX_SHARDS_A_FILE", 2)
     rows = [staged_row("file:///a", at, f"p{at}", "M" + "ACDE"[at % 4] * (1 + at // 4)) for at in range(21)]
     shapes = []
     for name, cuts in (("one", [21]), ("many", [1, 2, 6, 7, 15, 21])):

@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 
 from foldatlas.atlas.folder import AtlasFolder
-from foldatlas.atlas.index import build_index
-from foldatlas.atlas.open import Atlas
-from foldatlas.atlas.structures import Place
+from foldatlas.atlas.index.build import build_index
+from foldatlas.atlas.parquet.structures import Place
+from foldatlas.atlas.reader import Atlas
 from foldatlas.schemas.errors import DamagedAtlasError, NotAnAtlasError, QueryError, UsageError
 from foldatlas.schemas.records import Settings, format_structure_id, structure_id
 
@@ -153,7 +153,7 @@ def test_rows_come_in_the_order_asked_for(atlas: Atlas) -> None:
 
 def test_several_processes_read_at_once(indexed) -> None:
     code = (
-        "import sys; from foldatlas.atlas.open import Atlas\n"
+        "import sys; from foldatlas.atlas.reader import Atlas\n"
         "with Atlas.open(sys.argv[1]) as a: print(a.query('SELECT count(*) FROM proteins').rows()[0][0])"
     )
     with Atlas.open(indexed.root) as mine, Atlas.open(indexed.root) as also_mine:
@@ -173,7 +173,7 @@ def test_several_processes_read_at_once(indexed) -> None:
 )
 def test_ctrl_c_ends_a_query(indexed, sql: str) -> None:
     code = (
-        "import signal, sys; from foldatlas.atlas.open import Atlas\n"
+        "import signal, sys; from foldatlas.atlas.reader import Atlas\n"
         # a process inherits that its parent ignores it, as what a script starts in the background does
         "signal.signal(signal.SIGINT, signal.default_int_handler)\n"
         "with Atlas.open(sys.argv[1]) as a:\n"

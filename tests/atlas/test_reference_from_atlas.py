@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from foldatlas.atlas.coordinates import StoredStructure
+from foldatlas.atlas.parquet.coordinates import StoredStructure
 from foldatlas.atlas.reference.from_atlas import chain_of
 from foldatlas.schemas.records import ATOMS, num_atoms, structure_id
 

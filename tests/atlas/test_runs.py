@@ -5,8 +5,8 @@ from collections.abc import Callable
 import pytest
 from msgspec import structs
 
-from foldatlas.atlas.runs import Rows, folded_rows, retried_rows, runs_table
-from foldatlas.atlas.verify import verify
+from foldatlas.atlas.index.runs import Rows, folded_rows, retried_rows, runs_table
+from foldatlas.atlas.verify.atlas import verify
 from foldatlas.schemas.manifest import FileEntry, Run, ShardEntry
 
 

@@ -6,11 +6,12 @@ from pathlib import Path
 
 import pytest
 
-from foldatlas.atlas.calibration import measured_rate
 from foldatlas.atlas.folder import AtlasFolder
-from foldatlas.atlas.status import readable_bytes, status
+from foldatlas.atlas.forecast.calibration import measured_rate
+from foldatlas.atlas.status import status
 from foldatlas.schemas.errors import DamagedAtlasError, NotAnAtlasError
 from foldatlas.schemas.records import Outcome, Settings
+from foldatlas.schemas.wording import readable_bytes
 
 
 def test_what_is_done_and_what_is_left(built) -> None:

@@ -14,11 +14,13 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
-from foldatlas.atlas import s3_client, s3_storage
 from foldatlas.atlas.folder import AtlasFolder
-from foldatlas.atlas.parquet_files import ParquetFile, open_parquet
-from foldatlas.atlas.s3_storage import S3Storage
-from foldatlas.atlas.storage import Storage, open_storage
+from foldatlas.atlas.parquet.files import ParquetFile, open_parquet
+from foldatlas.atlas.storage import s3 as s3_storage
+from foldatlas.atlas.storage import s3_client
+from foldatlas.atlas.storage.opening import open_storage
+from foldatlas.atlas.storage.protocol import Storage
+from foldatlas.atlas.storage.s3 import S3Storage
 from foldatlas.schemas.errors import FoldAtlasError, Interrupted, StoreError, UsageError
 from foldatlas.schemas.records import Settings
 from foldatlas.schemas.tables import FAILURES

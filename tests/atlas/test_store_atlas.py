@@ -8,16 +8,17 @@ from typing import Any
 
 import pytest
 
-from foldatlas.atlas import published_index, s3_storage
-from foldatlas.atlas.export import export
+from foldatlas.atlas.export.subset import export
 from foldatlas.atlas.folder import AtlasFolder
-from foldatlas.atlas.index import build_index, contents_of, current_accounting
-from foldatlas.atlas.open import PARQUET_VIEWS, Atlas
-from foldatlas.atlas.published_index import Publication, cache_folder, index_name, read_pointer
-from foldatlas.atlas.s3_storage import ABANDONED_SECONDS, S3Storage
+from foldatlas.atlas.index import published
+from foldatlas.atlas.index.build import build_index, contents_of, current_accounting
+from foldatlas.atlas.index.published import Publication, cache_folder, index_name, read_pointer
+from foldatlas.atlas.reader import PARQUET_VIEWS, Atlas
 from foldatlas.atlas.status import status
-from foldatlas.atlas.storage import Stored
-from foldatlas.atlas.verify import verify
+from foldatlas.atlas.storage import s3 as s3_storage
+from foldatlas.atlas.storage.protocol import ABANDONED_SECONDS, Stored
+from foldatlas.atlas.storage.s3 import S3Storage
+from foldatlas.atlas.verify.atlas import verify
 from foldatlas.schemas.errors import DamagedAtlasError, NotAnAtlasError, QueryError, StoreError, UsageError
 
 
@@ -51,7 +52,7 @@ def rows_of(place: Any, sql: str) -> list[tuple[Any, ...]]:
 def age_everything(monkeypatch: pytest.MonkeyPatch, folder: AtlasFolder) -> None:
     """Lets all that is stored be two days old."""
     monkeypatch.setattr(s3_storage, "ABANDONED_SECONDS", -1.0)
-    monkeypatch.setattr(published_index, "ABANDONED_SECONDS", -1.0)
+    monkeypatch.setattr(published, "ABANDONED_SECONDS", -1.0)
 
 
 def test_the_index_and_the_views_are_those_of_the_folder(stored: AtlasFolder, indexed: Any) -> None:
@@ -223,7 +224,7 @@ def test_a_missing_file_is_named_when_the_index_is_built(stored: AtlasFolder) ->
 
 def test_ctrl_c_ends_the_copying_of_files(stored: AtlasFolder, flaky: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """Ctrl-C in the main thread, while the thread that builds the index waits for the store."""
-    monkeypatch.setattr("foldatlas.atlas.s3_client.FIRST_WAIT", 60.0)
+    monkeypatch.setattr("foldatlas.atlas.storage.s3_client.FIRST_WAIT", 60.0)
     asked = threading.Event()
 
     def busy(method: str, key: str) -> int | None:
@@ -307,7 +308,7 @@ def test_a_store_that_goes_away_during_a_query_is_said(
     stored: AtlasFolder, flaky: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     build_index(stored)
-    monkeypatch.setattr("foldatlas.atlas.s3_client.PATIENCE_SECONDS", 0.02)
+    monkeypatch.setattr("foldatlas.atlas.storage.s3_client.PATIENCE_SECONDS", 0.02)
     with Atlas.open(stored.place) as opened:
         flaky.fault = lambda method, key: 503
         assert opened.query("SELECT count(*) FROM proteins").rows()[0][0] > 0  # of the local copy

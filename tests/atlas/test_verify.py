@@ -14,11 +14,11 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
 
-from foldatlas.atlas.fault import FaultKind
 from foldatlas.atlas.folder import AtlasFolder
-from foldatlas.atlas.index import build_index
-from foldatlas.atlas.parquet_files import ParquetFile
-from foldatlas.atlas.verify import Verification, verify
+from foldatlas.atlas.index.build import build_index
+from foldatlas.atlas.parquet.files import ParquetFile
+from foldatlas.atlas.verify.atlas import Verification, verify
+from foldatlas.atlas.verify.fault import FaultKind
 from foldatlas.schemas import tables
 from foldatlas.schemas.errors import DamagedAtlasError, NotAnAtlasError
 from foldatlas.schemas.manifest import FileEntry, Plan, ShardEntry, encode

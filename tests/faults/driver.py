@@ -9,9 +9,10 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from foldatlas.atlas import published_index, s3_client, s3_storage
+from foldatlas.atlas.index import published
+from foldatlas.atlas.storage import s3, s3_client
 from foldatlas.jobs import cli
-from foldatlas.pipeline import supervisor
+from foldatlas.pipeline.workers import supervisor
 
 CHILD = (sys.executable, "-P", str(Path(__file__).parents[1] / "pipeline" / "fake_child.py"))
 PLAIN = supervisor.WorkerSpec.__init__
@@ -27,5 +28,5 @@ if __name__ == "__main__":
     supervisor.SLOWEST_MFLOP_PER_SECOND["cpu"] = 1e6  # type: ignore[index]  # the fake network computes nothing
     s3_client.PATIENCE_SECONDS = float(os.environ.get("FAULTS_PATIENCE", s3_client.PATIENCE_SECONDS))
     if os.environ.get("FAULTS_SWEEP"):
-        s3_storage.ABANDONED_SECONDS = published_index.ABANDONED_SECONDS = -1.0  # type: ignore[misc]
+        s3.ABANDONED_SECONDS = published.ABANDONED_SECONDS = -1.0  # type: ignore[misc]
     sys.exit(cli.main())

@@ -16,7 +16,7 @@ import pyarrow.parquet as pq
 from proteins import Expected
 
 from foldatlas.atlas.folder import AtlasFolder
-from foldatlas.atlas.verify import verify
+from foldatlas.atlas.verify.atlas import verify
 
 COORDINATE_UNITS = 1  # stored in hundredths of an angstrom: 0.01 A
 SCORE_TOLERANCE = 2e-3  # of float32 scores after coordinates and pLDDT that may differ in their last digit

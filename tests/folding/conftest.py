@@ -12,10 +12,10 @@ from transformers import EsmConfig, EsmForProteinFolding
 from transformers.models.esm.configuration_esm import get_default_vocab_list
 from transformers.models.esm.openfold_utils import rigid_utils
 
-from foldatlas.folding import weights
 from foldatlas.folding.config import from_transformers
-from foldatlas.folding.esmfold import ESMFold, Folded, Wanted
-from foldatlas.folding.tokens import encode
+from foldatlas.folding.network.esmfold import ESMFold, Folded, Wanted
+from foldatlas.folding.network.tokens import encode
+from foldatlas.folding.weights import fitting
 
 EVERYTHING = Wanted(mean_embedding=True, pae_logits=True, distogram_logits=True)
 
@@ -197,7 +197,7 @@ def _make_pair(name: str) -> Pair:
         for parameter_name, parameter in reference.named_parameters():
             if parameter_name.endswith(("query.bias", "key.bias")):
                 parameter.mul_(COMPARED_BIAS[name])
-    return Pair(config, reference, weights.build(from_transformers(config.to_dict()), reference.state_dict()))
+    return Pair(config, reference, fitting.build(from_transformers(config.to_dict()), reference.state_dict()))
 
 
 @pytest.fixture(scope="session")

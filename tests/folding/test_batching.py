@@ -6,8 +6,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from foldatlas.folding import cost, nano
-from foldatlas.folding.batching import cut_into_batches
+from foldatlas.folding.planning import cost
+from foldatlas.folding.planning.batching import cut_into_batches
+from foldatlas.folding.weights import nano
 
 RECYCLES = 3
 

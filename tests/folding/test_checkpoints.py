@@ -14,10 +14,11 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from foldatlas.folding import models, places, weights
-from foldatlas.folding.checkpoints import open_checkpoint
+from foldatlas.folding import models
 from foldatlas.folding.config import from_transformers
 from foldatlas.folding.predictor import Predictor
+from foldatlas.folding.weights import fitting, model_files
+from foldatlas.folding.weights.checkpoints import open_checkpoint
 from foldatlas.schemas.errors import ModelError
 
 OMEGACONF = {
@@ -112,7 +113,7 @@ def test_fair_esm_two_files_open_to_the_same_network(four_blocks, fair_folder):
 
 
 def test_our_own_file_opens_to_the_same_network(pair, tmp_path):
-    weights.save(pair.network, tmp_path / "ours.safetensors")
+    fitting.save(pair.network, tmp_path / "ours.safetensors")
     same_network(pair, str(tmp_path / "ours.safetensors"))
 
 
@@ -124,7 +125,7 @@ def same_network(pair, path):
     found = predictor._network.state_dict()
     assert found.keys() == expected.keys()
     assert all(torch.equal(found[name], expected[name]) for name in expected)
-    assert models.settings_of(path).weights == predictor.settings.weights == weights.digest(expected)
+    assert models.settings_of(path).weights == predictor.settings.weights == fitting.digest(expected)
 
 
 def test_the_fair_layout_folds_as_transformers(four_blocks, fair_folder, random_sequence):
@@ -149,18 +150,18 @@ def test_half_precision_files_have_the_digest_of_their_values(two_blocks, tmp_pa
         save_file(rounded, tmp_path / name / "model.safetensors")
         digests.add(models.settings_of(str(tmp_path / name)).weights)
     assert len(digests) == 1
-    assert digests != {weights.digest(two_blocks.network.state_dict())}
+    assert digests != {fitting.digest(two_blocks.network.state_dict())}
 
 
 def test_changed_weights_in_the_same_place_have_another_digest(two_blocks, tmp_path):
     path = tmp_path / "m.safetensors"
-    weights.save(two_blocks.network, path)
+    fitting.save(two_blocks.network, path)
     before = models.settings_of(str(path)).weights
     state = load_file(path)
     state["ptm_head.bias"] = state["ptm_head.bias"] + 1
-    network = weights.build(two_blocks.network.config, state)
+    network = fitting.build(two_blocks.network.config, state)
     path.unlink()
-    weights.save(network, path)
+    fitting.save(network, path)
     assert models.settings_of(str(path)).weights not in (before, None)
 
 
@@ -229,7 +230,7 @@ def test_a_checkpoint_stays_in_its_file(two_blocks, tmp_path):
     for layout, file in (("whole", "model.safetensors"), ("pickled", "pytorch_model.bin")):
         transformers_folder(two_blocks, tmp_path / layout, layout)
         path = tmp_path / layout / file
-        tensor = open_checkpoint(places.find(str(tmp_path / layout))).state["ptm_head.weight"]
+        tensor = open_checkpoint(model_files.find(str(tmp_path / layout))).state["ptm_head.weight"]
         before = tensor.clone()
         old = before.numpy().tobytes()
         content = path.read_bytes()

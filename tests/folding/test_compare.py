@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import tmtools
 
-from foldatlas.folding import compare
+from foldatlas.folding.compare import superposition
 
 
 def walk(length, seed=0):
@@ -102,13 +102,13 @@ def test_rmsd_is_that_of_biotite(length):
     mobile = moved(target, 1, 2.0)
     placed, _ = biotite.structure.superimpose(target.astype(np.float32), mobile.astype(np.float32))
     expected = biotite.structure.rmsd(target.astype(np.float32), placed)
-    assert compare.rmsd(mobile, target) == pytest.approx(float(expected), abs=1e-4)
+    assert superposition.rmsd(mobile, target) == pytest.approx(float(expected), abs=1e-4)
 
 
 def test_superposition_undoes_a_motion_exactly():
     target = walk(50)
     mobile = moved(target, 2, 0.0)
-    turn, shift = compare.superpose(mobile, target)
+    turn, shift = superposition.superpose(mobile, target)
     np.testing.assert_allclose(mobile @ turn.T + shift, target, atol=1e-11)
     assert np.linalg.det(turn) == pytest.approx(1, abs=1e-12)
 
@@ -116,21 +116,21 @@ def test_superposition_undoes_a_motion_exactly():
 def test_a_mirror_image_is_not_taken_for_the_structure():
     target = walk(60)
     mirrored = target * [1, 1, -1]
-    turn, shift = compare.superpose(mirrored, target)
+    turn, shift = superposition.superpose(mirrored, target)
     assert np.linalg.det(turn) == pytest.approx(1, abs=1e-12)
     np.testing.assert_allclose(mirrored @ turn.T + shift, plain_superposition(mirrored, target), atol=1e-9)
-    assert compare.rmsd(mirrored, target) > 3
-    assert compare.tm_score(mirrored, target) < 0.5
+    assert superposition.rmsd(mirrored, target) > 3
+    assert superposition.tm_score(mirrored, target) < 0.5
 
 
 def test_points_in_a_plane_or_on_a_line_have_a_proper_rotation():
     flat = np.array([[0, 0, 0], [3, 0, 0], [0, 4, 0], [5, 5, 0.0]])
     line = np.array([[0, 0, 0], [1, 0, 0], [2, 0, 0], [5, 0, 0.0]])
     for points in (flat, line, points_at_one_place := np.ones((4, 3))):
-        turn, _ = compare.superpose(moved(points, 3, 0.0), points)
+        turn, _ = superposition.superpose(moved(points, 3, 0.0), points)
         assert np.linalg.det(turn) == pytest.approx(1, abs=1e-9)
-        assert compare.rmsd(moved(points, 3, 0.0), points) == pytest.approx(0, abs=1e-6)
-    assert compare.rmsd(points_at_one_place[:1] * 7, points_at_one_place[:1]) == pytest.approx(0, abs=1e-9)
+        assert superposition.rmsd(moved(points, 3, 0.0), points) == pytest.approx(0, abs=1e-6)
+    assert superposition.rmsd(points_at_one_place[:1] * 7, points_at_one_place[:1]) == pytest.approx(0, abs=1e-9)
 
 
 # --- TM-score ------------------------------------------------------------------------------------------------------
@@ -141,12 +141,12 @@ def test_points_in_a_plane_or_on_a_line_have_a_proper_rotation():
 def test_tm_score_is_that_of_plain_loops(length, noise):
     target = walk(length)
     mobile = moved(target, length, noise)
-    assert compare.tm_score(mobile, target) == pytest.approx(plain_tm_score(mobile, target), abs=1e-9)
+    assert superposition.tm_score(mobile, target) == pytest.approx(plain_tm_score(mobile, target), abs=1e-9)
 
 
 def test_tm_score_of_unlike_and_of_hinged_chains_is_that_of_plain_loops():
     for mobile, target in [(walk(40, 5), walk(40, 6)), hinged(50, 7)]:
-        assert compare.tm_score(mobile, target) == pytest.approx(plain_tm_score(mobile, target), abs=1e-9)
+        assert superposition.tm_score(mobile, target) == pytest.approx(plain_tm_score(mobile, target), abs=1e-9)
 
 
 @pytest.mark.parametrize(("length", "noise"), [(60, 0.7), (120, 1.5), (250, 1.0)])
@@ -155,7 +155,7 @@ def test_tm_score_is_that_of_tm_align_where_the_pairing_is_plain(length, noise):
     mobile = moved(target, 9, noise)
     found = tmtools.tm_align(mobile, target, "A" * length, "A" * length)
     assert "-" not in found.seqxA + found.seqyA  # it did not pair anew
-    assert compare.tm_score(mobile, target) == pytest.approx(found.tm_norm_chain2, abs=1e-6)
+    assert superposition.tm_score(mobile, target) == pytest.approx(found.tm_norm_chain2, abs=1e-6)
 
 
 def test_one_superposition_is_not_enough():
@@ -163,41 +163,43 @@ def test_one_superposition_is_not_enough():
     placed = plain_superposition(mobile, target)
     pairs = np.arange(120)
     of_one = biotite.structure.tm_score(as_atoms(target), as_atoms(placed), pairs, pairs)
-    assert compare.tm_score(mobile, target) > of_one + 0.1
-    assert compare.tm_score(mobile, target) > 0.45  # one half fits
+    assert superposition.tm_score(mobile, target) > of_one + 0.1
+    assert superposition.tm_score(mobile, target) > 0.45  # one half fits
 
 
 def test_the_term_of_each_distance_is_that_of_biotite():
     target = walk(100)
     shifted = target + np.repeat([[0.0], [6.0]], 50, axis=0) * [1, 0, 0]
-    d0 = compare.tm_d0(100)
+    d0 = superposition.tm_d0(100)
     expected = (50 + 50 / (1 + (6 / d0) ** 2)) / 100
     pairs = np.arange(100)
     assert biotite.structure.tm_score(as_atoms(target), as_atoms(shifted), pairs, pairs) == pytest.approx(
         expected, abs=1e-6
     )
-    assert compare.tm_score(shifted, target) >= expected - 1e-12
+    assert superposition.tm_score(shifted, target) >= expected - 1e-12
 
 
 def test_missing_residues_count_as_lost():
     target = walk(100)
-    assert compare.tm_score(target[:50], target[:50], length=100) == pytest.approx(0.5, abs=1e-12)
+    assert superposition.tm_score(target[:50], target[:50], length=100) == pytest.approx(0.5, abs=1e-12)
     with pytest.raises(ValueError, match="less than the 50 pairs"):
-        compare.tm_score(target[:50], target[:50], length=49)
+        superposition.tm_score(target[:50], target[:50], length=49)
 
 
 def test_a_structure_equals_itself_at_every_length():
     for length in (1, 2, 3, 4, 15, 16, 21, 300):
         points = walk(length)
-        assert compare.tm_score(moved(points, 1, 0), points) == pytest.approx(1, abs=1e-9)
-        assert compare.gdt_ha(moved(points, 1, 0), points) == 1
+        assert superposition.tm_score(moved(points, 1, 0), points) == pytest.approx(1, abs=1e-9)
+        assert superposition.gdt_ha(moved(points, 1, 0), points) == 1
 
 
 def test_a_small_memory_gives_the_same(monkeypatch):
     mobile, target = hinged(70, 4, 2.0)
-    before = compare.tm_score(mobile, target), compare.gdt_ts(mobile, target)
-    monkeypatch.setattr(compare, "_AT_ONCE", 700)
-    assert (compare.tm_score(mobile, target), compare.gdt_ts(mobile, target)) == pytest.approx(before, abs=1e-12)
+    before = superposition.tm_score(mobile, target), superposition.gdt_ts(mobile, target)
+    monkeypatch.setattr(superposition, "_AT_ONCE", 700)
+    assert (superposition.tm_score(mobile, target), superposition.gdt_ts(mobile, target)) == pytest.approx(
+        before, abs=1e-12
+    )
 
 
 # --- GDT -----------------------------------------------------------------------------------------------------------
@@ -217,8 +219,8 @@ def test_gdt_is_that_of_plain_loops(length, noise):
         expected[cutoff] = within
     of_ts = [max(expected[c][r] for r in (1.0, 2.0, 4.0, 8.0)) for c in (1.0, 2.0, 4.0, 8.0)]
     of_ha = [max(expected[c][r] for r in (0.5, 1.0, 2.0, 4.0)) for c in (0.5, 1.0, 2.0, 4.0)]
-    assert compare.gdt_ts(mobile, target) == pytest.approx(np.mean(of_ts), abs=1e-9)
-    assert compare.gdt_ha(mobile, target) == pytest.approx(np.mean(of_ha), abs=1e-9)
+    assert superposition.gdt_ts(mobile, target) == pytest.approx(np.mean(of_ts), abs=1e-9)
+    assert superposition.gdt_ha(mobile, target) == pytest.approx(np.mean(of_ha), abs=1e-9)
 
 
 def test_gdt_counts_what_one_superposition_brings_close():
@@ -226,15 +228,15 @@ def test_gdt_counts_what_one_superposition_brings_close():
     target = walk(80)
     mobile = target.copy()
     mobile[40:] += np.random.default_rng(0).normal(size=(40, 3)) * 200
-    fractions = compare.fractions_within(moved(mobile, 2, 0), target, (0.5, 1, 2, 4, 8))
+    fractions = superposition.fractions_within(moved(mobile, 2, 0), target, (0.5, 1, 2, 4, 8))
     np.testing.assert_allclose(fractions, 0.5, atol=0.02)
-    assert compare.fractions_within(target[:40], target[:40], (1.0,), length=80)[0] == 0.5
+    assert superposition.fractions_within(target[:40], target[:40], (1.0,), length=80)[0] == 0.5
 
 
 def test_shapes_are_checked():
     for one, other in [((4, 3), (5, 3)), ((0, 3), (0, 3)), ((4, 2), (4, 2))]:
         with pytest.raises(ValueError, match="one shape"):
-            compare.rmsd(np.zeros(one), np.zeros(other))
+            superposition.rmsd(np.zeros(one), np.zeros(other))
 
 
 def as_atoms(c_alphas):

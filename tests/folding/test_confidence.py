@@ -5,7 +5,7 @@ import torch
 from transformers.models.esm.modeling_esmfold import categorical_lddt
 from transformers.models.esm.openfold_utils import compute_predicted_aligned_error, compute_tm
 
-from foldatlas.folding import confidence
+from foldatlas.folding.network import confidence
 
 
 def logits(*shape):

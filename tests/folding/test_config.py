@@ -6,8 +6,8 @@ from dataclasses import asdict, replace
 import pytest
 from transformers import EsmConfig
 
-from foldatlas.folding import nano
 from foldatlas.folding.config import from_dict, from_transformers
+from foldatlas.folding.weights import nano
 from foldatlas.schemas.errors import ModelError
 
 RELEASED = {

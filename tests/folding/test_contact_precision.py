@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from foldatlas.folding import contact_precision as contacts
+from foldatlas.folding.compare import contact_precision as contacts
 
 
 def plain_precision(rank, points, observed):

@@ -10,18 +10,20 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.profiler import ProfilerActivity, profile
 from torch.utils.flop_counter import FlopCounterMode
 
-from foldatlas.folding import cost, nano, precision, weights
 from foldatlas.folding.config import LanguageModelConfig
-from foldatlas.folding.esmfold import Wanted
-from foldatlas.folding.language_heads import ContactHead
-from foldatlas.folding.language_model import LanguageModel
 from foldatlas.folding.language_predictor import LanguagePredictor
-from foldatlas.folding.tokens import encode, encode_language
+from foldatlas.folding.network import precision
+from foldatlas.folding.network.esmfold import Wanted
+from foldatlas.folding.network.language_heads import ContactHead
+from foldatlas.folding.network.language_model import LanguageModel
+from foldatlas.folding.network.tokens import encode, encode_language
+from foldatlas.folding.planning import cost
+from foldatlas.folding.weights import fitting, nano
 
 
 @pytest.fixture(scope="module")
 def nano_network():
-    return weights.generate(nano.CONFIG)
+    return fitting.generate(nano.CONFIG)
 
 
 NOTHING = Wanted()

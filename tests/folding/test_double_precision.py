@@ -14,11 +14,11 @@ from collections.abc import Iterator
 import pytest
 import torch
 
-from foldatlas.folding import linear
-from foldatlas.folding.esmfold import Wanted
 from foldatlas.folding.multimer import encode_complexes, split_chains
-from foldatlas.folding.residue_constants import UNKNOWN_AATYPE
-from foldatlas.folding.trunk import FIRST_DISTANCE_EDGE, LAST_DISTANCE_EDGE, NUM_DISTANCE_BINS, ideal_beta
+from foldatlas.folding.network import linear
+from foldatlas.folding.network.esmfold import Wanted
+from foldatlas.folding.network.residue_constants import UNKNOWN_AATYPE
+from foldatlas.folding.network.trunk import FIRST_DISTANCE_EDGE, LAST_DISTANCE_EDGE, NUM_DISTANCE_BINS, ideal_beta
 
 LINKER, INDEX_JUMP = "G" * 25, 512
 COMPLEXES = [

@@ -5,8 +5,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from foldatlas.folding.atom_layouts import ATOM37
-from foldatlas.folding.experimental import read_chains
+from foldatlas.folding.compare.atom_layouts import ATOM37
+from foldatlas.folding.compare.experimental import read_chains
 from foldatlas.schemas.errors import UsageError
 from foldatlas.schemas.records import ATOMS
 

@@ -12,11 +12,11 @@ from transformers.models.esm.openfold_utils import (
     torsion_angles_to_frames,
 )
 
-from foldatlas.folding import residue_constants as ours
-from foldatlas.folding.atoms import IdealResidues
-from foldatlas.folding.invariant_point_attention import InvariantPointAttention
-from foldatlas.folding.rigid import Rigid, quaternion_to_rotation, update_quaternion
-from foldatlas.folding.trunk import distance_bins, ideal_beta
+from foldatlas.folding.network import residue_constants as ours
+from foldatlas.folding.network.atoms import IdealResidues
+from foldatlas.folding.network.invariant_point_attention import InvariantPointAttention
+from foldatlas.folding.network.rigid import Rigid, quaternion_to_rotation, update_quaternion
+from foldatlas.folding.network.trunk import distance_bins, ideal_beta
 from foldatlas.schemas.records import ATOMS, STANDARD_RESIDUES
 
 KNOWN = slice(0, ours.UNKNOWN_AATYPE)

@@ -3,8 +3,8 @@
 import pytest
 import torch
 
-from foldatlas.folding.esmfold import Wanted
-from foldatlas.folding.tokens import encode
+from foldatlas.folding.network.esmfold import Wanted
+from foldatlas.folding.network.tokens import encode
 
 SEQUENCES = ["MKTAYIAKQRQISFVKSHFSRQ", "GSHMASWLPE"]
 # Of the norm of a tensor's gradient. Sums of float32 in another order differ by some 1e-5 of it.

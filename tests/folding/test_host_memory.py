@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from foldatlas.folding import memory
-from foldatlas.folding.host_memory import free_bytes, total_bytes
+from foldatlas.folding.planning import memory
+from foldatlas.folding.planning.host_memory import free_bytes, total_bytes
 
 KB = 1024
 FREE, TOTAL = 16_000_000 * KB, 32_000_000 * KB

@@ -4,8 +4,8 @@ import pytest
 import torch
 from transformers.models.esm.modeling_esm import EsmRotaryEmbedding, apply_rotary_pos_emb
 
-from foldatlas.folding.language_model import Rotation
-from foldatlas.folding.tokens import AATYPE_TOKENS, CLS, EOS, PAD, encode, language_tokens
+from foldatlas.folding.network.language_model import Rotation
+from foldatlas.folding.network.tokens import AATYPE_TOKENS, CLS, EOS, PAD, encode, language_tokens
 from foldatlas.schemas.errors import SequenceError
 from foldatlas.schemas.records import STANDARD_RESIDUES
 

@@ -8,14 +8,17 @@ import pytest
 import torch
 from transformers import EsmConfig, EsmForMaskedLM
 
-from foldatlas.folding import memory, models, nano, perplexity, precision, weights
+from foldatlas.folding import models, perplexity
 from foldatlas.folding.config import LanguageModelConfig
-from foldatlas.folding.language_heads import build_heads
-from foldatlas.folding.language_model import LanguageModel
 from foldatlas.folding.language_predictor import LanguagePredictor
-from foldatlas.folding.names import canonical_name
+from foldatlas.folding.network import precision
+from foldatlas.folding.network.language_heads import build_heads
+from foldatlas.folding.network.language_model import LanguageModel
+from foldatlas.folding.network.tokens import EOS, LANGUAGE_TOKENS, MASK, PAD, UNKNOWN, encode_language
+from foldatlas.folding.planning import memory
 from foldatlas.folding.predictor import Predictor
-from foldatlas.folding.tokens import EOS, LANGUAGE_TOKENS, MASK, PAD, UNKNOWN, encode_language
+from foldatlas.folding.weights import fitting, nano
+from foldatlas.folding.weights.tensor_names import canonical_name
 from foldatlas.schemas.errors import ModelError, OutOfMemory, SequenceError, UsageError
 
 from .conftest import CONFIGS, randomise
@@ -275,7 +278,7 @@ def test_weights_of_heads_must_fit(reference, change, message):
 def test_a_model_without_heads_says_so():
     with pytest.raises(ModelError, match="contact head"):
         models.load("nano").contacts(["ACD"])
-    untrained = Predictor(weights.generate(nano.CONFIG), models.settings_of("nano"))
+    untrained = Predictor(fitting.generate(nano.CONFIG), models.settings_of("nano"))
     for ask in (untrained.masked_logits, untrained.perplexity):
         with pytest.raises(ModelError, match="masked residues"):
             ask(["ACD"])
@@ -295,7 +298,7 @@ def test_folding_does_not_make_attention_maps(monkeypatch):
         raise AssertionError("attention was materialised")
 
     nano = models.load("nano", recycles=0)
-    monkeypatch.setattr("foldatlas.folding.language_model.SelfAttention.probabilities", fail)
+    monkeypatch.setattr("foldatlas.folding.network.language_model.SelfAttention.probabilities", fail)
     nano.fold(["ACDEF"], mean_embedding=True)
     nano.embed(["ACDEF"])
 

@@ -4,8 +4,8 @@ import biotite.structure
 import numpy as np
 import pytest
 
-from foldatlas.folding import lddt
-from foldatlas.folding.residue_constants import AMBIGUOUS_ATOMS
+from foldatlas.folding.compare import lddt
+from foldatlas.folding.network.residue_constants import AMBIGUOUS_ATOMS
 from foldatlas.schemas.records import ATOMS, THREE_LETTER
 
 CERTAIN = "ARNCQGHILKMPSTWV"  # no residue with exchangeable names

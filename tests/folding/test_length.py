@@ -6,12 +6,14 @@ import dataclasses
 import pytest
 import torch
 
-from foldatlas.folding import confidence, cost, memory, nano
-from foldatlas.folding.chunks import MAX_ELEMENTS, largest_slice, slices
-from foldatlas.folding.esmfold import Wanted
 from foldatlas.folding.multimer import encode_complexes
-from foldatlas.folding.tokens import encode
-from foldatlas.folding.triangle import TriangleAttention
+from foldatlas.folding.network import confidence
+from foldatlas.folding.network.esmfold import Wanted
+from foldatlas.folding.network.tokens import encode
+from foldatlas.folding.network.triangle import TriangleAttention
+from foldatlas.folding.planning import cost, memory
+from foldatlas.folding.planning.chunks import MAX_ELEMENTS, largest_slice, slices
+from foldatlas.folding.weights import nano
 from foldatlas.schemas.errors import OutOfMemory
 
 # A protein alone, in a batch, chunked and not: pLDDT and pTM as fractions, positions in angstrom.
@@ -147,7 +149,7 @@ def test_large_products_are_cut_by_channel(two_blocks, random_sequence, monkeypa
         calls.append(other_elements)
         return 5
 
-    monkeypatch.setattr("foldatlas.folding.triangle.largest_slice", small_slice)
+    monkeypatch.setattr("foldatlas.folding.network.triangle.largest_slice", small_slice)
     assert_near(folded(two_blocks.network, [sequence], 40), expected, 40)
     assert set(calls) == {40 * 40}
 

@@ -3,8 +3,8 @@
 import pytest
 import torch
 
-from foldatlas.folding import linear as linear_module
-from foldatlas.folding.linear import has_onednn, linear, products
+from foldatlas.folding.network import linear as linear_module
+from foldatlas.folding.network.linear import has_onednn, linear, products
 
 # Sums of 300 float32 numbers of about 1.
 ROUNDING = 1e-4

@@ -7,10 +7,11 @@ import pytest
 import torch
 from transformers import EsmConfig, EsmForMaskedLM
 
-from foldatlas.folding import models, places
+from foldatlas.folding import models
 from foldatlas.folding.config import LanguageModelConfig
-from foldatlas.folding.language_model import LanguageModel
-from foldatlas.folding.tokens import encode, language_tokens
+from foldatlas.folding.network.language_model import LanguageModel
+from foldatlas.folding.network.tokens import encode, language_tokens
+from foldatlas.folding.weights import published
 from foldatlas.schemas.errors import ModelError
 
 NUM_LAYERS, WIDTH, NUM_HEADS = 3, 48, 4
@@ -131,7 +132,7 @@ def test_a_language_model_does_not_fold(reference, tmp_path):
             call(str(tmp_path))
 
 
-@pytest.mark.parametrize(("name", "sizes"), [*zip(places.LANGUAGE_MODELS, SIZES, strict=True)])
+@pytest.mark.parametrize(("name", "sizes"), [*zip(published.LANGUAGE_MODELS, SIZES, strict=True)])
 def test_released_sizes_have_the_number_of_parameters_in_their_names(name, sizes):
     layers, width, heads = sizes
     with torch.device("meta"):

@@ -13,7 +13,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from foldatlas.folding.training import make_nano_data, sequence_search
+from foldatlas.folding.training.data import make_nano_data, sequence_search
 from foldatlas.schemas.errors import SourceError
 from foldatlas.schemas.records import STANDARD_RESIDUES
 

@@ -13,7 +13,7 @@ import torch
 from safetensors.torch import save_file
 
 from foldatlas.folding.config import LanguageModelConfig
-from foldatlas.folding.language_model import LanguageModel
+from foldatlas.folding.network.language_model import LanguageModel
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="reads Linux's /proc")
 
@@ -25,7 +25,7 @@ import json, sys, threading, time
 import torch
 from foldatlas.folding import checkpoints, models, weights
 from foldatlas.folding.config import LanguageModelConfig
-from foldatlas.folding.language_model import LanguageModel
+from foldatlas.folding.network.language_model import LanguageModel
 
 def status(name):
     with open("/proc/self/status") as file:

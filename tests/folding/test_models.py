@@ -5,7 +5,8 @@ import sys
 
 import pytest
 
-from foldatlas.folding import models, nano
+from foldatlas.folding import models
+from foldatlas.folding.weights import nano
 from foldatlas.schemas.errors import ModelError
 from foldatlas.schemas.records import Settings
 
@@ -40,7 +41,8 @@ def test_weights_that_break_their_promise_are_refused(monkeypatch):
 
 def test_planning_imports_no_torch():
     program = (
-        "import sys; from foldatlas.folding import batching, cost, models, shape; "
+        "import sys; from foldatlas.folding import models; from foldatlas.folding.compare import shape; "
+        "from foldatlas.folding.planning import batching, cost; "
         "models.settings_of('nano'); print('torch' in sys.modules)"
     )
     run = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)

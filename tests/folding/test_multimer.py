@@ -5,10 +5,10 @@ import pytest
 import torch
 
 from foldatlas.folding import models
-from foldatlas.folding.confidence import interface_tm_score
 from foldatlas.folding.multimer import encode_complexes, split_chains
+from foldatlas.folding.network.confidence import interface_tm_score
+from foldatlas.folding.network.tokens import NO_CHAIN
 from foldatlas.folding.predictor import Predictor
-from foldatlas.folding.tokens import NO_CHAIN
 from foldatlas.schemas.errors import SequenceError
 from foldatlas.schemas.records import ATOMS, Settings, num_atoms
 

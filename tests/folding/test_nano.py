@@ -5,10 +5,11 @@ import os
 import numpy as np
 import pytest
 
-from foldatlas.folding import models, nano
-from foldatlas.folding.checkpoints import read_config
-from foldatlas.folding.places import find
-from foldatlas.folding.weights import digest
+from foldatlas.folding import models
+from foldatlas.folding.weights import nano
+from foldatlas.folding.weights.checkpoints import read_config
+from foldatlas.folding.weights.fitting import digest
+from foldatlas.folding.weights.model_files import find
 
 MOST_BYTES = 12_000_000  # in the package
 

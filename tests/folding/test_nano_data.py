@@ -5,9 +5,9 @@ from dataclasses import replace
 
 import pytest
 
-from foldatlas.folding.training import nano_data
-from foldatlas.folding.training.nano_data import CONFIDENCE, TRUNK, Chain
-from foldatlas.folding.training.sequence_search import HIT_COLUMNS, Hit, parse_clusters, parse_hits
+from foldatlas.folding.training.data import nano_data
+from foldatlas.folding.training.data.nano_data import CONFIDENCE, TRUNK, Chain
+from foldatlas.folding.training.data.sequence_search import HIT_COLUMNS, Hit, parse_clusters, parse_hits
 from foldatlas.schemas.errors import SourceError
 
 ALANINES = "A" * 40

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 import torch
 
-from foldatlas.folding.residue_constants import UNKNOWN_AATYPE
-from foldatlas.folding.tokens import encode
+from foldatlas.folding.network.residue_constants import UNKNOWN_AATYPE
+from foldatlas.folding.network.tokens import encode
 
 ANGSTROM = 1e-3
 SCORE = 1e-4

@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from foldatlas.folding import models, pickles
+from foldatlas.folding import models
+from foldatlas.folding.weights import pickles
 from foldatlas.schemas.errors import ModelError
 
 

@@ -9,7 +9,8 @@ import torch
 from huggingface_hub import constants
 from safetensors.torch import save_file
 
-from foldatlas.folding import models, places, weights
+from foldatlas.folding import models
+from foldatlas.folding.weights import fitting, model_files, published
 from foldatlas.schemas.errors import ModelError
 
 NAME = "esm2_t6_8M_UR50D"
@@ -37,29 +38,29 @@ def put_in_cache(tmp_path, repository):
 
 def test_a_name_is_found_in_the_folder_before_the_cache(tmp_path):
     snapshot = put_in_cache(tmp_path, f"facebook/{NAME}")
-    assert places.find(NAME).config == snapshot / "config.json"
-    assert places.find(NAME, str(tmp_path / "models")).config == snapshot / "config.json"
+    assert model_files.find(NAME).config == snapshot / "config.json"
+    assert model_files.find(NAME, str(tmp_path / "models")).config == snapshot / "config.json"
     fair = tmp_path / "models" / f"{NAME}.pt"
     fair.parent.mkdir()
     torch.save({}, fair)
-    assert places.find(NAME, str(tmp_path / "models")).files == (fair,)
+    assert model_files.find(NAME, str(tmp_path / "models")).files == (fair,)
     put(tmp_path / "models" / NAME)
-    place = places.find(NAME, str(tmp_path / "models"))
+    place = model_files.find(NAME, str(tmp_path / "models"))
     assert (place.name, place.files) == (NAME, (tmp_path / "models" / NAME / "model.safetensors",))
 
 
 def test_files_of_fair_esm_are_found_among_others(tmp_path):
-    for name in ("esmfold_3B_v1", *places.LANGUAGE_MODELS, "esm2_t36_3B_UR50D-contact-regression"):
+    for name in ("esmfold_3B_v1", *published.LANGUAGE_MODELS, "esm2_t36_3B_UR50D-contact-regression"):
         torch.save({}, tmp_path / f"{name}.pt")
     folding = (tmp_path / "esmfold_3B_v1.pt", tmp_path / "esm2_t36_3B_UR50D.pt")
-    assert places.find("esmfold_v1", str(tmp_path)) == places.Place("esmfold_v1", "fair", folding)
+    assert model_files.find("esmfold_v1", str(tmp_path)) == model_files.Place("esmfold_v1", "fair", folding)
     contacts = tmp_path / "esm2_t36_3B_UR50D-contact-regression.pt"
-    assert places.find("esm2_t36_3B_UR50D", str(tmp_path)).files == (folding[1], contacts)
+    assert model_files.find("esm2_t36_3B_UR50D", str(tmp_path)).files == (folding[1], contacts)
 
 
 def test_who_has_no_weights_is_told_which_files_to_put_where(tmp_path):
     with pytest.raises(ModelError) as caught:
-        places.find("esmfold_v1", str(tmp_path / "models"))
+        model_files.find("esmfold_v1", str(tmp_path / "models"))
     for part in (
         f"{tmp_path}/models/esmfold_v1 with config.json and model.safetensors or pytorch_model.bin",
         f"{tmp_path}/models/esmfold_3B_v1.pt with {tmp_path}/models/esm2_t36_3B_UR50D.pt",
@@ -69,10 +70,10 @@ def test_who_has_no_weights_is_told_which_files_to_put_where(tmp_path):
         f"esmfold_3B_v1.pt and esm2_t36_3B_UR50D.pt into {tmp_path}/models, and pass --weights {tmp_path}/models",
     ):
         assert part in str(caught.value)
-    assert places.is_missing("esmfold_v1", str(tmp_path / "models"))
+    assert model_files.is_missing("esmfold_v1", str(tmp_path / "models"))
     with pytest.raises(ModelError, match="into DIR, and pass --weights DIR"):
-        places.find("esmfold_v1")
-    assert not places.is_missing("nano") and not places.is_missing(str(tmp_path / "elsewhere"))
+        model_files.find("esmfold_v1")
+    assert not model_files.is_missing("nano") and not model_files.is_missing(str(tmp_path / "elsewhere"))
 
 
 def test_half_a_download_is_no_model(tmp_path):
@@ -80,22 +81,22 @@ def test_half_a_download_is_no_model(tmp_path):
     (snapshot / "model.safetensors").unlink()
     with pytest.raises(ModelError, match=r"has config\.json but no weights.*run `foldatlas weights esmfold_v1` again"):
         models.settings_of("esmfold_v1")
-    assert places.is_missing("esmfold_v1")
+    assert model_files.is_missing("esmfold_v1")
     (snapshot / "model.safetensors.index.json").write_text('{"weight_map": {"a": "part-1.safetensors"}}')
-    assert places.is_missing("esmfold_v1")
+    assert model_files.is_missing("esmfold_v1")
     save_file({"a": torch.zeros(1)}, snapshot / "part-1.safetensors")
-    assert not places.is_missing("esmfold_v1")
+    assert not model_files.is_missing("esmfold_v1")
 
 
 def test_a_folder_is_called_what_people_call_it(two_blocks, tmp_path):
     """Not what its configuration says: that is the model it was trained from."""
     put(tmp_path / "mine", {"model_type": "esm", "_name_or_path": "facebook/esmfold_v1"})
-    assert places.find(str(tmp_path / "mine")).name == "mine"
-    assert places.find(str(put_in_cache(tmp_path, "someone/their-fold"))).name == "their-fold"
-    weights.save(two_blocks.network, tmp_path / "ours.safetensors")
+    assert model_files.find(str(tmp_path / "mine")).name == "mine"
+    assert model_files.find(str(put_in_cache(tmp_path, "someone/their-fold"))).name == "their-fold"
+    fitting.save(two_blocks.network, tmp_path / "ours.safetensors")
     assert models.settings_of(str(tmp_path / "ours.safetensors")).model == "ours"
     (tmp_path / "small run").mkdir()
-    weights.save(two_blocks.network, tmp_path / "small run" / "model.safetensors")
+    fitting.save(two_blocks.network, tmp_path / "small run" / "model.safetensors")
     of_file = models.settings_of(str(tmp_path / "small run" / "model.safetensors"))
     assert of_file.model == "small run"
     assert models.settings_of(str(tmp_path / "small run")) == of_file  # the folder of a training run is its model
@@ -115,7 +116,7 @@ def test_half_a_download_is_no_training_run(tmp_path):
     """Weights without their configuration, where a published model belongs: they are fetched again."""
     put(tmp_path / NAME)
     (tmp_path / NAME / "config.json").unlink()
-    assert places.is_missing(NAME, str(tmp_path))
+    assert model_files.is_missing(NAME, str(tmp_path))
 
 
 @pytest.mark.parametrize(
@@ -129,15 +130,15 @@ def test_a_folder_without_one_model_is_refused(tmp_path, files, message):
     for name in files:
         torch.save({}, tmp_path / name)
     with pytest.raises(ModelError, match=message):
-        places.find(str(tmp_path))
+        model_files.find(str(tmp_path))
 
 
 def test_a_name_is_looked_for_without_torch_or_network(tmp_path):
     put(tmp_path / "esmfold_v1")
     program = (
-        "import sys, socket; socket.socket.connect = None; from foldatlas.folding import places\n"
-        f"places.find('esmfold_v1', {str(tmp_path)!r})\n"
-        "try: places.find('esm2_t6_8M_UR50D')\n"
+        "import sys, socket; socket.socket.connect = None; from foldatlas.folding.weights import model_files\n"
+        f"model_files.find('esmfold_v1', {str(tmp_path)!r})\n"
+        "try: model_files.find('esm2_t6_8M_UR50D')\n"
         "except ValueError as error: print(type(error).__name__)\n"
         "print('torch' in sys.modules)"
     )

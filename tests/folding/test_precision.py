@@ -6,10 +6,11 @@ import pytest
 import torch
 from torch import nn
 
-from foldatlas.folding import cost, precision
-from foldatlas.folding.esmfold import Wanted
-from foldatlas.folding.linear import Linear
-from foldatlas.folding.tokens import encode
+from foldatlas.folding.network import precision
+from foldatlas.folding.network.esmfold import Wanted
+from foldatlas.folding.network.linear import Linear
+from foldatlas.folding.network.tokens import encode
+from foldatlas.folding.planning import cost
 from foldatlas.schemas.errors import ModelError
 
 ROTARY = "esm.inv_freq"
@@ -105,7 +106,7 @@ def test_layer_norm_and_softmax_add_in_float32():
 
 
 def test_rotary_angles_are_exact_at_the_end_of_a_long_protein(converted):
-    from foldatlas.folding.language_model import Rotation
+    from foldatlas.folding.network.language_model import Rotation
 
     rotation = Rotation(converted["fp16"].esm.inv_freq, torch.arange(2048))
     angles = torch.outer(torch.arange(2048, dtype=torch.float64), converted["fp16"].esm.inv_freq.double())

@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 import torch
 
-from foldatlas.folding import cost, memory, models
-from foldatlas.folding.batching import BATCH_MFLOP
-from foldatlas.folding.esmfold import Wanted
+from foldatlas.folding import models
+from foldatlas.folding.network.esmfold import Wanted
+from foldatlas.folding.planning import cost, memory
+from foldatlas.folding.planning.batching import BATCH_MFLOP
 from foldatlas.folding.predictor import Predictor
 from foldatlas.schemas.errors import NonFiniteOutput, OutOfMemory, SequenceError
 from foldatlas.schemas.records import ATOMS, num_atoms

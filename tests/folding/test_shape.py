@@ -6,7 +6,7 @@ import biotite.structure
 import numpy as np
 import pytest
 
-from foldatlas.folding import shape
+from foldatlas.folding.compare import shape
 
 CHAINS = Path(__file__).parents[3] / "shared" / "data" / "chains.parquet"
 

@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 import torch
 
-from foldatlas.folding.atom_layouts import ATOM37, atom14, atom37
+from foldatlas.folding.compare.atom_layouts import ATOM37, atom14, atom37
+from foldatlas.folding.network.residue_constants import ATOM_POSITION_RA3, UNKNOWN_AATYPE
+from foldatlas.folding.network.tokens import encode
 from foldatlas.folding.predictor import Predictor
-from foldatlas.folding.residue_constants import ATOM_POSITION_RA3, UNKNOWN_AATYPE
-from foldatlas.folding.tokens import encode
 from foldatlas.schemas.records import ATOMS, STANDARD_RESIDUES, UNKNOWN_RESIDUES, Settings, num_atoms
 
 SEQUENCES = ["X", "XX", "MXK", "XMKTAYX", "MKT" + "X" * 20 + "AYI", UNKNOWN_RESIDUES, "AX:XC"]

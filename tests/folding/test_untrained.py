@@ -5,7 +5,7 @@ import hashlib
 import numpy as np
 import pytest
 
-from foldatlas.folding import nano, untrained, weights
+from foldatlas.folding.weights import fitting, nano, untrained
 
 SHAPES = {
     "a.weight": (30, 20),
@@ -17,7 +17,7 @@ SHAPES = {
 
 
 def test_weights_have_the_promised_digest():
-    assert weights.digest(weights.generate(nano.CONFIG).state_dict()) == untrained.DIGEST
+    assert fitting.digest(fitting.generate(nano.CONFIG).state_dict()) == untrained.DIGEST
 
 
 def test_a_tensor_depends_on_its_name_alone():
@@ -41,7 +41,7 @@ def test_rotary_frequencies_are_powers_of_ten_thousand():
 
 
 def test_layer_norms_scale_by_about_one():
-    network = weights.generate(nano.CONFIG)
+    network = fitting.generate(nano.CONFIG)
     scales = [module.weight.mean().item() for module in network.modules() if type(module).__name__ == "LayerNorm"]
     assert len(scales) > 30
     assert scales == pytest.approx([1.0] * len(scales), abs=0.05)

@@ -16,7 +16,7 @@ from typing import Any
 
 import psutil
 
-from foldatlas.pipeline.dask_keys import make_keys
+from foldatlas.pipeline.engines.dask.keys import make_keys
 
 PATIENCE = 120.0  # seconds, for what takes a few on a machine that has nothing else to do
 
@@ -142,7 +142,7 @@ def is_worker(process: Any) -> bool:
 def is_folding(process: Any) -> bool:
     """Whether it is the process that owns a device."""
     text = command_of(process)
-    return "foldatlas.pipeline.child" in text or "fake_child.py" in text
+    return "foldatlas.pipeline.workers.child" in text or "fake_child.py" in text
 
 
 def command_of(process: Any) -> str:

@@ -5,7 +5,7 @@ import signal
 from collections.abc import Iterable
 
 from foldatlas.atlas.reference.read import Found, Member
-from foldatlas.pipeline.structure_sources import open_structures
+from foldatlas.pipeline.sources.structure_files import open_structures
 
 
 def opened(found: Found) -> Iterable[Member]:

@@ -106,7 +106,8 @@ def test_verdicts(expression: str | None, text: str | None, classifiers: list[st
     assert verdict(expression, text, classifiers) == expected
 
 
-UNDER_THE_GPL = {"pyrodigal": ["pipeline/contigs.py"], "tmtools": []}  # -> who may import it, and only in a function
+# -> who may import it, and only in a function
+UNDER_THE_GPL = {"pyrodigal": ["pipeline/sources/contigs.py"], "tmtools": []}
 
 
 def test_what_is_under_the_gpl_is_imported_only_when_it_is_asked_for(root: Path, project_files: list[Path]) -> None:

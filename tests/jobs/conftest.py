@@ -10,7 +10,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from foldatlas.atlas.folder import AtlasFolder
-from foldatlas.atlas.open import Atlas
+from foldatlas.atlas.reader import Atlas
 from foldatlas.schemas.records import STANDARD_RESIDUES
 
 EXAMPLE = Path(__file__).parents[2] / "examples" / "gut.fasta"

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from foldatlas.atlas.open import Atlas
+from foldatlas.atlas.reader import Atlas
 from foldatlas.schemas.records import STANDARD_RESIDUES
 
 Run = Callable[..., subprocess.CompletedProcess[str]]

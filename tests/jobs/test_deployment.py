@@ -19,9 +19,10 @@ import pytest
 import yaml
 
 from foldatlas.jobs.cli import build_parser, split_beam_options
-from foldatlas.pipeline.dask_keys import main as make_keys_and_say
-from foldatlas.pipeline.dask_keys import make_keys
-from foldatlas.pipeline.engine import Engine, choose_engine
+from foldatlas.pipeline.engines.choose import choose_engine
+from foldatlas.pipeline.engines.dask.keys import main as make_keys_and_say
+from foldatlas.pipeline.engines.dask.keys import make_keys
+from foldatlas.pipeline.engines.engine import Engine
 from foldatlas.schemas.errors import UsageError
 
 ROOT = Path(__file__).parents[2]
@@ -125,7 +126,7 @@ def test_dask_is_started_as_its_programs_understand() -> None:
             assert values["scheduler"] == "tls://foldatlas-scheduler:8786"
             assert (values["nthreads"], str(values["n_workers"]), values["memory_limit"]) == (1, "1", "0")
             (preload,) = values["preload"]
-            assert preload == "foldatlas.pipeline.dask_preload"
+            assert preload == "foldatlas.pipeline.engines.dask.preload"
     engine = engine_of(found["fold"][1:])
     assert engine.runner == "DaskRunner"
     assert engine.options == ("--dask_client_address=tls://foldatlas-scheduler:8786",)

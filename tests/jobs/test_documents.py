@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from foldatlas.atlas.open import Atlas
+from foldatlas.atlas.reader import Atlas
 
 ROOT = Path(__file__).parents[2]
 COOKBOOK = [

@@ -6,8 +6,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 from foldatlas.atlas.folder import AtlasFolder
-from foldatlas.atlas.open import Atlas
-from foldatlas.atlas.verify import verify
+from foldatlas.atlas.reader import Atlas
+from foldatlas.atlas.verify.atlas import verify
 
 Run = Callable[..., subprocess.CompletedProcess[str]]
 

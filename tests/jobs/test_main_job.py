@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 from Bio import SeqIO
 from Bio.PDB import PDBParser
 
-from foldatlas.atlas.open import Atlas
+from foldatlas.atlas.reader import Atlas
 from foldatlas.folding.models import load
 from foldatlas.schemas.records import ATOMS, THREE_LETTER
 

@@ -13,7 +13,7 @@ from transformers import EsmConfig, EsmForProteinFolding
 from transformers.models.esm.configuration_esm import get_default_vocab_list
 
 from foldatlas.atlas.folder import AtlasFolder
-from foldatlas.atlas.open import Atlas
+from foldatlas.atlas.reader import Atlas
 from foldatlas.folding.models import settings_of
 from foldatlas.schemas.records import ATOMS, STANDARD_RESIDUES
 

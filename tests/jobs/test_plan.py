@@ -5,13 +5,13 @@ from pathlib import Path
 
 import pytest
 
-from foldatlas.atlas.calibration import first_entries
 from foldatlas.atlas.folder import AtlasFolder
+from foldatlas.atlas.forecast.calibration import first_entries
 from foldatlas.jobs import cli
 from foldatlas.jobs.plan import PlanSummary, plan
-from foldatlas.pipeline import graphs
-from foldatlas.pipeline.costs import DEADLINE_MARGIN, deadline_rate
-from foldatlas.pipeline.devices import hardware_of
+from foldatlas.pipeline.engines import dispatch
+from foldatlas.pipeline.planning.costs import DEADLINE_MARGIN, deadline_rate
+from foldatlas.pipeline.workers.devices import hardware_of
 from foldatlas.schemas.manifest import FileEntry, Run, Shard, ShardEntry
 
 EXAMPLE = Path(__file__).parents[2] / "examples" / "gut.fasta"
@@ -167,7 +167,7 @@ def test_a_prediction_is_for_this_make_of_device_and_shards_are_cut_for_all_of_i
     other.write_text("".join(f">p{number}\nMK{'L' * number}\n" for number in range(1, 60)))
     here = made(other, atlas, dry_run=True).planned.plan
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(graphs, "device_name", lambda *_: "Third")
+        patch.setattr(dispatch, "device_name", lambda *_: "Third")
         assert made(EXAMPLE, atlas, dry_run=True).left.measured_on == tuple(sorted((hardware_of("cpu").name, "Other")))
         there = made(other, atlas, dry_run=True).planned.plan
     assert here is not None and there is not None and here.shards == there.shards

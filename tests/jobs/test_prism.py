@@ -232,7 +232,7 @@ def test_flinks_way_of_submitting_reaches_a_real_job_service(
     prism: str, module_fasta: str, clean: Path, tmp_path: Path, pool: Pool, tables: Callable[[Path], object]
 ) -> None:
     """FlinkRunner's own submission, to Prism's job service: an engine that must show first what it can."""
-    from foldatlas.pipeline.prism_server import prism as serving
+    from foldatlas.pipeline.engines.portable.prism_server import prism as serving
 
     atlas = tmp_path / "atlas"
     with serving(prism) as address:

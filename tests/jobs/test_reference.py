@@ -27,7 +27,7 @@ from foldatlas.atlas.reference.identical import rmsd
 from foldatlas.atlas.reference.reader import Reference
 from foldatlas.jobs.cli import main
 from foldatlas.jobs.reference import reference
-from foldatlas.pipeline.download import HOLDINGS, download
+from foldatlas.pipeline.sources.download import HOLDINGS, download
 from foldatlas.schemas.errors import DamagedAtlasError, UsageError
 from foldatlas.schemas.reference_tables import CHAIN_OUTCOMES, FILE_OUTCOMES, STATE_ALPHABET
 
@@ -202,7 +202,7 @@ def test_file_that_ends_its_process_gets_a_row(files: Path, tmp_path: Path) -> N
     from foldatlas.atlas.reference.build import build_structures
     from foldatlas.atlas.reference.folder import ReferenceFolder
     from foldatlas.atlas.reference.read import Staged, read_files
-    from foldatlas.pipeline.structure_sources import find_structures
+    from foldatlas.pipeline.sources.structure_files import find_structures
 
     made.write(files / "poison.pdb", {"A": chain(40, 7)})
     folder = ReferenceFolder(tmp_path / "db")
@@ -369,7 +369,7 @@ def test_download_resumes_and_asks_again_only_for_changes(
 ) -> None:
     import json
 
-    monkeypatch.setattr("foldatlas.pipeline.download.WAITS", (0.01,))
+    monkeypatch.setattr("foldatlas.pipeline.sources.find.download.WAITS", (0.01,))
     monkeypatch.setenv("NO_PROXY", "127.0.0.1")
     site = tmp_path / "site"
     (site / "pub/pdb/holdings").mkdir(parents=True)

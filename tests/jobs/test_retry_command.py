@@ -11,8 +11,8 @@ import pytest
 from foldatlas.atlas.folder import AtlasFolder
 from foldatlas.jobs import status as status_job
 from foldatlas.jobs.cli import main
-from foldatlas.pipeline import supervisor
-from foldatlas.pipeline.devices import hardware_of
+from foldatlas.pipeline.workers import supervisor
+from foldatlas.pipeline.workers.devices import hardware_of
 
 FAKE_CHILD = (sys.executable, "-P", str(Path(__file__).parents[1] / "pipeline" / "fake_child.py"))
 LENGTHS = [30, 40, 50, 60, 70, 80, 90, 100]
@@ -21,7 +21,7 @@ LENGTHS = [30, 40, 50, 60, 70, 80, 90, 100]
 @pytest.fixture
 def fasta(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """Eight proteins, of which a device of 75 residues holds five."""
-    assert supervisor.CHILD[-1] == "foldatlas.pipeline.child"
+    assert supervisor.CHILD[-1] == "foldatlas.pipeline.workers.child"
     monkeypatch.setattr(supervisor, "CHILD", FAKE_CHILD[1:])
     path = tmp_path / "in.fasta"
     path.write_text("".join(f">p{length}\nM{'G' * (length - 1)}\n" for length in LENGTHS))

@@ -13,8 +13,8 @@ import pyarrow as pa
 import pytest
 
 from foldatlas.atlas.folder import AtlasFolder
-from foldatlas.atlas.open import Atlas
-from foldatlas.atlas.parquet_files import open_parquet
+from foldatlas.atlas.parquet.files import open_parquet
+from foldatlas.atlas.reader import Atlas
 from foldatlas.jobs.cli import main
 
 Run = Callable[..., subprocess.CompletedProcess[str]]
@@ -163,7 +163,7 @@ def test_a_store_that_is_away_for_long_ends_the_run_in_one_line_and_it_resumes(
     place: str, fasta: str, flaky: Any, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """In this process, where waits can be made short: the store is busy now and then, and gone after some commits."""
-    monkeypatch.setattr("foldatlas.atlas.s3_client.PATIENCE_SECONDS", 0.05)
+    monkeypatch.setattr("foldatlas.atlas.storage.s3_client.PATIENCE_SECONDS", 0.05)
     commits = 0
 
     def gone(method: str, key: str) -> int | None:
@@ -177,8 +177,8 @@ def test_a_store_that_is_away_for_long_ends_the_run_in_one_line_and_it_resumes(
     assert "Traceback" not in errors and "cannot be reached (HTTP 503)" in errors.splitlines()[-1]
     assert "run the same command again" in errors.splitlines()[-1]
 
-    monkeypatch.setattr("foldatlas.atlas.s3_client.PATIENCE_SECONDS", 60.0)
-    monkeypatch.setattr("foldatlas.atlas.s3_client._gave_up", -math.inf)  # as in another process
+    monkeypatch.setattr("foldatlas.atlas.storage.s3_client.PATIENCE_SECONDS", 60.0)
+    monkeypatch.setattr("foldatlas.atlas.storage.s3_client._gave_up", -math.inf)  # as in another process
     flaky.fault = lambda method, key: 503 if len(flaky.requests) % 7 == 0 else None
     committed = set(AtlasFolder(place).entries())
     assert 0 < len(committed) <= 3

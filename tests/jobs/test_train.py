@@ -7,8 +7,9 @@ from typing import Any
 
 import pytest
 
-from foldatlas.folding.cost import NUMBER_BYTES
-from foldatlas.folding.training import folding_training, recipes, structure_loss
+from foldatlas.folding.planning.cost import NUMBER_BYTES
+from foldatlas.folding.training import folding_training, recipes
+from foldatlas.folding.training.losses import structure_loss
 from foldatlas.folding.training.optimisers import AdamW
 from foldatlas.folding.training.precision import PRODUCTS
 from foldatlas.folding.training.presets import CROP, PRESETS

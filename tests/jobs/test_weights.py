@@ -17,7 +17,7 @@ import torch
 from safetensors.torch import load, save
 
 from foldatlas.folding.config import LanguageModelConfig
-from foldatlas.folding.language_model import LanguageModel
+from foldatlas.folding.network.language_model import LanguageModel
 
 Run = Callable[..., subprocess.CompletedProcess[str]]
 NAME = "esm2_t6_8M_UR50D"

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from foldatlas.folding.models import settings_of
-from foldatlas.pipeline.planning import CostModel
-from foldatlas.pipeline.supervisor import WorkerSpec, end_children
+from foldatlas.pipeline.planning.costs import CostModel
+from foldatlas.pipeline.workers.supervisor import WorkerSpec, end_children
 from foldatlas.schemas.records import STANDARD_RESIDUES
 
 FAKE_CHILD = (sys.executable, "-P", str(Path(__file__).with_name("fake_child.py")))

@@ -1,7 +1,7 @@
 """A child with a model of no weight, for tests: its numbers follow from the sequence, and some sequences are poison.
 
-Run by a WorkerSpec in place of `python -m foldatlas.pipeline.child`. Every word below is spelled in residues, one of
-them D, N, F or V, which the harmless proteins of conftest.py lack. Each batch is appended to the file that
+Run by a WorkerSpec in place of `python -m foldatlas.pipeline.workers.child`. Every word below is spelled in residues,
+one of them D, N, F or V, which the harmless proteins of conftest.py lack. Each batch is appended to the file that
 FAKE_CHILD_LOG names, so that a test can count what was folded. It embeds where FAKE_CHILD_EMBEDS is set.
 """
 
@@ -17,7 +17,7 @@ import numpy as np
 
 from foldatlas.folding.models import settings_of
 from foldatlas.folding.prediction import Embedding, Prediction
-from foldatlas.pipeline.child import Loaded, connect, serve
+from foldatlas.pipeline.workers.child import Loaded, connect, serve
 from foldatlas.schemas.errors import NonFiniteOutput, OutOfMemory
 from foldatlas.schemas.records import num_atoms
 

@@ -8,8 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from foldatlas.folding.prediction import Prediction
-from foldatlas.pipeline.bisection import Failed, fold_surely
-from foldatlas.pipeline.supervisor import BatchError
+from foldatlas.pipeline.shards.bisection import Failed, fold_surely
+from foldatlas.pipeline.workers.supervisor import BatchError
 from foldatlas.schemas.errors import Interrupted, OutOfMemory, WorkerDied, WorkerTimeout
 
 

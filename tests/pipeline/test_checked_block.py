@@ -10,12 +10,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from foldatlas.pipeline import checked_block, fasta
-from foldatlas.pipeline.checked_block import FIELDS, check_block
-from foldatlas.pipeline.fasta import RawBlock, Reader
-from foldatlas.pipeline.ingest import IngestTask, ingest, read_note, staged_path
-from foldatlas.pipeline.sources import cut_ranges, find_sources
-from foldatlas.pipeline.validation import Record, check
+from foldatlas.pipeline.planning.ingest import IngestTask, ingest, read_note, staged_path
+from foldatlas.pipeline.sources import block_validation, fasta
+from foldatlas.pipeline.sources.block_validation import FIELDS, check_block
+from foldatlas.pipeline.sources.fasta import RawBlock, Reader
+from foldatlas.pipeline.sources.find import cut_ranges, find_sources
+from foldatlas.pipeline.sources.validation import Record, check
 from foldatlas.schemas.records import Outcome
 from foldatlas.schemas.tables import STAGING
 
@@ -84,7 +84,7 @@ def test_every_fault_among_good_records_at_once() -> None:
 
 def test_plain_records_are_not_judged_one_by_one(monkeypatch: pytest.MonkeyPatch) -> None:
     """Else ingest is slow, and no other test would say so."""
-    monkeypatch.delattr(checked_block, "check")
+    monkeypatch.delattr(block_validation, "check")
     block = RawBlock(0, [b"c_1 # 1 # 9 # 1 # ID=1_1;partial=00;\nMKVL*\n", b"d\nACGTACGTACGTACGTACGTACGTACGTAW"])
     assert check_block(block, 100)["outcome"].to_pylist() == [Outcome.ACCEPTED] * 2
 
@@ -92,7 +92,7 @@ def test_plain_records_are_not_judged_one_by_one(monkeypatch: pytest.MonkeyPatch
 def test_staging_is_of_bounded_row_groups_and_holds_every_record(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("foldatlas.pipeline.ingest.RECORDS_A_ROW_GROUP", 20)
+    monkeypatch.setattr("foldatlas.pipeline.planning.ingest.RECORDS_A_ROW_GROUP", 20)
     monkeypatch.setattr(fasta, "BLOCK_BYTES", 256)
     path = tmp_path / "in.fasta"
     path.write_bytes(b"".join(b">p%d x\nMK%s\n" % (n, b"VL" * (n % 50)) for n in range(300)) + b">bad\nM?K\n")

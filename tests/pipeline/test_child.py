@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from foldatlas.pipeline import child, embedding_child
+from foldatlas.pipeline.workers import child, embedding_child
 from foldatlas.schemas.errors import NonFiniteOutput, OutOfMemory
 
 

@@ -6,7 +6,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from foldatlas.pipeline.cluster_table import read_clusters
+from foldatlas.pipeline.sources.cluster_table import read_clusters
 from foldatlas.schemas.errors import SourceError
 
 WANTED = {"a": "x", "b": "x", "c d": "y"}

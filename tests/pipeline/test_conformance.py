@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 
 from foldatlas.atlas.folder import AtlasFolder
-from foldatlas.pipeline import conformance, graphs
-from foldatlas.pipeline.engine import EMBEDDED, Engine
+from foldatlas.pipeline.engines import conformance, dispatch
+from foldatlas.pipeline.engines.engine import EMBEDDED, Engine
 from foldatlas.schemas.errors import UsageError
 
 UNKNOWN = Engine("SomeRunner", 0)
@@ -16,7 +16,7 @@ UNKNOWN = Engine("SomeRunner", 0)
 
 def only(keep: Callable[[int], bool]) -> Callable[..., None]:
     """An engine that works, embedded, on the descriptors whose number `keep` likes, and reports success."""
-    run = graphs.run
+    run = dispatch.run
 
     def lossy(label: str, descriptors: list[Any], work: Callable[[Any], None], engine: Engine) -> None:
         run(label, [task for task in descriptors if keep(task.number)], work, EMBEDDED)
@@ -26,14 +26,14 @@ def only(keep: Callable[[int], bool]) -> Callable[..., None]:
 
 def test_an_engine_that_loses_one_descriptor_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     folder = AtlasFolder(tmp_path / "atlas")
-    monkeypatch.setattr(conformance.graphs, "run", only(lambda number: number != 39))
+    monkeypatch.setattr(conformance.dispatch, "run", only(lambda number: number != 39))
     with pytest.raises(UsageError, match=r"1 of 40 tasks left no mark in .* \(numbers 39\)"):
         conformance.refuse_if_it_loses(UNKNOWN, folder)
     assert not folder.root.exists()
 
 
 def test_workers_of_another_version_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(conformance.graphs, "run", only(lambda number: True))
+    monkeypatch.setattr(conformance.dispatch, "run", only(lambda number: True))
     monkeypatch.setattr(
         conformance, "leave_mark", lambda task: (Path(task.marks) / f"{task.number}.mark").write_text("0")
     )
@@ -43,14 +43,14 @@ def test_workers_of_another_version_are_refused(tmp_path: Path, monkeypatch: pyt
 
 def test_a_good_engine_is_asked_once_and_leaves_no_trace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     folder = AtlasFolder(tmp_path / "deep" / "atlas")
-    monkeypatch.setattr(conformance.graphs, "run", only(lambda number: True))
+    monkeypatch.setattr(conformance.dispatch, "run", only(lambda number: True))
     conformance.refuse_if_it_loses(UNKNOWN, folder)
-    monkeypatch.setattr(conformance.graphs, "run", None)
+    monkeypatch.setattr(conformance.dispatch, "run", None)
     conformance.refuse_if_it_loses(UNKNOWN, folder)
     assert list(tmp_path.iterdir()) == []
 
 
 def test_a_known_engine_is_not_asked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(conformance.graphs, "run", None)
+    monkeypatch.setattr(conformance.dispatch, "run", None)
     for runner in ("FnApiRunner", "DaskRunner", "PrismRunner"):
         conformance.refuse_if_it_loses(Engine(runner), AtlasFolder(tmp_path / "atlas"))

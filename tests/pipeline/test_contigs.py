@@ -20,14 +20,15 @@ from Bio.Seq import Seq
 
 from foldatlas.atlas.folder import AtlasFolder
 from foldatlas.folding.models import settings_of
-from foldatlas.pipeline import contigs, fasta
-from foldatlas.pipeline.contigs import ContigReader
-from foldatlas.pipeline.dask_local import worker_environments
-from foldatlas.pipeline.genbank import CodingSequence
-from foldatlas.pipeline.planning import CostModel, Planned, SourceWarning, make_plan
-from foldatlas.pipeline.record_stream import open_records
-from foldatlas.pipeline.sources import SourceFile, find_sources
-from foldatlas.pipeline.validation import Record
+from foldatlas.pipeline.engines.dask.local import worker_environments
+from foldatlas.pipeline.planning.costs import CostModel
+from foldatlas.pipeline.planning.planner import Planned, SourceWarning, make_plan
+from foldatlas.pipeline.sources import contigs, fasta
+from foldatlas.pipeline.sources.contigs import ContigReader
+from foldatlas.pipeline.sources.find import SourceFile, find_sources
+from foldatlas.pipeline.sources.genbank import CodingSequence
+from foldatlas.pipeline.sources.record_stream import open_records
+from foldatlas.pipeline.sources.validation import Record
 from foldatlas.schemas.errors import SourceError
 from foldatlas.schemas.records import Outcome
 

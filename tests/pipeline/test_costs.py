@@ -5,18 +5,18 @@ from pathlib import Path
 
 import pytest
 
-from foldatlas.atlas.calibration import DEFAULT_MFLOP_PER_SECOND, Rate, default_output_bytes, default_rate
 from foldatlas.atlas.folder import AtlasFolder
-from foldatlas.folding.cost import mflop
+from foldatlas.atlas.forecast.calibration import DEFAULT_MFLOP_PER_SECOND, Rate, default_output_bytes, default_rate
 from foldatlas.folding.models import config_of
-from foldatlas.pipeline import costs as costs_module
-from foldatlas.pipeline import graphs
-from foldatlas.pipeline.costs import DEADLINE_MARGIN, cost_model, deadline_rate
-from foldatlas.pipeline.engine import Engine
-from foldatlas.pipeline.fold_shard import FoldTask
-from foldatlas.pipeline.folding_run import fold_atlas
-from foldatlas.pipeline.planning import CostModel, make_plan
-from foldatlas.pipeline.supervisor import WorkerSpec
+from foldatlas.folding.planning.cost import mflop
+from foldatlas.pipeline.engines import dispatch
+from foldatlas.pipeline.engines.engine import Engine
+from foldatlas.pipeline.planning import costs as costs_module
+from foldatlas.pipeline.planning.costs import DEADLINE_MARGIN, CostModel, cost_model, deadline_rate
+from foldatlas.pipeline.planning.planner import make_plan
+from foldatlas.pipeline.shards.fold import FoldTask
+from foldatlas.pipeline.shards.run import fold_atlas
+from foldatlas.pipeline.workers.supervisor import WorkerSpec
 
 CONFIG = config_of("nano")
 
@@ -58,13 +58,13 @@ def test_a_run_bounds_its_first_batches_by_what_earlier_shards_took(
     folder = AtlasFolder(tmp_path / "atlas")
     make_plan([write_fasta(proteins[:30])], folder, worker.settings, costs, max_length=1280)
     submitted: list[FoldTask] = []
-    real = graphs.run
+    real = dispatch.run
 
     def run(label: str, tasks: list[FoldTask], work: object, engine: Engine) -> None:
         submitted.extend(tasks)
         real(label, tasks, work, engine)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(graphs, "run", run)
+    monkeypatch.setattr(dispatch, "run", run)
     fold_atlas(folder, worker, show_progress=False)
     assert {task.options.worker.mflop_per_second for task in submitted} == {None}
     rates = [entry.cost / entry.run.seconds for entry in folder.entries().values()]

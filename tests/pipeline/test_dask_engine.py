@@ -5,8 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from foldatlas.pipeline import graphs, progress
-from foldatlas.pipeline.engine import Engine
+from foldatlas.pipeline import progress
+from foldatlas.pipeline.engines import dispatch
+from foldatlas.pipeline.engines.engine import Engine
 from foldatlas.schemas.errors import FoldAtlasError, UsageError
 
 dask = pytest.importorskip("dask")
@@ -37,7 +38,7 @@ def test_the_first_descriptor_is_begun_first(engine: Engine, tmp_path: Path) -> 
         with log.open("a") as file:
             file.write(f"{number}\n")
 
-    graphs.run("order", range(123), write, engine)
+    dispatch.run("order", range(123), write, engine)
     begun = [int(line) for line in log.read_text().split()]
     assert begun[2:] == [number for number in range(123) if number not in begun[:2]]
     assert sorted(begun) == list(range(123))
@@ -49,7 +50,7 @@ def test_work_that_fails_costs_no_other(engine: Engine, tmp_path: Path, caplog: 
             raise FoldAtlasError("three is too much")
         (tmp_path / str(number)).touch()
 
-    graphs.run("fold", range(6), fail_at_three, engine)
+    dispatch.run("fold", range(6), fail_at_three, engine)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["0", "1", "2", "4", "5"]
     assert "fold: three is too much" in caplog.text
 
@@ -70,8 +71,8 @@ def test_the_driver_hears_of_progress_once(engine: Engine, tmp_path: Path) -> No
         progress.report(progress.BatchDone(number, 10 * number))
         progress.report(progress.ShardDone(1, 0))
 
-    with graphs.opened(engine), progress.listening(hear):
-        graphs.run("fold", [1, 2, 3], work, engine)
+    with dispatch.opened(engine), progress.listening(hear):
+        dispatch.run("fold", [1, 2, 3], work, engine)
         until((tmp_path / "6 heard").exists, "all six were heard")
     batches = sorted(event for event in heard if isinstance(event, progress.BatchDone))
     assert batches == [progress.BatchDone(number, 10 * number) for number in (1, 2, 3)]
@@ -81,10 +82,10 @@ def test_the_driver_hears_of_progress_once(engine: Engine, tmp_path: Path) -> No
 def test_a_cluster_that_is_not_there_is_said() -> None:
     engine = Engine("DaskRunner", 0, ("--dask_client_address=tcp://127.0.0.1:9", "--dask_connection_timeout=1"))
     with pytest.raises(UsageError, match=r"the Dask cluster at tcp://127\.0\.0\.1:9 does not answer"):
-        graphs.run("fold", [1], print, engine)
+        dispatch.run("fold", [1], print, engine)
 
 
 def test_a_scheduler_file_that_is_not_there_is_said_at_once(tmp_path: Path) -> None:
     engine = Engine("DaskRunner", 0, (f"--dask_scheduler_file={tmp_path / 'none.json'}",))
     with pytest.raises(UsageError, match=r"none\.json is no file: start the scheduler first"):
-        graphs.run("fold", [1], print, engine)
+        dispatch.run("fold", [1], print, engine)

@@ -8,7 +8,8 @@ import textwrap
 
 import pytest
 
-from foldatlas.pipeline import dask_local, devices
+from foldatlas.pipeline.engines.dask import local
+from foldatlas.pipeline.workers import devices
 from foldatlas.schemas.errors import UsageError
 
 
@@ -16,26 +17,26 @@ def test_each_worker_has_a_gpu_of_its_own(monkeypatch: pytest.MonkeyPatch) -> No
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "3, GPU-7")
     monkeypatch.setenv("OMP_NUM_THREADS", "5")
     assert devices.visible_gpus() == ["3", "GPU-7"]
-    found = dask_local.worker_environments(2, "cuda")
+    found = local.worker_environments(2, "cuda")
     assert found == [{"CUDA_VISIBLE_DEVICES": gpu, "OMP_NUM_THREADS": "5"} for gpu in ("3", "GPU-7")]
     with pytest.raises(UsageError, match="this machine shows 2 GPUs"):
-        dask_local.worker_environments(3, "cuda")
+        local.worker_environments(3, "cuda")
 
 
 def test_workers_share_the_cores(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(8)), raising=False)
-    assert dask_local.worker_environments(3, "cpu") == [{"OMP_NUM_THREADS": "2"}] * 3
-    assert dask_local.worker_environments(20, "cpu") == [{"OMP_NUM_THREADS": "1"}] * 20
+    assert local.worker_environments(3, "cpu") == [{"OMP_NUM_THREADS": "2"}] * 3
+    assert local.worker_environments(20, "cpu") == [{"OMP_NUM_THREADS": "1"}] * 20
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0,1")
-    assert [each["OMP_NUM_THREADS"] for each in dask_local.worker_environments(2, "cuda")] == ["4", "4"]
+    assert [each["OMP_NUM_THREADS"] for each in local.worker_environments(2, "cuda")] == ["4", "4"]
 
 
 def test_a_cluster_of_our_own_is_closed_to_others_and_leaves_nothing() -> None:
     """TLS, loopback, workers' environments; and its processes end with it."""
     dask, distributed = pytest.importorskip("dask"), pytest.importorskip("distributed")
     psutil = pytest.importorskip("psutil")
-    cluster = dask_local.start_cluster(2, "cpu")
+    cluster = local.start_cluster(2, "cpu")
     try:
         assert cluster.address.startswith("tls://127.0.0.1:")
         with dask.config.set(cluster.settings), distributed.Client(cluster.address, set_as_default=False) as client:

@@ -10,8 +10,10 @@ from pathlib import Path
 
 import pytest
 
-from foldatlas.pipeline import dask_engine, graphs, interruption
-from foldatlas.pipeline.engine import Engine
+from foldatlas.pipeline import interruption
+from foldatlas.pipeline.engines import dispatch
+from foldatlas.pipeline.engines.dask import engine as dask_engine
+from foldatlas.pipeline.engines.engine import Engine
 from foldatlas.schemas.errors import Interrupted, ModelError
 
 dask = pytest.importorskip("dask")
@@ -49,8 +51,8 @@ def test_a_stop_reaches_the_workers_of_a_shared_cluster(tmp_path: Path) -> None:
     with worker_processes(1) as engine:
         stopper = threading.Thread(target=stop)
         stopper.start()
-        with pytest.raises(Interrupted), graphs.opened(engine), interruption.interruptible():
-            graphs.run("fold", [1], work, engine)
+        with pytest.raises(Interrupted), dispatch.opened(engine), interruption.interruptible():
+            dispatch.run("fold", [1], work, engine)
         stopper.join()
         until((tmp_path / "stopped").exists, "the worker heard of the stop")
         assert sorted(path.name for path in tmp_path.iterdir()) == ["begun", "stopped"]
@@ -58,7 +60,7 @@ def test_a_stop_reaches_the_workers_of_a_shared_cluster(tmp_path: Path) -> None:
 
 def test_a_stop_does_not_wait_for_a_worker_that_is_frozen(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(dask_engine, "STOP_SECONDS", 0.5)
-    with worker_processes(1) as engine, graphs.opened(engine), dask_engine.opened(engine) as session:
+    with worker_processes(1) as engine, dispatch.opened(engine), dask_engine.opened(engine) as session:
         (pid,) = session.connected().run(os.getpid).values()
         os.kill(pid, signal.SIGSTOP)
         try:
@@ -87,15 +89,15 @@ def test_a_worker_of_no_use_is_sent_away_and_the_others_go_on(tmp_path: Path, ca
         return [number for number in range(8) if not (tmp_path / str(number)).exists()]
 
     with worker_processes(2) as engine:
-        with graphs.opened(engine), interruption.interruptible():
+        with dispatch.opened(engine), interruption.interruptible():
             for _ in range(3):
-                graphs.run("fold", missing(), work, engine)
+                dispatch.run("fold", missing(), work, engine)
             assert missing() == []
             assert caplog.text.count("was sent away: no weights here") == 1
         all_bad.touch()
         with (
             pytest.raises(ModelError, match="no worker of the cluster can fold: no weights here"),
-            graphs.opened(engine),
+            dispatch.opened(engine),
             interruption.interruptible(),
         ):
-            graphs.run("fold", range(8), work, engine)
+            dispatch.run("fold", range(8), work, engine)

@@ -6,7 +6,8 @@ from typing import Any
 
 import pytest
 
-from foldatlas.pipeline import dask_worker, interruption
+from foldatlas.pipeline import interruption
+from foldatlas.pipeline.engines.dask import worker
 from foldatlas.schemas.errors import FoldAtlasError, Interrupted, ModelError
 from foldatlas.schemas.version import program_version
 
@@ -15,13 +16,13 @@ from foldatlas.schemas.version import program_version
 def told(monkeypatch: pytest.MonkeyPatch) -> list[tuple[Any, ...]]:
     """What a worker tells its driver, in place of a driver."""
     messages: list[tuple[Any, ...]] = []
-    monkeypatch.setattr(dask_worker, "tell", lambda session, kind, *what: messages.append((session, kind, *what)))
-    monkeypatch.setattr(dask_worker, "UNFIT_SECONDS", 0.1)
+    monkeypatch.setattr(worker, "tell", lambda session, kind, *what: messages.append((session, kind, *what)))
+    monkeypatch.setattr(worker, "UNFIT_SECONDS", 0.1)
     return messages
 
 
-def on_worker(work: Any, session: str, version: str = program_version()) -> dask_worker.OnWorker:
-    return dask_worker.OnWorker(session, "fold", work, version)
+def on_worker(work: Any, session: str, version: str = program_version()) -> worker.OnWorker:
+    return worker.OnWorker(session, "fold", work, version)
 
 
 def test_a_worker_that_cannot_go_on_is_told_once_and_holds_its_tasks(told: list[tuple[Any, ...]]) -> None:
@@ -66,9 +67,9 @@ def test_a_worker_of_another_version_does_nothing(told: list[tuple[Any, ...]]) -
 def test_a_stop_reaches_its_own_run_alone(told: list[tuple[Any, ...]]) -> None:
     seen: list[bool] = []
     on_worker(lambda _: seen.append(interruption.stopping()), "mine")(1)
-    dask_worker.stop("of somebody else")
+    worker.stop("of somebody else")
     on_worker(lambda _: seen.append(interruption.stopping()), "mine")(2)
-    dask_worker.stop("mine")
+    worker.stop("mine")
     on_worker(lambda _: seen.append(interruption.stopping()), "mine")(3)
     on_worker(lambda _: seen.append(interruption.stopping()), "next")(4)
     assert seen == [False, False, True, False]

@@ -12,10 +12,10 @@ import pytest
 from apache_beam.options.pipeline_options import DebugOptions, PipelineOptions, StandardOptions
 from apache_beam.portability.api import beam_runner_api_pb2
 
-from foldatlas.pipeline import graphs
-from foldatlas.pipeline.engine import choose_engine
-from foldatlas.pipeline.engine_options import values_of
-from foldatlas.pipeline.portable_options import completed
+from foldatlas.pipeline.engines import dispatch, graph
+from foldatlas.pipeline.engines.choose import choose_engine
+from foldatlas.pipeline.engines.options import values_of
+from foldatlas.pipeline.engines.portable.options import completed
 from foldatlas.schemas.errors import UsageError
 
 pytest.importorskip("apache_beam.runners.dataflow.internal.apiclient", exc_type=ImportError)
@@ -59,7 +59,7 @@ def test_the_job_that_would_be_submitted() -> None:
     options = PipelineOptions([*flags, "--dry_run=True", "--no_auth"])
     assert options.view_as(DebugOptions).number_of_worker_harness_threads == 1
     pipeline = beam.Pipeline(options=options)
-    graphs.build(pipeline, "fold", [1, 2, 3], print)
+    graph.build(pipeline, "fold", [1, 2, 3], print)
     job = pipeline.run().job
     proto = job.proto_pipeline
 
@@ -87,4 +87,4 @@ def test_a_template_holds_the_fold_and_nothing_before_it() -> None:
     engine = choose_engine("DataflowRunner", None, [*OPTIONS, "--template_location=gs://some-bucket/job.json"])
     assert engine.only_describes
     with pytest.raises(UsageError, match="plan first"):
-        graphs.run("ingest", [1], print, engine)
+        dispatch.run("ingest", [1], print, engine)

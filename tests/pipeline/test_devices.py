@@ -6,12 +6,12 @@ from pathlib import Path
 
 import pytest
 
-from foldatlas.folding import host_memory
-from foldatlas.pipeline import devices
-from foldatlas.pipeline.dask_local import worker_environments
-from foldatlas.pipeline.devices import Hardware, hardware_of
-from foldatlas.pipeline.engine import EMBEDDED, Engine
-from foldatlas.pipeline.graphs import device_name
+from foldatlas.folding.planning import host_memory
+from foldatlas.pipeline.engines.dask.local import worker_environments
+from foldatlas.pipeline.engines.dispatch import device_name
+from foldatlas.pipeline.engines.engine import EMBEDDED, Engine
+from foldatlas.pipeline.workers import devices
+from foldatlas.pipeline.workers.devices import Hardware, hardware_of
 
 
 @pytest.fixture(autouse=True)

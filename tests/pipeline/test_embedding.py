@@ -16,14 +16,15 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 
-from foldatlas.atlas.commit import attempt_name
-from foldatlas.folding import models, nano
+from foldatlas.atlas.storage.commit import attempt_name
+from foldatlas.folding import models
 from foldatlas.folding.language_predictor import LanguagePredictor
+from foldatlas.folding.network.tokens import LANGUAGE_TOKENS
 from foldatlas.folding.prediction import Embedding
-from foldatlas.folding.tokens import LANGUAGE_TOKENS
+from foldatlas.folding.weights import nano
 from foldatlas.pipeline import embedding
 from foldatlas.pipeline.embedding import Embedded, embed_fasta
-from foldatlas.pipeline.supervisor import WorkerSpec
+from foldatlas.pipeline.workers.supervisor import WorkerSpec
 from foldatlas.schemas.errors import Interrupted, ModelError, OutOfMemory, SourceError, UsageError
 from foldatlas.schemas.records import structure_id
 from foldatlas.schemas.tables import EMBEDDED

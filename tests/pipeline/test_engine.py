@@ -2,7 +2,8 @@
 
 import pytest
 
-from foldatlas.pipeline.engine import EMBEDDED, RUNNERS, Engine, choose_engine, runner_name
+from foldatlas.pipeline.engines.choose import choose_engine, runner_name
+from foldatlas.pipeline.engines.engine import EMBEDDED, RUNNERS, Engine
 from foldatlas.schemas.errors import UsageError
 
 

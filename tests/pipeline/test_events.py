@@ -13,11 +13,13 @@ import pyarrow.parquet as pq
 import pytest
 
 from foldatlas.atlas.folder import AtlasFolder
-from foldatlas.pipeline import events, folding_run
-from foldatlas.pipeline.fold_shard import FoldOptions, FoldTask, fold_shard
-from foldatlas.pipeline.folding_run import fold_atlas
-from foldatlas.pipeline.planning import CostModel, make_plan
-from foldatlas.pipeline.supervisor import WorkerSpec
+from foldatlas.pipeline import events
+from foldatlas.pipeline.planning.costs import CostModel
+from foldatlas.pipeline.planning.planner import make_plan
+from foldatlas.pipeline.shards import run
+from foldatlas.pipeline.shards.fold import FoldOptions, FoldTask, fold_shard
+from foldatlas.pipeline.shards.run import fold_atlas
+from foldatlas.pipeline.workers.supervisor import WorkerSpec
 from foldatlas.schemas.errors import Interrupted, ModelError, UsageError
 
 POISON = ("MDEAD" + "G" * 60, "MNAN" + "G" * 70, "MSEGV" + "G" * 80)
@@ -51,7 +53,7 @@ def of(told: list[dict[str, Any]], event: str) -> list[dict[str, Any]]:
 def test_counts_equal_the_rows_of_the_manifest(
     folder: AtlasFolder, worker: WorkerSpec, log: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setitem(folding_run.BATCH_MFLOP, "cpu", 1_000_000)  # several proteins a batch
+    monkeypatch.setitem(run.BATCH_MFLOP, "cpu", 1_000_000)  # several proteins a batch
     report = fold_atlas(folder, worker, show_progress=False, log=log)
     told, entries = read(log), folder.entries()
     assert {"time", "level", "event", "run_id", "host", "pid"} <= set.intersection(*(set(each) for each in told))
@@ -133,7 +135,7 @@ def test_how_a_run_ended_is_told(
     def stop(*_: object) -> None:
         raise error
 
-    monkeypatch.setattr("foldatlas.pipeline.folding_run.graphs.run", stop)
+    monkeypatch.setattr("foldatlas.pipeline.shards.run.dispatch.run", stop)
     with pytest.raises(type(error)):
         fold_atlas(folder, worker, show_progress=False, log=log)
     (end,) = of(read(log), "run_ended")

@@ -12,9 +12,9 @@ from Bio.SeqIO.FastaIO import SimpleFastaParser
 from hypothesis import given
 from hypothesis import strategies as st
 
-from foldatlas.pipeline import fasta
-from foldatlas.pipeline.compression import GzipStream, ZstdStream, compression_of
-from foldatlas.pipeline.fasta import RawRecord, Reader
+from foldatlas.pipeline.sources import fasta
+from foldatlas.pipeline.sources.compression import GzipStream, ZstdStream, compression_of
+from foldatlas.pipeline.sources.fasta import RawRecord, Reader
 
 EXAMPLE = b">a first\nMKVL\nAAG\n>b\n\n>c > not a record\r\nMK\r\nVL\r\n>d\nMMMM"
 

@@ -11,14 +11,15 @@ import pyarrow.parquet as pq
 import pytest
 from msgspec import structs
 
-from foldatlas.atlas import storage as storage_module
-from foldatlas.atlas.coordinates import decode_structures
 from foldatlas.atlas.folder import AtlasFolder
-from foldatlas.pipeline import fold_shard as fold_shard_module
-from foldatlas.pipeline.fold_shard import FoldOptions, FoldTask, fold_shard
-from foldatlas.pipeline.folding_run import _from_a_random_place, fold_atlas
-from foldatlas.pipeline.planning import CostModel, make_plan
-from foldatlas.pipeline.supervisor import WorkerSpec, child_of_this_process
+from foldatlas.atlas.parquet.coordinates import decode_structures
+from foldatlas.atlas.storage import local as storage_module
+from foldatlas.pipeline.planning.costs import CostModel
+from foldatlas.pipeline.planning.planner import make_plan
+from foldatlas.pipeline.shards import fold as fold_shard_module
+from foldatlas.pipeline.shards.fold import FoldOptions, FoldTask, fold_shard
+from foldatlas.pipeline.shards.run import _from_a_random_place, fold_atlas
+from foldatlas.pipeline.workers.supervisor import WorkerSpec, child_of_this_process
 from foldatlas.schemas.errors import (
     DamagedAtlasError,
     FoldAtlasError,
@@ -310,7 +311,7 @@ def test_two_drivers_begin_at_different_places(
     tasks = [task._replace(shard=shard) for shard in plan.shards]
     orders = set()
     for start in range(3):
-        monkeypatch.setattr("foldatlas.pipeline.folding_run.secrets.randbelow", lambda _, start=start: start)
+        monkeypatch.setattr("foldatlas.pipeline.shards.run.secrets.randbelow", lambda _, start=start: start)
         order = _from_a_random_place(tasks)
         assert sorted(task.shard.name for task in order) == [shard.name for shard in plan.shards]
         orders.add(order[0].shard.name)
@@ -333,7 +334,7 @@ def test_a_sweep_keeps_what_the_dead_committed_while_it_looked(
         return list(real(where))
 
     monkeypatch.setattr(storage_module, "files_of_the_dead", commit_then_look)
-    monkeypatch.setattr("foldatlas.atlas.commit.os.kill", _no_such_process)
+    monkeypatch.setattr("foldatlas.atlas.storage.commit.os.kill", _no_such_process)
     folder.sweep()
     (plan,) = folder.plans()
     assert all((folder.root / file.path).exists() for file in (*plan.records, *plan.sequences))
@@ -355,7 +356,7 @@ def test_a_sweep_takes_the_tables_of_no_plan_and_keeps_every_generation(
     ]
     for orphan in orphans:
         orphan.write_bytes(b"x")
-    monkeypatch.setattr("foldatlas.atlas.commit.os.kill", _no_such_process)
+    monkeypatch.setattr("foldatlas.atlas.storage.commit.os.kill", _no_such_process)
     assert folder.sweep() == 2
     assert file.exists() and newer.exists() and not any(orphan.exists() for orphan in orphans)
 

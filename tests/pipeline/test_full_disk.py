@@ -10,10 +10,11 @@ from pathlib import Path
 import pytest
 
 from foldatlas.atlas.folder import AtlasFolder
-from foldatlas.atlas.verify import verify
-from foldatlas.pipeline.folding_run import fold_atlas
-from foldatlas.pipeline.planning import CostModel, make_plan
-from foldatlas.pipeline.supervisor import WorkerSpec
+from foldatlas.atlas.verify.atlas import verify
+from foldatlas.pipeline.planning.costs import CostModel
+from foldatlas.pipeline.planning.planner import make_plan
+from foldatlas.pipeline.shards.run import fold_atlas
+from foldatlas.pipeline.workers.supervisor import WorkerSpec
 from foldatlas.schemas.errors import FoldAtlasError
 from foldatlas.schemas.tables import SHARD_TABLES
 

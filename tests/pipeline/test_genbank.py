@@ -15,11 +15,12 @@ from Bio.SeqRecord import SeqRecord
 
 from foldatlas.atlas.folder import AtlasFolder
 from foldatlas.folding.models import settings_of
-from foldatlas.pipeline import genbank
-from foldatlas.pipeline.genbank import CodingSequence, GenBankReader
-from foldatlas.pipeline.planning import CostModel, make_plan
-from foldatlas.pipeline.record_stream import open_records
-from foldatlas.pipeline.sources import find_sources
+from foldatlas.pipeline.planning.costs import CostModel
+from foldatlas.pipeline.planning.planner import make_plan
+from foldatlas.pipeline.sources import genbank
+from foldatlas.pipeline.sources.find import find_sources
+from foldatlas.pipeline.sources.genbank import CodingSequence, GenBankReader
+from foldatlas.pipeline.sources.record_stream import open_records
 from foldatlas.schemas.errors import SourceError
 from foldatlas.schemas.records import Outcome
 

@@ -15,9 +15,9 @@ from pathlib import Path
 
 import pytest
 
-from foldatlas.pipeline import remote
-from foldatlas.pipeline.remote import RemoteStream
-from foldatlas.pipeline.sources import find_sources
+from foldatlas.pipeline.sources import remote
+from foldatlas.pipeline.sources.find import find_sources
+from foldatlas.pipeline.sources.remote import RemoteStream
 from foldatlas.schemas.errors import SourceError
 
 pytest.importorskip("google.cloud.storage")

@@ -8,12 +8,13 @@ import pytest
 
 from foldatlas.atlas.accounting import Accounting
 from foldatlas.atlas.folder import AtlasFolder
-from foldatlas.atlas.index import build_index
-from foldatlas.atlas.open import Atlas
-from foldatlas.atlas.verify import verify
-from foldatlas.pipeline.folding_run import FoldReport, fold_atlas
-from foldatlas.pipeline.planning import CostModel, make_plan
-from foldatlas.pipeline.supervisor import WorkerSpec
+from foldatlas.atlas.index.build import build_index
+from foldatlas.atlas.reader import Atlas
+from foldatlas.atlas.verify.atlas import verify
+from foldatlas.pipeline.planning.costs import CostModel
+from foldatlas.pipeline.planning.planner import make_plan
+from foldatlas.pipeline.shards.run import FoldReport, fold_atlas
+from foldatlas.pipeline.workers.supervisor import WorkerSpec
 from foldatlas.schemas.records import Outcome
 
 # What the fake child of conftest.py folds, and what it does not.

@@ -2,7 +2,7 @@
 
 import pytest
 
-from foldatlas.pipeline.headers import read_header
+from foldatlas.pipeline.sources.headers import read_header
 
 PRODIGAL = "938293.PRJEB85.HG003687_1"
 

@@ -14,8 +14,9 @@ import pytest
 
 from foldatlas.atlas.folder import AtlasFolder
 from foldatlas.pipeline.interruption import GRACE_SECONDS, interruptible, stopping
-from foldatlas.pipeline.planning import CostModel, make_plan
-from foldatlas.pipeline.supervisor import WorkerSpec
+from foldatlas.pipeline.planning.costs import CostModel
+from foldatlas.pipeline.planning.planner import make_plan
+from foldatlas.pipeline.workers.supervisor import WorkerSpec
 from foldatlas.schemas.errors import Interrupted
 
 
@@ -103,8 +104,8 @@ def test_a_run_whose_worker_is_stopped_ends_by_itself(
         from pathlib import Path
         from foldatlas.atlas.folder import AtlasFolder
         from foldatlas.pipeline import interruption
-        from foldatlas.pipeline.folding_run import fold_atlas
-        from foldatlas.pipeline.supervisor import Child, WorkerSpec
+        from foldatlas.pipeline.shards.run import fold_atlas
+        from foldatlas.pipeline.workers.supervisor import Child, WorkerSpec
         from foldatlas.schemas.errors import Interrupted
 
         interruption.GRACE_SECONDS = 600  # however busy the machine is, it ends before

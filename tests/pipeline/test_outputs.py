@@ -8,17 +8,18 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from foldatlas.atlas.coordinates import structure_ids_of
 from foldatlas.atlas.folder import AtlasFolder
-from foldatlas.atlas.index import build_index
-from foldatlas.atlas.matrices import decode_pae, decode_residue_embeddings
-from foldatlas.atlas.open import Atlas
-from foldatlas.atlas.verify import verify
-from foldatlas.pipeline import shard_writer
-from foldatlas.pipeline.folding_run import fold_atlas
-from foldatlas.pipeline.outputs import chosen_outputs
-from foldatlas.pipeline.planning import CostModel, make_plan
-from foldatlas.pipeline.supervisor import WorkerSpec, child_of_this_process
+from foldatlas.atlas.index.build import build_index
+from foldatlas.atlas.parquet.coordinates import structure_ids_of
+from foldatlas.atlas.parquet.matrices import decode_pae, decode_residue_embeddings
+from foldatlas.atlas.reader import Atlas
+from foldatlas.atlas.verify.atlas import verify
+from foldatlas.pipeline.planning.costs import CostModel
+from foldatlas.pipeline.planning.planner import make_plan
+from foldatlas.pipeline.shards import writer
+from foldatlas.pipeline.shards.outputs import chosen_outputs
+from foldatlas.pipeline.shards.run import fold_atlas
+from foldatlas.pipeline.workers.supervisor import WorkerSpec, child_of_this_process
 from foldatlas.schemas.errors import IncompleteError, UsageError
 from foldatlas.schemas.manifest import ShardEntry
 from foldatlas.schemas.records import structure_id
@@ -84,7 +85,7 @@ def test_outputs_are_stored_as_predicted(
     planned: Callable[[str], AtlasFolder], worker: WorkerSpec, proteins: list[str], monkeypatch: pytest.MonkeyPatch,
     group_bytes: int,
 ) -> None:  # fmt: skip
-    monkeypatch.setattr(shard_writer, "BULKY_ROW_GROUP_BYTES", group_bytes)
+    monkeypatch.setattr(writer, "BULKY_ROW_GROUP_BYTES", group_bytes)
     folder = planned("atlas")
     fold_atlas(folder, worker, outputs=ALL, show_progress=False)
     child = child_of_this_process(worker)
@@ -216,7 +217,7 @@ def test_a_protein_that_no_longer_folds_leaves_the_shard_as_it_was(
 def test_verify_finds_what_is_wrong_in_them(
     planned: Callable[[str], AtlasFolder], worker: WorkerSpec, table: str, column: str, change: Callable[..., object]
 ) -> None:
-    from foldatlas.atlas.verify_shard import check_shard
+    from foldatlas.atlas.verify.shard import check_shard
 
     folder = planned("atlas")
     fold_atlas(folder, worker, outputs=ALL, show_progress=False)

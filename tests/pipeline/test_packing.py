@@ -8,15 +8,16 @@ from typing import Any
 
 import pytest
 
-from foldatlas.atlas import packs
 from foldatlas.atlas.folder import AtlasFolder
-from foldatlas.atlas.index import build_index
+from foldatlas.atlas.index.build import build_index
 from foldatlas.atlas.status import status
-from foldatlas.atlas.verify import verify
-from foldatlas.pipeline import fold_shard as fold_shard_module
-from foldatlas.pipeline.folding_run import fold_atlas
-from foldatlas.pipeline.planning import CostModel, make_plan
-from foldatlas.pipeline.supervisor import WorkerSpec
+from foldatlas.atlas.storage import packs
+from foldatlas.atlas.verify.atlas import verify
+from foldatlas.pipeline.planning.costs import CostModel
+from foldatlas.pipeline.planning.planner import make_plan
+from foldatlas.pipeline.shards import fold as fold_shard_module
+from foldatlas.pipeline.shards.run import fold_atlas
+from foldatlas.pipeline.workers.supervisor import WorkerSpec
 
 
 @pytest.fixture

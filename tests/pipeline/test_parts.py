@@ -9,11 +9,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from foldatlas.atlas.folder import AtlasFolder
-from foldatlas.pipeline.folding_run import fold_atlas
-from foldatlas.pipeline.parts import Part, ShardNumbers, chosen
-from foldatlas.pipeline.planning import CostModel, Planned, make_plan, plans_of
-from foldatlas.pipeline.shards import LengthCount, cut_shards
-from foldatlas.pipeline.supervisor import WorkerSpec
+from foldatlas.pipeline.planning.costs import CostModel
+from foldatlas.pipeline.planning.cut import LengthCount, cut_shards
+from foldatlas.pipeline.planning.planner import Planned, make_plan, plans_of
+from foldatlas.pipeline.planning.selection import Part, ShardNumbers, chosen
+from foldatlas.pipeline.shards.run import fold_atlas
+from foldatlas.pipeline.workers.supervisor import WorkerSpec
 from foldatlas.schemas.errors import UsageError
 from foldatlas.schemas.manifest import Plan, Shard
 

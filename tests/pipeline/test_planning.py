@@ -13,12 +13,14 @@ import pyarrow.parquet as pq
 import pytest
 from Bio import SeqIO
 
-from foldatlas.atlas.commit import attempt_name
 from foldatlas.atlas.folder import AtlasFolder
-from foldatlas.atlas.index import build_index
+from foldatlas.atlas.index.build import build_index
+from foldatlas.atlas.storage.commit import attempt_name
 from foldatlas.folding.models import settings_of
-from foldatlas.pipeline import fasta, ingest, sources
-from foldatlas.pipeline.planning import CostModel, Planned, SourceWarning, make_plan
+from foldatlas.pipeline.planning import ingest
+from foldatlas.pipeline.planning.costs import CostModel
+from foldatlas.pipeline.planning.planner import Planned, SourceWarning, make_plan
+from foldatlas.pipeline.sources import fasta, find
 from foldatlas.schemas.errors import (
     DamagedAtlasError,
     FoldAtlasError,
@@ -152,7 +154,7 @@ def test_many_ranges_and_batches_give_what_one_gives(
     plan: Callable[..., Planned], folder: AtlasFolder, costs: CostModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     whole = plan(EXAMPLE).plan
-    monkeypatch.setattr(sources.cut_ranges, "__defaults__", (1000,))
+    monkeypatch.setattr(find.cut_ranges, "__defaults__", (1000,))
     monkeypatch.setattr(fasta, "BLOCK_BYTES", 700)
     monkeypatch.setattr(ingest, "RECORDS_A_ROW_GROUP", 3)
     other = AtlasFolder(tmp_path / "other")
@@ -316,7 +318,7 @@ def test_a_file_that_changes_while_it_is_read_is_refused(
     path.write_text(">a\nMKVL\n")
     real = ingest.open_records
 
-    def touch(source: sources.SourceFile, *place: int | None) -> object:
+    def touch(source: find.SourceFile, *place: int | None) -> object:
         os.utime(path, (1, 1))
         return real(source, *place)
 
@@ -379,7 +381,7 @@ def test_of_two_drivers_with_one_plan_the_first_counts(
     first = plan(EXAMPLE).plan
     before = snapshot(folder.root)
     real, looks = AtlasFolder.plans, iter([True])  # the second looks once before the first has committed
-    monkeypatch.setattr("foldatlas.pipeline.planning._is_known", lambda *_: False)
+    monkeypatch.setattr("foldatlas.pipeline.planning.planner._is_known", lambda *_: False)
 
     def plans(self: AtlasFolder) -> list[Plan]:
         return [] if next(looks, False) else real(self)
@@ -417,7 +419,7 @@ def test_a_folder_that_cannot_hold_commits_ends_planning_once(
     def refuse(*_: object) -> None:
         raise PermissionError(errno.EPERM, "Operation not permitted")
 
-    monkeypatch.setattr("foldatlas.atlas.commit.os.link", refuse)
+    monkeypatch.setattr("foldatlas.atlas.storage.commit.os.link", refuse)
     with pytest.raises(FoldAtlasError, match="hard links"):
         plan(EXAMPLE)
     assert caplog.records == [] and not folder.root.exists()

@@ -14,11 +14,14 @@ from apache_beam.portability.api import beam_job_api_pb2 as api
 from apache_beam.portability.api import beam_runner_api_pb2
 
 from foldatlas.atlas.folder import AtlasFolder
-from foldatlas.pipeline import conformance, graphs, interruption
-from foldatlas.pipeline.engine import Engine, choose_engine
-from foldatlas.pipeline.folding_run import ROUNDS, fold_atlas
-from foldatlas.pipeline.planning import CostModel, make_plan
-from foldatlas.pipeline.supervisor import WorkerSpec
+from foldatlas.pipeline import interruption
+from foldatlas.pipeline.engines import conformance, dispatch
+from foldatlas.pipeline.engines.choose import choose_engine
+from foldatlas.pipeline.engines.engine import Engine
+from foldatlas.pipeline.planning.costs import CostModel
+from foldatlas.pipeline.planning.planner import make_plan
+from foldatlas.pipeline.shards.run import ROUNDS, fold_atlas
+from foldatlas.pipeline.workers.supervisor import WorkerSpec
 from foldatlas.schemas.errors import EngineError, IncompleteError, Interrupted, UsageError
 
 _spec = importlib.util.spec_from_file_location("job_service", Path(__file__).with_name("job_service.py"))
@@ -44,7 +47,7 @@ def leaves(pipeline: beam_runner_api_pb2.Pipeline) -> set[str]:
 def test_the_job_service_gets_the_graph_and_the_options(runner: str) -> None:
     service = IdleJobService()
     with serving(service) as address:
-        graphs.run("fold", [1, 2, 3], print, engine_at(runner, address, "--parallelism=8"))
+        dispatch.run("fold", [1, 2, 3], print, engine_at(runner, address, "--parallelism=8"))
     (job,), (started,) = service.prepared, service.ran
     assert started == "preparation-1"
     pipeline = job.pipeline
@@ -85,7 +88,7 @@ def test_the_work_survives_beams_pickler_in_another_process(tmp_path: Path) -> N
     """What stands in the graph is taken out of it as a worker takes it, in a process that knows nothing else."""
     service = IdleJobService()
     with serving(service) as address:
-        graphs.run("conformance", [conformance.MarkTask(str(tmp_path / "marks"), 4)], conformance.leave_mark,
+        dispatch.run("conformance", [conformance.MarkTask(str(tmp_path / "marks"), 4)], conformance.leave_mark,
                    engine_at("FlinkRunner", address))  # fmt: skip
     (work,) = (
         part
@@ -98,7 +101,7 @@ def test_the_work_survives_beams_pickler_in_another_process(tmp_path: Path) -> N
     script = (
         "import sys; from apache_beam.internal import pickler;"
         "function, *_ = pickler.loads(open(sys.argv[1], 'rb').read());"
-        "from foldatlas.pipeline.conformance import MarkTask;"
+        "from foldatlas.pipeline.engines.conformance import MarkTask;"
         "print(list(function.process(MarkTask(sys.argv[2], 4))))"
     )
     done = subprocess.run(
@@ -149,7 +152,7 @@ def test_what_an_engine_says_is_held_against_the_manifest(
 def test_a_job_that_fails_is_one_line(caplog: pytest.LogCaptureFixture, capfd: pytest.CaptureFixture[str]) -> None:
     trace = "Traceback (most recent call last):\n" + "  File x\n" * 40 + "OSError: a worker was lost"
     with serving(IdleJobService(api.JobState.FAILED, trace)) as address, pytest.raises(EngineError) as error:
-        graphs.run("fold", [1], print, engine_at("FlinkRunner", address))
+        dispatch.run("fold", [1], print, engine_at("FlinkRunner", address))
     assert str(error.value) == (
         "FlinkRunner gave up (OSError: a worker was lost); what was finished is kept: "
         "run the same command again to go on"
@@ -161,7 +164,7 @@ def test_a_job_that_fails_is_one_line(caplog: pytest.LogCaptureFixture, capfd: p
 
 def test_nobody_at_the_address(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="no job service answers at --job_endpoint=localhost:1"):
-        graphs.run("fold", [1], print, engine_at("FlinkRunner", "localhost:1"))
+        dispatch.run("fold", [1], print, engine_at("FlinkRunner", "localhost:1"))
 
 
 def test_a_job_is_taken_back_when_the_run_is_to_stop() -> None:
@@ -177,7 +180,7 @@ def test_a_job_is_taken_back_when_the_run_is_to_stop() -> None:
         stopper.start()
         started = time.monotonic()
         with pytest.raises(Interrupted), interruption.interruptible():
-            graphs.run("fold", [1], print, engine_at("SparkRunner", address))
+            dispatch.run("fold", [1], print, engine_at("SparkRunner", address))
         stopper.join()
         assert service.cancelled.is_set()
     assert time.monotonic() - started < 50
@@ -187,5 +190,5 @@ def test_a_job_is_taken_back_when_the_run_is_to_stop() -> None:
 def test_options_that_contradict_each_other_are_refused_as_such(tmp_path: Path) -> None:
     service = IdleJobService()
     with serving(service) as address, pytest.raises(UsageError, match="FlinkRunner refuses its options"):
-        graphs.run("fold", [1], print, engine_at("FlinkRunner", address, "--environment_option=process_command=x"))
+        dispatch.run("fold", [1], print, engine_at("FlinkRunner", address, "--environment_option=process_command=x"))
     assert service.prepared == []

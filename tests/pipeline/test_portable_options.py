@@ -9,10 +9,11 @@ import pytest
 from apache_beam.options.pipeline_options import PipelineOptions, StandardOptions
 from apache_beam.portability.api import beam_runner_api_pb2
 
-from foldatlas.pipeline import graphs
-from foldatlas.pipeline.engine import Engine, choose_engine
-from foldatlas.pipeline.engine_options import values_of
-from foldatlas.pipeline.portable_options import ONE_PROCESS, completed
+from foldatlas.pipeline.engines import dispatch, graph
+from foldatlas.pipeline.engines.choose import choose_engine
+from foldatlas.pipeline.engines.engine import Engine
+from foldatlas.pipeline.engines.options import values_of
+from foldatlas.pipeline.engines.portable.options import ONE_PROCESS, completed
 from foldatlas.schemas.errors import UsageError
 
 POOL = ["--environment_type=EXTERNAL", "--environment_config=localhost:50000"]
@@ -99,14 +100,15 @@ def test_a_machine_of_dataflow_has_one_python_process() -> None:
 
 
 def test_a_driver_needs_no_gpu_of_its_own() -> None:
-    assert graphs.device_of(Engine("FlinkRunner", 0), "cuda") == "cuda"
+    with dispatch.opened(Engine("FlinkRunner", 0), "cuda") as device:
+        assert device == "cuda"
 
 
 def test_dataflows_graph_is_the_one_shape() -> None:
     """The portable description, without Google's packages; test_dataflow_job.py has the job as Dataflow gets it."""
     options = PipelineOptions(flags("DataflowRunner", DATAFLOW))
     pipeline = beam.Pipeline(runner=beam.runners.runner.PipelineRunner(), options=options)
-    graphs.build(pipeline, "fold", [1, 2, 3], print)
+    graph.build(pipeline, "fold", [1, 2, 3], print)
     proto = pipeline.to_runner_api()
     (root,) = (proto.components.transforms[name] for name in proto.root_transform_ids)
     names = [proto.components.transforms[name].unique_name for name in root.subtransforms]

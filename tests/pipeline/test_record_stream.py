@@ -11,11 +11,11 @@ import zstandard
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from foldatlas.pipeline import genbank
-from foldatlas.pipeline.accepted import accepted
-from foldatlas.pipeline.record_stream import open_records
-from foldatlas.pipeline.sources import SourceFile, find_sources
-from foldatlas.pipeline.validation import Record
+from foldatlas.pipeline.sources import genbank
+from foldatlas.pipeline.sources.accepted import accepted
+from foldatlas.pipeline.sources.find import SourceFile, find_sources
+from foldatlas.pipeline.sources.record_stream import open_records
+from foldatlas.pipeline.sources.validation import Record
 from foldatlas.schemas.errors import SourceError
 
 FAULTY = b"""text before

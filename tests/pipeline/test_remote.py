@@ -14,11 +14,13 @@ import pytest
 
 from foldatlas.atlas.folder import AtlasFolder
 from foldatlas.folding.models import settings_of
-from foldatlas.pipeline import interruption, remote
-from foldatlas.pipeline.planning import CostModel, Planned, make_plan
-from foldatlas.pipeline.remote import RemoteStream
-from foldatlas.pipeline.sources import find_sources
-from foldatlas.pipeline.stores import Version, normalised
+from foldatlas.pipeline import interruption
+from foldatlas.pipeline.planning.costs import CostModel
+from foldatlas.pipeline.planning.planner import Planned, make_plan
+from foldatlas.pipeline.sources import remote
+from foldatlas.pipeline.sources.find import find_sources
+from foldatlas.pipeline.sources.remote import RemoteStream
+from foldatlas.pipeline.sources.stores import Version, normalised
 from foldatlas.schemas.errors import Interrupted, SourceError
 
 _spec = importlib.util.spec_from_file_location("http_server", Path(__file__).with_name("http_server.py"))

@@ -8,13 +8,14 @@ import pyarrow.parquet as pq
 import pytest
 
 from foldatlas.atlas.folder import AtlasFolder
-from foldatlas.atlas.index import build_index
-from foldatlas.atlas.open import Atlas
-from foldatlas.atlas.verify import verify
-from foldatlas.pipeline.fold_shard import FoldOptions, FoldTask, fold_shard
-from foldatlas.pipeline.folding_run import FoldReport, fold_atlas
-from foldatlas.pipeline.planning import CostModel, make_plan
-from foldatlas.pipeline.supervisor import WorkerSpec
+from foldatlas.atlas.index.build import build_index
+from foldatlas.atlas.reader import Atlas
+from foldatlas.atlas.verify.atlas import verify
+from foldatlas.pipeline.planning.costs import CostModel
+from foldatlas.pipeline.planning.planner import make_plan
+from foldatlas.pipeline.shards.fold import FoldOptions, FoldTask, fold_shard
+from foldatlas.pipeline.shards.run import FoldReport, fold_atlas
+from foldatlas.pipeline.workers.supervisor import WorkerSpec
 from foldatlas.schemas.manifest import ShardEntry
 from foldatlas.schemas.records import format_structure_id, structure_id
 from foldatlas.schemas.tables import OPTIONAL_TABLES, SHARD_TABLES, STRUCTURES_A_ROW_GROUP

@@ -7,8 +7,8 @@ import pytest
 from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 
-from foldatlas.pipeline import shards
-from foldatlas.pipeline.shards import FINE_DIVISOR, MIN_SHARDS, Cut, LengthCount, cut_shards
+from foldatlas.pipeline.planning import cut as shards
+from foldatlas.pipeline.planning.cut import FINE_DIVISOR, MIN_SHARDS, Cut, LengthCount, cut_shards
 
 
 def cost(length: int) -> int:

@@ -11,10 +11,11 @@ import pytest
 
 from foldatlas.atlas.folder import AtlasFolder
 from foldatlas.folding.models import settings_of
-from foldatlas.pipeline import remote
-from foldatlas.pipeline.planning import CostModel, Planned, make_plan
-from foldatlas.pipeline.remote import RemoteStream
-from foldatlas.pipeline.sources import find_sources
+from foldatlas.pipeline.planning.costs import CostModel
+from foldatlas.pipeline.planning.planner import Planned, make_plan
+from foldatlas.pipeline.sources import remote
+from foldatlas.pipeline.sources.find import find_sources
+from foldatlas.pipeline.sources.remote import RemoteStream
 from foldatlas.pipeline.staging import staging_of
 from foldatlas.schemas.errors import SourceError
 

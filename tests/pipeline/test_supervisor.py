@@ -12,10 +12,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from foldatlas.pipeline import supervisor
-from foldatlas.pipeline.bisection import Failed, fold_surely
-from foldatlas.pipeline.devices import choose_device, device_bytes, device_uuid, lock, lock_path
-from foldatlas.pipeline.supervisor import BatchError, Child, WorkerSpec, child_of_this_process, end_children
+from foldatlas.pipeline.shards.bisection import Failed, fold_surely
+from foldatlas.pipeline.workers import supervisor
+from foldatlas.pipeline.workers.devices import choose_device, device_bytes, device_uuid, lock, lock_path
+from foldatlas.pipeline.workers.supervisor import BatchError, Child, WorkerSpec, child_of_this_process, end_children
 from foldatlas.schemas.errors import FoldAtlasError, ModelError, OutOfMemory, UsageError, WorkerDied, WorkerTimeout
 
 
@@ -99,7 +99,7 @@ def child_that_hangs(worker: WorkerSpec, folder: Path, then: str = "") -> superv
     ready = """
         import os, sys, time
         from foldatlas.folding.models import settings_of
-        from foldatlas.pipeline.child import connect
+        from foldatlas.pipeline.workers.child import connect
         connection, rest = connect(sys.argv[1:])
         connection.send(("ready", settings_of("nano")))
     """
@@ -196,7 +196,7 @@ def test_a_killed_driver_leaves_no_child(worker: WorkerSpec, tmp_path: Path, wor
     program = textwrap.dedent(f"""
         import threading
         from foldatlas.folding.models import settings_of
-        from foldatlas.pipeline.supervisor import WorkerSpec, child_of_this_process
+        from foldatlas.pipeline.workers.supervisor import WorkerSpec, child_of_this_process
         child = child_of_this_process(WorkerSpec("nano", settings_of("nano"), "cpu", command={worker.command!r}))
         def begin():
             child.fold(["MKVL"], 1, mean_embedding=False)
@@ -230,14 +230,14 @@ def _is_running(process: int) -> bool:
 
 
 def test_a_child_of_nobody_ends_at_once() -> None:
-    command = [sys.executable, "-m", "foldatlas.pipeline.child", "0", "4194304", "nano", "3", "fp32", "cpu"]
+    command = [sys.executable, "-m", "foldatlas.pipeline.workers.child", "0", "4194304", "nano", "3", "fp32", "cpu"]
     assert subprocess.run(command, stdin=subprocess.DEVNULL, timeout=60).returncode == 1
 
 
 def test_a_device_has_one_holder_and_a_dead_holder_has_none(tmp_path: Path) -> None:
     path = tmp_path / "gpu.lock"
     program = (
-        "import sys, time; from pathlib import Path; from foldatlas.pipeline.devices import lock; "
+        "import sys, time; from pathlib import Path; from foldatlas.pipeline.workers.devices import lock; "
         "lock(Path(sys.argv[1]), 0); print('held', flush=True); time.sleep(3600)"
     )
     holder = subprocess.Popen([sys.executable, "-c", program, str(path)], stdout=subprocess.PIPE, text=True)

@@ -7,8 +7,8 @@ from Bio.SeqUtils.CheckSum import crc64 as biopython_crc64
 from hypothesis import given
 from hypothesis import strategies as st
 
-from foldatlas.pipeline.fasta import RawRecord
-from foldatlas.pipeline.validation import Record, check, crc64
+from foldatlas.pipeline.sources.fasta import RawRecord
+from foldatlas.pipeline.sources.validation import Record, check, crc64
 from foldatlas.schemas.records import REFUSALS, RESIDUES, Outcome
 
 

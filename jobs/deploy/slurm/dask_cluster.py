@@ -16,7 +16,9 @@ import sys
 import tempfile
 from pathlib import Path
 
-from foldatlas.pipeline.dask_keys import make_keys, use_keys
+from foldatlas.pipeline.engines.dask.keys import make_keys, use_keys
+
+PRELOAD = "foldatlas.pipeline.engines.dask.preload"
 
 
 def parse(arguments: list[str]) -> argparse.Namespace:
@@ -64,7 +66,7 @@ def main(arguments: list[str]) -> int:
             job_extra_directives=[asked.gpu_option, "--requeue"],
             job_script_prologue=[f"export {name}={value}" for name, value in environment.items()],
             # no memory limit of Dask's: Slurm has one
-            worker_extra_args=["--memory-limit", "0", "--no-dashboard", "--preload", "foldatlas.pipeline.dask_preload"],
+            worker_extra_args=["--memory-limit", "0", "--no-dashboard", "--preload", PRELOAD],
             log_directory=str(shared),
             interface=asked.interface,
             protocol="tls://",

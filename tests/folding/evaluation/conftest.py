@@ -5,8 +5,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from foldatlas.folding.atom_layouts import ATOM37
-from foldatlas.folding.experimental import Chain
+from foldatlas.folding.compare.atom_layouts import ATOM37
+from foldatlas.folding.compare.experimental import Chain
 from foldatlas.schemas.records import ATOMS
 
 

@@ -4,9 +4,9 @@ import biotite.structure
 import numpy as np
 import pytest
 
-from foldatlas.folding import shape
+from foldatlas.folding.compare import shape
+from foldatlas.folding.compare.experimental import Chain
 from foldatlas.folding.evaluation import baselines
-from foldatlas.folding.experimental import Chain
 
 
 def chain(name, length, cluster, seed=0):

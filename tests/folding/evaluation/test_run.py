@@ -10,16 +10,17 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 
-from foldatlas.folding import compare, nano, weights
-from foldatlas.folding.batching import BATCH_MFLOP
+from foldatlas.folding.compare import superposition
+from foldatlas.folding.compare.lddt import lddt_all_atom, lddt_ca
 from foldatlas.folding.evaluation import baselines, choice, files, run
 from foldatlas.folding.evaluation.measures import empty_row, measure
-from foldatlas.folding.language_heads import LanguageHeads, MaskedHead
-from foldatlas.folding.lddt import lddt_all_atom, lddt_ca
-from foldatlas.folding.nano import CONFIG
+from foldatlas.folding.network.language_heads import LanguageHeads, MaskedHead
+from foldatlas.folding.network.tokens import encode_language
 from foldatlas.folding.perplexity import in_parts
+from foldatlas.folding.planning.batching import BATCH_MFLOP
 from foldatlas.folding.predictor import Predictor
-from foldatlas.folding.tokens import encode_language
+from foldatlas.folding.weights import fitting, nano
+from foldatlas.folding.weights.nano import CONFIG
 from foldatlas.schemas.errors import NonFiniteOutput, OutOfMemory, UsageError
 from foldatlas.schemas.records import ATOMS, Settings
 
@@ -28,7 +29,7 @@ from foldatlas.schemas.records import ATOMS, Settings
 def predictor():
     """nano with generated weights, and a head for masked residues with random ones."""
     torch.manual_seed(0)
-    network = weights.generate(nano.CONFIG)
+    network = fitting.generate(nano.CONFIG)
     head = MaskedHead(CONFIG.language_model).eval().requires_grad_(False)
     torch.nn.init.normal_(head.bias)
     return Predictor(network, Settings("some <model>", "0" * 64, 0, "fp32"), LanguageHeads(masked=head))
@@ -53,10 +54,10 @@ def test_rows_are_what_the_measures_say(predictor, valid):
                 place += 1
         reference = chain.positions_LA3
         assert row.failure is None
-        assert row.tm_score == pytest.approx(compare.tm_score(atoms[:, 1], reference[:, 1]), abs=1e-3)
-        assert row.gdt_ts == pytest.approx(compare.gdt_ts(atoms[:, 1], reference[:, 1]), abs=0.02)
-        assert row.gdt_ha == pytest.approx(compare.gdt_ha(atoms[:, 1], reference[:, 1]), abs=0.02)
-        assert row.rmsd == pytest.approx(compare.rmsd(atoms[:, 1], reference[:, 1]), abs=1e-2)
+        assert row.tm_score == pytest.approx(superposition.tm_score(atoms[:, 1], reference[:, 1]), abs=1e-3)
+        assert row.gdt_ts == pytest.approx(superposition.gdt_ts(atoms[:, 1], reference[:, 1]), abs=0.02)
+        assert row.gdt_ha == pytest.approx(superposition.gdt_ha(atoms[:, 1], reference[:, 1]), abs=0.02)
+        assert row.rmsd == pytest.approx(superposition.rmsd(atoms[:, 1], reference[:, 1]), abs=1e-2)
         assert row.lddt_ca == pytest.approx(lddt_ca(atoms[:, 1], reference[:, 1]).score, abs=5e-3)
         everything = lddt_all_atom(chain.sequence, atoms, reference, chain.observed_LA)
         assert row.lddt == pytest.approx(everything.score, abs=2e-3)

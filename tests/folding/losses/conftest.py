@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 import torch
 
-from foldatlas.folding.atoms import IdealResidues
-from foldatlas.folding.residue_constants import ATOM_EXISTS_RA, ATOM_POSITION_RA3
-from foldatlas.folding.rigid import Rigid, quaternion_to_rotation
-from foldatlas.folding.training.targets import Targets, frames_from_points, make_targets
+from foldatlas.folding.network.atoms import IdealResidues
+from foldatlas.folding.network.residue_constants import ATOM_EXISTS_RA, ATOM_POSITION_RA3
+from foldatlas.folding.network.rigid import Rigid, quaternion_to_rotation
+from foldatlas.folding.training.losses.targets import Targets, frames_from_points, make_targets
 
 HELIX = np.radians([180.0, -57.0, -47.0, -65.0, 180.0, 180.0, 180.0])  # omega, phi, psi, chi1 to chi4
 

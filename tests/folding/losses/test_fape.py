@@ -4,15 +4,15 @@ import numpy as np
 import pytest
 import torch
 
-from foldatlas.folding.rigid import Rigid, quaternion_to_rotation
-from foldatlas.folding.training.frame_aligned_error import (
+from foldatlas.folding.network.rigid import Rigid, quaternion_to_rotation
+from foldatlas.folding.training.losses.ambiguous_atoms import rename
+from foldatlas.folding.training.losses.fape import (
     NO_CLAMP,
     backbone_frame_aligned_error,
     frame_aligned_error,
     side_chain_frame_aligned_error,
 )
-from foldatlas.folding.training.renaming import rename
-from foldatlas.folding.training.targets import frames_from_points
+from foldatlas.folding.training.losses.targets import frames_from_points
 
 
 def by_loops(

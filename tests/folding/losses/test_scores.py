@@ -4,11 +4,11 @@ import numpy as np
 import pytest
 import torch
 
-from foldatlas.folding.rigid import Rigid
-from foldatlas.folding.training.confidence_losses import aligned_error_bins, aligned_error_loss, plddt_loss
-from foldatlas.folding.training.distogram_loss import distance_bins, distogram_loss
-from foldatlas.folding.training.lddt_loss import alpha_lddt, smooth_lddt_loss
-from foldatlas.folding.training.torsion_loss import torsion_loss
+from foldatlas.folding.network.rigid import Rigid
+from foldatlas.folding.training.losses.confidence_losses import aligned_error_bins, aligned_error_loss, plddt_loss
+from foldatlas.folding.training.losses.distogram_loss import distance_bins, distogram_loss
+from foldatlas.folding.training.losses.lddt_loss import alpha_lddt, smooth_lddt_loss
+from foldatlas.folding.training.losses.torsion_loss import torsion_loss
 
 
 @pytest.fixture

@@ -3,17 +3,17 @@
 import pytest
 import torch
 
-from foldatlas.folding.rigid import Rigid
-from foldatlas.folding.training.frame_aligned_error import (
+from foldatlas.folding.network.rigid import Rigid
+from foldatlas.folding.training.losses.ambiguous_atoms import rename
+from foldatlas.folding.training.losses.fape import (
     NO_CLAMP,
     backbone_frame_aligned_error,
     side_chain_frame_aligned_error,
 )
-from foldatlas.folding.training.lddt_loss import smooth_lddt_loss
-from foldatlas.folding.training.outputs import NetworkOutputs
-from foldatlas.folding.training.renaming import rename
-from foldatlas.folding.training.structure_loss import PRESETS, SMALL, LossWeights, structure_loss
-from foldatlas.folding.training.torsion_loss import torsion_loss
+from foldatlas.folding.training.losses.lddt_loss import smooth_lddt_loss
+from foldatlas.folding.training.losses.outputs import NetworkOutputs
+from foldatlas.folding.training.losses.structure_loss import PRESETS, SMALL, LossWeights, structure_loss
+from foldatlas.folding.training.losses.torsion_loss import torsion_loss
 
 EVERYTHING = LossWeights(
     side_chain_fape=0.5,

@@ -8,11 +8,11 @@ from transformers.models.esm.openfold_utils import Rotation as ReferenceRotation
 from transformers.models.esm.openfold_utils import residue_constants, torsion_angles_to_frames
 from transformers.models.esm.openfold_utils.feats import pseudo_beta_fn
 
-from foldatlas.folding.atom_layouts import ATOM37
-from foldatlas.folding.residue_constants import ATOM_EXISTS_RA, UNKNOWN_AATYPE
-from foldatlas.folding.training import side_chains
-from foldatlas.folding.training.renaming import rename
-from foldatlas.folding.training.targets import make_targets
+from foldatlas.folding.compare.atom_layouts import ATOM37
+from foldatlas.folding.network.residue_constants import ATOM_EXISTS_RA, UNKNOWN_AATYPE
+from foldatlas.folding.training.losses import side_chains
+from foldatlas.folding.training.losses.ambiguous_atoms import rename
+from foldatlas.folding.training.losses.targets import make_targets
 from foldatlas.schemas.records import ATOMS, STANDARD_RESIDUES
 
 CHI = slice(3, 7)

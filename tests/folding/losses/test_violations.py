@@ -5,9 +5,9 @@ import pytest
 import torch
 from transformers.models.esm.openfold_utils import residue_constants
 
-from foldatlas.folding.residue_constants import ATOM_EXISTS_RA
-from foldatlas.folding.training import geometry_bounds as bounds
-from foldatlas.folding.training.violations import violations
+from foldatlas.folding.network.residue_constants import ATOM_EXISTS_RA
+from foldatlas.folding.training.losses import geometry_bounds as bounds
+from foldatlas.folding.training.losses.violations import violations
 from foldatlas.schemas.records import ATOMS, STANDARD_RESIDUES
 
 FIELDS = ("bond_length_B", "bond_angle_B", "clash_B", "within_residue_B")

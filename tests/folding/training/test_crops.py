@@ -2,8 +2,8 @@
 
 import numpy as np
 
-from foldatlas.folding.experimental import Chain
-from foldatlas.folding.training.crops import CropSampler, Phase, systematic
+from foldatlas.folding.compare.experimental import Chain
+from foldatlas.folding.training.data.crops import CropSampler, Phase, systematic
 
 LENGTHS = (20, 20, 20, 20, 20, 40, 100)
 CLUSTERS = "aaaabcd"

@@ -4,7 +4,7 @@ import dataclasses
 import json
 from pathlib import Path
 
-from foldatlas.folding import models, nano, weights
+from foldatlas.folding import models
 from foldatlas.folding.config import LanguageModelConfig
 from foldatlas.folding.training.average import Average
 from foldatlas.folding.training.folding_training import CONFIDENCE_HEADS, LANGUAGE_MODEL
@@ -12,6 +12,7 @@ from foldatlas.folding.training.masked_model import MaskedLanguageModel
 from foldatlas.folding.training.optimisers import AdamW, Optimiser
 from foldatlas.folding.training.recipes import PRESETS
 from foldatlas.folding.training.run_folder import Saved, latest, read_settings
+from foldatlas.folding.weights import fitting, nano
 
 EXAMPLES = Path(__file__).parents[3] / "examples" / "nano"
 MOST_BYTES = 16_000_000  # of a part
@@ -46,13 +47,13 @@ def test_the_head_is_taken_up_where_it_was() -> None:
     settings, saved = read_settings(EXAMPLES / "head"), saved_in(EXAMPLES / "head")
     began_with = models.open_model(str(EXAMPLES / "crops.safetensors"))
     assert settings is not None and began_with.config is not None
-    assert settings["begins_with"] == weights.digest(began_with.state)
+    assert settings["begins_with"] == fitting.digest(began_with.state)
     # The preset's, but for what was trained before.
     recipe = json.loads(json.dumps(dataclasses.asdict(PRESETS[nano.NAME].recipe)))
     assert settings["phases"] == ["150x4x3000"] and recipe["phases"][1] == {"crop": 150, "batch": 4, "steps": 3000}
     for name in recipe.keys() - {"phases"}:
         assert settings[name] == recipe[name], name
-    network = weights.build(began_with.config, began_with.state)
+    network = fitting.build(began_with.config, began_with.state)
     trained = [(name, p) for name, p in network.named_parameters() if not name.startswith(LANGUAGE_MODEL)]
     average = Average(((name, p.requires_grad_()) for name, p in trained), recipe["average_decay"])
     of = {

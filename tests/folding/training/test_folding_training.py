@@ -11,21 +11,23 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from foldatlas.folding import compare, lddt, models, nano, weights
-from foldatlas.folding.atom_layouts import ATOM37
-from foldatlas.folding.esmfold import Wanted
-from foldatlas.folding.experimental import Chain, read_chains
-from foldatlas.folding.places import MODEL
-from foldatlas.folding.tokens import encode
-from foldatlas.folding.training import initial, metrics
+from foldatlas.folding import models
+from foldatlas.folding.compare import lddt, superposition
+from foldatlas.folding.compare.atom_layouts import ATOM37
+from foldatlas.folding.compare.experimental import Chain, read_chains
+from foldatlas.folding.network.esmfold import Wanted
+from foldatlas.folding.network.tokens import encode
+from foldatlas.folding.training import initialization, metrics
 from foldatlas.folding.training.average import Average
-from foldatlas.folding.training.crops import Crop, Phase, parse_phase
+from foldatlas.folding.training.data.crops import Crop, Phase, parse_phase
 from foldatlas.folding.training.folding_training import FoldTrainer, Recipe
 from foldatlas.folding.training.forward import forward, make_examples
+from foldatlas.folding.training.losses.structure_loss import ALPHAFOLD2_FINE_TUNING, SMALL
 from foldatlas.folding.training.optimisers import AdamW, Muon
 from foldatlas.folding.training.processes import Processes
 from foldatlas.folding.training.stopping import Stop
-from foldatlas.folding.training.structure_loss import ALPHAFOLD2_FINE_TUNING, SMALL
+from foldatlas.folding.weights import fitting, nano
+from foldatlas.folding.weights.published import MODEL
 from foldatlas.jobs.train_fold import train_fold
 from foldatlas.schemas.errors import SettingsMismatchError, TrainingError, UsageError
 from foldatlas.schemas.records import ATOMS, STANDARD_RESIDUES
@@ -99,9 +101,9 @@ def chains_file(chains, tmp_path_factory):
 
 
 def new_network(seed=0):
-    language_model = {f"esm.{key}": value for key, value in weights.generate(nano.CONFIG).esm.state_dict().items()}
-    network = initial.network(nano.CONFIG, language_model, seed)
-    return weights.build(nano.CONFIG, {name: value.clone() for name, value in network.state_dict().items()})
+    language_model = {f"esm.{key}": value for key, value in fitting.generate(nano.CONFIG).esm.state_dict().items()}
+    network = initialization.network(nano.CONFIG, language_model, seed)
+    return fitting.build(nano.CONFIG, {name: value.clone() for name, value in network.state_dict().items()})
 
 
 def make_trainer(chains, path, recipe=RECIPE, **options):
@@ -118,7 +120,7 @@ def run(trainer, stop=None, **every):
 
 def test_training_sees_what_folding_gives(chains):
     """The outputs of a whole chain as a crop are ESMFold.forward's; a crop's residues keep the whole chain's states."""
-    network = weights.generate(nano.CONFIG)
+    network = fitting.generate(nano.CONFIG)
     examples = make_examples(chains, [Crop(0, 0, 30), Crop(3, 0, 25)])
     outputs = forward(network, examples, 2, train_language_model=False)
     with torch.inference_mode():
@@ -266,7 +268,7 @@ def test_one_protein_is_learnt_by_heart(chains, tmp_path):
         folded = trainer.network(encode([chain.sequence]), recycles=0, wanted=Wanted())
     alpha = folded.positions_BLA3[0, :, 1].numpy()
     assert lddt.lddt_ca(alpha, chain.positions_LA3[:, 1]).score == pytest.approx(trainer.validate(), abs=1e-3)
-    assert compare.rmsd(alpha, chain.positions_LA3[:, 1]) < 3
+    assert superposition.rmsd(alpha, chain.positions_LA3[:, 1]) < 3
 
 
 def options(chains_file, **changes):

@@ -8,8 +8,9 @@ from typing import Any
 import pytest
 from safetensors.torch import load_file
 
-from foldatlas.folding.training import metrics, sampling
-from foldatlas.folding.training.corpus import build
+from foldatlas.folding.training import metrics
+from foldatlas.folding.training.data import sampling
+from foldatlas.folding.training.data.corpus import build
 from foldatlas.jobs.train_lm import train_lm
 from foldatlas.schemas.errors import (
     FoldAtlasError,

@@ -10,13 +10,13 @@ from transformers import EsmConfig, EsmForMaskedLM
 
 from foldatlas.folding import models
 from foldatlas.folding.config import LanguageModelConfig
-from foldatlas.folding.language_heads import build_heads
 from foldatlas.folding.language_predictor import LanguagePredictor
-from foldatlas.folding.names import canonical
-from foldatlas.folding.segments import Segments
-from foldatlas.folding.tokens import PAD, encode_language
+from foldatlas.folding.network.language_heads import build_heads
+from foldatlas.folding.network.segments import Segments
+from foldatlas.folding.network.tokens import PAD, encode_language
+from foldatlas.folding.training.data.masking import mask
 from foldatlas.folding.training.masked_model import MaskedLanguageModel, rotary_frequencies, save
-from foldatlas.folding.training.masking import mask
+from foldatlas.folding.weights.tensor_names import canonical
 
 CONFIG = LanguageModelConfig(num_layers=3, width=48, num_heads=4, transition_width=112)
 

@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from foldatlas.folding.tokens import AATYPE_TOKENS, CLS, EOS, MASK, encode_language
-from foldatlas.folding.training.masking import mask
+from foldatlas.folding.network.tokens import AATYPE_TOKENS, CLS, EOS, MASK, encode_language
+from foldatlas.folding.training.data.masking import mask
 
 TOKENS = encode_language(["ACDEFGHIKLMNPQRSTVWYX" * 20])[0].numpy()
 

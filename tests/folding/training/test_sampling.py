@@ -5,10 +5,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from foldatlas.folding.tokens import CLS, EOS, encode_language
-from foldatlas.folding.training import sampling
-from foldatlas.folding.training.corpus import Corpus, build
-from foldatlas.folding.training.packing import pack
+from foldatlas.folding.network.tokens import CLS, EOS, encode_language
+from foldatlas.folding.training.data import sampling
+from foldatlas.folding.training.data.corpus import Corpus, build
+from foldatlas.folding.training.data.packing import pack
 from foldatlas.schemas.errors import SourceError, UsageError
 
 

@@ -1,0 +1,309 @@
+"""mmCIF text of a predicted structure: ModelCIF 1.4.9, with pLDDT and pTM as quality metrics.
+
+Chains A, B, C ..., one entity for each distinct sequence, residues from 1 in each chain, no hydrogens. A residue that
+is no standard one is UNK with its backbone. pLDDT, 0 to 100, higher is better, stands in `_ma_qa_metric_local` and as
+each atom's B_iso_or_equiv; its mean and pTM, 0 to 1, in `_ma_qa_metric_global`. Categories and items are those of
+https://github.com/ihmwg/ModelCIF that python-modelcif writes for such a model: tests/atlas/test_cif_files.py compares.
+"""
+
+from collections.abc import Iterable, Sequence
+from functools import lru_cache
+from typing import Final
+
+import numpy as np
+
+from foldatlas.atlas.export import number_columns
+from foldatlas.atlas.export.chains import ATOM_ROWS, Chains, Structure, chains_of, one_line
+from foldatlas.atlas.export.number_columns import MAX_COORDINATE, MIN_COORDINATE, Text, as_columns, joined
+from foldatlas.schemas.records import STANDARD_RESIDUES, THREE_LETTER
+from foldatlas.schemas.version import program_version
+
+_RESIDUES_A_LINE: Final = 70
+_DICTIONARY: Final = "https://raw.githubusercontent.com/ihmwg/ModelCIF/fece26d/dist/mmcif_ma.dic"
+_DICTIONARY_VERSION: Final = "1.4.9"
+_FULL_NAMES: Final = dict(
+    zip(
+        (THREE_LETTER[letter] for letter in STANDARD_RESIDUES + "X"),
+        "ALANINE,ARGININE,ASPARAGINE,ASPARTIC ACID,CYSTEINE,GLUTAMINE,GLUTAMIC ACID,GLYCINE,HISTIDINE,ISOLEUCINE,"
+        "LEUCINE,LYSINE,METHIONINE,PHENYLALANINE,PROLINE,SERINE,THREONINE,TRYPTOPHAN,TYROSINE,VALINE,UNKNOWN".split(
+            ","
+        ),
+        strict=True,
+    )
+)
+_ATOM_COLUMN: Final = as_columns([f" {atom[0]} {atom:<3} . {THREE_LETTER[letter]} " for letter, atom in ATOM_ROWS])
+
+
+def cif_text(
+    structure: Structure,
+    *,
+    name: str,
+    model: str,
+    mean_plddt: float,
+    ptm: float,
+    iptm: float | None = None,
+    chain_lengths: Sequence[int] | None = None,
+) -> str:
+    """The mmCIF file of `structure`. `name` is the record's id, `model` what predicted it.
+
+    Atoms without coordinates are left out; a residue without pLDDT has no local metric and a B-factor of 0. Any number
+    of residues, atoms and chains, and coordinates of any size. Raises UsageError for a structure that does not fit
+    together (`chains.chains_of`).
+    """
+    chains = chains_of(structure, chain_lengths)
+    names = [chain_name(number) for number in range(len(chains.lengths))]
+    entities = list(dict.fromkeys(chains.sequences))  # chains of one sequence are one entity
+    entity_of = [entities.index(sequence) + 1 for sequence in chains.sequences]
+    metrics: list[tuple[str, str, str, str, float | None, int]] = [
+        ("pLDDT", "global", "pLDDT", "mean of the residues' pLDDT, 0 to 100, higher is better", mean_plddt, 2),
+        ("pTM", "global", "pTM", "predicted TM-score, 0 to 1, higher is better", ptm, 3),
+    ]
+    if iptm is not None:
+        explained = "predicted TM-score between chains, 0 to 1, higher is better"
+        metrics.append(("ipTM", "global", "ipTM", explained, iptm, 3))
+    local = ("pLDDT", "local", "pLDDT", "predicted lDDT of the residue's C-alpha, 0 to 100, higher is better", None, 0)
+    metrics.append(local)
+    sections = [
+        f"data_{chains.identity}\n",
+        *_what_it_is(chains, one_line(name), one_line(model)),
+        *_molecules(chains, names, entities, entity_of, one_line(name)),
+        *_modelling(len(entities), one_line(name), one_line(model)),
+        _loop(
+            "ma_qa_metric",
+            "id name mode type description software_group_id",
+            ([n, m[0], m[1], m[2], quoted(m[3]), 1] for n, m in enumerate(metrics, 1)),
+        ),
+        _loop(
+            "ma_qa_metric_global",
+            "ordinal_id model_id metric_id metric_value",
+            ([n, 1, n, f"{m[4]:.{m[5]}f}"] for n, m in enumerate(metrics, 1) if m[4] is not None),
+        ),
+        *_per_residue(chains, names, entities, entity_of, len(metrics)),
+        _atoms(chains, names, entity_of),
+    ]
+    return "#\n".join(section for section in sections if section)
+
+
+def quoted(text: str) -> str:
+    """One line of text as a CIF value, always in quotes, so that no content can be a name, a comment or a keyword."""
+    for mark in "'\"":
+        if mark not in text:
+            return mark + text + mark
+    return f"\n;{text}\n;\n"  # python-modelcif loses what follows on the last line
+
+
+def chain_name(number: int) -> str:
+    """A ... Z, AA, BA ... ZZ, AAA ...: as the PDB numbers chains. `number` is 0 or more."""
+    name = ""
+    while number >= 0:
+        name += chr(ord("A") + number % 26)
+        number = number // 26 - 1
+    return name
+
+
+@lru_cache(maxsize=1)
+def _version() -> str:
+    return program_version()  # it reads a file
+
+
+@lru_cache(maxsize=64)
+def _head(category: str, items: str) -> str:
+    return "loop_\n" + "".join(f"_{category}.{item}\n" for item in items.split())
+
+
+def _loop(category: str, items: str, rows: Iterable[Iterable[object]]) -> str:
+    """A loop; every value is ready to be written. No rows, no loop."""
+    lines = [" ".join(map(str, row)) + "\n" for row in rows]
+    return _head(category, items) + "".join(lines) if lines else ""
+
+
+def _what_it_is(chains: Chains, name: str, model: str) -> list[str]:
+    used = np.flatnonzero(np.bincount(chains.rows)).tolist()
+    title = f"{one_line(model, 60)} prediction of {one_line(name, 60)}"
+    return [
+        f"_entry.id {chains.identity}\n",
+        f"_struct.entry_id {chains.identity}\n_struct.title {quoted(title)}\n"
+        "_struct.pdbx_structure_determination_methodology computational\n",
+        f"_audit_conform.dict_name mmcif_ma.dic\n_audit_conform.dict_version {_DICTIONARY_VERSION}\n"
+        f"_audit_conform.dict_location {_DICTIONARY}\n",
+        _loop(
+            "software",
+            "pdbx_ordinal name classification description version type",
+            [[1, "FoldAtlas", "'model building'", quoted(f"predicted by the model {model}"), quoted(_version()),
+              "package"]],
+        ),
+        _loop("ma_software_group", "ordinal_id group_id software_id", [[1, 1, 1]]),
+        _loop(
+            "chem_comp",
+            "id type name ma_provenance",
+            (
+                [code, quoted("peptide linking" if code == "GLY" else "L-peptide linking"), quoted(_FULL_NAMES[code]),
+                 "'CCD Core'"]
+                for code in sorted({THREE_LETTER[letter] for letter in chains.sequence})
+            ),
+        ),
+        _loop("atom_type", "symbol", ([symbol] for symbol in sorted({ATOM_ROWS[row][1][0] for row in used}))),
+    ]  # fmt: skip
+
+
+def _molecules(
+    chains: Chains, names: Sequence[str], entities: Sequence[str], entity_of: Sequence[int], name: str
+) -> list[str]:
+    def letters(sequence: str, unknown: str) -> str:
+        codes = [letter if letter in STANDARD_RESIDUES else unknown for letter in sequence]
+        lines = ["".join(codes[i : i + _RESIDUES_A_LINE]) for i in range(0, len(codes), _RESIDUES_A_LINE)]
+        return "\n;" + "\n".join(lines) + "\n;\n"
+
+    strands = {
+        number: ",".join(chain for chain, entity in zip(names, entity_of, strict=True) if entity == number)
+        for number in range(1, len(entities) + 1)
+    }
+    return [
+        _loop(
+            "entity",
+            "id type src_method pdbx_description pdbx_number_of_molecules",
+            ([n, "polymer", "man", quoted(name), entity_of.count(n)] for n in strands),
+        ),
+        _loop(
+            "entity_poly",
+            "entity_id type nstd_linkage nstd_monomer pdbx_strand_id pdbx_seq_one_letter_code "
+            "pdbx_seq_one_letter_code_can",
+            (
+                [n, "polypeptide(L)", "no", "no", strands[n], letters(sequence, "(UNK)"), letters(sequence, "X")]
+                for n, sequence in enumerate(entities, 1)
+            ),
+        ),
+        _loop("struct_asym", "id entity_id", zip(names, entity_of, strict=True)),
+        _loop("ma_target_entity", "entity_id data_id origin", ([n, n, "designed"] for n in strands)),
+        _loop("ma_target_entity_instance", "asym_id entity_id", zip(names, entity_of, strict=True)),
+    ]
+
+
+def _modelling(num_entities: int, name: str, model: str) -> list[str]:
+    """What was made of what. Data 1, 2 ... are the entities, the one after them the model."""
+    coordinates = num_entities + 1
+    targets = range(1, coordinates)
+    return [
+        _loop(
+            "ma_data",
+            "id name content_type",
+            [*([n, quoted(name), "target"] for n in targets), [coordinates, quoted(model), "'model coordinates'"]],
+        ),
+        _loop(
+            "ma_data_group",
+            "ordinal_id group_id data_id",
+            [*([n, 1, n] for n in targets), [coordinates, 2, coordinates]],
+        ),
+        _loop(
+            "ma_protocol_step",
+            "ordinal_id protocol_id step_id method_type step_name software_group_id input_data_group_id "
+            "output_data_group_id",
+            [[1, 1, 1, "modeling", "fold", 1, 1, 2]],
+        ),
+        _loop(
+            "ma_model_list",
+            "ordinal_id model_name data_id model_type",
+            [[1, quoted(model), coordinates, "'Ab initio model'"]],
+        ),
+        _loop("ma_model_group", "id name", [[1, quoted(model)]]),
+        _loop("ma_model_group_link", "group_id model_id", [[1, 1]]),
+    ]
+
+
+def _per_residue(
+    chains: Chains, names: Sequence[str], entities: Sequence[str], entity_of: Sequence[int], local_metric: int
+) -> list[str]:
+    """The residues of entities, those of chains, and their pLDDT."""
+    width = len(str(max(chains.lengths)))
+    poly_seq = []
+    for number, sequence in enumerate(entities, 1):
+        numbers = number_columns.integers(np.arange(1, len(sequence) + 1), width)
+        poly_seq.append(joined(f"{number} ", numbers, " ", _codes(sequence), " n\n"))
+    codes = _codes(chains.sequence)
+    numbers = number_columns.integers(chains.numbers, width)
+    asym, entity = (np.repeat(column, chains.lengths) for column in _chain_columns(names, entity_of))
+    scheme: list[Text | str] = [
+        asym,
+        " ",
+        entity,
+        " ",
+        numbers,
+        " ",
+        codes,
+        " ",
+        numbers,
+        " ",
+        numbers,
+        " ",
+        codes,
+        " ",
+        codes,
+        " ",
+        asym,
+    ]
+    kept = chains.has_plddt
+    local = ""
+    if num_kept := int(kept.sum()):
+        ordinals = number_columns.integers(np.arange(1, num_kept + 1), len(str(num_kept)))
+        plddt = number_columns.plddts(chains.plddt[kept])
+        local = _head(
+            "ma_qa_metric_local",
+            "ordinal_id model_id label_asym_id label_seq_id label_comp_id metric_id metric_value",
+        ) + joined(ordinals, " 1 ", asym[kept], " ", numbers[kept], " ", codes[kept], f" {local_metric} ", plddt, "\n")
+    return [
+        _head("entity_poly_seq", "entity_id num mon_id hetero") + "".join(poly_seq),
+        _head(
+            "pdbx_poly_seq_scheme",
+            "asym_id entity_id seq_id mon_id pdb_seq_num auth_seq_num pdb_mon_id auth_mon_id pdb_strand_id",
+        )
+        + joined(*scheme, "\n"),
+        local,
+    ]
+
+
+def _atoms(chains: Chains, names: Sequence[str], entity_of: Sequence[int]) -> str:
+    if not len(chains.rows):
+        return ""
+    head = _head(
+        "atom_site",
+        "group_PDB id type_symbol label_atom_id label_alt_id label_comp_id label_asym_id label_entity_id label_seq_id "
+        "pdbx_PDB_ins_code Cartn_x Cartn_y Cartn_z occupancy B_iso_or_equiv auth_seq_id auth_comp_id auth_asym_id "
+        "pdbx_PDB_model_num",
+    )
+    asym, entity = (np.repeat(column, chains.lengths) for column in _chain_columns(names, entity_of))
+    numbers = number_columns.integers(chains.numbers, len(str(max(chains.lengths))))
+    # a residue's atoms share what stands before and after the coordinates
+    before = _residue_text(asym, " ", entity, " ", numbers, " ? ")
+    plddt = number_columns.plddts(chains.plddt)
+    after = _residue_text(" 1.00 ", plddt, " ", numbers, " ", _codes(chains.sequence), " ", asym, " 1\n")
+    positions = chains.positions
+    fits = positions.min() >= MIN_COORDINATE and positions.max() <= MAX_COORDINATE
+    text = number_columns.coordinates(positions) if fits else number_columns.wide_coordinates(positions)
+    serials = number_columns.integers(np.arange(1, len(chains.rows) + 1), len(str(len(chains.rows))))
+    columns: list[Text | str] = [
+        _ATOM_COLUMN[chains.rows],
+        before[chains.residues],
+        text[:, 0],
+        " ",
+        text[:, 1],
+        " ",
+        text[:, 2],
+    ]
+    return head + joined("ATOM ", serials, *columns, after[chains.residues])
+
+
+def _residue_text(*columns: Text | str) -> Text:
+    text = joined(*columns).encode("ascii")
+    (num_rows,) = {len(column) for column in columns if not isinstance(column, str)}
+    return np.frombuffer(text, f"S{len(text) // num_rows}")
+
+
+def _codes(sequence: str) -> Text:
+    return _CODES[np.frombuffer(sequence.encode("ascii"), np.uint8)]
+
+
+_CODES: Final = np.array([THREE_LETTER.get(chr(code), "   ").encode() for code in range(128)], "S3")
+
+
+def _chain_columns(names: Sequence[str], entity_of: Sequence[int]) -> tuple[Text, Text]:
+    return as_columns(names), as_columns([str(entity) for entity in entity_of])

@@ -1,0 +1,178 @@
+"""Foldcomp files (.fcz: 13 bytes a residue; Kim, Mirdita and Steinegger 2023), lossy, each read back before it counts.
+
+Foldcomp stores torsion angles and rebuilds atoms from ideal geometry. It aborts the process on some structures,
+invents atoms that are missing, and returns other coordinates without a word where a backbone is not protein-like. So it
+runs in a process of its own, only on complete chains of standard residues, and what it gives back is compared.
+"""
+
+import contextlib
+import importlib.util
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Sequence
+from types import TracebackType
+from typing import IO, Any, Final
+
+import numpy as np
+import numpy.typing as npt
+
+from foldatlas.atlas.export.chains import Structure, chains_of
+from foldatlas.atlas.export.foldcomp_child import READY, receive, send
+from foldatlas.atlas.export.pdb_files import pdb_text, printable_ascii
+from foldatlas.schemas.errors import UsageError, WorkerDied
+from foldatlas.schemas.records import STANDARD_RESIDUES
+
+MAX_RMSD: Final = 0.5  # angstrom, all atoms, as they lie; of protein-like structures it is about 0.1
+MAX_PLDDT_ERROR: Final = 0.5  # foldcomp keeps 256 steps between a chain's lowest and highest
+MIN_RESIDUES: Final = 2  # it cannot read back a file of one
+TIMEOUT: Final = 60.0  # seconds for one structure: it takes a millisecond
+
+_ATOM: Final = np.dtype(
+    {
+        "names": ["atom", "x", "y", "z", "plddt"],  # atom: its name, residue, chain and number
+        "formats": ["S14", "S8", "S8", "S8", "S6"],
+        "offsets": [12, 30, 38, 46, 60],
+        "itemsize": 80,
+    }
+)
+
+
+class FoldcompWriter:
+    """Writes Foldcomp files through a child process, which is started when first needed and again after a crash."""
+
+    def __init__(self, *, timeout: float = TIMEOUT) -> None:
+        if importlib.util.find_spec("foldcomp") is None:
+            raise UsageError("Foldcomp files need the package foldcomp: pip install 'foldatlas[foldcomp]'")
+        self._timeout = timeout
+        self._child: subprocess.Popen[bytes] | None = None
+
+    def __enter__(self) -> "FoldcompWriter":
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._stop()
+
+    def fcz_bytes(
+        self,
+        structure: Structure,
+        *,
+        name: str,
+        model: str,
+        mean_plddt: float,
+        ptm: float,
+        chain_lengths: Sequence[int] | None = None,
+    ) -> bytes:
+        """The Foldcomp file of `structure`: name, sequence, coordinates and pLDDT; the rest it cannot hold.
+
+        Raises UsageError, with the reason, for several chains, unknown residues, missing atoms, a crash, and
+        coordinates or pLDDT that come back further off than MAX_RMSD and MAX_PLDDT_ERROR. Raises WorkerDied where
+        foldcomp cannot be loaded at all.
+        """
+        chains = chains_of(structure, chain_lengths)
+        if len(chains.lengths) > 1:
+            raise UsageError(f"a Foldcomp file holds one chain, this has {len(chains.lengths)}: write it as cif")
+        if unknown := sorted(set(chains.sequence) - set(STANDARD_RESIDUES)):
+            raise UsageError(f"Foldcomp knows standard residues only, this has {', '.join(unknown)}: write it as cif")
+        if chains.num_absent:
+            raise UsageError(f"Foldcomp invents missing atoms, this lacks {chains.num_absent}: write it as cif")
+        if len(chains.sequence) < MIN_RESIDUES:
+            raise UsageError(f"Foldcomp needs {MIN_RESIDUES} residues, this has one: write it as cif")
+        text = pdb_text(structure, name=name, model=model, mean_plddt=mean_plddt, ptm=ptm)
+        compressed, back = self._ask(printable_ascii(name), text)
+        if not compressed:
+            raise UsageError(f"foldcomp refused it ({back.decode(errors='replace')}): write it as cif")
+        try:
+            _compare(text, back.decode())
+        except UsageError:
+            raise
+        except ValueError as error:  # what came back is no PDB text
+            raise UsageError(f"foldcomp gave back what cannot be read ({error}): write it as cif") from error
+        return compressed
+
+    def _ask(self, name: str, text: str) -> tuple[bytes, bytes]:
+        child = self._child or self._start()
+        requests, answers = _pipe(child.stdin), _pipe(child.stdout)
+        late = threading.Event()
+
+        def stop_late() -> None:
+            late.set()
+            child.kill()
+
+        timer = threading.Timer(self._timeout, stop_late)
+        timer.start()
+        try:
+            send(requests, name.encode(), text.encode())
+            return receive(answers), receive(answers)
+        except (EOFError, BrokenPipeError):
+            code = child.wait()
+            if late.is_set():
+                raise UsageError(f"foldcomp took more than {self._timeout:g} s: write it as cif") from None
+            how = signal.Signals(-code).name if code < 0 else f"exit code {code}"
+            raise UsageError(f"foldcomp crashed on it ({how}): write it as cif") from None
+        finally:
+            timer.cancel()
+            timer.join()
+            if late.is_set() or sys.exception() is not None:
+                self._stop()  # what its pipes still hold belongs to no question
+
+    def _start(self) -> subprocess.Popen[bytes]:
+        # a session of its own: Ctrl-C is for the export, which then ends the child
+        self._child = subprocess.Popen(
+            [sys.executable, "-m", "foldatlas.atlas.export.foldcomp_child"],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            start_new_session=True,
+        )
+        try:
+            assert receive(_pipe(self._child.stdout)) == READY
+        except EOFError:
+            code = self._child.wait()
+            self._stop()
+            raise WorkerDied(
+                f"foldcomp's process ended with {code} before it began: try `{sys.executable} -c 'import foldcomp'`"
+            ) from None
+        return self._child
+
+    def _stop(self) -> None:
+        child, self._child = self._child, None
+        if child is None:
+            return
+        child.kill()
+        child.wait()
+        _pipe(child.stdout).close()
+        with contextlib.suppress(BrokenPipeError):  # what it had not read yet
+            _pipe(child.stdin).close()
+
+
+def _pipe(pipe: IO[bytes] | None) -> IO[bytes]:
+    assert pipe is not None
+    return pipe
+
+
+def _compare(text: str, back: str) -> None:
+    """Raises UsageError unless `back` has the atoms of `text`, where they were."""
+    given, got = _atoms(text), _atoms(back)
+    if not np.array_equal(given["atom"], got["atom"]):
+        raise UsageError("foldcomp gave back other atoms: write it as cif")
+    distances = np.stack([given[axis].astype(float) - got[axis].astype(float) for axis in "xyz"])
+    rmsd = float(np.sqrt((distances**2).sum(axis=0).mean()))
+    plddt_error = float(np.abs(given["plddt"].astype(float) - got["plddt"].astype(float)).max())
+    if not rmsd <= MAX_RMSD:
+        raise UsageError(
+            f"foldcomp gave back coordinates {rmsd:.2f} A off (at most {MAX_RMSD} A), as of a backbone that is not "
+            "protein-like: write it as cif"
+        )
+    if not plddt_error <= MAX_PLDDT_ERROR:
+        raise UsageError(f"foldcomp gave back pLDDT {plddt_error:.2f} off (at most {MAX_PLDDT_ERROR}): write it as cif")
+
+
+def _atoms(text: str) -> npt.NDArray[Any]:
+    """The ATOM records of a PDB text by its columns, ordered by what they name."""
+    lines = "".join(line[:80].ljust(80) for line in text.splitlines() if line.startswith("ATOM  "))
+    atoms = np.frombuffer(lines.encode("ascii"), _ATOM)
+    return atoms[np.argsort(atoms["atom"])]

@@ -1,0 +1,358 @@
+"""Writes a subset of an atlas to a folder: structure files, FASTA or Parquet, with digests.
+
+    DEST/<file>          pdb, cif, fcz: one file a record, in numbered subfolders where there are more than 10,000
+                         fasta: proteins.fasta     parquet: proteins-00000.parquet ...
+    DEST/manifest.json   atlas, settings, the selection, counts
+    DEST/files.jsonl     one line a file: file, bytes, sha256, and the record's id, source and structure_id where it
+                         holds one
+    DEST/missing.tsv     what was asked for and is not there, and why (with ids, or where a file could not be written)
+    DEST/SHA256SUMS      for `sha256sum --check SHA256SUMS`
+
+The folder is built aside and renamed, so that DEST is whole or absent. Nothing is kept in memory a protein.
+"""
+
+import contextlib
+import hashlib
+import shutil
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import IO, Any, Final
+
+import duckdb
+import msgspec
+import pyarrow as pa
+
+from foldatlas.atlas.export.file_names import with_file_names
+from foldatlas.atlas.export.formats import FORMATS, STRUCTURE_FORMATS
+from foldatlas.atlas.export.structure_files import structure_writer
+from foldatlas.atlas.folder import AtlasFolder, now
+from foldatlas.atlas.index.views import protein_columns
+from foldatlas.atlas.parquet.coordinates import decode_structures
+from foldatlas.atlas.parquet.files import ParquetFile, file_sha256
+from foldatlas.atlas.parquet.structures import Place, StructureReader, by_row_group
+from foldatlas.atlas.reader import Atlas
+from foldatlas.atlas.sql.interruptible import stoppable
+from foldatlas.atlas.sql.query import query_errors, read_only
+from foldatlas.atlas.sql.records_by_name import find_records
+from foldatlas.atlas.sql.result_formats import escape_controls
+from foldatlas.atlas.storage.addresses import is_address
+from foldatlas.atlas.storage.commit import hidden, hidden_owner, owner_is_dead
+from foldatlas.schemas.errors import ForeignFolderError, QueryError, UsageError
+from foldatlas.schemas.records import REFUSALS, Outcome, format_structure_id
+from foldatlas.schemas.tables import FORMAT_VERSION, STRUCTURES
+from foldatlas.schemas.version import program_version
+
+FILES_A_FOLDER: Final = 10_000
+PROTEINS_A_PARQUET_FILE: Final = 100_000
+PROTEINS_A_PARQUET_GROUP: Final = 1_024
+FASTA_WIDTH: Final = 60  # letters a line
+
+_ROWS_A_BATCH: Final = 10_000
+_JSON: Final = msgspec.json.Encoder()
+
+
+@dataclass(frozen=True)
+class Exported:
+    """What an export wrote. `missing` counts rows of missing.tsv by why: unknown, refused, failed, repeated, pending,
+    excluded (it does not meet the condition) or unwritable (the format cannot hold it)."""
+
+    folder: Path
+    proteins: int
+    files: int
+    bytes: int
+    missing: dict[str, int]
+
+
+@dataclass
+class _Folder:
+    """The folder under construction: its listing, digests and counts."""
+
+    root: Path
+    listing: IO[bytes]
+    sums: IO[bytes]
+    missing: IO[bytes] | None = None
+    proteins: int = 0
+    files: int = 0
+    bytes: int = 0
+    num_missing: Counter[str] = field(default_factory=Counter)
+
+    def listed(self, name: str, size: int, sha256: str, proteins: int, **more: str) -> None:
+        self.listing.write(_JSON.encode({"file": name, "bytes": size, "sha256": sha256, **more}) + b"\n")
+        self.add_sum(name, sha256)
+        self.files += 1
+        self.bytes += size
+        self.proteins += proteins
+
+    def add_sum(self, name: str, sha256: str) -> None:
+        self.sums.write(f"{sha256}  {name}\n".encode())
+
+    def close(self) -> None:
+        """Ends the two lists, so that their digests can be taken."""
+        self.listing.close()
+        if self.missing is not None:
+            self.missing.close()
+
+    def miss(self, name: str, why: str, detail: str, source: str) -> None:
+        """A row of missing.tsv, whose control characters are escaped."""
+        if self.missing is None:
+            self.missing = (self.root / "missing.tsv").open("xb")
+            self.missing.write(b"name\twhy\tdetail\tsource\n")
+        cells = map(escape_controls, (name, why, detail, source))
+        self.missing.write("\t".join(cells).encode() + b"\n")
+        self.num_missing[why] += 1
+
+
+def export(
+    atlas: str | Path, dest: str | Path, *, format: str, where: str | None = None, ids: str | Path | None = None
+) -> Exported:
+    """Exports the folded records of `atlas` that meet `where` and that `ids` names to the new folder `dest`.
+
+    `where` is an SQL condition on the view `proteins`; `ids` a text file with an id, source:id or structure_id a
+    line. Without either, everything. Ids without a structure do not stop the rest: missing.tsv lists them. Raises
+    UsageError, ForeignFolderError (`dest` holds something), QueryError, NotAnAtlasError, DamagedAtlasError.
+    """
+    if format not in FORMATS:
+        raise UsageError(f"{format!r} is no export format: choose one of {', '.join(FORMATS)}")
+    if is_address(dest):
+        raise UsageError(f"{dest}: an export goes to a folder: name one, and copy it there afterwards")
+    dest = Path(dest)
+    with Atlas.open(atlas) as opened:
+        _refuse_dest(dest, opened.folder)
+        cursor = opened.cursor(where or "")
+        num_proteins = _choose(cursor, where, ids)
+        with (
+            _built_aside(dest) as root,
+            (root / "SHA256SUMS").open("xb") as sums,
+            (root / "files.jsonl").open("xb") as listing,
+            contextlib.closing(_Folder(root, listing, sums)) as folder,
+        ):
+            if ids is not None:
+                _write_missing(cursor, folder)
+            if format in STRUCTURE_FORMATS:
+                _write_structures(opened, cursor, folder, num_proteins, format)
+            elif format == "fasta":
+                _write_fasta(opened, cursor, folder, num_proteins)
+            else:
+                _write_parquet(opened, cursor, folder)
+            folder.close()
+            manifest = {
+                "created": now(),
+                "version": program_version(),
+                "atlas": opened.folder.place,
+                "settings": opened.header.settings,
+                "format": format,
+                "where": where,
+                "ids": None if ids is None else str(ids),
+                "proteins": folder.proteins,
+                "files": folder.files,
+                "bytes": folder.bytes,
+                "missing": dict(folder.num_missing),
+                "listing": "files.jsonl",
+            }
+            (root / "manifest.json").write_bytes(msgspec.json.format(_JSON.encode(manifest), indent=1) + b"\n")
+            for name in ("files.jsonl", "manifest.json", "missing.tsv"):
+                if (root / name).exists():
+                    folder.add_sum(name, file_sha256(root / name))
+    return Exported(dest, folder.proteins, folder.files, folder.bytes, dict(folder.num_missing))
+
+
+def _refuse_dest(dest: Path, atlas: AtlasFolder) -> None:
+    if dest.is_symlink() or (dest.exists() and not dest.is_dir()):
+        raise ForeignFolderError(f"{dest} is a file: name a new folder for the export")
+    if dest.is_dir() and (first := next(iter(sorted(dest.iterdir())), None)) is not None:
+        raise ForeignFolderError(f"{dest} is not empty (it holds {first.name!r}): name a new folder for the export")
+    if atlas.is_local and dest.resolve().is_relative_to(atlas.root.resolve()):
+        raise UsageError(f"{dest} is inside the atlas {atlas.place}: name a folder outside it")
+
+
+@contextlib.contextmanager
+def _built_aside(dest: Path) -> Iterator[Path]:
+    """Gives a hidden folder beside `dest` that becomes `dest` when the block ends well and is deleted otherwise."""
+    try:
+        dest.parent.mkdir(parents=True, exist_ok=True)
+        for old in dest.parent.iterdir():
+            owner = hidden_owner(old) if old.name.startswith(f".{dest.name}.") else None
+            if owner is not None and owner_is_dead(owner):
+                shutil.rmtree(old, ignore_errors=True)
+        root = hidden(dest.absolute())
+        root.mkdir()
+    except OSError as error:
+        raise UsageError(f"{dest} cannot be made ({error}): name another folder for the export") from error
+    try:
+        yield root
+        try:
+            root.rename(dest)
+        except OSError as error:
+            raise ForeignFolderError(f"{dest} was filled meanwhile ({error}): name a new folder") from error
+    finally:
+        shutil.rmtree(root, ignore_errors=True)
+
+
+def _choose(cursor: Any, where: str | None, ids: str | Path | None) -> int:
+    """Makes the temporary table `chosen` of rows of `proteins`; with `ids`, also `wanted` and `found`."""
+    conditions = []
+    if where is not None:
+        if not where.strip():
+            raise QueryError("the condition is empty: give one like 'mean_plddt > 70', or none")
+        with query_errors(wrapped=False):
+            duckdb.SQLExpression(where)  # one expression, not the end of one statement and the beginning of another
+        conditions.append(f"(\n{where}\n)")
+    if ids is not None:
+        with _names(ids) as names:
+            stoppable(cursor, lambda: find_records(cursor, names))
+        conditions.append(
+            "(source, id, structure_id) IN (SELECT source, id, structure_id FROM found WHERE state = 'folded')"
+        )
+    statement = "SELECT * FROM proteins" + (f" WHERE {' AND '.join(conditions)}" if conditions else "")
+    with query_errors():
+        if len(cursor.extract_statements(statement)) != 1:
+            raise QueryError(f"--where {where!r} is no condition: give one like 'mean_plddt > 70'")
+        stoppable(cursor, lambda: cursor.execute(f"CREATE TEMP TABLE chosen AS {statement}"))
+    return int(cursor.execute("SELECT count(*) FROM chosen").fetchall()[0][0])  # fetchone would leave it open
+
+
+@contextlib.contextmanager
+def _names(ids: str | Path) -> Iterator[Iterator[str]]:
+    """The names in a file, one a line; bytes that are no UTF-8 are written as the records have them."""
+    try:
+        with Path(ids).open(encoding="utf-8-sig", errors="backslashreplace") as file:
+            yield (line.strip() for line in file if line.strip())
+    except OSError as error:
+        raise UsageError(f"the ids file {ids} cannot be read: {error}") from error
+
+
+def _write_missing(cursor: Any, folder: _Folder) -> None:
+    """Lists the names that no chosen protein has, one row for each record that they mean."""
+    rows = cursor.execute(
+        "WITH given AS (SELECT DISTINCT found.number FROM found SEMI JOIN chosen USING (source, id, structure_id) "
+        "WHERE found.state = 'folded') "
+        "SELECT wanted.name, found.state, found.outcome, found.source, failures.error FROM wanted "
+        "ANTI JOIN given USING (number) LEFT JOIN found USING (number) LEFT JOIN failures USING (structure_id) "
+        'ORDER BY wanted.number, found.source, found."offset"'
+    )
+    while batch := rows.fetchmany(_ROWS_A_BATCH):
+        for name, state, outcome, source, error in batch:
+            if state is None:
+                folder.miss(name, "unknown", "no record has this id", "")
+            elif state == "folded":
+                folder.miss(name, "excluded", "it does not meet the condition", source)
+            elif state == "refused":
+                folder.miss(name, state, f"{outcome}: {REFUSALS[Outcome(outcome)]}", source)
+            else:
+                details = {"failed": error, "pending": "it is not folded yet", "repeated": "its first record counts"}
+                folder.miss(name, state, details[state], source)
+
+
+def _selected(opened: Atlas, cursor: Any, sql: str, columns: list[str] | None) -> Iterator[tuple[pa.Table, pa.Table]]:
+    """Rows that `sql` gives, and their rows of the structures files, those of one row group at a time."""
+    ordered = read_only(cursor, f"{sql} ORDER BY structure_file, structure_row, id, source")
+    with StructureReader(opened.folder.storage, columns) as reader:
+        for batch in ordered.batches():
+            table = pa.table(batch)
+            identities: Any = table.column("structure_id").combine_chunks()
+            places = map(
+                Place,
+                identities.storage.to_pylist(),
+                table.column("structure_file").to_pylist(),
+                table.column("structure_row").to_pylist(),
+            )
+            begin = 0
+            for together in by_row_group(places):
+                yield table.slice(begin, len(together)), reader.rows(together)
+                begin += len(together)
+
+
+def _write_structures(opened: Atlas, cursor: Any, folder: _Folder, num_proteins: int, format: str) -> None:
+    naming = f"CREATE TEMP TABLE named AS {with_file_names('chosen', '.' + format)}"
+    with query_errors():
+        stoppable(cursor, lambda: cursor.execute(naming))
+    sql = "SELECT id, source, structure_id, mean_plddt, ptm, model, structure_file, structure_row, file_name FROM named"
+    spread = num_proteins > FILES_A_FOLDER
+    with structure_writer(format) as content_of:
+        for rows, stored in _selected(opened, cursor, sql, None):
+            for row, structure in zip(rows.to_pylist(), decode_structures(stored), strict=True):
+                described = {"model": row["model"], "mean_plddt": row["mean_plddt"], "ptm": row["ptm"]}
+                try:
+                    content = content_of(structure, name=row["id"], **described)
+                except UsageError as error:
+                    folder.miss(row["id"], "unwritable", str(error), row["source"])
+                    continue
+                name = row["file_name"]
+                if spread:
+                    name = f"{folder.files // FILES_A_FOLDER:05d}/{name}"
+                    if folder.files % FILES_A_FOLDER == 0:
+                        (folder.root / name).parent.mkdir()
+                with (folder.root / name).open("xb") as file:
+                    file.write(content)
+                folder.listed(
+                    name,
+                    len(content),
+                    hashlib.sha256(content).hexdigest(),
+                    1,
+                    id=row["id"],
+                    source=row["source"],
+                    structure_id=format_structure_id(structure.structure_id),
+                )
+
+
+def _write_fasta(opened: Atlas, cursor: Any, folder: _Folder, num_proteins: int) -> None:
+    name = "proteins.fasta"
+    sql = "SELECT id, source, description, structure_id, structure_file, structure_row FROM chosen"
+    with (folder.root / name).open("xb") as file:
+        for rows, stored in _selected(opened, cursor, sql, ["structure_id", "sequence"]):
+            sequences = stored.column("sequence").to_pylist()
+            for row, sequence in zip(rows.to_pylist(), sequences, strict=True):
+                file.write(_fasta_text(row["id"], row["description"], sequence).encode())
+    path = folder.root / name
+    folder.listed(name, path.stat().st_size, file_sha256(path), num_proteins)
+
+
+def _fasta_text(name: str, description: str, sequence: str) -> str:
+    """A FASTA record; control characters of its header become spaces, so that it stays one line."""
+    header = "".join(c if c.isprintable() else " " for c in f"{name} {description}".rstrip())
+    lines = (sequence[begin : begin + FASTA_WIDTH] for begin in range(0, len(sequence), FASTA_WIDTH))
+    return ">" + "\n".join([header, *lines]) + "\n"
+
+
+def _write_parquet(opened: Atlas, cursor: Any, folder: _Folder) -> None:
+    parts = _parquet_groups(opened, cursor)
+    first = next(parts, None)
+    number = 0
+    while first is not None:
+        name, metadata = f"proteins-{number:05d}.parquet", {"model": opened.header.settings.model}
+        with ParquetFile(folder.root, name, "structures", metadata=metadata, schema=first.schema) as file:
+            while first is not None and file.rows < PROTEINS_A_PARQUET_FILE:
+                file.write(first)
+                first = next(parts, None)
+        assert file.entry is not None
+        folder.listed(file.entry.path, file.entry.bytes, file.entry.sha256, file.rows)
+        number += 1
+
+
+def _parquet_groups(opened: Atlas, cursor: Any) -> Iterator[pa.Table]:
+    """The chosen rows with their sequences and coordinates as stored, a row group at a time."""
+    columns = protein_columns(opened.header.settings.model)
+    waiting: list[pa.Table] = []
+
+    def joined() -> pa.Table:
+        schema = pa.schema(
+            [waiting[0].schema.field(column.name).with_metadata(column.metadata) for column in columns]
+            + [STRUCTURES.field(name) for name in STRUCTURES.names if name != "structure_id"],
+            metadata={"foldatlas.table": "proteins", "foldatlas.format": str(FORMAT_VERSION)},
+        )
+        return pa.concat_tables(waiting).combine_chunks().cast(schema)
+
+    num_waiting = 0
+    for rows, stored in _selected(opened, cursor, "FROM chosen", None):
+        for name in STRUCTURES.names:
+            if name != "structure_id":
+                rows = rows.append_column(name, stored.column(name))
+        waiting.append(rows)
+        num_waiting += rows.num_rows
+        if num_waiting >= PROTEINS_A_PARQUET_GROUP:
+            yield joined()
+            waiting, num_waiting = [], 0
+    if waiting:
+        yield joined()

@@ -1,0 +1,338 @@
+"""Builds `atlas.duckdb` from the Parquet files that plans and manifest list.
+
+Two big tables, each sorted by its own key so that a look-up reads one block: `records` by id, `scores` (one row a
+structure, with the place of its coordinates) by structure_id. Beside them `failures`, `runs`, `files`, `copies` and
+`settings`; `views.py` has the views. An unfinished atlas has an index too: what is not committed is `pending`.
+
+Plans may overlap. A record is (source, the source's digest, offset): of several rows the accepted one counts, else
+that of the plan with the widest limit on length. A structure that several shards hold counts once, the earliest plan's;
+`copies` lists the rows of other files that do not count. Only what really occurs twice is compared, so that atlases
+without overlap (most) pay one look at the sequence ids at the most.
+"""
+
+import hashlib
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from typing import Any, Final
+
+import duckdb
+import pyarrow as pa
+
+from foldatlas.atlas.accounting import Accounting, State
+from foldatlas.atlas.folder import AtlasFolder, now
+from foldatlas.atlas.index.published import Publication, published_accounting
+from foldatlas.atlas.index.runs import make_runs, makers, retried_rows
+from foldatlas.atlas.index.views import MERGED, create_views
+from foldatlas.atlas.sql.interruptible import stoppable
+from foldatlas.atlas.sql.text import escape_glob, first_line, quoted
+from foldatlas.atlas.storage.protocol import is_document
+from foldatlas.atlas.storage.scratch import LocalCopies, attempt_folder, work_folder
+from foldatlas.schemas.errors import DamagedAtlasError, FoldAtlasError
+from foldatlas.schemas.manifest import Plan, ShardEntry
+from foldatlas.schemas.tables import FAILURES, RECORDS, SCORES, TABLES
+from foldatlas.schemas.version import program_version
+
+MEMORY_LIMIT: Final = "50%"  # of what this machine (or its container) has; sorting spills to disk beyond it
+_WORK: Final = ".index."  # prefix of the hidden folder in which an index is built
+
+_SCORE_COLUMNS: Final = [name for name in SCORES.names if name != "structure_row"]
+
+
+def build_index(folder: AtlasFolder) -> Accounting:
+    """Builds the index anew and puts it in the place of the old one; readers see the old or the new one, whole.
+
+    Returns how many records are in which state. Raises NotAnAtlasError, and DamagedAtlasError for a listed file that
+    is missing or unreadable.
+    """
+    publication = Publication(folder)
+    contents, documents = contents_of(folder)  # first: what is committed meanwhile makes this index stale
+    header, plans = folder.header(), folder.plans()
+    names = {plan.name for plan in plans}
+    histories = [history for history in folder.histories().values() if history[-1].plan in names]
+    # of an atlas on a store, on this machine
+    place = attempt_folder(folder.root, _WORK) if folder.is_local else work_folder()
+    with place as work:
+        database = work / "atlas.duckdb"
+        config: dict[str, Any] = {"memory_limit": MEMORY_LIMIT, "temp_directory": str(work / "spill")}
+        with duckdb.connect(str(database), config=config) as connection:
+            try:
+                copies = LocalCopies(folder.storage, work)
+                stoppable(connection, lambda: _make_tables(connection, copies, plans, histories), copies.stop)
+            except FileNotFoundError as error:
+                raise DamagedAtlasError(
+                    f"{error.filename} does not exist: `foldatlas verify {folder.place}` lists what is missing"
+                ) from error
+            except duckdb.OutOfMemoryException as error:
+                raise FoldAtlasError(f"the index of {folder.place} needs more memory: {first_line(error)}") from error
+            except duckdb.Error as error:
+                raise DamagedAtlasError(
+                    f"the index of {folder.place} cannot be built: {first_line(error)}; "
+                    f"`foldatlas verify {folder.place}` lists what is missing or damaged"
+                ) from error
+            make_runs(connection, histories, header.settings.model)
+            connection.execute(
+                "CREATE TABLE settings AS SELECT $model AS model, $weights AS weights, $recycles AS recycles, "
+                "$precision AS precision, $format AS format, $version AS version, $created AS created, "
+                "$indexed AS indexed, $contents AS contents",
+                {
+                    "model": header.settings.model,
+                    "weights": header.settings.weights,
+                    "recycles": header.settings.recycles,
+                    "precision": header.settings.precision,
+                    "format": header.format,
+                    "version": program_version(),
+                    "created": header.created,
+                    "indexed": now(),
+                    "contents": contents,
+                },
+            )
+            create_views(connection, header.settings.model)
+            accounting = count_records(connection)
+            _write_out(connection, folder)
+        publication.publish(database, contents, documents, accounting)
+    folder.pack_manifest()
+    return accounting
+
+
+def _write_out(connection: Any, folder: AtlasFolder) -> None:
+    """Has everything in the database file. Closing it would do so too, but says nothing when the disk is full, and
+    leaves the rest in a log beside it."""
+    try:
+        connection.execute("CHECKPOINT")
+    except duckdb.Error as error:
+        raise FoldAtlasError(f"the index of {folder.place} could not be written: {first_line(error)}") from error
+
+
+def current_accounting(folder: AtlasFolder) -> Accounting | None:
+    """How many records are in which state, from the index; None if there is none that says all that is committed."""
+    if not folder.is_local:
+        said = published_accounting(folder)
+        return said[0] if said is not None and said[1] == contents_digest(folder) else None
+    if not folder.index_path.is_file():
+        return None
+    try:
+        with duckdb.connect(str(folder.index_path), read_only=True) as connection:
+            [(contents,)] = connection.execute("SELECT contents FROM settings").fetchall()
+            return count_records(connection) if contents == contents_digest(folder) else None
+    except (duckdb.Error, ValueError):
+        return None
+
+
+def _make_tables(connection: Any, copies: LocalCopies, plans: list[Plan], histories: list[list[ShardEntry]]) -> None:
+    run_of = {path: run for history in histories for path, run in makers(history).items()}
+    list_files(connection, copies, plans, [history[-1] for history in histories], run_of)
+    _find_shared(connection, copies)
+    _list_retried(connection, retried_rows(histories))
+    _make_scores(connection, copies)
+    _make_copies(connection, copies)
+    for table in ("sequences", "scores"):
+        copies.drop(table)
+    _make_failures(connection, copies)
+    _make_records(connection, copies)
+
+
+def count_records(connection: Any) -> Accounting:
+    """How many records of an open index are in which state."""
+    rows = connection.execute("SELECT state, outcome, count(*) FROM records GROUP BY ALL").fetchall()
+    states: Counter[str] = Counter()
+    for state, _, count in rows:
+        states[state] += count
+    return Accounting(
+        folded=states[State.FOLDED],
+        failed=states[State.FAILED],
+        repeated=states[State.REPEATED],
+        pending=states[State.PENDING],
+        refused={outcome: count for state, outcome, count in rows if state == State.REFUSED},
+    )
+
+
+def contents_digest(folder: AtlasFolder) -> str:
+    """A digest of the names of plans and manifest entries: another one than the index has means that it is stale."""
+    return contents_of(folder)[0]
+
+
+def contents_of(folder: AtlasFolder) -> tuple[str, int]:
+    """`contents_digest`, and of how many documents."""
+    names = [
+        file.name for kind in ("plans", "manifest") for file in folder.storage.files(kind) if is_document(file.name)
+    ]
+    return hashlib.sha256("".join(f"{name}\n" for name in names).encode()).hexdigest(), len(names)
+
+
+def list_files(
+    connection: Any, copies: LocalCopies, plans: list[Plan], entries: list[ShardEntry], run_of: Mapping[str, str]
+) -> None:
+    """Makes `files` (kept), and the temporary `listed` and `sources`, which say to which plan a file belongs.
+
+    `run_of` says which run made a file, by path.
+    """
+    number = {plan.name: place for place, plan in enumerate(plans)}
+    rows: list[dict[str, Any]] = []
+
+    def add(table: str, plan: str, shard: str | None, run: str | None, files: Iterable[Any]) -> None:
+        rows.extend(
+            {
+                "table_name": table,
+                "plan": plan,
+                "shard": shard,
+                "path": file.path,
+                "num_rows": file.rows,
+                "bytes": file.bytes,
+                "sha256": file.sha256,
+                "absolute": str(copies.path(file.path)),
+                "plan_number": number[plan],
+                "run_id": run,
+            }
+            for file in files
+        )
+
+    for plan in plans:
+        add("records", plan.name, None, None, plan.records)
+        add("sequences", plan.name, None, None, plan.sequences)
+    for entry in entries:
+        for table, file in entry.files.items():
+            add(table, entry.plan, entry.shard, run_of.get(file.path), [file])
+    texts = ("table_name", "plan", "shard", "path", "sha256", "absolute", "run_id")
+    kinds = {
+        **dict.fromkeys(texts, pa.string()),
+        "num_rows": pa.int64(),
+        "bytes": pa.int64(),
+        "plan_number": pa.int32(),
+    }
+    _create(connection, "listed", rows, kinds)
+    connection.execute("CREATE TABLE files AS SELECT * EXCLUDE (absolute, plan_number, run_id) FROM listed")
+    sources = [
+        {
+            "plan_number": number[plan.name],
+            "max_length": plan.max_length,
+            "source": source.uri,
+            "sha256": source.sha256,
+        }
+        for plan in plans
+        for source in plan.sources
+    ]
+    kinds = {"plan_number": pa.int32(), "max_length": pa.int64(), "source": pa.string(), "sha256": pa.string()}
+    _create(connection, "sources", sources, kinds)
+
+
+def _create(connection: Any, name: str, rows: list[dict[str, Any]], kinds: dict[str, pa.DataType]) -> None:
+    connection.register("given", pa.Table.from_pylist(rows, schema=pa.schema(list(kinds.items()))))
+    connection.execute(f"CREATE TEMP TABLE {name} AS SELECT * FROM given")
+    connection.unregister("given")
+
+
+def parquet_reader(connection: Any, copies: LocalCopies, table: str) -> str:
+    """SQL that reads all listed files of `table`, with the column `filename`; with its types where there is no file."""
+    names = connection.execute("SELECT path FROM listed WHERE table_name = ? ORDER BY ALL", [table]).fetchall()
+    paths = copies.have(name for (name,) in names)
+    if not paths:
+        connection.register(f"no_{table}", TABLES[table].empty_table())
+        return f"(SELECT *, '' AS filename FROM no_{table})"
+    variable = f"{table}_files"
+    connection.execute(f"SET VARIABLE {variable} = ?", [[escape_glob(path) for path in paths]])
+    return f"read_parquet(getvariable('{variable}'), filename = true)"
+
+
+def _find_shared(connection: Any, copies: LocalCopies) -> None:
+    """Makes the temporary `shared`: structure ids that stand in several plans."""
+    connection.execute("CREATE TEMP TABLE shared (structure_id UUID)")
+    if connection.execute("SELECT count(DISTINCT plan_number) FROM listed").fetchall()[0][0] > 1:
+        connection.execute(
+            f"INSERT INTO shared SELECT structure_id FROM {parquet_reader(connection, copies, 'sequences')} "
+            "GROUP BY structure_id HAVING count(*) > 1"
+        )
+
+
+def _list_retried(connection: Any, rows: list[dict[str, Any]]) -> None:
+    """Makes the temporary `retried`: which rows of a shard's structures another run folded than wrote the file."""
+    kinds = {"shard": pa.string(), "first_row": pa.int32(), "end_row": pa.int32(), "run_id": pa.string()}
+    _create(connection, "retried", rows, kinds)
+
+
+def _make_scores(connection: Any, copies: LocalCopies) -> None:
+    """Makes `scores` by structure_id."""
+    scores = parquet_reader(connection, copies, "scores")
+    connection.execute(
+        "CREATE TYPE structure_path AS ENUM (SELECT path FROM listed WHERE table_name = 'structures' ORDER BY path)"
+    )
+    connection.execute(
+        "CREATE TEMP TABLE places AS SELECT scores.absolute, scores.shard, scores.plan_number, scores.run_id, "
+        "structures.path::structure_path AS structure_file FROM listed AS scores "
+        "JOIN listed AS structures USING (shard) "
+        "WHERE scores.table_name = 'scores' AND structures.table_name = 'structures'"
+    )
+    connection.execute(
+        f"CREATE TEMP TABLE winners AS SELECT structure_id, min(plan_number) AS plan_number FROM {scores} AS scores "
+        "JOIN places ON places.absolute = scores.filename "
+        "WHERE structure_id IN (FROM shared) GROUP BY structure_id"
+        if connection.execute("SELECT count(*) FROM shared").fetchall()[0][0]
+        else "CREATE TEMP TABLE winners (structure_id UUID, plan_number INTEGER)"
+    )
+    columns = ", ".join(f"scores.{quoted(name)}" for name in _SCORE_COLUMNS)
+    merged = ", ".join(f"NULL::{kind} AS {name}" for name, kind in MERGED.items())
+    connection.execute(
+        f"CREATE TABLE scores AS SELECT {columns}, {merged}, coalesce(retried.run_id, places.run_id) AS run_id, "
+        f"places.structure_file, scores.structure_row "
+        f"FROM {scores} AS scores JOIN places ON places.absolute = scores.filename "
+        "LEFT JOIN retried ON retried.shard = places.shard "
+        "AND scores.structure_row >= retried.first_row AND scores.structure_row < retried.end_row "
+        "LEFT JOIN winners ON winners.structure_id = scores.structure_id "
+        "WHERE coalesce(winners.plan_number = places.plan_number, true) ORDER BY scores.structure_id"
+    )
+
+
+def _make_copies(connection: Any, copies: LocalCopies) -> None:
+    """Makes `copies`: rows of sequences, structures and embeddings files that stand for a structure once more."""
+    connection.execute("CREATE TABLE copies (structure_id UUID, path VARCHAR)")
+    if not connection.execute("SELECT count(*) FROM shared").fetchall()[0][0]:
+        return
+    scores, sequences = parquet_reader(connection, copies, "scores"), parquet_reader(connection, copies, "sequences")
+    connection.execute(
+        f"INSERT INTO copies SELECT scores.structure_id, others.path FROM {scores} AS scores "
+        "JOIN places ON places.absolute = scores.filename JOIN winners USING (structure_id) "
+        "JOIN listed AS others ON others.shard = places.shard "
+        "WHERE winners.plan_number <> places.plan_number AND others.table_name NOT IN ('scores', 'failures') "
+        f"UNION ALL SELECT sequences.structure_id, listed.path FROM {sequences} AS sequences "
+        "JOIN listed ON listed.absolute = sequences.filename WHERE sequences.structure_id IN (FROM shared) "
+        "QUALIFY row_number() OVER (PARTITION BY sequences.structure_id ORDER BY listed.plan_number) > 1 ORDER BY ALL"
+    )
+
+
+def _make_failures(connection: Any, copies: LocalCopies) -> None:
+    """Makes `failures`: one row a sequence that could not be folded in any plan."""
+    columns = ", ".join(f"failures.{name}" for name in FAILURES.names)
+    failures = parquet_reader(connection, copies, "failures")
+    connection.execute(
+        f"CREATE TABLE failures AS SELECT {columns}, listed.run_id "
+        f"FROM {failures} AS failures JOIN listed ON listed.absolute = failures.filename "
+        "WHERE failures.structure_id NOT IN (SELECT structure_id FROM scores) "
+        "QUALIFY row_number() OVER (PARTITION BY failures.structure_id ORDER BY listed.plan_number) = 1 "
+        "ORDER BY failures.structure_id"
+    )
+
+
+def _make_records(connection: Any, copies: LocalCopies) -> None:
+    """Makes `records` by id, each record of the sources once."""
+    columns = ", ".join(f"records.{quoted(name)}" for name in RECORDS.names)
+    counted = f"SELECT {columns} FROM {parquet_reader(connection, copies, 'records')} AS records"
+    several = "SELECT source, sha256 FROM sources GROUP BY ALL HAVING count(*) > 1"
+    if connection.execute(f"SELECT count(*) FROM ({several})").fetchall()[0][0]:
+        with_plan = (
+            f"{counted} JOIN listed ON listed.absolute = records.filename "
+            "JOIN sources ON sources.plan_number = listed.plan_number AND sources.source = records.source"
+        )
+        counted = (
+            f"{with_plan} WHERE (sources.source, sources.sha256) NOT IN ({several}) UNION ALL "
+            f"{with_plan} WHERE (sources.source, sources.sha256) IN ({several}) "
+            'QUALIFY row_number() OVER (PARTITION BY records.source, sources.sha256, records."offset" '
+            "ORDER BY records.outcome <> 'accepted', sources.max_length DESC, listed.plan_number) = 1"
+        )
+    connection.execute(
+        f"CREATE TABLE records AS SELECT {columns}, CASE "
+        f"WHEN outcome = 'repeated' THEN '{State.REPEATED}' WHEN outcome <> 'accepted' THEN '{State.REFUSED}' "
+        f"WHEN scores.structure_id IS NOT NULL THEN '{State.FOLDED}' "
+        f"WHEN failures.structure_id IS NOT NULL THEN '{State.FAILED}' ELSE '{State.PENDING}' END AS state "
+        f"FROM ({counted}) AS records LEFT JOIN (SELECT structure_id FROM scores) AS scores USING (structure_id) "
+        "LEFT JOIN (SELECT structure_id FROM failures) AS failures ON failures.structure_id = records.structure_id "
+        'ORDER BY records.id, records.source, records."offset"'
+    )

@@ -1,0 +1,134 @@
+"""What SQL sees: the columns of the view `proteins`, with their meanings, and the views on top of it.
+
+Meanings, units and ranges of columns that come from a file are those of `schemas.tables`; the others are said here.
+"""
+
+from dataclasses import dataclass
+from typing import Any, Final
+
+import pyarrow as pa
+
+from foldatlas.atlas.sql.text import literal, quoted
+from foldatlas.schemas.records import REFUSALS
+from foldatlas.schemas.tables import RECORDS, SCORES, STRUCTURES_A_ROW_GROUP
+
+MIN_CONFIDENT_PLDDT: Final = 70  # high confidence as the ESM Metagenomic Atlas has it: both above
+MIN_CONFIDENT_PTM: Final = 0.7
+MIN_NOVEL_LENGTH: Final = 60  # residues; a TM-score says little about shorter chains
+MAX_NOVEL_TM: Final = 0.5  # below this, two structures are not of one fold (Xu & Zhang 2010)
+
+
+@dataclass(frozen=True, slots=True)
+class Column:
+    """A column of `proteins`: its name, the SQL that makes it, and what it means."""
+
+    name: str
+    expression: str
+    meaning: str
+    unit: str = ""
+    span: str = ""
+
+    @property
+    def comment(self) -> str:
+        """One line for people, e.g. `mean pLDDT over residues; unit: pLDDT; range: 0 to 100`."""
+        parts = [self.meaning, *([f"unit: {self.unit}"] if self.unit else [])]
+        return "; ".join(parts + ([f"range: {self.span}"] if self.span else []))
+
+    @property
+    def metadata(self) -> dict[str, str]:
+        """The same for a pyarrow field."""
+        pairs = {"meaning": self.meaning, "unit": self.unit, "range": self.span}
+        return {key: text for key, text in pairs.items() if text}
+
+
+def _from(table: str, schema: pa.Schema, *names: str) -> list[Column]:
+    columns = []
+    for name in names:
+        metadata: dict[bytes, bytes] = schema.field(name).metadata or {}
+        said = {key.decode(): value.decode() for key, value in metadata.items()}
+        columns.append(
+            Column(name, f"{table}.{quoted(name)}", said["meaning"], said.get("unit", ""), said.get("range", ""))
+        )
+    return columns
+
+
+def _merged(name: str, meaning: str, unit: str = "", span: str = "") -> Column:
+    return Column(name, f"scores.{name}", meaning, unit, span)
+
+
+# Columns that later steps fill in: NULL means that the search was not run.
+MERGED: Final[dict[str, str]] = {
+    "tm_query": "FLOAT",
+    "tm_target": "FLOAT",
+    "nearest_structure": "VARCHAR",
+    "novelty_source": "VARCHAR",
+    "identity_max": "FLOAT",
+    "nearest_sequence": "VARCHAR",
+    "cluster90": "UUID",
+    "cluster30": "UUID",
+    "cluster_structure": "UUID",
+    "is_representative30": "BOOLEAN",
+}
+
+
+def protein_columns(model: str) -> list[Column]:
+    """The columns of `proteins` in their order: one row a folded record of an atlas made with `model`."""
+    return [
+        *_from("records", RECORDS, "id", "source", "description"),
+        *_from("scores", SCORES, "length", "structure_id"),
+        *_from("records", RECORDS, "sequence_crc64", "mgyp", "is_fragment"),
+        *_from("scores", SCORES, "mean_plddt", "plddt_std", "num_confident", "fraction_confident"),
+        *_from("scores", SCORES, "fraction_very_high", "ptm", "num_unknown", "radius_of_gyration"),
+        *_from("scores", SCORES, "helix_fraction", "strand_fraction"),
+        _merged("tm_query", "greatest TM-score to a known structure, by this protein's length; NULL: not searched",
+                span="0 to 1"),
+        _merged("tm_target", "the TM-score of the same pair by the known structure's length; NULL: not searched",
+                span="0 to 1"),
+        _merged("nearest_structure", "the known structure of tm_query; NULL: not searched, or no hit"),
+        _merged("novelty_source", "the reference that was searched, with its version; NULL: not searched"),
+        _merged("identity_max", "greatest sequence identity to a known sequence; NULL: not searched", span="0 to 1"),
+        _merged("nearest_sequence", "the known sequence of identity_max; NULL: not searched, or no hit"),
+        _merged("cluster90", "structure_id of the representative at 90 % sequence identity; NULL: not clustered"),
+        _merged("cluster30", "structure_id of the representative at 30 % sequence identity; NULL: not clustered"),
+        _merged("cluster_structure", "structure_id of the representative by structure; NULL: not clustered"),
+        _merged("is_representative30", "whether this protein represents its cluster30; NULL: not clustered"),
+        Column("model", literal(model), "the model that predicted the structure"),
+        Column("run_id", "scores.run_id", "the run that folded it: a row of the table runs"),
+        Column("structure_file", "scores.structure_file::VARCHAR", "file of its coordinates, relative to the atlas"),
+        Column("structure_row_group", f"scores.structure_row // {STRUCTURES_A_ROW_GROUP}",
+               "row group of its coordinates in structure_file", span=">= 0"),
+        *_from("scores", SCORES, "structure_row"),
+    ]  # fmt: skip
+
+
+def create_views(connection: Any, model: str) -> None:
+    """Makes the views `proteins`, `high_confidence`, `novel` and `refused` over the tables `records` and `scores`."""
+    columns = protein_columns(model)
+    selected = ", ".join(f"{column.expression} AS {quoted(column.name)}" for column in columns)
+    reasons = ", ".join(f"({literal(outcome)}, {literal(reason)})" for outcome, reason in REFUSALS.items())
+    views = {
+        "proteins": (
+            f"SELECT {selected} FROM records JOIN scores USING (structure_id) WHERE records.state = 'folded'",
+            "one row a folded record",
+        ),
+        "high_confidence": (
+            f"SELECT * FROM proteins WHERE mean_plddt > {MIN_CONFIDENT_PLDDT} AND ptm > {MIN_CONFIDENT_PTM}",
+            f"proteins with mean_plddt > {MIN_CONFIDENT_PLDDT} and ptm > {MIN_CONFIDENT_PTM}",
+        ),
+        "novel": (
+            f"SELECT * FROM high_confidence WHERE length >= {MIN_NOVEL_LENGTH} AND tm_query < {MAX_NOVEL_TM}",
+            f"high_confidence of {MIN_NOVEL_LENGTH} residues or more with tm_query < {MAX_NOVEL_TM}",
+        ),
+        "refused": (
+            'SELECT records.id, records.source, records."offset", records.description, records.length, '
+            f"records.outcome, reasons.reason FROM records LEFT JOIN (VALUES {reasons}) AS reasons(outcome, reason) "
+            "USING (outcome) WHERE records.state = 'refused'",
+            "one row a refused record, and why",
+        ),
+    }
+    for view, (sql, comment) in views.items():
+        connection.execute(f"CREATE VIEW {view} AS {sql}")
+        connection.execute(f"COMMENT ON VIEW {view} IS {literal(comment)}")
+    for view in ("proteins", "high_confidence", "novel"):
+        for column in columns:
+            connection.execute(f"COMMENT ON COLUMN {view}.{quoted(column.name)} IS {literal(column.comment)}")

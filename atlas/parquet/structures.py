@@ -1,0 +1,117 @@
+"""Reads coordinates by their place: one row group at a time, never through a view over all files."""
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from foldatlas.atlas.parquet.coordinates import StoredStructure, decode_structures, structure_ids_of
+from foldatlas.atlas.parquet.files import open_parquet
+from foldatlas.atlas.storage.opening import open_storage
+from foldatlas.atlas.storage.protocol import Storage
+from foldatlas.schemas.errors import DamagedAtlasError
+from foldatlas.schemas.records import format_structure_id
+from foldatlas.schemas.tables import STRUCTURES_A_ROW_GROUP
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where a structure is: its file, relative to the atlas, and its row there."""
+
+    structure_id: bytes
+    file: str
+    row: int
+
+
+class StructureReader:
+    """Rows of structures files. Remembers the last row group, so ask in the order of file and row."""
+
+    def __init__(self, place: Path | Storage, columns: list[str] | None = None):
+        self._storage = open_storage(place)
+        self._columns = columns
+        self._path: str | None = None
+        self._file: pq.ParquetFile | None = None
+        self._number = -1
+        self._group: pa.Table | None = None
+        self._identities: list[bytes] = []
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Closes the open file."""
+        if self._file is not None:
+            self._file.close()
+        self._path = self._file = self._group = None
+
+    def rows(self, places: list[Place]) -> pa.Table:
+        """The rows of `places`, all of one row group, in their order.
+
+        Raises DamagedAtlasError for a file that is missing, unreadable, or holds other structures there.
+        """
+        file, number = places[0].file, places[0].row // STRUCTURES_A_ROW_GROUP
+        group = self._read(file, number)
+        inside = [place.row - number * STRUCTURES_A_ROW_GROUP for place in places]
+        for place, row in zip(places, inside, strict=True):
+            if row >= group.num_rows or self._identities[row] != place.structure_id:
+                expected = format_structure_id(place.structure_id)
+                raise DamagedAtlasError(
+                    f"row {place.row} of {self._storage.place}/{file} is not structure {expected}: run "
+                    f"`foldatlas index {self._storage.place}`, and `foldatlas verify` if that does not help"
+                )
+        return group.take(pa.array(inside, pa.int64()))
+
+    def _read(self, path: str, number: int) -> pa.Table:
+        if path == self._path and number == self._number and self._group is not None:
+            return self._group
+        try:
+            if path != self._path or self._file is None:
+                self.close()
+                self._file = open_parquet(self._storage, path)
+                self._path = path
+            if number >= self._file.num_row_groups:
+                raise pa.ArrowInvalid(f"it has {self._file.num_row_groups} row groups, {number + 1} are needed")
+            self._group = self._file.read_row_group(number, columns=self._columns)
+        except (OSError, pa.ArrowException) as error:
+            raise DamagedAtlasError(
+                f"{self._storage.place}/{path} cannot be read ({error}): `foldatlas verify {self._storage.place}` "
+                "lists what is damaged"
+            ) from error
+        self._number = number
+        self._identities = structure_ids_of(self._group)
+        return self._group
+
+
+def by_row_group(places: Iterable[Place]) -> Iterator[list[Place]]:
+    """Consecutive places of one row group together."""
+    together: list[Place] = []
+    for place in places:
+        if together and _group_of(together[0]) != _group_of(place):
+            yield together
+            together = []
+        together.append(place)
+    if together:
+        yield together
+
+
+def read_structures(atlas: Path | Storage, places: Iterable[Place]) -> Iterator[StoredStructure]:
+    """The structures at `places`, in that order. In the order of file and row each row group is read once.
+
+    Raises DamagedAtlasError for a file that is missing, unreadable, or holds other structures there.
+    """
+    with StructureReader(atlas) as reader:
+        for together in by_row_group(places):
+            yield from decode_structures(reader.rows(together))
+
+
+def _group_of(place: Place) -> tuple[str, int]:
+    return place.file, place.row // STRUCTURES_A_ROW_GROUP

@@ -1,0 +1,233 @@
+"""Staged records -> a plan's tables, out of core: what is repeated, what is new, in which order.
+
+Each staged record is read twice: once by DuckDB, which finds ids that stand twice (repeated_ids.py), and once to write
+its row of `records` and put its sequence aside with others of its length (length_bands.py). Memory is bounded and does
+not change the result. Which lengths make a shard is the caller's to say, from a histogram.
+"""
+
+import hashlib
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import closing
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import Final
+
+import msgspec
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from foldatlas.atlas.parquet.files import ParquetFile
+from foldatlas.atlas.planning.length_bands import KnownSequences, LengthBands, ids_of
+from foldatlas.atlas.planning.prefetch import ahead
+from foldatlas.atlas.planning.repeated_ids import StagedRecords, open_staged
+from foldatlas.atlas.storage.protocol import Storage
+from foldatlas.schemas.manifest import FileEntry, Shard
+from foldatlas.schemas.records import Outcome
+from foldatlas.schemas.tables import MAX_SHARDS_A_FILE, RECORDS, STAGING
+
+MEMORY_BYTES: Final = 1 << 30  # of DuckDB's tables before they go to disk, where the caller says nothing
+RECORDS_A_FILE: Final = 5_000_000
+_ROWS_A_GROUP: Final = 100_000  # of records
+_CHUNK_BYTES: Final = 64 << 20  # of staged records in memory at once
+_CHUNK_ROWS: Final = 200_000
+_BANDS_IN_MEMORY: Final = 8  # a band is this part of the memory: some copies of it are alive at once
+_LEAST_BAND_BYTES: Final = 16 << 20
+_MOST_BAND_BYTES: Final = 128 << 20
+
+
+@dataclass(frozen=True)
+class PlannedTables:
+    """Tables in the staging folder, with paths relative to it, and what they hold.
+
+    Shards have no name yet: a plan is named by its shards, and they by their plan.
+    """
+
+    records: tuple[FileEntry, ...]
+    sequences: tuple[FileEntry, ...]
+    shards: tuple[Shard, ...]
+    outcomes: dict[str, int]
+
+
+def plan_tables(
+    staging: Path,
+    staged: Sequence[Path],
+    known_sequences: Sequence[Path],
+    cut: Callable[[list[tuple[int, int]]], Sequence[tuple[int, int, int]]],
+    *,
+    memory_bytes: int = MEMORY_BYTES,
+    threads: int | None = None,
+    told: Callable[[str], None] = lambda phase: None,
+) -> PlannedTables:
+    """Judges staged records, and writes `records` and `sequences` tables beside them.
+
+    `staged` are files of STAGING, whose order is that of `records`; each holds records of one source.
+    `known_sequences` are the sequences files of earlier plans, whose sequences are not planned again. `cut` takes
+    (length, count) pairs by falling length and gives shards as (start rank, end rank, cost in MFLOP). About
+    `memory_bytes` and half a GB are taken; `threads` are DuckDB's (default: the machine's). `told` hears the name of
+    each phase as it begins.
+    """
+    known = KnownSequences(known_sequences)
+    with open_staged(staging, staged, memory_bytes, threads) as records:
+        told("ids")
+        records.judge()
+        band_bytes = min(max(memory_bytes // _BANDS_IN_MEMORY, _LEAST_BAND_BYTES), _MOST_BAND_BYTES)
+        bands = LengthBands(staging / "bands", records.accepted_lengths(), band_bytes)
+        told("records")
+        outcomes: Counter[str] = Counter()
+        files = _write_records(staging, _judged_chunks(staged, records, bands, outcomes))
+    told("order")
+    shards = cut(bands.settle(known))
+    told("sequences")
+    sequences, drafts = _write_sequences(staging, bands.rows(), shards)
+    return PlannedTables(tuple(files), tuple(sequences), tuple(drafts), dict(sorted(outcomes.items())))
+
+
+def _staged_chunks(staged: Sequence[Path]) -> Iterator[pa.Table]:
+    """The rows of staged files in their order, in tables of bounded size, none of two files."""
+    for path in staged:
+        with pq.ParquetFile(path) as file:
+            groups: list[int] = []
+            size = rows = 0
+            for number in range(file.metadata.num_row_groups):
+                group = file.metadata.row_group(number)
+                if groups and (size + group.total_byte_size > _CHUNK_BYTES or rows + group.num_rows > _CHUNK_ROWS):
+                    yield file.read_row_groups(groups).combine_chunks()
+                    groups, size, rows = [], 0, 0
+                groups.append(number)
+                size, rows = size + group.total_byte_size, rows + group.num_rows
+            if rows:
+                yield file.read_row_groups(groups).combine_chunks()
+
+
+def _judged_chunks(
+    staged: Sequence[Path], records: StagedRecords, bands: LengthBands, outcomes: Counter[str]
+) -> Iterator[pa.Table]:
+    """Rows of `records`. On the way accepted sequences go to `bands`, and outcomes are counted."""
+    for chunk in _staged_chunks(staged):
+        judged = _judge(chunk, records)
+        for found in judged["outcome"].value_counts():
+            outcomes[found["values"].as_py()] += found["counts"].as_py()
+        is_accepted = pc.equal(judged["outcome"], str(Outcome.ACCEPTED))
+        accepted = judged.select(["structure_id", "sequence"]).filter(is_accepted).combine_chunks()
+        if accepted.num_rows:
+            bands.add(ids_of(accepted["structure_id"]), accepted["sequence"].chunk(0))
+        yield judged.select(RECORDS.names)
+
+
+def _judge(chunk: pa.Table, records: StagedRecords) -> pa.Table:
+    """`chunk` with the outcomes, and without the ids, of the records whose id stood in their source before."""
+    places = chunk["offset"].to_numpy()
+    offsets, is_repeated = records.judged_between(chunk["source"][0].as_py(), int(places.min()), int(places.max()))
+    if not len(offsets):
+        return chunk
+    found = np.minimum(np.searchsorted(offsets, places), len(offsets) - 1)
+    is_judged = offsets[found] == places
+    repeated, refused = pa.array(is_judged & is_repeated[found]), pa.array(is_judged & ~is_repeated[found])
+    outcome = pc.if_else(repeated, str(Outcome.REPEATED), chunk["outcome"])
+    changed = {
+        "outcome": pc.if_else(refused, str(Outcome.DUPLICATE_ID), outcome),
+        "structure_id": _null_where(refused, chunk["structure_id"]),
+        "sequence_crc64": _null_where(refused, chunk["sequence_crc64"]),
+    }
+    for name, column in changed.items():
+        chunk = chunk.set_column(chunk.schema.get_field_index(name), STAGING.field(name), column)
+    return chunk
+
+
+def _null_where(mask: pa.Array, column: pa.ChunkedArray) -> pa.ChunkedArray:
+    kept = pc.if_else(mask, pa.scalar(None, pa.int64()), pa.array(np.arange(len(column))))
+    return column.take(kept)
+
+
+class _Rows:
+    """Rows of a stream of tables, taken in numbers that have nothing to do with its tables."""
+
+    def __init__(self, tables: Iterable[pa.Table]):
+        self._tables = iter(tables)
+        self._rest: pa.Table | None = None
+
+    def take(self, count: int) -> pa.Table | None:
+        """The next `count` rows, fewer at the end; None after it."""
+        parts: list[pa.Table] = []
+        while count:
+            table = self._rest if self._rest is not None else next(self._tables, None)
+            if table is None:
+                break
+            parts.append(table.slice(0, count))
+            count -= parts[-1].num_rows
+            self._rest = table.slice(parts[-1].num_rows) if parts[-1].num_rows < table.num_rows else None
+        return pa.concat_tables(parts).combine_chunks() if parts else None
+
+
+def _write_records(staging: Path, chunks: Iterable[pa.Table]) -> list[FileEntry]:
+    """Row groups and files of a fixed number of rows, whatever the chunks."""
+    files: list[FileEntry] = []
+    with closing(ahead(chunks)) as coming:
+        rows = _Rows(coming)
+        table = rows.take(_ROWS_A_GROUP)
+        while table is not None:
+            with ParquetFile(staging, f"records-{len(files):04d}.parquet", "records") as file:
+                while table is not None and file.rows < RECORDS_A_FILE:
+                    file.write(table)
+                    table = rows.take(_ROWS_A_GROUP)
+            assert file.entry is not None
+            files.append(file.entry)
+    return files
+
+
+def _shard_tables(rows: Iterable[pa.Table], shards: Sequence[tuple[int, int, int]]) -> Iterator[tuple[Shard, pa.Table]]:
+    """Each shard, whose name, file and row group are yet to be said, and its sequences."""
+    left = _Rows(rows)
+    for start, end, cost in shards:
+        table = left.take(end - start)
+        assert table is not None and table.num_rows == end - start, "shards cut from another histogram"
+        lengths = table["length"].to_numpy()
+        draft = Shard(
+            name="",
+            file=0,
+            row_group=0,
+            proteins=table.num_rows,
+            residues=int(lengths.sum()),
+            min_length=int(lengths.min()),
+            max_length=int(lengths.max()),
+            cost=cost,
+            digest=_digest(table["structure_id"]),
+        )
+        yield draft, table
+
+
+def _write_sequences(
+    staging: Path, rows: Iterable[pa.Table], shards: Sequence[tuple[int, int, int]]
+) -> tuple[list[FileEntry], list[Shard]]:
+    """One row group a shard, longest proteins first."""
+    files: list[FileEntry] = []
+    drafts: list[Shard] = []
+    with closing(ahead(_shard_tables(rows, shards))) as tables:
+        for first in range(0, len(shards), MAX_SHARDS_A_FILE):
+            number = len(files)
+            with ParquetFile(staging, f"sequences-{number:04d}.parquet", "sequences") as file:
+                for row_group, (draft, table) in enumerate(islice(tables, min(MAX_SHARDS_A_FILE, len(shards) - first))):
+                    drafts.append(msgspec.structs.replace(draft, file=number, row_group=row_group))
+                    file.write(table)
+            assert file.entry is not None
+            files.append(file.entry)
+    return files, drafts
+
+
+def _digest(column: pa.ChunkedArray) -> str:
+    """`schemas.manifest.shard_digest` of a whole column, without a Python object a row."""
+    digest = hashlib.sha256()
+    for chunk in column.chunks:
+        storage = chunk.storage
+        digest.update(memoryview(storage.buffers()[1])[storage.offset * 16 : (storage.offset + len(storage)) * 16])
+    return digest.hexdigest()
+
+
+def adopt(staging: Path, storage: Storage, file: FileEntry, path: str) -> FileEntry:
+    """Moves a staged file to `path` in the atlas and gives its entry there."""
+    storage.put(staging / file.path, path)
+    return FileEntry(path=path, rows=file.rows, bytes=file.bytes, sha256=file.sha256)

@@ -1,0 +1,168 @@
+"""Opens an atlas for reading: SQL on its index and its Parquet files, coordinates by place."""
+
+import os
+import re
+import tempfile
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Final, Self
+
+import duckdb
+
+from foldatlas.atlas.folder import INDEX, AtlasFolder
+from foldatlas.atlas.index.build import contents_digest
+from foldatlas.atlas.index.published import open_index
+from foldatlas.atlas.parquet.coordinates import StoredStructure
+from foldatlas.atlas.parquet.store_dataset import store_dataset
+from foldatlas.atlas.parquet.structures import Place, read_structures
+from foldatlas.atlas.sql.query import Result, read_only
+from foldatlas.atlas.sql.records_by_name import find_records
+from foldatlas.atlas.sql.text import escape_glob, first_line, literal
+from foldatlas.schemas.errors import DamagedAtlasError, QueryError, UsageError
+from foldatlas.schemas.manifest import AtlasHeader
+from foldatlas.schemas.tables import OPTIONAL_TABLES, TABLES
+
+PARQUET_VIEWS: Final = ("sequences", "structures", *OPTIONAL_TABLES)
+
+_NAMED: Final = re.compile(rf"\b(?:{'|'.join(PARQUET_VIEWS)}|show)\b", re.IGNORECASE)
+
+
+@dataclass
+class Atlas:
+    """An open atlas, read-only. Any number of processes may hold one; a new index is seen by those who open later."""
+
+    folder: AtlasFolder
+    header: AtlasHeader
+    _connection: Any = field(repr=False)
+
+    @classmethod
+    def open(cls, path: str | Path) -> Self:
+        """Opens the atlas at `path`, a folder or `s3://...`, of whose index a copy is kept in `cache_folder()`.
+
+        Raises NotAnAtlasError where there is no atlas or no index yet, DamagedAtlasError for an unreadable index.
+        """
+        folder = AtlasFolder.existing(path)
+        header = folder.header()
+        # One process may hold one configuration a database, so nothing here differs from one opening to the next.
+        config: dict[str, str | bool | int | float | list[str]] = {
+            "arrow_lossless_conversion": True,
+            "autoinstall_known_extensions": False,
+            "temp_directory": str(Path(tempfile.gettempdir()) / f"foldatlas-{os.getpid()}"),
+        }
+        try:
+            connection = open_index(folder, config)
+        except duckdb.Error as error:
+            raise DamagedAtlasError(
+                f"{folder.where(INDEX)} cannot be opened ({first_line(error)}): run `foldatlas index {path}`"
+            ) from error
+        return cls(folder.resolved(), header, connection)  # whoever changes folder finds it still
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Closes the index. Results that were not read to their end end here."""
+        self._connection.close()
+
+    @property
+    def is_stale(self) -> bool:
+        """Whether shards were committed, or plans made, after the index was built."""
+        [(contents,)] = self._connection.execute("SELECT contents FROM settings").fetchall()
+        return bool(contents != contents_digest(self.folder))
+
+    def query(self, sql: str) -> Result:
+        """Runs one statement that reads, and returns its rows, which stream.
+
+        Tables: `proteins`, `high_confidence`, `novel`, `records`, `refused`, `failures`, `runs`, `files`, `scores`,
+        `settings`; and, read from Parquet, `sequences`, `structures` (as stored: integers of 0.01 angstrom and 0.01
+        pLDDT), `embeddings`, `residue_embeddings` and `pae` (integers of 0.125 angstrom). Raises QueryError.
+        """
+        try:
+            return read_only(self.cursor(sql), sql)
+        except QueryError as error:
+            absent = [table for table in OPTIONAL_TABLES if f" {table} does not exist" in str(error)]
+            if not absent:
+                raise
+            option = OPTIONAL_TABLES[absent[0]]
+            raise QueryError(f"{self.folder.place} has no {absent[0]}: fold with {option}") from error
+
+    def cursor(self, sql: str) -> Any:
+        """A connection of its own, with those views on Parquet files that `sql` names.
+
+        They cost time where files are many, so they are made only then. A structure that several files hold is one
+        row of a view: the one that the index counts.
+        """
+        cursor = self._connection.cursor()
+        words = {word.lower() for word in _NAMED.findall(sql)}
+        for view in PARQUET_VIEWS if "show" in words else sorted(words):
+            self._create_view(cursor, view, required="show" not in words)
+        return cursor
+
+    def structure(self, name: str) -> StoredStructure:
+        """The structure of the record that `name` (id, source:id or structure_id) means.
+
+        Raises UsageError where it means none, or records of different sequences.
+        """
+        cursor = self._connection.cursor()
+        find_records(cursor, [name])
+        places = cursor.execute(
+            "SELECT DISTINCT structure_id, structure_file::VARCHAR, structure_row "
+            "FROM found JOIN scores USING (structure_id) ORDER BY structure_id"
+        ).fetchall()
+        if not places:
+            states = cursor.execute("SELECT DISTINCT source, outcome, state FROM found ORDER BY ALL").fetchall()
+            why = "; ".join(f"in {source} it is {state} ({outcome})" for source, outcome, state in states)
+            raise UsageError(f"{self.folder.place} has no structure of {name!r}: {why or 'no record has this id'}")
+        if len(places) > 1:
+            sources = cursor.execute("SELECT DISTINCT source FROM found ORDER BY source LIMIT 3").fetchall()
+            raise UsageError(
+                f"{name!r} means {len(places)} structures (in {', '.join(source for (source,) in sources)}): "
+                "name one as source:id or by its structure_id"
+            )
+        identity, file, row = places[0]
+        return next(self.structures([Place(identity.bytes, file, row)]))
+
+    def structures(self, places: Iterable[Place]) -> Iterator[StoredStructure]:
+        """The structures at `places` in that order; sorted by file and row, each row group is read once.
+
+        Columns of `proteins` make a place: structure_id, structure_file and structure_row.
+        """
+        return read_structures(self.folder.storage, places)
+
+    def _create_view(self, cursor: Any, view: str, *, required: bool) -> None:
+        listed = cursor.execute("SELECT path, bytes FROM files WHERE table_name = ? ORDER BY path", [view]).fetchall()
+        if not listed:
+            if required and view not in OPTIONAL_TABLES:
+                cursor.register(f"no_{view}", TABLES[view].empty_table())
+                cursor.execute(f"CREATE TEMP VIEW {view} AS FROM no_{view}")
+            return
+        if self.folder.is_local:
+            begin = f"{self.folder.root}/"
+            files = ", ".join(literal(escape_glob(begin + path)) for path, _ in listed)
+            source = f"read_parquet([{files}], filename = true)"
+        else:
+            begin, source = "", f"files_of_{view}"
+            cursor.register(source, store_dataset(self.folder.storage, dict(listed), TABLES[view]))
+        [(num_copies,)] = cursor.execute(
+            "SELECT count(*) FROM copies WHERE path IN (SELECT path FROM files WHERE table_name = ?)", [view]
+        ).fetchall()
+        counted = f"SELECT * EXCLUDE (filename) FROM {source} AS files" + (
+            " WHERE NOT EXISTS (FROM copies WHERE copies.structure_id = files.structure_id "
+            f"AND {literal(begin)} || copies.path = files.filename)"
+            if num_copies
+            else ""
+        )
+        try:
+            cursor.execute(f"CREATE TEMP VIEW {view} AS {counted}")
+        except duckdb.IOException as error:
+            place = self.folder.place
+            raise DamagedAtlasError(
+                f"the {view} of {place} cannot be read ({first_line(error)}): run `foldatlas verify {place}`"
+            ) from error

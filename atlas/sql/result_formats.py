@@ -1,0 +1,192 @@
+"""Writes the rows of a query as table, csv, json, jsonl or parquet.
+
+All but `table` stream: memory does not grow with the number of rows.
+"""
+
+import re
+import unicodedata
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import IO, Any, Final
+
+import msgspec
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.csv
+import pyarrow.parquet as pq
+
+from foldatlas.atlas.sql.query import Result
+
+MAX_TABLE_ROWS: Final = 1_000  # a table's widths need all its rows in memory, and nobody reads more
+MAX_CELL_WIDTH: Final = 60  # characters
+ROWS_A_PARQUET_GROUP: Final = 100_000
+
+_JSON: Final = msgspec.json.Encoder(decimal_format="number")
+
+
+@dataclass(frozen=True)
+class Written:
+    """How many rows were written; `complete` is False where the table format left the rest out."""
+
+    rows: int
+    complete: bool = True
+
+
+def write_table(result: Result, file: IO[bytes]) -> Written:
+    """Aligned columns for people. At most MAX_TABLE_ROWS rows; long cells end in `…`; control characters are escaped.
+
+    The answer to EXPLAIN is written as the text it is.
+    """
+    if result.is_plan:
+        for batch in result.batches():
+            for text in batch.column(1).to_pylist():
+                file.write("\n".join(map(escape_controls, text.split("\n"))).encode())
+        return Written(1)
+    rows: list[list[str]] = []
+    complete = True
+    for batch in result.batches(as_text=True):
+        for row in zip(*(_json_values(column) for column in batch.columns), strict=True):
+            if len(rows) == MAX_TABLE_ROWS:
+                complete = False
+                break
+            rows.append([_cell(value) for value in row])
+        if not complete:
+            break
+    header = [_clip(escape_controls(name)) for name in result.columns]
+    widths = [max(map(_width, cells)) for cells in zip(header, *rows, strict=True)]
+    numeric = [_NUMERIC.fullmatch(kind) is not None for kind in result.types]
+    for cells in (header, ["-" * width for width in widths], *rows):
+        padded = (
+            " " * (width - _width(cell)) + cell if right else cell + " " * (width - _width(cell))
+            for cell, width, right in zip(cells, widths, numeric, strict=True)
+        )
+        file.write("  ".join(padded).rstrip().encode() + b"\n")
+    return Written(len(rows), complete)
+
+
+def write_csv(result: Result, file: IO[bytes]) -> Written:
+    """RFC 4180 with a header: text is quoted, NULL is an empty field and the empty text is `""`.
+
+    Lists and structs are JSON texts; NaN is `nan`.
+    """
+    reader = result.batches(as_text=True)
+    nested = [pa.types.is_nested(kind) for kind in reader.schema.types]
+    fields = [pa.field(f.name, pa.string()) if n else f for f, n in zip(reader.schema, nested, strict=True)]
+    schema = pa.schema(fields)
+    rows = 0
+    with pyarrow.csv.CSVWriter(file, schema) as writer:
+        for batch in reader:
+            columns = [_json_texts(column) if n else column for column, n in zip(batch.columns, nested, strict=True)]
+            writer.write_batch(pa.RecordBatch.from_arrays(columns, schema=schema))
+            rows += batch.num_rows
+    return Written(rows)
+
+
+def write_jsonl(result: Result, file: IO[bytes]) -> Written:
+    """One JSON object a line. NULL, NaN and infinities are null; 128-bit integers are numbers."""
+    rows = 0
+    for batch in result.batches(as_text=True):
+        file.write(_JSON.encode_lines(list(_json_rows(batch))))
+        rows += batch.num_rows
+    return Written(rows)
+
+
+def write_json(result: Result, file: IO[bytes]) -> Written:
+    """One JSON array of objects, one object a line. Values as in jsonl."""
+    rows = 0
+    file.write(b"[")
+    for batch in result.batches(as_text=True):
+        for row in _json_rows(batch):
+            file.write((b",\n" if rows else b"\n") + _JSON.encode(row))
+            rows += 1
+    file.write(b"\n]\n" if rows else b"]\n")
+    return Written(rows)
+
+
+def write_parquet(result: Result, file: IO[bytes]) -> Written:
+    """Parquet with the columns' own types (UUIDs, timestamps, lists)."""
+    reader = result.batches(rows=ROWS_A_PARQUET_GROUP)
+    rows = 0
+    with pq.ParquetWriter(file, reader.schema, compression="zstd") as writer:
+        for batch in reader:
+            writer.write_batch(batch)
+            rows += batch.num_rows
+    return Written(rows)
+
+
+FORMATS: Final[dict[str, Callable[[Result, IO[bytes]], Written]]] = {
+    "table": write_table,
+    "csv": write_csv,
+    "json": write_json,
+    "jsonl": write_jsonl,
+    "parquet": write_parquet,
+}
+
+_NUMERIC: Final = re.compile(r"U?(TINY|SMALL|BIG|HUGE)INT|U?INTEGER|FLOAT|DOUBLE|DECIMAL\(.*\)")
+
+
+def escape_controls(text: str) -> str:
+    """`text` with every character that a terminal would act on or hide written as an escape such as `\\x1b`."""
+    return text if text.isprintable() else "".join(c if c.isprintable() else _escape(c) for c in text)
+
+
+def _escape(character: str) -> str:
+    return character.encode("unicode_escape").decode()
+
+
+def _json_rows(batch: pa.RecordBatch) -> Iterator[dict[str, Any]]:
+    names = batch.schema.names
+    for row in zip(*(_json_values(column) for column in batch.columns), strict=True):
+        yield dict(zip(names, row, strict=True))
+
+
+def _json_values(column: "pa.Array[Any]") -> list[Any]:
+    """Python values; a float32 becomes the float64 that prints alike (0.7, not 0.699999988)."""
+    values: list[Any] = _shortest(column).to_pylist(maps_as_pydicts="lossy")
+    return values
+
+
+def _shortest(column: Any) -> Any:
+    kind = column.type
+    if pa.types.is_float32(kind):
+        return pc.cast(pc.cast(column, pa.string()), pa.float64())
+    if pa.types.is_list(kind) and pa.types.is_float32(kind.value_type):
+        values = _shortest(column.values)
+        return pa.ListArray.from_arrays(column.offsets, values, mask=column.is_null() if column.null_count else None)
+    return column
+
+
+def _json_texts(column: "pa.Array[Any]") -> "pa.Array[Any]":
+    texts = [None if value is None else _JSON.encode(value).decode() for value in _json_values(column)]
+    return pa.array(texts, pa.string())
+
+
+def _cell(value: Any) -> str:
+    if value is None:
+        return "NULL"
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, list | dict):
+        return _clip(escape_controls(_JSON.encode(value).decode()))
+    return _clip(escape_controls(str(value)))
+
+
+def _clip(text: str) -> str:
+    if _width(text) <= MAX_CELL_WIDTH:
+        return text
+    kept, width = [], 0
+    for character in text:
+        width += _width(character)
+        if width >= MAX_CELL_WIDTH:
+            break
+        kept.append(character)
+    return "".join(kept) + "…"
+
+
+def _width(text: str) -> int:
+    """Columns of a terminal: East Asian characters take two, combining ones none."""
+    if text.isascii():
+        return len(text)
+    return sum(
+        0 if unicodedata.combining(c) else 2 if unicodedata.east_asian_width(c) in "WF" else 1 for c in text
+    )  # fmt: skip

@@ -1,0 +1,367 @@
+"""An atlas at s3://bucket/prefix: every name is an object, and the store's conditional writes are the commits.
+
+commit      PutObject with If-None-Match: *     only one can make a name
+swap        PutObject with If-Match             the index's pointer, see index/published.py
+files       built on the local disk, then uploaded, large ones in parts; readers ask for the ranges they need
+"""
+
+import contextlib
+import hashlib
+import io
+import os
+import threading
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from email.utils import parsedate_to_datetime
+from functools import partial
+from pathlib import Path
+from typing import IO, Any, Final
+
+from foldatlas.atlas.storage import packs
+from foldatlas.atlas.storage.addresses import holds_keys
+from foldatlas.atlas.storage.protocol import ABANDONED_SECONDS, STAGING, Stored, never
+from foldatlas.atlas.storage.s3_client import Answered, client, patiently
+from foldatlas.atlas.storage.scratch import work_folder
+from foldatlas.schemas.errors import FoldAtlasError, Interrupted, StoreError, UsageError
+
+PART_BYTES: int = 64 << 20  # of an upload; a store takes 10,000 parts
+RANGE_BYTES: Final = 16 << 20  # of a download
+THREADS: Final = 16  # requests at once for many small documents, or many files
+
+
+@dataclass(frozen=True)
+class S3Storage:
+    """Objects of `bucket` whose keys begin with `prefix` and a slash."""
+
+    bucket: str
+    prefix: str
+
+    @classmethod
+    def named(cls, rest: str) -> "S3Storage":
+        """From what follows `s3://`. Raises UsageError for a name that an atlas cannot have."""
+        bucket, _, prefix = rest.partition("/")
+        if holds_keys(rest):
+            raise UsageError(
+                "s3://...@: messages and files keep the address of an atlas: put the keys into AWS_PROFILE, or "
+                "AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY"
+            )
+        prefix = prefix.strip("/")
+        if not bucket or not prefix:
+            raise UsageError(f"s3://{rest}: name a place in a bucket, as in s3://bucket/atlas")
+        if any(part in ("", ".", "..") for part in prefix.split("/")) or not rest.isprintable():
+            raise UsageError(f"{'s3://' + rest!r} has an empty, dotted or unprintable part: name another place")
+        return cls(bucket, prefix)
+
+    @property
+    def place(self) -> str:
+        return f"s3://{self.bucket}/{self.prefix}"
+
+    @property
+    def root(self) -> Path | None:
+        return None
+
+    def resolved(self) -> "S3Storage":
+        return self
+
+    def _at(self, name: str) -> dict[str, str]:
+        return {"Bucket": self.bucket, "Key": f"{self.prefix}/{name}"}
+
+    def _address(self, name: str) -> str:
+        return f"{self.place}/{name}"
+
+    def _missing(self, name: str) -> FileNotFoundError:
+        return FileNotFoundError(2, "No such file or directory", self._address(name))
+
+    def read(self, name: str) -> bytes:
+        return self.read_version(name)[0]
+
+    def read_version(self, name: str) -> tuple[bytes, str]:
+        """A whole document and its entity tag."""
+
+        def get() -> tuple[bytes, str]:
+            answer = client().get_object(**self._at(name))
+            return answer["Body"].read(), answer["ETag"]
+
+        try:
+            return patiently(get, self._address(name))
+        except Answered as answer:
+            raise self._missing(name) from answer
+
+    def read_many(self, files: Sequence[Stored]) -> list[bytes | OSError]:
+        def read(file: Stored) -> bytes | OSError:
+            known = packs.remembered(self.place, file)
+            if known is not None:
+                return known
+            try:
+                content, etag = self.read_version(file.name)
+            except FileNotFoundError as error:
+                return error
+            packs.remember(self.place, file.name, etag, content)
+            return content
+
+        packs.unpack(self, files)
+        return self._side_by_side(read, files)
+
+    def _side_by_side(self, work: Any, items: Iterable[Any]) -> list[Any]:
+        """`work` on each of `items` in threads, the results in their order. Leaves no thread behind."""
+        stop = threading.Event()
+
+        def unless_stopped(item: Any) -> Any:
+            return None if stop.is_set() else work(item)
+
+        with ThreadPoolExecutor(THREADS) as pool:
+            try:
+                return list(pool.map(unless_stopped, items))
+            except BaseException:
+                stop.set()
+                pool.shutdown(wait=False, cancel_futures=True)
+                raise
+
+    def exists(self, name: str) -> bool:
+        try:
+            self._head(name)
+        except FileNotFoundError:
+            return False
+        return True
+
+    def size(self, name: str) -> int:
+        return int(self._head(name)["ContentLength"])
+
+    def _head(self, name: str) -> Any:
+        try:
+            return patiently(lambda: client().head_object(**self._at(name)), self._address(name))
+        except Answered as answer:
+            raise self._missing(name) from answer
+
+    def files(self, folder: str = "", *, hidden: bool = False) -> list[Stored]:
+        begin = f"{self.prefix}/{folder}/" if folder else f"{self.prefix}/"
+        found: list[Stored] = []
+        for page in self._pages(begin):
+            now = parsedate_to_datetime(page["ResponseMetadata"]["HTTPHeaders"]["date"])
+            for item in page.get("Contents", []):
+                below = item["Key"].removeprefix(begin)
+                if below and (hidden or not any(part.startswith(".") for part in below.split("/"))):
+                    name = item["Key"].removeprefix(f"{self.prefix}/")
+                    age = (now - item["LastModified"]).total_seconds()
+                    found.append(Stored(name, item["Size"], max(0.0, age), item["ETag"]))
+        return sorted(found)
+
+    def _pages(self, begin: str) -> Iterator[dict[str, Any]]:
+        after: dict[str, str] = {}
+        while True:
+            request = {"Bucket": self.bucket, "Prefix": begin, **after}
+            page: dict[str, Any] = patiently(partial(client().list_objects_v2, **request), self.place)
+            yield page
+            if not page.get("IsTruncated"):
+                return
+            after = {"ContinuationToken": page["NextContinuationToken"]}
+
+    def first_names(self) -> list[str]:
+        begin = f"{self.prefix}/"
+        page = next(self._pages(begin))
+        return [item["Key"].removeprefix(begin) for item in page.get("Contents", [])]
+
+    def open(self, name: str, size: int | None = None) -> IO[bytes]:
+        return _StoredFile(self, name, self.size(name) if size is None else size)  # type: ignore[return-value]
+
+    def range(self, name: str, start: int, end: int, stop: Callable[[], bool] = never) -> bytes:
+        """Bytes [start, end) of an object. Raises OSError if it has no such bytes."""
+
+        def get() -> bytes:
+            answer = client().get_object(**self._at(name), Range=f"bytes={start}-{end - 1}")
+            content: bytes = answer["Body"].read()
+            return content
+
+        try:
+            content = patiently(get, self._address(name), stop)
+        except Answered as answer:
+            if answer.status == 404:
+                raise self._missing(name) from answer
+            content = b""
+        if len(content) != end - start:
+            raise OSError(f"{self._address(name)} has no bytes {start:,} to {end:,}: it is shorter than it was")
+        return content
+
+    def _blocks(self, name: str, stop: Callable[[], bool] = never) -> Iterator[bytes]:
+        size = self.size(name)
+        for start in range(0, size, RANGE_BYTES):
+            if stop():
+                raise Interrupted("stopped on request")
+            yield self.range(name, start, min(start + RANGE_BYTES, size), stop)
+
+    def sha256(self, name: str) -> str:
+        digest = hashlib.sha256()
+        for block in self._blocks(name):
+            digest.update(block)
+        return digest.hexdigest()
+
+    def fetch(self, names: Iterable[str], folder: Path, stop: Callable[[], bool] = never) -> None:
+        failures: list[BaseException] = []
+
+        def copy(name: str) -> None:
+            path = folder / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            part = path.with_name(f"{path.name}.part")
+            try:
+                self.copy(name, part, lambda: stop() or bool(failures))
+            except BaseException as error:
+                failures.append(error)  # the others need not end what they are at
+                raise
+            os.replace(part, path)
+
+        try:
+            self._side_by_side(copy, names)
+        except Interrupted:
+            raise failures[0] from None  # what stopped this one
+
+    def copy(self, name: str, path: Path, stop: Callable[[], bool] = never) -> None:
+        """Writes an object's bytes to a local file."""
+        with path.open("wb") as file:
+            for block in self._blocks(name, stop):
+                file.write(block)
+
+    @contextlib.contextmanager
+    def building(self, name: str) -> Iterator[Path]:
+        with work_folder() as work:
+            path = work / name.rpartition("/")[2]
+            yield path
+            self.put(path, name)
+
+    def put(self, path: Path, name: str) -> None:
+        size = path.stat().st_size
+        with path.open("rb") as file:
+            if size <= PART_BYTES:
+                self.write(name, file.read())
+            else:
+                self._put_parts(file, size, name)
+
+    def _put_parts(self, file: IO[bytes], size: int, name: str) -> None:
+        at, address = self._at(name), self._address(name)
+        upload = {**at, "UploadId": patiently(lambda: client().create_multipart_upload(**at), address)["UploadId"]}
+        try:
+            parts = []
+            for number in range(1, -(-size // PART_BYTES) + 1):
+                body = file.read(PART_BYTES)
+                part = patiently(
+                    partial(client().upload_part, **upload, Body=body, PartNumber=number),
+                    address,
+                )
+                parts.append({"PartNumber": number, "ETag": part["ETag"]})
+            try:
+                patiently(
+                    lambda: client().complete_multipart_upload(**upload, MultipartUpload={"Parts": parts}), address
+                )
+            except Answered:  # of a second try, if the answer to the first was lost
+                if self.size(name) != size:
+                    raise
+        except BaseException as error:
+            with contextlib.suppress(Exception):
+                client().abort_multipart_upload(**upload)
+            if isinstance(error, Answered):
+                raise StoreError(f"{address} cannot be written (HTTP {error.status}): run again") from error
+            raise
+
+    def write(self, name: str, content: bytes) -> None:
+        """Writes a whole document, whatever stood there."""
+        patiently(lambda: client().put_object(**self._at(name), Body=content), self._address(name))
+
+    def pack(self, kind: str) -> bool:
+        return packs.pack(self, kind)
+
+    def false_packs(self) -> dict[str, str]:
+        told = list(packs.told(self))
+        names = sorted({name for _, name, _, _ in told})
+
+        def read(name: str) -> tuple[bytes, str]:
+            try:
+                return self.read_version(name)
+            except FileNotFoundError:
+                return b"", ""
+
+        there = dict(zip(names, self._side_by_side(read, names), strict=True))
+        return {
+            pack: name for pack, name, etag, content in told if there[name][1] == etag and there[name][0] != content
+        }
+
+    def commit_once(self, name: str, content: bytes) -> bool:
+        return self.swap(name, content, None)
+
+    def swap(self, name: str, content: bytes, expected: str | None) -> bool:
+        """Writes `name` if it still has the entity tag `expected`, or, for None, does not exist. Returns whether it
+        holds `content` now: the answer to a write that was made may be lost, and the next try meets the first's work.
+        """
+        condition = {"IfNoneMatch": "*"} if expected is None else {"IfMatch": expected}
+        try:
+            patiently(lambda: client().put_object(**self._at(name), Body=content, **condition), self._address(name))
+        except Answered:
+            try:
+                return self.read(name) == content
+            except FileNotFoundError:
+                return False
+        return True
+
+    def check_commits(self, name: str) -> None:
+        content = self.read(name)
+        try:
+            patiently(lambda: client().put_object(**self._at(name), Body=content, IfNoneMatch="*"), self._address(name))
+        except Answered:
+            return
+        raise FoldAtlasError(
+            f"the store of {self.place} ignores If-None-Match, so that two workers could commit one shard: use a store "
+            "with conditional writes, or a folder"
+        )
+
+    def delete(self, name: str) -> None:
+        patiently(lambda: client().delete_object(**self._at(name)), self._address(name))
+
+    def left_behind(self, tables: Iterable[str]) -> list[str]:
+        listed = (file for table in tables for file in self.files(table))
+        return [file.name for file in listed if file.age > ABANDONED_SECONDS]
+
+    def sweep_staging(self) -> None:
+        # planning that takes longer than a day still writes: its place is as young as its youngest file
+        places: dict[str, list[Stored]] = {}
+        for file in self.files(STAGING):
+            places.setdefault(file.name.split("/")[1], []).append(file)
+        for files in places.values():
+            if min(file.age for file in files) > ABANDONED_SECONDS:
+                for file in files:
+                    self.delete(file.name)
+
+
+class _StoredFile(io.RawIOBase):
+    """An object as a file that can be read at any place; each read is one request."""
+
+    def __init__(self, storage: S3Storage, name: str, size: int):
+        self._storage = storage
+        self._name = name
+        self._size = size
+        self._position = 0
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def tell(self) -> int:
+        return self._position
+
+    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
+        begin = {os.SEEK_SET: 0, os.SEEK_CUR: self._position, os.SEEK_END: self._size}[whence]
+        self._position = max(0, begin + offset)
+        return self._position
+
+    def read(self, size: int = -1) -> bytes:
+        end = self._size if size < 0 else min(self._position + size, self._size)
+        if end <= self._position:
+            return b""
+        content = self._storage.range(self._name, self._position, end)
+        self._position = end
+        return content
+
+    def readinto(self, buffer: Any) -> int:
+        content = self.read(len(buffer))
+        buffer[: len(content)] = content
+        return len(content)

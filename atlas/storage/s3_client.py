@@ -1,0 +1,167 @@
+"""The S3 client, and patience with a store that is busy or away for a while.
+
+A request is tried here and nowhere else, so that one number says how long a store may be away.
+"""
+
+import logging
+import math
+import os
+import random
+import time
+from collections.abc import Callable
+from functools import lru_cache
+from typing import Any, Final, TypeVar
+
+from foldatlas.atlas.storage.protocol import never
+from foldatlas.schemas.errors import FoldAtlasError, Interrupted, StoreError
+
+PATIENCE_SECONDS: float = 240.0  # after the first failure of a request; then the run stops
+FIRST_WAIT: float = 0.5  # seconds; doubled each time
+LONGEST_WAIT: Final = 30.0
+TIMEOUT: Final = 60.0  # seconds without a byte
+CONNECTIONS: Final = 32
+
+_STATUS_TO_TRY_AGAIN: Final = (408, 409, 425, 429)  # 409: another write of the same name is under way
+# What a caller may expect of a request, and has to judge itself.
+_ANSWERS: Final = (404, 412, 416)
+_MAY_PASS: Final = frozenset(
+    # names of exceptions of botocore and urllib3, which need not be installed
+    "HTTPClientError ConnectionError EndpointConnectionError ReadTimeoutError ConnectTimeoutError IncompleteReadError "
+    "ResponseStreamingError ProtocolError".split()
+)
+
+Value = TypeVar("Value")
+
+
+class Answered(Exception):
+    """The store answered with a status that the caller has to judge: 404, 412 or 416."""
+
+    def __init__(self, status: int):
+        super().__init__(str(status))
+        self.status = status
+
+
+def new_client(**settings: Any) -> Any:
+    """A client with the machine's own settings (AWS_ENDPOINT_URL, profile); without credentials, for public buckets.
+
+    Raises ImportError without boto3.
+    """
+    import boto3
+    import botocore
+    from botocore.config import Config
+
+    session = boto3.Session()
+    unsigned = {} if session.get_credentials() else {"signature_version": botocore.UNSIGNED}
+    config = Config(
+        retries={"total_max_attempts": 1}, connect_timeout=TIMEOUT, read_timeout=TIMEOUT, **unsigned, **settings
+    )
+    region = session.region_name or "us-east-1"  # what S3 takes for none
+    return session.client("s3", config=config, region_name=region)
+
+
+def client() -> Any:
+    """This process's client, made when it is first needed. Raises StoreError where none can be made."""
+    said = tuple(sorted(item for item in os.environ.items() if item[0].startswith("AWS_")))
+    return _client(os.getpid(), said)
+
+
+@lru_cache(maxsize=4)
+def _client(_process: int, _environment: tuple[tuple[str, str], ...]) -> Any:
+    try:
+        return new_client(max_pool_connections=CONNECTIONS)
+    except ImportError as error:
+        raise StoreError("s3:// needs boto3: pip install 'foldatlas[s3]'") from error
+    except Exception as error:  # a profile that is not there, an endpoint that is no address
+        raise StoreError(
+            f"S3 is not set up on this machine ({type(error).__name__}): check AWS_PROFILE, AWS_ENDPOINT_URL and ~/.aws"
+        ) from error
+
+
+# When patience with the store ended, if no request was answered since: what tidies up then does not wait again.
+_gave_up: float = -math.inf
+AWAY_SECONDS: Final = 60.0
+
+_stop_asked: Callable[[], bool] = never
+
+
+def stop_waiting_when(asked: Callable[[], bool]) -> None:
+    """Ends waits for a store, with Interrupted, when `asked()` is true."""
+    global _stop_asked
+    _stop_asked = asked
+
+
+def patiently(work: Callable[[], Value], address: str, stop: Callable[[], bool] = never) -> Value:
+    """`work()`, a request on `address`, again and again while what hinders it may pass, for PATIENCE_SECONDS.
+
+    `stop()` ends the waiting. Raises Answered for an answer to be judged, StoreError for what does not pass, and
+    Interrupted when the run is to stop.
+    """
+    global _gave_up
+    end, wait = None, FIRST_WAIT
+    while True:
+        try:
+            value = work()
+            _gave_up = -math.inf
+            return value
+        except FoldAtlasError:
+            raise
+        except Exception as error:
+            status, code = _status(error)
+            if status in _ANSWERS and code != "NoSuchBucket":
+                _gave_up = -math.inf
+                raise Answered(status) from error
+            reason = f"HTTP {status} {code}".rstrip() if status else type(error).__name__
+            if not _may_pass(error, status):
+                raise _refusal(error, address, status, code, reason) from error
+            now = time.monotonic()
+            end = end if end is not None else now + PATIENCE_SECONDS
+            if now + wait > end or now - _gave_up < AWAY_SECONDS:
+                _gave_up = now
+                raise StoreError(
+                    f"{address} cannot be reached ({reason}) for {PATIENCE_SECONDS:.0f} s: run the same command again "
+                    "when the store answers"
+                ) from error
+            pause = wait * random.uniform(0.5, 1.0)  # else all workers would come back at once
+            logging.getLogger(__name__).warning("%s: %s: trying again in %.1f s", address, reason, pause)
+        _sleep(pause, stop)
+        wait = min(2 * wait, LONGEST_WAIT)
+
+
+def _sleep(seconds: float, stop: Callable[[], bool]) -> None:
+    end = time.monotonic() + seconds
+    while (left := end - time.monotonic()) > 0:
+        if _stop_asked() or stop():
+            raise Interrupted("stopped on request")
+        time.sleep(min(left, 0.2))
+
+
+def _status(error: BaseException) -> tuple[int, str]:
+    """The HTTP status that an exception of botocore carries, and the store's word for it; 0 for none."""
+    response = getattr(error, "response", None)
+    if not isinstance(response, dict):
+        return 0, ""
+    status = response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
+    code = str(response.get("Error", {}).get("Code", ""))
+    return int(status), code if code.isalpha() else ""
+
+
+def _may_pass(error: BaseException, status: int) -> bool:
+    if status:
+        return status in _STATUS_TO_TRY_AGAIN or status >= 500
+    names = {kind.__name__ for kind in type(error).__mro__}
+    if "SSLError" in names or "NameResolutionError" in repr(getattr(error, "kwargs", error)):
+        return False  # a certificate does not mend itself, and a host never heard of is a wrong name
+    return bool(names & _MAY_PASS) or isinstance(error, ConnectionError | TimeoutError)
+
+
+def _refusal(error: Exception, address: str, status: int, code: str, reason: str) -> Exception:
+    if code == "NoSuchBucket":
+        return StoreError(f"{address}: there is no such bucket ({reason}): make it first, or check the name")
+    if status in (401, 403):
+        return StoreError(
+            f"{address} may not be used ({reason}): check the credentials (AWS_PROFILE, AWS_ACCESS_KEY_ID) and that "
+            "they allow to list, read, write and delete there"
+        )
+    if not status and not type(error).__module__.startswith(("botocore", "boto3", "urllib3", "s3transfer")):
+        return error  # a fault of ours, or of this machine's disk
+    return StoreError(f"{address} cannot be used ({reason}): check the address and AWS_ENDPOINT_URL")

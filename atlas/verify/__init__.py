@@ -1,0 +1,7 @@
+"""Whether an atlas is whole.
+
+atlas.py    every listed file, then every row
+shard.py    what a shard's files hold
+tables.py   checks that need all files at once: records, scores, the index
+fault.py    a fault, and what to do about it
+"""

@@ -1,0 +1,212 @@
+"""Verifies an atlas: every listed file, every row, the scores, the records and the index.
+
+One fault does not hide others: a file that is damaged is left out of what is compared after it.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import PurePath
+from typing import Final
+
+from foldatlas.atlas.folder import HEADER, INDEX, AtlasFolder, plan_order
+from foldatlas.atlas.index.published import INDEX_FOLDER, POINTER, has_index
+from foldatlas.atlas.storage import packs
+from foldatlas.atlas.storage.protocol import STAGING, Storage, json_documents
+from foldatlas.atlas.verify.fault import RESTORE, Fault, FaultKind, restore_or_fold
+from foldatlas.atlas.verify.shard import check_shard
+from foldatlas.atlas.verify.tables import check_tables
+from foldatlas.schemas.errors import DamagedAtlasError
+from foldatlas.schemas.manifest import AtlasHeader, FileEntry, Plan, ShardEntry, decode, plan_name, settings_digest
+from foldatlas.schemas.tables import NEEDED_TABLES, TABLES
+from foldatlas.schemas.wording import counted
+
+_NEEDED: Final = frozenset(NEEDED_TABLES)
+
+
+@dataclass
+class Verification:
+    """What was found. `notes` are no faults: files that nothing lists, shards still to fold, no index yet."""
+
+    faults: list[Fault] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+    files: int = 0
+    bytes: int = 0
+    proteins: int = 0
+
+    def line(self) -> str:
+        """One line for people."""
+        found = counted(len(self.faults), "fault") if self.faults else "no fault"
+        structures = counted(self.proteins, "structure")
+        return f"{counted(self.files, 'file')}, {self.bytes:,} bytes, {structures}: {found}"
+
+
+def verify(folder: AtlasFolder, *, deep: bool = True) -> Verification:
+    """Checks the atlas. Not `deep`: only documents, and that every listed file exists and has its size.
+
+    Raises NotAnAtlasError, and DamagedAtlasError for an unreadable header; whatever else is wrong is a Fault.
+    """
+    header = folder.header()
+    result = Verification()
+    if settings_digest(header.settings) != header.settings_digest:
+        what = "its settings_digest is not that of its settings"
+        result.faults.append(Fault(FaultKind.DOCUMENT, HEADER, what, RESTORE))
+    plans = _read_plans(folder, result)
+    histories = _read_histories(folder, plans, header, result)
+    entries = {shard: history[-1] for shard, history in histories.items()}
+    listed = [(file, RESTORE) for plan in plans for file in (*plan.records, *plan.sequences)]
+    listed += [(file, restore_or_fold(name)) for name, entry in entries.items() for file in entry.files.values()]
+    bad: set[str] = set()
+    for file, step in listed:
+        for fault in _check_file(folder.storage, file, step, deep=deep):
+            result.faults.append(fault)
+            bad.add(file.path)
+        result.files += 1
+        result.bytes += file.bytes
+    result.proteins = sum(entry.folded for entry in entries.values())
+    if deep:
+        for plan in plans:
+            for shard in plan.shards:
+                entry = entries.get(shard.name)
+                result.faults += check_shard(folder.storage, plan, shard, entry, header.settings.model, bad)
+        result.faults += check_tables(folder, plans, list(entries.values()), bad)
+        result.faults += _wrong_packs(folder.storage)
+    result.faults += [fault for history in histories.values() for fault in _wrong_history(history)]
+    older = {file.path for history in histories.values() for entry in history for file in entry.files.values()}
+    result.notes += _notes(folder, plans, entries, {file.path for file, _ in listed} | older)
+    return result
+
+
+def _wrong_packs(storage: Storage) -> Iterator[Fault]:
+    """Readers believe a pack, so what it says is held against the documents themselves."""
+    for pack, name in storage.false_packs().items():
+        what = f"it says other than {name}, which it names"
+        yield Fault(FaultKind.DOCUMENT, pack, what, "delete it, for nothing is in it alone, and verify again")
+
+
+def _read_plans(folder: AtlasFolder, result: Verification) -> list[Plan]:
+    plans = []
+    for where, content in json_documents(folder.storage, "plans"):
+        try:
+            plan = decode(_readable(content), Plan, where)
+        except (OSError, DamagedAtlasError) as error:
+            result.faults.append(Fault(FaultKind.DOCUMENT, where, str(error), RESTORE))
+            continue
+        if any(not 0 <= shard.file < len(plan.sequences) for shard in plan.shards):
+            what = "it has shards of sequences files that it does not list"
+            result.faults.append(Fault(FaultKind.DOCUMENT, where, what, RESTORE))
+            continue
+        plans.append(plan)
+        result.faults += [
+            Fault(FaultKind.DOCUMENT, where, what, RESTORE) for what in _wrong_plan(plan, PurePath(where).stem)
+        ]
+    return sorted(plans, key=plan_order)
+
+
+def _wrong_plan(plan: Plan, stem: str) -> Iterator[str]:
+    name = plan_name(plan.sources, plan.max_length, plan.shards)
+    if not plan.name == stem == name:
+        yield f"the name {plan.name!r} is not its content's digest {name!r}"
+    sums = {
+        "proteins": (plan.proteins, sum(shard.proteins for shard in plan.shards)),
+        "residues": (plan.residues, sum(shard.residues for shard in plan.shards)),
+        "cost": (plan.cost, sum(shard.cost for shard in plan.shards)),
+        "sequences": (plan.proteins, sum(file.rows for file in plan.sequences)),
+        "records": (sum(plan.outcomes.values()), sum(file.rows for file in plan.records)),
+        "records of its sources": (sum(plan.outcomes.values()), sum(source.records for source in plan.sources)),
+    }
+    for what, (said, added) in sums.items():
+        if said != added:
+            yield f"it says {said:,} {what}, its parts add up to {added:,}"
+
+
+def _read_histories(
+    folder: AtlasFolder, plans: list[Plan], header: AtlasHeader, result: Verification
+) -> dict[str, list[ShardEntry]]:
+    """The readable entries of each planned shard that name its files, the lowest generation first."""
+    shards = {shard.name: shard for plan in plans for shard in plan.shards}
+    histories: dict[str, list[ShardEntry]] = {}
+    for where, content in json_documents(folder.storage, "manifest"):
+        try:
+            entry = decode(_readable(content), ShardEntry, where)
+        except (OSError, DamagedAtlasError) as error:
+            result.faults.append(Fault(FaultKind.DOCUMENT, where, str(error), RESTORE))
+            continue
+        if entry.shard not in shards:
+            result.notes.append(f"{where} is of a shard that no plan has: it is ignored")
+            continue
+        shard = shards[entry.shard]
+        again = restore_or_fold(shard.name)
+        wrong = {
+            f"its name is not that of shard {entry.shard}, generation {entry.generation}": (
+                where != folder.entry_name(entry.shard, entry.generation)
+            ),
+            "it is for other sequences than the plan's": entry.shard_digest != shard.digest,
+            "it was folded with other settings than the atlas's": entry.settings_digest != header.settings_digest,
+            f"it counts {entry.folded} folded and {entry.failed} failed of {shard.proteins} proteins": (
+                entry.folded + entry.failed != shard.proteins
+            ),
+            "it lacks a file of structures, scores or failures, or lists an unknown one": (
+                not _NEEDED <= set(entry.files) <= set(TABLES)
+            ),
+            "the rows of its files are not what it counts": any(
+                file.rows != (entry.failed if name == "failures" else entry.folded)
+                for name, file in entry.files.items()
+            ),
+        }
+        result.faults += [Fault(FaultKind.DOCUMENT, where, what, again) for what, is_so in wrong.items() if is_so]
+        if _NEEDED <= set(entry.files) <= set(TABLES):
+            histories.setdefault(entry.shard, []).append(entry)
+    return {shard: sorted(history, key=lambda entry: entry.generation) for shard, history in histories.items()}
+
+
+def _wrong_history(history: list[ShardEntry]) -> Iterator[Fault]:
+    """Faults between a shard's generations: what one says that it kept must be in the one before."""
+    before = {entry.generation: entry for entry in history}
+    for entry in history:
+        earlier = before.get(entry.generation - 1)
+        held = earlier.folded if earlier is not None else 0
+        if earlier is None and entry.generation > 0:
+            continue  # it could not be read, which is a fault of its own
+        if not 0 <= entry.kept <= min(held, entry.folded):
+            where = f"manifest/{entry.shard}.{entry.generation}.json"
+            what = (
+                f"it keeps {entry.kept} structures of the generation before, which has {held}, and holds {entry.folded}"
+            )
+            yield Fault(FaultKind.DOCUMENT, where, what, restore_or_fold(entry.shard))
+
+
+def _readable(content: bytes | OSError) -> bytes:
+    if isinstance(content, OSError):
+        raise content
+    return content
+
+
+def _check_file(storage: Storage, file: FileEntry, step: str, *, deep: bool) -> Iterator[Fault]:
+    try:
+        size = storage.size(file.path)
+        if size != file.bytes:
+            yield Fault(FaultKind.DAMAGED, file.path, f"it has {size:,} bytes, {file.bytes:,} were committed", step)
+        elif deep and storage.sha256(file.path) != file.sha256:
+            yield Fault(FaultKind.DAMAGED, file.path, "its sha256 is not the one committed", step)
+    except FileNotFoundError:
+        yield Fault(FaultKind.MISSING, file.path, "it does not exist", step)
+    except OSError as error:
+        yield Fault(FaultKind.DAMAGED, file.path, f"it cannot be read: {error}", step)
+
+
+def _notes(folder: AtlasFolder, plans: list[Plan], entries: dict[str, ShardEntry], listed: set[str]) -> Iterator[str]:
+    left = sum(shard.name not in entries for plan in plans for shard in plan.shards)
+    if left:
+        yield f"{counted(left, 'shard')} still to fold: run `foldatlas fold` again"
+    if not has_index(folder):
+        yield f"there is no {INDEX if folder.is_local else POINTER}: run `foldatlas index {folder.place}`"
+    ours = {HEADER, INDEX if folder.is_local else POINTER}
+    for file in folder.storage.files(hidden=True):
+        path = PurePath(file.name)
+        table = path.parts[0]
+        if file.name in ours or file.name in listed or table == STAGING:
+            continue
+        if table in (INDEX_FOLDER, packs.FOLDER) and not folder.is_local:
+            continue  # older indexes, which the next one sweeps, and entries once more
+        if table not in ("plans", "manifest") or path.suffix != ".json" or path.name.startswith("."):
+            yield f"{file.name} is listed nowhere: nothing reads it"

@@ -1,0 +1,157 @@
+"""Checks that need all files at once: records against sequences, and the index against the Parquet files."""
+
+import contextlib
+from collections.abc import Iterator
+from functools import partial
+from typing import Any
+
+import duckdb
+
+from foldatlas.atlas.folder import INDEX, AtlasFolder
+from foldatlas.atlas.index.build import MEMORY_LIMIT, contents_digest, list_files, parquet_reader
+from foldatlas.atlas.index.published import has_index, local_index
+from foldatlas.atlas.sql.interruptible import stoppable
+from foldatlas.atlas.sql.text import first_line, literal, quoted
+from foldatlas.atlas.storage.scratch import LocalCopies, work_folder
+from foldatlas.atlas.verify.fault import RESTORE, Fault, FaultKind
+from foldatlas.schemas.errors import DamagedAtlasError
+from foldatlas.schemas.manifest import Plan, ShardEntry
+from foldatlas.schemas.records import Outcome
+from foldatlas.schemas.tables import RECORDS, SCORES
+from foldatlas.schemas.wording import counted
+
+
+def check_tables(folder: AtlasFolder, plans: list[Plan], entries: list[ShardEntry], bad: set[str]) -> Iterator[Fault]:
+    """Faults of records, sequences and the index. What would need a file in `bad` is left out."""
+    with _connection(folder, plans, entries, bad) as (connection, copies):
+        for check in (_check_sequences, _check_records):
+            try:
+                yield from stoppable(connection, partial(list, check(connection, copies, plans, bad)), copies.stop)
+            except duckdb.Error as error:
+                yield Fault(
+                    FaultKind.DAMAGED, "records", f"the files cannot be read together: {first_line(error)}", RESTORE
+                )
+        if not has_index(folder):
+            return
+        rebuild = f"run `foldatlas index {folder.place}`"
+        try:
+            connection.execute(f"ATTACH {literal(str(local_index(folder)))} AS built (READ_ONLY)")
+            [(contents,)] = connection.execute("SELECT contents FROM built.settings").fetchall()
+            if contents != contents_digest(folder):
+                what = "the index was built before the newest plan or shard"
+                yield Fault(FaultKind.STALE_INDEX, INDEX, what, rebuild)
+            elif not bad:
+                yield from stoppable(connection, partial(list, _check_index(connection, copies, rebuild)), copies.stop)
+        except DamagedAtlasError as error:
+            yield Fault(FaultKind.INDEX, INDEX, str(error), rebuild)
+        except duckdb.Error as error:
+            yield Fault(FaultKind.INDEX, INDEX, f"it cannot be compared with the files: {first_line(error)}", rebuild)
+
+
+@contextlib.contextmanager
+def _connection(
+    folder: AtlasFolder, plans: list[Plan], entries: list[ShardEntry], bad: set[str]
+) -> Iterator[tuple[Any, LocalCopies]]:
+    with (
+        work_folder() as work,
+        duckdb.connect(config={"temp_directory": str(work / "spill"), "memory_limit": MEMORY_LIMIT}) as connection,
+    ):
+        copies = LocalCopies(folder.storage, work)
+        list_files(connection, copies, plans, entries, {})
+        connection.execute("DELETE FROM listed WHERE list_contains(?, path)", [sorted(bad)])
+        yield connection, copies
+
+
+def _check_sequences(connection: Any, copies: LocalCopies, plans: list[Plan], bad: set[str]) -> Iterator[Fault]:
+    sequences = parquet_reader(connection, copies, "sequences")
+    rows = connection.execute(
+        f"SELECT any_value(path), structure_id, count(*) FROM {sequences} AS sequences "
+        "JOIN listed ON listed.absolute = filename GROUP BY plan, structure_id "
+        "HAVING count(*) > 1 ORDER BY ALL LIMIT 10"
+    ).fetchall()
+    for path, identity, count in rows:
+        yield Fault(FaultKind.ROWS, path, f"structure {identity} stands {count} times in one plan", RESTORE)
+
+
+def _check_records(connection: Any, copies: LocalCopies, plans: list[Plan], bad: set[str]) -> Iterator[Fault]:
+    records = parquet_reader(connection, copies, "records")
+    known = ", ".join(literal(outcome) for outcome in Outcome)
+    checks = {
+        f"outcome NOT IN ({known})": "an unknown outcome",
+        "(outcome IN ('accepted', 'repeated')) <> (structure_id IS NOT NULL)": "an outcome its structure_id belies",
+        "(records.plan_number, source) NOT IN (SELECT plan_number, source FROM sources)": "no source of the plan",
+    }
+    if not any(file.path in bad for plan in plans for file in plan.sequences):
+        sequences = parquet_reader(connection, copies, "sequences")
+        checks[f"outcome = 'accepted' AND structure_id NOT IN (SELECT structure_id FROM {sequences})"] = (
+            "an accepted sequence that no plan has"
+        )
+    joined = f"(SELECT * FROM {records} AS records JOIN listed ON listed.absolute = filename) AS records"
+    for condition, what in checks.items():
+        rows = connection.execute(
+            f'SELECT path, count(*), min_by(id, "offset") FROM {joined} WHERE {condition} GROUP BY path ORDER BY path'
+        ).fetchall()
+        for path, count, first in rows:
+            yield Fault(FaultKind.RECORDS, path, f"{what}: {counted(count, 'record')}, first {first!r}", RESTORE)
+    rows = connection.execute(
+        f'SELECT any_value(path), source, "offset", count(*) FROM {joined} GROUP BY plan, source, "offset" '
+        "HAVING count(*) > 1 ORDER BY ALL LIMIT 10"
+    ).fetchall()
+    for path, source, offset, count in rows:
+        yield Fault(FaultKind.RECORDS, path, f"offset {offset} of {source} stands {count} times in one plan", RESTORE)
+    outcomes: dict[str, dict[str, int]] = {plan.name: {} for plan in plans}
+    rows = connection.execute(f"SELECT plan, outcome, count(*) FROM {joined} GROUP BY ALL").fetchall()
+    for plan_name, outcome, count in rows:
+        outcomes[plan_name][outcome] = count
+    for plan in plans:
+        said = {outcome: count for outcome, count in plan.outcomes.items() if count}
+        if outcomes[plan.name] != said and not any(file.path in bad for file in plan.records):
+            what = f"its records have the outcomes {outcomes[plan.name]}, the plan says {said}"
+            yield Fault(FaultKind.RECORDS, f"plans/{plan.name}.json", what, RESTORE)
+
+
+def _check_index(connection: Any, copies: LocalCopies, rebuild: str) -> Iterator[Fault]:
+    """Compares `built` with the files in both directions; rows that overlap may come from any of their files."""
+    records, scores = parquet_reader(connection, copies, "records"), parquet_reader(connection, copies, "scores")
+    failures = parquet_reader(connection, copies, "failures")
+    record_columns = ", ".join(quoted(name) for name in RECORDS.names)
+    score_columns = ", ".join(quoted(name) for name in SCORES.names)
+    differences = {
+        "files that plans and manifest do not list": (
+            "SELECT table_name, path, num_rows, bytes, sha256 FROM built.files EXCEPT "
+            "SELECT table_name, path, num_rows, bytes, sha256 FROM files"
+        ),
+        "no row for listed files": "SELECT path, sha256 FROM files EXCEPT SELECT path, sha256 FROM built.files",
+        "scores that no file has": (
+            f"SELECT {score_columns} FROM built.scores EXCEPT SELECT {score_columns} FROM {scores}"
+        ),
+        "no row for structures": f"SELECT structure_id FROM {scores} EXCEPT SELECT structure_id FROM built.scores",
+        "structures more than once": "SELECT structure_id FROM built.scores GROUP BY ALL HAVING count(*) > 1",
+        "records that no file has": (
+            f"SELECT {record_columns} FROM built.records EXCEPT SELECT {record_columns} FROM {records}"
+        ),
+        "no row for records": (
+            f'SELECT source, "offset", id FROM {records} EXCEPT SELECT source, "offset", id FROM built.records'
+        ),
+        "records with a wrong state": (
+            "SELECT id FROM built.records WHERE state <> CASE WHEN outcome = 'repeated' THEN 'repeated' "
+            "WHEN outcome <> 'accepted' THEN 'refused' "
+            f"WHEN structure_id IN (SELECT structure_id FROM {scores}) THEN 'folded' "
+            f"WHEN structure_id IN (SELECT structure_id FROM {failures}) THEN 'failed' ELSE 'pending' END"
+        ),
+    }
+    for what, sql in differences.items():
+        [(count,)] = connection.execute(f"SELECT count(*) FROM ({sql})").fetchall()
+        if count:
+            yield Fault(FaultKind.INDEX, INDEX, f"the index has {what}: {count:,}", rebuild)
+    distinct_records = (
+        f'SELECT DISTINCT records.source, sources.sha256, "offset" FROM {records} AS records '
+        "JOIN listed ON listed.absolute = filename "
+        "JOIN sources ON sources.plan_number = listed.plan_number AND sources.source = records.source"
+    )
+    [(held, distinct)] = connection.execute(
+        f"SELECT (SELECT count(*) FROM built.records), (SELECT count(*) FROM ({distinct_records}))"
+    ).fetchall()
+    if held != distinct:
+        what = f"the index has {counted(held, 'record')}, the sources {distinct:,}"
+        yield Fault(FaultKind.INDEX, INDEX, what, rebuild)

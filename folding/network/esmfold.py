@@ -1,0 +1,204 @@
+"""ESMFold: the whole network, from sequences to atoms and confidence.
+
+Lin et al. 2023. ESM-2's hidden states, averaged with learned weights, and an embedding of the residue type start
+the single representation of the folding trunk; the heads read the trunk's last pass.
+
+Shapes: B batch, L residues, A = 14 atoms, C single channels, D language model channels, N bins.
+"""
+
+from dataclasses import dataclass
+from typing import Final, cast
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from foldatlas.folding.config import ESMFoldConfig
+from foldatlas.folding.network import confidence, precision
+from foldatlas.folding.network.in_place import needs_gradient
+from foldatlas.folding.network.language_model import LanguageModel
+from foldatlas.folding.network.linear import Linear
+from foldatlas.folding.network.residue_constants import NUM_AATYPES
+from foldatlas.folding.network.tokens import Batch, language_tokens
+from foldatlas.folding.network.trunk import FoldingTrunk
+from foldatlas.folding.planning import cost, memory
+from foldatlas.folding.planning.chunks import slices
+
+NUM_DISTOGRAM_BINS: Final = 64
+_NUM_ATOM37: Final = 37  # the pLDDT head scores AlphaFold 2's 37 atom names
+_C_ALPHA: Final = 1  # place of the C-alpha among them
+# Rows of the residue embedding: each type, one row that training never used and one for masked residues.
+_NUM_EMBEDDED: Final = NUM_AATYPES + 2
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """Outputs that cost time or memory and are computed only where asked for."""
+
+    mean_embedding: bool = False
+    residue_embedding: bool = False
+    pae_logits: bool = False
+    distogram_logits: bool = False
+    pae: bool = False
+
+    @property
+    def pair_bytes(self) -> int:
+        """Bytes of outputs for each pair of residues: what foldatlas.folding.planning.cost plans with."""
+        return cost.pair_output_bytes(pae=self.pae, logits=self.pae_logits + self.distogram_logits)
+
+
+@dataclass(frozen=True, slots=True)
+class Folded:
+    """What the network says of a batch. Values at padding are finite and mean nothing."""
+
+    positions_BLA3: Tensor  # angstrom; atoms in the order of records.ATOMS, zero where there is none
+    plddt_BL: Tensor  # 0 to 100, of each C-alpha
+    ptm_B: Tensor  # 0 to 1
+    iptm_B: Tensor | None  # 0 to 1, between chains; 0 for a single one; None where no protein has several
+    mean_embedding_BD: Tensor | None  # the language model's last state, averaged over residues
+    residue_embedding_BLD: Tensor | None  # and before that
+    pae_BLL: Tensor | None  # angstrom, 0.25 to 31.75: of residue j where predicted and true residue i are superposed
+    pae_logits_BLLN: Tensor | None  # and its 64 bins
+    distogram_logits_BLLN: Tensor | None  # 64 bins of the C-beta distance
+
+
+class ESMFold(nn.Module):
+    """The network. Build it with foldatlas.folding.weights.fitting, which refuses weights that do not fit."""
+
+    def __init__(self, config: ESMFoldConfig):
+        super().__init__()
+        language_model, single_width = config.language_model, config.trunk.single_width
+        self.config = config
+        self.esm = LanguageModel(language_model)
+        self.esm_s_combine = nn.Parameter(torch.zeros(language_model.num_layers + 1))
+        self.esm_s_mlp = nn.Sequential(
+            nn.LayerNorm(language_model.width),
+            Linear(language_model.width, single_width),
+            nn.ReLU(),
+            Linear(single_width, single_width),
+        )
+        self.embedding = nn.Embedding(_NUM_EMBEDDED, single_width)
+        self.trunk = FoldingTrunk(config)
+        self.distogram_head = Linear(config.trunk.pair_width, NUM_DISTOGRAM_BINS)
+        self.ptm_head = Linear(config.trunk.pair_width, confidence.NUM_PAE_BINS)
+        self.lddt_head = nn.Sequential(
+            nn.LayerNorm(config.structure_module.single_width),
+            Linear(config.structure_module.single_width, config.plddt_width),
+            Linear(config.plddt_width, config.plddt_width),
+            Linear(config.plddt_width, _NUM_ATOM37 * confidence.NUM_PLDDT_BINS),
+        )
+
+    @property
+    def precision(self) -> str:
+        """Name of the policy (precision.py) that the weights follow."""
+        return precision.of(self.esm.embed_tokens.weight.dtype, self.trunk.dtype).name
+
+    def forward(self, batch: Batch, *, recycles: int, wanted: Wanted, rows: int | None = None) -> Folded:
+        """Fold `batch` with `recycles` + 1 trunk passes.
+
+        `rows` of the pair representation are worked on at a time; by default as many as are fast and fit into the
+        memory that is free now, beside the outputs, and all where gradients are recorded (training/ has that forward).
+        Raises OutOfMemory, before any work, when not even one row fits.
+        """
+        if rows is None:
+            num_proteins, length = batch.aatype_BL.shape
+            rows = self._choose_rows(num_proteins, length, wanted)
+        states_BLD, last_state_BLD = self.esm(language_tokens(batch), self.esm_s_combine.softmax(dim=0))
+        single_BLC = self.esm_s_mlp(states_BLD) + self.embedding(batch.aatype_BL)
+        trunk = self.trunk(single_BLC, batch.aatype_BL, batch.mask_BL, recycles, rows, batch.residue_index_BL)
+        positions_BLA3 = self.trunk.structure_module.atoms(
+            trunk.backbone, trunk.state_BLC, trunk.initial_state_BLC, batch.aatype_BL
+        )
+        errors = self._aligned_errors(trunk.pair_BLLZ, batch, wanted, rows)
+        return Folded(
+            positions_BLA3=positions_BLA3,
+            plddt_BL=confidence.plddt(self.plddt_logits(trunk.state_BLC)),
+            ptm_B=errors.ptm_B,
+            iptm_B=errors.iptm_B,
+            mean_embedding_BD=mean_over_residues(last_state_BLD, batch.is_residue_BL)
+            if wanted.mean_embedding
+            else None,
+            residue_embedding_BLD=last_state_BLD if wanted.residue_embedding else None,
+            pae_BLL=errors.pae_BLL,
+            pae_logits_BLLN=errors.logits_BLLN,
+            distogram_logits_BLLN=self._distogram_logits(trunk.pair_BLLZ, rows) if wanted.distogram_logits else None,
+        )
+
+    def _choose_rows(self, num_proteins: int, length: int, wanted: Wanted) -> int:
+        if torch.is_grad_enabled() and needs_gradient(*self.parameters()):
+            return length
+        device = self.embedding.weight.device
+        return cost.choose_rows(
+            self.config,
+            num_proteins,
+            length,
+            precision=self.precision,
+            device=device.type,
+            memory_limit=memory.free_bytes(device),
+            pair_output_bytes=wanted.pair_bytes,
+        )
+
+    def _aligned_errors(self, pair_BLLZ: Tensor, batch: Batch, wanted: Wanted, rows: int) -> "_AlignedErrors":
+        """All that the logits of the aligned error say. Whole, they are half as large as the pair representation of
+        the released model, and more than 32 bits count from 5,793 residues on: unless asked for, only rows exist."""
+        is_residue_BL, chain_BL = batch.is_residue_BL, batch.chain_BL
+        pairs = pair_BLLZ.shape[:3]
+        tm_BL = pair_BLLZ.new_empty(pairs[:2], dtype=torch.float32)
+        interface_tm_BL = None if chain_BL is None else torch.empty_like(tm_BL)
+        pae_BLL = pair_BLLZ.new_empty(pairs, dtype=torch.float32) if wanted.pae else None
+        logits_BLLN = None
+        if wanted.pae_logits:
+            logits_BLLN = pair_BLLZ.new_empty(*pairs, confidence.NUM_PAE_BINS, dtype=torch.float32)
+        for chunk in slices(pairs[1], rows):
+            logits_BRLN = self.ptm_head(pair_BLLZ[:, chunk].float())
+            tm_BL[:, chunk] = confidence.tm_of_alignments(logits_BRLN, is_residue_BL)
+            if chain_BL is not None and interface_tm_BL is not None:
+                in_rows = confidence.interface_tm_of_alignments(logits_BRLN, chain_BL[:, chunk], chain_BL)
+                interface_tm_BL[:, chunk] = in_rows
+            if pae_BLL is not None:
+                pae_BLL[:, chunk] = confidence.predicted_aligned_error(logits_BRLN)
+            if logits_BLLN is not None:
+                logits_BLLN[:, chunk] = logits_BRLN
+        return _AlignedErrors(
+            ptm_B=confidence.best_alignment(tm_BL, is_residue_BL),
+            iptm_B=None if interface_tm_BL is None else confidence.best_alignment(interface_tm_BL, is_residue_BL),
+            pae_BLL=pae_BLL,
+            logits_BLLN=logits_BLLN,
+        )
+
+    def plddt_logits(self, state_BLC: Tensor) -> Tensor:
+        """Logits [B, L, N] of the C-alpha alone: its rows of the last layer.
+
+        The three layers have no activation between them, so they are one matrix, as small as its two ends.
+        """
+        norm, *linear = self.lddt_head
+        first, second, third = cast(list[Linear], linear)
+        of_c_alpha = slice(_C_ALPHA * confidence.NUM_PLDDT_BINS, (_C_ALPHA + 1) * confidence.NUM_PLDDT_BINS)
+        weight, bias = third.weight[of_c_alpha], third.bias[of_c_alpha]
+        for layer in (second, first):
+            weight, bias = weight @ layer.weight, bias + weight @ layer.bias  # both sides see the old weight
+        return F.linear(norm(state_BLC), weight, bias)
+
+    def _distogram_logits(self, pair_BLLZ: Tensor, rows: int) -> Tensor:
+        """Logits [B, L, L, N], the mean of those of ij and ji. The head is linear: it takes the mean of the pairs."""
+        logits_BLLN = pair_BLLZ.new_empty(*pair_BLLZ.shape[:3], NUM_DISTOGRAM_BINS, dtype=torch.float32)
+        for chunk in slices(pair_BLLZ.shape[1], rows):
+            mean_BRLZ = pair_BLLZ[:, chunk].float() + pair_BLLZ[:, :, chunk].transpose(1, 2)
+            logits_BLLN[:, chunk] = self.distogram_head(mean_BRLZ.mul_(0.5))
+        return logits_BLLN
+
+
+@dataclass(frozen=True, slots=True)
+class _AlignedErrors:
+    """What is read from the logits of the aligned error: fields as in Folded."""
+
+    ptm_B: Tensor
+    iptm_B: Tensor | None
+    pae_BLL: Tensor | None
+    logits_BLLN: Tensor | None
+
+
+def mean_over_residues(x_BLD: Tensor, mask_BL: Tensor) -> Tensor:
+    """Mean [B, D] over the residues where `mask_BL` is True."""
+    mask_BL1 = mask_BL.unsqueeze(-1)
+    return (x_BLD * mask_BL1).sum(dim=1) / mask_BL1.sum(dim=1)

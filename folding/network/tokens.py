@@ -1,0 +1,134 @@
+"""Sequences as numbers: residue types for the folding trunk, tokens for the language model.
+
+The vocabulary is ESM-2's (Lin et al. 2023): <cls> 0, <pad> 1, <eos> 2, then the residues.
+
+Shapes: B proteins of a batch, L residues of the longest, T = L + 2 tokens (one before, one after the residues).
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from foldatlas.folding.network.residue_constants import UNKNOWN_AATYPE
+from foldatlas.schemas.errors import SequenceError
+from foldatlas.schemas.records import RESIDUES, STANDARD_RESIDUES
+
+NUM_TOKENS: Final = 33
+CLS: Final = 0
+PAD: Final = 1
+EOS: Final = 2
+UNKNOWN: Final = 3
+MASK: Final = 32
+
+# Token of each residue type; the last is X, which stands for all that are not standard.
+AATYPE_TOKENS: Final = (5, 10, 17, 13, 23, 16, 9, 6, 21, 12, 4, 15, 20, 18, 14, 8, 11, 22, 19, 7, 24)
+
+# ESM-2's own tokens, where more letters have one than the trunk has residue types; J has none.
+LANGUAGE_TOKENS: Final = {
+    **dict(zip(STANDARD_RESIDUES, AATYPE_TOKENS, strict=False)),
+    "X": 24,
+    "B": 25,
+    "U": 26,
+    "Z": 27,
+    "O": 28,
+    "J": UNKNOWN,
+}
+NO_CHAIN: Final = -1
+
+_AATYPE: Final = dict.fromkeys(RESIDUES, UNKNOWN_AATYPE) | {
+    residue: aatype for aatype, residue in enumerate(STANDARD_RESIDUES)
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """Proteins padded to one length.
+
+    `aatype_BL` is the residue type, 0 to 20 (padding: 0); `mask_BL` is True where the network sees a residue. Where
+    any protein has several chains, `residue_index_BL` is what relative positions count by and `chain_BL` the number
+    of each residue's chain, NO_CHAIN at linkers and padding; else both are None.
+    """
+
+    aatype_BL: Tensor
+    mask_BL: Tensor
+    residue_index_BL: Tensor | None = None
+    chain_BL: Tensor | None = None
+
+    @property
+    def is_residue_BL(self) -> Tensor:
+        """True at residues of the proteins: not at padding, and not at linkers, which the network sees."""
+        return self.mask_BL if self.chain_BL is None else self.chain_BL != NO_CHAIN
+
+
+def check_sequence(sequence: str) -> None:
+    """Raise SequenceError unless `sequence` has residues, and nothing but upper-case residue codes."""
+    if not sequence:
+        raise SequenceError("the sequence is empty: give at least one residue")
+    for index, residue in enumerate(sequence):
+        if residue not in RESIDUES:
+            raise SequenceError(
+                f"position {index + 1} of {len(sequence)} holds {residue!r}, which is no residue code: "
+                "write one upper-case letter, A to Z, for each residue"
+            )
+
+
+def check_batch(sequences: Sequence[str]) -> None:
+    """Raise SequenceError for no sequences, for a string, which would count as a list of one-residue proteins, and for
+    what is no string in the list."""
+    if isinstance(sequences, str):
+        raise SequenceError(f"one string was given, {sequences[:20]!r}: give a list of sequences")
+    if not sequences:
+        raise SequenceError("no sequences were given: a batch needs at least one")
+    for number, sequence in enumerate(sequences, start=1):
+        if not isinstance(sequence, str):
+            kind = type(sequence).__name__
+            raise SequenceError(f"sequence {number} of {len(sequences)} is a {kind}, {sequence!r:.40}: give strings")
+
+
+def check_sequences(sequences: Sequence[str]) -> None:
+    """Raise SequenceError as `check_batch` does, and for what `check_sequence` refuses."""
+    check_batch(sequences)
+    for sequence in sequences:
+        check_sequence(sequence)
+
+
+def encode(sequences: Sequence[str], device: torch.device | str = "cpu") -> Batch:
+    """Residue types of `sequences`, padded at the end to the longest.
+
+    Raises SequenceError for an empty list, an empty sequence or a character that is no residue code.
+    """
+    check_sequences(sequences)
+    aatype_BL = np.zeros((len(sequences), max(map(len, sequences))), dtype=np.int64)
+    mask_BL = np.zeros(aatype_BL.shape, dtype=np.bool_)
+    for row, sequence in enumerate(sequences):
+        aatype_BL[row, : len(sequence)] = [_AATYPE[residue] for residue in sequence]
+        mask_BL[row, : len(sequence)] = True
+    return Batch(torch.from_numpy(aatype_BL).to(device), torch.from_numpy(mask_BL).to(device))
+
+
+def language_tokens(batch: Batch) -> Tensor:
+    """Tokens [B, T] of a batch: <cls>, residues, <eos> directly after each protein's last residue, <pad>."""
+    num_proteins, length = batch.aatype_BL.shape
+    residue_tokens = torch.tensor(AATYPE_TOKENS, device=batch.aatype_BL.device)
+    tokens_BT = batch.aatype_BL.new_full((num_proteins, length + 2), PAD)
+    tokens_BT[:, 0] = CLS
+    tokens_BT[:, 1:-1] = residue_tokens[batch.aatype_BL].masked_fill(~batch.mask_BL, PAD)
+    eos_position_B1 = batch.mask_BL.sum(dim=1, keepdim=True) + 1
+    return tokens_BT.scatter(1, eos_position_B1, EOS)
+
+
+def encode_language(sequences: Sequence[str], device: torch.device | str = "cpu") -> Tensor:
+    """ESM-2's own tokens [B, T] of `sequences`: <cls>, residues, <eos>, <pad>.
+
+    Unlike folding, where B, Z, U and O are X, each of them has the token that ESM-2 was trained with; J is <unk>.
+    Raises SequenceError as `encode` does.
+    """
+    check_sequences(sequences)
+    tokens_BT = np.full((len(sequences), max(map(len, sequences)) + 2), PAD, dtype=np.int64)
+    for row, sequence in enumerate(sequences):
+        tokens_BT[row, : len(sequence) + 2] = [CLS, *(LANGUAGE_TOKENS[residue] for residue in sequence), EOS]
+    return torch.from_numpy(tokens_BT).to(device)

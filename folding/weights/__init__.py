@@ -1,0 +1,13 @@
+"""Weights: found, opened, fitted into a network, written.
+
+model_files.py      names and paths -> files (no torch)
+published.py        released models and the names of their files (no torch)
+hub.py              the hub's cache; fetching (no torch)
+tensor_names.py     published names of tensors -> ours
+pickles.py          files of torch.save, read without running code
+checkpoints.py      files -> sizes and mapped tensors
+fitting.py          strict fitting, digests, our own files
+nano.py             the embedded model, nano.safetensors
+untrained.py        weights generated instead of learnt
+whole_files.py      files that appear whole or not at all (no torch)
+"""

@@ -1,0 +1,41 @@
+"""Apache Beam, imported without the warnings about Google libraries that it writes on the root logger.
+
+Import `beam` and `PipelineOptions` from here, and wrap imports of more of Beam in `quiet_import`.
+"""
+
+import contextlib
+import logging
+from collections.abc import Iterator
+
+logging.disable(logging.WARNING)
+import apache_beam as beam  # noqa: E402
+from apache_beam.options.pipeline_options import PipelineOptions  # noqa: E402
+
+logging.disable(logging.NOTSET)
+
+__all__ = ["PipelineOptions", "beam", "quiet_beam", "quiet_import"]
+
+
+@contextlib.contextmanager
+def quiet_import() -> Iterator[None]:
+    """Around imports of more of Beam: it warns on the root logger, which also changes how all else is written."""
+    root, handler = logging.getLogger(), logging.NullHandler()
+    root.addHandler(handler)
+    logging.disable(logging.WARNING)
+    try:
+        yield
+    finally:
+        logging.disable(logging.NOTSET)
+        root.removeHandler(handler)
+
+
+@contextlib.contextmanager
+def quiet_beam() -> Iterator[None]:
+    """Keeps Beam's notes about its own set-up off the terminal; its errors still come through."""
+    logger = logging.getLogger("apache_beam")
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        logger.setLevel(level)

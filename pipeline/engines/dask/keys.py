@@ -1,0 +1,70 @@
+"""Keys of a Dask cluster: whoever has them belongs to it, and nobody else is let in.
+
+A Dask scheduler runs whatever it is sent, so a cluster that others can reach over a network must not be without them.
+
+    python -m foldatlas.pipeline.engines.dask.keys FOLDER      makes ca.pem, cert.pem and key.pem there, and says
+                                                               what to export
+"""
+
+import os
+import sys
+from pathlib import Path
+from typing import Any, Final
+
+from foldatlas.schemas.errors import FoldAtlasError, UsageError
+
+PREFIX: Final = "DASK_DISTRIBUTED__COMM__"
+ROLES: Final = ("SCHEDULER", "WORKER", "CLIENT")
+
+
+def make_keys(folder: Path) -> dict[str, str]:
+    """New ca.pem, cert.pem and key.pem in `folder`, for this user's eyes alone, and the environment by which Dask's
+    programs find them and insist on them. One pair serves all roles. Raises UsageError if there is one already."""
+    try:
+        from distributed.security import Security
+
+        security: Any = Security.temporary()  # type: ignore[no-untyped-call, unused-ignore]
+    except ImportError as error:
+        raise UsageError(f"this needs Dask and cryptography ({error}): pip install 'foldatlas[dask]'") from error
+    folder = folder.absolute()
+    folder.mkdir(parents=True, exist_ok=True)
+    files = {"ca.pem": security.tls_ca_file, "cert.pem": security.tls_client_cert, "key.pem": security.tls_client_key}
+    for name, text in files.items():
+        try:
+            descriptor = os.open(folder / name, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        except FileExistsError:
+            raise UsageError(f"{folder / name} exists: name another folder, or delete what is there") from None
+        with open(descriptor, "w") as file:
+            file.write(text)
+    environment = {f"{PREFIX}REQUIRE_ENCRYPTION": "true", f"{PREFIX}TLS__CA_FILE": str(folder / "ca.pem")}
+    for role in ROLES:
+        environment[f"{PREFIX}TLS__{role}__CERT"] = str(folder / "cert.pem")
+        environment[f"{PREFIX}TLS__{role}__KEY"] = str(folder / "key.pem")
+    return environment
+
+
+def use_keys(environment: dict[str, str]) -> Any:
+    """Makes this process and those that it starts use the keys; gives Dask's `Security` of them."""
+    import dask
+    from distributed.security import Security
+
+    os.environ.update(environment)
+    dask.config.refresh()
+    return Security()  # type: ignore[no-untyped-call, unused-ignore]
+
+
+def main(arguments: list[str]) -> int:
+    if len(arguments) != 1 or arguments[0].startswith("-"):
+        print("python -m foldatlas.pipeline.engines.dask.keys FOLDER", file=sys.stderr)
+        return 2
+    try:
+        environment = make_keys(Path(arguments[0]))
+    except FoldAtlasError as error:
+        print(f"dask_keys: {error}", file=sys.stderr)
+        return error.exit_code
+    print("\n".join(f"export {name}={value}" for name, value in environment.items()))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

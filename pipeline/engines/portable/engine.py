@@ -1,0 +1,197 @@
+"""Engines behind Beam's job service: Prism, Flink, Spark, Dataflow.
+
+The graph is submitted from a thread of its own while the main thread listens for Ctrl-C: Beam's own waiting cannot be
+interrupted without a traceback. What was done is told by the files, so the job's result is only whether it ended.
+"""
+
+import contextlib
+import logging
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, Final
+
+import grpc
+from apache_beam.options.pipeline_options import PortableOptions
+from apache_beam.runners.worker import sdk_worker
+
+from foldatlas.pipeline.engines import graph
+from foldatlas.pipeline.engines.backend import memory_here
+from foldatlas.pipeline.engines.beam import PipelineOptions, beam
+from foldatlas.pipeline.engines.engine import Engine
+from foldatlas.pipeline.engines.options import values_of
+from foldatlas.pipeline.engines.portable.options import completed
+from foldatlas.pipeline.engines.portable.prism_server import answers, prism
+from foldatlas.pipeline.interruption import stopping
+from foldatlas.pipeline.workers.devices import choose_device
+from foldatlas.schemas.errors import EngineError, FoldAtlasError, UsageError
+
+ANSWER_SECONDS: Final = 10.0  # for a job service to take a connection
+CANCEL_SECONDS: Final = 5.0  # for an engine to take back a job that is to stop
+_LOOK_SECONDS: Final = 0.1
+_REASON_LENGTH: Final = 300
+# Threads of Beam's that read from the server until it is gone, and how long one may take to notice.
+_BEAM_THREADS: Final = ("run_worker", "read_grpc_client_inputs", "wait_until_finish_read")
+_THREAD_SECONDS: Final = 1.0
+
+
+class Submitted(FoldAtlasError):
+    """A description of the job was written and nothing was run: there is nothing yet to hold against the plan."""
+
+    exit_code = 0
+
+
+def run(label: str, descriptors: Sequence[Any], work: Callable[[Any], None], engine: Engine) -> None:
+    """Runs the graph and returns when the engine says that it is done, or when the run is to stop.
+
+    Raises UsageError for an engine that cannot be reached; EngineError when it gives the job up, with what was finished
+    kept; Submitted when a template was asked for.
+    """
+    values = values_of(engine.runner, engine.options)
+    options = completed(engine.runner, engine.options, values)
+    if engine.only_describes and label != "fold":
+        raise UsageError(
+            f"--template_location describes one job, and this run would begin with another ({label!r}): plan first, "
+            "by `foldatlas plan` with another engine"
+        )
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(_silent())  # first, and so last to end: Beam's threads complain when their server goes
+        if engine.runner == "PrismRunner" and values["job_endpoint"] is None:
+            address = stack.enter_context(prism(values["prism_location"], log_level=values["prism_log_level"]))
+            options.append(f"--job_endpoint={address}")
+        elif values["job_endpoint"] is not None and not answers(values["job_endpoint"], ANSWER_SECONDS):
+            raise UsageError(
+                f"no job service answers at --job_endpoint={values['job_endpoint']}: start it, or name another"
+            )
+        job = _Job(label, descriptors, work, engine.runner, options)
+        job.run()
+    if engine.only_describes:
+        raise Submitted(
+            f"the job {label!r} was written to {values['template_location']} and not run; when it has been run, the "
+            "same command without --template_location goes on"
+        )
+
+
+class Portable:
+    """A Backend behind Beam's job service, whose workers have devices of their own."""
+
+    def __init__(self, engine: Engine):
+        self._engine = engine
+
+    def run(self, label: str, descriptors: Sequence[Any], work: Callable[[Any], None]) -> None:
+        run(label, descriptors, work, self._engine)
+
+    @contextlib.contextmanager
+    def opened(self, device: str) -> Iterator[str]:
+        yield choose_device(device) if device == "auto" else device  # a driver of a cluster may have no GPU
+
+    def device_name(self, device: str) -> str:
+        return ""
+
+    def device_memory(self, device: str) -> int | None:
+        return memory_here(device)
+
+
+class _Job:
+    """One submission and the wait for its end, in a thread."""
+
+    def __init__(
+        self, label: str, descriptors: Sequence[Any], work: Callable[..., None], runner: str, options: list[str]
+    ):
+        try:
+            self._pipeline = beam.Pipeline(options=PipelineOptions(options))
+        except ValueError as error:  # Beam's own check of what belongs together
+            raise UsageError(f"{runner} refuses its options: {_one_line(error)}") from error
+        graph.build(self._pipeline, label, descriptors, work)
+        self._runner = runner
+        environment = self._pipeline.options.view_as(PortableOptions).environment_type
+        self._in_this_process = environment == "LOOPBACK" or (environment is None and runner == "PrismRunner")
+        self._result: Any = None
+        self._submitted = threading.Event()  # or refused
+        self._error: BaseException | None = None
+        self._thread = threading.Thread(target=self._submit_and_wait, name=f"foldatlas-{label}", daemon=True)
+
+    def run(self) -> None:
+        self._thread.start()
+        try:
+            while self._thread.is_alive() and not stopping():
+                self._thread.join(_LOOK_SECONDS)
+            if self._in_this_process:  # work that sees the flag ends by itself, and then the job does
+                self._thread.join(CANCEL_SECONDS)
+            if self._thread.is_alive():
+                self._cancel()
+        except BaseException:  # KeyboardInterrupt, where nobody set the flag
+            self._cancel()
+            raise
+        if self._error is not None and not stopping():
+            raise EngineError(
+                f"{self._runner} gave up ({_one_line(self._error)}); what was finished is kept: run the same command "
+                "again to go on"
+            ) from self._error
+
+    def _submit_and_wait(self) -> None:
+        try:
+            try:
+                self._result = self._pipeline.run()
+            finally:
+                self._submitted.set()
+            self._result.wait_until_finish()
+        except BaseException as error:
+            self._error = error
+
+    def _cancel(self) -> None:
+        """Asks the engine to take the job back, and waits a moment for it."""
+        self._submitted.wait(CANCEL_SECONDS)  # a job that is just being sent is a job too
+        result = self._result
+        if result is not None:
+            asking = threading.Thread(target=_cancel_quietly, args=(result,), daemon=True)
+            asking.start()
+            asking.join(CANCEL_SECONDS)
+        self._thread.join(CANCEL_SECONDS)
+
+
+def _say_nothing(*_: object, **__: object) -> None:
+    pass
+
+
+def _cancel_quietly(result: Any) -> None:
+    with contextlib.suppress(Exception):  # an engine that is gone has no job any more
+        result.cancel()
+
+
+def _one_line(error: BaseException) -> str:
+    """The last line of what an engine says, which is where the exception stands after its traceback."""
+    if isinstance(error, grpc.Call):
+        return f"the job service is lost: {error.details()}"[:_REASON_LENGTH]
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return (lines[-1] if lines else type(error).__name__)[:_REASON_LENGTH]
+
+
+@contextlib.contextmanager
+def _silent() -> Iterator[None]:
+    """Keeps Beam's own messages, which repeat the error in tens of lines, off the terminal. Ours still come through."""
+    beams = logging.getLogger("apache_beam")
+    root = logging.getLogger()
+    level = beams.level
+    usual_hook = threading.excepthook
+
+    def only_other_loggers(record: logging.LogRecord) -> bool:
+        return record.name != "root"  # Beam logs what the job service says without a name
+
+    def not_of_lost_connections(arguments: threading.ExceptHookArgs) -> None:
+        if not isinstance(arguments.exc_value, grpc.RpcError):
+            usual_hook(arguments)
+
+    beams.setLevel(logging.CRITICAL + 1)
+    sdk_worker.print = _say_nothing  # type: ignore[attr-defined] # a worker in this process prints tracebacks
+    threading.excepthook = not_of_lost_connections
+    root.addFilter(only_other_loggers)
+    try:
+        yield
+    finally:
+        for thread in threading.enumerate():
+            if thread.name.startswith(_BEAM_THREADS):
+                thread.join(_THREAD_SECONDS)
+        threading.excepthook = usual_hook
+        root.removeFilter(only_other_loggers)
+        beams.setLevel(level)
+        del sdk_worker.print  # type: ignore[attr-defined]

@@ -1,0 +1,286 @@
+"""Sources -> a committed plan: read, judge, sort, cut.
+
+Nothing in the atlas changes before everything has been read and found good: a wrong path, a file that is not FASTA or
+an atlas of another model ends in an error with the atlas as it was.
+"""
+
+import warnings
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+import msgspec
+
+from foldatlas.atlas.folder import AtlasFolder, now
+from foldatlas.atlas.parquet.files import file_sha256
+from foldatlas.atlas.planning.planned_tables import PlannedTables, adopt, plan_tables
+from foldatlas.atlas.storage.commit import attempt_name
+from foldatlas.atlas.storage.scratch import LocalCopies
+from foldatlas.folding.planning import host_memory
+from foldatlas.pipeline.engines import conformance, dispatch
+from foldatlas.pipeline.engines.engine import EMBEDDED, Engine
+from foldatlas.pipeline.interruption import interruptible, stopping
+from foldatlas.pipeline.planning.costs import CostModel
+from foldatlas.pipeline.planning.cut import LengthCount, cut_shards
+from foldatlas.pipeline.planning.ingest import IngestNote, IngestTask, ingest, read_note, staged_path
+from foldatlas.pipeline.sources.contigs import gene_finder_name
+from foldatlas.pipeline.sources.find import CONTIGS, SourceFile, SourceRange, cut_ranges, find_sources, what_it_is
+from foldatlas.pipeline.staging import staging_of
+from foldatlas.schemas.errors import SourceError
+from foldatlas.schemas.manifest import FileEntry, Plan, Source, plan_name, shard_name
+from foldatlas.schemas.records import Settings
+from foldatlas.schemas.tables import FORMAT_VERSION
+from foldatlas.schemas.wording import counted
+
+# Of planning's tables, before they go to disk. The maximum is enough for 600 M records, in proportion to what was
+# measured (docs/planning.md); fewer do not fill it.
+MEMORY_DIVISOR: Final = 8
+MIN_MEMORY_BYTES: Final = 256 << 20
+MAX_MEMORY_BYTES: Final = 2 << 30
+ROUNDS: Final = 3  # of reading, on an engine whose workers may be lost
+
+
+class SourceWarning(UserWarning):
+    """A source was read, but something in it deserves a look."""
+
+
+@dataclass(frozen=True)
+class Planned:
+    """What planning did: the new plan, or None when every source was already in the atlas (`known`)."""
+
+    plan: Plan | None
+    known: tuple[SourceFile, ...]
+
+
+def make_plan(
+    names: Sequence[str],
+    folder: AtlasFolder,
+    settings: Settings,
+    costs: CostModel,
+    *,
+    max_length: int,
+    genes: bool = False,
+    engine: Engine = EMBEDDED,
+    dry_run: bool = False,
+    told: Callable[[str], None] = lambda phase: None,
+) -> Planned:
+    """Reads FASTA files and commits a plan of the sequences that the atlas does not have yet.
+
+    With `genes` the files are contigs, and the sequences the proteins of their genes.
+    Raises SourceError, ForeignFolderError or SettingsMismatchError with the atlas untouched. Warns (SourceWarning)
+    of text before the first record, of damaged compression, of nucleotides read as proteins, and of sources that
+    changed since an earlier plan.
+    With `dry_run` nothing is committed: the plan is given as it would be, its tables are not. `told` hears the name of
+    each phase as it begins.
+    """
+    gene_finder = gene_finder_name() if genes else ""
+    sources = find_sources(names, genes=genes)
+    folder.refuse_foreign()
+    folder.check_settings(settings)
+    plans = folder.plans()
+    known = tuple(source for source in sources if _is_known(source, plans, max_length))
+    new = [source for source in sources if source not in known]
+    if not new:
+        return Planned(None, known)
+    conformance.refuse_if_it_loses(engine, folder)
+    with staging_of(folder) as staging:
+        ranges = cut_ranges(new)
+        tasks = [IngestTask(range_, staging.place, max_length) for range_ in ranges]
+        work = staging.work
+        told("ingest")
+        with interruptible():
+            for _ in range(1 if engine.is_embedded else ROUNDS):
+                dispatch.run("ingest", tasks, ingest, engine)
+                staging.collect()
+                tasks = [task for task in tasks if read_note(work, task.range.number) is None]
+                if not tasks or stopping():
+                    break
+        read = _check_notes(work, ranges, gene_finder)
+        # a server that names no version: only having read it tells that it is an old one
+        same = {uri for uri, old in read.items() if _was_read(old, plans, max_length)}
+        known += tuple(source for source in new if source.uri in same)
+        ranges = [range_ for range_ in ranges if range_.source.uri not in same]
+        if not ranges:
+            return Planned(None, known)
+        fresh = [source for uri, source in read.items() if uri not in same]
+        _warn_of_changes(fresh, plans)
+        tables = plan_tables(
+            work,
+            [work / staged_path(range_.number) for range_ in sorted(ranges, key=_place)],
+            LocalCopies(folder.storage, work).have(file.path for plan in plans for file in plan.sequences),
+            lambda histogram: cut_shards(
+                [LengthCount(*bin_) for bin_ in histogram],
+                costs.mflop,
+                costs.output_bytes,
+                costs.mflop_per_second,
+            ),
+            memory_bytes=planning_memory_bytes(),
+            told=told,
+        )
+        if dry_run:
+            return Planned(_plan(fresh, tables, max_length, {}), known)
+        folder.create(settings)
+        return Planned(_commit(folder, work, fresh, tables, max_length), known)
+
+
+def plans_of(planned: Planned, plans: Sequence[Plan], max_length: int) -> list[Plan]:
+    """Those of the atlas's `plans` that read the sources which `planned` was asked for: the new one, and of each known
+    source the first that read it. In the order of `plans`."""
+    names = {planned.plan.name} if planned.plan is not None else set()
+    for source in planned.known:
+        same_name = [plan for plan in plans if _earlier(source.uri, [plan], max_length, genes=source.format == CONTIGS)]
+        read = [plan for plan in same_name if _is_known(source, [plan], max_length)]
+        # a server that names no version: it was known by its digest, so the last that read this name is as good
+        names |= {plan.name for plan in read[:1] or same_name[-1:]}
+    return [plan for plan in plans if plan.name in names]
+
+
+def _place(range_: SourceRange) -> tuple[str, int]:
+    """Where records of a range stand: the same whatever the order in which sources were named."""
+    return range_.source.uri, range_.start
+
+
+def planning_memory_bytes() -> int:
+    """What planning's tables may take of this machine, or of the container's or batch job's part of it."""
+    return max(MIN_MEMORY_BYTES, min(MAX_MEMORY_BYTES, host_memory.total_bytes() // MEMORY_DIVISOR))
+
+
+def _is_known(source: SourceFile, plans: Sequence[Plan], max_length: int) -> bool:
+    """Whether a plan has read this very file, unchanged and likewise, under the same or a wider limit."""
+    same_name = _earlier(source.uri, plans, max_length, genes=source.format == CONTIGS)
+    if any(_has_version(old, source) for old in same_name):
+        return True
+    if source.is_remote:
+        return False
+    # touched, perhaps, but not changed: reading it once costs less than planning it again
+    same_size = {old.sha256 for old in same_name if old.size == source.size}
+    return bool(same_size) and file_sha256(Path(source.path)) in same_size
+
+
+def _has_version(old: Source, source: SourceFile) -> bool:
+    """Whether what was read then is, by what its file system or server says, what is there now."""
+    if source.etag:
+        return old.etag == source.etag and source.size in (old.size, -1)
+    return source.version.is_named and (old.size, old.mtime_ns) == (source.size, source.mtime_ns)
+
+
+def _earlier(uri: str, plans: Sequence[Plan], max_length: int, *, genes: bool) -> list[Source]:
+    """What plans have read under a name, as contigs or not, and under the same or a wider limit. A gene finder's other
+    version is no reason to read a file again."""
+    wide_enough = [plan for plan in plans if plan.max_length >= max_length]
+    return [old for plan in wide_enough for old in plan.sources if old.uri == uri and bool(old.genes) == genes]
+
+
+def _was_read(source: Source, plans: Sequence[Plan], max_length: int) -> bool:
+    return any(old.sha256 == source.sha256 for old in _earlier(source.uri, plans, max_length, genes=bool(source.genes)))
+
+
+def _check_notes(staging: Path, ranges: Sequence[SourceRange], gene_finder: str) -> dict[str, Source]:
+    """Puts the ranges' notes together, a Source for each URI. Raises SourceError if a range was not read or a source
+    holds no record."""
+    notes: dict[SourceFile, list[IngestNote]] = {}
+    for range_ in ranges:
+        note = read_note(staging, range_.number)
+        if note is None:
+            raise SourceError(f"{range_.source.name} could not be read to its end: run again")
+        if note.error:
+            raise SourceError(note.error)
+        notes.setdefault(range_.source, []).append(note)
+    return {source.uri: _describe(source, parts, gene_finder) for source, parts in notes.items()}
+
+
+def _warn_of_changes(sources: Sequence[Source], plans: Sequence[Plan]) -> None:
+    earlier = {(old.uri, old.sha256) for plan in plans for old in plan.sources}
+    for source in sources:
+        if (source.uri, source.sha256) not in earlier and any(uri == source.uri for uri, _ in earlier):
+            _warn(f"{source.uri} was read before with other content: its records now stand beside the earlier ones")
+
+
+def _describe(source: SourceFile, parts: Sequence[IngestNote], gene_finder: str) -> Source:
+    records, contigs = sum(part.records for part in parts), sum(part.contigs for part in parts)
+    if not records and not contigs:
+        raise SourceError(f"{source.name} is not FASTA: {what_it_is(source)}")
+    _judge_kind(source, records, sum(part.misread for part in parts))
+    if contigs and not records:
+        _warn(f"{source.name}: no gene in {counted(contigs, 'contig')}")
+    if parts[0].leading_text:
+        _warn(f"{source.name}: text before the first '>' was skipped")
+    for part in parts:
+        if part.broken:
+            _warn(
+                f"{source.name}: {part.broken}: the record that it breaks off in is refused, and what follows is lost"
+            )
+        if part.ignored:
+            _warn(f"{source.name}: bytes after the compressed data are none and were not read")
+    return Source(
+        uri=source.uri,
+        size=parts[0].source_bytes,
+        mtime_ns=source.mtime_ns,
+        sha256=parts[0].sha256,
+        records=records,
+        leading_text=parts[0].leading_text,
+        etag=source.etag,
+        genes=gene_finder,
+        contigs=contigs,
+        contigs_without_genes=sum(part.contigs_without_genes for part in parts),
+    )
+
+
+def _judge_kind(source: SourceFile, records: int, misread: int) -> None:
+    """Proteins read as contigs are a mistake: SourceError. Contigs read as proteins are refused records, and a warning:
+    good files may be named beside them."""
+    if source.format == CONTIGS and misread and misread == records:
+        raise SourceError(f"{source.name} holds no nucleotides, and --genes reads contigs: name it without --genes")
+    if source.format != CONTIGS and 2 * misread > records:
+        _warn(
+            f"{source.name} looks like nucleotides ({misread:,} of {records:,} records): contigs are read with --genes"
+        )
+
+
+def _warn(message: str) -> None:
+    warnings.warn(message, SourceWarning, stacklevel=2)
+
+
+def _commit(
+    folder: AtlasFolder, staging: Path, sources: Sequence[Source], tables: PlannedTables, max_length: int
+) -> Plan:
+    """Gives tables and shards their names, and commits. If another driver made the same plan first, that counts."""
+    name = plan_name(sources, max_length, tables.shards)
+    attempt = attempt_name()
+    files = {
+        table: tuple(
+            adopt(staging, folder.storage, file, f"{table}/{name}-{number:04d}.{attempt}.parquet")
+            for number, file in enumerate(entries)
+        )
+        for table, entries in (("records", tables.records), ("sequences", tables.sequences))
+    }
+    plan = _plan(sources, tables, max_length, files)
+    if folder.commit_plan(plan):
+        return plan
+    for file in (*plan.records, *plan.sequences):
+        folder.storage.delete(file.path)
+    return next(committed for committed in folder.plans() if committed.name == name)
+
+
+def _plan(
+    sources: Sequence[Source], tables: PlannedTables, max_length: int, files: Mapping[str, tuple[FileEntry, ...]]
+) -> Plan:
+    """The document of a plan. `files` are its tables' in the atlas, by table; none for a plan that is not kept."""
+    name = plan_name(sources, max_length, tables.shards)
+    return Plan(
+        format=FORMAT_VERSION,
+        name=name,
+        created=now(),
+        max_length=max_length,
+        sources=tuple(sources),
+        outcomes=tables.outcomes,
+        proteins=sum(shard.proteins for shard in tables.shards),
+        residues=sum(shard.residues for shard in tables.shards),
+        cost=sum(shard.cost for shard in tables.shards),
+        records=files.get("records", ()),
+        sequences=files.get("sequences", ()),
+        shards=tuple(
+            msgspec.structs.replace(shard, name=shard_name(name, number)) for number, shard in enumerate(tables.shards)
+        ),
+    )

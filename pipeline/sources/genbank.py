@@ -1,0 +1,176 @@
+"""GenBank flat files cut into entries, and the coding sequences (CDS) of each as protein records.
+
+The feature table is INSDC's (Feature Table Document 11.3, https://www.insdc.org); Biopython reads it. An entry ends
+with a line "//" and is read alone: a damaged one costs itself, and no more than one is in memory. A record's offset is
+the place of its CDS line, so `grep -c '^     CDS '` counts what must be accounted for.
+"""
+
+import io
+import re
+import warnings
+from collections.abc import Iterator
+from typing import IO, Any, Final, NamedTuple
+
+from Bio import BiopythonWarning, SeqIO
+from Bio.Data import CodonTable
+from Bio.SeqFeature import AfterPosition, BeforePosition, SeqFeature
+
+from foldatlas.pipeline.sources.fasta import RawRecord
+from foldatlas.schemas.errors import SourceError
+from foldatlas.schemas.records import Outcome
+
+MAX_ENTRY_BYTES: Final = 512 << 20  # the longest human chromosome takes some 330 MB
+
+_BLOCK_BYTES: Final = 1 << 20
+_END: Final = re.compile(rb"^//[ \t\r]*$", re.MULTILINE)
+_CODING: Final = re.compile(rb"^     CDS\s", re.MULTILINE)
+_STANDARD_TABLE: Final = 1  # of a CDS without /transl_table
+
+
+class CodingSequence(NamedTuple):
+    """A CDS as a FASTA record would have it. `fault`: why it has no protein; `is_fragment`: whether the location says
+    that it goes on beyond the entry ('<' or '>')."""
+
+    record: RawRecord
+    is_fragment: bool | None
+    fault: Outcome | None
+
+
+class GenBankReader:
+    """Iterates over the coding sequences of a stream, in their order in the file.
+
+    After iteration `error` says how the stream broke, if it did: then the coding sequences of the entry that it broke
+    in are given as `truncated`. `leading_text` is for readers of FASTA: False.
+    """
+
+    def __init__(self, stream: IO[bytes]):
+        self._stream = stream
+        self.leading_text = False
+        self.error: str | None = None
+
+    def _read(self) -> bytes:
+        try:
+            return self._stream.read(_BLOCK_BYTES)
+        except (EOFError, OSError) as error:
+            self.error = str(error)
+            return b""
+
+    def __iter__(self) -> Iterator[CodingSequence]:
+        offset, kept = 0, bytearray()  # the entry that is being read, and where it begins
+        searched = 0
+        while block := self._read():
+            kept += block
+            done = 0
+            while end := _END.search(kept, searched):
+                if end.end() == len(kept):
+                    break  # the line may go on
+                yield from _coding_sequences(bytes(kept[done : end.end()]), offset + done)
+                done = searched = end.end()
+            del kept[:done]
+            offset += done
+            searched = max(0, kept.rfind(b"\n"))  # "//" has to begin a line
+            if len(kept) > MAX_ENTRY_BYTES:
+                raise SourceError(
+                    f"an entry of a GenBank file is longer than {MAX_ENTRY_BYTES >> 20:,} MiB (at byte {offset:,}): "
+                    "name its proteins as FASTA"
+                )
+        last = bytes(kept)
+        if not self.error and (_END.search(last) or not last.strip()):
+            yield from _coding_sequences(last, offset)
+        else:
+            self.error = self.error or "the last entry has no end ('//')"
+            for place in _CODING.finditer(last):
+                yield _without_protein(offset + place.start(), last, place.start(), Outcome.TRUNCATED)
+
+
+def _coding_sequences(entry: bytes, offset: int) -> Iterator[CodingSequence]:
+    """The coding sequences of one entry, which begins at byte `offset` of the file."""
+    places = [place.start() for place in _CODING.finditer(entry)]
+    if not places:
+        return
+    try:
+        features, letters = _parse(entry)
+        reason = (
+            "" if len(features) == len(places) else f"{len(features)} features of {len(places)} CDS lines are valid"
+        )
+    except Exception as error:  # Biopython's parser raises whatever a line that it does not expect makes it raise
+        reason = f"Biopython cannot read the entry: {type(error).__name__}: {error}"
+    if reason:
+        for place in places:
+            yield _without_protein(offset + place, entry, place, Outcome.NO_TRANSLATION, reason)
+        return
+    for place, feature in zip(places, features, strict=True):
+        yield _coding_sequence(feature, letters, offset + place)
+
+
+def _parse(entry: bytes) -> tuple[list[SeqFeature], Any]:
+    """The CDS features of an entry, and its nucleotides."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", BiopythonWarning)  # of columns and line lengths
+        parsed = SeqIO.read(io.StringIO(entry.decode("utf-8", errors="backslashreplace")), "genbank")
+    return [feature for feature in parsed.features if feature.type == "CDS"], parsed.seq
+
+
+def _coding_sequence(feature: SeqFeature, letters: Any, offset: int) -> CodingSequence:
+    name = _qualifier(feature, "protein_id") or _qualifier(feature, "locus_tag")
+    description = _qualifier(feature, "product")
+    protein = "".join(_qualifier(feature, "translation").split())
+    fault, partial = None, _is_partial(feature)
+    if not protein:
+        if "pseudo" in feature.qualifiers or "pseudogene" in feature.qualifiers:
+            fault, reason = Outcome.NO_TRANSLATION, "pseudogene"
+        else:
+            try:
+                protein, reason = _translate(feature, letters), ""
+            except Exception as error:
+                fault, reason = Outcome.NO_TRANSLATION, f"{type(error).__name__}: {error}"
+        if fault:
+            description = f"{description} ({reason})".strip()
+    header = " ".join([name.replace(" ", "_"), *description.split()]).rstrip()
+    return CodingSequence(RawRecord(offset, f"{header}\n{protein}".encode(), 0, False), partial, fault)
+
+
+def _without_protein(offset: int, entry: bytes, place: int, fault: Outcome, reason: str = "") -> CodingSequence:
+    """A CDS that could not be read: named by its qualifiers, as far as they can be seen."""
+    following = _CODING.search(entry, place + 1)
+    text = entry[place : following.start() if following else len(entry)]
+    found = re.search(rb'/protein_id="([^"\s]+)"', text) or re.search(rb'/locus_tag="([^"\s]+)"', text)
+    name = found[1] if found else b""
+    header = name + b" " + " ".join(reason.split()).encode()
+    return CodingSequence(RawRecord(offset, header + b"\n", 0, fault is Outcome.TRUNCATED), None, fault)
+
+
+def _qualifier(feature: SeqFeature, name: str) -> str:
+    values = feature.qualifiers.get(name, [""])
+    return " ".join(str(values[0]).split())
+
+
+def _is_partial(feature: SeqFeature) -> bool:
+    parts = feature.location.parts if feature.location else []
+    ends = [end for part in parts for end in (part.start, part.end)]
+    return any(isinstance(end, BeforePosition | AfterPosition) for end in ends)
+
+
+def _translate(feature: SeqFeature, letters: Any) -> str:
+    """The protein of a CDS without /translation, by its own table and reading frame.
+
+    A start codon of the table is methionine where the gene's start is in the entry (INSDC 7.5.5). Raises what
+    Biopython raises for nucleotides that are not there, and for a table that does not exist.
+    """
+    table = int(_qualifier(feature, "transl_table") or _STANDARD_TABLE)
+    frame = int(_qualifier(feature, "codon_start") or 1) - 1
+    coding = feature.extract(letters)[frame:]
+    coding = coding[: len(coding) // 3 * 3]
+    protein = str(coding.translate(table=table))
+    starts = CodonTable.unambiguous_dna_by_id[table].start_codons
+    begins_here = not isinstance(_first_position(feature), BeforePosition | AfterPosition)
+    if begins_here and not frame and str(coding[:3]).upper() in starts:
+        protein = "M" + protein[1:]
+    return protein
+
+
+def _first_position(feature: SeqFeature) -> object:
+    """Where translation begins. The parts of a location are in the order in which they are translated."""
+    assert feature.location is not None  # else there was nothing to extract
+    first = feature.location.parts[0]
+    return first.end if first.strand == -1 else first.start

@@ -1,0 +1,208 @@
+"""Files at http(s)://, s3:// and gs://: found, and read once from end to end, all of one version.
+
+Opened by smart-open. What passes (a server that is busy, a connection that drops) is tried again, and reading goes on
+where it broke off; what does not is a SourceError. A server has to say how long a file is or mark its end, so that
+half a file is never taken for a whole one.
+"""
+
+import contextlib
+import hashlib
+import io
+import logging
+import re
+import time
+from collections.abc import Callable
+from typing import IO, Final, TypeVar
+
+from foldatlas.pipeline.interruption import stopping
+from foldatlas.pipeline.sources.stores import OPENERS, Version, keys_under, normalised, scheme_of
+from foldatlas.schemas.errors import Interrupted, SourceError
+
+WAITS: Final = (1.0, 2.0, 4.0, 8.0, 16.0, 30.0)  # seconds before each further try; together a minute
+_STATUS_TO_TRY_AGAIN: Final = (408, 425, 429)
+# Names of exceptions that say that a connection did not come about or broke: of requests, urllib3, botocore and google,
+# of which the last two need not be installed.
+_CONNECTION_ERRORS: Final = frozenset(
+    "ConnectionError Timeout TimeoutError HTTPError HTTPClientError ChunkedEncodingError IncompleteReadError "
+    "TransportError".split()
+)
+
+Found = TypeVar("Found")
+
+
+class RemoteStream(io.RawIOBase):
+    """The bytes of a remote file, from its start to its end. `version` is what is read.
+
+    Raises SourceError, on making and on reading, if the file cannot be had, or is no longer the `expected` version.
+    """
+
+    def __init__(self, address: str, expected: Version | None = None):
+        self.address = address
+        self._digest = hashlib.sha256()
+        self._position = 0
+        self._stream: IO[bytes] | None = None
+        self.version = expected if expected is not None else Version(-1, 0, "")
+        self._is_expected = expected is not None
+        self._patiently(self._open)
+
+    def read(self, size: int = -1) -> bytes:
+        """Up to `size` bytes (a negative size: a block), nothing at the end."""
+        block = self._patiently(lambda: self._read(size if size > 0 else 1 << 16))
+        self._digest.update(block)
+        self._position += len(block)
+        return block
+
+    def sha256(self) -> str:
+        """Digest of the whole file: reads what has not been read."""
+        while self.read(1 << 20):
+            pass
+        return self._digest.hexdigest()
+
+    @property
+    def num_bytes(self) -> int:
+        """Bytes read so far."""
+        return self._position
+
+    def close(self) -> None:
+        self._drop()
+        super().close()
+
+    def _read(self, size: int) -> bytes:
+        if self._stream is None:
+            self._open()
+        assert self._stream is not None
+        block = self._stream.read(size)
+        if not block and self._position < self.version.size:
+            raise ConnectionError(f"{self._position:,} of {self.version.size:,} bytes came")
+        if 0 <= self.version.size < self._position + len(block):
+            raise _changed(self.address)
+        return block
+
+    def _open(self) -> None:
+        """Opens the file at the place that was reached. Raises SourceError if it is another version by now."""
+        self._open_start()
+        assert self._stream is not None
+        if self._position and not (self.version.is_named and _seek(self._stream, self._position)):
+            self._drop()  # a stream that could not be moved is of no more use
+            self._open_start()
+            self._skip(self._stream)
+
+    def _open_start(self) -> None:
+        self._stream, version = OPENERS[scheme_of(self.address)](self.address)
+        if not self._is_expected:
+            self.version, self._is_expected = version, True
+        elif version != self.version:
+            self._drop()
+            raise _changed(self.address)
+
+    def _skip(self, stream: IO[bytes]) -> None:
+        """Reads again what was read before, which has to be the same."""
+        digest, left = hashlib.sha256(), self._position
+        while left:
+            block = stream.read(min(left, 1 << 20))
+            if not block:
+                raise ConnectionError(f"{self._position - left:,} of {self._position:,} bytes came again")
+            digest.update(block)
+            left -= len(block)
+        if digest.digest() != self._digest.digest():
+            raise _changed(self.address)
+
+    def _drop(self) -> None:
+        if self._stream is not None:
+            with contextlib.suppress(Exception):
+                self._stream.close()
+            self._stream = None
+
+    def _patiently(self, work: Callable[[], Found]) -> Found:
+        """`work()`, again and again while what hinders it may pass."""
+        return _patiently(work, self.address, self._drop, is_first=not self._position)
+
+
+def list_files(address: str) -> list[str]:
+    """Addresses of all files of a bucket that begin with `address` (s3 or gs)."""
+    return _patiently(lambda: keys_under(address), address, lambda: None, is_first=True)
+
+
+def _patiently(work: Callable[[], Found], address: str, tidy: Callable[[], None], *, is_first: bool) -> Found:
+    name = normalised(address)
+    for wait in (*WAITS, None):
+        try:
+            return work()
+        except (SourceError, Interrupted):
+            tidy()
+            raise
+        except Exception as error:
+            tidy()
+            status = _status(error)
+            reason = f"HTTP {status}" if status else _one_line(error)
+            if not _may_pass(error, status, is_first):
+                raise SourceError(_refusal(name, status, reason)) from error
+            if wait is None:
+                raise SourceError(
+                    f"{name} cannot be read ({reason}), after {len(WAITS) + 1} tries in {sum(WAITS):.0f} s: "
+                    "run the same command again later"
+                ) from error
+            logging.getLogger(__name__).warning("%s: %s: trying again in %.0f s", name, reason, wait)
+        _sleep(wait)
+    raise AssertionError("the last try returns or raises")
+
+
+def _sleep(seconds: float) -> None:
+    """Waits, unless the run is asked to stop."""
+    end = time.monotonic() + seconds
+    while (left := end - time.monotonic()) > 0:
+        if stopping():
+            raise Interrupted("stopped on request")
+        time.sleep(min(left, 0.2))
+
+
+def _status(error: BaseException) -> int | None:
+    """The HTTP status that an exception of requests, botocore (in smart-open's OSError too) or google carries."""
+    error = getattr(error, "backend_error", error)
+    if isinstance(error, FileNotFoundError):
+        return 404
+    response = getattr(error, "response", None)
+    if isinstance(response, dict):
+        status = response.get("ResponseMetadata", {}).get("HTTPStatusCode")
+    else:
+        status = getattr(response, "status_code", None) or getattr(error, "code", None)
+    return int(status) if isinstance(status, int) else None
+
+
+def _may_pass(error: BaseException, status: int | None, is_first: bool) -> bool:
+    if status is not None:
+        return status in _STATUS_TO_TRY_AGAIN or status >= 500
+    names = {kind.__name__ for kind in type(error).__mro__}
+    if "SSLError" in names or (is_first and "NameResolutionError" in repr(error)):
+        return False  # a certificate does not mend itself, and a host never heard of is a wrong name
+    return type(error) is OSError or bool(names & _CONNECTION_ERRORS)
+
+
+def _refusal(name: str, status: int | None, reason: str) -> str:
+    if status in (404, 410):
+        return f"{name} does not exist ({reason}): check the address"
+    if status in (401, 403):
+        return f"{name} may not be read ({reason}): check the address, and the credentials for it"
+    if status == 412:
+        return str(_changed(name))
+    return f"{name} cannot be read ({reason}): check the address"
+
+
+def _changed(address: str) -> SourceError:
+    return SourceError(f"{normalised(address)} changed while it was read: run again when it is complete")
+
+
+def _one_line(error: BaseException) -> str:
+    """What an exception says; without the address, which may be signed."""
+    text = re.sub(r"\?\S*", "", " ".join(str(error).split()))
+    if "Caused by" in text:  # of requests, which tells the innermost cause last
+        text = text.rpartition(": ")[2].rstrip("\"')")
+    return f"{type(error).__name__}: {text[:200]}"
+
+
+def _seek(stream: IO[bytes], position: int) -> bool:
+    """Whether the stream now stands at `position`."""
+    try:
+        return stream.seek(position) == position
+    except io.UnsupportedOperation:
+        return False

@@ -1,0 +1,130 @@
+"""A FASTA record accepted, or refused with its reason.
+
+Accepted as they are: CRLF, lower case, white space inside the sequence, one trailing '*', and the unknown residues
+X, B, Z, U, O and J. The order of the checks is the order of the outcomes in `schemas.records.Outcome`.
+"""
+
+import string
+from collections.abc import Sequence
+from functools import lru_cache
+from typing import Final, NamedTuple
+
+import fastcrc
+import numpy as np
+import numpy.typing as npt
+
+from foldatlas.pipeline.sources.fasta import WHITE_SPACE, RawRecord
+from foldatlas.pipeline.sources.headers import read_header
+from foldatlas.schemas.records import MIN_NUCLEOTIDES, NUCLEOTIDES, RESIDUES, Outcome, structure_id
+
+UPPER: Final = bytes.maketrans(string.ascii_lowercase.encode(), string.ascii_uppercase.encode())
+_RESIDUES: Final = "".join(sorted(RESIDUES)).encode()
+_NUCLEOTIDES: Final = "".join(sorted(NUCLEOTIDES)).encode()
+_DIGITS: Final = string.digits.encode()
+_MAX_INT32: Final = 2**31 - 1  # what the column can say
+
+
+class Record(NamedTuple):
+    """A checked record: the columns of `schemas.tables.STAGING` but for the source. `sequence` is None if refused."""
+
+    offset: int
+    id: str
+    description: str
+    length: int
+    structure_id: bytes | None
+    sequence_crc64: str | None
+    mgyp: int | None
+    is_fragment: bool | None
+    outcome: str
+    sequence: str | None
+
+
+def check(raw: RawRecord, max_length: int, *, is_fragment: bool | None = None, fault: Outcome | None = None) -> Record:
+    """Reads one record and decides what becomes of it. `max_length` in residues. Never raises for what is in it.
+
+    `is_fragment` and `fault` are what its file says of it beside the header and the sequence, as GenBank does.
+    """
+    line, _, body = raw.text.partition(b"\n")
+    letters = body.translate(UPPER, WHITE_SPACE)
+    if letters.endswith(b"*"):
+        letters = letters[:-1]
+    name, description, mgyp, header_fragment, is_text = read_header(line)
+    length = min(len(letters) + raw.dropped, _MAX_INT32)
+    fault = fault or _fault(raw, name, letters, length, is_text, max_length)
+    identity, checksum = (structure_id(letters), crc64(letters)) if fault is None else (None, None)
+    return Record(  # by place: names cost as much as a digest
+        raw.offset,
+        name,
+        description,
+        length,
+        identity,
+        checksum,
+        mgyp,
+        header_fragment if is_fragment is None else is_fragment,
+        fault or Outcome.ACCEPTED,
+        letters.decode("ascii") if fault is None else None,
+    )
+
+
+def _fault(raw: RawRecord, name: str, letters: bytes, length: int, is_text: bool, max_length: int) -> Outcome | None:
+    """The first reason to refuse, or None."""
+    if raw.truncated:
+        return Outcome.TRUNCATED
+    if not name:
+        return Outcome.MISSING_ID
+    if not is_text:
+        return Outcome.NUL_BYTE if b"\0" in raw.text else Outcome.NOT_UTF8
+    if b"\0" in raw.text:
+        return Outcome.NUL_BYTE
+    if not length:
+        return Outcome.EMPTY_SEQUENCE
+    strange = letters.translate(None, _RESIDUES)
+    if strange:
+        return _letter_fault(strange)
+    if (
+        length >= MIN_NUCLEOTIDES
+        and not letters[:MIN_NUCLEOTIDES].translate(None, _NUCLEOTIDES)  # tells most proteins at once
+        and not letters.translate(None, _NUCLEOTIDES)
+    ):
+        return Outcome.NUCLEOTIDES
+    if length > max_length:
+        return Outcome.TOO_LONG
+    return None
+
+
+def _letter_fault(strange: bytes) -> Outcome:
+    """Why a sequence is refused that holds `strange`, the bytes of it that are no residue codes."""
+    try:
+        strange.decode("utf-8")
+    except UnicodeDecodeError:
+        return Outcome.NOT_UTF8
+    if b":" in strange:
+        return Outcome.MULTIMER
+    if b"-" in strange or b"." in strange:
+        return Outcome.GAP
+    if b"*" in strange:
+        return Outcome.INTERNAL_STOP
+    if strange.translate(None, _DIGITS) != strange:
+        return Outcome.DIGIT
+    return Outcome.INVALID_CHARACTER
+
+
+@lru_cache(maxsize=1 << 14)
+def _crc64_of_zeros(length: int) -> int:
+    return int(fastcrc.crc64.go_iso(bytes(length)))
+
+
+def crc64(letters: bytes) -> str:
+    """UniProt's sequence checksum, CRC-64 of ISO 3309 with a zero start, 16 upper-case hexadecimal digits.
+
+    The library's variant starts from all ones and inverts its result. CRC is linear, so the value for as many zero
+    bytes takes both away.
+    """
+    return f"{int(fastcrc.crc64.go_iso(letters)) ^ _crc64_of_zeros(len(letters)):016X}"
+
+
+def crc64_numbers(sequences: Sequence[bytes]) -> npt.NDArray[np.uint64]:
+    """`crc64` of many sequences, as numbers."""
+    values = np.fromiter(map(fastcrc.crc64.go_iso, sequences), np.uint64, len(sequences))
+    zeros = np.fromiter(map(_crc64_of_zeros, map(len, sequences)), np.uint64, len(sequences))
+    return values ^ zeros

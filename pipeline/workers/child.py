@@ -1,0 +1,113 @@
+"""The process that owns the device: loads the model once, computes batch after batch, and dies with its parent.
+
+Native code can crash, hang or be killed for its memory; here it takes nobody with it. Started by supervisor.py as
+`python -m foldatlas.pipeline.workers.child DESCRIPTOR PARENT MODEL RECYCLES PRECISION DEVICE WEIGHTS` (the last empty
+where no folder was named), to fold; embedding_child.py is the same for embeddings. It speaks on the inherited
+descriptor alone, so that a library that prints harms nothing.
+"""
+
+import contextlib
+import ctypes
+import os
+import signal
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from multiprocessing.connection import Connection
+from typing import Any, Final
+
+from foldatlas.folding.models import load
+from foldatlas.pipeline.workers.devices import hold_device
+from foldatlas.schemas.errors import FoldAtlasError, NonFiniteOutput, OutOfMemory
+from foldatlas.schemas.records import Settings
+
+IDLE_SECONDS: Final = 600.0  # then the device is given back; the next batch starts a new child
+_PR_SET_PDEATHSIG: Final = 1  # <linux/prctl.h>
+_PROBE: Final = "MKTAYIAKQRQISFVK"
+
+
+# What decides a model's results, and the function of it that is asked for: sequences and options to a result for each.
+Loaded = tuple[Settings, Callable[..., list[Any]]]
+
+
+def die_with(parent: int) -> None:
+    """Has the kernel kill this process when the thread that started it ends. Linux alone can; elsewhere the child
+    ends when it next reads from or writes to its parent."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the parent decides
+    if sys.platform == "linux":
+        ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    if os.getppid() != parent:  # it ended before the kernel was asked
+        os._exit(1)
+
+
+def serve(connection: Connection, load_model: Callable[[], Loaded], idle_seconds: float = IDLE_SECONDS) -> None:
+    """Answers requests until the parent hangs up or has been silent for `idle_seconds`.
+
+    First sends ("ready", settings) or ("error", "load", reason). Then for each (sequences, wanted), the latter the
+    function's options, it sends ("done", results) or ("error", kind, reason) with kind "memory", "numbers" or "other".
+    """
+    try:
+        settings, compute = load_model()
+    except Exception as error:
+        reason = (
+            _one_line(error) if isinstance(error, FoldAtlasError) else f"{type(error).__name__}: {_one_line(error)}"
+        )
+        connection.send(("error", "load", reason))
+        return
+    connection.send(("ready", settings))
+    for sequences, wanted in _requests(connection, idle_seconds):
+        try:
+            connection.send(("done", compute(sequences, **wanted)))
+        except OutOfMemory as error:
+            connection.send(("error", "memory", _one_line(error)))
+        except NonFiniteOutput as error:
+            connection.send(("error", "numbers", _one_line(error)))
+        except (BrokenPipeError, ConnectionError):
+            return
+        except Exception as error:
+            connection.send(("error", "other", f"{type(error).__name__}: {_one_line(error)}"))
+
+
+def _requests(connection: Connection, idle_seconds: float) -> Iterator[tuple[list[str], dict[str, Any]]]:
+    with contextlib.suppress(EOFError, ConnectionError):
+        while connection.poll(idle_seconds):
+            yield connection.recv()
+
+
+def _one_line(error: BaseException) -> str:
+    return " ".join(str(error).split())[:500]
+
+
+def connect(arguments: Sequence[str]) -> tuple[Connection, list[str]]:
+    """Takes descriptor and parent from the command line, ties this process to the parent; gives the rest back."""
+    descriptor, parent, *rest = arguments
+    die_with(int(parent))
+    return Connection(int(descriptor)), rest
+
+
+def refuse_useless(device: str, compute: Callable[[list[str]], object]) -> None:
+    """Raises what `compute` raises for a small protein, if `device` is a GPU and nobody expects the error.
+
+    One that is faulty, or for which torch has no code, takes the weights and then refuses every batch: without this
+    all proteins would be blamed, for three loads of the model each.
+    """
+    if device.startswith("cuda"):
+        with contextlib.suppress(OutOfMemory, NonFiniteOutput):  # told of each protein apart
+            compute([_PROBE])
+
+
+def main(arguments: Sequence[str]) -> None:
+    connection, (model, recycles, precision, device, weights_dir) = connect(arguments)
+
+    def load_model() -> Loaded:
+        # held until this process ends: the descriptor is never closed
+        hold_device(device)
+        where = weights_dir or None
+        predictor = load(model, recycles=int(recycles), precision=precision, device=device, weights_dir=where)
+        refuse_useless(device, predictor.fold_batch)
+        return predictor.settings, predictor.fold_batch
+
+    serve(connection, load_model)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

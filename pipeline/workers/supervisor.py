@@ -1,0 +1,274 @@
+"""The parent's side of the process that owns the device: starting it, asking it, and ending it when it must be."""
+
+import os
+import signal
+import socket
+import struct
+import subprocess
+import sys
+import threading
+import time
+from dataclasses import dataclass
+from multiprocessing.connection import Connection
+from typing import Any, Final
+
+from foldatlas.folding.prediction import Prediction
+from foldatlas.pipeline import events
+from foldatlas.pipeline.interruption import stopping
+from foldatlas.schemas.errors import FoldAtlasError, Interrupted, ModelError, OutOfMemory, WorkerDied, WorkerTimeout
+from foldatlas.schemas.records import Settings
+
+CHILD: Final = (
+    "-P",
+    "-m",
+    "foldatlas.pipeline.workers.child",
+)  # arguments of the Python that the worker itself runs in
+# Threads that wait for each other by spinning lose whole time slices as soon as anything else runs on the machine: a
+# 150-residue protein took 9.8 s instead of 0.7 s on two busy cores (docs/log.md).
+CHILD_ENVIRONMENT: Final = {"OMP_WAIT_POLICY": "passive"}
+LOAD_SECONDS: Final = 1800.0  # reading weights over a slow network is no fault of any protein
+_LOOK_SECONDS: Final = 0.2  # how often the wait for an answer looks at the clock and at the stop flag
+STALL_SECONDS: Final = 20.0  # a message that was begun, either way, and does not go on for so long: the child hangs
+END_SECONDS: Final = 60.0  # what was killed and lives on after that is in the hands of a driver that hangs
+
+# A batch may take SLACK times what its cost predicts, and a quiet minute. Before anything was measured, here or on
+# another device of the kind (WorkerSpec.mflop_per_second), the device is taken to be slower than any in use.
+MIN_DEADLINE_SECONDS: Final = 60.0
+SLACK: Final = 10.0
+SLOWEST_MFLOP_PER_SECOND: Final = {"cpu": 500.0, "cuda": 1_000_000.0}
+
+
+class BatchError(FoldAtlasError):
+    """The model refused or could not compute a batch; the process that owns the device is well."""
+
+
+@dataclass(frozen=True)
+class WorkerSpec:
+    """What a child is started with: the model, and the folder where its name is looked for first (None: none), as
+    absolute paths. `command` is the program, before the arguments of child.py; empty for CHILD, since the driver's
+    Python may be elsewhere than the worker's. `mflop_per_second` is what the device surely reaches, if that is known:
+    it bounds the first batches."""
+
+    model: str
+    settings: Settings
+    device: str
+    weights_dir: str | None = None
+    command: tuple[str, ...] = ()
+    min_deadline_seconds: float = MIN_DEADLINE_SECONDS
+    mflop_per_second: float | None = None
+
+
+class Child:
+    """The child process of one WorkerSpec; started when first needed and again after it died.
+
+    Some engines give one worker several shards at once; their batches take turns, as there is one device.
+    `busy_seconds` is the time spent on batches that were answered: no loading, no waiting for what hung or died.
+    """
+
+    def __init__(self, spec: WorkerSpec):
+        self.busy_seconds = 0.0
+        self._spec = spec
+        self._process: subprocess.Popen[bytes] | None = None
+        self._connection: Connection | None = None
+        self._mflop_per_second: float | None = None
+        self._turn = threading.Lock()
+
+    def fold(self, sequences: list[str], cost: int, **wanted: bool) -> list[Prediction]:
+        """Predictions for one batch; `wanted` are options of Predictor.fold_batch, and the rest is as of `compute`."""
+        return self.compute(sequences, cost, **wanted)
+
+    def compute(self, sequences: list[str], cost: int, **wanted: Any) -> list[Any]:
+        """What the child's function gives for one batch whose predicted cost is `cost` MFLOP; `wanted` are its options.
+
+        Raises OutOfMemory and BatchError with the child alive; WorkerDied and WorkerTimeout with it gone; Interrupted
+        when the run is to stop; ModelError when the model cannot be loaded. An error that nobody expects is a death
+        where the device is a GPU.
+        """
+        with self._turn:
+            return self._compute(sequences, cost, wanted)
+
+    def _compute(self, sequences: list[str], cost: int, wanted: dict[str, Any]) -> list[Any]:
+        connection = self._ensure_started()
+        assumed = self._spec.mflop_per_second or SLOWEST_MFLOP_PER_SECOND[self._spec.device.partition(":")[0]]
+        rate = self._mflop_per_second or assumed
+        started = time.monotonic()
+        try:
+            connection.send((sequences, wanted))
+        except BlockingIOError:
+            self.kill()
+            raise WorkerTimeout(f"it took no work for {STALL_SECONDS:.0f} s") from None
+        except OSError:
+            raise self._death() from None
+        answer = self._wait(self._spec.min_deadline_seconds + SLACK * cost / rate)
+        seconds = time.monotonic() - started
+        self.busy_seconds += seconds
+        if answer[0] == "error":
+            kind, reason = answer[1:]
+            if kind == "other" and self._spec.device.startswith("cuda"):
+                # After an illegal address, or memory that cannot be corrected, CUDA refuses whatever the same process
+                # asks next: every protein that follows would be blamed.
+                raise self._death(reason)
+            raise OutOfMemory(reason) if kind == "memory" else BatchError(reason)
+        measured = cost / max(seconds, 1e-3)
+        self._mflop_per_second = min(measured, self._mflop_per_second or measured)
+        results: list[Any] = answer[1]
+        return results
+
+    def _ensure_started(self) -> Connection:
+        if self._connection is not None and self._process is not None and self._process.poll() is None:
+            return self._connection
+        try:
+            try:
+                connection, answer = self._start_and_listen()
+            except WorkerDied:  # perhaps killed from outside: once more
+                connection, answer = self._start_and_listen()
+        except (WorkerDied, WorkerTimeout) as error:
+            # no protein is to blame, so none may be marked as failed
+            raise ModelError(
+                f"the process that owns the device did not get ready on {self._spec.device} ({error}; it may have said "
+                "more above): run the same command again when that is mended"
+            ) from error
+        kind, *rest = answer
+        if kind == "error":
+            self.kill()
+            raise ModelError(f"model {self._spec.model!r} could not be loaded on {self._spec.device}: {rest[1]}")
+        if rest[0] != self._spec.settings:
+            self.kill()
+            raise ModelError(f"the worker loaded {rest[0]}, planned was {self._spec.settings}: install one version")
+        return connection
+
+    def _start_and_listen(self) -> tuple[Connection, tuple[Any, ...]]:
+        """Starts a child and waits until it is ready; gives the connection and its first message."""
+        self.kill()
+        began = time.monotonic()
+        ours, theirs = socket.socketpair()
+        # else a child that is stopped in the middle of a message holds its parent for ever
+        for direction in (socket.SO_RCVTIMEO, socket.SO_SNDTIMEO):
+            ours.setsockopt(socket.SOL_SOCKET, direction, struct.pack("ll", *divmod(round(STALL_SECONDS * 1e6), 10**6)))
+        with theirs:
+            self._process = _start(self._spec, theirs.fileno())
+        self._connection = Connection(ours.detach())
+        answer = self._wait(LOAD_SECONDS)
+        seconds = round(time.monotonic() - began, 3)
+        device, ready = self._spec.device, answer[0] == "ready"
+        events.emit("child_started", child=self._pid, device=device, ready=ready, seconds=seconds)
+        return self._connection, answer
+
+    def _wait(self, seconds: float) -> tuple[Any, ...]:
+        """The child's next message. Ends it, and raises, when it is silent for too long, or the run is to stop."""
+        assert self._connection is not None
+        end = time.monotonic() + seconds
+        try:
+            while not self._connection.poll(_LOOK_SECONDS):
+                if stopping():
+                    self.kill()
+                    raise Interrupted("stopped on request")
+                if time.monotonic() > end:
+                    events.emit("child_overdue", level=events.WARNING, child=self._pid, deadline_seconds=seconds)
+                    self.kill()
+                    raise WorkerTimeout(f"no answer within {seconds:.0f} s")
+            message: tuple[Any, ...] = self._connection.recv()
+            return message
+        except BlockingIOError:
+            events.emit("child_overdue", level=events.WARNING, child=self._pid, deadline_seconds=STALL_SECONDS)
+            self.kill()
+            raise WorkerTimeout(f"its answer stopped in the middle for {STALL_SECONDS:.0f} s") from None
+        except (EOFError, OSError):
+            raise self._death() from None
+
+    @property
+    def _pid(self) -> int | None:
+        return None if self._process is None else self._process.pid
+
+    def _death(self, reason: str = "") -> WorkerDied:
+        """What to raise for a child that is gone, or is not to be trusted any more (`reason`), after clearing up."""
+        pid = self._pid
+        reason = reason or self._how_it_ended()
+        self.kill()
+        events.emit("child_died", level=events.WARNING, child=pid, reason=reason)
+        return WorkerDied(reason)
+
+    def _how_it_ended(self) -> str:
+        code: int | None = None
+        if self._process is not None:
+            try:
+                code = self._process.wait(timeout=10)
+            except subprocess.TimeoutExpired:
+                code = None  # it closed its end and lives on
+        if code is not None and code < 0:
+            return f"the model's process was killed by {signal.Signals(-code).name}"
+        return f"the model's process ended with exit code {code}"
+
+    def kill(self) -> None:
+        """Ends the child at once and waits until the kernel has taken back what it held.
+
+        Raises FoldAtlasError for one that does not end: its device hangs, and no batch could be folded there.
+        """
+        process, connection = self._process, self._connection
+        self._process = self._connection = None
+        if connection is not None:
+            connection.close()
+        if process is None:
+            return
+        process.kill()
+        try:
+            process.wait(END_SECONDS)
+        except subprocess.TimeoutExpired:
+            raise FoldAtlasError(
+                f"the model's process {process.pid} was killed and has not ended within {END_SECONDS:.0f} s: the "
+                f"driver of {self._spec.device} hangs; restart the machine, and run the same command again"
+            ) from None
+
+
+def _start(spec: WorkerSpec, descriptor: int) -> subprocess.Popen[bytes]:
+    """Starts a child from a thread that stays as long as the child lives.
+
+    The kernel's "kill me when my parent dies" means the thread that forked, and the threads of Beam's pools come and
+    go: children forked by them died with them.
+    """
+    settings = spec.settings
+    command = [*(spec.command or (sys.executable, *CHILD)), str(descriptor), str(os.getpid())]
+    command += [spec.model, str(settings.recycles), settings.precision, spec.device, spec.weights_dir or ""]
+    started = threading.Event()
+    result: list[subprocess.Popen[bytes] | Exception] = []
+
+    def keep() -> None:
+        try:
+            process = subprocess.Popen(
+                command,
+                pass_fds=[descriptor],
+                stdin=subprocess.DEVNULL,
+                stdout=2,  # what native code prints must not get into a command's results
+                env={**CHILD_ENVIRONMENT, **os.environ},
+            )
+        except Exception as error:
+            result.append(error)
+            started.set()
+            return
+        result.append(process)
+        started.set()
+        process.wait()
+
+    threading.Thread(target=keep, name="foldatlas-keeper", daemon=True).start()
+    started.wait()
+    if isinstance(result[0], Exception):
+        raise FoldAtlasError(f"the model's process could not be started: {result[0]}") from result[0]
+    return result[0]
+
+
+_children: dict[WorkerSpec, Child] = {}
+_lock = threading.Lock()
+
+
+def child_of_this_process(spec: WorkerSpec) -> Child:
+    """The one child that this process has for `spec`: it outlives shards and Beam's bundles."""
+    with _lock:
+        return _children.setdefault(spec, Child(spec))
+
+
+def end_children() -> None:
+    """Ends every child of this process: the run is over."""
+    with _lock:
+        for child in _children.values():
+            child.kill()
+        _children.clear()
