@@ -165,6 +165,11 @@ def load_language_model(
     )
 
 
+def notes_of(name: str, *, weights_dir: str | None = None) -> tuple[str, ...]:
+    """What was stripped from the names of the weights of model `name`, and left out of them: sentences for people."""
+    return () if name == nano.NAME else open_model(name, weights_dir=weights_dir).notes
+
+
 def open_model(name: str, *, weights_dir: str | None = None) -> "Checkpoint":
     """Sizes and tensors, as stored, of the model called `name`. Raises ModelError as `load` does."""
     return _open(model_files.find(name, weights_dir))

@@ -16,7 +16,7 @@ from foldatlas.folding.network.esmfold import ESMFold, Folded, Wanted
 from foldatlas.folding.network.language_heads import LanguageHeads
 from foldatlas.folding.network.residue_constants import ATOM_EXISTS_RA
 from foldatlas.folding.network.tokens import Batch, check_batch
-from foldatlas.folding.planning import memory
+from foldatlas.folding.planning import host_memory, memory
 from foldatlas.folding.planning.batching import BATCH_MFLOP, cut_into_batches
 from foldatlas.folding.planning.out_of_memory import naming_the_batch
 from foldatlas.folding.prediction import Embedding, Floats, Prediction
@@ -112,7 +112,11 @@ class Predictor:
         )
         with torch.inference_mode(), naming_the_batch(sequences, device):
             folded = self._network(batch, recycles=self.settings.recycles, wanted=wanted)
-            return _to_predictions(complexes, batch, folded)
+            predictions = _to_predictions(complexes, batch, folded)
+        del folded
+        if device.type == "cpu":
+            host_memory.trim()  # else up to 64 MB of freed activations stay at the top of the heap
+        return predictions
 
     def embed(
         self, sequences: Sequence[str], *, layers: Sequence[int] | None = None, per_residue: bool = False

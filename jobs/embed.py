@@ -39,7 +39,7 @@ def embed(
     UsageError for a file that is no FASTA, an `out` that exists or a layer that the model does not have.
     """
     from foldatlas.folding.language_predictor import layer_numbers
-    from foldatlas.folding.models import language_model_of
+    from foldatlas.folding.models import language_model_of, notes_of
     from foldatlas.folding.weights.model_files import absolute
     from foldatlas.pipeline.embedding import CHILD, embed_fasta, refuse_existing
     from foldatlas.pipeline.sources.find import find_sources
@@ -52,6 +52,7 @@ def embed(
     weights_dir = None if weights is None else str(Path(weights).absolute())
     provide(model, weights_dir, to_fold=False)
     config, settings = language_model_of(model, precision, weights_dir=weights_dir)
+    say(*(f"{model}: {note}" for note in notes_of(model, weights_dir=weights_dir)))
     (layer,) = layer_numbers([layer], config.num_layers)
     worker = WorkerSpec(absolute(model), settings, device, weights_dir, CHILD)
     return embed_fasta(fasta, Path(out), worker, config, layer=layer, per_residue=per_residue)

@@ -14,24 +14,36 @@ if TYPE_CHECKING:
 EXAMPLES: Final = """examples:
   foldatlas export atlas confident --where "mean_plddt > 70 and ptm > 0.7" --format pdb
   foldatlas export atlas wanted --ids ids.txt --format fasta
+  foldatlas export atlas wanted --ids answer.csv --format pdb
+  foldatlas export atlas best --order-by mean_plddt desc --limit 1000 --format pdb
   foldatlas export atlas models --format cif
   cd confident && sha256sum -c SHA256SUMS
 
 The folder also gets manifest.json (what was asked), files.jsonl (each file with bytes and sha256), SHA256SUMS, and
-missing.tsv if ids were named that have no structure, or a format cannot hold a structure, each with the reason.
+missing.tsv if ids were named that have no structure, or a format cannot hold a structure, each with the reason. The
+exit code is 3 if no protein was exported.
 """
 
 
 def export(
-    atlas: str | Path, dest: str | Path, *, format: str, where: str | None = None, ids: str | Path | None = None
+    atlas: str | Path,
+    dest: str | Path,
+    *,
+    format: str,
+    where: str | None = None,
+    ids: str | Path | None = None,
+    order_by: str | None = None,
+    limit: int | None = None,
 ) -> "Exported":
     """Writes the proteins of `atlas` that meet `where` (SQL on `proteins`) and that `ids` (a file) names to `dest`.
 
-    Without either, all of them. Raises ForeignFolderError if `dest` holds something, QueryError for a bad condition.
+    Without either, all of them; `limit` keeps the first by `order_by` ("mean_plddt DESC").
+
+    Raises UsageError, ForeignFolderError if `dest` holds something, QueryError for a bad condition.
     """
     from foldatlas.atlas.export.subset import export as write
 
-    return write(atlas, dest, format=format, where=where, ids=ids)
+    return write(atlas, dest, format=format, where=where, ids=ids, order_by=order_by, limit=limit)
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -41,13 +53,37 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "--format", choices=FORMATS, required=True, help="; ".join(f"{name}: {what}" for name, what in FORMATS.items())
     )
     parser.add_argument("--where", metavar="SQL", help="condition on the columns of proteins")
-    parser.add_argument("--ids", metavar="FILE", help="one id, source:id or structure_id a line")
+    parser.add_argument(
+        "--ids",
+        metavar="FILE",
+        help="ids, source:id or structure_id: a list, or an answer of query as csv, tsv, json or jsonl",
+    )
+    parser.add_argument(
+        "--order-by",
+        nargs="+",
+        metavar=("COLUMN", "DESC"),
+        help="with --limit: column of proteins to sort by, ASC or DESC",
+    )
+    parser.add_argument("--limit", type=int, metavar="N", help="export the first N proteins only")
 
 
 def run(arguments: argparse.Namespace) -> int:
-    done = export(arguments.atlas, arguments.dest, format=arguments.format, where=arguments.where, ids=arguments.ids)
+    done = export(
+        arguments.atlas,
+        arguments.dest,
+        format=arguments.format,
+        where=arguments.where,
+        ids=arguments.ids,
+        order_by=None if arguments.order_by is None else " ".join(arguments.order_by),
+        limit=arguments.limit,
+    )
+    if done.ids_read_as is not None:
+        say(f"{arguments.ids} was read as {done.ids_read_as}")
     print(f"{counted(done.proteins, 'protein')} in {counted(done.files, 'file')}, {done.bytes:,} bytes: {done.folder}")
     if done.missing:
         reasons = ", ".join(f"{count:,} {why}" for why, count in sorted(done.missing.items()))
         say(f"not exported: {reasons}; see {done.folder / 'missing.tsv'}")
+    if not done.proteins:
+        say("no protein was exported")
+        return 3
     return 0

@@ -105,7 +105,7 @@ def fold(
     """
     from foldatlas.atlas.folder import AtlasFolder
     from foldatlas.atlas.index.build import build_index, current_accounting
-    from foldatlas.folding.models import settings_of
+    from foldatlas.folding.models import notes_of, settings_of
     from foldatlas.folding.weights.model_files import absolute
     from foldatlas.pipeline import events
     from foldatlas.pipeline.engines import dispatch
@@ -135,6 +135,7 @@ def fold(
         raise UsageError("--add-outputs adds what is asked for: name it with --embeddings or --pae")
     provide(model, weights_dir, before=lambda: plan_job.look_first(folder, fasta, genes))
     settings = settings_of(model, recycles, precision, weights_dir=weights_dir)
+    say(*(f"{model}: {note}" for note in notes_of(model, weights_dir=weights_dir)))
     if outputs and not add_outputs:
         refuse_missing_outputs(folder.place, folder.entries().values(), outputs)
     with dispatch.opened(engine, device) as device:

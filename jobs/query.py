@@ -22,7 +22,7 @@ read from Parquet when named: sequences, structures, embeddings, residue_embeddi
 the usual questions.
 """
 
-FORMATS: Final = ("table", "csv", "json", "jsonl", "parquet")
+FORMATS: Final = ("table", "csv", "tsv", "json", "jsonl", "parquet")
 
 
 def query(atlas: str | Path, sql: str, *, format: str = "table", file: IO[bytes] | None = None) -> "Written":

@@ -112,7 +112,7 @@ def embed_fasta(
         ):
             for source in sources:
                 for window in _windows(source, result.refused):
-                    embeddings = _embed(embed, [record.sequence or "" for record in window], layer, budget)
+                    embeddings = _embed(embed, child.renew, [record.sequence or "" for record in window], layer, budget)
                     found = [embeddings[record.sequence or ""] for record in window]
                     file.write(_to_table(source, window, found, layer))
                     for record, embedding in zip(window, found, strict=True):
@@ -144,7 +144,9 @@ def _windows(source: SourceFile, refused: Counter[str]) -> Iterator[list[Record]
         yield window
 
 
-def _embed(embed: Embed, sequences: Sequence[str], layer: int, budget: int) -> dict[str, Embedding | str]:
+def _embed(
+    embed: Embed, renew: Callable[[], bool], sequences: Sequence[str], layer: int, budget: int
+) -> dict[str, Embedding | str]:
     """Embeddings of the distinct ones of `sequences`, or why there is none, in batches of `budget` tokens."""
     ascending = sorted(set(sequences), key=lambda sequence: (len(sequence), sequence))
     batches: list[list[str]] = []
@@ -152,7 +154,7 @@ def _embed(embed: Embed, sequences: Sequence[str], layer: int, budget: int) -> d
         if not batches or (len(batches[-1]) + 1) * (len(sequence) + 2) > budget:
             batches.append([])
         batches[-1].append(sequence)
-    results = [result for batch in batches for result in fold_surely(embed, batch)]
+    results = [result for batch in batches for result in fold_surely(embed, batch, renew=renew)]
     return {
         result.sequence: result.error if isinstance(result, Failed) else _storable(result, layer) for result in results
     }

@@ -2,6 +2,7 @@
 
 subset.py           writes a subset to a folder, with digests
 formats.py          which formats there are (no DuckDB)
+id_files.py         ids from a list or from an answer of query
 file_names.py       safe and distinct file names from ids
 structure_files.py  the writer of each structure format
 chains.py           what the writers take: chains, residues, atoms, all checked

@@ -12,6 +12,7 @@ The folder is built aside and renamed, so that DEST is whole or absent. Nothing 
 """
 
 import contextlib
+import difflib
 import hashlib
 import shutil
 from collections import Counter
@@ -26,6 +27,7 @@ import pyarrow as pa
 
 from foldatlas.atlas.export.file_names import with_file_names
 from foldatlas.atlas.export.formats import FORMATS, STRUCTURE_FORMATS
+from foldatlas.atlas.export.id_files import names_in
 from foldatlas.atlas.export.structure_files import structure_writer
 from foldatlas.atlas.folder import AtlasFolder, now
 from foldatlas.atlas.index.views import protein_columns
@@ -37,6 +39,7 @@ from foldatlas.atlas.sql.interruptible import stoppable
 from foldatlas.atlas.sql.query import query_errors, read_only
 from foldatlas.atlas.sql.records_by_name import find_records
 from foldatlas.atlas.sql.result_formats import escape_controls
+from foldatlas.atlas.sql.text import quoted
 from foldatlas.atlas.storage.addresses import is_address
 from foldatlas.atlas.storage.commit import hidden, hidden_owner, owner_is_dead
 from foldatlas.schemas.errors import ForeignFolderError, QueryError, UsageError
@@ -63,6 +66,7 @@ class Exported:
     files: int
     bytes: int
     missing: dict[str, int]
+    ids_read_as: str | None = field(default=None, compare=False)  # how the file of ids was read, in words
 
 
 @dataclass
@@ -105,23 +109,38 @@ class _Folder:
 
 
 def export(
-    atlas: str | Path, dest: str | Path, *, format: str, where: str | None = None, ids: str | Path | None = None
+    atlas: str | Path,
+    dest: str | Path,
+    *,
+    format: str,
+    where: str | None = None,
+    ids: str | Path | None = None,
+    order_by: str | None = None,
+    limit: int | None = None,
 ) -> Exported:
     """Exports the folded records of `atlas` that meet `where` and that `ids` names to the new folder `dest`.
 
-    `where` is an SQL condition on the view `proteins`; `ids` a text file with an id, source:id or structure_id a
-    line. Without either, everything. Ids without a structure do not stop the rest: missing.tsv lists them. Raises
-    UsageError, ForeignFolderError (`dest` holds something), QueryError, NotAnAtlasError, DamagedAtlasError.
+    `where` is an SQL condition on the view `proteins`; `ids` a file of ids, source:id or structure_id (id_files.py).
+    Without either, everything. Ids without a structure do not stop the rest: missing.tsv lists them. `limit` keeps
+    the first records of that many by `order_by`, a column of `proteins`, optionally followed by ASC or DESC; NULL
+    comes last, and equal values are ordered by id, source and structure_id.
+
+    Raises UsageError, ForeignFolderError (`dest` holds something), QueryError, NotAnAtlasError, DamagedAtlasError.
     """
     if format not in FORMATS:
         raise UsageError(f"{format!r} is no export format: choose one of {', '.join(FORMATS)}")
     if is_address(dest):
         raise UsageError(f"{dest}: an export goes to a folder: name one, and copy it there afterwards")
+    if limit is not None and limit < 1:
+        raise UsageError(f"--limit {limit} must be 1 or more: it counts the proteins to export")
+    if order_by is not None and limit is None:
+        raise UsageError("--order-by decides which proteins --limit keeps: give --limit too")
     dest = Path(dest)
     with Atlas.open(atlas) as opened:
         _refuse_dest(dest, opened.folder)
         cursor = opened.cursor(where or "")
-        num_proteins = _choose(cursor, where, ids)
+        order = None if limit is None else f"{_order(cursor, order_by)} LIMIT {limit}"
+        num_proteins, ids_read_as = _choose(cursor, where, ids, order)
         with (
             _built_aside(dest) as root,
             (root / "SHA256SUMS").open("xb") as sums,
@@ -129,7 +148,7 @@ def export(
             contextlib.closing(_Folder(root, listing, sums)) as folder,
         ):
             if ids is not None:
-                _write_missing(cursor, folder)
+                _write_missing(cursor, folder, limited=limit is not None)
             if format in STRUCTURE_FORMATS:
                 _write_structures(opened, cursor, folder, num_proteins, format)
             elif format == "fasta":
@@ -145,6 +164,9 @@ def export(
                 "format": format,
                 "where": where,
                 "ids": None if ids is None else str(ids),
+                "ids_read_as": ids_read_as,
+                "order_by": order_by,
+                "limit": limit,
                 "proteins": folder.proteins,
                 "files": folder.files,
                 "bytes": folder.bytes,
@@ -155,7 +177,7 @@ def export(
             for name in ("files.jsonl", "manifest.json", "missing.tsv"):
                 if (root / name).exists():
                     folder.add_sum(name, file_sha256(root / name))
-    return Exported(dest, folder.proteins, folder.files, folder.bytes, dict(folder.num_missing))
+    return Exported(dest, folder.proteins, folder.files, folder.bytes, dict(folder.num_missing), ids_read_as)
 
 
 def _refuse_dest(dest: Path, atlas: AtlasFolder) -> None:
@@ -190,9 +212,30 @@ def _built_aside(dest: Path) -> Iterator[Path]:
         shutil.rmtree(root, ignore_errors=True)
 
 
-def _choose(cursor: Any, where: str | None, ids: str | Path | None) -> int:
-    """Makes the temporary table `chosen` of rows of `proteins`; with `ids`, also `wanted` and `found`."""
+def _order(cursor: Any, order_by: str | None) -> str:
+    """ORDER BY for `order_by`, a column of `proteins` and perhaps ASC or DESC: no other SQL is let in."""
+    ties = "id, source, structure_id"
+    if order_by is None:
+        return f"ORDER BY {ties}"
+    words = order_by.split()
+    if len(words) not in (1, 2) or (len(words) == 2 and words[1].upper() not in ("ASC", "DESC")):
+        raise UsageError(f"--order-by {order_by!r} is not a column of proteins, optionally followed by ASC or DESC")
+    columns = {name.lower(): name for name in cursor.sql("FROM proteins").columns}
+    name = words[0].lower().removeprefix('"').removesuffix('"')
+    if name not in columns:
+        near = [column for column in columns if name and name in column] or difflib.get_close_matches(name, columns)
+        meant = f"did you mean {' or '.join(near[:3])}?" if near else f"choose one of {', '.join(columns.values())}"
+        raise QueryError(f"--order-by {order_by!r}: proteins has no column {words[0]!r}: {meant}")
+    return f"ORDER BY {quoted(columns[name])} {words[1].upper() if len(words) == 2 else 'ASC'} NULLS LAST, {ties}"
+
+
+def _choose(cursor: Any, where: str | None, ids: str | Path | None, order: str | None) -> tuple[int, str | None]:
+    """Make the temporary table `chosen` of rows of `proteins`; with `ids`, also `wanted` and `found`.
+
+    Return the number of rows and how `ids` was read. `order` is an ORDER BY with a LIMIT.
+    """
     conditions = []
+    ids_read_as = None
     if where is not None:
         if not where.strip():
             raise QueryError("the condition is empty: give one like 'mean_plddt > 70', or none")
@@ -200,8 +243,11 @@ def _choose(cursor: Any, where: str | None, ids: str | Path | None) -> int:
             duckdb.SQLExpression(where)  # one expression, not the end of one statement and the beginning of another
         conditions.append(f"(\n{where}\n)")
     if ids is not None:
-        with _names(ids) as names:
-            stoppable(cursor, lambda: find_records(cursor, names))
+        with names_in(ids) as file:
+            ids_read_as = file.read_as
+            stoppable(cursor, lambda: find_records(cursor, file.names))
+        if file.first_may_be_header:  # no record has this name: it is the column's
+            cursor.execute("DELETE FROM wanted WHERE number = 0 AND number NOT IN (SELECT number FROM found)")
         conditions.append(
             "(source, id, structure_id) IN (SELECT source, id, structure_id FROM found WHERE state = 'folded')"
         )
@@ -209,21 +255,13 @@ def _choose(cursor: Any, where: str | None, ids: str | Path | None) -> int:
     with query_errors():
         if len(cursor.extract_statements(statement)) != 1:
             raise QueryError(f"--where {where!r} is no condition: give one like 'mean_plddt > 70'")
-        stoppable(cursor, lambda: cursor.execute(f"CREATE TEMP TABLE chosen AS {statement}"))
-    return int(cursor.execute("SELECT count(*) FROM chosen").fetchall()[0][0])  # fetchone would leave it open
+        ordered = statement if order is None else f"{statement} {order}"
+        stoppable(cursor, lambda: cursor.execute(f"CREATE TEMP TABLE chosen AS {ordered}"))
+    # fetchone would leave the statement open
+    return int(cursor.execute("SELECT count(*) FROM chosen").fetchall()[0][0]), ids_read_as
 
 
-@contextlib.contextmanager
-def _names(ids: str | Path) -> Iterator[Iterator[str]]:
-    """The names in a file, one a line; bytes that are no UTF-8 are written as the records have them."""
-    try:
-        with Path(ids).open(encoding="utf-8-sig", errors="backslashreplace") as file:
-            yield (line.strip() for line in file if line.strip())
-    except OSError as error:
-        raise UsageError(f"the ids file {ids} cannot be read: {error}") from error
-
-
-def _write_missing(cursor: Any, folder: _Folder) -> None:
+def _write_missing(cursor: Any, folder: _Folder, *, limited: bool) -> None:
     """Lists the names that no chosen protein has, one row for each record that they mean."""
     rows = cursor.execute(
         "WITH given AS (SELECT DISTINCT found.number FROM found SEMI JOIN chosen USING (source, id, structure_id) "
@@ -237,7 +275,8 @@ def _write_missing(cursor: Any, folder: _Folder) -> None:
             if state is None:
                 folder.miss(name, "unknown", "no record has this id", "")
             elif state == "folded":
-                folder.miss(name, "excluded", "it does not meet the condition", source)
+                why = "it does not meet the condition" + (" or is beyond the limit" if limited else "")
+                folder.miss(name, "excluded", why, source)
             elif state == "refused":
                 folder.miss(name, state, f"{outcome}: {REFUSALS[Outcome(outcome)]}", source)
             else:

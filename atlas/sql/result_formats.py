@@ -1,4 +1,4 @@
-"""Writes the rows of a query as table, csv, json, jsonl or parquet.
+"""Writes the rows of a query as table, csv, tsv, json, jsonl or parquet.
 
 All but `table` stream: memory does not grow with the number of rows.
 """
@@ -82,6 +82,25 @@ def write_csv(result: Result, file: IO[bytes]) -> Written:
     return Written(rows)
 
 
+def write_tsv(result: Result, file: IO[bytes]) -> Written:
+    """Tab-separated with a header, quoted as RFC 4180 does but only where needed: text that is empty or holds a tab,
+    a quote or a line break. NULL is an empty field; lists and structs are JSON texts.
+    """
+    reader = result.batches(as_text=True)
+    names = _tsv_texts(pa.array(result.columns, pa.string())).to_pylist()
+    file.write("\t".join(names).encode() + b"\n")
+    rows = 0
+    for batch in reader:
+        texts = [
+            _tsv_texts(_json_texts(column) if pa.types.is_nested(column.type) else pc.cast(column, pa.string()))
+            for column in batch.columns
+        ]
+        for row in zip(*(column.to_pylist() for column in texts), strict=True):
+            file.write("\t".join(row).encode() + b"\n")
+        rows += batch.num_rows
+    return Written(rows)
+
+
 def write_jsonl(result: Result, file: IO[bytes]) -> Written:
     """One JSON object a line. NULL, NaN and infinities are null; 128-bit integers are numbers."""
     rows = 0
@@ -117,6 +136,7 @@ def write_parquet(result: Result, file: IO[bytes]) -> Written:
 FORMATS: Final[dict[str, Callable[[Result, IO[bytes]], Written]]] = {
     "table": write_table,
     "csv": write_csv,
+    "tsv": write_tsv,
     "json": write_json,
     "jsonl": write_jsonl,
     "parquet": write_parquet,
@@ -159,6 +179,14 @@ def _shortest(column: Any) -> Any:
 def _json_texts(column: "pa.Array[Any]") -> "pa.Array[Any]":
     texts = [None if value is None else _JSON.encode(value).decode() for value in _json_values(column)]
     return pa.array(texts, pa.string())
+
+
+def _tsv_texts(column: Any) -> Any:
+    """Fields of a TSV file from texts: quoted where they must be, empty for NULL."""
+    doubled = pc.replace_substring(column, '"', '""')
+    enclosed = pc.binary_join_element_wise('"', doubled, '"', "")
+    plain = pc.invert(pc.match_substring_regex(column, '^$|[\\t\\n\\r"]'))
+    return pc.fill_null(pc.if_else(plain, column, enclosed), "")
 
 
 def _cell(value: Any) -> str:

@@ -128,13 +128,21 @@ class ESMFold(nn.Module):
         if torch.is_grad_enabled() and needs_gradient(*self.parameters()):
             return length
         device = self.embedding.weight.device
+        preferred = cost.peak_bytes(
+            self.config,
+            num_proteins,
+            length,
+            precision=self.precision,
+            rows=cost.preferred_rows(self.config, num_proteins, length, device.type),
+            pair_output_bytes=wanted.pair_bytes,
+        )
         return cost.choose_rows(
             self.config,
             num_proteins,
             length,
             precision=self.precision,
             device=device.type,
-            memory_limit=memory.free_bytes(device),
+            memory_limit=memory.free_bytes(device, preferred),
             pair_output_bytes=wanted.pair_bytes,
         )
 

@@ -12,6 +12,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from foldatlas.folding.planning import primitive_caches
+
+primitive_caches.bound()
+
 # Smaller products (in rows of a batch of them) lose more to each call than they gain.
 _MIN_PRODUCT_ROWS: Final = 96
 

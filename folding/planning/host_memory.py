@@ -5,6 +5,8 @@ A limit is one of Linux's control groups, of version 2 or 1, on the process's ow
 container shows its own group as the root, a batch system (Slurm) leaves it deep in the tree.
 """
 
+import contextlib
+import ctypes
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -36,6 +38,12 @@ _VERSIONS: Final = (
 def free_bytes(meminfo: Path = _MEMINFO, cgroups: Path = _CGROUPS, membership: Path = _MEMBERSHIP) -> int:
     """Bytes that can be taken now. The paths are those of Linux, where it says so."""
     return min(_field(meminfo, "MemAvailable"), *(left for _, left in _groups(cgroups, membership)), _UNLIMITED)
+
+
+def trim() -> None:
+    """Return memory that malloc holds for reuse to the system, where the C library can (glibc's malloc_trim)."""
+    with contextlib.suppress(AttributeError, OSError, TypeError):  # not glibc; TypeError on Windows
+        ctypes.CDLL(None).malloc_trim(0)
 
 
 def total_bytes(meminfo: Path = _MEMINFO, cgroups: Path = _CGROUPS, membership: Path = _MEMBERSHIP) -> int:

@@ -22,7 +22,7 @@ from foldatlas.folding.config import (
 )
 from foldatlas.folding.network.language_heads import MASKED_PREFIX
 from foldatlas.folding.weights import pickles
-from foldatlas.folding.weights.fitting import CONFIG_KEY
+from foldatlas.folding.weights.fitting import CONFIG_KEY, foreign
 from foldatlas.folding.weights.model_files import Place
 from foldatlas.folding.weights.published import CONFIG
 from foldatlas.folding.weights.tensor_names import LANGUAGE_MODEL, canonical
@@ -33,12 +33,14 @@ from foldatlas.schemas.errors import ModelError
 class Checkpoint:
     """An opened model. `config` is None for a language model alone; `state` has our names, those of the language
     model under `esm.`; `heads` are the language model's, where the files have them: names without `esm.`, as in
-    fair-esm (`lm_head.dense.weight`, `contact_head.regression.weight`)."""
+    fair-esm (`lm_head.dense.weight`, `contact_head.regression.weight`); `notes` are sentences on what was stripped
+    from names and left out."""
 
     language_model: LanguageModelConfig
     config: ESMFoldConfig | None
     state: dict[str, Tensor]
     heads: dict[str, Tensor]
+    notes: tuple[str, ...] = ()
 
     def language_model_state(self) -> dict[str, Tensor]:
         """The language model's part of `state`."""
@@ -71,19 +73,22 @@ def open_checkpoint(place: Place) -> Checkpoint:
             if key in state:
                 raise ModelError(f"{file} holds {key}, which another of the model's files holds too: fetch them again")
             state[key] = tensor
+    foreign.refuse_tensors(state, place.files[0])
     named = canonical(state, alone=fold is None)
     language_model = fold.language_model if fold else language_model_from_transformers(sizes)
-    return Checkpoint(language_model, fold, named.state, named.heads)
+    return Checkpoint(language_model, fold, named.state, named.heads, named.notes)
 
 
 def _transformers_config(place: Place) -> dict[str, Any]:
     assert place.config is not None
+    foreign.refuse_pointer(place.config)
     try:
         config = json.loads(place.config.read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError) as error:
         raise ModelError(f"{place.config} cannot be read ({error}): fetch it again") from error
-    if not isinstance(config, dict) or config.get("model_type", "esm") != "esm":
-        raise ModelError(f"{place.config} is of another kind of model: ESM-2 and ESMFold have model_type 'esm'")
+    if not isinstance(config, dict):
+        raise ModelError(f"{place.config} is no configuration of transformers: fetch it again")
+    foreign.refuse_config(config, place.config)
     return config
 
 
@@ -94,8 +99,11 @@ def _folds(config: dict[str, Any]) -> bool:
 def _our_config(place: Place) -> tuple[LanguageModelConfig, ESMFoldConfig | None]:
     """Sizes in a file of ours, of a language model alone without those of the folding network."""
     (path,) = place.files
+    foreign.refuse_pointer(path)
     try:
         with safe_open(path, framework="numpy") as file:
+            if CONFIG_KEY not in (file.metadata() or {}):
+                foreign.refuse_tensors(file.keys(), path)
             fields = json.loads((file.metadata() or {})[CONFIG_KEY])
             if fields.keys() == {"language_model"}:
                 return LanguageModelConfig(**fields["language_model"]), None
@@ -113,6 +121,7 @@ def _our_config(place: Place) -> tuple[LanguageModelConfig, ESMFoldConfig | None
 
 def _tensors(path: Path) -> dict[str, Tensor]:
     """Every tensor of a file, mapped."""
+    foreign.refuse_pointer(path)
     if path.suffix != ".safetensors":
         return _state_of(pickles.read(path), path)
     try:
@@ -132,19 +141,24 @@ def _state_of(content: Any, path: Path) -> dict[str, Tensor]:
 
 def _fair_content(path: Path) -> tuple[Any, dict[str, Tensor]]:
     """Configuration and state of one of fair-esm's files."""
+    foreign.refuse_pointer(path)
     content = pickles.read(path)
     if not isinstance(content, dict) or "model" not in content:
+        if isinstance(content, dict):
+            foreign.refuse_tensors(filter(lambda key: isinstance(key, str), content), path)
         raise ModelError(f"{path} is no file of fair-esm: it has no 'model'")
-    return pickles.plain(content.get("cfg")), _state_of(content["model"], path)
+    state = _state_of(content["model"], path)
+    foreign.refuse_tensors(state, path)
+    return pickles.plain(content.get("cfg")), state
 
 
 def _open_fair(place: Place) -> Checkpoint:
     first, *second = place.files
     config, state = _fair_content(first)
     others = {key: tensor for file in second for key, tensor in _fair_content(file)[1].items()}
-    if not any(key.startswith("trunk.") for key in state):
+    if not any(key.removeprefix("module.").removeprefix("_orig_mod.").startswith("trunk.") for key in state):
         named = canonical({**state, **others}, alone=True)
-        return Checkpoint(_language_model_sizes(named.state, first), None, named.state, named.heads)
+        return Checkpoint(_language_model_sizes(named.state, first), None, named.state, named.heads, named.notes)
     if not second:
         raise ModelError(f"{first} is the folding network alone: name it esmfold_*.pt, its language model beside it")
     folding, language = canonical(state), canonical(others, alone=True)
@@ -152,7 +166,7 @@ def _open_fair(place: Place) -> Checkpoint:
         raise ModelError(f"{first} and {second[0]} both hold {both[0]}: give the files as they were released")
     sizes = _language_model_sizes(language.state, second[0])
     fold = from_fair(config, sizes, str(first))
-    return Checkpoint(sizes, fold, {**folding.state, **language.state}, language.heads)
+    return Checkpoint(sizes, fold, {**folding.state, **language.state}, language.heads, folding.notes + language.notes)
 
 
 def _language_model_sizes(state: dict[str, Tensor], path: Path) -> LanguageModelConfig:

@@ -71,6 +71,20 @@ class Named:
 
     state: dict[str, Tensor]
     heads: dict[str, Tensor]
+    notes: tuple[str, ...] = ()  # what was stripped and left out, a sentence each
+
+
+# Modules around a model whose names end up in those of its tensors: DDP and torch.compile.
+_WRAPPERS: Final = ("module", "_orig_mod")
+_MODEL_PARTS: Final = ("esm", "lm_head", "contact_head")  # of transformers' EsmForMaskedLM
+
+
+def _unwrapped(state: Mapping[str, Tensor]) -> tuple[dict[str, tuple[str, Tensor]], str | None]:
+    """The tensors with the names they have without wrappers, by their own names, and what was stripped."""
+    stripped = {key: ".".join(part for part in key.split(".") if part not in _WRAPPERS) for key in state}
+    found = {part for key in state for part in key.split(".")} & set(_WRAPPERS)
+    note = f"stripped {' and '.join(f'{part}.' for part in sorted(found))} from names of weights" if found else None
+    return {key: (stripped[key], tensor) for key, tensor in state.items()}, note
 
 
 def canonical_name(key: str) -> str:
@@ -94,7 +108,14 @@ def canonical(state: Mapping[str, Tensor], *, alone: bool = False) -> Named:
     """
     named = Named({}, {})
     source: dict[str, str] = {}
-    for key, tensor in state.items():
+    unwrapped, note = _unwrapped(state)
+    # In transformers' models of a task all but `esm.` is a head of that task: nothing that `esm.` computes needs it.
+    inside = alone and any(key.startswith(LANGUAGE_MODEL) for key, _ in unwrapped.values())
+    left_out = []
+    for written, (key, tensor) in unwrapped.items():
+        if inside and key.partition(".")[0] not in _MODEL_PARTS:
+            left_out.append(key)
+            continue
         full = LANGUAGE_MODEL + key if alone and not key.startswith(LANGUAGE_MODEL) else key
         if any(re.fullmatch(pattern, full) for pattern in (_UNUSED_ALONE if alone else UNUSED)):
             continue
@@ -107,12 +128,16 @@ def canonical(state: Mapping[str, Tensor], *, alone: bool = False) -> Named:
         target, place = (named.heads, head) if is_head else (named.state, name)
         if place in target:
             if name != _SHARED and not is_head:
-                raise ModelError(f"the weights hold {name} twice, as {source[name]} and as {key}")
+                raise ModelError(f"the weights hold {name} twice, as {source[name]} and as {written}")
             if not torch.equal(target[place], tensor):
-                raise ModelError(f"{source[name]} and {key} differ: they are one tensor, {name}, in this network")
+                raise ModelError(f"{source[name]} and {written} differ: they are one tensor, {name}, in this network")
         target[place] = tensor
-        source[name] = key
-    return named
+        source[name] = written
+    notes = [note] if note else []
+    if left_out:
+        listed = ", ".join(sorted(left_out)[:3]) + (f" and {len(left_out) - 3} more" if len(left_out) > 3 else "")
+        notes.append(f"left out the head of a fine-tuned model ({listed}): its language model is used")
+    return Named(named.state, named.heads, tuple(notes))
 
 
 def _check_residue_tokens(tensor: Tensor) -> None:

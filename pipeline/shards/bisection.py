@@ -21,7 +21,10 @@ class Failed:
 
 
 def fold_surely(
-    fold: Callable[[list[str]], list[Result]], batch: list[str], attempts: int = 0
+    fold: Callable[[list[str]], list[Result]],
+    batch: list[str],
+    attempts: int = 0,
+    renew: Callable[[], bool] | None = None,
 ) -> list[Result | Failed]:
     """Folds a batch so that one bad protein costs no other: halves it down to the guilty one, which becomes Failed.
     `fold` gives a result for each protein, a prediction or an embedding.
@@ -30,8 +33,10 @@ def fold_surely(
     second: a whole batch is tried once more before it is halved, and a protein alone once more before it is given up.
     The halves between have one try a level: if nothing is wrong with them, their parts fold. Nobody makes a process
     hang from outside, and finding out takes a deadline each time, so a protein that hangs alone has one try below the
-    whole batch. A batch that does not fit into memory, or whose numbers are not finite, would fail again: it is halved
-    at once. `attempts`: how often these proteins were tried before.
+    whole batch. A batch that does not fit into memory is tried once more if `renew` ends its process, so that the next
+    try has a fresh one (False: it is fresh already): an old one may hold memory of earlier batches. After that, and
+    where numbers are not finite, it would fail again: it is halved at once. `attempts`: how often these proteins were
+    tried before.
     """
     error: Exception
     whole, alone = attempts == 0, len(batch) == 1
@@ -43,7 +48,11 @@ def fold_surely(
             error = death
             if not (first_try and (whole or (alone and isinstance(death, WorkerDied)))):
                 break
-        except (OutOfMemory, NonFiniteOutput, BatchError) as refusal:
+        except OutOfMemory as refusal:
+            error = refusal
+            if not (first_try and renew is not None and renew()):
+                break
+        except (NonFiniteOutput, BatchError) as refusal:
             error = refusal
             break
     if len(batch) == 1:
@@ -57,4 +66,5 @@ def fold_surely(
         reason=str(error),
     )
     middle = len(batch) // 2
-    return [*fold_surely(fold, batch[:middle], attempts), *fold_surely(fold, batch[middle:], attempts)]
+    halves = batch[:middle], batch[middle:]
+    return [result for half in halves for result in fold_surely(fold, half, attempts, renew)]

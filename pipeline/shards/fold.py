@@ -260,7 +260,7 @@ def _fold(sequences: Sequence[str], outputs: Collection[str], options: FoldOptio
         precision=options.worker.settings.precision,
         pair_output_bytes=pair_output_bytes(pae="pae" in outputs),
     ):
-        results = fold_surely(fold, ascending[batch.start : batch.stop])
+        results = fold_surely(fold, ascending[batch.start : batch.stop], renew=child.renew)
         batch_lengths = lengths[batch.start : batch.stop]
         progress.report(
             progress.BatchDone(sum(batch_lengths), sum(mflop(config, length, recycles) for length in batch_lengths))

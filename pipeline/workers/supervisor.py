@@ -67,6 +67,7 @@ class Child:
 
     def __init__(self, spec: WorkerSpec):
         self.busy_seconds = 0.0
+        self._answered = 0  # batches that the process in hand computed
         self._spec = spec
         self._process: subprocess.Popen[bytes] | None = None
         self._connection: Connection | None = None
@@ -111,8 +112,21 @@ class Child:
             raise OutOfMemory(reason) if kind == "memory" else BatchError(reason)
         measured = cost / max(seconds, 1e-3)
         self._mflop_per_second = min(measured, self._mflop_per_second or measured)
+        self._answered += 1
         results: list[Any] = answer[1]
         return results
+
+    def renew(self) -> bool:
+        """End the process if it has computed a batch, so that the next one starts in a fresh process.
+
+        Returns False where that would change nothing: the process has computed none.
+        """
+        with self._turn:
+            if not self._answered:
+                return False
+            events.emit("child_renewed", level=events.WARNING, child=self._pid, batches=self._answered)
+            self.kill()
+            return True
 
     def _ensure_started(self) -> Connection:
         if self._connection is not None and self._process is not None and self._process.poll() is None:
@@ -206,6 +220,7 @@ class Child:
         """
         process, connection = self._process, self._connection
         self._process = self._connection = None
+        self._answered = 0
         if connection is not None:
             connection.close()
         if process is None:

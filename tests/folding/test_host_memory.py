@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from foldatlas.folding.planning import memory
+from foldatlas.folding.planning import host_memory, memory
 from foldatlas.folding.planning.host_memory import free_bytes, total_bytes
 
 KB = 1024
@@ -89,3 +89,20 @@ def test_a_group_that_uses_more_than_its_limit_leaves_nothing(system):
 def test_this_machine():
     assert 10**8 < memory.free_bytes(torch.device("cpu")) < free_bytes() * 1.1
     assert free_bytes() <= total_bytes()
+
+
+def test_memory_held_for_reuse_is_returned_when_free_is_short(monkeypatch):
+    """A fake of malloc: 5 GB are held for reuse until they are returned."""
+    free, trims = [10**9], []
+    monkeypatch.setattr(host_memory, "free_bytes", lambda: free[0])
+    monkeypatch.setattr(host_memory, "trim", lambda: (trims.append(1), free.__setitem__(0, 6 * 10**9)))
+    cpu = torch.device("cpu")
+    assert memory.free_bytes(cpu, enough=5 * 10**8) == int(0.9 * 10**9) and not trims
+    assert memory.free_bytes(cpu, enough=10**9) == int(0.9 * 6 * 10**9) and len(trims) == 1
+
+
+def test_what_cudas_allocator_holds_for_reuse_is_free(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (2 * 10**9, 80 * 10**9))
+    monkeypatch.setattr(torch.cuda, "memory_reserved", lambda device: 70 * 10**9)
+    monkeypatch.setattr(torch.cuda, "memory_allocated", lambda device: 20 * 10**9)
+    assert memory.free_bytes(torch.device("cuda")) == int(0.9 * 52 * 10**9)

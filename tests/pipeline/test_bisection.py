@@ -118,3 +118,33 @@ def test_halves_have_one_try_a_level_and_a_protein_alone_two() -> None:
     results = fold_surely(die, ["A", "B", "C", "D"])
     assert calls == ["ABCD", "ABCD", "AB", "CD", "C", "D", "D"]
     assert results[3] == Failed("D", "dead", 5)
+
+
+def test_a_batch_that_does_not_fit_gets_one_fresh_process() -> None:
+    """An old process holds memory that a fresh one has; what does not fit there either is halved."""
+    held, calls, renewals = 3, [], 0
+
+    def fold(sequences: list[str]) -> list[Prediction]:
+        calls.append("".join(sequences))
+        if held + len(sequences) > 3:
+            raise OutOfMemory("does not fit")
+        return [prediction(sequence) for sequence in sequences]
+
+    def renew() -> bool:
+        nonlocal held, renewals
+        renewals += held > 0
+        fresh, held = held == 0, 0
+        return not fresh
+
+    results = fold_surely(fold, ["A", "B", "C", "D"], renew=renew)
+    assert not any(isinstance(result, Failed) for result in results)
+    assert (calls, renewals) == (["ABCD", "ABCD", "AB", "CD"], 1)
+
+
+def test_a_protein_too_large_for_a_fresh_process_fails() -> None:
+    def fold(_: list[str]) -> list[Prediction]:
+        raise OutOfMemory("does not fit")
+
+    answers = iter([True, False])
+    assert fold_surely(fold, ["A"], renew=lambda: next(answers)) == [Failed("A", "does not fit", 2)]
+    assert fold_surely(fold, ["B"], renew=lambda: next(answers)) == [Failed("B", "does not fit", 1)]

@@ -50,6 +50,9 @@ class InThisProcess:
         assert cost > 0
         return self.language.embed(batch, **wanted)
 
+    def renew(self) -> bool:
+        return False
+
 
 def run(language: LanguagePredictor, fasta: str, out: Path, layer: int = LAST, per_residue: bool = True) -> Embedded:
     worker = WorkerSpec("nano", models.settings_of("nano"), "cpu")

@@ -71,6 +71,22 @@ def test_out_of_memory_leaves_the_child_alive(worker: WorkerSpec, monkeypatch: p
     assert fold(child, "MKVLMK") == ["MKVLMK"]
 
 
+def test_a_process_is_renewed_only_after_it_computed(worker: WorkerSpec, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Proteins that fit into no process would otherwise cost a load of the model each."""
+    monkeypatch.setenv("FAKE_CHILD_MEMORY", "10")
+    child = child_of_this_process(worker)
+    assert not child.renew()
+    assert fold(child, "MKVL") == ["MKVL"]
+    first = child._pid
+    assert [
+        type(result) for result in fold_surely(lambda batch: child.fold(batch, 1), ["M" * 11], renew=child.renew)
+    ] == [Failed]
+    second = child._pid
+    assert first != second is not None
+    assert isinstance(fold_surely(lambda batch: child.fold(batch, 1), ["M" * 12], renew=child.renew)[0], Failed)
+    assert child._pid == second
+
+
 @pytest.mark.parametrize("hang", ["HANG", "VISE", "FREEZE"])
 def test_a_hang_ends_at_its_deadline(worker: WorkerSpec, hang: str) -> None:
     """Asleep, with the interpreter's lock held, and stopped: nothing but SIGKILL would wake the last two."""
