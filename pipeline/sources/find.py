@@ -147,19 +147,26 @@ def _matches(name: str, genes: bool) -> list[str]:
     if is_pipe(name):
         return [name]
     scheme = scheme_of(name)
-    if scheme in ("http", "https"):
-        return [name]  # nothing there can be listed, and '?' begins a query
-    if scheme and name.endswith("/"):
+    if scheme not in ("", "http", "https") and name.endswith("/"):
         place = normalised(name)
         keys = [address for address in remote.list_files(place) if "/" not in address.removeprefix(place)]
-        matches = _sequence_files(name, keys, genes)
-    elif scheme:
+        return _sequence_files(name, keys, genes)
+    matches = matching_names(name)
+    if not scheme and len(matches) == 1 and Path(matches[0]).is_dir() and matches == [_local_path(name)]:
+        return _sequence_files(name, _files_in(matches[0]), genes)
+    return matches
+
+
+def matching_names(name: str) -> list[str]:
+    """Return the files and folders that a name or pattern means. Raise SourceError where a pattern matches nothing."""
+    scheme = scheme_of(name)
+    if scheme in ("http", "https"):
+        return [name]  # nothing there can be listed, and '?' begins a query
+    if scheme:
         matches = _matching_keys(normalised(name)) if glob.has_magic(name) else [name]
     else:
         path = _local_path(name)
         matches = sorted(glob.glob(path)) if glob.has_magic(path) and not Path(path).exists() else [path]
-        if matches == [path] and Path(path).is_dir():
-            matches = _sequence_files(name, _files_in(path), genes)
     if not matches:
         raise SourceError(f"{name}: no file matches this pattern")
     return matches

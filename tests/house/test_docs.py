@@ -13,7 +13,7 @@ import msgspec
 import pyarrow as pa
 import pytest
 
-from foldatlas.schemas import manifest, records, tables
+from foldatlas.schemas import manifest, records, reference_tables, tables
 
 FENCE = re.compile(r"^```(\w*)[^\n]*\n(.*?)^```", re.MULTILINE | re.DOTALL)
 UNCHECKED = {"text", "python", "sql", "json", "fasta", "yaml", "toml", "dockerfile", "mermaid"}
@@ -185,3 +185,14 @@ def test_every_setting_and_outcome_is_described(documents: dict[str, str]) -> No
     text = documents["docs/files.md"]
     assert list(rows(section(text, "Settings"))) == list(records.Settings.__dataclass_fields__)
     assert list(rows(section(text, "Outcomes"))) == [outcome.value for outcome in records.Outcome]
+
+
+def test_reference_databases_are_described(documents: dict[str, str]) -> None:
+    text = documents["docs/reference.md"]
+    for name, schema in reference_tables.TABLES.items():
+        assert list(rows(section(text, f"`{name}`"))) == schema.names
+    assert list(rows(section(text, "Outcomes of chains"))) == list(reference_tables.CHAIN_OUTCOMES)
+    assert list(rows(section(text, "Outcomes of files"))) == list(reference_tables.FILE_OUTCOMES)
+    fields = list(rows(section(text, "ReferenceVersion")))
+    assert fields == list(reference_tables.ReferenceVersion.__struct_fields__)
+    assert set(reference_tables.ARRAYS) <= set(rows(section(text, "Files")))

@@ -28,9 +28,11 @@ MAY_IMPORT = {
 }
 STANDARD_LIBRARY_ALONE = ("schemas/records.py", "schemas/errors.py", "schemas/wording.py")
 
-HOMES = {  # library -> the only folder that may import it
+HOMES = {  # library -> the only folder or package that may import it
     "torch": "folding",
     "triton": "folding",
+    "numba": "folding/compare",
+    "llvmlite": "folding/compare",
     "safetensors.torch": "folding",
     "duckdb": "atlas",
     "apache_beam": "pipeline",
@@ -114,7 +116,7 @@ def faults(source: str, module: str) -> list[str]:
         if top == "foldatlas" and not within(name.partition(".")[2], *MAY_IMPORT[folder]):
             found.append(f"{where}: {folder}/ may not import {name}")
         for library, home in HOMES.items():
-            if within(name, library) and folder != home:
+            if within(name, library) and not module.startswith(f"{home}/"):
                 found.append(f"{where}: {library} belongs to {home}/ alone")
         third_party = top != "foldatlas" and top not in sys.stdlib_module_names
         if module in STANDARD_LIBRARY_ALONE and (third_party or top == "foldatlas"):
@@ -189,6 +191,8 @@ def test_torch_stays_out_of_what_must_do_without_it(sources: dict[str, str]) -> 
         ("folding/trunk.py", "import pyarrow", "is not on a bare GPU machine"),
         ("pipeline/run.py", "import foldatlas.jobs.cli", "pipeline/ may not import foldatlas.jobs.cli"),
         ("pipeline/run.py", "import duckdb", "duckdb belongs to atlas/ alone"),
+        ("folding/network/trunk.py", "import numba", "numba belongs to folding/compare/ alone"),
+        ("atlas/query.py", "def f():\n    from llvmlite import binding", "llvmlite belongs to folding/compare/ alone"),
         ("jobs/fold.py", "from apache_beam.options import x", "apache_beam belongs to pipeline/ alone"),
         ("jobs/fold.py", "from safetensors.torch import load", "safetensors.torch belongs to folding/ alone"),
         ("schemas/records.py", "import numpy", "numpy is not of the standard library"),
@@ -246,8 +250,8 @@ def undeclared(source: str, module: str, declared: set[str], installed: dict[str
 
 def test_third_party_imports_are_declared(root: Path, sources: dict[str, str]) -> None:
     requirements = [Requirement(text) for text in requires("foldatlas") or []]
-    # torch, boto3 and Beam require the ones that fit them
-    brought_by_others = {"triton", "botocore", "grpcio", "protobuf"}
+    # torch, numba, boto3 and Beam require the ones that fit them
+    brought_by_others = {"triton", "llvmlite", "botocore", "grpcio", "protobuf"}
     run = {canonicalize_name(item.name) for item in requirements if "test" not in str(item.marker)} | brought_by_others
     everything = {canonicalize_name(item.name) for item in requirements} | brought_by_others
     installed = {name: list(owners) for name, owners in packages_distributions().items()}
@@ -280,6 +284,20 @@ def test_atlas_loads_neither_torch_nor_beam(sources: dict[str, str]) -> None:
     ]
     assert loaded("\n".join(f"import {module}" for module in modules)) <= {"duckdb"}
     assert loaded("import torch") == {"torch"}  # the report can see it
+
+
+def test_network_loads_where_numba_is_missing(sources: dict[str, str]) -> None:
+    """Everything that predicts is imported with numba and llvmlite blocked, as on a bare GPU machine."""
+    modules = [
+        ".".join(("foldatlas", *Path(module).with_suffix("").parts)).removesuffix(".__init__")
+        for module in sources
+        if module.startswith(("folding/network/", "folding/planning/")) or module == "folding/predictor.py"
+    ]
+    assert len(modules) > 20
+    block = "import sys\nsys.modules['numba'] = sys.modules['llvmlite'] = None\n"
+    assert "torch" in loaded(block + "\n".join(f"import {module}" for module in modules))
+    seen = "\nassert 'numba' not in sys.modules, 'numba'"
+    loaded("import sys, foldatlas.folding.compare, foldatlas.folding.predictor" + seen)
 
 
 def test_help_is_fast_because_it_loads_nothing_heavy() -> None:

@@ -1,0 +1,54 @@
+"""The structures of an atlas as chains of a reference: what is new against last year's atlas?
+
+Each structures file is a file of the database, named by its shard; entries are named by their structure_id.
+"""
+
+from collections.abc import Iterator
+from typing import Final
+
+import numpy as np
+
+from foldatlas.atlas.folder import AtlasFolder
+from foldatlas.atlas.parquet.coordinates import StoredStructure, atoms_per_residue, decode_structures
+from foldatlas.atlas.parquet.files import open_parquet
+from foldatlas.atlas.reference.chains import Chain, judged
+from foldatlas.atlas.reference.read import Found, Member
+from foldatlas.schemas.errors import FoldAtlasError
+from foldatlas.schemas.records import ATOMS, format_structure_id
+
+_BETA: Final = ATOMS["A"].index("CB")
+
+
+def structures_of(place: str) -> list[Found]:
+    """Return the structures files of the atlas at `place`, the newest generation of each shard."""
+    folder = AtlasFolder.existing(place).resolved()
+    entries = folder.entries().values()
+    files = [entry.files["structures"] for entry in entries if "structures" in entry.files]
+    return [
+        Found(f"{folder.place}/{file.path}", f"{folder.place}\n{file.path}", file.bytes, 0, file.sha256)
+        for file in sorted(files, key=lambda file: file.path)
+    ]
+
+
+def open_structures_file(found: Found) -> Iterator[Member]:
+    """Yield the chains of a structures file, a member a row group."""
+    place, _, name = found.path.partition("\n")
+    try:
+        with open_parquet(AtlasFolder(place).storage, name) as file:
+            for group in range(file.num_row_groups):
+                structures = decode_structures(file.read_row_group(group))
+                yield Member(f"{group:06d}", [chain_of(structure) for structure in structures])
+    except (OSError, ValueError, FoldAtlasError) as error:
+        yield Member("", None, "unreadable", " ".join(str(error).split())[:200])
+
+
+def chain_of(structure: StoredStructure) -> Chain:
+    """Return the chain of a stored structure."""
+    atoms = atoms_per_residue([structure.sequence])
+    begin = np.cumsum(atoms) - atoms
+    backbone = np.stack([structure.positions[begin + place] for place in range(3)])
+    c_betas = np.full((len(atoms), 3), np.nan, np.float32)
+    has_beta = np.array([len(ATOMS[letter]) > _BETA for letter in structure.sequence])
+    c_betas[has_beta] = structure.positions[begin[has_beta] + _BETA]
+    name = format_structure_id(structure.structure_id)
+    return judged("", name, "", structure.sequence, np.concatenate([backbone, c_betas[None]]), 0)

