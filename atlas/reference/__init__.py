@@ -12,5 +12,5 @@ Modules:
     sequences.py   FASTA records -> the next version of a database of sequences
     from_atlas.py  the structures of an atlas as chains
     mmseqs2.py     MMseqs2 databases written directly, and the program itself
-    demo/          the demo reference (make_demo.py makes it): a few chains, for trying the search out
+    demo/          the demo reference (benchmarks/make_demo_reference.py makes it), to try the search out
 """

@@ -199,7 +199,7 @@ def test_the_network_plans_with_the_memory_that_is_free(two_blocks, random_seque
 
     monkeypatch.setattr(type(two_blocks.network.trunk), "forward", note)
     for free in (10**12, needed):
-        monkeypatch.setattr(memory, "free_bytes", lambda device, free=free: free)
+        monkeypatch.setattr(memory, "free_bytes", lambda device, enough=None, free=free: free)
         folded(two_blocks.network, [sequence], None, recycles=0)
     assert seen == [cost.preferred_rows(two_blocks.network.config, 1, 70, "cpu"), 1]
     monkeypatch.setattr(memory, "free_bytes", lambda device: needed - 1)
