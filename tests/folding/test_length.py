@@ -202,6 +202,6 @@ def test_the_network_plans_with_the_memory_that_is_free(two_blocks, random_seque
         monkeypatch.setattr(memory, "free_bytes", lambda device, enough=None, free=free: free)
         folded(two_blocks.network, [sequence], None, recycles=0)
     assert seen == [cost.preferred_rows(two_blocks.network.config, 1, 70, "cpu"), 1]
-    monkeypatch.setattr(memory, "free_bytes", lambda device: needed - 1)
+    monkeypatch.setattr(memory, "free_bytes", lambda device, enough=None: needed - 1)
     with pytest.raises(OutOfMemory, match="70 residues"):
         folded(two_blocks.network, [sequence], None)
