@@ -23,7 +23,8 @@ HOST_LIMIT = 1.15  # of the checkpoint's bytes
 PROGRAM = """
 import json, sys, threading, time
 import torch
-from foldatlas.folding import checkpoints, models, weights
+from foldatlas.folding import models
+from foldatlas.folding.weights import checkpoints, fitting
 from foldatlas.folding.config import LanguageModelConfig
 from foldatlas.folding.network.language_model import LanguageModel
 
