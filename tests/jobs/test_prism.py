@@ -159,6 +159,7 @@ def test_in_the_drivers_process_it_is_equal_to_the_embedded_run(
     assert tables(atlas) == tables(clean)
 
 
+@pytest.mark.long
 def test_a_killed_worker_of_a_pool_is_an_error_and_the_same_command_goes_on(
     prism: str, module_fasta: str, clean: Path, tmp_path: Path, pool: Pool, tables: Callable[[Path], object]
 ) -> None:
@@ -228,6 +229,7 @@ def test_prism_ends_with_a_killed_driver(prism: str, module_fasta: str, tmp_path
     wait_until(lambda: not any(process_is_up(process) for process in below), 20)
 
 
+@pytest.mark.long
 def test_flinks_way_of_submitting_reaches_a_real_job_service(
     prism: str, module_fasta: str, clean: Path, tmp_path: Path, pool: Pool, tables: Callable[[Path], object]
 ) -> None:

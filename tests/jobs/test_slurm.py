@@ -98,6 +98,7 @@ def states(jobs: dict[str, dict[str, Any]]) -> set[str]:
     return {fields["JobState"] for fields in jobs.values()}
 
 
+@pytest.mark.long
 def test_array_and_index_make_the_clean_atlas(site: Site, slurm: Slurm) -> None:
     """Two tasks at once, a GPU each, as SBATCH_GRES asks; the index has none."""
     site.batches_take(0.5)  # long enough that the tasks overlap
