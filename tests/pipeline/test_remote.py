@@ -114,10 +114,10 @@ def test_an_unchanged_file_is_known_by_what_the_server_says_or_by_reading_it(
 def test_another_content_under_an_old_address_is_read(plan: Callable[..., Planned], server: Any) -> None:
     server.etag, server.modified = "", None
     plan(server.url("gut.fasta"))
-    server.files["gut.fasta"] = b">new\nMKVLAAG\n"
-    with pytest.warns(UserWarning, match="other content"):
-        made = plan(server.url("gut.fasta")).plan
-    assert made is not None and made.proteins == 1
+    server.files["gut.fasta"] += b">new\nMKVLAAG\n"
+    planned = plan(server.url("gut.fasta"))
+    assert planned.plan is not None and planned.plan.proteins == 1
+    assert planned.plan.sources[0].supersedes
 
 
 @pytest.mark.parametrize("status", [404, 410, 403, 401, 400])
