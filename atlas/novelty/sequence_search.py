@@ -153,15 +153,10 @@ def _kmer(reference: Reference) -> int:
 def _alignments(text: bytes) -> Iterator[tuple[int, int, float, float, float, float]]:
     """Row, bits, identity, E-value and both coverages of each alignment of a query."""
     for line in text.splitlines():
-        row, bits, identity, evalue, begin, end, length, target_begin, target_end, target_length = line.split(b"\t")[:10]
-        yield (
-            int(row),
-            int(bits),
-            float(identity),
-            float(evalue),
-            (int(end) - int(begin) + 1) / int(length),
-            (int(target_end) - int(target_begin) + 1) / int(target_length),
-        )
+        row, bits, identity, evalue, *spans = line.split(b"\t")[:10]
+        begin, end, length, target_begin, target_end, target_length = map(int, spans)
+        coverage, target_coverage = (end - begin + 1) / length, (target_end - target_begin + 1) / target_length
+        yield int(row), int(bits), float(identity), float(evalue), coverage, target_coverage
 
 
 def _rank(hit: tuple[int, int, float, float, float, float], settings: SequenceSettings) -> tuple[float, ...]:

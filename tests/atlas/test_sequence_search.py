@@ -87,8 +87,10 @@ def test_hits_equal_those_of_easy_search(tmp_path: Path) -> None:
         "".join(f">{row}\n{reference.chain(row)[0]}\n" for row in range(len(reference)))
     )
     subprocess.run(
-        [program(), "easy-search", "query.fasta", "target.fasta", "hits", "scratch", "-s", "5.7", "-k", "5"]
-        + ["--format-output", "query,target,fident,qcov", "--threads", "1"],
+        [
+            *(program(), "easy-search", "query.fasta", "target.fasta", "hits", "scratch", "-s", "5.7", "-k", "5"),
+            *("--format-output", "query,target,fident,qcov", "--threads", "1"),
+        ],
         cwd=tmp_path,
         check=True,
         capture_output=True,
