@@ -1,7 +1,8 @@
-"""Novelty: which known structure each structure resembles most, by TM-score.
+"""What is new: searches of an atlas against reference databases.
 
 Modules:
-    settings.py           how a search is done, and the digest of that
-    hits.py               a query, and the three results that it can have
-    structure_search.py   queries against a reference database: the best hit of each
+    settings.py           settings of a structure search, and their digest
+    hits.py               a query of a structure search, and the three results that it can have
+    structure_search.py   the known structure of greatest TM-score
+    sequence_search.py    the known sequence of greatest identity, by MMseqs2
 """

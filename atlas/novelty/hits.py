@@ -12,7 +12,6 @@ import numpy.typing as npt
 Floats = npt.NDArray[np.float32]
 Doubles = npt.NDArray[np.float64]
 
-MIN_RESIDUES: Final = 30  # with a C-alpha; shorter chains resemble any helix
 CONFIDENT_PLDDT: Final = 70.0
 VERDICT_TM: Final = 0.5  # from here on two chains mostly share a fold (Xu & Zhang 2010, Bioinformatics 26:889)
 
@@ -42,8 +41,7 @@ class Query:
     @property
     def has_c_alpha_L(self) -> npt.NDArray[np.bool_]:
         """Whether each residue has a C-alpha."""
-        finite: npt.NDArray[np.bool_] = np.isfinite(self.backbone_L43[:, 1]).all(axis=1)
-        return finite
+        return np.isfinite(self.backbone_L43[:, 1].sum(axis=1))
 
     @property
     def is_confident_L(self) -> npt.NDArray[np.bool_]:
@@ -55,7 +53,7 @@ class Query:
 
 @dataclass(frozen=True, slots=True)
 class NotSearched:
-    """The query was not searched with. `reason` is "too_short": fewer than MIN_RESIDUES residues with a C-alpha."""
+    """The query was not searched with. `reason` is "too_short": fewer than `reference.chains.MIN_RESIDUES` residues with a C-alpha."""
 
     reason: str
 

@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 import numpy.typing as npt
 
-from foldatlas.atlas.novelty.hits import MIN_RESIDUES, NoHit, NotSearched, Query, SearchResult, StructureHit
+from foldatlas.atlas.novelty.hits import NoHit, NotSearched, Query, SearchResult, StructureHit
 from foldatlas.atlas.novelty.settings import SearchSettings
+from foldatlas.atlas.reference.chains import MIN_RESIDUES
 from foldatlas.atlas.reference.reader import Reference
 from foldatlas.schemas.errors import UsageError
 
