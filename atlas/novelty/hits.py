@@ -41,7 +41,7 @@ class Query:
     @property
     def has_c_alpha_L(self) -> npt.NDArray[np.bool_]:
         """Whether each residue has a C-alpha."""
-        return np.isfinite(self.backbone_L43[:, 1].sum(axis=1))
+        return np.asarray(np.isfinite(self.backbone_L43[:, 1].sum(axis=1)))
 
     @property
     def is_confident_L(self) -> npt.NDArray[np.bool_]:
@@ -53,7 +53,7 @@ class Query:
 
 @dataclass(frozen=True, slots=True)
 class NotSearched:
-    """The query was not searched with. `reason` is "too_short": fewer than `reference.chains.MIN_RESIDUES` residues with a C-alpha."""
+    """The query was not searched with. `reason` is "too_short": fewer C-alphas than `reference.chains.MIN_RESIDUES`."""
 
     reason: str
 
