@@ -138,7 +138,7 @@ def test_a_server_that_is_busy_for_a_while_is_asked_again(
     made = plan(server.url("gut.fasta")).plan
     assert made is not None and made.proteins == 60
     said = [record.getMessage() for record in caplog.records if record.name == remote.__name__]
-    assert len(said) == 5 and said[0].endswith("HTTP 503: trying again in 0 s")
+    assert len(said) == 5 and said[0].endswith("HTTP 503: trying again in 0.0 s")
 
 
 def test_a_server_that_stays_busy_is_an_error(plan: Callable[..., Planned], folder: AtlasFolder, server: Any) -> None:
