@@ -118,33 +118,30 @@ def _candidates(
         end = min(begin + _QUERIES, num_longer)
         ends = np.array([window_end(lengths, row) for row in range(begin, end)])
         rows = np.arange(begin, end)
-        # what is old is compared with what is new, what is new with all
         targets = np.arange(begin, int(ends.max(initial=begin)))
-        new_targets = targets[is_new_K[targets]]
-        queries, keys, scores = [], [], []
-        for asked, searched in ((rows[is_new_K[rows]], targets), (rows[~is_new_K[rows]], new_targets)):
-            if len(asked) and len(searched):
-                some = _ungapped(chains, asked, searched, threads, scratch, stop)
-                for column, values in zip((queries, keys, scores), some, strict=True):
-                    column.append(values)
-        for asked, searched in zip(rows, ends, strict=True):
-            new = np.count_nonzero(is_new_K[asked + 1 : searched])
-            counts.in_ratio += (searched - asked - 1) if is_new_K[asked] else new
-        query = np.concatenate([*queries, np.empty(0, np.int64)])
-        key = np.concatenate([*keys, np.empty(0, np.int64)])
+        # what is new is compared with all, what is old with what is new
+        is_new = is_new_K[rows]
+        hits = [
+            _ungapped(chains, asked, searched, threads, scratch, stop)
+            for asked, searched in ((rows[is_new], targets), (rows[~is_new], targets[is_new_K[targets]]))
+            if len(asked) and len(searched)
+        ]
+        for row, last in zip(rows.tolist(), ends.tolist(), strict=True):
+            counts.in_ratio += last - row - 1 if is_new_K[row] else int(np.count_nonzero(is_new_K[row + 1 : last]))
+        query, key = (np.concatenate([np.empty(0, np.int64), *(hit[k] for hit in hits)]) for k in range(2))
         kept = (key > query) & (key < ends[query - begin])
         query, key = query[kept], key[kept]
         order = np.lexsort((key, query))
         query, key = query[order], key[order]
         starts = np.searchsorted(query, np.arange(begin, end + 1))
-        for place, row in enumerate(range(begin, end)):
+        for place, row in enumerate(rows.tolist()):
             yield row, key[starts[place] : starts[place + 1]]
 
 
 def _ungapped(
     chains: "Chains", queries: Rows, targets: Rows, threads: int, scratch: Path, stop: Callable[[], bool]
-) -> tuple[Rows, Rows, Rows]:
-    """Return query, target and score of the ungapped 3Di alignments that score MIN_UNGAPPED: all of them."""
+) -> tuple[Rows, Rows]:
+    """Return query and target of all ungapped 3Di alignments that score MIN_UNGAPPED or more."""
     for name, rows in (("query", queries), ("target", targets)):
         for old in scratch.glob(f"{name}*"):
             old.unlink()
@@ -164,7 +161,8 @@ def _ungapped(
     )
     keys, text = read_lines(scratch / "scores")
     numbers = np.array(text.split(), dtype=np.int64).reshape(len(keys), -1)
-    return queries[keys], targets[numbers[:, 0]], numbers[:, 1]
+    is_candidate = numbers[:, 1] >= MIN_UNGAPPED
+    return queries[keys[is_candidate]], targets[numbers[is_candidate, 0]]
 
 
 def write_matrix(path: Path) -> None:

@@ -56,4 +56,5 @@ def _neighbours_of(nodes: Integers, starts: npt.NDArray[np.int64], neighbours: I
     counts = starts[nodes + 1] - starts[nodes]
     ends = np.cumsum(counts)
     places = np.arange(ends[-1]) + np.repeat(starts[nodes] - (ends - counts), counts)
-    return neighbours[places]
+    found: Integers = neighbours[places]
+    return found

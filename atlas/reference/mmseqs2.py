@@ -11,6 +11,7 @@ import platform
 import shutil
 import subprocess
 from collections.abc import Callable, Iterable, Iterator
+from functools import lru_cache
 from pathlib import Path
 from types import TracebackType
 from typing import IO, Final, Self
@@ -126,6 +127,20 @@ def _records(database: Path) -> tuple[bytes, npt.NDArray[np.int64]]:
     parts = sorted(database.parent.glob(f"{database.name}.[0-9]*"), key=lambda path: int(path.suffix[1:]))
     index = np.array(Path(f"{database}.index").read_bytes().split(), dtype=np.int64)
     return b"".join(path.read_bytes() for path in (parts or [database])), index.reshape(-1, 3)
+
+
+@lru_cache(maxsize=1)
+def _version_of(path: Path) -> str:
+    return subprocess.run([path, "version"], capture_output=True, text=True, check=True).stdout.strip()
+
+
+def program_version() -> str:
+    """Return the version that the program states. Errors as `program`; UsageError where it does not run."""
+    path = program()
+    try:
+        return _version_of(path)
+    except (OSError, subprocess.CalledProcessError) as error:
+        raise UsageError(f"{path} does not run ({error}): set MMSEQS2_PATH to a working MMseqs2") from error
 
 
 def program() -> Path:
