@@ -1,4 +1,4 @@
-"""CONTRIBUTING.md and docs/one-protein.md name files, functions and classes that exist."""
+"""CONTRIBUTING.md, docs/one-protein.md and docs/glossary.md name files, functions and classes that exist."""
 
 import ast
 import re
@@ -9,7 +9,7 @@ import pytest
 NAMED = re.compile(r"`((?:schemas|folding|atlas|pipeline|jobs|tests)/[\w/]+\.py)(?:::(\w+))?`")
 
 
-@pytest.mark.parametrize("document", ["CONTRIBUTING.md", "docs/one-protein.md"])
+@pytest.mark.parametrize("document", ["CONTRIBUTING.md", "docs/one-protein.md", "docs/glossary.md"])
 def test_named_places_exist(root: Path, document: str) -> None:
     named = NAMED.findall((root / document).read_text(encoding="utf-8"))
     assert len(named) > 10
