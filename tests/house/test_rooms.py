@@ -16,7 +16,7 @@ ORDER = {
     "schemas": "wording version errors records tables reference_tables manifest stages",
     "folding": "config prediction planning network compare weights perplexity multimer language_predictor predictor "
     "models training evaluation experimental lddt atom_layouts",
-    "atlas": "storage parquet sql planning folder stages accounting index reader reference novelty forecast status "
+    "atlas": "storage parquet sql planning folder stages accounting reference novelty index reader forecast status "
     "verify export merge open matrices structure_files",
     "pipeline": "interruption progress events staging workers sources engines planning shards stages embedding "
     "dask_preload dask_keys",
