@@ -24,6 +24,7 @@ COMMANDS: Final = {
     "status": "what is done, what is left, and how long it will take",
     "index": "build the SQL index of an atlas anew",
     "merge": "several atlases of equal settings, or parts of one, into a new atlas",
+    "cluster": "families by sequence and by structure: each protein's clusters",
     "reference": "known structures or sequences into a database that novelty is searched against",
     "query": "ask an atlas in SQL",
     "export": "write a subset of an atlas as PDB, mmCIF, Foldcomp, FASTA or Parquet files",
@@ -34,7 +35,7 @@ COMMANDS: Final = {
 }
 
 
-BEAM_COMMANDS: Final = ("fold", "plan")  # whose words after `--` are options of Beam's
+BEAM_COMMANDS: Final = ("fold", "plan", "cluster")  # whose words after `--` are options of Beam's
 
 
 class CommandParser(argparse.ArgumentParser):

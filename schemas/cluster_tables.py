@@ -86,6 +86,11 @@ CHAINS: Final = describe_table(
             for axis in "xyz"
         ),
         describe_field("states", pa.string(), "3Di state of each residue, a letter (reference_tables.STATE_ALPHABET)"),
+        describe_field(
+            "descriptor",
+            pa.list_(pa.field("element", pa.int16(), nullable=False), 104),
+            "composition of states by quarters, and distances of residues: near for structures of one fold",
+        ),
         describe_field("is_new", pa.bool_(), "whether the run compared it with all; the others, with new ones alone"),
     ],
     version=CLUSTER_FORMAT,

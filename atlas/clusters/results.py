@@ -13,8 +13,9 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
+from foldatlas.atlas.clusters.descriptors import VERSION as DESCRIPTOR
 from foldatlas.atlas.clusters.linclust import IDENTITY_30, IDENTITY_90
-from foldatlas.atlas.clusters.pairs import MIN_BOUND, MIN_LENGTH_RATIO, MIN_TM, MIN_UNGAPPED, Pairs, window_end
+from foldatlas.atlas.clusters.pairs import MIN_BOUND, MIN_LENGTH_RATIO, MIN_TM, Pairs, window_end
 from foldatlas.atlas.clusters.structures import Ids, ids_of
 from foldatlas.atlas.folder import AtlasFolder
 from foldatlas.atlas.parquet.files import ParquetFile, open_parquet
@@ -44,8 +45,8 @@ def run_settings(structure_ids: Ids) -> dict[str, Any]:
         "structure": {
             "length_ratio": MIN_LENGTH_RATIO,
             "tm": MIN_TM,
-            "ungapped": MIN_UNGAPPED,
             "bound": MIN_BOUND,
+            "descriptor": DESCRIPTOR,
         },
         "mmseqs2": program_version(),
         _STRUCTURES: hashlib.sha256(np.sort(structure_ids).tobytes()).hexdigest(),
@@ -123,10 +124,9 @@ class Block(NamedTuple):
     last: int
 
     @classmethod
-    def of(cls, shard: StageShard, lengths_M: npt.NDArray[np.integer]) -> "Block":
-        """Return the block of a shard."""
-        begin, end = map(int, shard.name.split("-"))
-        return cls(begin, end, window_end(lengths_M, end - 1))
+    def of(cls, shard: StageShard) -> "Block":
+        """Return the block of a shard, which its name states."""
+        return cls(*map(int, shard.name.split("-")))
 
 
 def shards_of(ids_M: Ids, lengths_M: npt.NDArray[np.int32], is_new_M: Mask) -> list[StageShard]:
@@ -136,26 +136,41 @@ def shards_of(ids_M: Ids, lengths_M: npt.NDArray[np.int32], is_new_M: Mask) -> l
     for begin, end, items, cost in _blocks(lengths_M, is_new_M):
         last = window_end(lengths_M, end - 1)
         content = ids_M[begin:last].tobytes() + is_new_M[begin:last].tobytes()
-        digest = hashlib.sha256(f"{begin} {end} ".encode() + content).hexdigest()
-        shards.append(StageShard(name=f"{begin}-{end}", items=items, cost=max(cost, 1), digest=digest))
+        name = f"{begin}-{end}-{last}"
+        digest = hashlib.sha256(name.encode() + content).hexdigest()
+        shards.append(StageShard(name=name, items=items, cost=max(cost, 1), digest=digest))
     return shards
 
 
-def _blocks(lengths_M: npt.NDArray[np.int32], is_new_M: Mask) -> Iterator[tuple[int, int, int, int]]:
+def _blocks(lengths_M: npt.NDArray[np.integer], is_new_M: Mask) -> Iterator[tuple[int, int, int, int]]:
     """Yield begin, end, rows and cost of each block."""
-    rows = np.arange(len(lengths_M))
-    shortest = -(-lengths_M.astype(np.int64) * 4 // 5)
-    last = np.searchsorted(-lengths_M.astype(np.int64), -shortest, side="right")
-    num_new = np.concatenate([[0], np.cumsum(is_new_M)])
-    pairs = np.where(is_new_M, last - rows - 1, num_new[last] - num_new[rows + 1])
-    cost = pairs * (lengths_M.astype(np.int64) ** 2) // _RESIDUES**2
+    pairs, cost = _pairs_and_cost(lengths_M, is_new_M)
     begin, so_far = 0, 0
-    for row in range(len(rows)):
+    for row in range(len(pairs)):
         so_far += int(cost[row])
-        if so_far >= COST_A_SHARD or row + 1 - begin == MAX_ROWS or row + 1 == len(rows):
+        if so_far >= COST_A_SHARD or row + 1 - begin == MAX_ROWS or row + 1 == len(pairs):
             if pairs[begin : row + 1].any():
                 yield begin, row + 1, row + 1 - begin, so_far
             begin, so_far = row + 1, 0
+
+
+def _pairs_and_cost(lengths_M: npt.NDArray[np.integer], is_new_M: Mask) -> tuple[Rows, Rows]:
+    """Return how many pairs each chain is the longer of, and their cost in pairs of 250 residues."""
+    lengths = lengths_M.astype(np.int64)
+    rows = np.arange(len(lengths))
+    last = np.searchsorted(-lengths, lengths * -4 // 5, side="right")  # window_end of each
+    num_new = np.concatenate([[0], np.cumsum(is_new_M)])
+    pairs = np.where(is_new_M, last - rows - 1, num_new[last] - num_new[rows + 1])
+    return pairs, pairs * lengths**2 // _RESIDUES**2
+
+
+def cells_to_compare(lengths_M: npt.NDArray[np.integer]) -> tuple[int, int]:
+    """Return the cost of comparing chains of these lengths, longest first, in pairs of 250 residues, and the residues
+    that the worker of the greatest shard holds."""
+    is_new = np.ones(len(lengths_M), dtype=np.bool_)
+    ends = np.concatenate([[0], np.cumsum(lengths_M, dtype=np.int64)])
+    held = [int(ends[window_end(lengths_M, end - 1)] - ends[begin]) for begin, end, _, _ in _blocks(lengths_M, is_new)]
+    return int(_pairs_and_cost(lengths_M, is_new)[1].sum()), max(held, default=0)
 
 
 def _read(storage: Storage, path: str, columns: list[str]) -> pa.Table:

@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
+from foldatlas.atlas.clusters.descriptors import SIZE, Descriptors, describe
 from foldatlas.atlas.clusters.representatives import confidence
 from foldatlas.atlas.parquet.coordinates import stored_values, structure_ids_of
 from foldatlas.atlas.parquet.files import ParquetFile, open_parquet
@@ -128,6 +129,8 @@ class StagedChains:
     _starts_M: Rows
     _points: Any
     _states: Any
+    _descriptors: Any
+    _places_M: Rows
 
     @classmethod
     def stage(cls, storage: Storage, structures: Structures, rows: Rows, scratch: Path) -> "StagedChains":
@@ -138,25 +141,31 @@ class StagedChains:
         """
         stored_rows, places = structures.places(rows)
         lengths = np.zeros(len(rows), dtype=np.int32)
-        with (scratch / "points").open("xb") as points, (scratch / "states").open("xb") as states:
+        files = (scratch / "points", scratch / "states", scratch / "descriptors")
+        with files[0].open("xb") as points, files[1].open("xb") as states, files[2].open("xb") as descriptors:
             for at, structure in enumerate(read_structures(storage, places)):
                 chain = chain_of(structure)
                 if chain.outcome == CANDIDATE:
                     lengths[at] = len(chain.sequence)
                     n, c_alpha, c, c_beta = chain.backbone
                     points.write(np.rint(c_alpha.astype(np.float64) * COORDINATE_SCALE).astype(np.int32).tobytes())
-                    states.write(structural_states(n, c_alpha, c, c_beta).tobytes())
+                    states_L = structural_states(n, c_alpha, c, c_beta)
+                    states.write(states_L.tobytes())
+                    descriptors.write(describe(c_alpha, states_L).tobytes())
         starts = np.concatenate([[0], np.cumsum(lengths, dtype=np.int64)])
         order = np.lexsort((stored_rows, -lengths))
         order = order[lengths[order] > 0]
+        place = np.cumsum(lengths > 0) - 1  # in the files that hold one item a chain
         return cls(
             rows_M=stored_rows[order],
             ids_M=structures.ids_N[stored_rows[order]],
             lengths_M=lengths[order],
             too_short=int((lengths == 0).sum()),
             _starts_M=starts[order],
-            _points=_mapped(scratch / "points", np.int32).reshape(-1, 3),
-            _states=_mapped(scratch / "states", np.uint8),
+            _points=_mapped(files[0], np.int32).reshape(-1, 3),
+            _states=_mapped(files[1], np.uint8),
+            _descriptors=_mapped(files[2], np.int16).reshape(-1, SIZE),
+            _places_M=place[order],
         )
 
     def write(self, storage: Storage, path: str, is_new_M: npt.NDArray[np.bool_]) -> FileEntry:
@@ -184,16 +193,21 @@ class StagedChains:
                 for axis in range(3)
             ),
             pa.array([_LETTERS[self._states[span]].tobytes().decode("ascii") for span in spans], pa.string()),
+            pa.FixedSizeListArray.from_arrays(
+                pa.array(self._descriptors[self._places_M[some]].reshape(-1)), type=CHAINS.field("descriptor").type
+            ),
             pa.array(is_new_M[some]),
         ]
         return pa.Table.from_arrays(columns, schema=CHAINS)
 
 
 class ReadChains(NamedTuple):
-    """Chains of a chains file: their structure_ids, whether each was compared by no run before, and the chains."""
+    """Chains of a chains file: their structure_ids, whether each was compared by no run before, their descriptors, and
+    the chains."""
 
     ids_K: Ids
     is_new_K: npt.NDArray[np.bool_]
+    descriptors_KD: Descriptors
     chains: "Chains"
 
 
@@ -215,7 +229,9 @@ def read_chains(storage: Storage, path: str, begin: int, end: int) -> ReadChains
     if table.num_rows != end - begin or len(points) != len(states) or len(points) != offsets[-1]:
         raise DamagedAtlasError(f"{storage.place}/{path} holds other chains than its run: restore it from a copy")
     is_new = table.column("is_new").to_numpy(zero_copy_only=False)
-    return ReadChains(ids_of(table), is_new, Chains(points, states, offsets))
+    descriptors: Any = table.column("descriptor").combine_chunks()
+    numbers = descriptors.flatten().to_numpy().reshape(-1, SIZE)
+    return ReadChains(ids_of(table), is_new, numbers, Chains(points, states, offsets))
 
 
 def ids_of(table: pa.Table) -> Ids:
