@@ -16,7 +16,7 @@ from foldatlas.atlas.parquet.files import open_parquet
 from foldatlas.atlas.storage.commit import hidden_owner
 from foldatlas.atlas.storage.opening import open_storage
 from foldatlas.atlas.storage.packs import PackedDocuments
-from foldatlas.atlas.storage.protocol import STAGING, ObjectStorage, Storage, is_document
+from foldatlas.atlas.storage.protocol import STAGING, ObjectStorage, Storage, Stored, is_document
 from foldatlas.schemas.errors import (
     DamagedAtlasError,
     Interrupted,
@@ -230,8 +230,14 @@ class AtlasFolder:
     def readable_documents(self, kind: str) -> Iterator[tuple[str, bytes | OSError]]:
         """Yield what `documents` yields, with the error in place of the content of a document that cannot be read."""
         listed = [file for file in self.storage.files(kind) if is_document(file.name)]
-        read_many = self.storage.read_many if self._packed is None else self._packed.read_many
-        yield from zip((file.name for file in listed), read_many(listed), strict=True)
+        yield from zip((file.name for file in listed), self.read_many(listed), strict=True)
+
+    def read_many(self, files: Sequence[Stored]) -> list[bytes | OSError]:
+        """Return the content of each listed document, in order, or the error that reading it raised.
+
+        Documents of a store are fetched once per AtlasFolder, and from packs where these have them.
+        """
+        return self.storage.read_many(files) if self._packed is None else self._packed.read_many(files)
 
     def commit_plan(self, plan: Plan) -> bool:
         """Commit a plan. Return whether it holds what this call wrote."""

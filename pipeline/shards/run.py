@@ -74,7 +74,7 @@ def fold_atlas(
     plans, digest, histories = folder.plans(), settings_digest(worker.settings), folder.histories()
     entries = newest_entries(histories)
     if not add_outputs:
-        refuse_missing_outputs(folder.place, entries.values(), outputs)
+        refuse_missing_outputs(folder.uri, entries.values(), outputs)
     needed = needed_in(folder, plans)
     retries = {
         shard.name: entries[shard.name].files["failures"].path
@@ -87,7 +87,7 @@ def fold_atlas(
     run_id = f"{now()[:19].replace(':', '')}-{secrets.token_hex(3)}"
     worker = replace(worker, mflop_per_second=deadline_rate(worker.device, plans, first_entries(histories)))
     options = FoldOptions(
-        atlas=folder.resolved().place,
+        atlas=folder.resolved().uri,
         worker=worker,
         outputs=tuple(outputs),
         run_id=run_id,
@@ -104,7 +104,7 @@ def fold_atlas(
         return FoldReport(0, 0, 0, 0, 0.0)
     conformance.refuse_if_it_loses(engine, folder)
     if any(task.shard.name not in entries for task in missing):
-        refuse_to_mix(folder.place, entries.values(), outputs)
+        refuse_to_mix(folder.uri, entries.values(), outputs)
     with _told(options, missing, engine, retry_failed=retry_failed, add_outputs=add_outputs) as ended:
         with (
             dispatch.opened(engine, worker.device),
