@@ -140,7 +140,7 @@ def plan(
     `runner`, `workers` and `beam_options` choose the engine that reads (pipeline/engines/engine.py).
     Raises UsageError with the atlas untouched.
     """
-    from foldatlas.atlas.folder import AtlasFolder
+    from foldatlas.atlas.folder import AtlasFolder, newest_entries
     from foldatlas.atlas.forecast.calibration import (
         default_output_bytes,
         first_entries,
@@ -168,7 +168,7 @@ def plan(
         device_name = dispatch.device_name(engine, device)
     folder.refuse_foreign()
     plans, histories = folder.plans(), folder.histories()
-    entries = {shard: history[-1] for shard, history in histories.items()}
+    entries = newest_entries(histories)
     first = first_entries(histories)
     rate = measured_rate(device, plans, first, device_name)
     default_bytes = default_output_bytes(config.language_model.width, chosen_outputs(embeddings, pae))

@@ -18,9 +18,10 @@ from foldatlas.pipeline import interruption
 from foldatlas.pipeline.engines import conformance, dispatch
 from foldatlas.pipeline.engines.choose import choose_engine
 from foldatlas.pipeline.engines.engine import Engine
+from foldatlas.pipeline.engines.rounds import ROUNDS
 from foldatlas.pipeline.planning.costs import CostModel
 from foldatlas.pipeline.planning.planner import make_plan
-from foldatlas.pipeline.shards.run import ROUNDS, fold_atlas
+from foldatlas.pipeline.shards.run import fold_atlas
 from foldatlas.pipeline.workers.supervisor import WorkerSpec
 from foldatlas.schemas.errors import EngineError, IncompleteError, Interrupted, UsageError
 
@@ -112,7 +113,7 @@ def test_the_work_survives_beams_pickler_in_another_process(tmp_path: Path) -> N
 
 
 @pytest.mark.parametrize("runner", ["FlinkRunner", "SparkRunner"])
-def test_an_engine_that_does_nothing_is_refused_before_it_gets_a_shard(
+def test_engine_that_does_nothing_is_refused_before_any_shard(
     runner: str, tmp_path: Path, proteins: list[str], write_fasta: Callable[..., str], costs: CostModel,
     worker: WorkerSpec,
 ) -> None:  # fmt: skip
