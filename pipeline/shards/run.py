@@ -20,7 +20,8 @@ from foldatlas.folding.planning.batching import BATCH_MFLOP
 from foldatlas.pipeline import events, progress
 from foldatlas.pipeline.engines import conformance, dispatch
 from foldatlas.pipeline.engines.engine import EMBEDDED, Engine
-from foldatlas.pipeline.interruption import interruptible, stopping
+from foldatlas.pipeline.engines.rounds import run_in_rounds
+from foldatlas.pipeline.interruption import interruptible
 from foldatlas.pipeline.planning.costs import deadline_rate
 from foldatlas.pipeline.shards.fold import fold_shard
 from foldatlas.pipeline.shards.goal import Goal, failures_to_retry
@@ -31,7 +32,6 @@ from foldatlas.schemas.errors import IncompleteError, Interrupted, StoreError
 from foldatlas.schemas.manifest import ShardEntry
 from foldatlas.schemas.version import program_version
 
-ROUNDS: Final = 3  # that commit nothing
 MEMORY_FRACTION: Final = 0.5  # of the device's, for one batch: the weights and other programs need some too
 SMALL_GPU_BYTES: Final = 16 << 30  # assumed where a GPU does not report its memory
 
@@ -135,8 +135,15 @@ def _fold(
     ):
         goal = goal.with_memory(_memory_bytes(engine, device))
         tasks = _with_random_start([task._replace(options=goal.options) for task in missing])
+        after: dict[str, ShardEntry] = {}
+
+        def still_missing() -> list[FoldTask]:
+            nonlocal after
+            after = goal.folder.entries()
+            return goal.missing(after)
+
         try:
-            after, left = _run_rounds(goal, tasks, engine)
+            left = run_in_rounds("fold", tasks, fold_shard, engine, still_missing)
         finally:
             end_children()
             with contextlib.suppress(StoreError):  # sweeping can wait, and must not hide what ended the run
@@ -147,26 +154,6 @@ def _fold(
             f"{len(left)} of {len(missing)} shards are not done ({names}): see the messages above, and run again"
         )
     return after
-
-
-def _run_rounds(goal: Goal, tasks: list[FoldTask], engine: Engine) -> tuple[dict[str, ShardEntry], list[FoldTask]]:
-    """Submit `tasks`, and again those that are then still missing. Return the committed entries and what is left.
-
-    Ends after ROUNDS rounds that committed nothing. Others are not counted: a shard that kills its workers ends a round
-    of Dask's early, and the shards behind it must not be given up.
-    """
-    after: dict[str, ShardEntry] = {}
-    rounds = fruitless = 0
-    while tasks and not stopping() and fruitless < ROUNDS:
-        rounds += 1
-        if rounds > 1:
-            events.emit("round_submitted", level=events.WARNING, round=rounds, shards=len(tasks))
-        dispatch.run("fold", tasks, fold_shard, engine)
-        after = goal.folder.entries()
-        left = goal.missing(after)
-        fruitless += len(left) == len(tasks)
-        tasks = left
-    return after, tasks
 
 
 def _report(
