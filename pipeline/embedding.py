@@ -27,7 +27,7 @@ from foldatlas.folding.config import LanguageModelConfig
 from foldatlas.folding.planning.cost import language_mflop
 from foldatlas.folding.prediction import Embedding
 from foldatlas.pipeline.interruption import interruptible, raise_if_stopping
-from foldatlas.pipeline.shards.bisection import Failed, fold_surely
+from foldatlas.pipeline.shards.bisection import Failed, fold_with_bisection
 from foldatlas.pipeline.sources.accepted import accepted
 from foldatlas.pipeline.sources.find import SourceFile, find_sources
 from foldatlas.pipeline.sources.pipes import Spool
@@ -166,7 +166,7 @@ def _embed(
         if not batches or (len(batches[-1]) + 1) * (len(sequence) + 2) > budget:
             batches.append([])
         batches[-1].append(sequence)
-    results = [result for batch in batches for result in fold_surely(embed, batch, renew=renew)]
+    results = [result for batch in batches for result in fold_with_bisection(embed, batch, renew=renew)]
     return {
         result.sequence: result.error if isinstance(result, Failed) else _storable(result, layer) for result in results
     }

@@ -129,9 +129,10 @@ class PackedDocuments:
         found = {}
         for pack_name, line in copies:
             document = actual[line.name]
-            if not isinstance(document, FileNotFoundError) and document[1] == line.etag:
-                if document[0] != line.text.encode():
-                    found[pack_name] = line.name
+            if isinstance(document, FileNotFoundError) or document[1] != line.etag:
+                continue  # deleted or replaced since: the copy is not used
+            if document[0] != line.text.encode():
+                found[pack_name] = line.name
         return found
 
     def _keep(self, name: str, version: tuple[bytes, str] | FileNotFoundError) -> bytes | OSError:

@@ -147,8 +147,8 @@ def _refusal(error: Exception, address: str, status: int, code: str, reason: str
         return StoreError(f"{address}: there is no such bucket ({reason}): create it first, or check the name")
     if status in (401, 403):
         return StoreError(
-            f"{address}: access denied ({reason}): check the credentials (AWS_PROFILE, AWS_ACCESS_KEY_ID) and that they "
-            "permit listing, reading, writing and deleting"
+            f"{address}: access denied ({reason}): check the credentials (AWS_PROFILE, AWS_ACCESS_KEY_ID) and that "
+            "they permit listing, reading, writing and deleting"
         )
     if not status and not type(error).__module__.startswith(("botocore", "boto3", "urllib3", "s3transfer")):
         return error  # a bug, or a failure of the local disk
