@@ -103,10 +103,10 @@ def cluster_atlas(
     finished shards kept.
     """
     started = time.monotonic()
-    with Atlas.open(folder.place) as atlas, work_folder() as scratch:
+    with Atlas.open(folder.uri) as atlas, work_folder() as scratch:
         structures = present_structures(atlas)
         if not len(structures):
-            raise UsageError(f"{folder.place} has no structure to cluster: fold proteins into it first")
+            raise UsageError(f"{folder.uri} has no structure to cluster: fold proteins into it first")
         settings = run_settings(structures.ids_N)
         latest = latest_complete(folder, KIND)
         if latest is not None and not from_nothing and latest.run.document.settings == settings:

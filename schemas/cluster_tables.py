@@ -10,6 +10,7 @@ import pyarrow as pa
 from foldatlas.schemas.tables import describe_field, describe_table
 
 CLUSTER_FORMAT: Final = 1
+LEVELS: Final = {"identity90": "90", "identity30": "30", "structure": "_structure"}  # level -> how its columns end
 
 _STRUCTURE_ID = describe_field("structure_id", pa.uuid(), "md5 of the sequence, as in the atlas")
 

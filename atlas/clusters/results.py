@@ -179,6 +179,6 @@ def _read(storage: Storage, path: str, columns: list[str]) -> pa.Table:
             return file.read(columns)
     except (OSError, pa.ArrowException) as error:
         raise DamagedAtlasError(
-            f"{storage.place}/{path} cannot be read ({error}): restore it from a copy, or delete its run's folder and "
+            f"{storage.uri}/{path} cannot be read ({error}): restore it from a copy, or delete its run's folder and "
             "cluster again"
         ) from error

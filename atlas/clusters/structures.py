@@ -110,7 +110,7 @@ def write_sequences(atlas: Atlas, structures: Structures, path: Path) -> None:
             writer.write(sequence.encode("ascii") for sequence in batch.column("sequence").to_pylist())
             row += len(ids)
     if row != len(structures):
-        place = atlas.folder.place
+        place = atlas.folder.uri
         raise DamagedAtlasError(
             f"the sequences of {place} are not those of its index: run `foldatlas index {place}`, and "
             f"`foldatlas verify {place}` if that does not help"
@@ -220,14 +220,14 @@ def read_chains(storage: Storage, path: str, begin: int, end: int) -> ReadChains
         with open_parquet(storage, path) as file:
             table = file.read_row_groups(list(range(first, last)))
     except (OSError, pa.ArrowException) as error:
-        raise DamagedAtlasError(f"{storage.place}/{path} cannot be read ({error}): restore it from a copy") from error
+        raise DamagedAtlasError(f"{storage.uri}/{path} cannot be read ({error}): restore it from a copy") from error
     table = table.slice(begin - first * CHAINS_A_ROW_GROUP, end - begin)
     planes = [stored_values(table, axis) for axis in "xyz"]
     points = np.stack([values / COORDINATE_SCALE for values, _ in planes], axis=-1).astype(np.float32)
     states = _STATES[np.frombuffer("".join(table.column("states").to_pylist()).encode("ascii"), dtype=np.uint8)]
     offsets = planes[0][1]
     if table.num_rows != end - begin or len(points) != len(states) or len(points) != offsets[-1]:
-        raise DamagedAtlasError(f"{storage.place}/{path} holds other chains than its run: restore it from a copy")
+        raise DamagedAtlasError(f"{storage.uri}/{path} holds other chains than its run: restore it from a copy")
     is_new = table.column("is_new").to_numpy(zero_copy_only=False)
     descriptors: Any = table.column("descriptor").combine_chunks()
     numbers = descriptors.flatten().to_numpy().reshape(-1, SIZE)
