@@ -9,4 +9,5 @@ Modules:
     structures.py       which structures an atlas has, their sequences, their C-alphas and 3Di states
     member_map.py       clusters -> the table of members
     results.py          runs of clustering that an atlas has, and what a new one takes over
+    forecast.py         what clustering an atlas takes: time, memory, disk
 """

@@ -18,8 +18,8 @@ ORDER = {
     "models training evaluation experimental lddt atom_layouts",
     "atlas": "storage parquet sql planning folder stages accounting reference novelty index reader clusters forecast "
     "status verify export merge open matrices structure_files",
-    "pipeline": "interruption progress events staging workers sources engines planning shards stages clustering embedding "
-    "dask_preload dask_keys",
+    "pipeline": "interruption progress events staging workers sources engines planning shards stages clustering "
+    "embedding dask_preload dask_keys",
     "jobs": "arguments weights plan fold embed evaluate export index merge query status train_fold train_lm "
     "train verify reference cluster cli",
 }
