@@ -141,13 +141,9 @@ def plan(
     Raises UsageError with the atlas untouched.
     """
     from foldatlas.atlas.folder import AtlasFolder, newest_entries
-    from foldatlas.atlas.forecast.calibration import (
-        default_output_bytes,
-        first_entries,
-        measured_output_bytes,
-        measured_rate,
-    )
+    from foldatlas.atlas.forecast.device_rates import first_entries, measured_rate
     from foldatlas.atlas.forecast.estimate import estimate
+    from foldatlas.atlas.forecast.output_sizes import default_output_bytes, measured_output_bytes
     from foldatlas.atlas.index.needed import left_to_fold
     from foldatlas.folding.models import config_of, settings_of
     from foldatlas.pipeline.engines import dispatch
