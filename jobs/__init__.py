@@ -5,6 +5,7 @@ arguments.py    what the parsers share
 plan.py         FASTA -> a plan
 fold.py         plan, fold, index: the main job
 embed.py        embeddings alone
+choices.py      files, model and engine of `plan` and `fold`, resolved once
 weights.py      released weights
 index.py        the SQL index
 status.py       what is done and what is left

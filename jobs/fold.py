@@ -1,22 +1,25 @@
 """`foldatlas fold`: the main job. Plans what is new, folds what is missing, builds the index."""
 
 import argparse
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from foldatlas.jobs import plan as plan_job
 from foldatlas.jobs.arguments import path, say
-from foldatlas.jobs.weights import provide
+from foldatlas.jobs.choices import EngineChoice, Inputs, ModelChoice
 from foldatlas.schemas.errors import UsageError
 from foldatlas.schemas.records import DEFAULT_MAX_LENGTH
 from foldatlas.schemas.wording import counted
 
 if TYPE_CHECKING:
     from foldatlas.atlas.accounting import Accounting
+    from foldatlas.atlas.folder import AtlasFolder
+    from foldatlas.pipeline.planning.selection import Choice
     from foldatlas.pipeline.shards.run import FoldReport
-    from foldatlas.schemas.manifest import Shard, ShardEntry
+    from foldatlas.schemas.manifest import Plan, Shard
 
 EXAMPLES: Final = """examples:
   foldatlas fold proteins.fasta atlas --model nano
@@ -108,95 +111,107 @@ def fold(
     Raises UsageError with the atlas untouched (but planned, where `shards` are not those of the plan); Interrupted
     with every finished shard kept.
     """
-    from foldatlas.atlas.folder import AtlasFolder
-    from foldatlas.atlas.index.build import build_index, current_accounting
-    from foldatlas.atlas.index.needed import left_to_fold
-    from foldatlas.folding.models import notes_of, settings_of
+    from foldatlas.folding.models import notes_of
     from foldatlas.folding.weights.model_files import absolute
     from foldatlas.pipeline import events
-    from foldatlas.pipeline.engines import dispatch
     from foldatlas.pipeline.engines.choose import choose_engine
-    from foldatlas.pipeline.planning.planner import plans_of
     from foldatlas.pipeline.planning.selection import chosen
-    from foldatlas.pipeline.shards.outputs import chosen_outputs, lacking, refuse_missing_outputs
+    from foldatlas.pipeline.shards.outputs import chosen_outputs, refuse_missing_outputs
     from foldatlas.pipeline.shards.run import fold_atlas
     from foldatlas.pipeline.workers.supervisor import WorkerSpec
 
-    engine = choose_engine(runner, workers, beam_options)
-    choice = chosen(shards, part)
-    if not fasta and not retry_failed:
-        raise UsageError(
-            "no FASTA file is named before ATLAS: name one, or pass --retry-failed to try failed proteins again"
-        )
-    plan_job.refuse_genes_alone(genes, fasta)
-    if retry_failed and add_outputs:
-        raise UsageError("--retry-failed gives a shard the outputs that it has: run --add-outputs before or after it")
-    if choice is not None and not fasta:
-        raise UsageError("--shards and --part mean shards of the FASTA's plan: name the files")
-    folder = AtlasFolder(atlas) if fasta else AtlasFolder.existing(atlas)
+    # Resolve and check every argument before anything is written or downloaded.
+    chosen_engine = choose_engine(runner, workers, beam_options)
+    selection = chosen(shards, part)
+    inputs = Inputs(tuple(fasta), max_length, genes, name, replace)
+    outputs = chosen_outputs(embeddings, pae)
+    _refuse_contradictions(inputs, outputs, selection, add_outputs=add_outputs, retry_failed=retry_failed)
+    folder = inputs.folder(atlas)
     log = events.absolute(log)
     weights_dir = None if weights is None else str(Path(weights).absolute())
-    outputs = chosen_outputs(embeddings, pae)
-    if add_outputs and not outputs:
-        raise UsageError("--add-outputs adds what is asked for: name it with --embeddings or --pae")
-    provide(model, weights_dir, before=lambda: plan_job.look_first(folder, fasta, genes, name))
-    settings = settings_of(model, recycles, precision, weights_dir=weights_dir)
+    choice = ModelChoice.resolve(model, recycles, precision, weights_dir, before=partial(inputs.check_paths, folder))
     say(*(f"{model}: {note}" for note in notes_of(model, weights_dir=weights_dir)))
     if outputs and not add_outputs:
         refuse_missing_outputs(folder.place, folder.entries().values(), outputs)
-    with dispatch.opened(engine, device) as device:
-        worker = WorkerSpec(absolute(model), settings, device, weights_dir)
-        summary = plan_job.plan(
-            fasta,
-            atlas,
-            model=model,
-            recycles=recycles,
-            max_length=max_length,
-            device=device,
-            embeddings=embeddings,
-            pae=pae,
-            weights=weights_dir,
-            precision=precision,
-            genes=genes,
-            name=name,
-            replace=replace,
-            runner=runner,
-            workers=workers,
-            beam_options=beam_options,
-        )
+
+    # Plan what is new, then fold what is missing of the selected shards.
+    with EngineChoice.opened(chosen_engine, device) as engine:
+        summary = plan_job.plan_inputs(inputs, folder, choice, engine, outputs)
         if show_progress:
             say(*summary.lines())
-        plans = folder.plans()
-        named = plans_of(summary.planned, plans, max_length)
-        mine = None if choice is None else choice.of(named)
+        share = None if selection is None else _Share.of(selection, summary, folder, max_length)
         report = fold_atlas(
             folder,
-            worker,
+            WorkerSpec(absolute(model), choice.settings, engine.device, weights_dir),
             outputs=outputs,
             add_outputs=add_outputs,
             show_progress=show_progress,
-            shards=None if mine is None else {shard.name for shard in mine},
+            shards=None if share is None else {shard.name for shard in share.shards},
             retry_failed=retry_failed,
             log=log,
-            engine=engine,
+            engine=engine.engine,
         )
-    if mine is None:
-        return FoldSummary(summary, report, current_accounting(folder) or build_index(folder))
-    entries = folder.entries()
-    unfolded = {shard.name for shard in left_to_fold(folder, plans, entries)}
-    left = sum(
-        shard.name in unfolded or bool(add_outputs and shard.name in entries and lacking(entries[shard.name], outputs))
-        for plan in plans
-        for shard in plan.shards
-    )
-    done = _part_summary(mine, entries, sum(len(plan.shards) for plan in named), left)
-    return FoldSummary(summary, report, None if left else current_accounting(folder) or build_index(folder), done)
+
+    # Build the index, unless shards of other parts are missing.
+    if share is None:
+        return FoldSummary(summary, report, _indexed(folder))
+    done = share.summary(folder, outputs if add_outputs else ())
+    return FoldSummary(summary, report, None if done.left else _indexed(folder), done)
 
 
-def _part_summary(mine: "Sequence[Shard]", entries: "Mapping[str, ShardEntry]", planned: int, left: int) -> PartSummary:
-    done = [entries[shard.name] for shard in mine if shard.name in entries]  # the others are not needed
-    folded, failed = (sum(getattr(entry, what) for entry in done) for what in ("folded", "failed"))
-    return PartSummary(len(mine), planned, folded, failed, left)
+def _refuse_contradictions(
+    inputs: Inputs, outputs: Sequence[str], selection: "Choice | None", *, add_outputs: bool, retry_failed: bool
+) -> None:
+    """Raise UsageError for arguments that do not go together."""
+    if not inputs.fasta and not retry_failed:
+        raise UsageError("no FASTA file is given before ATLAS: name one, or pass --retry-failed to retry failures")
+    inputs.check()
+    if retry_failed and add_outputs:
+        raise UsageError("--retry-failed and --add-outputs cannot be combined: run one after the other")
+    if selection is not None and not inputs.fasta:
+        raise UsageError("--shards and --part select shards of the plan of FASTA files: name the files")
+    if add_outputs and not outputs:
+        raise UsageError("--add-outputs does not say which output to add: pass --embeddings or --pae too")
+
+
+def _indexed(folder: "AtlasFolder") -> "Accounting":
+    """Return the accounting of the index; build the index first if it is not up to date."""
+    from foldatlas.atlas.index.build import build_index, current_accounting
+
+    return current_accounting(folder) or build_index(folder)
+
+
+@dataclass(frozen=True)
+class _Share:
+    """The `shards` that `--shards` or `--part` selects, of `planned` shards of the atlas's `plans`."""
+
+    shards: "Sequence[Shard]"
+    planned: int
+    plans: "Sequence[Plan]"
+
+    @classmethod
+    def of(cls, selection: "Choice", summary: plan_job.PlanSummary, folder: "AtlasFolder", max_length: int) -> "_Share":
+        from foldatlas.pipeline.planning.planner import plans_of
+
+        plans = folder.plans()
+        named = plans_of(summary.planned, plans, max_length)
+        return cls(selection.of(named), sum(len(plan.shards) for plan in named), plans)
+
+    def summary(self, folder: "AtlasFolder", outputs: Sequence[str]) -> PartSummary:
+        """Count what is committed of the share, and the shards of the atlas that are not folded or lack `outputs`."""
+        from foldatlas.atlas.index.needed import left_to_fold
+        from foldatlas.pipeline.shards.outputs import lacking
+
+        entries = folder.entries()
+        unfolded = {shard.name for shard in left_to_fold(folder, self.plans, entries)}
+        left = sum(
+            shard.name in unfolded or bool(shard.name in entries and lacking(entries[shard.name], outputs))
+            for plan in self.plans
+            for shard in plan.shards
+        )
+        done = [entries[shard.name] for shard in self.shards if shard.name in entries]  # the others are not needed
+        folded, failed = sum(entry.folded for entry in done), sum(entry.failed for entry in done)
+        return PartSummary(len(self.shards), self.planned, folded, failed, left)
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -236,10 +251,10 @@ def _refuse_beside_dry_run(arguments: argparse.Namespace) -> None:
 def run(arguments: argparse.Namespace) -> int:
     if arguments.dry_run:
         _refuse_beside_dry_run(arguments)
-        print("\n".join(plan_job.plan(**plan_job.chosen(arguments), dry_run=True).report()))
+        print("\n".join(plan_job.plan(**plan_job.planning_arguments(arguments), dry_run=True).report()))
         return 0
     asked = {name: getattr(arguments, name) for name in ("add_outputs", "shards", "part", "retry_failed", "log")}
-    summary = fold(**plan_job.chosen(arguments), **asked, show_progress=True)
+    summary = fold(**plan_job.planning_arguments(arguments), **asked, show_progress=True)
     report, accounting = summary.report, summary.accounting
     from foldatlas.schemas.wording import readable_time
 

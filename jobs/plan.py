@@ -4,12 +4,12 @@ import argparse
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from foldatlas.jobs.arguments import ATLAS_HELP, FASTA_HELP, PRECISIONS, add_weights, not_negative, path, positive, say
-from foldatlas.jobs.weights import provide
-from foldatlas.schemas.errors import UsageError
+from foldatlas.jobs.choices import EngineChoice, Inputs, ModelChoice
 from foldatlas.schemas.records import DEFAULT_MAX_LENGTH
 from foldatlas.schemas.wording import counted
 
@@ -140,7 +140,33 @@ def plan(
     `runner`, `workers` and `beam_options` choose the engine that reads (pipeline/engines/engine.py).
     Raises UsageError with the atlas untouched.
     """
-    from foldatlas.atlas.folder import AtlasFolder
+    from foldatlas.pipeline.engines.choose import choose_engine
+    from foldatlas.pipeline.shards.outputs import chosen_outputs
+
+    inputs = Inputs(tuple(fasta), max_length, genes, name, replace)
+    inputs.check()
+    chosen_engine = choose_engine(runner, workers, beam_options)
+    outputs = chosen_outputs(embeddings, pae)
+    folder = inputs.folder(atlas)
+    weights_dir = None if weights is None else str(weights)
+    choice = ModelChoice.resolve(model, recycles, precision, weights_dir, before=partial(inputs.check_paths, folder))
+    with EngineChoice.opened(chosen_engine, device) as engine:
+        pass  # only the device is needed here; reading files starts the workers again
+    return plan_inputs(inputs, folder, choice, engine, outputs, dry_run=dry_run, devices=devices, price=price)
+
+
+def plan_inputs(
+    inputs: Inputs,
+    folder: "AtlasFolder",
+    model: ModelChoice,
+    engine: EngineChoice,
+    outputs: Sequence[str],
+    *,
+    dry_run: bool = False,
+    devices: int = 1,
+    price: float | None = None,
+) -> PlanSummary:
+    """Plan `inputs` as `plan` does, from resolved arguments. `outputs` are names of optional tables."""
     from foldatlas.atlas.forecast.calibration import (
         default_output_bytes,
         first_entries,
@@ -149,76 +175,43 @@ def plan(
     )
     from foldatlas.atlas.forecast.estimate import estimate
     from foldatlas.atlas.index.needed import left_to_fold
-    from foldatlas.folding.models import config_of, settings_of
-    from foldatlas.pipeline.engines import dispatch
-    from foldatlas.pipeline.engines.choose import choose_engine
     from foldatlas.pipeline.planning.costs import cost_model
     from foldatlas.pipeline.planning.planner import Planned, make_plan
-    from foldatlas.pipeline.shards.outputs import chosen_outputs
     from foldatlas.pipeline.sources.pipes import Spool
 
-    refuse_genes_alone(genes, fasta)
-    engine = choose_engine(runner, workers, beam_options)
-    weights_dir = None if weights is None else str(weights)
-    folder = AtlasFolder(atlas) if fasta else AtlasFolder.existing(atlas)
-    provide(model, weights_dir, before=lambda: look_first(folder, fasta, genes, name))
-    settings = settings_of(model, recycles, precision, weights_dir=weights_dir)
-    config = config_of(model, weights_dir=weights_dir)
-    with dispatch.opened(engine, device) as device:
-        device_name = dispatch.device_name(engine, device)
     folder.refuse_foreign()
     plans, histories = folder.plans(), folder.histories()
     entries = {shard: history[-1] for shard, history in histories.items()}
     first = first_entries(histories)
-    rate = measured_rate(device, plans, first, device_name)
-    default_bytes = default_output_bytes(config.language_model.width, chosen_outputs(embeddings, pae))
-    # by all devices of the kind, so that two drivers on devices of two makes cut the same shards
-    costs = cost_model(config, settings.recycles, measured_rate(device, plans, first), default_bytes)
-    if not fasta:
-        folder.check_settings(settings)
+    rate = measured_rate(engine.device, plans, first, engine.device_name)
+    default_bytes = default_output_bytes(model.config.language_model.width, outputs)
+    # The rate of all devices of the kind, so that two drivers with different device models cut the same shards.
+    costs = cost_model(model.config, model.settings.recycles, measured_rate(engine.device, plans, first), default_bytes)
+    if not inputs.fasta:
+        folder.check_settings(model.settings)
         planned = Planned(None, ())
     else:
         with Spool(folder) as spool:
             planned = make_plan(
-                fasta,
+                inputs.fasta,
                 folder,
-                settings,
+                model.settings,
                 costs,
-                max_length=max_length,
-                genes=genes,
-                name=name,
-                replace=replace,
+                max_length=inputs.max_length,
+                genes=inputs.genes,
+                name=inputs.name,
+                replace=inputs.replace,
                 dry_run=dry_run,
-                engine=engine,
+                engine=engine.engine,
                 spool=spool,
             )
     new = planned.plan.shards if planned.plan is not None else ()
     left = left_to_fold(folder, plans, entries)
     output_bytes = measured_output_bytes(default_bytes, plans, entries)
-    made, all_left = (
+    of_plan, of_all = (
         estimate(shards, rate, output_bytes, devices=devices, price=price) for shards in (new, [*left, *new])
     )
-    return PlanSummary(planned, made, all_left, dry_run)
-
-
-def refuse_genes_alone(genes: bool, fasta: Sequence[str]) -> None:
-    """Raises UsageError for genes asked of no FASTA files."""
-    if genes and not fasta:
-        raise UsageError("--genes says how FASTA files are read, and none is named: name one, or leave --genes out")
-
-
-def look_first(folder: "AtlasFolder", fasta: Sequence[str], genes: bool, name: str | None = None) -> None:
-    """Raises what planning will where it cannot begin: for files that are not there, or a folder of other things."""
-    from foldatlas.pipeline.planning.versions import renamed
-    from foldatlas.pipeline.sources.find import find_sources
-
-    folder.refuse_foreign()
-    if fasta:
-        found = find_sources(fasta, genes=genes, skip_pipes=True)
-        if found:
-            renamed(found, name)
-    elif name is not None:
-        raise UsageError(f"--as {name} names a FASTA file, and none is given: name one, or leave --as out")
+    return PlanSummary(planned, of_plan, of_all, dry_run)
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -322,15 +315,17 @@ def _price(text: str) -> float:
     return number
 
 
-def chosen(arguments: argparse.Namespace) -> dict[str, Any]:
-    """What `configure` asked for, as the arguments of `plan` (and of `fold`)."""
+def planning_arguments(arguments: argparse.Namespace) -> dict[str, Any]:
+    """Return what `configure_planning` parsed as keyword arguments of `plan` and `fold`."""
     names = "fasta atlas model recycles max_length device embeddings pae weights precision genes name replace "
     names += "runner workers beam_options"
     return {name: getattr(arguments, name) for name in names.split()}
 
 
 def run(arguments: argparse.Namespace) -> int:
-    summary = plan(**chosen(arguments), dry_run=arguments.dry_run, devices=arguments.devices, price=arguments.price)
+    summary = plan(
+        **planning_arguments(arguments), dry_run=arguments.dry_run, devices=arguments.devices, price=arguments.price
+    )
     print(json.dumps(summary.as_json()) if arguments.json else "\n".join(summary.report()))
     if summary.planned.plan is None:
         say("nothing new to plan" if arguments.fasta else "no FASTA file is named before ATLAS: nothing was planned")
