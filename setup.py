@@ -20,7 +20,6 @@ REQUIREMENTS = [
     "fastcrc>=0.3.4",
     "gemmi>=0.7,<0.8",
     "huggingface_hub>=2.4",
-    "mini3di>=0.2.1,<0.3",
     "msgspec>=0.20",
     "numba>=0.61",  # BSD-2, llvmlite too; 0.61 is the first for numpy 2.1
     "numpy>=2.1,<2.5",  # Beam: <2.5

@@ -5,11 +5,14 @@ Readers open only files that a plan or a manifest entry lists. `docs/files.md` d
 
 import contextlib
 import datetime
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+import pyarrow as pa
+
+from foldatlas.atlas.parquet.files import open_parquet
 from foldatlas.atlas.storage.commit import hidden_owner
 from foldatlas.atlas.storage.opening import open_storage
 from foldatlas.atlas.storage.protocol import STAGING, Storage, json_documents
@@ -35,6 +38,11 @@ INDEX: Final = "atlas.duckdb"
 def now() -> str:
     """The time in UTC, ISO 8601, to the millisecond (plans are ordered by it)."""
     return datetime.datetime.now(datetime.UTC).isoformat(timespec="milliseconds")
+
+
+def newest_entries(histories: Mapping[str, Sequence[ShardEntry]]) -> dict[str, ShardEntry]:
+    """Return the entry that counts of each shard, the highest generation, from `AtlasFolder.histories`."""
+    return {shard: history[-1] for shard, history in histories.items()}
 
 
 def plan_order(plan: Plan) -> tuple[int, str, str]:
@@ -112,6 +120,18 @@ class AtlasFolder:
     def where(self, name: str) -> str:
         """A file's whole address, for people."""
         return f"{self.place}/{name}"
+
+    def read_table(self, name: str, columns: Sequence[str], row_group: int | None = None) -> pa.Table:
+        """Return columns of a Parquet file of the atlas, or of one of its row groups.
+
+        Raise DamagedAtlasError for a file that is missing or cannot be read.
+        """
+        try:
+            with open_parquet(self.storage, name) as file:
+                wanted = list(columns)
+                return file.read(wanted) if row_group is None else file.read_row_group(row_group, wanted)
+        except (OSError, ValueError, pa.ArrowException) as error:
+            raise DamagedAtlasError(f"{self.where(name)} cannot be read ({error}): restore it from a copy") from error
 
     def refuse_foreign(self) -> None:
         """Raises ForeignFolderError where a new atlas cannot be made: the path is a file or holds other things."""
@@ -194,7 +214,7 @@ class AtlasFolder:
 
     def entries(self) -> dict[str, ShardEntry]:
         """The committed entry of each shard, the highest generation of each, by shard name."""
-        return {shard: entries[-1] for shard, entries in self.histories().items()}
+        return newest_entries(self.histories())
 
     def histories(self) -> dict[str, list[ShardEntry]]:
         """Every committed entry of each shard, the lowest generation first, by shard name."""

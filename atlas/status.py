@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from foldatlas.atlas.folder import AtlasFolder
+from foldatlas.atlas.folder import AtlasFolder, newest_entries
 from foldatlas.atlas.forecast.calibration import Device, first_entries, main_device, measured_rate
 from foldatlas.atlas.forecast.pace import DevicePace, RunPace, busy_share, devices_of, pace_now, runs_of
 from foldatlas.atlas.index.needed import Presence, left_to_fold, presence_of
@@ -121,7 +121,7 @@ def status(folder: AtlasFolder, at: datetime.datetime | None = None) -> AtlasSta
     """
     at = at or datetime.datetime.now(datetime.UTC)
     header, plans, histories = folder.header(), folder.plans(), folder.histories()
-    entries = {shard: history[-1] for shard, history in histories.items()}
+    entries = newest_entries(histories)
     shards = [shard for plan in plans for shard in plan.shards]
     left = {shard.name for shard in left_to_fold(folder, plans, entries)}
     done = [shard for shard in shards if shard.name in entries]

@@ -206,7 +206,7 @@ def measure(way: str, folder: Path) -> dict[str, Any]:
                 costs.mflop_per_second,
             ),
             memory_bytes=planner.planning_memory_bytes(),
-            told=phases,
+            on_phase=phases,
         )
         records, outcomes, cuts = made.records, made.outcomes, made.shards
         sequences = made.sequences
@@ -217,7 +217,7 @@ def measure(way: str, folder: Path) -> dict[str, Any]:
             settings,
             costs,
             max_length=MAX_LENGTH,
-            told=phases,
+            on_phase=phases,
         ).plan
         assert plan is not None
         records, outcomes, cuts, sequences = plan.records, plan.outcomes, plan.shards, plan.sequences

@@ -167,6 +167,7 @@ def plan_inputs(
     price: float | None = None,
 ) -> PlanSummary:
     """Plan `inputs` as `plan` does, from resolved arguments. `outputs` are names of optional tables."""
+    from foldatlas.atlas.folder import newest_entries
     from foldatlas.atlas.forecast.calibration import (
         default_output_bytes,
         first_entries,
@@ -181,7 +182,7 @@ def plan_inputs(
 
     folder.refuse_foreign()
     plans, histories = folder.plans(), folder.histories()
-    entries = {shard: history[-1] for shard, history in histories.items()}
+    entries = newest_entries(histories)
     first = first_entries(histories)
     rate = measured_rate(engine.device, plans, first, engine.device_name)
     default_bytes = default_output_bytes(model.config.language_model.width, outputs)

@@ -26,14 +26,14 @@ from foldatlas.atlas.storage.commit import files_of_the_dead
 from foldatlas.folding.config import LanguageModelConfig
 from foldatlas.folding.planning.cost import language_mflop
 from foldatlas.folding.prediction import Embedding
-from foldatlas.pipeline.interruption import interruptible, stopping
+from foldatlas.pipeline.interruption import interruptible, raise_if_stopping
 from foldatlas.pipeline.shards.bisection import Failed, fold_surely
 from foldatlas.pipeline.sources.accepted import accepted
 from foldatlas.pipeline.sources.find import SourceFile, find_sources
 from foldatlas.pipeline.sources.pipes import Spool
 from foldatlas.pipeline.sources.validation import Record
 from foldatlas.pipeline.workers.supervisor import WorkerSpec, child_of_this_process, end_children
-from foldatlas.schemas.errors import Interrupted, UsageError
+from foldatlas.schemas.errors import UsageError
 from foldatlas.schemas.records import structure_id
 from foldatlas.schemas.tables import EMBEDDED
 from foldatlas.schemas.wording import counted
@@ -113,8 +113,7 @@ def _embed_sources(
     said = {"model": settings.model, "weights": settings.weights, "precision": settings.precision, "layer": str(layer)}
 
     def embed(batch: list[str]) -> list[Embedding]:
-        if stopping():
-            raise Interrupted("stopped on request")
+        raise_if_stopping()
         cost = len(batch) * language_mflop(config, max(map(len, batch)))
         return child.compute(batch, cost, layers=[layer], per_residue=per_residue)
 
@@ -131,8 +130,7 @@ def _embed_sources(
                     file.write(_to_table(source, window, found, layer))
                     for record, embedding in zip(window, found, strict=True):
                         result.note(record, embedding)
-            if stopping():
-                raise Interrupted("stopped on request")
+            raise_if_stopping()
     finally:
         end_children()
     return result

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from types import FrameType
 from typing import Final
 
-from foldatlas.atlas.storage.s3_client import stop_waiting_when
+from foldatlas.atlas.storage.retries import stop_waiting_when
 from foldatlas.schemas.errors import FoldAtlasError, Interrupted, StoreError
 
 # SIGTERM comes before a machine is taken away (Slurm and Kubernetes then wait 30 s, spot machines 30 to 120 s). The
@@ -24,6 +24,12 @@ _fatal: list[Exception] = []
 def stopping() -> bool:
     """Whether the run is to stop."""
     return _stop.is_set()
+
+
+def raise_if_stopping() -> None:
+    """Raise Interrupted if the run is to stop."""
+    if stopping():
+        raise Interrupted
 
 
 stop_waiting_when(stopping)

@@ -119,6 +119,6 @@ class Interrupted(FoldAtlasError):
 
     exit_code = 130
 
-    def __init__(self, message: str, *, exit_code: int = 130):
+    def __init__(self, message: str = "stopped on request", *, exit_code: int = 130):
         super().__init__(message)
         self.exit_code = exit_code

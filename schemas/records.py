@@ -88,10 +88,6 @@ class Outcome(StrEnum):
     TOO_LONG = "too_long"
     DUPLICATE_ID = "duplicate_id"
 
-    @property
-    def is_refusal(self) -> bool:
-        return self not in (Outcome.ACCEPTED, Outcome.REPEATED)
-
 
 REFUSALS: Final[dict[Outcome, str]] = {
     Outcome.NO_TRANSLATION: "the coding sequence of a GenBank file has no translation, and none can be made of it",

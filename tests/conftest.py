@@ -58,11 +58,13 @@ def s3(s3_endpoint: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any
 @pytest.fixture
 def flaky(s3: Any, s3_endpoint: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[s3_server.FlakyStore]:
     """AWS_ENDPOINT_URL leads here. Waits are short, and nothing but waits uses up patience."""
-    from foldatlas.atlas.storage import s3_client
+    from foldatlas.atlas.storage import retries, s3_client
 
     with s3_server.on_the_way_to(s3_endpoint) as store:
         monkeypatch.setenv("AWS_ENDPOINT_URL", store.address)
-        monkeypatch.setattr(s3_client, "time", s3_server.WaitingClock())
+        clock = s3_server.WaitingClock()
+        for module in (s3_client, retries):
+            monkeypatch.setattr(module, "time", clock)
         monkeypatch.setattr(s3_client, "FIRST_WAIT", 0.001)
         monkeypatch.setattr(s3_client, "_gave_up", -math.inf)
         yield store

@@ -13,13 +13,11 @@ from typing import Any, NamedTuple
 import duckdb
 import numpy as np
 import numpy.typing as npt
-import pyarrow as pa
 
 from foldatlas.atlas.folder import AtlasFolder
 from foldatlas.atlas.index.build import MEMORY_LIMIT, create_presence, list_files, parquet_reader
 from foldatlas.atlas.index.lineage import Lineage, lineage_of
 from foldatlas.atlas.parquet.coordinates import structure_ids_of
-from foldatlas.atlas.parquet.files import open_parquet
 from foldatlas.atlas.sql.interruptible import stoppable
 from foldatlas.atlas.sql.text import first_line
 from foldatlas.atlas.storage.scratch import LocalCopies, work_folder
@@ -189,13 +187,7 @@ def needed_failures(folder: AtlasFolder, sequences: str, shard: Shard, entry: Sh
 
 def ids_in(folder: AtlasFolder, path: str, row_group: int | None = None) -> list[bytes]:
     """The structure ids in a file, or in one of its row groups. Raises DamagedAtlasError."""
-    try:
-        with open_parquet(folder.storage, path) as file:
-            columns = ["structure_id"]
-            table = file.read(columns) if row_group is None else file.read_row_group(row_group, columns)
-    except (OSError, ValueError, pa.ArrowException) as error:
-        raise DamagedAtlasError(f"{folder.where(path)} cannot be read ({error}): restore it from a copy") from error
-    return structure_ids_of(table)
+    return structure_ids_of(folder.read_table(path, ["structure_id"], row_group))
 
 
 def left_to_fold(folder: AtlasFolder, plans: Sequence[Plan], entries: Mapping[str, ShardEntry]) -> list[Shard]:

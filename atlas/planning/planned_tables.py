@@ -60,28 +60,28 @@ def plan_tables(
     *,
     memory_bytes: int = MEMORY_BYTES,
     threads: int | None = None,
-    told: Callable[[str], None] = lambda phase: None,
+    on_phase: Callable[[str], None] = lambda phase: None,
 ) -> PlannedTables:
     """Judges staged records, and writes `records` and `sequences` tables beside them.
 
     `staged` are files of STAGING, whose order is that of `records`; each holds records of one source.
     `known_sequences` are the sequences files of earlier plans, whose sequences are not planned again. `cut` takes
     (length, count) pairs by falling length and gives shards as (start rank, end rank, cost in MFLOP). About
-    `memory_bytes` and half a GB are taken; `threads` are DuckDB's (default: the machine's). `told` hears the name of
-    each phase as it begins.
+    `memory_bytes` and half a GB are taken; `threads` are DuckDB's (default: the machine's). `on_phase(name)` is
+    called as each phase starts.
     """
     known = KnownSequences(known_sequences)
     with open_staged(staging, staged, memory_bytes, threads) as records:
-        told("ids")
+        on_phase("ids")
         records.judge()
         band_bytes = min(max(memory_bytes // _BANDS_IN_MEMORY, _LEAST_BAND_BYTES), _MOST_BAND_BYTES)
         bands = LengthBands(staging / "bands", records.accepted_lengths(), band_bytes)
-        told("records")
+        on_phase("records")
         outcomes: Counter[str] = Counter()
         files = _write_records(staging, _judged_chunks(staged, records, bands, outcomes))
-    told("order")
+    on_phase("order")
     shards = cut(bands.settle(known))
-    told("sequences")
+    on_phase("sequences")
     sequences, drafts = _write_sequences(staging, bands.rows(), shards)
     return PlannedTables(tuple(files), tuple(sequences), tuple(drafts), dict(sorted(outcomes.items())))
 

@@ -5,10 +5,12 @@ and `NAME.dbtype`. Keys are row numbers of the reference. `NAME_h` holds a heade
 the row number. `mmseqs createdb` would shuffle the rows.
 """
 
+import contextlib
 import os
 import platform
 import shutil
-from collections.abc import Iterable
+import subprocess
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from types import TracebackType
 from typing import IO, Final, Self
@@ -16,11 +18,13 @@ from typing import IO, Final, Self
 import numpy as np
 import numpy.typing as npt
 
-from foldatlas.schemas.errors import UsageError
+from foldatlas.schemas.errors import FoldAtlasError, Interrupted, UsageError
 
 AMINO_ACIDS: Final = b"\x00\x00\x00\x00"  # also for 3Di letters, which are searched with a matrix of their own
 GENERIC: Final = b"\x0c\x00\x00\x00"
 _CPU_FLAGS: Final = Path("/proc/cpuinfo")
+_LOG_LINES: Final = 5  # of the program's output that an error repeats
+_POLL_SECONDS: Final = 0.1
 
 
 class DatabaseWriter:
@@ -69,6 +73,45 @@ def write_subset(database: Path, rows: npt.NDArray[np.int64], target: Path) -> N
         Path(f"{made}.index").write_bytes(b"".join(lines[row] for row in rows.tolist()))
         Path(f"{made}.dbtype").write_bytes(Path(f"{source}.dbtype").read_bytes())
         made.symlink_to(source.resolve())
+
+
+def run_program(*words: str | Path, folder: Path, stop: Callable[[], bool] = lambda: False) -> None:
+    """Run MMseqs2 with `words`, in `folder`, until it ends.
+
+    Raise FoldAtlasError with its last lines where it fails, Interrupted where `stop` becomes true: it is ended then.
+    Errors as `program`.
+    """
+    log = folder / f"{words[0]}.log"
+    command = [str(program()), *map(str, words)]
+    with log.open("wb") as output:
+        running = subprocess.Popen(
+            command, cwd=folder, stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT
+        )
+        try:
+            while True:
+                with contextlib.suppress(subprocess.TimeoutExpired):
+                    running.wait(_POLL_SECONDS)
+                    break
+                if stop():
+                    raise Interrupted("stopped on request")
+        finally:
+            if running.poll() is None:
+                running.kill()
+                running.wait()
+    if stop():
+        raise Interrupted("stopped on request")
+    if running.returncode != 0:
+        last = log.read_text(encoding="utf-8", errors="replace").splitlines()[-_LOG_LINES:]
+        raise FoldAtlasError(f"mmseqs {words[0]} ended with exit code {running.returncode}:\n" + "\n".join(last))
+
+
+def read_results(database: Path) -> Iterator[tuple[int, bytes]]:
+    """Yield key and text of each record of a result database, by key. Threads may have left several data files."""
+    parts = sorted(database.parent.glob(f"{database.name}.[0-9]*"), key=lambda path: int(path.suffix[1:]))
+    data = b"".join(path.read_bytes() for path in (parts or [database]))
+    lines = Path(f"{database}.index").read_bytes().splitlines()
+    for key, offset, length in sorted(tuple(map(int, line.split(b"\t"))) for line in lines):
+        yield key, data[offset : offset + length - 1]
 
 
 def program() -> Path:

@@ -21,7 +21,7 @@ from typing import IO, Any, Final
 from foldatlas.atlas.storage import packs
 from foldatlas.atlas.storage.addresses import holds_keys
 from foldatlas.atlas.storage.protocol import ABANDONED_SECONDS, STAGING, Stored, never
-from foldatlas.atlas.storage.s3_client import Answered, client, patiently
+from foldatlas.atlas.storage.s3_client import Answered, client, with_s3_retries
 from foldatlas.atlas.storage.scratch import work_folder
 from foldatlas.schemas.errors import FoldAtlasError, Interrupted, StoreError, UsageError
 
@@ -84,7 +84,7 @@ class S3Storage:
             return answer["Body"].read(), answer["ETag"]
 
         try:
-            return patiently(get, self._address(name))
+            return with_s3_retries(get, self._address(name))
         except Answered as answer:
             raise self._missing(name) from answer
 
@@ -130,7 +130,7 @@ class S3Storage:
 
     def _head(self, name: str) -> Any:
         try:
-            return patiently(lambda: client().head_object(**self._at(name)), self._address(name))
+            return with_s3_retries(lambda: client().head_object(**self._at(name)), self._address(name))
         except Answered as answer:
             raise self._missing(name) from answer
 
@@ -151,7 +151,7 @@ class S3Storage:
         after: dict[str, str] = {}
         while True:
             request = {"Bucket": self.bucket, "Prefix": begin, **after}
-            page: dict[str, Any] = patiently(partial(client().list_objects_v2, **request), self.place)
+            page: dict[str, Any] = with_s3_retries(partial(client().list_objects_v2, **request), self.place)
             yield page
             if not page.get("IsTruncated"):
                 return
@@ -174,7 +174,7 @@ class S3Storage:
             return content
 
         try:
-            content = patiently(get, self._address(name), stop)
+            content = with_s3_retries(get, self._address(name), stop)
         except Answered as answer:
             if answer.status == 404:
                 raise self._missing(name) from answer
@@ -187,7 +187,7 @@ class S3Storage:
         size = self.size(name)
         for start in range(0, size, RANGE_BYTES):
             if stop():
-                raise Interrupted("stopped on request")
+                raise Interrupted
             yield self.range(name, start, min(start + RANGE_BYTES, size), stop)
 
     def sha256(self, name: str) -> str:
@@ -238,18 +238,21 @@ class S3Storage:
 
     def _put_parts(self, file: IO[bytes], size: int, name: str) -> None:
         at, address = self._at(name), self._address(name)
-        upload = {**at, "UploadId": patiently(lambda: client().create_multipart_upload(**at), address)["UploadId"]}
+        upload = {
+            **at,
+            "UploadId": with_s3_retries(lambda: client().create_multipart_upload(**at), address)["UploadId"],
+        }
         try:
             parts = []
             for number in range(1, -(-size // PART_BYTES) + 1):
                 body = file.read(PART_BYTES)
-                part = patiently(
+                part = with_s3_retries(
                     partial(client().upload_part, **upload, Body=body, PartNumber=number),
                     address,
                 )
                 parts.append({"PartNumber": number, "ETag": part["ETag"]})
             try:
-                patiently(
+                with_s3_retries(
                     lambda: client().complete_multipart_upload(**upload, MultipartUpload={"Parts": parts}), address
                 )
             except Answered:  # of a second try, if the answer to the first was lost
@@ -264,7 +267,7 @@ class S3Storage:
 
     def write(self, name: str, content: bytes) -> None:
         """Writes a whole document, whatever stood there."""
-        patiently(lambda: client().put_object(**self._at(name), Body=content), self._address(name))
+        with_s3_retries(lambda: client().put_object(**self._at(name), Body=content), self._address(name))
 
     def pack(self, kind: str) -> bool:
         return packs.pack(self, kind)
@@ -293,7 +296,9 @@ class S3Storage:
         """
         condition = {"IfNoneMatch": "*"} if expected is None else {"IfMatch": expected}
         try:
-            patiently(lambda: client().put_object(**self._at(name), Body=content, **condition), self._address(name))
+            with_s3_retries(
+                lambda: client().put_object(**self._at(name), Body=content, **condition), self._address(name)
+            )
         except Answered:
             try:
                 return self.read(name) == content
@@ -304,7 +309,9 @@ class S3Storage:
     def check_commits(self, name: str) -> None:
         content = self.read(name)
         try:
-            patiently(lambda: client().put_object(**self._at(name), Body=content, IfNoneMatch="*"), self._address(name))
+            with_s3_retries(
+                lambda: client().put_object(**self._at(name), Body=content, IfNoneMatch="*"), self._address(name)
+            )
         except Answered:
             return
         raise FoldAtlasError(
@@ -313,7 +320,7 @@ class S3Storage:
         )
 
     def delete(self, name: str) -> None:
-        patiently(lambda: client().delete_object(**self._at(name)), self._address(name))
+        with_s3_retries(lambda: client().delete_object(**self._at(name)), self._address(name))
 
     def left_behind(self, tables: Iterable[str]) -> list[str]:
         listed = (file for table in tables for file in self.files(table))

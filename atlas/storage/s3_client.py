@@ -1,19 +1,16 @@
-"""The S3 client, and patience with a store that is busy or away for a while.
+"""The S3 client, and which failures of a request may pass, and for how long they are retried (retries.py)."""
 
-A request is tried here and nowhere else, so that one number says how long a store may be away.
-"""
-
-import logging
 import math
 import os
 import random
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import lru_cache
-from typing import Any, Final, TypeVar
+from typing import Any, Final, NamedTuple, TypeVar
 
 from foldatlas.atlas.storage.protocol import never
-from foldatlas.schemas.errors import FoldAtlasError, Interrupted, StoreError
+from foldatlas.atlas.storage.retries import with_retries
+from foldatlas.schemas.errors import StoreError
 
 PATIENCE_SECONDS: float = 240.0  # after the first failure of a request; then the run stops
 FIRST_WAIT: float = 0.5  # seconds; doubled each time
@@ -77,62 +74,52 @@ def _client(_process: int, _environment: tuple[tuple[str, str], ...]) -> Any:
         ) from error
 
 
-# When patience with the store ended, if no request was answered since: what tidies up then does not wait again.
+# When the last request was given up, if none was answered since: then the next does not wait again (cleaning up).
 _gave_up: float = -math.inf
 AWAY_SECONDS: Final = 60.0
 
-_stop_asked: Callable[[], bool] = never
 
+def with_s3_retries(work: Callable[[], Value], address: str, stop: Callable[[], bool] = never) -> Value:
+    """Return `work()`, a request on `address`, retried for PATIENCE_SECONDS while the failure may pass.
 
-def stop_waiting_when(asked: Callable[[], bool]) -> None:
-    """Ends waits for a store, with Interrupted, when `asked()` is true."""
-    global _stop_asked
-    _stop_asked = asked
-
-
-def patiently(work: Callable[[], Value], address: str, stop: Callable[[], bool] = never) -> Value:
-    """`work()`, a request on `address`, again and again while what hinders it may pass, for PATIENCE_SECONDS.
-
-    `stop()` ends the waiting. Raises Answered for an answer to be judged, StoreError for what does not pass, and
-    Interrupted when the run is to stop.
+    Raises Answered for a status that the caller has to judge, StoreError for a failure that does not pass, and
+    Interrupted when `stop()` is true or the run is to stop.
     """
     global _gave_up
-    end, wait = None, FIRST_WAIT
-    while True:
-        try:
-            value = work()
+    value = with_retries(work, address, _Policy(address), stop, __name__)
+    _gave_up = -math.inf
+    return value
+
+
+class _Policy(NamedTuple):
+    """The RetryPolicy of requests on `address`."""
+
+    address: str
+
+    def judge(self, error: Exception) -> str:
+        global _gave_up
+        status, code = _status(error)
+        if status in _ANSWERS and code != "NoSuchBucket":
             _gave_up = -math.inf
-            return value
-        except FoldAtlasError:
-            raise
-        except Exception as error:
-            status, code = _status(error)
-            if status in _ANSWERS and code != "NoSuchBucket":
-                _gave_up = -math.inf
-                raise Answered(status) from error
-            reason = f"HTTP {status} {code}".rstrip() if status else type(error).__name__
-            if not _may_pass(error, status):
-                raise _refusal(error, address, status, code, reason) from error
-            now = time.monotonic()
-            end = end if end is not None else now + PATIENCE_SECONDS
-            if now + wait > end or now - _gave_up < AWAY_SECONDS:
-                _gave_up = now
-                raise StoreError(
-                    f"{address} cannot be reached ({reason}) for {PATIENCE_SECONDS:.0f} s: run the same command again "
-                    "when the store answers"
-                ) from error
-            pause = wait * random.uniform(0.5, 1.0)  # else all workers would come back at once
-            logging.getLogger(__name__).warning("%s: %s: trying again in %.1f s", address, reason, pause)
-        _sleep(pause, stop)
-        wait = min(2 * wait, LONGEST_WAIT)
+            raise Answered(status) from error
+        reason = f"HTTP {status} {code}".rstrip() if status else type(error).__name__
+        if not _may_pass(error, status):
+            raise _refusal(error, self.address, status, code, reason) from error
+        return reason
 
+    def pauses(self) -> Iterator[float]:
+        end, wait = time.monotonic() + PATIENCE_SECONDS, FIRST_WAIT
+        while (now := time.monotonic()) + wait <= end and now - _gave_up >= AWAY_SECONDS:
+            yield wait * random.uniform(0.5, 1.0)  # random, or all workers would come back at once
+            wait = min(2 * wait, LONGEST_WAIT)
 
-def _sleep(seconds: float, stop: Callable[[], bool]) -> None:
-    end = time.monotonic() + seconds
-    while (left := end - time.monotonic()) > 0:
-        if _stop_asked() or stop():
-            raise Interrupted("stopped on request")
-        time.sleep(min(left, 0.2))
+    def exhausted(self, reason: str) -> Exception:
+        global _gave_up
+        _gave_up = time.monotonic()
+        return StoreError(
+            f"{self.address} cannot be reached ({reason}) for {PATIENCE_SECONDS:.0f} s: run the same command again "
+            "when the store answers"
+        )
 
 
 def _status(error: BaseException) -> tuple[int, str]:

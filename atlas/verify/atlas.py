@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import PurePath
 from typing import Final
 
-from foldatlas.atlas.folder import HEADER, INDEX, AtlasFolder, plan_order
+from foldatlas.atlas.folder import HEADER, INDEX, AtlasFolder, newest_entries, plan_order
 from foldatlas.atlas.index.lineage import lineage_of
 from foldatlas.atlas.index.needed import left_to_fold
 from foldatlas.atlas.index.published import INDEX_FOLDER, POINTER, has_index
@@ -54,7 +54,7 @@ def verify(folder: AtlasFolder, *, deep: bool = True) -> Verification:
         result.faults.append(Fault(FaultKind.DOCUMENT, HEADER, what, RESTORE))
     plans = _read_plans(folder, result)
     histories = _read_histories(folder, plans, header, result)
-    entries = {shard: history[-1] for shard, history in histories.items()}
+    entries = newest_entries(histories)
     listed = [(file, RESTORE) for plan in plans for file in (*plan.records, *plan.sequences)]
     listed += [(file, restore_or_fold(name)) for name, entry in entries.items() for file in entry.files.values()]
     bad: set[str] = set()

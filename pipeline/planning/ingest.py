@@ -14,11 +14,11 @@ import pyarrow.parquet as pq
 from foldatlas.atlas.parquet.files import ParquetFile
 from foldatlas.atlas.storage.opening import open_storage
 from foldatlas.atlas.storage.protocol import Storage
-from foldatlas.pipeline.interruption import giving_up_if_unwritable, stopping
+from foldatlas.pipeline.interruption import giving_up_if_unwritable, raise_if_stopping
 from foldatlas.pipeline.sources.find import SourceRange
 from foldatlas.pipeline.sources.nucleotides import Kind, is_nucleotides, kind_of
 from foldatlas.pipeline.sources.record_stream import open_records
-from foldatlas.schemas.errors import Interrupted, SourceError
+from foldatlas.schemas.errors import SourceError
 from foldatlas.schemas.records import Outcome
 from foldatlas.schemas.tables import STAGING, write_options
 
@@ -100,8 +100,7 @@ def _stage(task: IngestTask, staging: Storage) -> IngestNote:
     ):
         misread = proteins = 0
         for batches in _row_groups(stream.batches(task.max_length)):
-            if stopping():
-                raise Interrupted("stopped on request")
+            raise_if_stopping()
             table = _to_table(source.uri, batches)
             misread += _count(table, MISREAD)
             proteins += _count(table, OF_LETTERS)

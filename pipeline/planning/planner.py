@@ -93,7 +93,7 @@ def make_plan(
     engine: Engine = EMBEDDED,
     dry_run: bool = False,
     spool: Spool | None = None,
-    told: Callable[[str], None] = lambda phase: None,
+    on_phase: Callable[[str], None] = lambda phase: None,
 ) -> Planned:
     """Reads FASTA files and commits a plan of the sequences that the atlas does not have yet.
 
@@ -106,8 +106,8 @@ def make_plan(
     of text before the first record, of damaged compression, of nucleotides read as proteins, of the same bytes in
     two sources, and of sources with several current versions.
     Pipes among `names` are read into `spool`.
-    With `dry_run` nothing is committed: the plan is given as it would be, its tables are not. `told` hears the name of
-    each phase as it begins.
+    With `dry_run` nothing is committed: the plan is given as it would be, its tables are not. `on_phase(name)`
+    is called as each phase starts.
     """
     gene_finder = gene_finder_name() if genes else ""
     sources = renamed(find_sources(names, genes=genes, spool=spool), name)
@@ -129,7 +129,7 @@ def make_plan(
         ranges = cut_ranges(new)
         tasks = [IngestTask(range_, staging.place, max_length) for range_ in ranges]
         work = staging.work
-        told("ingest")
+        on_phase("ingest")
         with interruptible():
             for _ in range(1 if engine.is_embedded else ROUNDS):
                 dispatch.run("ingest", tasks, ingest, engine)
@@ -158,7 +158,7 @@ def make_plan(
                 costs.mflop_per_second,
             ),
             memory_bytes=planning_memory_bytes(),
-            told=told,
+            on_phase=on_phase,
         )
         changes = changes_of(folder, work, fresh, lineage, tables, new)
         if not replace:

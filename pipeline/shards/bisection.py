@@ -6,7 +6,7 @@ from typing import TypeVar
 
 from foldatlas.pipeline import events
 from foldatlas.pipeline.workers.supervisor import BatchError
-from foldatlas.schemas.errors import NonFiniteOutput, OutOfMemory, WorkerDied, WorkerTimeout
+from foldatlas.schemas.errors import OutOfMemory, WorkerDied, WorkerTimeout
 
 Result = TypeVar("Result")
 
@@ -52,7 +52,7 @@ def fold_surely(
             error = refusal
             if not (first_try and renew is not None and renew()):
                 break
-        except (NonFiniteOutput, BatchError) as refusal:
+        except BatchError as refusal:
             error = refusal
             break
     if len(batch) == 1:

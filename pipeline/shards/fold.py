@@ -25,7 +25,7 @@ from foldatlas.folding.planning.batching import cut_into_batches
 from foldatlas.folding.planning.cost import mflop, pair_output_bytes
 from foldatlas.folding.prediction import Prediction
 from foldatlas.pipeline import events, progress
-from foldatlas.pipeline.interruption import give_up, giving_up_if_unwritable, stopping
+from foldatlas.pipeline.interruption import give_up, giving_up_if_unwritable, raise_if_stopping
 from foldatlas.pipeline.shards.bisection import Failed, fold_surely
 from foldatlas.pipeline.shards.outputs import ARGUMENTS, lacking
 from foldatlas.pipeline.shards.retry import failed_before, write_retried
@@ -107,8 +107,7 @@ def _fold_and_commit(task: FoldTask) -> None:
     options, shard = task.options, task.shard
     folder = AtlasFolder(options.atlas)
     digest = settings_digest(options.worker.settings)
-    if stopping():
-        raise Interrupted("stopped on request")
+    raise_if_stopping()
     before = folder.committed_entry(shard, digest)
     missing = options.outputs if before is None else lacking(before, options.outputs)
     retrying = before is not None and before.files["failures"].path == task.retry
@@ -283,8 +282,7 @@ def _fold(sequences: Sequence[str], outputs: Collection[str], options: FoldOptio
     wanted = {ARGUMENTS[table]: True for table in outputs}
 
     def fold(batch: list[str]) -> list[Prediction]:
-        if stopping():
-            raise Interrupted("stopped on request")
+        raise_if_stopping()
         cost = len(batch) * mflop(config, max(map(len, batch)), recycles)
         return child.fold(batch, cost, **wanted)
 

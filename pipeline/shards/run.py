@@ -15,7 +15,7 @@ from typing import Any, Final
 
 import numpy as np
 
-from foldatlas.atlas.folder import AtlasFolder, now
+from foldatlas.atlas.folder import AtlasFolder, newest_entries, now
 from foldatlas.atlas.forecast.calibration import first_entries
 from foldatlas.atlas.index.needed import Needed, is_left, needed_failures, needed_in
 from foldatlas.folding.planning.batching import BATCH_MFLOP
@@ -72,7 +72,7 @@ def fold_atlas(
     with all finished shards kept; IncompleteError if shards are missing in the end.
     """
     plans, digest, histories = folder.plans(), settings_digest(worker.settings), folder.histories()
-    entries = {shard: history[-1] for shard, history in histories.items()}
+    entries = newest_entries(histories)
     if not add_outputs:
         refuse_missing_outputs(folder.place, entries.values(), outputs)
     needed = needed_in(folder, plans)

@@ -14,14 +14,14 @@ from typing import IO, Any, Final
 
 import numpy as np
 
-from foldatlas.pipeline.interruption import stopping
+from foldatlas.pipeline.interruption import raise_if_stopping
 from foldatlas.pipeline.sources.fasta import WHITE_SPACE, RawRecord, Reader
 from foldatlas.pipeline.sources.genbank import CodingSequence
 from foldatlas.pipeline.sources.headers import read_header
 from foldatlas.pipeline.sources.nucleotides import AMBIGUITY_CODES
 from foldatlas.pipeline.sources.validation import UPPER, check
 from foldatlas.pipeline.workers.devices import usable_cores
-from foldatlas.schemas.errors import Interrupted, SourceError
+from foldatlas.schemas.errors import SourceError
 from foldatlas.schemas.records import NUCLEOTIDES, Outcome
 
 # Of the contigs that are at work or wait for it: with what Prodigal needs, 20 bytes a nucleotide, this bounds memory.
@@ -94,8 +94,7 @@ class ContigReader:
             threads.shutdown(cancel_futures=True)
 
     def _counted(self, future: "Future[list[CodingSequence]]") -> list[CodingSequence]:
-        if stopping():
-            raise Interrupted("stopped on request")
+        raise_if_stopping()
         genes = future.result()
         self.contigs += 1
         self.contigs_without_genes += not genes

@@ -8,15 +8,14 @@ half a file is never taken for a whole one.
 import contextlib
 import hashlib
 import io
-import logging
 import re
-import time
-from collections.abc import Callable
-from typing import IO, Final, TypeVar
+from collections.abc import Callable, Iterator
+from typing import IO, Final, NamedTuple, TypeVar
 
+from foldatlas.atlas.storage.retries import with_retries
 from foldatlas.pipeline.interruption import stopping
 from foldatlas.pipeline.sources.stores import OPENERS, Version, keys_under, normalised, scheme_of
-from foldatlas.schemas.errors import Interrupted, SourceError
+from foldatlas.schemas.errors import SourceError
 
 WAITS: Final = (1.0, 2.0, 4.0, 8.0, 16.0, 30.0)  # seconds before each further try; together a minute
 _STATUS_TO_TRY_AGAIN: Final = (408, 425, 429)
@@ -47,11 +46,11 @@ class RemoteStream(io.RawIOBase):
         self._stream: IO[bytes] | None = None
         self.version = expected if expected is not None else Version(-1, 0, "")
         self._is_expected = expected is not None
-        self._patiently(self._open)
+        self._with_retries(self._open)
 
     def read(self, size: int = -1) -> bytes:
         """Up to `size` bytes (a negative size: a block), nothing at the end."""
-        block = self._patiently(lambda: self._read(size if size > 0 else 1 << 16))
+        block = self._with_retries(lambda: self._read(size if size > 0 else 1 << 16))
         self._digest.update(block)
         self._position += len(block)
         return block
@@ -117,47 +116,49 @@ class RemoteStream(io.RawIOBase):
                 self._stream.close()
             self._stream = None
 
-    def _patiently(self, work: Callable[[], Found]) -> Found:
-        """`work()`, again and again while what hinders it may pass."""
-        return _patiently(work, self.address, self._drop, is_first=not self._position)
+    def _with_retries(self, work: Callable[[], Found]) -> Found:
+        """Return `work()`, which reopens the file where it broke off after a failure that may pass."""
+
+        def attempt() -> Found:
+            try:
+                return work()
+            except BaseException:
+                self._drop()
+                raise
+
+        return _with_retries(attempt, self.address, is_first=not self._position)
 
 
 def list_files(address: str) -> list[str]:
-    """Addresses of all files of a bucket that begin with `address` (s3 or gs)."""
-    return _patiently(lambda: keys_under(address), address, lambda: None, is_first=True)
+    """Return the addresses of all files of a bucket that begin with `address` (s3 or gs)."""
+    return _with_retries(lambda: keys_under(address), address, is_first=True)
 
 
-def _patiently(work: Callable[[], Found], address: str, tidy: Callable[[], None], *, is_first: bool) -> Found:
-    name = normalised(address)
-    for wait in (*WAITS, None):
-        try:
-            return work()
-        except (SourceError, Interrupted):
-            tidy()
-            raise
-        except Exception as error:
-            tidy()
-            status = _status(error)
-            reason = f"HTTP {status}" if status else _one_line(error)
-            if not _may_pass(error, status, is_first):
-                raise SourceError(_refusal(name, status, reason)) from error
-            if wait is None:
-                raise UnreachableError(
-                    f"{name} cannot be read ({reason}), after {len(WAITS) + 1} tries in {sum(WAITS):.0f} s: "
-                    "run the same command again later"
-                ) from error
-            logging.getLogger(__name__).warning("%s: %s: trying again in %.0f s", name, reason, wait)
-        _sleep(wait)
-    raise AssertionError("the last try returns or raises")
+def _with_retries(work: Callable[[], Found], address: str, *, is_first: bool) -> Found:
+    return with_retries(work, normalised(address), _Policy(normalised(address), is_first), stopping, __name__)
 
 
-def _sleep(seconds: float) -> None:
-    """Waits, unless the run is asked to stop."""
-    end = time.monotonic() + seconds
-    while (left := end - time.monotonic()) > 0:
-        if stopping():
-            raise Interrupted("stopped on request")
-        time.sleep(min(left, 0.2))
+class _Policy(NamedTuple):
+    """The RetryPolicy of reading the file at `name`. `is_first`: nothing was read from it yet."""
+
+    name: str
+    is_first: bool
+
+    def judge(self, error: Exception) -> str:
+        status = _status(error)
+        reason = f"HTTP {status}" if status else _one_line(error)
+        if not _may_pass(error, status, self.is_first):
+            raise SourceError(_refusal(self.name, status, reason)) from error
+        return reason
+
+    def pauses(self) -> Iterator[float]:
+        return iter(WAITS)
+
+    def exhausted(self, reason: str) -> Exception:
+        return UnreachableError(
+            f"{self.name} cannot be read ({reason}), after {len(WAITS) + 1} tries in {sum(WAITS):.0f} s: "
+            "run the same command again later"
+        )
 
 
 def _status(error: BaseException) -> int | None:

@@ -83,7 +83,7 @@ def test_the_time_left_is_predicted_though_some_shards_lie() -> None:
     assert rate.slowest == pytest.approx(min(rate.at(length) for length in range(1, 5000)))
 
 
-def test_what_is_measured_of_long_proteins_says_little_of_short_ones() -> None:
+def test_rate_of_long_proteins_is_used_for_unmeasured_lengths() -> None:
     """Runs begin with the longest: a few such shards set the rate, and lengths without any get it unchanged."""
     made = world([1200, 1190, 1180, 1170, *[50] * 10], true_seconds, lambda number: number < 4)
     rate = measured_rate("cuda", [made.plan], made.entries)
@@ -146,7 +146,8 @@ def test_shards_that_did_other_work_do_not_count(change: dict[str, object]) -> N
     assert measured_rate("cuda", [made.plan], made.entries).num_shards == 2
 
 
-def test_bytes_are_measured_by_table_and_drawn_to_the_default_where_few() -> None:
+def test_measured_bytes_shrink_to_the_default_when_few() -> None:
+    """Bytes are measured per table; a small sample moves the default only a little."""
     default = default_output_bytes(320, ["pae", "embeddings"])
     assert default.tables == {"structures": 34.0, "scores": 80.0, "pae": 1.0, "embeddings": 1280.0}
     assert (default.by(RESIDUES), default.by(PROTEINS), default.by(PAIRS)) == (34.0, 1360.0, 1.0)

@@ -118,7 +118,8 @@ def test_two_processes_give_the_same_bytes() -> None:
         without_padding(b"PK")
 
 
-def test_what_foldcomp_would_invent_or_abort_on_is_refused_before(writer: FoldcompWriter) -> None:
+def test_structures_unfit_for_foldcomp_are_refused(writer: FoldcompWriter) -> None:
+    """Foldcomp would invent missing atoms or abort the process: these inputs never reach it."""
     good = protein("MKVLA")
     missing = good.positions.copy()
     missing[4] = np.nan

@@ -79,7 +79,8 @@ def test_the_accounting_line() -> None:
     assert Accounting(pending=1234).line().endswith("0 failed, 1,234 still to fold")
 
 
-def test_a_record_refused_by_one_plan_and_accepted_by_another_is_accepted(indexed) -> None:
+def test_record_accepted_by_any_plan_is_accepted(indexed) -> None:
+    """A record that one plan refused and another accepted counts as accepted."""
     with Atlas.open(indexed.root) as atlas:
         assert atlas.query("SELECT outcome, state FROM records WHERE id = 'long'").rows() == [("accepted", "folded")]
 
@@ -109,7 +110,8 @@ def test_every_place_leads_to_its_structure(built, indexed) -> None:
     assert max(row[2] for row in rows) > 0
 
 
-def test_proteins_has_the_columns_of_the_design_each_with_its_meaning(indexed) -> None:
+def test_proteins_view_has_documented_columns(indexed) -> None:
+    """`proteins` and the views made from it have the design's columns, each with a comment."""
     with Atlas.open(indexed.root) as atlas:
         result = atlas.query("SELECT * FROM proteins")
         assert result.columns == DESIGN.replace("\n", " ").replace(" ", "").strip().split(",")
@@ -236,7 +238,8 @@ def test_no_atlas_no_index(tmp_path: Path) -> None:
     assert build_index(empty).line() == "0 records: 0 folded, 0 repeated, 0 refused, 0 failed"
 
 
-def test_unfinished_results_of_two_plans_do_not_hide_a_structure_that_only_the_later_one_folded(copy: Callable) -> None:
+def test_structure_folded_only_by_the_later_plan_is_visible(copy: Callable) -> None:
+    """The earliest plan owns a shared structure, unless it has not folded its shard."""
     built = copy()
     entries = built.folder.entries()
     mine = [e for e in entries.values() if e.plan == built.plans[0].name]

@@ -23,7 +23,7 @@ PAE_ERROR = 0.0625  # angstrom
 
 
 @given(lengths=st.lists(st.integers(1, 40), min_size=1, max_size=5), seed=st.integers(0, 99))
-def test_aligned_errors_are_off_by_a_sixteenth_of_an_angstrom_at_most(lengths: list[int], seed: int) -> None:
+def test_decoded_pae_is_within_a_sixteenth_of_an_angstrom(lengths: list[int], seed: int) -> None:
     random = np.random.default_rng(seed)
     matrices = [random.uniform(0.25, 31.75, (length, length)).astype(np.float32) for length in lengths]
     table = encode_pae([structure_id("A" * length) for length in lengths], matrices)

@@ -144,9 +144,8 @@ def two(built: object, tmp_path: Path, atlas_of: Callable[..., AtlasFolder]) -> 
     return older, newer, structure_id("MSKARED")
 
 
-def test_a_shard_in_both_comes_whole_from_the_first_with_its_highest_generation(
-    atlas_of: Callable[..., AtlasFolder], tmp_path: Path
-) -> None:
+def test_shard_in_both_inputs_comes_from_the_first(atlas_of: Callable[..., AtlasFolder], tmp_path: Path) -> None:
+    """All files of the shard come from the first input, at its highest generation."""
     one = atlas_of("one", {"a": "MKVLA"}, "2026-11-01")
     other = AtlasFolder(tmp_path / "other")
     shutil.copytree(one.root, other.root)
@@ -260,9 +259,10 @@ def test_damage_ends_it_with_nothing_made(
     assert merge_atlases(names, out).folded == 2
 
 
-def test_an_interrupted_merge_leaves_no_atlas_and_the_next_clears_up(
+def test_interrupted_merge_leaves_no_atlas(
     atlas_of: Callable[..., AtlasFolder], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """The next merge removes what the interrupted one left."""
     one, other = (atlas_of(name, {name: "MKVLA"}, "2026-11-01").root for name in ("one", "other"))
     out = tmp_path / "out"
     with monkeypatch.context() as patched:

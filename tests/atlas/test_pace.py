@@ -61,7 +61,8 @@ def test_the_pace_is_the_sum_of_the_workers_at_work() -> None:
     assert pace_now([], {}, at(0)) == Pace(0, 0.0, 0.0)
 
 
-def test_a_worker_with_long_shards_is_at_work_although_it_says_nothing() -> None:
+def test_worker_on_a_long_shard_counts_as_at_work() -> None:
+    """A worker may stay silent for ten minutes and twice the time of its last shard."""
     long = [entry("a", 0, 1_800, residues=18_000)]
     assert pace_now(long, {"p-0": 1.0}, at(1_800 + pace.RECENT_SECONDS + 1_000)).residues_per_second == 10
     assert pace_now(long, {"p-0": 1.0}, at(-60)).workers == 1  # its clock goes before the reader's

@@ -57,9 +57,8 @@ def packs_of(atlas: AtlasFolder) -> list[str]:
     return [file.name for file in atlas.storage.files(packs.FOLDER)]
 
 
-def test_a_pack_takes_the_place_of_many_requests_and_newer_entries_come_beside_it(
-    atlas: AtlasFolder, flaky: Any
-) -> None:
+def test_pack_replaces_requests_and_newer_entries_are_read(atlas: AtlasFolder, flaky: Any) -> None:
+    """Entries committed after the pack was made are read one by one beside it."""
     commit(atlas, 0, 1, 2, 3)
     assert asked(flaky, atlas)[1] == [f"manifest/p-{number:05d}.0.json" for number in range(4)]
     assert atlas.pack_manifest()
@@ -109,7 +108,7 @@ def test_a_damaged_pack_costs_time_and_is_replaced(
     assert asked(flaky, atlas) == ({each.shard: each for each in map(entry, range(9))}, packs_of(atlas))
 
 
-def test_a_pack_that_another_replaces_meanwhile_is_looked_for_again(
+def test_pack_replaced_during_reading_is_looked_up_again(
     atlas: AtlasFolder, flaky: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     commit(atlas, 0, 1, 2)
@@ -192,10 +191,8 @@ def test_an_entry_that_is_no_text_is_left_out(atlas: AtlasFolder) -> None:
         atlas.entries()
 
 
-def test_what_was_replaced_after_the_listing_is_not_packed_under_the_old_tag(
-    atlas: AtlasFolder, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Though this process has read both; and somebody puts back what was there."""
+def test_entry_replaced_after_listing_is_not_packed(atlas: AtlasFolder, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An entry replaced between listing and reading is not packed under its old tag, nor after its content returns."""
     commit(atlas, 0, 1, 2)
     atlas.entries()
     other = msgspec.structs.replace(entry(1), attempt="other_1_00")
@@ -250,7 +247,7 @@ def test_of_several_that_pack_at_once_one_pack_stays(
     assert len(packs_of(atlas)) == 1
 
 
-def test_the_largest_pack_is_read_and_the_others_only_if_much_is_not_in_it(atlas: AtlasFolder, flaky: Any) -> None:
+def test_other_packs_are_read_only_if_the_largest_lacks_much(atlas: AtlasFolder, flaky: Any) -> None:
     commit(atlas, *range(12))
     assert isinstance(atlas.storage, S3Storage)
     tags = [file.etag for file in atlas.storage.files("manifest")]
@@ -297,9 +294,10 @@ def test_writers_packers_and_readers_at_once(atlas: AtlasFolder) -> None:
     assert wrong == [] and atlas.entries() == {each.shard: each for each in map(entry, range(60))}
 
 
-def test_a_store_that_does_not_answer_is_no_error_and_a_folder_needs_no_pack(
+def test_packing_ignores_silent_stores_and_local_folders(
     atlas: AtlasFolder, flaky: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """A store that does not answer is no error while packing; a local folder gets no pack."""
     commit(atlas, 0, 1, 2)
     monkeypatch.setattr("foldatlas.atlas.storage.s3_client.PATIENCE_SECONDS", 0.0)
     flaky.fault = lambda method, key: 503 if packs.FOLDER in key else None

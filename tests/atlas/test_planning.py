@@ -156,9 +156,8 @@ def test_tables_are_what_a_plain_reading_gives(
         assert (shard.min_length, shard.max_length) == (len(part[-1]), len(part[0]))
 
 
-def test_row_groups_and_files_do_not_depend_on_what_was_staged_where(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_row_groups_do_not_depend_on_staging(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Row groups and files are the same however the records were split among staged files."""
     monkeypatch.setattr(planned_tables, "_ROWS_A_GROUP", 4)
     monkeypatch.setattr(planned_tables, "RECORDS_A_FILE", 8)
     monkeypatch.setattr(planned_tables, "MAX_SHARDS_A_FILE", 2)

@@ -59,7 +59,7 @@ def test_the_refusal_says_what_to_do(atlas: Atlas) -> None:
         atlas.query("SELECT 1; SELECT 2")
 
 
-def test_a_mistake_gets_duckdbs_message_and_hint_at_the_persons_line(atlas: Atlas) -> None:
+def test_query_error_gives_duckdbs_message_hint_and_line(atlas: Atlas) -> None:
     with pytest.raises(QueryError, match='Did you mean "proteins"'):
         atlas.query("SELECT * FROM protein")
     with pytest.raises(QueryError, match=r'Referenced column "nosuch"(.|\n)*Candidate bindings'):

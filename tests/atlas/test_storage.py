@@ -16,8 +16,8 @@ import pytest
 
 from foldatlas.atlas.folder import AtlasFolder
 from foldatlas.atlas.parquet.files import ParquetFile, open_parquet
+from foldatlas.atlas.storage import retries, s3_client
 from foldatlas.atlas.storage import s3 as s3_storage
-from foldatlas.atlas.storage import s3_client
 from foldatlas.atlas.storage.opening import open_storage
 from foldatlas.atlas.storage.protocol import Storage
 from foldatlas.atlas.storage.s3 import S3Storage
@@ -262,7 +262,7 @@ def test_patience_ends_with_one_line(bucket: str, flaky: Any, monkeypatch: pytes
 
 def test_a_request_to_stop_ends_the_waiting(bucket: str, flaky: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(s3_client, "FIRST_WAIT", 60.0)
-    monkeypatch.setattr(s3_client, "_stop_asked", lambda: bool(flaky.requests))
+    monkeypatch.setattr(retries, "_stop_condition", lambda: bool(flaky.requests))
     flaky.fault = lambda method, key: 503
     began = time.monotonic()
     with pytest.raises(Interrupted):

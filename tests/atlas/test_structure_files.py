@@ -85,7 +85,8 @@ def test_ten_thousand_residues_go_to_mmcif_alone(made: Made) -> None:
     assert len(read_strictly(pdb_text(longest, **described(longest)))) == num_atoms(longest.sequence)
 
 
-def test_a_hundred_thousand_atoms_and_distant_ones_go_to_mmcif_alone(made: Made) -> None:
+def test_pdb_refuses_100000_atoms_and_far_coordinates(made: Made) -> None:
+    """More than 99,999 atoms, or coordinates beyond eight columns, are written as mmCIF only."""
     structure = made("W" * 7_200)
     with pytest.raises(UsageError, match=r"100,800 atoms.*99,999.*write it as cif"):
         pdb_text(structure, **described(structure))
@@ -211,7 +212,8 @@ def test_ter_stands_at_the_true_end_unlike_transformers(made: Made) -> None:
 
 
 @pytest.mark.parametrize("writer", [pdb_text, cif_text])
-def test_any_float_dtype_is_written_unlike_bfloat16_in_transformers(made: Made, writer: Callable[..., str]) -> None:
+def test_any_float_dtype_is_written(made: Made, writer: Callable[..., str]) -> None:
+    """transformers' writer, fed bfloat16 output, fails."""
     structure = made("MKVX")
     rounded = torch.tensor(structure.positions).bfloat16()
     with pytest.raises(TypeError, match="BFloat16"):
@@ -227,7 +229,8 @@ def test_any_float_dtype_is_written_unlike_bfloat16_in_transformers(made: Made, 
     assert writer(half, **described(structure)) == writer(single, **described(structure))
 
 
-def test_atom_names_begin_in_column_14_unlike_left_justified_ones(made: Made) -> None:
+def test_atom_names_begin_in_column_14(made: Made) -> None:
+    """US-align ignores atoms whose names are left-justified in columns 13-16."""
     structure = made("MKVLG")
     ours = pdb_text(structure, **described(structure))
     left = "\n".join(

@@ -212,7 +212,7 @@ def test_a_file_cut_short_is_named(two_blocks, tmp_path, file):
         models.load(str(tmp_path / "m"))
 
 
-def test_a_folding_file_without_its_language_model_says_what_to_put_beside_it(fair_folder):
+def test_folding_file_names_its_missing_language_model(fair_folder):
     (fair_folder / "esm2_t36_3B_UR50D.pt").unlink()
     with pytest.raises(ModelError, match=r"put its language model, esm2_t36_3B_UR50D\.pt, beside it"):
         models.config_of(str(fair_folder))

@@ -53,7 +53,7 @@ def test_operations_are_those_that_torch_counts(nano_network, pair, length, recy
 
 
 @pytest.mark.parametrize("length", [64, 200])
-def test_operations_of_the_language_model_alone_are_those_that_torch_counts(nano_network, pair, length):
+def test_language_model_operations_equal_torchs_count(nano_network, pair, length):
     for network in (nano_network, pair.network):
         counter = FlopCounterMode(display=False, custom_mapping={torch.ops.mkldnn._linear_pointwise: onednn_operations})
         with counter, sdpa_kernel(SDPBackend.MATH), torch.inference_mode():

@@ -102,7 +102,8 @@ def test_atoms_are_those_of_transformers(residues):
     torch.testing.assert_close(IdealResidues().backbone(frames, aatype), expected[..., :3, :], atol=2e-5, rtol=0)
 
 
-def test_unknown_residues_are_written_like_alanine_and_recycled_at_the_origin(residues):
+def test_unknown_residues_have_alanines_backbone(residues):
+    """Unknown residues get alanine's backbone in the output and lie at the origin when recycled."""
     frames, torsions, aatype = residues
     unknown, alanine = torch.full_like(aatype, ours.UNKNOWN_AATYPE), torch.zeros_like(aatype)
     constants = IdealResidues()
@@ -122,7 +123,8 @@ def test_distance_bins_are_those_of_transformers():
     assert found.unique().tolist() == list(range(15))
 
 
-def test_invariant_point_attention_does_not_see_how_the_protein_lies(two_blocks):
+def test_invariant_point_attention_is_invariant(two_blocks):
+    """Rotating and translating all frames changes nothing; other frames do."""
     attention: InvariantPointAttention = two_blocks.network.trunk.structure_module.ipa
     generator = torch.Generator().manual_seed(0)
     single, pair = torch.randn(1, 25, 48, generator=generator), torch.randn(1, 25, 25, 32, generator=generator)

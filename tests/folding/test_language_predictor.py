@@ -89,7 +89,7 @@ def test_hidden_states_of_every_layer(reference, sequences):
             np.testing.assert_allclose(found.mean[layer], expected.mean(axis=0), atol=STATE, rtol=1e-5)
 
 
-def test_the_last_layer_is_the_default_and_layers_count_from_the_end(reference, sequences):
+def test_embedding_layers_default_to_last_and_may_be_negative(reference, sequences):
     last = reference.sizes.num_layers
     (found,) = reference.language.embed(sequences[:1])
     assert (list(found.mean), found.residues) == ([last], None)
@@ -174,7 +174,7 @@ def test_perplexity(reference, sequences, one_pass):
     assert found == pytest.approx(expected, rel=1e-5)
 
 
-def test_perplexity_in_parts_asks_for_each_residue_once_with_others_hidden(reference, sequences, monkeypatch):
+def test_perplexity_in_parts_scores_each_residue_once(reference, sequences, monkeypatch):
     """The parts are read off the tokens that the model is given; transformers says what they are worth."""
     asked, last_state = [], perplexity._last_state
 

@@ -58,7 +58,7 @@ def test_each_kernel_is_the_product(kernel, shape, with_bias):
 
 
 @pytest.mark.parametrize("kernel", KERNELS)
-def test_rows_of_a_larger_tensor_and_a_turned_one_are_read_as_they_stand(kernel):
+def test_strided_and_transposed_inputs_are_read_in_place(kernel):
     x, weight = draw(6, 8, 50), draw(30, 50, seed=1)
     with torch.inference_mode():
         for view in (x[:, 2:5], x.transpose(0, 1), x[..., ::2]):

@@ -133,7 +133,7 @@ def test_a_language_model_does_not_fold(reference, tmp_path):
 
 
 @pytest.mark.parametrize(("name", "sizes"), [*zip(published.LANGUAGE_MODELS, SIZES, strict=True)])
-def test_released_sizes_have_the_number_of_parameters_in_their_names(name, sizes):
+def test_released_sizes_have_the_parameters_they_are_named_for(name, sizes):
     layers, width, heads = sizes
     with torch.device("meta"):
         network = LanguageModel(LanguageModelConfig(layers, width, heads, 4 * width))

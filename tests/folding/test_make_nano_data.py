@@ -91,9 +91,10 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
 @needs_mmseqs
 @pytest.mark.slow
 @pytest.mark.usefixtures("quick")
-def test_the_files_are_what_the_document_says_and_a_second_run_gives_the_same(
+def test_written_files_are_documented_and_reproducible(
     inputs: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    """The files hold what the module documents; a second run writes the same bytes."""
     assert make_nano_data.main(inputs) == 0
     out = tmp_path / "out"
     summary = json.loads((out / "summary.json").read_text())

@@ -151,7 +151,8 @@ def test_the_order_is_a_fixed_function_of_the_name() -> None:
     assert nano_data.order("1ABC_A", CONFIDENCE) != nano_data.order("1ABC_A", "held out")
 
 
-def test_held_out_clusters_are_those_of_confidence_chains_and_a_few_without_chains() -> None:
+def test_held_out_clusters_are_confidence_chains_and_a_few_more() -> None:
+    """Clusters of the trunk's chains are never held out; those of confidence chains always are."""
     clusters = {f"m{number}": f"c{number // 2}" for number in range(2000)}  # 1,000 clusters of two
     roles = {"m0": CONFIDENCE, "m2": TRUNK, "m4": CONFIDENCE, "m5": TRUNK, "m6": CONFIDENCE}
     held = nano_data.hold_out(clusters, roles)

@@ -65,7 +65,7 @@ def test_equals_transformers_with_unknown_residues(pair, fold, sequence):
     assert_equal_to_reference(pair, fold, sequence, recycles=3)
 
 
-def test_mean_embedding_is_the_mean_of_the_last_state_of_residues(pair, fold, random_sequence):
+def test_mean_embedding_averages_the_last_hidden_state(pair, fold, random_sequence):
     sequence = random_sequence(33)
     batch = encode([sequence])
     with torch.inference_mode():

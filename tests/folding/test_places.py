@@ -102,7 +102,7 @@ def test_a_folder_is_called_what_people_call_it(two_blocks, tmp_path):
     assert models.settings_of(str(tmp_path / "small run")) == of_file  # the folder of a training run is its model
 
 
-def test_who_gives_another_librarys_file_is_told_to_give_its_folder(tmp_path):
+def test_file_of_another_library_is_refused_naming_its_folder(tmp_path):
     put(tmp_path / "theirs")
     with pytest.raises(ModelError, match=f"no network that FoldAtlas saved.*: give its folder, {tmp_path}/theirs$"):
         models.settings_of(str(tmp_path / "theirs" / "model.safetensors"))

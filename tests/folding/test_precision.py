@@ -125,7 +125,7 @@ def test_a_network_converted_by_hand_to_float16_is_refused(converted):
         network(encode(["MKTAY"]), recycles=0, wanted=Wanted())
 
 
-def test_the_triangle_product_passes_float16_before_it_is_normalised(converted):
+def test_triangle_product_overflows_float16_before_its_norm(converted):
     """The reason is real: this sum is infinite in float16, finite in bfloat16, and its LayerNorm is harmless."""
     module = copy.deepcopy(converted["fp32"].trunk.blocks[0].tri_mul_out)
     pair, mask = torch.randn(1, 300, 300, 32, generator=torch.Generator().manual_seed(0)), torch.ones(1, 300).bool()

@@ -46,7 +46,7 @@ def test_unknown_residues_have_no_side_chain_and_their_own_place(predictions):
         assert np.isfinite(prediction.positions).all() and np.isfinite(prediction.plddt).all()
 
 
-def test_the_backbone_of_an_unknown_residue_is_alanines_in_its_predicted_frame(two_blocks):
+def test_unknown_residue_has_alanines_backbone_in_its_frame(two_blocks):
     """From transformers' own frames: its rotation and translation of the residue applied to alanine's N, CA, C."""
     sequence = "MKXAYXI"
     reference = two_blocks.fold_reference(sequence, recycles=0)

@@ -151,7 +151,7 @@ def test_other_files_are_refused(tmp_path):
             open_checkpoint(model_files.find(str(path)))
 
 
-def test_types_are_those_that_are_asked_for_and_nothing_is_copied_without_need(config, state):
+def test_tensors_of_the_requested_dtype_are_not_copied(config, state):
     """A tensor that has its type already is assigned, not copied: that is how mapped weights stay in their file."""
 
     def dtype_of(name):

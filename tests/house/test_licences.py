@@ -110,7 +110,8 @@ def test_verdicts(expression: str | None, text: str | None, classifiers: list[st
 UNDER_THE_GPL = {"pyrodigal": ["pipeline/sources/contigs.py"], "tmtools": []}
 
 
-def test_what_is_under_the_gpl_is_imported_only_when_it_is_asked_for(root: Path, project_files: list[Path]) -> None:
+def test_gpl_packages_are_imported_only_on_request(root: Path, project_files: list[Path]) -> None:
+    """A package under the GPL is imported inside functions only, and only by the files listed for it."""
     found: dict[str, list[str]] = {name: [] for name in UNDER_THE_GPL}
     for path in project_files:
         module = path.relative_to(root).as_posix()

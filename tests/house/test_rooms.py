@@ -16,8 +16,8 @@ ORDER = {
     "schemas": "wording version errors records tables reference_tables manifest",
     "folding": "config prediction planning network compare weights perplexity multimer language_predictor predictor "
     "models training evaluation experimental lddt atom_layouts",
-    "atlas": "storage parquet sql planning folder accounting index reader reference forecast status verify export "
-    "merge open matrices structure_files",
+    "atlas": "storage parquet sql planning folder accounting reference novelty index reader forecast status "
+    "verify export merge open matrices structure_files",
     "pipeline": "interruption progress events staging workers sources engines planning shards embedding "
     "dask_preload dask_keys",
     "jobs": "arguments weights plan fold embed evaluate export index merge query status train_fold train_lm "

@@ -43,7 +43,7 @@ def faulty(tmp_path: Path) -> Path:
     return path
 
 
-def test_each_fault_is_refused_with_its_reason_and_the_rest_folds(faulty: Path, tmp_path: Path, run: Run) -> None:
+def test_every_fault_is_refused_by_name_and_the_rest_folds(faulty: Path, tmp_path: Path, run: Run) -> None:
     atlas = tmp_path / "atlas"
     done = run("fold", faulty, atlas, "--model", "nano")
     assert done.returncode == 0, done.stderr

@@ -95,7 +95,7 @@ def test_an_output_that_exists_is_left_alone(chains: Path, tmp_path: Path, capsy
     assert pq.read_metadata(chains).num_rows == 5
 
 
-def test_a_place_where_nothing_can_be_written_is_refused_before_folding(
+def test_unwritable_output_is_refused_before_folding(
     chains: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.delattr(Predictor, "fold_batch")
@@ -103,7 +103,7 @@ def test_a_place_where_nothing_can_be_written_is_refused_before_folding(
     assert "/proc/evaluation cannot be made" in capsys.readouterr().err
 
 
-def test_chains_that_no_model_could_fold_have_rows_and_exit_code_3(
+def test_chains_that_fail_have_rows_and_exit_code_3(
     chains: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def failing(*_: object, **__: object) -> None:

@@ -153,7 +153,8 @@ def test_what_was_tried_again_is_measured_by_its_first_folding(tmp_path: Path) -
     assert deadline_rate("cpu", plans, first_entries(histories)) == pytest.approx(5_000 / DEADLINE_MARGIN)
 
 
-def test_a_prediction_is_for_this_make_of_device_and_shards_are_cut_for_all_of_its_kind(tmp_path: Path) -> None:
+def test_prediction_uses_rates_of_this_device_model_only(tmp_path: Path) -> None:
+    """Predicted time comes from shards of this device model; shards are cut by the rate of its kind."""
     atlas, other = tmp_path / "atlas", tmp_path / "more.fasta"
     planned = made(EXAMPLE, atlas).planned.plan
     assert planned is not None

@@ -160,9 +160,10 @@ def test_in_the_drivers_process_it_is_equal_to_the_embedded_run(
 
 
 @pytest.mark.long
-def test_a_killed_worker_of_a_pool_is_an_error_and_the_same_command_goes_on(
+def test_killed_worker_of_a_pool_is_an_error_and_resumes(
     prism: str, module_fasta: str, clean: Path, tmp_path: Path, pool: Pool, tables: Callable[[Path], object]
 ) -> None:
+    """The run ends with an error; the same command completes the atlas."""
     atlas = tmp_path / "atlas"
     words = command(module_fasta, atlas, f"--prism_location={prism}", *pool.options)
     driver = subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)

@@ -4,6 +4,7 @@ import gzip
 import http.server
 import io
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -36,9 +37,7 @@ def chain(length: int, seed: int) -> tuple[str, np.ndarray]:
     return made.random_sequence(length, seed), made.backbone(length, seed)
 
 
-@pytest.fixture
-def files(tmp_path: Path) -> Path:
-    folder = tmp_path / "files"
+def write_files(folder: Path) -> Path:
     folder.mkdir()
     made.write(folder / "a.pdb", {"A": chain(40, 1), "B": chain(50, 2), "C": chain(12, 3)}, "1aaa")
     made.write(folder / "b.cif", {"X": chain(60, 4), "Y": chain(40, 1)}, "2bbb")
@@ -46,14 +45,31 @@ def files(tmp_path: Path) -> Path:
     return folder
 
 
+@pytest.fixture(scope="module")
+def files(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder of structures that no test changes."""
+    return write_files(tmp_path_factory.mktemp("structures") / "files")
+
+
+@pytest.fixture(scope="module")
+def built(files: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The database of `files`, built by one process. A test that changes it copies it first."""
+    database = tmp_path_factory.mktemp("database") / "db"
+    reference([str(files)], database, workers=1)
+    return database
+
+
+def copied(database: Path, folder: Path) -> Path:
+    return Path(shutil.copytree(database, folder / "db"))
+
+
 def outcomes(database: Path, table: str) -> dict[tuple[str, str], str]:
     rows = Reference.open(database).table(table).to_pylist()
     return {(Path(row["source"]).name, row["chain" if table == "chains" else "member"]): row["outcome"] for row in rows}
 
 
-def test_arrays_equal_what_biopython_and_mini3di_read(files: Path, tmp_path: Path) -> None:
-    reference([str(files)], tmp_path / "db", workers=1)
-    found = Reference.open(tmp_path / "db")
+def test_arrays_equal_biopython_and_mini3di(files: Path, built: Path) -> None:
+    found = Reference.open(built)
     parsers = {"a.pdb": PDBParser(QUIET=True), "b.cif": MMCIFParser(QUIET=True)}
     encoder = mini3di.Encoder()
     for row, entry in enumerate(found.entries().to_pylist()):
@@ -71,36 +87,34 @@ def test_arrays_equal_what_biopython_and_mini3di_read(files: Path, tmp_path: Pat
     assert list(found.faults()) == []
 
 
-def test_every_file_and_chain_has_an_outcome(files: Path, tmp_path: Path) -> None:
-    reference([str(files)], tmp_path / "db", workers=1)
-    assert outcomes(tmp_path / "db", "chains") == {
+def test_every_file_and_chain_has_an_outcome(built: Path) -> None:
+    assert outcomes(built, "chains") == {
         ("a.pdb", "A"): "entry",
         ("a.pdb", "B"): "entry",
         ("a.pdb", "C"): "too_short",
         ("b.cif", "X"): "entry",
         ("b.cif", "Y"): "identical",
     }
-    assert outcomes(tmp_path / "db", "files") == {
+    assert outcomes(built, "files") == {
         ("a.pdb", ""): "read",
         ("b.cif", ""): "read",
         ("notes.txt", ""): "not_structure",
     }
-    assert set(outcomes(tmp_path / "db", "chains").values()) <= set(CHAIN_OUTCOMES)
-    assert set(outcomes(tmp_path / "db", "files").values()) <= set(FILE_OUTCOMES)
+    assert set(outcomes(built, "chains").values()) <= set(CHAIN_OUTCOMES)
+    assert set(outcomes(built, "files").values()) <= set(FILE_OUTCOMES)
 
 
-def test_database_does_not_depend_on_processes(files: Path, tmp_path: Path) -> None:
-    one = reference([str(files)], tmp_path / "one", workers=1)
+def test_database_does_not_depend_on_processes(files: Path, built: Path, tmp_path: Path) -> None:
+    one = Reference.open(built).document
     two = reference([str(files / "b.cif"), str(files)], tmp_path / "two", workers=2)
-    assert one is not None and two is not None
+    assert two is not None
     assert one.digest == two.digest
     for name in ("c_alphas.npy", "states", "amino_acids.index"):
         assert one.contents[name] == two.contents[name]
 
 
-def test_growth_makes_a_version_and_keeps_readers(files: Path, tmp_path: Path) -> None:
-    database = tmp_path / "db"
-    reference([str(files)], database, workers=1)
+def test_growth_makes_a_version_and_keeps_readers(files: Path, built: Path, tmp_path: Path) -> None:
+    database = copied(built, tmp_path)
     old = Reference.open(database)
     more = made.write(tmp_path / "c.pdb", {"A": chain(45, 9)}, "3ccc")
     grown = reference([str(more)], database, workers=1, licence="CC0-1.0")
@@ -114,9 +128,9 @@ def test_growth_makes_a_version_and_keeps_readers(files: Path, tmp_path: Path) -
     assert reference([str(more), str(files)], database, workers=1) is None
 
 
-def test_changed_file_replaces_its_entries(files: Path, tmp_path: Path) -> None:
-    """An entry that an identical chain of another file stands for stays, under that chain's name."""
-    database = tmp_path / "db"
+def test_changed_file_replaces_its_entries(tmp_path: Path) -> None:
+    """An entry stays where another file has an identical chain, under that chain's name."""
+    files, database = write_files(tmp_path / "files"), tmp_path / "db"
     reference([str(files)], database, workers=1)
     made.write(files / "a.pdb", {"A": chain(70, 8)}, "1aaa")
     changed = reference([str(files)], database, workers=1)
@@ -198,20 +212,23 @@ def test_hostile_archives_cost_nothing_else(files: Path, tmp_path: Path) -> None
     assert len(Reference.open(tmp_path / "db")) == 2
 
 
-def test_file_that_ends_its_process_gets_a_row(files: Path, tmp_path: Path) -> None:
+def test_file_that_ends_its_process_gets_a_row(tmp_path: Path) -> None:
     from foldatlas.atlas.reference.build import build_structures
     from foldatlas.atlas.reference.folder import ReferenceFolder
     from foldatlas.atlas.reference.read import Staged, read_files
     from foldatlas.pipeline.sources.structure_files import find_structures
 
+    files = tmp_path / "files"
+    files.mkdir()
+    made.write(files / "a.pdb", {"A": chain(40, 1), "B": chain(50, 2)})
     made.write(files / "poison.pdb", {"A": chain(40, 7)})
     folder = ReferenceFolder(tmp_path / "db")
     with folder.locked():
         staged = Staged.opened(folder.staging, "unknown")
         read_files(find_structures([str(files)]), opened, staged, workers=1, is_archive=lambda found: False)
         build_structures(folder, staged, [])
-    assert outcomes(tmp_path / "db", "files")["poison.pdb", ""] == "crashed"
-    assert len(Reference.open(tmp_path / "db")) == 3
+    assert outcomes(tmp_path / "db", "files") == {("a.pdb", ""): "read", ("poison.pdb", ""): "crashed"}
+    assert len(Reference.open(tmp_path / "db")) == 2
 
 
 def test_killed_run_goes_on_where_it_stopped(tmp_path: Path) -> None:
@@ -236,19 +253,17 @@ def test_killed_run_goes_on_where_it_stopped(tmp_path: Path) -> None:
     assert not staging.exists()
 
 
-def test_files_of_a_bucket(files: Path, tmp_path: Path, s3: Any) -> None:
+def test_files_of_a_bucket(files: Path, built: Path, tmp_path: Path, s3: Any) -> None:
     s3.create_bucket(Bucket="structures")
     for path in files.iterdir():
         s3.upload_file(str(path), "structures", f"set/{path.name}")
-    here = reference([str(files)], tmp_path / "here", workers=1)
     there = reference(["s3://structures/set/"], tmp_path / "there", workers=1)
-    assert here is not None and there is not None
-    assert here.digest == there.digest
+    assert there is not None
+    assert there.digest == Reference.open(built).document.digest
 
 
-def test_mmseqs2_finds_each_entry_by_its_row(files: Path, tmp_path: Path) -> None:
-    reference([str(files)], tmp_path / "db", workers=1)
-    found = Reference.open(tmp_path / "db")
+def test_mmseqs2_finds_each_entry_by_its_row(built: Path, tmp_path: Path) -> None:
+    found = Reference.open(built)
     subset = found.database_of("amino_acids", found.new_rows(0)[1:], tmp_path)
     table = tmp_path / "hits.tsv"
     program, work = str(mmseqs2.program()), tmp_path / "work"
@@ -310,15 +325,14 @@ def test_mistakes_are_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str
     assert not any("Traceback" in line for line in said)
 
 
-def test_damaged_database_is_refused(files: Path, tmp_path: Path) -> None:
-    reference([str(files)], tmp_path / "db", workers=1)
-    found = Reference.open(tmp_path / "db")
+def test_damaged_database_is_refused(built: Path, tmp_path: Path) -> None:
+    found = Reference.open(copied(built, tmp_path))
     path = found.data / "offsets.npy"
     offsets = np.load(path)
     offsets[1] = 10**9
     np.save(path, offsets)
     with pytest.raises(DamagedAtlasError, match="offsets"):
-        Reference.open(tmp_path / "db")
+        Reference.open(found.root)
     assert any("offsets.npy" in fault for fault in found.faults())
 
 

@@ -39,7 +39,7 @@ def foldatlas(capsys: pytest.CaptureFixture[str]) -> Callable[..., tuple[int, st
     return run
 
 
-def test_a_larger_device_takes_up_what_a_small_one_could_not_hold(
+def test_larger_device_folds_what_a_smaller_one_could_not(
     fasta: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, foldatlas: Callable[..., tuple[int, str, str]]
 ) -> None:
     atlas, log = tmp_path / "atlas", tmp_path / "events.jsonl"

@@ -159,7 +159,7 @@ def test_two_drivers_on_one_atlas_harm_nothing(place: str, fasta: str, local: Pa
     assert there == listed  # whoever lost a shard took its own files away
 
 
-def test_a_store_that_is_away_for_long_ends_the_run_in_one_line_and_it_resumes(
+def test_lost_store_ends_the_run_in_one_line_and_it_resumes(
     place: str, fasta: str, flaky: Any, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """In this process, where waits can be made short: the store is busy now and then, and gone after some commits."""

@@ -145,10 +145,12 @@ def without_pauses(words: list[str | Path], environment: dict[str, str]) -> "sub
     return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300)
 
 
-def test_a_folder_of_a_published_name_is_not_passed_by_for_a_download(
+def test_folder_named_like_a_published_model_is_not_ignored(
     hub: ThreadingHTTPServer, environment: dict[str, str], run: Run, tmp_path: Path
 ) -> None:
-    """As after `foldatlas weights NAME .`: whoever leaves out `--weights .` means the folder."""
+    """After `foldatlas weights NAME .` in the current folder, leaving out `--weights .` is an error that names the
+    folder.
+    """
     there = {**environment, "HF_ENDPOINT": f"http://127.0.0.1:{hub.server_port}"}
     (tmp_path / NAME).mkdir()
     (tmp_path / "q.fasta").write_text(">a\nMKVLAAGIVGLC\n")

@@ -37,7 +37,7 @@ def test_only_the_guilty_fail(size: int, poison: set[int], error: type[Exception
     assert {result.sequence for result in results if isinstance(result, Failed)} == guilty
 
 
-def test_a_death_from_outside_costs_one_more_try_and_nothing_else() -> None:
+def test_kill_from_outside_costs_one_more_try() -> None:
     calls: list[list[str]] = []
 
     def fold(sequences: list[str]) -> list[Prediction]:
@@ -87,7 +87,9 @@ def test_what_one_poison_protein_costs_is_bounded(size: int, place: int, error: 
     assert 2 <= deaths <= levels + (3 if error is WorkerDied and size > 1 else 2)
 
 
-def test_a_lone_poison_protein_is_tried_twice_and_one_that_does_not_fit_once() -> None:
+def test_single_poison_protein_is_tried_twice() -> None:
+    """A protein that kills its worker is tried twice; one that exceeds the memory once."""
+
     def die(_: list[str]) -> list[Prediction]:
         raise WorkerDied("segmentation fault")
 

@@ -58,8 +58,8 @@ FILE = b"".join(
 )
 
 
-def test_a_worker_beside_others_finds_genes_with_its_share_of_the_cores(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What `--workers` tells each worker by its environment (dask_local.worker_environments)."""
+def test_gene_finding_uses_its_share_of_the_cores(monkeypatch: pytest.MonkeyPatch) -> None:
+    """`--workers` sets each worker's share by its environment (dask_local.worker_environments)."""
     threads: list[int] = []
 
     class Counted(ThreadPoolExecutor):
@@ -192,7 +192,8 @@ def test_contigs_without_a_gene_are_counted(text: bytes) -> None:
     assert (reader.contigs, reader.contigs_without_genes) == (len(CONTIGS) + 2, 2)
 
 
-def test_a_contig_beyond_the_limit_is_refused_and_what_waits_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_contig_over_the_limit_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Contigs waiting for gene finding are bounded in bytes, too."""
     whole = texts(read(FILE))
     monkeypatch.setattr(contigs, "WAITING_BYTES", 1)
     assert texts(read(FILE)) == whole

@@ -47,7 +47,7 @@ def test_a_deadline_has_a_margin_and_needs_a_measurement(monkeypatch: pytest.Mon
     assert deadline_rate("cpu", [], {}) == pytest.approx(rate.at(16) / DEADLINE_MARGIN)
 
 
-def test_a_run_bounds_its_first_batches_by_what_earlier_shards_took(
+def test_first_batches_have_deadlines_from_earlier_shards(
     tmp_path: Path,
     worker: WorkerSpec,
     costs: CostModel,

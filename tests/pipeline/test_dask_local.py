@@ -32,8 +32,8 @@ def test_workers_share_the_cores(monkeypatch: pytest.MonkeyPatch) -> None:
     assert [each["OMP_NUM_THREADS"] for each in local.worker_environments(2, "cuda")] == ["4", "4"]
 
 
-def test_a_cluster_of_our_own_is_closed_to_others_and_leaves_nothing() -> None:
-    """TLS, loopback, workers' environments; and its processes end with it."""
+def test_local_cluster_is_private_and_leaves_nothing() -> None:
+    """The cluster uses TLS on the loopback, passes on workers' environments, and its processes end with it."""
     dask, distributed = pytest.importorskip("dask"), pytest.importorskip("distributed")
     psutil = pytest.importorskip("psutil")
     cluster = local.start_cluster(2, "cpu")

@@ -25,7 +25,7 @@ def on_worker(work: Any, session: str, version: str = program_version()) -> work
     return worker.OnWorker(session, "fold", work, version)
 
 
-def test_a_worker_that_cannot_go_on_is_told_once_and_holds_its_tasks(told: list[tuple[Any, ...]]) -> None:
+def test_unfit_worker_reports_once_and_holds_its_tasks(told: list[tuple[Any, ...]]) -> None:
     def give_up(_: int) -> None:
         error = ModelError("no weights here")
         interruption.give_up(error)

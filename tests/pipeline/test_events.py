@@ -156,7 +156,7 @@ def test_lines_of_several_processes_do_not_mix(log: str) -> None:
     assert len(counted) == 900 and set(counted.values()) == {1}
 
 
-def test_where_the_file_is_out_of_reach_standard_error_has_the_lines(
+def test_events_go_to_stderr_when_the_file_cannot_be_opened(
     tmp_path: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(sys, "stderr", sys.__stderr__)
@@ -169,7 +169,7 @@ def test_where_the_file_is_out_of_reach_standard_error_has_the_lines(
     assert capfd.readouterr().err == ""
 
 
-def test_a_log_that_cannot_be_written_is_refused_before_anything_runs(tmp_path: Path) -> None:
+def test_unwritable_log_is_refused_before_the_run(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="--log"):
         events.absolute(str(tmp_path))
     assert events.absolute(None) is None and events.absolute("-") == "-"

@@ -340,9 +340,10 @@ def test_a_sweep_keeps_what_the_dead_committed_while_it_looked(
     assert all((folder.root / file.path).exists() for file in (*plan.records, *plan.sequences))
 
 
-def test_a_sweep_takes_the_tables_of_no_plan_and_keeps_every_generation(
+def test_sweep_keeps_every_generation(
     planned: Callable[..., AtlasFolder], worker: WorkerSpec, proteins: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """A sweep removes tables that belong to no plan and keeps those of every generation."""
     folder = planned(proteins)
     fold_shard(task_of(folder, worker))
     (entry,) = folder.entries().values()

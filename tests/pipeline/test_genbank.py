@@ -104,7 +104,8 @@ def test_offsets_are_the_places_of_the_features(block_bytes: None) -> None:
     assert [coding.record.offset for coding in read(TEXT)] == places
 
 
-def test_an_alternative_start_is_methionine_only_where_the_gene_starts() -> None:
+def test_alternative_start_is_methionine_only_at_the_start() -> None:
+    """The start codon of a gene that is cut at its 5' end is translated as it is."""
     record = contig("c", 1)
     record.features[2].location = SimpleLocation(BeforePosition(5), ExactPosition(104), 1)
     record.features[2].qualifiers["codon_start"] = ["1"]
@@ -142,7 +143,8 @@ def test_an_entry_that_is_cut_is_refused(block_bytes: None) -> None:
     assert {coding.fault for coding in found[20:]} == {Outcome.TRUNCATED} and len(found) == 25
 
 
-def test_a_title_page_windows_lines_and_no_last_line_break_change_nothing(block_bytes: None) -> None:
+def test_title_page_and_line_ends_change_nothing(block_bytes: None) -> None:
+    """A title page, CRLF and a missing last line break give the same records."""
     page = b"GBBCT1.SEQ          Genetic Sequence Data Bank\n\n     5 loci, from 5 reported sequences\n\n"
     expected = [parts(coding) for coding in read(TEXT)]
     for text in (page + TEXT, TEXT.replace(b"\n", b"\r\n"), TEXT.rstrip(), TEXT + b"\n\n"):

@@ -37,7 +37,7 @@ def test_no_thread_is_left_after_the_block() -> None:
         assert not [thread for thread in threading.enumerate() if thread.name == "foldatlas-grace"]
 
 
-def test_a_second_ctrl_c_ends_the_block_and_what_other_threads_do() -> None:
+def test_second_ctrl_c_ends_the_block_and_other_threads() -> None:
     before = signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell may have had it ignored
     try:
         with pytest.raises(KeyboardInterrupt), interruptible():

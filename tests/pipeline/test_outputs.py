@@ -160,9 +160,10 @@ def test_a_shard_that_has_what_is_asked_for_is_left_alone(
     assert folder.entries() == before
 
 
-def test_of_two_that_add_the_same_output_the_loser_deletes_its_own_files_alone(
+def test_driver_that_loses_adding_an_output_deletes_its_files(
     planned: Callable[[str], AtlasFolder], worker: WorkerSpec, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """Of two drivers that add the same output, the later one deletes its own files only."""
     folder = planned("atlas")
     fold_atlas(folder, worker, show_progress=False)
     first = folder.entries()
@@ -189,9 +190,10 @@ def test_of_two_that_add_the_same_output_the_loser_deletes_its_own_files_alone(
     assert files(folder, SHARD_TABLES) == on_disk
 
 
-def test_a_protein_that_no_longer_folds_leaves_the_shard_as_it_was(
+def test_failed_addition_leaves_the_shard_unchanged(
     planned: Callable[[str], AtlasFolder], worker: WorkerSpec, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """When a protein no longer folds, the output is not added and the stored shard stays."""
     folder = planned("atlas")
     fold_atlas(folder, worker, show_progress=False)
     before, on_disk = folder.entries(), files(folder, SHARD_TABLES)

@@ -429,7 +429,7 @@ def test_a_folder_that_cannot_hold_commits_ends_planning_once(
     assert caplog.records == [] and not folder.root.exists()
 
 
-def test_folders_made_on_the_way_go_with_an_atlas_that_does_not_come_about(costs: CostModel, tmp_path: Path) -> None:
+def test_failed_planning_removes_the_folders_it_made(costs: CostModel, tmp_path: Path) -> None:
     (tmp_path / "bad.fasta").write_text("no fasta")
     deep = AtlasFolder(tmp_path / "a" / "b" / "atlas")
     with pytest.raises(SourceError):

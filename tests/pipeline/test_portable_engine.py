@@ -112,7 +112,7 @@ def test_the_work_survives_beams_pickler_in_another_process(tmp_path: Path) -> N
 
 
 @pytest.mark.parametrize("runner", ["FlinkRunner", "SparkRunner"])
-def test_an_engine_that_does_nothing_is_refused_before_it_gets_a_shard(
+def test_engine_that_does_nothing_is_refused_before_any_shard(
     runner: str, tmp_path: Path, proteins: list[str], write_fasta: Callable[..., str], costs: CostModel,
     worker: WorkerSpec,
 ) -> None:  # fmt: skip

@@ -121,7 +121,8 @@ def test_no_content_breaks_the_reader(tmp_path: Path, beginning: bytes, rest: by
         assert len(found) == len(genbank._CODING.findall(data))
 
 
-def test_accepted_records_of_a_packed_file_and_an_error_for_a_damaged_one(tmp_path: Path) -> None:
+def test_accepted_records_end_with_an_error_on_damage(tmp_path: Path) -> None:
+    """A compressed file gives its accepted records; a damaged one gives an error at its end."""
     path = tmp_path / "in.gz"
     path.write_bytes(gzip.compress(FAULTY))
     refused: Counter[str] = Counter()

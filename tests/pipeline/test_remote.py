@@ -99,9 +99,10 @@ def test_contigs_at_an_address_become_proteins(folder: AtlasFolder, costs: CostM
         ("", None, "content-length", False),
     ],
 )
-def test_an_unchanged_file_is_known_by_what_the_server_says_or_by_reading_it(
+def test_unchanged_file_is_recognised_by_version_or_content(
     plan: Callable[..., Planned], server: Any, etag: str, modified: float | None, length: str, is_named: bool
 ) -> None:
+    """A server that gives no version for the file has it read again."""
     server.etag, server.modified, server.length = etag, modified, length
     url = server.url("gut.fasta")
     assert plan(url).plan is not None
@@ -137,7 +138,7 @@ def test_a_server_that_is_busy_for_a_while_is_asked_again(
     made = plan(server.url("gut.fasta")).plan
     assert made is not None and made.proteins == 60
     said = [record.getMessage() for record in caplog.records if record.name == remote.__name__]
-    assert len(said) == 5 and said[0].endswith("HTTP 503: trying again in 0 s")
+    assert len(said) == 5 and said[0].endswith("HTTP 503: trying again in 0.0 s")
 
 
 def test_a_server_that_stays_busy_is_an_error(plan: Callable[..., Planned], folder: AtlasFolder, server: Any) -> None:
@@ -189,7 +190,8 @@ def test_a_file_that_changes_while_it_is_read_is_refused(server: Any, etag: str)
             read_all(stream)
 
 
-def test_a_file_that_changes_between_looking_and_reading_is_refused(server: Any) -> None:
+def test_file_changed_before_reading_is_refused(server: Any) -> None:
+    """The file changes between the listing and the first read."""
     (source,) = find_sources([server.url("gut.fasta")])
     server.files["gut.fasta"] = BODY + b">more\nMKVL\n"
     with pytest.raises(SourceError, match="changed while"):

@@ -72,7 +72,7 @@ HISTOGRAMS = st.dictionaries(st.integers(1, 1280), st.integers(1, 20_000_000), m
 
 @given(counts=HISTOGRAMS, hours=st.sampled_from([0.1, 10.0, 2000.0]))
 @settings(deadline=None, max_examples=25, phases=[Phase.explicit, Phase.reuse, Phase.generate])
-def test_hundreds_of_millions_are_cut_evenly_without_looking_at_one(counts: dict[int, int], hours: float) -> None:
+def test_hundreds_of_millions_of_proteins_are_cut_evenly(counts: dict[int, int], hours: float) -> None:
     """In each size class every shard costs what the others do, to 5 % or the cost of one protein; sizes keep the rules.
 
     Up to 1.2 billion proteins, on a device that needs so many `hours` for all. The classes are told apart by cost

@@ -123,7 +123,8 @@ def test_what_is_not_there_is_said(client: Any, name: str, reason: str) -> None:
         find_sources([name])
 
 
-def test_an_object_that_changes_between_looking_and_reading_is_refused(client: Any) -> None:
+def test_object_changed_before_reading_is_refused(client: Any) -> None:
+    """The object changes between the listing and the first read."""
     (source,) = find_sources(["s3://proteins/gut.fasta"])
     client.put_object(Bucket="proteins", Key="gut.fasta", Body=b">a\nMKVL\n")
     with pytest.raises(SourceError, match="changed while"):
@@ -161,7 +162,7 @@ def test_a_store_that_is_not_there_is_an_error(client: Any, monkeypatch: pytest.
         find_sources(["s3://proteins/gut.fasta"])
 
 
-def test_what_workers_staged_is_fetched_once_and_again_if_it_changed(client: Any, flaky: Any) -> None:
+def test_staged_files_are_fetched_again_only_if_changed(client: Any, flaky: Any) -> None:
     """Reading has several rounds on an engine that loses workers."""
     with staging_of(AtlasFolder("s3://proteins/atlas")) as staging:
 

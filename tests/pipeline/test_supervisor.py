@@ -55,8 +55,8 @@ def test_a_fault_is_told_and_the_next_batch_folds(
     assert fold(child, "MKVL") == ["MKVL"]
 
 
-def test_a_gpu_that_refuses_everything_after_a_fault_costs_no_other_protein(worker: WorkerSpec) -> None:
-    """CUDA does so after an illegal address, for as long as the process lives."""
+def test_gpu_fault_costs_no_other_protein(worker: WorkerSpec) -> None:
+    """After an illegal address CUDA refuses all work until the process ends: the child is replaced."""
     child = child_of_this_process(replace(worker, device="cuda"))
     results = fold_surely(lambda batch: child.fold(batch, 1), ["MKVL", "SPLINTER", "MKLL"])
     assert [isinstance(result, Failed) for result in results] == [False, True, False]
@@ -167,7 +167,7 @@ def test_a_process_that_cannot_be_ended_ends_the_run(worker: WorkerSpec, monkeyp
     process.wait(10)
 
 
-def test_the_first_batch_has_the_deadline_of_what_other_devices_took(worker: WorkerSpec) -> None:
+def test_first_batch_has_a_deadline_from_other_devices(worker: WorkerSpec) -> None:
     """10 MFLOP, ten times over, at 100 a second: one second above the least, where nothing known would give 0.2."""
     child = child_of_this_process(replace(worker, min_deadline_seconds=2.0, mflop_per_second=100.0))
     with pytest.raises(WorkerTimeout, match="within 3 s"):

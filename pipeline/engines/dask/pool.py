@@ -10,8 +10,8 @@ from importlib.metadata import version
 from typing import TYPE_CHECKING, Final
 
 from foldatlas.pipeline.engines.dask.worker import Machine, inspect
-from foldatlas.pipeline.interruption import stopping
-from foldatlas.schemas.errors import Interrupted, UsageError
+from foldatlas.pipeline.interruption import raise_if_stopping
+from foldatlas.schemas.errors import UsageError
 from foldatlas.schemas.version import program_version
 
 if TYPE_CHECKING:
@@ -89,8 +89,7 @@ def judge(machines: Sequence[Machine]) -> Fleet:
 def _wait_for_a_worker(client: "Client") -> None:
     started, said = time.monotonic(), False
     while not client.scheduler_info(n_workers=-1)["workers"]:
-        if stopping():
-            raise Interrupted("stopped on request")
+        raise_if_stopping()
         if client.status != "running":
             raise UsageError("the Dask scheduler is gone: start it again, and run the same command")
         if not said and time.monotonic() - started > PATIENCE_SECONDS:

@@ -85,7 +85,8 @@ def test_different_chains_draw_differently():
     assert len(drawn) > 5
 
 
-def test_what_was_not_observed_stays_missing_and_no_other_chain_is_none():
+def test_random_chain_keeps_missing_atoms():
+    """Unobserved atoms stay missing; without a long enough chain of another cluster the result is None."""
     other = chain("other", 30, "c")
     other.observed_LA[4, 1] = False
     found = baselines.random_chain(chain("query", 30, "q"), [other])

@@ -56,7 +56,7 @@ def filled(tmp_path: Path) -> Path:
     return tmp_path / "run"
 
 
-def test_the_newest_checkpoint_comes_back_exactly_and_old_ones_go(filled: Path) -> None:
+def test_newest_checkpoint_is_restored_and_old_ones_deleted(filled: Path) -> None:
     run = open_run(filled)
     saved = run.latest()
     assert equal(saved, 20)
