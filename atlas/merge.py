@@ -23,11 +23,14 @@ from foldatlas.atlas.accounting import Accounting
 from foldatlas.atlas.folder import AtlasFolder
 from foldatlas.atlas.index.build import build_index
 from foldatlas.atlas.parquet.files import file_sha256
+from foldatlas.atlas.stages.run import StageRun
+from foldatlas.atlas.stages.runs import runs
 from foldatlas.atlas.storage.commit import sync_folder
 from foldatlas.atlas.storage.scratch import attempt_folder
 from foldatlas.schemas.errors import DamagedAtlasError, ForeignFolderError, SettingsMismatchError, UsageError
 from foldatlas.schemas.manifest import FileEntry, Plan, ShardEntry, settings_digest
 from foldatlas.schemas.records import Settings
+from foldatlas.schemas.stages import KINDS
 from foldatlas.schemas.tables import OPTIONAL_TABLES
 
 _ASIDE: Final = ".merging"  # suffix of the hidden folder in which the new atlas is built
@@ -43,6 +46,7 @@ class _Taken:
 
     plans: list[tuple[AtlasFolder, Plan]]
     shards: list[tuple[AtlasFolder, list[ShardEntry]]]
+    stages: list[StageRun]
 
     def files(self) -> Iterator[tuple[AtlasFolder, FileEntry, str]]:
         """Every data file that counts, and the table that it is of."""
@@ -53,6 +57,11 @@ class _Taken:
         for folder, history in self.shards:
             for table, file in history[-1].files.items():
                 yield folder, file, table
+
+    def stage_files(self) -> Iterator[tuple[AtlasFolder, FileEntry]]:
+        """Every data file of the runs of derived stages, once."""
+        found = {file.path: (run.folder, file) for run in self.stages for _, file in run.listed()}
+        yield from found.values()
 
 
 def merge_atlases(
@@ -145,7 +154,19 @@ def _union(folders: Sequence[AtlasFolder]) -> _Taken:
                 if taken is None or history[-1].skipped < taken[1][-1].skipped:
                     folder.check_entry(history[-1], shard, digest)
                     shards[shard.name] = folder, history
-    return _Taken(list(plans.values()), list(shards.values()))
+    return _Taken(list(plans.values()), list(shards.values()), _stages(folders))
+
+
+def _stages(folders: Sequence[AtlasFolder]) -> list[StageRun]:
+    """The runs of derived stages of all atlases: of equal ones the first that is complete, else the first."""
+    taken: dict[tuple[str, str], StageRun] = {}
+    for folder in folders:
+        for kind in KINDS:
+            for run in runs(folder, kind):
+                before = taken.get((kind, run.name))
+                if before is None or (before.completion() is None and run.completion() is not None):
+                    taken[kind, run.name] = run
+    return list(taken.values())
 
 
 def _refuse_outputs(shards: Sequence[tuple[AtlasFolder, list[ShardEntry]]]) -> None:
@@ -165,12 +186,16 @@ def _fill(
     new: AtlasFolder, taken: _Taken, first: AtlasFolder, *, check: bool, progress: Callable[[int, int], None]
 ) -> None:
     new.create(first.header().settings)
-    files = list(taken.files())
-    done, total = 0, sum(file.bytes for _, file, _ in files)
+    files, stage_files = list(taken.files()), list(taken.stage_files())
+    done, total = 0, sum(file.bytes for _, file, _ in files) + sum(file.bytes for _, file in stage_files)
     for folder, file, table in files:
         parts = Path(file.path).parts
         if len(parts) != 2 or parts[0] != table or parts[1].startswith("."):
             raise DamagedAtlasError(f"{folder.root} lists {file.path!r} as a file of {table}: restore it from a copy")
+        _place(folder.root / file.path, new.root / file.path, file, check=check)
+        done += file.bytes
+        progress(done, total)
+    for folder, file in stage_files:
         _place(folder.root / file.path, new.root / file.path, file, check=check)
         done += file.bytes
         progress(done, total)
@@ -180,7 +205,10 @@ def _fill(
         for entry in history:
             source = folder.entry_path(entry.shard, entry.generation)
             _place(source, new.entry_path(entry.shard, entry.generation), None, check=False)
-    for path in new.root.iterdir():
+    for run in taken.stages:
+        for name in run.documents():
+            _place(run.folder.root / name, new.root / name, None, check=False)
+    for path in new.root.rglob("*"):
         if path.is_dir():
             sync_folder(path)
     sync_folder(new.root)
@@ -188,7 +216,7 @@ def _fill(
 
 def _place(source: Path, target: Path, file: FileEntry | None, *, check: bool) -> None:
     """Links or copies `source` to `target`. Raises DamagedAtlasError if it is not the `file` that was committed."""
-    target.parent.mkdir(exist_ok=True)
+    target.parent.mkdir(parents=True, exist_ok=True)
     digest: str | None = None
     try:
         try:

@@ -9,6 +9,7 @@ events.py           the log for programs
 sources/            input files: found, read, decompressed, parsed, validated
 planning/           sources -> a committed plan of shards
 shards/             shards -> structures and manifest entries
+stages/             shards of derived stages (novelty, clusters) -> their tables
 workers/            processes that own a device
 engines/            the Beam graph, and the engines that run it
 

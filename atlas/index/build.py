@@ -28,6 +28,7 @@ from foldatlas.atlas.index.views import MERGED, create_views
 from foldatlas.atlas.sql.interruptible import stoppable
 from foldatlas.atlas.sql.records_by_name import has_superseded
 from foldatlas.atlas.sql.text import escape_glob, first_line, quoted
+from foldatlas.atlas.stages.runs import completion_names
 from foldatlas.atlas.storage.protocol import is_document
 from foldatlas.atlas.storage.scratch import LocalCopies, attempt_folder, work_folder
 from foldatlas.schemas.errors import DamagedAtlasError, FoldAtlasError
@@ -169,7 +170,8 @@ def create_presence(connection: Any, plans: list[Plan], lineage: Lineage) -> Non
 
 
 def contents_digest(folder: AtlasFolder) -> str:
-    """A digest of the names of plans and manifest entries: another one than the index has means that it is stale."""
+    """Return a digest of the names of plans, manifest entries and marks of complete runs of stages: an index that has
+    another one is stale."""
     return contents_of(folder)[0]
 
 
@@ -178,6 +180,7 @@ def contents_of(folder: AtlasFolder) -> tuple[str, int]:
     names = [
         file.name for kind in ("plans", "manifest") for file in folder.storage.files(kind) if is_document(file.name)
     ]
+    names += completion_names(folder)
     return hashlib.sha256("".join(f"{name}\n" for name in names).encode()).hexdigest(), len(names)
 
 

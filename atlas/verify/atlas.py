@@ -12,10 +12,12 @@ from foldatlas.atlas.folder import HEADER, INDEX, AtlasFolder, newest_entries, p
 from foldatlas.atlas.index.lineage import lineage_of
 from foldatlas.atlas.index.needed import left_to_fold
 from foldatlas.atlas.index.published import INDEX_FOLDER, POINTER, has_index
+from foldatlas.atlas.stages.runs import is_stage_document
 from foldatlas.atlas.storage import packs
 from foldatlas.atlas.storage.protocol import STAGING, Storage, json_documents
 from foldatlas.atlas.verify.fault import RESTORE, Fault, FaultKind, restore_or_fold
 from foldatlas.atlas.verify.shard import check_shard
+from foldatlas.atlas.verify.stages import check_rows, read_runs
 from foldatlas.atlas.verify.tables import check_tables
 from foldatlas.schemas.errors import DamagedAtlasError
 from foldatlas.schemas.manifest import AtlasHeader, FileEntry, Plan, ShardEntry, decode, plan_name, settings_digest
@@ -57,6 +59,10 @@ def verify(folder: AtlasFolder, *, deep: bool = True) -> Verification:
     entries = newest_entries(histories)
     listed = [(file, RESTORE) for plan in plans for file in (*plan.records, *plan.sequences)]
     listed += [(file, restore_or_fold(name)) for name, entry in entries.items() for file in entry.files.values()]
+    stages = read_runs(folder, result.faults)
+    # a merged run lists files of the runs that it unites: each is checked once
+    of_stages = {file.path: (file, read.next_step) for read in stages for file in read.files()}
+    listed += of_stages.values()
     bad: set[str] = set()
     for file, step in listed:
         for fault in _check_file(folder.storage, file, step, deep=deep):
@@ -72,9 +78,16 @@ def verify(folder: AtlasFolder, *, deep: bool = True) -> Verification:
                 result.faults += check_shard(folder.storage, plan, shard, entry, header.settings.model, bad)
         result.faults += check_tables(folder, plans, list(entries.values()), bad)
         result.faults += _wrong_packs(folder.storage)
+        for read in stages:
+            result.faults += check_rows(folder, read, bad)
     result.faults += [fault for history in histories.values() for fault in _wrong_history(history)]
     older = {file.path for history in histories.values() for entry in history for file in entry.files.values()}
     result.notes += _notes(folder, plans, entries, {file.path for file, _ in listed} | older)
+    result.notes += [
+        f"{read.run.kind}/{read.run.name} is not complete: run the same command again, or delete it"
+        for read in stages
+        if read.mark is None
+    ]
     return result
 
 
@@ -226,7 +239,7 @@ def _notes(folder: AtlasFolder, plans: list[Plan], entries: dict[str, ShardEntry
     for file in folder.storage.files(hidden=True):
         path = PurePath(file.name)
         table = path.parts[0]
-        if file.name in ours or file.name in listed or table == STAGING:
+        if file.name in ours or file.name in listed or table == STAGING or is_stage_document(file.name):
             continue
         if table in (INDEX_FOLDER, packs.FOLDER) and not folder.is_local:
             continue  # older indexes, which the next one sweeps, and entries once more

@@ -105,9 +105,9 @@ def _of(prefix: str, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return {name.removeprefix(prefix): tensor for name, tensor in plain.items() if name.startswith(prefix)}
 
 
-def _load(kind: type[Head], config: LanguageModelConfig, prefix: str, state: Mapping[str, Tensor]) -> Head:
+def _load(head_class: type[Head], config: LanguageModelConfig, prefix: str, state: Mapping[str, Tensor]) -> Head:
     with torch.device("meta"):
-        head = kind(config)
+        head = head_class(config)
     expected = head.state_dict()
     for name in sorted(expected.keys() ^ state.keys()):
         fault = "lack" if name in expected else "have no place for"

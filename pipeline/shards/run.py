@@ -22,7 +22,8 @@ from foldatlas.folding.planning.batching import BATCH_MFLOP
 from foldatlas.pipeline import events, progress
 from foldatlas.pipeline.engines import conformance, dispatch
 from foldatlas.pipeline.engines.engine import EMBEDDED, Engine
-from foldatlas.pipeline.interruption import interruptible, stopping
+from foldatlas.pipeline.engines.rounds import run_in_rounds
+from foldatlas.pipeline.interruption import interruptible
 from foldatlas.pipeline.planning.costs import deadline_rate
 from foldatlas.pipeline.shards.fold import FoldOptions, FoldTask, fold_shard
 from foldatlas.pipeline.shards.outputs import lacking, refuse_missing_outputs, refuse_to_mix
@@ -31,7 +32,6 @@ from foldatlas.schemas.errors import IncompleteError, Interrupted, StoreError
 from foldatlas.schemas.manifest import Plan, ShardEntry, settings_digest
 from foldatlas.schemas.version import program_version
 
-ROUNDS: Final = 3
 MEMORY_FRACTION: Final = 0.5  # of the device's, for one batch: the weights and other programs want some too
 SMALL_GPU_BYTES: Final = 16 << 30  # where a GPU does not say
 
@@ -113,18 +113,14 @@ def fold_atlas(
         ):
             options = replace(options, memory_bytes=_memory_bytes(engine, worker.device))
             todo, after = _from_a_random_place([task._replace(options=options) for task in missing]), entries
-            # A shard that kills its workers ends a round of Dask's early: rounds that did something are free.
-            rounds = fruitless = 0
+
+            def left() -> list[FoldTask]:
+                nonlocal after
+                after = folder.entries()
+                return _missing(folder, after, plans, options, digest, retries, shards, needed)
+
             try:
-                while todo and not stopping() and fruitless < ROUNDS:
-                    rounds += 1
-                    if rounds > 1:
-                        events.emit("round_submitted", level=events.WARNING, round=rounds, shards=len(todo))
-                    dispatch.run("fold", todo, fold_shard, engine)
-                    after = folder.entries()
-                    submitted = len(todo)
-                    todo = _missing(folder, after, plans, options, digest, retries, shards, needed)
-                    fruitless += len(todo) == submitted
+                todo = run_in_rounds("fold", todo, fold_shard, engine, left)
             finally:
                 end_children()
                 with contextlib.suppress(StoreError):  # sweeping can wait, and what ended the run is to be said
