@@ -1,4 +1,4 @@
-"""`foldatlas fold`: the main job. Plans what is new, folds what is missing, builds the index."""
+"""`foldatlas fold`: plan what is new, fold what is missing, build the index."""
 
 import argparse
 from collections.abc import Sequence
@@ -37,14 +37,17 @@ EXAMPLES: Final = """examples:
   foldatlas fold proteins.fasta atlas --model nano --workers 4
   foldatlas fold proteins.fasta atlas --model nano --runner DaskRunner -- --dask_client_address=tls://host:8786
 
-The same command again folds what is missing, and nothing if nothing is.
+The same command again folds only what is missing.
 """
 
 
 @dataclass(frozen=True)
 class PartSummary:
-    """The part of a plan that a run was asked for, all of it done now: its `shards`, of `planned` ones; the structures
-    `folded` and `failed` in it, by whichever run. `left` shards of the atlas are missing still."""
+    """What is committed of the part of a plan that `--part` or `--shards` selected, by this run or others.
+
+    The part has `shards` of `planned` shards, with `folded` structures and `failed` sequences; `left` shards of the
+    whole atlas are still to fold.
+    """
 
     shards: int
     planned: int
@@ -53,7 +56,7 @@ class PartSummary:
     left: int
 
     def line(self) -> str:
-        """One line for people."""
+        """Return a summary of one line."""
         return (
             f"part done: {self.shards:,} of {counted(self.planned, 'shard')}, {counted(self.folded, 'structure')} "
             f"folded, {self.failed:,} failed; {counted(self.left, 'shard')} of the atlas still to fold"
@@ -62,8 +65,10 @@ class PartSummary:
 
 @dataclass(frozen=True)
 class FoldSummary:
-    """What `fold` did in this run (`report`), and what became of every record of the atlas (`accounting`; None after
-    one of several parts, `part`, while others are missing)."""
+    """What `fold` did in this run (`plan`, `report`), and the `accounting` of all records of the atlas.
+
+    `part` describes the selected part, if any; then `accounting` is None while other parts are missing.
+    """
 
     plan: plan_job.PlanSummary
     report: "FoldReport"
@@ -96,20 +101,19 @@ def fold(
     beam_options: Sequence[str] = (),
     show_progress: bool = False,
 ) -> FoldSummary:
-    """Folds every protein of `fasta` (paths or patterns) that `atlas` does not have, and indexes the atlas.
+    """Fold the proteins of `fasta` (paths, patterns or addresses) that `atlas` does not have yet; build the index.
 
-    `recycles` are the trunk passes after the first (None: the model's); `max_length` in residues; `embeddings` "none",
-    "mean" or "residue"; `pae`: whether to store aligned errors; `add_outputs`: whether to fold again, for these, what
-    was folded without them; `weights` the folder in which a model's name is looked for first; `precision` "fp32",
-    "bf16" or "fp16" (of the language model alone). `genes`: whether the files are contigs, of which the genes' proteins
-    are folded. `shards` ("0-99,150") or `part` ("3/16") say which shards of the plans of `fasta` this run folds (None:
-    all of the atlas); it builds the index only if none is missing then. `retry_failed`: whether to try failed proteins
-    again, once; `fasta` may be empty then. `name` and `replace` are those of `plan`. `log`: a file to which events are
-    appended as JSON lines. `runner`, `workers` and `beam_options` choose the engine (pipeline/engines/engine.py:
-    neither is one worker in this process).
+    `recycles`: trunk passes after the first (None: the model's default). `max_length`: in residues; longer records are
+    refused. `embeddings`: "none", "mean" or "residue". `pae`: store predicted aligned errors. `add_outputs`: fold
+    committed shards again that lack these outputs. `weights`: a folder that is searched for the model first.
+    `precision`: "fp32", "bf16", or "fp16" (language model only). `genes`: the files are contigs; fold their genes.
+    `shards` ("0-99,150") or `part` ("3/16"): fold only these shards of the plans of `fasta` (None: all shards of the
+    atlas), and build the index only if no shard is missing afterwards. `retry_failed`: retry failed sequences once;
+    `fasta` may be empty. `name`, `replace`: as in `plan`. `log`: file to append events to, as JSON lines. `runner`,
+    `workers`, `beam_options`: the engine (pipeline/engines/engine.py; by default one worker in this process).
 
-    Raises UsageError with the atlas untouched (but planned, where `shards` are not those of the plan); Interrupted
-    with every finished shard kept.
+    Raise UsageError with the atlas unchanged (or only planned, if `shards` does not fit the plan), and Interrupted
+    with all finished shards kept.
     """
     from foldatlas.folding.models import notes_of
     from foldatlas.folding.weights.model_files import absolute
@@ -219,32 +223,30 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--add-outputs",
         action="store_true",
-        help="fold shards again that lack --embeddings or --pae; structures stay as they are",
+        help="fold shards again that lack --embeddings or --pae; structures are kept",
     )
     parser.add_argument(
-        "--shards", metavar="A-B", help="fold only these shards of the FASTA's plan, by number: 0-99 or 0-99,150"
+        "--shards", metavar="A-B", help="fold only these shards of the plan, by number: 0-99 or 0-99,150"
     )
-    parser.add_argument(
-        "--part", metavar="K/N", help="fold only the K-th of N parts of equal predicted cost, K from 1: 3/16"
-    )
+    parser.add_argument("--part", metavar="K/N", help="fold only part K of N parts of equal predicted cost: 3/16")
     parser.add_argument(
         "--retry-failed",
         action="store_true",
-        help="try failed proteins again, once, as on a device with more memory; FASTA may be left out",
+        help="retry failed proteins once, for example on a device with more memory; FASTA may be omitted",
     )
     parser.add_argument(
-        "--log", type=path, metavar="FILE", help="append events to this file as JSON lines (-: to standard error)"
+        "--log", type=path, metavar="FILE", help="append events to this file as JSON lines (-: standard error)"
     )
-    parser.add_argument("--strict", action="store_true", help="exit with 3 if any record was refused")
+    parser.add_argument("--strict", action="store_true", help="exit with code 3 if any record is refused")
 
 
 def _refuse_beside_dry_run(arguments: argparse.Namespace) -> None:
-    """What a dry run would not heed must not be thought to be predicted."""
+    """Raise UsageError for an option that `--dry-run` would ignore."""
     for name in ("add_outputs", "shards", "part", "retry_failed", "log", "strict"):
         if getattr(arguments, name):
             option = "--" + name.replace("_", "-")
             raise UsageError(
-                f"--dry-run predicts what folding all takes, and nothing of {option}: leave one of them out"
+                f"--dry-run predicts the folding of everything and does not support {option}: omit one of them"
             )
 
 
@@ -271,12 +273,12 @@ def run(arguments: argparse.Namespace) -> int:
     if accounting is None:
         assert part is not None, "a run without parts has an index"
         print(part.line())
-        say(f"the run that folds the last of them builds the index; earlier: foldatlas index {arguments.atlas}")
+        say(f"the index is built by the run that folds the last shard, or by: foldatlas index {arguments.atlas}")
         return 3 if part.failed else 0
     if part is not None:
         say(part.line())
     if accounting.failed and not arguments.retry_failed:
-        say("to try failed proteins again, on a device with more memory perhaps: --retry-failed")
+        say("to retry failed proteins, for example on a device with more memory: --retry-failed")
     print(accounting.line())
     failed = accounting.failed if part is None else part.failed
     return 3 if failed or (arguments.strict and accounting.num_refused) else 0

@@ -110,7 +110,7 @@ def test_as_names_standard_input(tmp_path: Path) -> None:
     plan = ("plan", "-", atlas, "--model", "nano", "--as", "gut, release 1")
     done = command(*plan, input=first)
     assert done.returncode == 0 and b"2 records (2 accepted)" in done.stdout, done.stderr
-    assert b"gut, release 1 is in the atlas already" in command(*plan, input=first).stdout
+    assert b"gut, release 1 is already in the atlas" in command(*plan, input=first).stdout
     done = command(*plan, input=first + f">c\n{PROTEIN}W\n".encode())
     assert done.returncode == 0 and b"3 records (3 accepted)" in done.stdout, done.stderr
     plans = AtlasFolder(atlas).plans()
