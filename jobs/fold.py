@@ -136,7 +136,7 @@ def fold(
     choice = ModelChoice.resolve(model, recycles, precision, weights_dir, before=partial(inputs.check_paths, folder))
     say(*(f"{model}: {note}" for note in notes_of(model, weights_dir=weights_dir)))
     if outputs and not add_outputs:
-        refuse_missing_outputs(folder.place, folder.entries().values(), outputs)
+        refuse_missing_outputs(folder.uri, folder.entries().values(), outputs)
 
     # Plan what is new, then fold what is missing of the selected shards.
     with EngineChoice.opened(chosen_engine, device) as engine:
