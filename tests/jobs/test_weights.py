@@ -89,6 +89,12 @@ def hub() -> Iterator[ThreadingHTTPServer]:
 
 
 @pytest.fixture
+def run(run_process: Run) -> Run:
+    """In a process of its own: the hub's library reads the environment when it is imported."""
+    return run_process
+
+
+@pytest.fixture
 def environment(tmp_path: Path) -> dict[str, str]:
     """No cache, and no hub: nobody listens on port 1."""
     return {**os.environ, "HF_HOME": str(tmp_path / "home"), "HF_ENDPOINT": "http://127.0.0.1:1"}
