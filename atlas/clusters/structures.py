@@ -16,7 +16,7 @@ from foldatlas.atlas.clusters.descriptors import SIZE, Descriptors, describe
 from foldatlas.atlas.clusters.representatives import confidence
 from foldatlas.atlas.parquet.coordinates import stored_values, structure_ids_of
 from foldatlas.atlas.parquet.files import ParquetFile, open_parquet
-from foldatlas.atlas.parquet.structures import Place, read_structures
+from foldatlas.atlas.parquet.structures import StructureLocation, read_structures
 from foldatlas.atlas.reader import Atlas
 from foldatlas.atlas.reference.chains import CANDIDATE
 from foldatlas.atlas.reference.encode import structural_states
@@ -66,16 +66,16 @@ class Structures:
     def residues(self) -> int:
         return int(self.lengths_N.sum(dtype=np.int64))
 
-    def places(self, rows: Rows) -> tuple[Rows, Iterator[Place]]:
+    def locations(self, rows: Rows) -> tuple[Rows, Iterator[StructureLocation]]:
         """Return `rows` in the order in which their structures are stored, and where each is."""
         files = self.files_N.take(pa.array(rows)).to_pylist()
         order = sorted(range(len(rows)), key=lambda at: (files[at], self.file_rows_N[rows[at]]))
         sorted_rows = rows[order]
-        places = (
-            Place(self.ids_N[row].tobytes(), files[at], int(self.file_rows_N[row]))
+        locations = (
+            StructureLocation(self.ids_N[row].tobytes(), files[at], int(self.file_rows_N[row]))
             for at, row in zip(order, sorted_rows, strict=True)
         )
-        return sorted_rows, places
+        return sorted_rows, locations
 
 
 def present_structures(atlas: Atlas) -> Structures:
@@ -139,11 +139,11 @@ class StagedChains:
 
         Structures of fewer than 30 residues with a C-alpha are left out: no TM-score says much of them.
         """
-        stored_rows, places = structures.places(rows)
+        stored_rows, locations = structures.locations(rows)
         lengths = np.zeros(len(rows), dtype=np.int32)
         files = (scratch / "points", scratch / "states", scratch / "descriptors")
         with files[0].open("xb") as points, files[1].open("xb") as states, files[2].open("xb") as descriptors:
-            for at, structure in enumerate(read_structures(storage, places)):
+            for at, structure in enumerate(read_structures(storage, locations)):
                 chain = chain_of(structure)
                 if chain.outcome == CANDIDATE:
                     lengths[at] = len(chain.sequence)
