@@ -166,6 +166,6 @@ def make_atlas(root: Path, *plans: list[Protein]) -> AtlasFolder:
     folder = AtlasFolder(root)
     folder.create(SETTINGS)
     for number, proteins in enumerate(plans):
-        add_plan(folder, proteins, f"source{number}")
+        add_plan(folder, proteins, f"{root.name}{number}")
     build_index(folder)
     return folder
