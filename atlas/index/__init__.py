@@ -5,6 +5,7 @@ views.py        the columns of `proteins`, and the views on top of it
 lineage.py      which versions of sources are current
 needed.py       which sequences a present record has
 changes.py      what a new version of a source changes
+counts.py       how many records are in which state
 runs.py         which run made what
 published.py    the index where readers find it, and their copy of it
 """

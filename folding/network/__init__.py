@@ -15,6 +15,7 @@ atoms.py                        frames and torsions to atom positions
 confidence.py                   pLDDT, predicted aligned error, pTM and ipTM
 esmfold.py                      the whole network
 precision.py                    which tensors have 16 bits, and why the others do not
+layout.py                       modules built without initial values
 linear.py                       linear layers, by the fastest exact kernel
 in_place.py                     arithmetic that overwrites its first operand
 """

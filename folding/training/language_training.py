@@ -21,6 +21,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from foldatlas.folding.config import LanguageModelConfig
+from foldatlas.folding.network.layout import without_values
 from foldatlas.folding.network.segments import Segments
 from foldatlas.folding.network.tokens import CLS
 from foldatlas.folding.training.data import sampling
@@ -133,7 +134,7 @@ def train(
     folder = processes.run_on_first(lambda: RunFolder(path, recipe.settings(corpus), log=log))
     try:
         saved = latest(path, log)
-        with torch.device("meta"):
+        with without_values():
             model = MaskedLanguageModel(recipe.config, recomputes=settings.recompute)
         processes.shard(model, model.esm.layers)
         model.to_empty(device=processes.device)
