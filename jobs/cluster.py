@@ -73,6 +73,21 @@ def cluster(
     return report
 
 
+def check_program() -> None:
+    """Raise UsageError where MMseqs2 is missing or cannot run on this machine."""
+    from foldatlas.atlas.reference.mmseqs2 import program_version
+
+    program_version()
+
+
+def is_clustered(atlas: str | Path) -> bool:
+    """Return whether the atlas has clusters, of whichever of its structures."""
+    from foldatlas.atlas.folder import AtlasFolder
+    from foldatlas.atlas.stages.runs import latest_complete
+
+    return latest_complete(AtlasFolder.existing(atlas), "clusters") is not None
+
+
 def forecast(atlas: str | Path) -> "ClusterForecast":
     """Predict what clustering `atlas` takes, from its index, which is built if it is not current."""
     from foldatlas.atlas.clusters.forecast import predict
