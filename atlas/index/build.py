@@ -25,7 +25,7 @@ from foldatlas.atlas.index.lineage import Lineage, lineage_of
 from foldatlas.atlas.index.published import index_of
 from foldatlas.atlas.index.runs import make_runs, makers, retried_rows
 from foldatlas.atlas.index.views import MERGED, create_views
-from foldatlas.atlas.sql.interruptible import stoppable
+from foldatlas.atlas.sql.interruptible import interruptible_call
 from foldatlas.atlas.sql.records_by_name import TITLES
 from foldatlas.atlas.sql.text import escape_glob, first_line, quoted
 from foldatlas.atlas.stages.runs import completion_names
@@ -59,7 +59,7 @@ def build_index(folder: AtlasFolder) -> Accounting:
         with duckdb.connect(str(database), config=config) as connection:
             try:
                 copies = LocalCopies(folder.storage, work)
-                stoppable(connection, lambda: _make_tables(connection, copies, plans, histories), copies.stop)
+                interruptible_call(connection, lambda: _make_tables(connection, copies, plans, histories), copies.stop)
             except FileNotFoundError as error:
                 raise DamagedAtlasError(
                     f"{error.filename} does not exist: `foldatlas verify {folder.uri}` lists what is missing"
