@@ -165,13 +165,9 @@ def plan_inputs(
 ) -> PlanSummary:
     """Plan `inputs` as `plan` does, from resolved arguments. `outputs` are names of optional tables."""
     from foldatlas.atlas.folder import newest_entries
-    from foldatlas.atlas.forecast.calibration import (
-        default_output_bytes,
-        first_entries,
-        measured_output_bytes,
-        measured_rate,
-    )
+    from foldatlas.atlas.forecast.device_rates import first_entries, measured_rate
     from foldatlas.atlas.forecast.estimate import estimate
+    from foldatlas.atlas.forecast.output_sizes import default_output_bytes, measured_output_bytes
     from foldatlas.atlas.index.needed import left_to_fold
     from foldatlas.pipeline.planning.costs import cost_model
     from foldatlas.pipeline.planning.planner import Planned, make_plan

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from foldatlas.atlas.folder import AtlasFolder
-from foldatlas.atlas.forecast.calibration import first_entries
+from foldatlas.atlas.forecast.device_rates import first_entries
 from foldatlas.jobs import cli
 from foldatlas.jobs.plan import PlanSummary, plan
 from foldatlas.pipeline.engines import dispatch
