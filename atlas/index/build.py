@@ -20,6 +20,7 @@ import pyarrow as pa
 
 from foldatlas.atlas.accounting import Accounting, State
 from foldatlas.atlas.folder import AtlasFolder, now
+from foldatlas.atlas.index import clusters
 from foldatlas.atlas.index.counts import count_records
 from foldatlas.atlas.index.lineage import Lineage, lineage_of
 from foldatlas.atlas.index.published import index_of
@@ -59,7 +60,7 @@ def build_index(folder: AtlasFolder) -> Accounting:
         with duckdb.connect(str(database), config=config) as connection:
             try:
                 copies = LocalCopies(folder.storage, work)
-                stoppable(connection, lambda: _make_tables(connection, copies, plans, histories), copies.stop)
+                stoppable(connection, lambda: _make_tables(connection, folder, copies, plans, histories), copies.stop)
             except FileNotFoundError as error:
                 raise DamagedAtlasError(
                     f"{error.filename} does not exist: `foldatlas verify {folder.uri}` lists what is missing"
@@ -110,12 +111,15 @@ def current_accounting(folder: AtlasFolder) -> Accounting | None:
     return index_of(folder).accounting(contents_digest(folder))
 
 
-def _make_tables(connection: Any, copies: LocalCopies, plans: list[Plan], histories: list[list[ShardEntry]]) -> None:
+def _make_tables(
+    connection: Any, folder: AtlasFolder, copies: LocalCopies, plans: list[Plan], histories: list[list[ShardEntry]]
+) -> None:
     run_of = {path: run for history in histories for path, run in makers(history).items()}
     list_files(connection, copies, plans, [history[-1] for history in histories], run_of)
     create_presence(connection, plans, lineage_of(plans))
     _find_shared(connection, copies)
     _list_retried(connection, retried_rows(histories))
+    clusters.make_members(connection, folder, copies)
     _make_scores(connection, copies)
     _make_copies(connection, copies)
     for table in ("sequences", "scores"):
@@ -126,6 +130,7 @@ def _make_tables(connection: Any, copies: LocalCopies, plans: list[Plan], histor
         f'CREATE TABLE titles AS {TITLES.format(present="NOT superseded")} ORDER BY accession, source, "offset"'
     )
     _drop_failures_of_the_past(connection)
+    clusters.make_clusters(connection)
 
 
 def create_presence(connection: Any, plans: list[Plan], lineage: Lineage) -> None:
@@ -269,14 +274,14 @@ def _make_scores(connection: Any, copies: LocalCopies) -> None:
         else "CREATE TEMP TABLE winners (structure_id UUID, plan_number INTEGER)"
     )
     columns = ", ".join(f"scores.{quoted(name)}" for name in _SCORE_COLUMNS)
-    merged = ", ".join(f"NULL::{kind} AS {name}" for name, kind in MERGED.items())
+    merged = ", ".join(f"({clusters.COLUMNS.get(name, 'NULL')})::{kind} AS {name}" for name, kind in MERGED.items())
     connection.execute(
         f"CREATE TABLE scores AS SELECT {columns}, {merged}, coalesce(retried.run_id, places.run_id) AS run_id, "
         f"places.structure_file, scores.structure_row "
         f"FROM {scores} AS scores JOIN places ON places.absolute = scores.filename "
         "LEFT JOIN retried ON retried.shard = places.shard "
         "AND scores.structure_row >= retried.first_row AND scores.structure_row < retried.end_row "
-        "LEFT JOIN winners ON winners.structure_id = scores.structure_id "
+        f"LEFT JOIN winners ON winners.structure_id = scores.structure_id {clusters.JOINS} "
         "WHERE coalesce(winners.plan_number = places.plan_number, true) ORDER BY scores.structure_id"
     )
 
