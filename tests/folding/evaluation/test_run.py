@@ -235,7 +235,7 @@ def test_nothing_half_written_stays(evaluated, tmp_path, monkeypatch, without_ma
         write(tmp_path / "out", evaluated)
     assert list(tmp_path.iterdir()) == []
     (tmp_path / "out").mkdir()
-    with pytest.raises(UsageError, match="exists: name a new folder"):
+    with pytest.raises(UsageError, match="exists: give a new folder"):
         write(tmp_path / "out", evaluated)
     assert list((tmp_path / "out").iterdir()) == []
     with pytest.raises(UsageError, match="is not a folder"):
