@@ -231,7 +231,7 @@ def test_nothing_half_written_stays(evaluated, tmp_path, monkeypatch, without_ma
         raise OSError("no space left")
 
     with monkeypatch.context() as patch, pytest.raises(OSError, match="no space"):
-        patch.setattr(files, "flush", failing)  # all is written by then, aside
+        patch.setattr(files, "sync", failing)  # everything is written by then, to a temporary folder
         write(tmp_path / "out", evaluated)
     assert list(tmp_path.iterdir()) == []
     (tmp_path / "out").mkdir()
