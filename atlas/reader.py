@@ -12,7 +12,7 @@ from typing import Any, Final, Self
 import duckdb
 
 from foldatlas.atlas.folder import INDEX, AtlasFolder
-from foldatlas.atlas.index.build import contents_digest
+from foldatlas.atlas.index.build import contents_of, indexed_contents
 from foldatlas.atlas.index.published import open_index
 from foldatlas.atlas.parquet.coordinates import StoredStructure
 from foldatlas.atlas.parquet.store_dataset import store_dataset
@@ -73,9 +73,8 @@ class Atlas:
 
     @property
     def is_stale(self) -> bool:
-        """Whether shards were committed, or plans made, after the index was built."""
-        [(contents,)] = self._connection.execute("SELECT contents FROM settings").fetchall()
-        return bool(contents != contents_digest(self.folder))
+        """Whether shards were committed, plans made, or derived stages completed, after the index was built."""
+        return not indexed_contents(self._connection).matches(contents_of(self.folder))
 
     def query(self, sql: str) -> Result:
         """Runs one statement that reads, and returns its rows, which stream.

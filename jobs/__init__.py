@@ -12,6 +12,7 @@ query.py        SQL
 export.py       subsets as files
 verify.py       whether an atlas is whole
 merge.py        several atlases into one
+novelty.py      searches of an atlas against references
 reference.py    reference databases of known structures and sequences
 evaluate.py     models against experiment
 train.py        the training recipes

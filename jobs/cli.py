@@ -25,6 +25,7 @@ COMMANDS: Final = {
     "index": "build the SQL index of an atlas anew",
     "merge": "several atlases of equal settings, or parts of one, into a new atlas",
     "reference": "known structures or sequences into a database that novelty is searched against",
+    "novelty": "search structures or sequences of an atlas against a reference",
     "query": "ask an atlas in SQL",
     "export": "write a subset of an atlas as PDB, mmCIF, Foldcomp, FASTA or Parquet files",
     "embed": "embeddings of FASTA by the language model alone, without folding",
@@ -34,7 +35,7 @@ COMMANDS: Final = {
 }
 
 
-BEAM_COMMANDS: Final = ("fold", "plan")  # whose words after `--` are options of Beam's
+BEAM_COMMANDS: Final = ("fold", "plan", "novelty")  # whose words after `--` are options of Beam's
 
 
 class CommandParser(argparse.ArgumentParser):

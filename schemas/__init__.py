@@ -6,6 +6,7 @@ records.py      residues, atoms, outcomes, settings, structure ids
 tables.py       the columns of every Parquet table, with meaning, unit and range
 reference_tables.py  the columns and documents of reference databases
 manifest.py     JSON documents: header, plans, manifest entries
+novelty_tables.py  the columns of search runs: hits, members, targets
 stages.py       JSON documents of derived stages: novelty, clusters
 errors.py       exceptions and their exit codes
 wording.py      numbers, bytes and times as messages write them

@@ -1,6 +1,7 @@
 """The index of an atlas: `atlas.duckdb`, built from the Parquet files that plans and manifest list.
 
 build.py        builds it, or adds what is new
+novelty.py      what searches found: runs, hits, targets
 views.py        the columns of `proteins`, and the views on top of it
 lineage.py      which versions of sources are current
 needed.py       which sequences a present record has

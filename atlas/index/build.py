@@ -21,8 +21,10 @@ import pyarrow as pa
 
 from foldatlas.atlas.accounting import Accounting, State
 from foldatlas.atlas.folder import AtlasFolder, now
+from foldatlas.atlas.index import novelty
 from foldatlas.atlas.index.lineage import Lineage, lineage_of
-from foldatlas.atlas.index.published import Publication, published_accounting
+from foldatlas.atlas.index.novelty import make_novelty
+from foldatlas.atlas.index.published import Contents, Publication, published_accounting
 from foldatlas.atlas.index.runs import make_runs, makers, retried_rows
 from foldatlas.atlas.index.views import MERGED, create_views
 from foldatlas.atlas.sql.interruptible import stoppable
@@ -49,7 +51,7 @@ def build_index(folder: AtlasFolder) -> Accounting:
     is missing or unreadable.
     """
     publication = Publication(folder)
-    contents, documents = contents_of(folder)  # first: what is committed meanwhile makes this index stale
+    contents = contents_of(folder)  # first: what is committed meanwhile makes this index stale
     header, plans = folder.header(), folder.plans()
     names = {plan.name for plan in plans}
     histories = [history for history in folder.histories().values() if history[-1].plan in names]
@@ -61,7 +63,7 @@ def build_index(folder: AtlasFolder) -> Accounting:
         with duckdb.connect(str(database), config=config) as connection:
             try:
                 copies = LocalCopies(folder.storage, work)
-                stoppable(connection, lambda: _make_tables(connection, copies, plans, histories), copies.stop)
+                stoppable(connection, lambda: _make_tables(connection, folder, copies, plans, histories), copies.stop)
             except FileNotFoundError as error:
                 raise DamagedAtlasError(
                     f"{error.filename} does not exist: `foldatlas verify {folder.place}` lists what is missing"
@@ -77,7 +79,7 @@ def build_index(folder: AtlasFolder) -> Accounting:
             connection.execute(
                 "CREATE TABLE settings AS SELECT $model AS model, $weights AS weights, $recycles AS recycles, "
                 "$precision AS precision, $format AS format, $version AS version, $created AS created, "
-                "$indexed AS indexed, $contents AS contents",
+                "$indexed AS indexed, $contents AS contents, $stages AS stages",
                 {
                     "model": header.settings.model,
                     "weights": header.settings.weights,
@@ -87,13 +89,14 @@ def build_index(folder: AtlasFolder) -> Accounting:
                     "version": program_version(),
                     "created": header.created,
                     "indexed": now(),
-                    "contents": contents,
+                    "contents": contents.digest,
+                    "stages": contents.stages,
                 },
             )
             create_views(connection, header.settings.model)
             accounting = count_records(connection)
             _write_out(connection, folder)
-        publication.publish(database, contents, documents, accounting)
+        publication.publish(database, contents, accounting)
     folder.pack_manifest()
     return accounting
 
@@ -111,23 +114,25 @@ def current_accounting(folder: AtlasFolder) -> Accounting | None:
     """How many records are in which state, from the index; None if there is none that says all that is committed."""
     if not folder.is_local:
         said = published_accounting(folder)
-        return said[0] if said is not None and said[1] == contents_digest(folder) else None
+        return said[0] if said is not None and said[1].matches(contents_of(folder)) else None
     if not folder.index_path.is_file():
         return None
     try:
         with duckdb.connect(str(folder.index_path), read_only=True) as connection:
-            [(contents,)] = connection.execute("SELECT contents FROM settings").fetchall()
-            return count_records(connection) if contents == contents_digest(folder) else None
+            return count_records(connection) if indexed_contents(connection).matches(contents_of(folder)) else None
     except (duckdb.Error, ValueError):
         return None
 
 
-def _make_tables(connection: Any, copies: LocalCopies, plans: list[Plan], histories: list[list[ShardEntry]]) -> None:
+def _make_tables(
+    connection: Any, folder: AtlasFolder, copies: LocalCopies, plans: list[Plan], histories: list[list[ShardEntry]]
+) -> None:
     run_of = {path: run for history in histories for path, run in makers(history).items()}
     list_files(connection, copies, plans, [history[-1] for history in histories], run_of)
     create_presence(connection, plans, lineage_of(plans))
     _find_shared(connection, copies)
     _list_retried(connection, retried_rows(histories))
+    make_novelty(connection, folder, copies)
     _make_scores(connection, copies)
     _make_copies(connection, copies)
     for table in ("sequences", "scores"):
@@ -169,19 +174,25 @@ def create_presence(connection: Any, plans: list[Plan], lineage: Lineage) -> Non
     )
 
 
-def contents_digest(folder: AtlasFolder) -> str:
-    """Return a digest of the names of plans, manifest entries and marks of complete runs of stages: an index that has
-    another one is stale."""
-    return contents_of(folder)[0]
-
-
-def contents_of(folder: AtlasFolder) -> tuple[str, int]:
-    """`contents_digest`, and of how many documents."""
+def contents_of(folder: AtlasFolder) -> Contents:
+    """Return what an index of the atlas as it is now would hold."""
     names = [
         file.name for kind in ("plans", "manifest") for file in folder.storage.files(kind) if is_document(file.name)
     ]
-    names += completion_names(folder)
-    return hashlib.sha256("".join(f"{name}\n" for name in names).encode()).hexdigest(), len(names)
+    stages = completion_names(folder)
+    return Contents(_digest(names), _digest(stages) if stages else "", len(names) + len(stages))
+
+
+def _digest(names: list[str]) -> str:
+    return hashlib.sha256("".join(f"{name}\n" for name in names).encode()).hexdigest()
+
+
+def indexed_contents(connection: Any, schema: str = "main") -> Contents:
+    """Return what an open index holds; one from before stages holds none. The number of documents is not recorded."""
+    found = connection.execute(f"SELECT * FROM {schema}.settings")
+    [row] = found.fetchall()
+    settings = dict(zip((column[0] for column in found.description), row, strict=True))
+    return Contents(settings["contents"], settings.get("stages", ""))
 
 
 def list_files(
@@ -294,7 +305,7 @@ def _make_scores(connection: Any, copies: LocalCopies) -> None:
         else "CREATE TEMP TABLE winners (structure_id UUID, plan_number INTEGER)"
     )
     columns = ", ".join(f"scores.{quoted(name)}" for name in _SCORE_COLUMNS)
-    merged = ", ".join(f"NULL::{kind} AS {name}" for name, kind in MERGED.items())
+    merged = ", ".join(f"{novelty.COLUMNS.get(name, 'NULL')}::{kind} AS {name}" for name, kind in MERGED.items())
     connection.execute(
         f"CREATE TABLE scores AS SELECT {columns}, {merged}, coalesce(retried.run_id, places.run_id) AS run_id, "
         f"places.structure_file, scores.structure_row "
@@ -302,6 +313,7 @@ def _make_scores(connection: Any, copies: LocalCopies) -> None:
         "LEFT JOIN retried ON retried.shard = places.shard "
         "AND scores.structure_row >= retried.first_row AND scores.structure_row < retried.end_row "
         "LEFT JOIN winners ON winners.structure_id = scores.structure_id "
+        f"{novelty.JOINS} "
         "WHERE coalesce(winners.plan_number = places.plan_number, true) ORDER BY scores.structure_id"
     )
 

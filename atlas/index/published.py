@@ -8,6 +8,7 @@ DuckDB opens local files alone, so readers of a store keep a copy in a cache, fe
 
 import hashlib
 import os
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
@@ -24,6 +25,20 @@ from foldatlas.schemas.tables import FORMAT_VERSION
 POINTER: Final = "index.json"
 INDEX_FOLDER: Final = "index"
 _TRIES: Final = 5  # at reading a pointer and what it points to, while others publish
+
+
+@dataclass(frozen=True)
+class Contents:
+    """What an index holds: digests of the names of plans and manifest entries, and of the complete runs of derived
+    stages ("" for none), and how many documents that are. Programs from before stages compare the first alone."""
+
+    digest: str
+    stages: str
+    documents: int = 0
+
+    def matches(self, other: "Contents") -> bool:
+        """Whether two indexes hold the same."""
+        return (self.digest, self.stages) == (other.digest, other.stages)
 
 
 def has_index(folder: AtlasFolder) -> bool:
@@ -60,8 +75,8 @@ class Publication:
         self._folder = folder
         self._before = None if folder.is_local else _pointer_or_damaged(_store(folder))
 
-    def publish(self, database: Path, contents: str, documents: int, accounting: Accounting) -> None:
-        """`contents` and `documents` are digest and number of the plans and entries that the index holds.
+    def publish(self, database: Path, contents: Contents, accounting: Accounting) -> None:
+        """Publish an index that holds `contents`.
 
         Whoever published meanwhile keeps the place with as many documents or more.
         """
@@ -75,19 +90,20 @@ class Publication:
             sha256=file_sha256(database),
             bytes=database.stat().st_size,
             indexed=now(),
-            contents=contents,
-            documents=documents,
+            contents=contents.digest,
+            documents=contents.documents,
             folded=accounting.folded,
             failed=accounting.failed,
             repeated=accounting.repeated,
             pending=accounting.pending,
             refused=accounting.refused,
+            stages=contents.stages,
         )
         storage.put(database, index_name(pointer))
         before = self._before
         while not storage.swap(POINTER, encode(pointer), before[1] if before is not None else None):
             before = _pointer_or_damaged(storage)
-            if before is not None and before[0] is not None and before[0].documents >= documents:
+            if before is not None and before[0] is not None and before[0].documents >= contents.documents:
                 pointer = before[0]
                 break
         _sweep(storage, pointer)
@@ -112,13 +128,14 @@ def _sweep(storage: ObjectStorage, pointer: IndexPointer) -> None:
             storage.delete(file.name)
 
 
-def published_accounting(folder: AtlasFolder) -> tuple[Accounting, str] | None:
+def published_accounting(folder: AtlasFolder) -> tuple[Accounting, Contents] | None:
     """How many records are in which state, and of which contents; None for an atlas without an index."""
     found = None if folder.is_local else _pointer_or_damaged(_store(folder))
     if found is None or found[0] is None:
         return None
     said = found[0]
-    return Accounting(said.folded, said.failed, said.repeated, said.pending, said.refused), said.contents
+    accounting = Accounting(said.folded, said.failed, said.repeated, said.pending, said.refused)
+    return accounting, Contents(said.contents, said.stages, said.documents)
 
 
 def open_index(

@@ -10,8 +10,9 @@ import duckdb
 from foldatlas.atlas.folder import INDEX, AtlasFolder
 from foldatlas.atlas.index.build import (
     MEMORY_LIMIT,
-    contents_digest,
+    contents_of,
     create_presence,
+    indexed_contents,
     list_files,
     parquet_reader,
 )
@@ -44,9 +45,8 @@ def check_tables(folder: AtlasFolder, plans: list[Plan], entries: list[ShardEntr
         rebuild = f"run `foldatlas index {folder.place}`"
         try:
             connection.execute(f"ATTACH {literal(str(local_index(folder)))} AS built (READ_ONLY)")
-            [(contents,)] = connection.execute("SELECT contents FROM built.settings").fetchall()
-            if contents != contents_digest(folder):
-                what = "the index was built before the newest plan or shard"
+            if not indexed_contents(connection, "built").matches(contents_of(folder)):
+                what = "the index was built before the newest plan, shard or complete run of a stage"
                 yield Fault(FaultKind.STALE_INDEX, INDEX, what, rebuild)
             elif not bad:
                 yield from stoppable(connection, partial(list, _check_index(connection, copies, rebuild)), copies.stop)
