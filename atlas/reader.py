@@ -12,8 +12,8 @@ from typing import Any, Final, Self
 import duckdb
 
 from foldatlas.atlas.folder import INDEX, AtlasFolder
-from foldatlas.atlas.index.build import contents_of, indexed_contents
-from foldatlas.atlas.index.published import open_index
+from foldatlas.atlas.index.contents import contents_of, indexed_contents
+from foldatlas.atlas.index.published import index_of
 from foldatlas.atlas.parquet.coordinates import StoredStructure
 from foldatlas.atlas.parquet.store_dataset import store_dataset
 from foldatlas.atlas.parquet.structures import Place, read_structures
@@ -52,7 +52,7 @@ class Atlas:
             "temp_directory": str(Path(tempfile.gettempdir()) / f"foldatlas-{os.getpid()}"),
         }
         try:
-            connection = open_index(folder, config)
+            connection = index_of(folder).open(config)
         except duckdb.Error as error:
             raise DamagedAtlasError(
                 f"{folder.where(INDEX)} cannot be opened ({first_line(error)}): run `foldatlas index {path}`"
@@ -73,7 +73,7 @@ class Atlas:
 
     @property
     def is_stale(self) -> bool:
-        """Whether shards were committed, plans made, or derived stages completed, after the index was built."""
+        """Whether shards were committed, or plans made, after the index was built."""
         return not indexed_contents(self._connection).matches(contents_of(self.folder))
 
     def query(self, sql: str) -> Result:
@@ -90,7 +90,7 @@ class Atlas:
             if not absent:
                 raise
             option = OPTIONAL_TABLES[absent[0]]
-            raise QueryError(f"{self.folder.place} has no {absent[0]}: fold with {option}") from error
+            raise QueryError(f"{self.folder.uri} has no {absent[0]}: fold with {option}") from error
 
     def cursor(self, sql: str) -> Any:
         """A connection of its own, with those views on Parquet files that `sql` names.
@@ -118,7 +118,7 @@ class Atlas:
         if not places:
             states = cursor.execute("SELECT DISTINCT source, outcome, state FROM found ORDER BY ALL").fetchall()
             why = "; ".join(f"in {source} it is {state} ({outcome})" for source, outcome, state in states)
-            raise UsageError(f"{self.folder.place} has no structure of {name!r}: {why or 'no record has this id'}")
+            raise UsageError(f"{self.folder.uri} has no structure of {name!r}: {why or 'no record has this id'}")
         if len(places) > 1:
             sources = cursor.execute("SELECT DISTINCT source FROM found ORDER BY source LIMIT 3").fetchall()
             raise UsageError(
@@ -161,7 +161,7 @@ class Atlas:
         try:
             cursor.execute(f"CREATE TEMP VIEW {view} AS {counted}")
         except duckdb.IOException as error:
-            place = self.folder.place
+            place = self.folder.uri
             raise DamagedAtlasError(
                 f"the {view} of {place} cannot be read ({first_line(error)}): run `foldatlas verify {place}`"
             ) from error

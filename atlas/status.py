@@ -10,7 +10,7 @@ from foldatlas.atlas.folder import AtlasFolder, newest_entries
 from foldatlas.atlas.forecast.calibration import Device, first_entries, main_device, measured_rate
 from foldatlas.atlas.forecast.pace import DevicePace, RunPace, busy_share, devices_of, pace_now, runs_of
 from foldatlas.atlas.index.needed import Presence, left_to_fold, presence_of
-from foldatlas.atlas.index.published import index_bytes
+from foldatlas.atlas.index.published import index_of
 from foldatlas.schemas.manifest import Plan, ShardEntry
 from foldatlas.schemas.wording import counted, readable_bytes, readable_time
 
@@ -166,7 +166,7 @@ def status(folder: AtlasFolder, at: datetime.datetime | None = None) -> AtlasSta
         seconds=sum(entry.run.seconds for entry in every),
         seconds_left=seconds_left,
         residues_folded=sum(entry.residues for entry in every),
-        bytes=index_bytes(folder) + sum(file.bytes for file in listed),
+        bytes=index_of(folder).size() + sum(file.bytes for file in listed),
         shards_failed=sum(entry.failed > 0 for entry in committed),
         workers=pace.workers if pace is not None else 0,
         residues_per_second_now=pace.residues_per_second if pace is not None and pace.workers else None,

@@ -16,7 +16,7 @@ from foldatlas.folding.network.language_heads import ContactHead, LanguageHeads,
 from foldatlas.folding.network.language_model import LanguageModel
 from foldatlas.folding.network.tokens import encode_language
 from foldatlas.folding.planning import cost, memory
-from foldatlas.folding.planning.out_of_memory import naming_the_batch
+from foldatlas.folding.planning.out_of_memory import describe_out_of_memory
 from foldatlas.folding.prediction import Embedding, Floats
 from foldatlas.schemas.errors import ModelError, NonFiniteOutput, SequenceError, UsageError
 from foldatlas.schemas.records import STANDARD_RESIDUES
@@ -56,7 +56,7 @@ class LanguagePredictor:
         """
         wanted = layer_numbers([-1] if layers is None else layers, self.num_layers)
         tokens_BT = encode_language(sequences, self.device)
-        with torch.inference_mode(), naming_the_batch(sequences, self.device):
+        with torch.inference_mode(), describe_out_of_memory(sequences, self.device):
             states = {
                 layer: _on_host(state_BTD[:, 1:-1])
                 for layer, state_BTD in zip(range(max(wanted) + 1), self._model.hidden_states(tokens_BT), strict=False)
@@ -78,7 +78,7 @@ class LanguagePredictor:
         """
         head = self._masked_head()
         tokens_BT = encode_language(sequences, self.device)
-        with torch.inference_mode(), naming_the_batch(sequences, self.device):
+        with torch.inference_mode(), describe_out_of_memory(sequences, self.device):
             *_, state_BTD = self._model.hidden_states(tokens_BT)
             logits = _on_host(head(state_BTD)[:, 1:-1])
         found = [logits[row, : len(sequence)].copy() for row, sequence in enumerate(sequences)]
@@ -96,7 +96,7 @@ class LanguagePredictor:
         tokens_BT = encode_language(sequences, self.device)
         free, length = memory.free_bytes(self.device), max(map(len, sequences))
         heads = cost.contact_heads(self._model.config, len(sequences), length, memory_limit=free)
-        with torch.inference_mode(), naming_the_batch(sequences, self.device):
+        with torch.inference_mode(), describe_out_of_memory(sequences, self.device):
             contacts = _on_host(head(tokens_BT, self._model.attention_maps(tokens_BT, heads)))
         found = [contacts[row, : len(sequence), : len(sequence)].copy() for row, sequence in enumerate(sequences)]
         for row, values in enumerate(found):
@@ -122,7 +122,7 @@ class LanguagePredictor:
                     "perplexity, leave it out"
                 )
             tokens_T = tokens_BT[row, : len(sequence) + 2]
-            with torch.inference_mode(), naming_the_batch([sequence], self.device):
+            with torch.inference_mode(), describe_out_of_memory([sequence], self.device):
                 value = measure(self._model, head, tokens_T)
             _check_finite(np.float32(value), "perplexity", row, sequences)
             found.append(value)

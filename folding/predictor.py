@@ -12,13 +12,13 @@ from torch import Tensor
 
 from foldatlas.folding.language_predictor import LanguagePredictor
 from foldatlas.folding.multimer import LINKER, encode_complexes, split_chains
-from foldatlas.folding.network.esmfold import ESMFold, Folded, Wanted
+from foldatlas.folding.network.esmfold import ESMFold, ESMFoldOutput, OutputFlags
 from foldatlas.folding.network.language_heads import LanguageHeads
 from foldatlas.folding.network.residue_constants import ATOM_EXISTS_RA
 from foldatlas.folding.network.tokens import Batch, check_batch
 from foldatlas.folding.planning import host_memory, memory
 from foldatlas.folding.planning.batching import BATCH_MFLOP, cut_into_batches
-from foldatlas.folding.planning.out_of_memory import naming_the_batch
+from foldatlas.folding.planning.out_of_memory import describe_out_of_memory
 from foldatlas.folding.prediction import Embedding, Floats, Prediction
 from foldatlas.schemas.errors import NonFiniteOutput
 from foldatlas.schemas.records import Settings
@@ -87,7 +87,7 @@ class Predictor:
             budget_mflop=BATCH_MFLOP.get(device.type, BATCH_MFLOP["cuda"]),
             memory_limit=free if most_bytes is None else min(free, most_bytes),
             precision=self.settings.precision,
-            pair_output_bytes=Wanted(pae=pae, distogram_logits=distogram).pair_bytes,
+            pair_output_bytes=OutputFlags(pae=pae, distogram_logits=distogram).pair_bytes,
         )
 
     def fold_batch(
@@ -104,14 +104,14 @@ class Predictor:
         complexes = [split_chains(sequence) for sequence in sequences]
         device = self._network.embedding.weight.device
         batch = encode_complexes(complexes, device)
-        wanted = Wanted(
+        outputs = OutputFlags(
             mean_embedding=mean_embedding,
             residue_embedding=residue_embedding,
             pae=pae,
             distogram_logits=distogram,
         )
-        with torch.inference_mode(), naming_the_batch(sequences, device):
-            folded = self._network(batch, recycles=self.settings.recycles, wanted=wanted)
+        with torch.inference_mode(), describe_out_of_memory(sequences, device):
+            folded = self._network(batch, recycles=self.settings.recycles, outputs=outputs)
             predictions = _to_predictions(complexes, batch, folded)
         del folded
         if device.type == "cpu":
@@ -137,7 +137,7 @@ class Predictor:
         return self.language.perplexity(sequences, one_pass=one_pass, in_parts=in_parts)
 
 
-def _to_predictions(complexes: Sequence[Sequence[str]], batch: Batch, folded: Folded) -> list[Prediction]:
+def _to_predictions(complexes: Sequence[Sequence[str]], batch: Batch, folded: ESMFoldOutput) -> list[Prediction]:
     """Cut a batch into proteins without padding and linkers, on the host."""
     aatype_BL = batch.aatype_BL.cpu().numpy()
     is_residue_BL = batch.is_residue_BL.cpu().numpy()

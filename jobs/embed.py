@@ -52,7 +52,7 @@ def embed(
     weights_dir = None if weights is None else str(Path(weights).absolute())
     provide(model, weights_dir, to_fold=False)
     config, settings = language_model_of(model, precision, weights_dir=weights_dir)
-    say(*(f"{model}: {note}" for note in notes_of(model, weights_dir=weights_dir)))
+    say(*(f"{model}: {note}" for note in notes_of(model, language_model_only=True, weights_dir=weights_dir)))
     (layer,) = layer_numbers([layer], config.num_layers)
     worker = WorkerSpec(absolute(model), settings, device, weights_dir, CHILD)
     return embed_fasta(fasta, Path(out), worker, config, layer=layer, per_residue=per_residue)

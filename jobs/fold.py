@@ -143,7 +143,7 @@ def fold(
     settings = settings_of(model, recycles, precision, weights_dir=weights_dir)
     say(*(f"{model}: {note}" for note in notes_of(model, weights_dir=weights_dir)))
     if outputs and not add_outputs:
-        refuse_missing_outputs(folder.place, folder.entries().values(), outputs)
+        refuse_missing_outputs(folder.uri, folder.entries().values(), outputs)
     with dispatch.opened(engine, device) as device:
         worker = WorkerSpec(absolute(model), settings, device, weights_dir)
         summary = plan_job.plan(

@@ -58,10 +58,10 @@ def train_lm(
     subclasses for what cannot be used, FoldAtlasError for a run that diverges, Interrupted after a saved stop.
     """
     from foldatlas.folding.training.data.corpus import build
-    from foldatlas.folding.training.language_training import Manner, Recipe, train
+    from foldatlas.folding.training.language_training import Recipe, RunSettings, train
     from foldatlas.folding.training.presets import CROP, PRESETS
-    from foldatlas.folding.training.processes import processes
-    from foldatlas.folding.training.stopping import stoppable
+    from foldatlas.folding.training.processes import process_group
+    from foldatlas.folding.training.stopping import stop_on_signals
     from foldatlas.pipeline.sources.cluster_table import read_clusters
     from foldatlas.pipeline.sources.find import find_sources
     from foldatlas.pipeline.workers.devices import choose_device, hold_device
@@ -91,11 +91,11 @@ def train_lm(
     device = choose_device(device)
     if tokens_per_pass is None:
         tokens_per_pass = max(recipe.crop, min(recipe.tokens_per_batch, _PASS_TOKENS[device]))
-    manner = Manner(tokens_per_pass, recompute, log_every, valid_every, save_every)
+    settings = RunSettings(tokens_per_pass, recompute, log_every, valid_every, save_every)
     find_sources([*fasta, *valid])  # before anything slow
-    with processes(device) as here, stoppable() as stop:
-        hold_device(str(here.device))  # until this process ends
-        tell = here.only_first(say)
+    with process_group(device) as processes, stop_on_signals() as stop:
+        hold_device(str(processes.device))  # until this process ends
+        log = processes.only_first(say)
         refused: Counter[str] = Counter()
         try:
             corpus = build(
@@ -107,10 +107,10 @@ def train_lm(
         finally:  # where none is left, this says why
             if refused:
                 reasons = ", ".join(f"{number:,} {reason}" for reason, number in sorted(refused.items()))
-                tell(f"refused {counted(refused.total(), 'record')} ({reasons})")
+                log(f"refused {counted(refused.total(), 'record')} ({reasons})")
         if corpus.unlisted:
-            tell(f"{counted(corpus.unlisted, 'sequence')} not in {clusters}: equal ones are a cluster")
-        trained = train(Path(run), corpus, recipe, manner, here, stop=stop, say=tell)
+            log(f"{counted(corpus.unlisted, 'sequence')} not in {clusters}: equal ones are a cluster")
+        trained = train(Path(run), corpus, recipe, settings, processes, stop=stop, log=log)
     if not trained.is_done:  # this process was asked to stop, or another of the run
         raise Interrupted(
             f"stopped after step {trained.step:,} of {recipe.steps:,}, saved in {run}: the same command goes on",

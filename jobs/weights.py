@@ -12,7 +12,7 @@ from foldatlas.jobs.arguments import say
 from foldatlas.schemas.errors import UsageError
 
 if TYPE_CHECKING:
-    from foldatlas.folding.weights.model_files import Place
+    from foldatlas.folding.weights.model_files import ModelFiles
 
 EXAMPLES: Final = """examples:
   foldatlas weights esmfold_v1                 into the cache of Hugging Face's hub: `--model esmfold_v1` finds it there
@@ -24,7 +24,7 @@ esm2_t33_650M_UR50D, esm2_t36_3B_UR50D, esm2_t48_15B_UR50D. An interrupted downl
 """
 
 
-def weights(name: str, folder: str | Path | None = None) -> "Place":
+def weights(name: str, folder: str | Path | None = None) -> "ModelFiles":
     """Fetches the published model `name` into `folder`/`name`, or the hub's cache. Raises ModelError."""
     from foldatlas.folding.weights.hub import fetch
     from foldatlas.folding.weights.model_files import find

@@ -159,7 +159,7 @@ def export(
             manifest = {
                 "created": now(),
                 "version": program_version(),
-                "atlas": opened.folder.place,
+                "atlas": opened.folder.uri,
                 "settings": opened.header.settings,
                 "format": format,
                 "where": where,
@@ -186,7 +186,7 @@ def _refuse_dest(dest: Path, atlas: AtlasFolder) -> None:
     if dest.is_dir() and (first := next(iter(sorted(dest.iterdir())), None)) is not None:
         raise ForeignFolderError(f"{dest} is not empty (it holds {first.name!r}): name a new folder for the export")
     if atlas.is_local and dest.resolve().is_relative_to(atlas.root.resolve()):
-        raise UsageError(f"{dest} is inside the atlas {atlas.place}: name a folder outside it")
+        raise UsageError(f"{dest} is inside the atlas {atlas.uri}: name a folder outside it")
 
 
 @contextlib.contextmanager

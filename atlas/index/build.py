@@ -11,8 +11,6 @@ of sources that newer ones replaced (lineage.py). A structure that several shard
 without overlap (most) pay one look at the sequence ids at the most.
 """
 
-import hashlib
-from collections import Counter
 from collections.abc import Iterable, Mapping
 from typing import Any, Final
 
@@ -22,17 +20,15 @@ import pyarrow as pa
 from foldatlas.atlas.accounting import Accounting, State
 from foldatlas.atlas.folder import AtlasFolder, now
 from foldatlas.atlas.index import novelty
+from foldatlas.atlas.index.contents import contents_of
+from foldatlas.atlas.index.counts import count_records
 from foldatlas.atlas.index.lineage import Lineage, lineage_of
-from foldatlas.atlas.index.novelty import make_novelty
-from foldatlas.atlas.index.published import Contents, Publication, published_accounting
+from foldatlas.atlas.index.published import index_of
 from foldatlas.atlas.index.runs import make_runs, makers, retried_rows
 from foldatlas.atlas.index.views import MERGED, create_views
 from foldatlas.atlas.sql.interruptible import stoppable
-from foldatlas.atlas.sql.records_by_name import has_superseded
 from foldatlas.atlas.sql.text import escape_glob, first_line, quoted
-from foldatlas.atlas.stages.runs import completion_names
-from foldatlas.atlas.storage.protocol import is_document
-from foldatlas.atlas.storage.scratch import LocalCopies, attempt_folder, work_folder
+from foldatlas.atlas.storage.scratch import LocalCopies
 from foldatlas.schemas.errors import DamagedAtlasError, FoldAtlasError
 from foldatlas.schemas.manifest import Plan, ShardEntry
 from foldatlas.schemas.tables import FAILURES, RECORDS, SCORES, TABLES
@@ -50,14 +46,12 @@ def build_index(folder: AtlasFolder) -> Accounting:
     Returns how many records are in which state. Raises NotAnAtlasError, and DamagedAtlasError for a listed file that
     is missing or unreadable.
     """
-    publication = Publication(folder)
+    publication = index_of(folder).publication()
     contents = contents_of(folder)  # first: what is committed meanwhile makes this index stale
     header, plans = folder.header(), folder.plans()
     names = {plan.name for plan in plans}
     histories = [history for history in folder.histories().values() if history[-1].plan in names]
-    # of an atlas on a store, on this machine
-    place = attempt_folder(folder.root, _WORK) if folder.is_local else work_folder()
-    with place as work:
+    with folder.storage.work_folder(_WORK) as work:
         database = work / "atlas.duckdb"
         config: dict[str, Any] = {"memory_limit": MEMORY_LIMIT, "temp_directory": str(work / "spill")}
         with duckdb.connect(str(database), config=config) as connection:
@@ -66,14 +60,14 @@ def build_index(folder: AtlasFolder) -> Accounting:
                 stoppable(connection, lambda: _make_tables(connection, folder, copies, plans, histories), copies.stop)
             except FileNotFoundError as error:
                 raise DamagedAtlasError(
-                    f"{error.filename} does not exist: `foldatlas verify {folder.place}` lists what is missing"
+                    f"{error.filename} does not exist: `foldatlas verify {folder.uri}` lists what is missing"
                 ) from error
             except duckdb.OutOfMemoryException as error:
-                raise FoldAtlasError(f"the index of {folder.place} needs more memory: {first_line(error)}") from error
+                raise FoldAtlasError(f"the index of {folder.uri} needs more memory: {first_line(error)}") from error
             except duckdb.Error as error:
                 raise DamagedAtlasError(
-                    f"the index of {folder.place} cannot be built: {first_line(error)}; "
-                    f"`foldatlas verify {folder.place}` lists what is missing or damaged"
+                    f"the index of {folder.uri} cannot be built: {first_line(error)}; "
+                    f"`foldatlas verify {folder.uri}` lists what is missing or damaged"
                 ) from error
             make_runs(connection, histories, header.settings.model)
             connection.execute(
@@ -107,21 +101,12 @@ def _write_out(connection: Any, folder: AtlasFolder) -> None:
     try:
         connection.execute("CHECKPOINT")
     except duckdb.Error as error:
-        raise FoldAtlasError(f"the index of {folder.place} could not be written: {first_line(error)}") from error
+        raise FoldAtlasError(f"the index of {folder.uri} could not be written: {first_line(error)}") from error
 
 
 def current_accounting(folder: AtlasFolder) -> Accounting | None:
-    """How many records are in which state, from the index; None if there is none that says all that is committed."""
-    if not folder.is_local:
-        said = published_accounting(folder)
-        return said[0] if said is not None and said[1].matches(contents_of(folder)) else None
-    if not folder.index_path.is_file():
-        return None
-    try:
-        with duckdb.connect(str(folder.index_path), read_only=True) as connection:
-            return count_records(connection) if indexed_contents(connection).matches(contents_of(folder)) else None
-    except (duckdb.Error, ValueError):
-        return None
+    """Return the number of records by state from the index, or None if there is no index or it is stale."""
+    return index_of(folder).accounting(contents_of(folder))
 
 
 def _make_tables(
@@ -132,7 +117,7 @@ def _make_tables(
     create_presence(connection, plans, lineage_of(plans))
     _find_shared(connection, copies)
     _list_retried(connection, retried_rows(histories))
-    make_novelty(connection, folder, copies)
+    novelty.make_novelty(connection, folder, copies)
     _make_scores(connection, copies)
     _make_copies(connection, copies)
     for table in ("sequences", "scores"):
@@ -140,22 +125,6 @@ def _make_tables(
     _make_failures(connection, copies)
     _make_records(connection, copies)
     _drop_failures_of_the_past(connection)
-
-
-def count_records(connection: Any) -> Accounting:
-    """How many present records of an open index are in which state."""
-    present = " WHERE NOT superseded" if has_superseded(connection) else ""
-    rows = connection.execute(f"SELECT state, outcome, count(*) FROM records{present} GROUP BY ALL").fetchall()
-    states: Counter[str] = Counter()
-    for state, _, count in rows:
-        states[state] += count
-    return Accounting(
-        folded=states[State.FOLDED],
-        failed=states[State.FAILED],
-        repeated=states[State.REPEATED],
-        pending=states[State.PENDING],
-        refused={outcome: count for state, outcome, count in rows if state == State.REFUSED},
-    )
 
 
 def create_presence(connection: Any, plans: list[Plan], lineage: Lineage) -> None:
@@ -172,27 +141,6 @@ def create_presence(connection: Any, plans: list[Plan], lineage: Lineage) -> Non
         "CREATE OR REPLACE TEMP TABLE sources AS SELECT sources.*, present.source IS NOT NULL AS is_present "
         "FROM sources LEFT JOIN present USING (plan_number, source)"
     )
-
-
-def contents_of(folder: AtlasFolder) -> Contents:
-    """Return what an index of the atlas as it is now would hold."""
-    names = [
-        file.name for kind in ("plans", "manifest") for file in folder.storage.files(kind) if is_document(file.name)
-    ]
-    stages = completion_names(folder)
-    return Contents(_digest(names), _digest(stages) if stages else "", len(names) + len(stages))
-
-
-def _digest(names: list[str]) -> str:
-    return hashlib.sha256("".join(f"{name}\n" for name in names).encode()).hexdigest()
-
-
-def indexed_contents(connection: Any, schema: str = "main") -> Contents:
-    """Return what an open index holds; one from before stages holds none. The number of documents is not recorded."""
-    found = connection.execute(f"SELECT * FROM {schema}.settings")
-    [row] = found.fetchall()
-    settings = dict(zip((column[0] for column in found.description), row, strict=True))
-    return Contents(settings["contents"], settings.get("stages", ""))
 
 
 def list_files(

@@ -65,8 +65,8 @@ class StructureReader:
             if row >= group.num_rows or self._identities[row] != place.structure_id:
                 expected = format_structure_id(place.structure_id)
                 raise DamagedAtlasError(
-                    f"row {place.row} of {self._storage.place}/{file} is not structure {expected}: run "
-                    f"`foldatlas index {self._storage.place}`, and `foldatlas verify` if that does not help"
+                    f"row {place.row} of {self._storage.uri}/{file} is not structure {expected}: run "
+                    f"`foldatlas index {self._storage.uri}`, and `foldatlas verify` if that does not help"
                 )
         return group.take(pa.array(inside, pa.int64()))
 
@@ -83,7 +83,7 @@ class StructureReader:
             self._group = self._file.read_row_group(number, columns=self._columns)
         except (OSError, pa.ArrowException) as error:
             raise DamagedAtlasError(
-                f"{self._storage.place}/{path} cannot be read ({error}): `foldatlas verify {self._storage.place}` "
+                f"{self._storage.uri}/{path} cannot be read ({error}): `foldatlas verify {self._storage.uri}` "
                 "lists what is damaged"
             ) from error
         self._number = number

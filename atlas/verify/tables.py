@@ -10,14 +10,13 @@ import duckdb
 from foldatlas.atlas.folder import INDEX, AtlasFolder
 from foldatlas.atlas.index.build import (
     MEMORY_LIMIT,
-    contents_of,
     create_presence,
-    indexed_contents,
     list_files,
     parquet_reader,
 )
+from foldatlas.atlas.index.contents import contents_of, indexed_contents
 from foldatlas.atlas.index.lineage import lineage_of
-from foldatlas.atlas.index.published import has_index, local_index
+from foldatlas.atlas.index.published import index_of
 from foldatlas.atlas.sql.interruptible import stoppable
 from foldatlas.atlas.sql.records_by_name import has_superseded
 from foldatlas.atlas.sql.text import first_line, literal, quoted
@@ -40,11 +39,12 @@ def check_tables(folder: AtlasFolder, plans: list[Plan], entries: list[ShardEntr
                 yield Fault(
                     FaultKind.DAMAGED, "records", f"the files cannot be read together: {first_line(error)}", RESTORE
                 )
-        if not has_index(folder):
+        index = index_of(folder)
+        if not index.exists():
             return
-        rebuild = f"run `foldatlas index {folder.place}`"
+        rebuild = f"run `foldatlas index {folder.uri}`"
         try:
-            connection.execute(f"ATTACH {literal(str(local_index(folder)))} AS built (READ_ONLY)")
+            connection.execute(f"ATTACH {literal(str(index.local_path()))} AS built (READ_ONLY)")
             if not indexed_contents(connection, "built").matches(contents_of(folder)):
                 what = "the index was built before the newest plan, shard or complete run of a stage"
                 yield Fault(FaultKind.STALE_INDEX, INDEX, what, rebuild)

@@ -91,12 +91,12 @@ def _check_columns(schema: Any, path: str | Path) -> None:
                 f"{path} has no column {name!r}: experimental chains have {', '.join((*_TEXTS, *_LISTS))} "
                 "(docs/training.md)"
             )
-        kind = schema.field(name).type
-        is_text = types.is_string(kind) or types.is_large_string(kind)
-        is_list = types.is_list(kind) or types.is_large_list(kind)
-        if not (is_text if name in _TEXTS else is_list and types.is_integer(kind.value_type)):
+        arrow_type = schema.field(name).type
+        is_text = types.is_string(arrow_type) or types.is_large_string(arrow_type)
+        is_list = types.is_list(arrow_type) or types.is_large_list(arrow_type)
+        if not (is_text if name in _TEXTS else is_list and types.is_integer(arrow_type.value_type)):
             wanted = "text" if name in _TEXTS else "lists of integers"
-            raise UsageError(f"{path} has {kind} in column {name!r}, where {wanted} belong (docs/training.md)")
+            raise UsageError(f"{path} has {arrow_type} in column {name!r}, where {wanted} belong (docs/training.md)")
 
 
 def _atom_names(metadata: dict[bytes, bytes], path: str | Path) -> list[str]:

@@ -15,7 +15,7 @@ from foldatlas.folding.evaluation.measures import Row
 from foldatlas.folding.evaluation.plots import plots
 from foldatlas.folding.evaluation.report import report
 from foldatlas.folding.evaluation.summary import summarise
-from foldatlas.folding.weights.whole_files import flush
+from foldatlas.folding.weights.atomic_files import sync
 from foldatlas.schemas.errors import UsageError
 from foldatlas.schemas.records import Settings
 
@@ -87,10 +87,10 @@ def _write_whole(out: Path, table: Any, summary: Mapping[str, Any], page: str) -
         os.umask(umask)
         aside.chmod(0o777 & ~umask)  # mkdtemp's own is for its maker alone
         for path in (*aside.iterdir(), aside):
-            flush(path)
+            sync(path)
         refuse_existing(out)
         aside.rename(out)
-        flush(out.absolute().parent)
+        sync(out.absolute().parent)
     except BaseException:
         with contextlib.suppress(OSError):
             shutil.rmtree(aside)
@@ -108,13 +108,13 @@ def to_table(rows: Sequence[Row], metadata: Mapping[str, str]) -> Any:
 
     fields, columns = [], []
     for field in dataclasses.fields(Row):
-        kind = pa.float32()
+        arrow_type = pa.float32()
         if field.name in _TEXTS:
-            kind = pa.string()
+            arrow_type = pa.string()
         elif field.name in _COUNTS:
-            kind = pa.int32()
+            arrow_type = pa.int32()
         elif field.name in _RESIDUES:
-            kind = pa.list_(pa.float32())
-        fields.append(pa.field(_RESIDUES.get(field.name, field.name), kind))
-        columns.append(pa.array([getattr(row, field.name) for row in rows], type=kind))
+            arrow_type = pa.list_(pa.float32())
+        fields.append(pa.field(_RESIDUES.get(field.name, field.name), arrow_type))
+        columns.append(pa.array([getattr(row, field.name) for row in rows], type=arrow_type))
     return pa.Table.from_arrays(columns, schema=pa.schema(fields, metadata=dict(metadata)))

@@ -15,6 +15,7 @@ atoms.py                        torsions to atoms
 confidence.py                   pLDDT, predicted aligned error, pTM
 esmfold.py                      the whole
 precision.py                    which numbers have 16 bits, and why the others do not
+layout.py                       a network's shapes without its values
 linear.py                       linear layers through the fastest exact kernel
 in_place.py                     arithmetic that overwrites its first operand
 """

@@ -32,7 +32,7 @@ _NUM_EMBEDDED: Final = NUM_AATYPES + 2
 
 
 @dataclass(frozen=True, slots=True)
-class Wanted:
+class OutputFlags:
     """Outputs that cost time or memory and are computed only where asked for."""
 
     mean_embedding: bool = False
@@ -48,7 +48,7 @@ class Wanted:
 
 
 @dataclass(frozen=True, slots=True)
-class Folded:
+class ESMFoldOutput:
     """What the network says of a batch. Values at padding are finite and mean nothing."""
 
     positions_BLA3: Tensor  # angstrom; atoms in the order of records.ATOMS, zero where there is none
@@ -93,7 +93,7 @@ class ESMFold(nn.Module):
         """Name of the policy (precision.py) that the weights follow."""
         return precision.of(self.esm.embed_tokens.weight.dtype, self.trunk.dtype).name
 
-    def forward(self, batch: Batch, *, recycles: int, wanted: Wanted, rows: int | None = None) -> Folded:
+    def forward(self, batch: Batch, *, recycles: int, outputs: OutputFlags, rows: int | None = None) -> ESMFoldOutput:
         """Fold `batch` with `recycles` + 1 trunk passes.
 
         `rows` of the pair representation are worked on at a time; by default as many as are fast and fit into the
@@ -102,29 +102,29 @@ class ESMFold(nn.Module):
         """
         if rows is None:
             num_proteins, length = batch.aatype_BL.shape
-            rows = self._choose_rows(num_proteins, length, wanted)
+            rows = self._choose_rows(num_proteins, length, outputs)
         states_BLD, last_state_BLD = self.esm(language_tokens(batch), self.esm_s_combine.softmax(dim=0))
         single_BLC = self.esm_s_mlp(states_BLD) + self.embedding(batch.aatype_BL)
         trunk = self.trunk(single_BLC, batch.aatype_BL, batch.mask_BL, recycles, rows, batch.residue_index_BL)
         positions_BLA3 = self.trunk.structure_module.atoms(
             trunk.backbone, trunk.state_BLC, trunk.initial_state_BLC, batch.aatype_BL
         )
-        errors = self._aligned_errors(trunk.pair_BLLZ, batch, wanted, rows)
-        return Folded(
+        errors = self._aligned_errors(trunk.pair_BLLZ, batch, outputs, rows)
+        return ESMFoldOutput(
             positions_BLA3=positions_BLA3,
             plddt_BL=confidence.plddt(self.plddt_logits(trunk.state_BLC)),
             ptm_B=errors.ptm_B,
             iptm_B=errors.iptm_B,
             mean_embedding_BD=mean_over_residues(last_state_BLD, batch.is_residue_BL)
-            if wanted.mean_embedding
+            if outputs.mean_embedding
             else None,
-            residue_embedding_BLD=last_state_BLD if wanted.residue_embedding else None,
+            residue_embedding_BLD=last_state_BLD if outputs.residue_embedding else None,
             pae_BLL=errors.pae_BLL,
             pae_logits_BLLN=errors.logits_BLLN,
-            distogram_logits_BLLN=self._distogram_logits(trunk.pair_BLLZ, rows) if wanted.distogram_logits else None,
+            distogram_logits_BLLN=self._distogram_logits(trunk.pair_BLLZ, rows) if outputs.distogram_logits else None,
         )
 
-    def _choose_rows(self, num_proteins: int, length: int, wanted: Wanted) -> int:
+    def _choose_rows(self, num_proteins: int, length: int, outputs: OutputFlags) -> int:
         if torch.is_grad_enabled() and needs_gradient(*self.parameters()):
             return length
         device = self.embedding.weight.device
@@ -134,7 +134,7 @@ class ESMFold(nn.Module):
             length,
             precision=self.precision,
             rows=cost.preferred_rows(self.config, num_proteins, length, device.type),
-            pair_output_bytes=wanted.pair_bytes,
+            pair_output_bytes=outputs.pair_bytes,
         )
         return cost.choose_rows(
             self.config,
@@ -143,19 +143,19 @@ class ESMFold(nn.Module):
             precision=self.precision,
             device=device.type,
             memory_limit=memory.free_bytes(device, preferred),
-            pair_output_bytes=wanted.pair_bytes,
+            pair_output_bytes=outputs.pair_bytes,
         )
 
-    def _aligned_errors(self, pair_BLLZ: Tensor, batch: Batch, wanted: Wanted, rows: int) -> "_AlignedErrors":
+    def _aligned_errors(self, pair_BLLZ: Tensor, batch: Batch, outputs: OutputFlags, rows: int) -> "_AlignedErrors":
         """All that the logits of the aligned error say. Whole, they are half as large as the pair representation of
         the released model, and more than 32 bits count from 5,793 residues on: unless asked for, only rows exist."""
         is_residue_BL, chain_BL = batch.is_residue_BL, batch.chain_BL
         pairs = pair_BLLZ.shape[:3]
         tm_BL = pair_BLLZ.new_empty(pairs[:2], dtype=torch.float32)
         interface_tm_BL = None if chain_BL is None else torch.empty_like(tm_BL)
-        pae_BLL = pair_BLLZ.new_empty(pairs, dtype=torch.float32) if wanted.pae else None
+        pae_BLL = pair_BLLZ.new_empty(pairs, dtype=torch.float32) if outputs.pae else None
         logits_BLLN = None
-        if wanted.pae_logits:
+        if outputs.pae_logits:
             logits_BLLN = pair_BLLZ.new_empty(*pairs, confidence.NUM_PAE_BINS, dtype=torch.float32)
         for chunk in slices(pairs[1], rows):
             logits_BRLN = self.ptm_head(pair_BLLZ[:, chunk].float())
@@ -175,17 +175,20 @@ class ESMFold(nn.Module):
         )
 
     def plddt_logits(self, state_BLC: Tensor) -> Tensor:
-        """Logits [B, L, N] of the C-alpha alone: its rows of the last layer.
+        """Return the pLDDT logits [B, L, N] of each C-alpha.
 
-        The three layers have no activation between them, so they are one matrix, as small as its two ends.
+        The head is LayerNorm and three linear layers without activations, W3 (W2 (W1 x + b1) + b2) + b3, computed here
+        as one linear layer with weight W3 W2 W1. Of W3 and b3 only the rows of the C-alpha are used.
         """
-        norm, *linear = self.lddt_head
-        first, second, third = cast(list[Linear], linear)
+        norm, *layers = self.lddt_head
+        first, second, third = cast(list[Linear], layers)
         of_c_alpha = slice(_C_ALPHA * confidence.NUM_PLDDT_BINS, (_C_ALPHA + 1) * confidence.NUM_PLDDT_BINS)
-        weight, bias = third.weight[of_c_alpha], third.bias[of_c_alpha]
-        for layer in (second, first):
-            weight, bias = weight @ layer.weight, bias + weight @ layer.bias  # both sides see the old weight
-        return F.linear(norm(state_BLC), weight, bias)
+        weight_3, bias_3 = third.weight[of_c_alpha], third.bias[of_c_alpha]
+        weight_32 = weight_3 @ second.weight
+        bias_32 = bias_3 + weight_3 @ second.bias
+        weight_321 = weight_32 @ first.weight
+        bias_321 = bias_32 + weight_32 @ first.bias
+        return F.linear(norm(state_BLC), weight_321, bias_321)
 
     def _distogram_logits(self, pair_BLLZ: Tensor, rows: int) -> Tensor:
         """Logits [B, L, L, N], the mean of those of ij and ji. The head is linear: it takes the mean of the pairs."""
@@ -198,7 +201,7 @@ class ESMFold(nn.Module):
 
 @dataclass(frozen=True, slots=True)
 class _AlignedErrors:
-    """What is read from the logits of the aligned error: fields as in Folded."""
+    """What is read from the logits of the aligned error: fields as in ESMFoldOutput."""
 
     ptm_B: Tensor
     iptm_B: Tensor | None

@@ -16,6 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from foldatlas.folding.config import LanguageModelConfig
+from foldatlas.folding.network.layout import without_values
 from foldatlas.folding.network.tokens import EOS, NUM_TOKENS, PAD
 from foldatlas.schemas.errors import ModelError
 
@@ -105,9 +106,9 @@ def _of(prefix: str, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return {name.removeprefix(prefix): tensor for name, tensor in plain.items() if name.startswith(prefix)}
 
 
-def _load(kind: type[Head], config: LanguageModelConfig, prefix: str, state: Mapping[str, Tensor]) -> Head:
-    with torch.device("meta"):
-        head = kind(config)
+def _load(head_class: type[Head], config: LanguageModelConfig, prefix: str, state: Mapping[str, Tensor]) -> Head:
+    with without_values():
+        head = head_class(config)
     expected = head.state_dict()
     for name in sorted(expected.keys() ^ state.keys()):
         fault = "lack" if name in expected else "have no place for"

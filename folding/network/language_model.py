@@ -166,9 +166,10 @@ class LanguageModel(nn.Module):
     def attention_maps(self, tokens_BT: Tensor, num_heads: int) -> Iterator[Tensor]:
         """Attention probabilities, [B, H, T, T], `num_heads` heads of a layer at a time, in their order."""
         rotation, key_mask_B11T = self._positions_and_mask(tokens_BT)
-        # Layers first: zip then ends without computing the last state, which no attention reads.
-        for layer, x_BTD in zip(self.layers, self.hidden_states(tokens_BT), strict=False):
+        states = self.hidden_states(tokens_BT)
+        for layer in self.layers:
             layer = cast(Layer, layer)
+            x_BTD = next(states)  # the layer's input; the output of the last layer is never computed
             normal_BTD = layer.self_attn_layer_norm(x_BTD)
             yield from layer.self_attn.probabilities(normal_BTD, rotation, key_mask_B11T, num_heads)
 

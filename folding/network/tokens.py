@@ -85,8 +85,8 @@ def check_batch(sequences: Sequence[str]) -> None:
         raise SequenceError("no sequences were given: a batch needs at least one")
     for number, sequence in enumerate(sequences, start=1):
         if not isinstance(sequence, str):
-            kind = type(sequence).__name__
-            raise SequenceError(f"sequence {number} of {len(sequences)} is a {kind}, {sequence!r:.40}: give strings")
+            found = type(sequence).__name__
+            raise SequenceError(f"sequence {number} of {len(sequences)} is a {found}, {sequence!r:.40}: give strings")
 
 
 def check_sequences(sequences: Sequence[str]) -> None:

@@ -13,7 +13,7 @@ _HOST_OUT_OF_MEMORY = "DefaultCPUAllocator: can't allocate memory"
 
 
 @contextlib.contextmanager
-def naming_the_batch(sequences: Sequence[str], device: torch.device) -> Iterator[None]:
+def describe_out_of_memory(sequences: Sequence[str], device: torch.device) -> Iterator[None]:
     """Raises OutOfMemory, which names the batch and the device, for each way in which memory runs out."""
     try:
         yield

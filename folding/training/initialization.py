@@ -18,6 +18,7 @@ from torch import Tensor
 
 from foldatlas.folding.config import ESMFoldConfig
 from foldatlas.folding.network.esmfold import ESMFold
+from foldatlas.folding.network.layout import without_values
 from foldatlas.folding.weights import fitting
 
 # softplus of it is 1: Jumper et al. 2021, algorithm 22, begins with all heads alike.
@@ -41,7 +42,7 @@ def network(config: ESMFoldConfig, language_model: Mapping[str, Tensor], seed: i
 
     Raises ModelError where the language model's weights do not fit.
     """
-    with torch.device("meta"):
+    with without_values():
         shapes = {name: tuple(tensor.shape) for name, tensor in ESMFold(config).state_dict().items()}
     new = {name: initial(name, shape, seed) for name, shape in shapes.items() if not name.startswith("esm.")}
     return fitting.build(config, {**new, **language_model})

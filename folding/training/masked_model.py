@@ -22,7 +22,7 @@ from foldatlas.folding.network.language_model import LanguageModel, Layer
 from foldatlas.folding.network.segments import Segments
 from foldatlas.folding.network.tokens import NUM_TOKENS
 from foldatlas.folding.training.optimisers import like, whole
-from foldatlas.folding.weights import whole_files
+from foldatlas.folding.weights import atomic_files
 from foldatlas.folding.weights.fitting import CONFIG_KEY
 from foldatlas.schemas.errors import ModelError
 
@@ -88,9 +88,9 @@ def save(parameters: Mapping[str, Tensor], config: LanguageModelConfig, path: Pa
 
     state = {name: tensor.contiguous() for name, tensor in parameters.items()}
     state["esm.inv_freq"] = rotary_frequencies(config)
-    written = whole_files.aside(path)
+    written = atomic_files.temporary_path(path)
     save_file(state, written, metadata={CONFIG_KEY: json.dumps({"language_model": asdict(config)})})
-    whole_files.put(written, path)
+    atomic_files.rename_into_place(written, path)
 
 
 def rotary_frequencies(config: LanguageModelConfig) -> Tensor:

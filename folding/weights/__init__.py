@@ -10,5 +10,5 @@ foreign.py          other models and files that are not weights, named (no torch
 fitting.py          strict fitting, digests, our own files
 nano.py             the embedded model, nano.safetensors
 untrained.py        weights generated instead of learnt
-whole_files.py      files that appear whole or not at all (no torch)
+atomic_files.py      files that appear whole or not at all (no torch)
 """

@@ -23,7 +23,7 @@ from foldatlas.folding.config import (
 from foldatlas.folding.network.language_heads import MASKED_PREFIX
 from foldatlas.folding.weights import foreign, pickles
 from foldatlas.folding.weights.fitting import CONFIG_KEY
-from foldatlas.folding.weights.model_files import Place
+from foldatlas.folding.weights.model_files import ModelFiles
 from foldatlas.folding.weights.published import CONFIG
 from foldatlas.folding.weights.tensor_names import LANGUAGE_MODEL, canonical
 from foldatlas.schemas.errors import ModelError
@@ -47,7 +47,7 @@ class Checkpoint:
         return {name: tensor for name, tensor in self.state.items() if name.startswith(LANGUAGE_MODEL)}
 
 
-def read_config(place: Place) -> ESMFoldConfig | None:
+def read_config(place: ModelFiles) -> ESMFoldConfig | None:
     """Sizes of the folding network at `place`, None for a language model alone. Reads no weights."""
     if place.layout == "transformers":
         config = _transformers_config(place)
@@ -55,7 +55,7 @@ def read_config(place: Place) -> ESMFoldConfig | None:
     return _our_config(place)[1] if place.layout == "ours" else open_checkpoint(place).config
 
 
-def open_checkpoint(place: Place) -> Checkpoint:
+def open_checkpoint(place: ModelFiles) -> Checkpoint:
     """The model at `place`. Raises ModelError, naming the file, for one that is damaged or of another model."""
     if place.layout == "fair":
         return _open_fair(place)
@@ -79,7 +79,7 @@ def open_checkpoint(place: Place) -> Checkpoint:
     return Checkpoint(language_model, fold, named.state, named.heads, named.notes)
 
 
-def _transformers_config(place: Place) -> dict[str, Any]:
+def _transformers_config(place: ModelFiles) -> dict[str, Any]:
     assert place.config is not None
     foreign.refuse_pointer(place.config)
     try:
@@ -96,7 +96,7 @@ def _folds(config: dict[str, Any]) -> bool:
     return config.get("esmfold_config") is not None
 
 
-def _our_config(place: Place) -> tuple[LanguageModelConfig, ESMFoldConfig | None]:
+def _our_config(place: ModelFiles) -> tuple[LanguageModelConfig, ESMFoldConfig | None]:
     """Sizes in a file of ours, of a language model alone without those of the folding network."""
     (path,) = place.files
     foreign.refuse_pointer(path)
@@ -152,7 +152,7 @@ def _fair_content(path: Path) -> tuple[Any, dict[str, Tensor]]:
     return pickles.plain(content.get("cfg")), state
 
 
-def _open_fair(place: Place) -> Checkpoint:
+def _open_fair(place: ModelFiles) -> Checkpoint:
     first, *second = place.files
     config, state = _fair_content(first)
     others = {key: tensor for file in second for key, tensor in _fair_content(file)[1].items()}

@@ -21,6 +21,7 @@ from torch import Tensor, nn
 from foldatlas.folding.config import ESMFoldConfig, LanguageModelConfig
 from foldatlas.folding.network.esmfold import ESMFold
 from foldatlas.folding.network.language_model import LanguageModel
+from foldatlas.folding.network.layout import without_values
 from foldatlas.folding.weights import untrained
 from foldatlas.folding.weights.tensor_names import LANGUAGE_MODEL, canonical
 from foldatlas.schemas.errors import ModelError
@@ -49,7 +50,7 @@ def build(
 
     Raises ModelError that names the tensor when one is missing, unexpected, given twice or of another shape.
     """
-    with torch.device("meta"):
+    with without_values():
         network = ESMFold(config)
     return _fit(network, canonical(state).state, dtype_of, device)
 
@@ -61,7 +62,7 @@ def build_language_model(
 
     `dtype_of` is asked for the names of the whole network, `esm.embed_tokens.weight`.
     """
-    with torch.device("meta"):
+    with without_values():
         network = LanguageModel(config)
     own = {name.removeprefix(LANGUAGE_MODEL): tensor for name, tensor in state.items()}
     return _fit(network, own, lambda name: dtype_of(LANGUAGE_MODEL + name), device)
@@ -69,7 +70,7 @@ def build_language_model(
 
 def generate(config: ESMFoldConfig) -> ESMFold:
     """A network of these sizes that has learnt nothing: generated weights (untrained.py)."""
-    with torch.device("meta"):
+    with without_values():
         shapes = {name: tuple(tensor.shape) for name, tensor in ESMFold(config).state_dict().items()}
     return build(config, {name: torch.from_numpy(array) for name, array in untrained.generate(shapes).items()})
 

@@ -54,10 +54,10 @@ def refuse_pointer(path: Path) -> None:
 
 def refuse_config(config: Mapping[str, Any], path: Path) -> None:
     """Raise ModelError if transformers' `config`, read from `path`, is not of an ESM-2 or ESMFold."""
-    kind = config.get("model_type", "esm")
-    if kind != "esm":
-        family = _FAMILIES.get(str(kind).lower())
-        what = f"{family}, another kind of model" if family else f"another kind of model ({str(kind)[:40]!r})"
+    model_type = config.get("model_type", "esm")
+    if model_type != "esm":
+        family = _FAMILIES.get(str(model_type).lower())
+        what = f"{family}, another type of model" if family else f"another type of model ({str(model_type)[:40]!r})"
         raise ModelError(f"{path} is of {what}: ESM-2 and ESMFold have model_type 'esm'; {_USE}")
     if config.get("position_embedding_type") == "absolute":
         raise ModelError(f"{path} is of {_OLD_ESM}: position_embedding_type='absolute' is not computed; {_USE}")

@@ -18,7 +18,7 @@ _CONTACTS: Final = "-contact-regression"  # fair-esm's second file of a language
 
 
 @dataclass(frozen=True)
-class Place:
+class ModelFiles:
     """Where a model lies. `name` is what people will see; `files` hold the weights, in the layout of
 
     transformers   `config` and its tensors, in one file or several
@@ -43,14 +43,14 @@ def absolute(model: str) -> str:
     return model if model == nano.NAME or model in PUBLISHED else str(Path(model).absolute())
 
 
-def find(model: str, folder: str | None = None) -> Place:
+def find(model: str, folder: str | None = None) -> ModelFiles:
     """The files of `model`: a published name, looked for in `folder` and the hub's cache, or the path of a file or
     folder, that of a training run too.
 
     Raises ModelError, and MissingWeights that says which files to put where.
     """
     if model == nano.NAME:
-        return Place(nano.NAME, "ours", (nano.WEIGHTS,))
+        return ModelFiles(nano.NAME, "ours", (nano.WEIGHTS,))
     if model in PUBLISHED:
         return _find_published(model, folder)
     path = Path(model)
@@ -59,7 +59,7 @@ def find(model: str, folder: str | None = None) -> Place:
             return place
         # Not in _in_folder: half a download of a published model is none of ours.
         if (path / MODEL).is_file():
-            return Place(_name_of(path), "ours", (path / MODEL,))
+            return ModelFiles(_name_of(path), "ours", (path / MODEL,))
         raise ModelError(
             f"{path} holds no model: it needs {CONFIG} and {WEIGHTS[0]} or {WEIGHTS[2]} (transformers), the {MODEL} "
             "that a training run makes at its end, or the .pt files of fair-esm (of ESMFold both the folding network's "
@@ -67,7 +67,7 @@ def find(model: str, folder: str | None = None) -> Place:
         )
     if path.is_file():
         if path.suffix == ".safetensors":
-            return Place(_name_of_file(path), "ours", (path,))
+            return ModelFiles(_name_of_file(path), "ours", (path,))
         if path.suffix == ".pt":
             return _fair(path, path.stem)
         raise ModelError(f"{path} is neither .safetensors nor .pt: give the folder of a model or one of these")
@@ -88,7 +88,7 @@ def is_missing(model: str, folder: str | None = None) -> bool:
     return False
 
 
-def _find_published(name: str, folder: str | None) -> Place:
+def _find_published(name: str, folder: str | None) -> ModelFiles:
     published = PUBLISHED[name]
     looked = []
     if folder is not None:
@@ -97,7 +97,7 @@ def _find_published(name: str, folder: str | None) -> Place:
         if (place := _in_folder(root / name, name)) is not None:
             return place
         if (root / f"{name}.safetensors").is_file():
-            return Place(name, "ours", (root / f"{name}.safetensors",))
+            return ModelFiles(name, "ours", (root / f"{name}.safetensors",))
         if all(path.is_file() for path in fair):
             return _fair(fair[0], name)
         looked += [
@@ -115,14 +115,14 @@ def _find_published(name: str, folder: str | None) -> Place:
     )
 
 
-def _in_folder(folder: Path, name: str) -> Place | None:
+def _in_folder(folder: Path, name: str) -> ModelFiles | None:
     """The model in `folder`, which is not searched further; None if there is none."""
     config = folder / CONFIG
     if config.is_file():
         for file in WEIGHTS:
             if (folder / file).is_file():
                 files = tuple(_shards(folder / file)) if file.endswith(".index.json") else (folder / file,)
-                return Place(name, "transformers", files, config)
+                return ModelFiles(name, "transformers", files, config)
         fetch = f", or run `foldatlas weights {name}` again" if name in PUBLISHED else ""
         raise MissingWeights(f"{folder} has {CONFIG} but no weights: put {WEIGHTS[0]} or {WEIGHTS[2]} there{fetch}")
     networks = sorted(path for path in folder.glob("*.pt") if not path.stem.endswith(_CONTACTS))
@@ -150,7 +150,7 @@ def _shards(index: Path) -> Iterator[Path]:
         yield path
 
 
-def _fair(path: Path, name: str) -> Place:
+def _fair(path: Path, name: str) -> ModelFiles:
     """fair-esm's file of a network, with its second file."""
     if path.stem.startswith("esmfold"):
         others = sorted(other for other in path.parent.glob("esm2_*.pt") if not other.stem.endswith(_CONTACTS))
@@ -159,9 +159,9 @@ def _fair(path: Path, name: str) -> Place:
             others = [released]
         if len(others) != 1:
             raise ModelError(f"{path} is the folding network alone: put its language model, {released.name}, beside it")
-        return Place(name, "fair", (path, others[0]))
+        return ModelFiles(name, "fair", (path, others[0]))
     contacts = path.with_name(f"{path.stem}{_CONTACTS}{path.suffix}")
-    return Place(name, "fair", (path, contacts) if contacts.is_file() else (path,))
+    return ModelFiles(name, "fair", (path, contacts) if contacts.is_file() else (path,))
 
 
 def _name_of_file(path: Path) -> str:

@@ -10,7 +10,7 @@ from typing import Any, Final
 from foldatlas.atlas.folder import AtlasFolder
 from foldatlas.atlas.index.build import build_index, current_accounting
 from foldatlas.atlas.index.novelty import INDEX_TABLES
-from foldatlas.atlas.index.published import open_index
+from foldatlas.atlas.index.published import index_of
 from foldatlas.atlas.novelty.planning import SearchPlan, Todo, query_cost
 from foldatlas.atlas.novelty.search_run import (
     TARGETS_TABLE,
@@ -113,7 +113,7 @@ def planned(
         build_index(folder)
     recipe = recipe_of(settings)
     base = None if full else base_of(folder, reference, recipe)
-    with staging_of(folder) as staging, open_index(folder, _CONFIG) as connection:
+    with staging_of(folder) as staging, index_of(folder).open(_CONFIG) as connection:
         connection.execute("SET temp_directory = ?", [str(staging.work / "spill")])
         copies = LocalCopies(folder.storage, staging.work)
         yield SearchPlan(connection, copies, reference, recipe, base, each=each), staging.work
@@ -164,7 +164,7 @@ def search_atlas(
 def _report(folder: AtlasFolder, search: SearchRun, now: int, seconds: float, *, is_new: bool) -> SearchReport:
     """Count the run's rows in the index."""
     table = INDEX_TABLES[search.settings.search]
-    with open_index(folder, _CONFIG) as connection:
+    with index_of(folder).open(_CONFIG) as connection:
         rows = connection.execute(
             f"SELECT state, reason, structure_id = novelty_source, count(*) FROM {table} WHERE run = ? GROUP BY ALL "
             "ORDER BY ALL",

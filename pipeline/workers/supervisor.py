@@ -12,7 +12,6 @@ from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from typing import Any, Final
 
-from foldatlas.folding.prediction import Prediction
 from foldatlas.pipeline import events
 from foldatlas.pipeline.interruption import stopping
 from foldatlas.schemas.errors import FoldAtlasError, Interrupted, ModelError, OutOfMemory, WorkerDied, WorkerTimeout
@@ -73,10 +72,6 @@ class Child:
         self._connection: Connection | None = None
         self._mflop_per_second: float | None = None
         self._turn = threading.Lock()
-
-    def fold(self, sequences: list[str], cost: int, **wanted: bool) -> list[Prediction]:
-        """Predictions for one batch; `wanted` are options of Predictor.fold_batch, and the rest is as of `compute`."""
-        return self.compute(sequences, cost, **wanted)
 
     def compute(self, sequences: list[str], cost: int, **wanted: Any) -> list[Any]:
         """What the child's function gives for one batch whose predicted cost is `cost` MFLOP; `wanted` are its options.

@@ -13,7 +13,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from foldatlas.folding.config import LanguageModelConfig
 from foldatlas.folding.language_predictor import LanguagePredictor
 from foldatlas.folding.network import precision
-from foldatlas.folding.network.esmfold import Wanted
+from foldatlas.folding.network.esmfold import OutputFlags
 from foldatlas.folding.network.language_heads import ContactHead
 from foldatlas.folding.network.language_model import LanguageModel
 from foldatlas.folding.network.tokens import encode, encode_language
@@ -26,14 +26,14 @@ def nano_network():
     return fitting.generate(nano.CONFIG)
 
 
-NOTHING = Wanted()
-PAE = Wanted(pae=True)
-LOGITS = Wanted(distogram_logits=True, pae_logits=True)
+NOTHING = OutputFlags()
+PAE = OutputFlags(pae=True)
+LOGITS = OutputFlags(distogram_logits=True, pae_logits=True)
 
 
 def run(network, num_proteins, length, recycles, rows=None, wanted=NOTHING):
     with torch.inference_mode():
-        network(encode(["A" * length] * num_proteins), recycles=recycles, wanted=wanted, rows=rows)
+        network(encode(["A" * length] * num_proteins), recycles=recycles, outputs=wanted, rows=rows)
 
 
 def onednn_operations(x_shape, weight_shape, *arguments, **keywords):

@@ -53,7 +53,7 @@ def test_files_of_fair_esm_are_found_among_others(tmp_path):
     for name in ("esmfold_3B_v1", *published.LANGUAGE_MODELS, "esm2_t36_3B_UR50D-contact-regression"):
         torch.save({}, tmp_path / f"{name}.pt")
     folding = (tmp_path / "esmfold_3B_v1.pt", tmp_path / "esm2_t36_3B_UR50D.pt")
-    assert model_files.find("esmfold_v1", str(tmp_path)) == model_files.Place("esmfold_v1", "fair", folding)
+    assert model_files.find("esmfold_v1", str(tmp_path)) == model_files.ModelFiles("esmfold_v1", "fair", folding)
     contacts = tmp_path / "esm2_t36_3B_UR50D-contact-regression.pt"
     assert model_files.find("esm2_t36_3B_UR50D", str(tmp_path)).files == (folding[1], contacts)
 

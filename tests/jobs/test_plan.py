@@ -85,7 +85,7 @@ def test_fold_takes_a_dry_run_too(mixed: Path, tmp_path: Path, capsys: pytest.Ca
         (["{atlas}", "--retry-failed"], "nothing of --retry-failed"),
         (["{fasta}", "{atlas}", "--pae", "--add-outputs"], "nothing of --add-outputs"),
         (["{fasta}", "{atlas}", "--log", "-"], "nothing of --log"),
-        (["{atlas}"], "is no folder: name an atlas"),
+        (["{atlas}"], "no such folder; name an atlas"),
     ],
 )
 def test_what_a_dry_run_does_not_predict_is_said(

@@ -14,8 +14,8 @@ from foldatlas.pipeline.engines.engine import Engine
 from foldatlas.pipeline.planning import costs as costs_module
 from foldatlas.pipeline.planning.costs import DEADLINE_MARGIN, CostModel, cost_model, deadline_rate
 from foldatlas.pipeline.planning.planner import make_plan
-from foldatlas.pipeline.shards.fold import FoldTask
 from foldatlas.pipeline.shards.run import fold_atlas
+from foldatlas.pipeline.shards.task import FoldTask
 from foldatlas.pipeline.workers.supervisor import WorkerSpec
 
 CONFIG = config_of("nano")

@@ -32,11 +32,11 @@ def mask(tokens_T: Tokens, generator: np.random.Generator) -> tuple[Tokens, Mask
     residues = np.flatnonzero((tokens_T != CLS) & (tokens_T != EOS))
     number = int(ASKED * len(residues) + generator.random())
     asked = generator.permutation(residues)[:number]
-    kind = generator.random(number)
+    draw = generator.random(number)
     random_residue = generator.choice(_STANDARD, number)
     seen_T = tokens_T.copy()
-    is_changed = (kind >= HIDDEN) & (kind < HIDDEN + CHANGED)
-    seen_T[asked[kind < HIDDEN]] = MASK
+    is_changed = (draw >= HIDDEN) & (draw < HIDDEN + CHANGED)
+    seen_T[asked[draw < HIDDEN]] = MASK
     seen_T[asked[is_changed]] = random_residue[is_changed]
     is_asked_T = np.zeros(len(tokens_T), dtype=np.bool_)
     is_asked_T[asked] = True
