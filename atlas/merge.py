@@ -21,10 +21,10 @@ import msgspec
 from foldatlas.atlas.accounting import Accounting
 from foldatlas.atlas.folder import AtlasFolder
 from foldatlas.atlas.index.build import build_index
-from foldatlas.atlas.parquet.files import file_sha256
 from foldatlas.atlas.stages.run import StageRun
 from foldatlas.atlas.stages.runs import runs
 from foldatlas.atlas.storage.commit import sync_folder
+from foldatlas.atlas.storage.protocol import file_sha256
 from foldatlas.atlas.storage.scratch import attempt_folder
 from foldatlas.schemas.errors import DamagedAtlasError, ForeignFolderError, UsageError
 from foldatlas.schemas.manifest import FileEntry, Plan, ShardEntry, settings_digest

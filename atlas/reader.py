@@ -16,7 +16,7 @@ from foldatlas.atlas.index.contents import contents_of, indexed_contents
 from foldatlas.atlas.index.published import index_of
 from foldatlas.atlas.parquet.coordinates import StoredStructure
 from foldatlas.atlas.parquet.store_dataset import store_dataset
-from foldatlas.atlas.parquet.structures import Place, read_structures
+from foldatlas.atlas.parquet.structures import StructureLocation, read_structures
 from foldatlas.atlas.sql.query import Result, read_only
 from foldatlas.atlas.sql.records_by_name import find_records
 from foldatlas.atlas.sql.text import escape_glob, first_line, literal
@@ -126,9 +126,9 @@ class Atlas:
                 "name one as source:id or by its structure_id"
             )
         identity, file, row = places[0]
-        return next(self.structures([Place(identity.bytes, file, row)]))
+        return next(self.structures([StructureLocation(identity.bytes, file, row)]))
 
-    def structures(self, places: Iterable[Place]) -> Iterator[StoredStructure]:
+    def structures(self, places: Iterable[StructureLocation]) -> Iterator[StoredStructure]:
         """The structures at `places` in that order; sorted by file and row, each row group is read once.
 
         Columns of `proteins` make a place: structure_id, structure_file and structure_row.

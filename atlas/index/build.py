@@ -27,6 +27,7 @@ from foldatlas.atlas.index.published import index_of
 from foldatlas.atlas.index.runs import make_runs, makers, retried_rows
 from foldatlas.atlas.index.views import MERGED, create_views
 from foldatlas.atlas.sql.interruptible import stoppable
+from foldatlas.atlas.sql.records_by_name import TITLES
 from foldatlas.atlas.sql.text import escape_glob, first_line, quoted
 from foldatlas.atlas.storage.scratch import LocalCopies
 from foldatlas.schemas.errors import DamagedAtlasError, FoldAtlasError
@@ -124,6 +125,9 @@ def _make_tables(
         copies.drop(table)
     _make_failures(connection, copies)
     _make_records(connection, copies)
+    connection.execute(
+        f'CREATE TABLE titles AS {TITLES.format(present="NOT superseded")} ORDER BY accession, source, "offset"'
+    )
     _drop_failures_of_the_past(connection)
 
 

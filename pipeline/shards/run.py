@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 from typing import Any, Final
 
 from foldatlas.atlas.folder import AtlasFolder, newest_entries, now
-from foldatlas.atlas.forecast.calibration import device_kind, first_entries
+from foldatlas.atlas.forecast.device_rates import device_kind, first_entries
 from foldatlas.atlas.index.needed import needed_in
 from foldatlas.folding.planning.batching import BATCH_MFLOP
 from foldatlas.pipeline import events, progress

@@ -20,7 +20,7 @@ ORDER = {
     "verify export merge open matrices structure_files",
     "pipeline": "interruption progress events staging workers sources engines planning shards stages search embedding "
     "dask_preload dask_keys",
-    "jobs": "arguments weights plan fold embed evaluate export index merge query status train_fold train_lm "
+    "jobs": "arguments weights choices plan fold embed evaluate export index merge query status train_fold train_lm "
     "train verify reference novelty cli",
 }
 
