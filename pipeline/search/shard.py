@@ -18,7 +18,7 @@ from foldatlas.atlas.novelty.settings import SearchSettings
 from foldatlas.atlas.novelty.structure_search import search_structures
 from foldatlas.atlas.parquet.coordinates import StoredStructure, decode_structures, structure_ids_of
 from foldatlas.atlas.parquet.files import ParquetFile, open_parquet
-from foldatlas.atlas.parquet.structures import Place, StructureReader
+from foldatlas.atlas.parquet.structures import StructureLocation, StructureReader
 from foldatlas.atlas.reference.from_atlas import backbone_of
 from foldatlas.atlas.reference.reader import Reference
 from foldatlas.atlas.storage.scratch import work_folder
@@ -48,7 +48,7 @@ class SearchPayload:
 class _Wanted:
     """A row of the queries."""
 
-    place: Place
+    place: StructureLocation
     since: int
     earlier: Row | None
 
@@ -103,12 +103,12 @@ def _read_wanted(work: ShardWork) -> list[_Wanted]:
         raise DamagedAtlasError(f"{path} cannot be read ({error}): delete {work.run.path('')} and run again") from error
     columns = [table.column(name).to_pylist() for name in ("structure_file", "structure_row", "since", "earlier")]
     return [
-        _Wanted(Place(identity, file, row), since, earlier)
+        _Wanted(StructureLocation(identity, file, row), since, earlier)
         for identity, file, row, since, earlier in zip(structure_ids_of(table), *columns, strict=True)
     ]
 
 
-def _search(work: ShardWork, reference: Reference, places: Sequence[Place], since: int) -> dict[bytes, Row]:
+def _search(work: ShardWork, reference: Reference, places: Sequence[StructureLocation], since: int) -> dict[bytes, Row]:
     """Return a row for each structure at `places`."""
     rows: dict[bytes, Row] = {}
     structures = []
