@@ -19,7 +19,7 @@ import pyarrow as pa
 
 from foldatlas.atlas.accounting import Accounting, State
 from foldatlas.atlas.folder import AtlasFolder, now
-from foldatlas.atlas.index import novelty
+from foldatlas.atlas.index import clusters, novelty
 from foldatlas.atlas.index.contents import contents_of
 from foldatlas.atlas.index.counts import count_records
 from foldatlas.atlas.index.lineage import Lineage, lineage_of
@@ -118,6 +118,7 @@ def _make_tables(
     create_presence(connection, plans, lineage_of(plans))
     _find_shared(connection, copies)
     _list_retried(connection, retried_rows(histories))
+    clusters.make_members(connection, folder, copies)
     novelty.make_novelty(connection, folder, copies)
     _make_scores(connection, copies)
     _make_copies(connection, copies)
@@ -129,6 +130,7 @@ def _make_tables(
         f'CREATE TABLE titles AS {TITLES.format(present="NOT superseded")} ORDER BY accession, source, "offset"'
     )
     _drop_failures_of_the_past(connection)
+    clusters.make_clusters(connection)
 
 
 def create_presence(connection: Any, plans: list[Plan], lineage: Lineage) -> None:
@@ -257,15 +259,15 @@ def _make_scores(connection: Any, copies: LocalCopies) -> None:
         else "CREATE TEMP TABLE winners (structure_id UUID, plan_number INTEGER)"
     )
     columns = ", ".join(f"scores.{quoted(name)}" for name in _SCORE_COLUMNS)
-    merged = ", ".join(f"{novelty.COLUMNS.get(name, 'NULL')}::{kind} AS {name}" for name, kind in MERGED.items())
+    filled = {**clusters.COLUMNS, **novelty.COLUMNS}
+    merged = ", ".join(f"({filled.get(name, 'NULL')})::{kind} AS {name}" for name, kind in MERGED.items())
     connection.execute(
         f"CREATE TABLE scores AS SELECT {columns}, {merged}, coalesce(retried.run_id, places.run_id) AS run_id, "
         f"places.structure_file, scores.structure_row "
         f"FROM {scores} AS scores JOIN places ON places.absolute = scores.filename "
         "LEFT JOIN retried ON retried.shard = places.shard "
         "AND scores.structure_row >= retried.first_row AND scores.structure_row < retried.end_row "
-        "LEFT JOIN winners ON winners.structure_id = scores.structure_id "
-        f"{novelty.JOINS} "
+        f"LEFT JOIN winners ON winners.structure_id = scores.structure_id {clusters.JOINS} {novelty.JOINS} "
         "WHERE coalesce(winners.plan_number = places.plan_number, true) ORDER BY scores.structure_id"
     )
 

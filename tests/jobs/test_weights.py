@@ -138,7 +138,7 @@ def test_without_a_network_a_person_is_told_what_to_do(environment: dict[str, st
     words = ["fold", tmp_path / "q.fasta", tmp_path / "atlas", "--model", "esmfold_v1"]
     done = without_pauses(words, environment)
     assert done.returncode == 2
-    assert "esmfold_v1 could not be fetched from facebook/esmfold_v1" in done.stderr
+    assert "esmfold_v1 could not be downloaded from facebook/esmfold_v1" in done.stderr
     assert f"{files} into DIR/esmfold_v1, or" in done.stderr
     assert "Traceback" not in done.stderr
     assert done.stderr.count("Retrying in 4s") == 1
