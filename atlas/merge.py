@@ -8,7 +8,6 @@ allows it and else copied, with their sha256 checked in passing. The new atlas i
 so that there is all of it or none; the inputs are only read. docs/decisions/0021-merging.md says why.
 """
 
-import dataclasses
 import errno
 import hashlib
 import os
@@ -22,14 +21,13 @@ import msgspec
 from foldatlas.atlas.accounting import Accounting
 from foldatlas.atlas.folder import AtlasFolder
 from foldatlas.atlas.index.build import build_index
-from foldatlas.atlas.parquet.files import file_sha256
 from foldatlas.atlas.stages.run import StageRun
 from foldatlas.atlas.stages.runs import runs
 from foldatlas.atlas.storage.commit import sync_folder
+from foldatlas.atlas.storage.protocol import file_sha256
 from foldatlas.atlas.storage.scratch import attempt_folder
-from foldatlas.schemas.errors import DamagedAtlasError, ForeignFolderError, SettingsMismatchError, UsageError
+from foldatlas.schemas.errors import DamagedAtlasError, ForeignFolderError, UsageError
 from foldatlas.schemas.manifest import FileEntry, Plan, ShardEntry, settings_digest
-from foldatlas.schemas.records import Settings
 from foldatlas.schemas.stages import KINDS
 from foldatlas.schemas.tables import OPTIONAL_TABLES
 
@@ -122,16 +120,8 @@ def _refuse_places(folders: Sequence[AtlasFolder], out: Path) -> None:
 
 def _refuse_settings(folders: Sequence[AtlasFolder]) -> None:
     first, *others = folders
-    ours = first.header().settings
     for folder in others:
-        theirs = folder.header().settings
-        for field in dataclasses.fields(Settings):
-            values = getattr(ours, field.name), getattr(theirs, field.name)
-            if values[0] != values[1]:
-                raise SettingsMismatchError(
-                    f"{first.root} was made with {field.name} {values[0]}, {folder.root} with {values[1]}: an atlas "
-                    "holds one kind of structure, so they stay two"
-                )
+        first.check_settings(folder.header().settings, str(folder.root), "these cannot be merged")
 
 
 def _union(folders: Sequence[AtlasFolder]) -> _Taken:

@@ -13,10 +13,10 @@ import duckdb
 
 from foldatlas.atlas.folder import INDEX, AtlasFolder
 from foldatlas.atlas.index.build import contents_digest
-from foldatlas.atlas.index.published import open_index
+from foldatlas.atlas.index.published import index_of
 from foldatlas.atlas.parquet.coordinates import StoredStructure
 from foldatlas.atlas.parquet.store_dataset import store_dataset
-from foldatlas.atlas.parquet.structures import Place, read_structures
+from foldatlas.atlas.parquet.structures import StructureLocation, read_structures
 from foldatlas.atlas.sql.query import Result, read_only
 from foldatlas.atlas.sql.records_by_name import find_records
 from foldatlas.atlas.sql.text import escape_glob, first_line, literal
@@ -52,7 +52,7 @@ class Atlas:
             "temp_directory": str(Path(tempfile.gettempdir()) / f"foldatlas-{os.getpid()}"),
         }
         try:
-            connection = open_index(folder, config)
+            connection = index_of(folder).open(config)
         except duckdb.Error as error:
             raise DamagedAtlasError(
                 f"{folder.where(INDEX)} cannot be opened ({first_line(error)}): run `foldatlas index {path}`"
@@ -91,7 +91,7 @@ class Atlas:
             if not absent:
                 raise
             option = OPTIONAL_TABLES[absent[0]]
-            raise QueryError(f"{self.folder.place} has no {absent[0]}: fold with {option}") from error
+            raise QueryError(f"{self.folder.uri} has no {absent[0]}: fold with {option}") from error
 
     def cursor(self, sql: str) -> Any:
         """A connection of its own, with those views on Parquet files that `sql` names.
@@ -119,7 +119,7 @@ class Atlas:
         if not places:
             states = cursor.execute("SELECT DISTINCT source, outcome, state FROM found ORDER BY ALL").fetchall()
             why = "; ".join(f"in {source} it is {state} ({outcome})" for source, outcome, state in states)
-            raise UsageError(f"{self.folder.place} has no structure of {name!r}: {why or 'no record has this id'}")
+            raise UsageError(f"{self.folder.uri} has no structure of {name!r}: {why or 'no record has this id'}")
         if len(places) > 1:
             sources = cursor.execute("SELECT DISTINCT source FROM found ORDER BY source LIMIT 3").fetchall()
             raise UsageError(
@@ -127,9 +127,9 @@ class Atlas:
                 "name one as source:id or by its structure_id"
             )
         identity, file, row = places[0]
-        return next(self.structures([Place(identity.bytes, file, row)]))
+        return next(self.structures([StructureLocation(identity.bytes, file, row)]))
 
-    def structures(self, places: Iterable[Place]) -> Iterator[StoredStructure]:
+    def structures(self, places: Iterable[StructureLocation]) -> Iterator[StoredStructure]:
         """The structures at `places` in that order; sorted by file and row, each row group is read once.
 
         Columns of `proteins` make a place: structure_id, structure_file and structure_row.
@@ -162,7 +162,7 @@ class Atlas:
         try:
             cursor.execute(f"CREATE TEMP VIEW {view} AS {counted}")
         except duckdb.IOException as error:
-            place = self.folder.place
+            place = self.folder.uri
             raise DamagedAtlasError(
                 f"the {view} of {place} cannot be read ({first_line(error)}): run `foldatlas verify {place}`"
             ) from error

@@ -1,4 +1,4 @@
-"""`foldatlas train fold`: the folding head learns from experimental structures."""
+"""`foldatlas train fold`: train a folding head on experimental structures."""
 
 import argparse
 import os
@@ -30,7 +30,7 @@ EXAMPLES: Final = """examples:
   torchrun --nproc-per-node 8 -m foldatlas.jobs.cli train fold chains.parquet run --preset esmfold \\
       --language-model esm2_t36_3B_UR50D --precision bf16 --recompute
 
-CHAINS is a table of experimental chains (docs/training.md). The same command goes on with a run that was stopped. RUN
+CHAINS is a table of experimental chains (docs/training.md). The same command resumes a stopped run. RUN
 has metrics.jsonl, checkpoints and, at the end, model.safetensors: `foldatlas fold ... --model RUN/model.safetensors`.
 """
 
@@ -78,7 +78,7 @@ def train_fold(
     from foldatlas.folding.training.recipes import PRESETS
 
     if preset not in PRESETS:
-        raise UsageError(f"there is no preset {preset!r}: give one of {', '.join(PRESETS)}")
+        raise UsageError(f"unknown preset {preset!r}: use one of {', '.join(PRESETS)}")
     recipe = _recipe(
         PRESETS[preset].recipe,
         phases=phases,
@@ -93,7 +93,7 @@ def train_fold(
         seed=seed,
     )
     if (language_model is None) == (init is None):
-        raise UsageError("give --language-model for a new folding head, or --init with a folding model to go on with")
+        raise UsageError("give --language-model for a new folding head, or --init with a folding model to start from")
     origin = _Origin(PRESETS[preset].config, language_model, init, None if weights is None else str(weights))
     data = _read_data(chains, splits, max_length, only, valid_split)
     settings = RunSettings(recompute, log_every, valid_every, save_every)
@@ -177,7 +177,7 @@ def _recipe(
         changed.setdefault("warm_up_steps", min(recipe.warm_up_steps, steps // 10))
     if loss is not None:
         if loss not in structure_loss.PRESETS:
-            raise UsageError(f"there are no losses {loss!r}: give one of {', '.join(structure_loss.PRESETS)}")
+            raise UsageError(f"unknown loss {loss!r}: use one of {', '.join(structure_loss.PRESETS)}")
         changed["loss"] = structure_loss.PRESETS[loss]
     if learning_rate is not None:
         changed["adamw"] = replace(recipe.adamw, learning_rate=learning_rate)
@@ -244,40 +244,61 @@ def _only(chains: "list[Chain]", path: str | Path | None) -> "list[Chain]":
 
 def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("chains", type=path, metavar="CHAINS", help="Parquet file of experimental chains")
-    parser.add_argument("run_folder", type=path, metavar="RUN", help="folder of the run: new, or to go on with")
-    parser.add_argument("--preset", required=True, choices=PRESET_NAMES, help="sizes, and the defaults of what follows")
+    parser.add_argument("run_folder", type=path, metavar="RUN", help="folder of the run, new or to resume")
+    parser.add_argument("--preset", required=True, choices=PRESET_NAMES, help="model size and defaults of the recipe")
     network = parser.add_argument_group("network")
-    network.add_argument("--language-model", type=path, metavar="NAME", help="for a new head: name or path")
-    network.add_argument("--init", type=path, metavar="NAME", help="folding model to go on with: name or path")
+    network.add_argument(
+        "--language-model", type=path, metavar="NAME", help="language model of a new folding head: name or path"
+    )
+    network.add_argument("--init", type=path, metavar="NAME", help="folding model to start from: name or path")
     add_weights(network)
-    network.add_argument("--train", choices=PARTS, default="folding", help="what changes (default: %(default)s)")
+    network.add_argument("--train", choices=PARTS, default="folding", help="parameters to train (default: %(default)s)")
     data = parser.add_argument_group("data")
     data.add_argument(
-        "--split", dest="splits", nargs="+", default=["train"], metavar="NAME", help="to train on (default: train)"
+        "--split",
+        dest="splits",
+        nargs="+",
+        default=["train"],
+        metavar="NAME",
+        help="splits to train on (default: train)",
     )
-    data.add_argument("--only", type=path, metavar="FILE", help="names of the chains to train on, one a line")
-    data.add_argument("--max-length", type=positive, metavar="N", help="residues of a chain at most (default: any)")
+    data.add_argument("--only", type=path, metavar="FILE", help="file of names of the chains to train on, one per line")
+    data.add_argument(
+        "--max-length", type=positive, metavar="N", help="maximum length of a chain, in residues (default: none)"
+    )
     data.add_argument("--valid-split", metavar="NAME", help="split whose mean lDDT is logged (default: none)")
-    data.add_argument("--seed", type=not_negative, default=0, metavar="N", help="of everything (default: %(default)s)")
-    recipe = parser.add_argument_group("recipe", "defaults are the preset's")
+    data.add_argument("--seed", type=not_negative, default=0, metavar="N", help="random seed (default: %(default)s)")
+    recipe = parser.add_argument_group("recipe", "the preset gives the defaults")
     recipe.add_argument(
-        "--phases", nargs="+", default=[], metavar="CROPxBATCHxSTEPS", help="such as 64x4x3000 150x4x3000"
+        "--phases",
+        nargs="+",
+        default=[],
+        metavar="CROPxBATCHxSTEPS",
+        help="crop length, crops per step and steps of each phase: 64x4x3000 150x4x3000",
     )
-    recipe.add_argument("--loss", choices=LOSSES, help="weights of the losses; fine-tuning has violations too")
-    recipe.add_argument("--recycles", type=not_negative, metavar="N", help="at most, drawn anew for each step")
-    recipe.add_argument("--learning-rate", type=float, metavar="X", help="of AdamW, the peak")
+    recipe.add_argument("--loss", choices=LOSSES, help="weights of the losses; fine-tuning includes violations")
     recipe.add_argument(
-        "--muon-learning-rate", type=float, metavar="X", help="of Muon, the peak; 0: AdamW trains everything"
+        "--recycles", type=not_negative, metavar="N", help="maximum number of recycles, sampled for each step"
     )
-    recipe.add_argument("--warm-up-steps", type=not_negative, metavar="N", help="updates to the peak")
-    recipe.add_argument("--average-decay", type=float, metavar="X", help="of the averaged weights, 0 to 1")
+    recipe.add_argument("--learning-rate", type=float, metavar="X", help="peak learning rate of AdamW")
+    recipe.add_argument(
+        "--muon-learning-rate", type=float, metavar="X", help="peak learning rate of Muon; 0: AdamW trains everything"
+    )
+    recipe.add_argument("--warm-up-steps", type=not_negative, metavar="N", help="updates until the peak")
+    recipe.add_argument("--average-decay", type=float, metavar="X", help="decay of the averaged weights, 0 to 1")
     recipe.add_argument("--precision", choices=TRAINING_PRECISIONS, default="fp32", help="default: %(default)s")
-    manner = parser.add_argument_group("manner", "what does not decide the result")
-    manner.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto", help="default: %(default)s")
-    manner.add_argument("--recompute", action="store_true", help="keep no activations: a third slower, far less memory")
+    execution = parser.add_argument_group("execution", "options that do not change the result")
+    execution.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto", help="default: %(default)s")
+    execution.add_argument(
+        "--recompute", action="store_true", help="recompute activations: a third slower, much less memory"
+    )
     for name, default in (("log", 50), ("valid", 500), ("save", 500)):
-        manner.add_argument(
-            f"--{name}-every", type=positive, default=default, metavar="N", help="updates (default: %(default)s)"
+        execution.add_argument(
+            f"--{name}-every",
+            type=positive,
+            default=default,
+            metavar="N",
+            help="interval in updates (default: %(default)s)",
         )
 
 
@@ -289,6 +310,6 @@ def run(arguments: argparse.Namespace) -> int:
     )
     given = {name: getattr(arguments, name) for name in names.split()}
     made = train_fold(arguments.chains, arguments.run_folder, **given)
-    if os.environ.get("RANK", "0") == "0":  # one line, of however many processes
+    if os.environ.get("RANK", "0") == "0":  # one line for all processes
         print(made)
     return 0

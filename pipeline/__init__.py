@@ -1,6 +1,7 @@
 """How many proteins get from FASTA into an atlas. The only home of Beam.
 
 embedding.py        FASTA -> a Parquet file of embeddings, without folding
+clustering.py       an atlas -> clusters by sequence and by structure
 staging.py          where tasks leave what the driver takes up
 interruption.py     SIGINT, SIGTERM and the preemption of a machine, as one question that work asks
 progress.py         the progress bar

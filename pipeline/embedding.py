@@ -23,7 +23,7 @@ import pyarrow as pa
 from foldatlas.atlas.forecast.calibration import device_kind
 from foldatlas.atlas.parquet.files import ParquetFile
 from foldatlas.atlas.parquet.matrices import flat_lists, half_precision
-from foldatlas.atlas.storage.commit import files_of_the_dead
+from foldatlas.atlas.storage.commit import files_of_dead_processes
 from foldatlas.folding.config import LanguageModelConfig
 from foldatlas.folding.planning.cost import language_mflop
 from foldatlas.folding.prediction import Embedding
@@ -106,7 +106,7 @@ def _embed_sources(
     layer: int,
     per_residue: bool,
 ) -> Embedded:
-    for left in files_of_the_dead(out.parent):
+    for left in files_of_dead_processes(out.parent):
         if left.name.startswith(f".{out.name}."):
             left.unlink(missing_ok=True)
     result = Embedded()

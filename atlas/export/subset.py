@@ -32,8 +32,8 @@ from foldatlas.atlas.export.structure_files import structure_writer
 from foldatlas.atlas.folder import AtlasFolder, now
 from foldatlas.atlas.index.views import protein_columns
 from foldatlas.atlas.parquet.coordinates import decode_structures
-from foldatlas.atlas.parquet.files import ParquetFile, file_sha256
-from foldatlas.atlas.parquet.structures import Place, StructureReader, by_row_group
+from foldatlas.atlas.parquet.files import ParquetFile
+from foldatlas.atlas.parquet.structures import StructureLocation, StructureReader, by_row_group
 from foldatlas.atlas.reader import Atlas
 from foldatlas.atlas.sql.interruptible import stoppable
 from foldatlas.atlas.sql.query import query_errors, read_only
@@ -42,6 +42,7 @@ from foldatlas.atlas.sql.result_formats import escape_controls
 from foldatlas.atlas.sql.text import quoted
 from foldatlas.atlas.storage.addresses import is_address
 from foldatlas.atlas.storage.commit import hidden, hidden_owner, owner_is_dead
+from foldatlas.atlas.storage.protocol import file_sha256
 from foldatlas.schemas.errors import ForeignFolderError, QueryError, UsageError
 from foldatlas.schemas.records import NEXT_TITLE, REFUSALS, Outcome, format_structure_id
 from foldatlas.schemas.tables import FORMAT_VERSION, STRUCTURES
@@ -159,7 +160,7 @@ def export(
             manifest = {
                 "created": now(),
                 "version": program_version(),
-                "atlas": opened.folder.place,
+                "atlas": opened.folder.uri,
                 "settings": opened.header.settings,
                 "format": format,
                 "where": where,
@@ -186,7 +187,7 @@ def _refuse_dest(dest: Path, atlas: AtlasFolder) -> None:
     if dest.is_dir() and (first := next(iter(sorted(dest.iterdir())), None)) is not None:
         raise ForeignFolderError(f"{dest} is not empty (it holds {first.name!r}): name a new folder for the export")
     if atlas.is_local and dest.resolve().is_relative_to(atlas.root.resolve()):
-        raise UsageError(f"{dest} is inside the atlas {atlas.place}: name a folder outside it")
+        raise UsageError(f"{dest} is inside the atlas {atlas.uri}: name a folder outside it")
 
 
 @contextlib.contextmanager
@@ -292,7 +293,7 @@ def _selected(opened: Atlas, cursor: Any, sql: str, columns: list[str] | None) -
             table = pa.table(batch)
             identities: Any = table.column("structure_id").combine_chunks()
             places = map(
-                Place,
+                StructureLocation,
                 identities.storage.to_pylist(),
                 table.column("structure_file").to_pylist(),
                 table.column("structure_row").to_pylist(),

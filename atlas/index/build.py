@@ -12,7 +12,6 @@ without overlap (most) pay one look at the sequence ids at the most.
 """
 
 import hashlib
-from collections import Counter
 from collections.abc import Iterable, Mapping
 from typing import Any, Final
 
@@ -21,16 +20,18 @@ import pyarrow as pa
 
 from foldatlas.atlas.accounting import Accounting, State
 from foldatlas.atlas.folder import AtlasFolder, now
+from foldatlas.atlas.index import clusters
+from foldatlas.atlas.index.counts import count_records
 from foldatlas.atlas.index.lineage import Lineage, lineage_of
-from foldatlas.atlas.index.published import Publication, published_accounting
+from foldatlas.atlas.index.published import index_of
 from foldatlas.atlas.index.runs import make_runs, makers, retried_rows
 from foldatlas.atlas.index.views import MERGED, create_views
 from foldatlas.atlas.sql.interruptible import stoppable
-from foldatlas.atlas.sql.records_by_name import has_superseded
+from foldatlas.atlas.sql.records_by_name import TITLES
 from foldatlas.atlas.sql.text import escape_glob, first_line, quoted
 from foldatlas.atlas.stages.runs import completion_names
 from foldatlas.atlas.storage.protocol import is_document
-from foldatlas.atlas.storage.scratch import LocalCopies, attempt_folder, work_folder
+from foldatlas.atlas.storage.scratch import LocalCopies
 from foldatlas.schemas.errors import DamagedAtlasError, FoldAtlasError
 from foldatlas.schemas.manifest import Plan, ShardEntry
 from foldatlas.schemas.tables import FAILURES, RECORDS, SCORES, TABLES
@@ -48,30 +49,28 @@ def build_index(folder: AtlasFolder) -> Accounting:
     Returns how many records are in which state. Raises NotAnAtlasError, and DamagedAtlasError for a listed file that
     is missing or unreadable.
     """
-    publication = Publication(folder)
+    publication = index_of(folder).publication()
     contents, documents = contents_of(folder)  # first: what is committed meanwhile makes this index stale
     header, plans = folder.header(), folder.plans()
     names = {plan.name for plan in plans}
     histories = [history for history in folder.histories().values() if history[-1].plan in names]
-    # of an atlas on a store, on this machine
-    place = attempt_folder(folder.root, _WORK) if folder.is_local else work_folder()
-    with place as work:
+    with folder.storage.work_folder(_WORK) as work:
         database = work / "atlas.duckdb"
         config: dict[str, Any] = {"memory_limit": MEMORY_LIMIT, "temp_directory": str(work / "spill")}
         with duckdb.connect(str(database), config=config) as connection:
             try:
                 copies = LocalCopies(folder.storage, work)
-                stoppable(connection, lambda: _make_tables(connection, copies, plans, histories), copies.stop)
+                stoppable(connection, lambda: _make_tables(connection, folder, copies, plans, histories), copies.stop)
             except FileNotFoundError as error:
                 raise DamagedAtlasError(
-                    f"{error.filename} does not exist: `foldatlas verify {folder.place}` lists what is missing"
+                    f"{error.filename} does not exist: `foldatlas verify {folder.uri}` lists what is missing"
                 ) from error
             except duckdb.OutOfMemoryException as error:
-                raise FoldAtlasError(f"the index of {folder.place} needs more memory: {first_line(error)}") from error
+                raise FoldAtlasError(f"the index of {folder.uri} needs more memory: {first_line(error)}") from error
             except duckdb.Error as error:
                 raise DamagedAtlasError(
-                    f"the index of {folder.place} cannot be built: {first_line(error)}; "
-                    f"`foldatlas verify {folder.place}` lists what is missing or damaged"
+                    f"the index of {folder.uri} cannot be built: {first_line(error)}; "
+                    f"`foldatlas verify {folder.uri}` lists what is missing or damaged"
                 ) from error
             make_runs(connection, histories, header.settings.model)
             connection.execute(
@@ -104,53 +103,34 @@ def _write_out(connection: Any, folder: AtlasFolder) -> None:
     try:
         connection.execute("CHECKPOINT")
     except duckdb.Error as error:
-        raise FoldAtlasError(f"the index of {folder.place} could not be written: {first_line(error)}") from error
+        raise FoldAtlasError(f"the index of {folder.uri} could not be written: {first_line(error)}") from error
 
 
 def current_accounting(folder: AtlasFolder) -> Accounting | None:
-    """How many records are in which state, from the index; None if there is none that says all that is committed."""
-    if not folder.is_local:
-        said = published_accounting(folder)
-        return said[0] if said is not None and said[1] == contents_digest(folder) else None
-    if not folder.index_path.is_file():
-        return None
-    try:
-        with duckdb.connect(str(folder.index_path), read_only=True) as connection:
-            [(contents,)] = connection.execute("SELECT contents FROM settings").fetchall()
-            return count_records(connection) if contents == contents_digest(folder) else None
-    except (duckdb.Error, ValueError):
-        return None
+    """Return the number of records by state from the index, or None if there is no index or it is stale."""
+    return index_of(folder).accounting(contents_digest(folder))
 
 
-def _make_tables(connection: Any, copies: LocalCopies, plans: list[Plan], histories: list[list[ShardEntry]]) -> None:
+def _make_tables(
+    connection: Any, folder: AtlasFolder, copies: LocalCopies, plans: list[Plan], histories: list[list[ShardEntry]]
+) -> None:
     run_of = {path: run for history in histories for path, run in makers(history).items()}
     list_files(connection, copies, plans, [history[-1] for history in histories], run_of)
     create_presence(connection, plans, lineage_of(plans))
     _find_shared(connection, copies)
     _list_retried(connection, retried_rows(histories))
+    clusters.make_members(connection, folder, copies)
     _make_scores(connection, copies)
     _make_copies(connection, copies)
     for table in ("sequences", "scores"):
         copies.drop(table)
     _make_failures(connection, copies)
     _make_records(connection, copies)
-    _drop_failures_of_the_past(connection)
-
-
-def count_records(connection: Any) -> Accounting:
-    """How many present records of an open index are in which state."""
-    present = " WHERE NOT superseded" if has_superseded(connection) else ""
-    rows = connection.execute(f"SELECT state, outcome, count(*) FROM records{present} GROUP BY ALL").fetchall()
-    states: Counter[str] = Counter()
-    for state, _, count in rows:
-        states[state] += count
-    return Accounting(
-        folded=states[State.FOLDED],
-        failed=states[State.FAILED],
-        repeated=states[State.REPEATED],
-        pending=states[State.PENDING],
-        refused={outcome: count for state, outcome, count in rows if state == State.REFUSED},
+    connection.execute(
+        f'CREATE TABLE titles AS {TITLES.format(present="NOT superseded")} ORDER BY accession, source, "offset"'
     )
+    _drop_failures_of_the_past(connection)
+    clusters.make_clusters(connection)
 
 
 def create_presence(connection: Any, plans: list[Plan], lineage: Lineage) -> None:
@@ -294,14 +274,14 @@ def _make_scores(connection: Any, copies: LocalCopies) -> None:
         else "CREATE TEMP TABLE winners (structure_id UUID, plan_number INTEGER)"
     )
     columns = ", ".join(f"scores.{quoted(name)}" for name in _SCORE_COLUMNS)
-    merged = ", ".join(f"NULL::{kind} AS {name}" for name, kind in MERGED.items())
+    merged = ", ".join(f"({clusters.COLUMNS.get(name, 'NULL')})::{kind} AS {name}" for name, kind in MERGED.items())
     connection.execute(
         f"CREATE TABLE scores AS SELECT {columns}, {merged}, coalesce(retried.run_id, places.run_id) AS run_id, "
         f"places.structure_file, scores.structure_row "
         f"FROM {scores} AS scores JOIN places ON places.absolute = scores.filename "
         "LEFT JOIN retried ON retried.shard = places.shard "
         "AND scores.structure_row >= retried.first_row AND scores.structure_row < retried.end_row "
-        "LEFT JOIN winners ON winners.structure_id = scores.structure_id "
+        f"LEFT JOIN winners ON winners.structure_id = scores.structure_id {clusters.JOINS} "
         "WHERE coalesce(winners.plan_number = places.plan_number, true) ORDER BY scores.structure_id"
     )
 

@@ -138,8 +138,8 @@ def _read(folder: AtlasFolder, connection: Any, call: Any, copies: LocalCopies) 
         return stoppable(connection, call, copies.stop)
     except (FileNotFoundError, duckdb.Error) as error:
         raise DamagedAtlasError(
-            f"the records of {folder.place} cannot be read ({first_line(error)}): "
-            f"`foldatlas verify {folder.place}` lists what is missing or damaged"
+            f"the records of {folder.uri} cannot be read ({first_line(error)}): "
+            f"`foldatlas verify {folder.uri}` lists what is missing or damaged"
         ) from error
 
 

@@ -8,6 +8,8 @@ from typing import Any, Final
 
 import pyarrow as pa
 
+from foldatlas.atlas.index.clusters import cluster_views
+from foldatlas.atlas.novelty.sequence_search import HOMOLOGOUS_IDENTITY
 from foldatlas.atlas.sql.text import literal, quoted
 from foldatlas.schemas.records import REFUSALS
 from foldatlas.schemas.tables import RECORDS, SCORES, STRUCTURES_A_ROW_GROUP
@@ -127,6 +129,7 @@ def create_views(connection: Any, model: str) -> None:
             "one row a refused record, and why",
         ),
     }
+    views |= cluster_views(MAX_NOVEL_TM, HOMOLOGOUS_IDENTITY)
     for view, (sql, comment) in views.items():
         connection.execute(f"CREATE VIEW {view} AS {sql}")
         connection.execute(f"COMMENT ON VIEW {view} IS {literal(comment)}")

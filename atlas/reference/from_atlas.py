@@ -25,7 +25,7 @@ def structures_of(place: str) -> list[Found]:
     entries = folder.entries().values()
     files = [entry.files["structures"] for entry in entries if "structures" in entry.files]
     return [
-        Found(f"{folder.place}/{file.path}", f"{folder.place}\n{file.path}", file.bytes, 0, file.sha256)
+        Found(f"{folder.uri}/{file.path}", f"{folder.uri}\n{file.path}", file.bytes, 0, file.sha256)
         for file in sorted(files, key=lambda file: file.path)
     ]
 

@@ -129,7 +129,7 @@ class StageRun:
         """Yield path and content of each document of the run's manifest, or why it cannot be read."""
         storage = self.folder.storage
         listed = [file for file in storage.files(self.path(MANIFEST)) if file.name.endswith(".json")]
-        yield from zip((file.name for file in listed), storage.read_many(listed), strict=True)
+        yield from zip((file.name for file in listed), self.folder.read_many(listed), strict=True)
 
     def documents(self) -> list[str]:
         """Return the paths of the run's documents, the mark of completion last."""

@@ -55,14 +55,14 @@ def is_stage_document(name: str) -> bool:
 
 
 def sweep_stages(folder: AtlasFolder) -> int:
-    """Delete files in runs' folders that nothing lists and whose writer is gone (`Storage.left_behind`).
+    """Delete files in runs' folders that nothing lists and whose writer is gone (`Storage.leftovers`).
 
     Files of a shard without an entry stay: their attempt may be waiting for its entry. Return how many files went.
     """
     storage = folder.storage
     folders = {file.name.rpartition("/")[0] for kind in KINDS for file in storage.files(kind, hidden=True)}
     # list leftovers before reading the documents, so that anything dead processes committed is in those
-    left = [name for name in storage.left_behind(sorted(folders)) if name.partition("/")[0] in KINDS]
+    left = [name for name in storage.leftovers(sorted(folders)) if name.partition("/")[0] in KINDS]
     if not left:
         return 0
     listed: set[str] = set()

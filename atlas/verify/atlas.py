@@ -8,13 +8,13 @@ from dataclasses import dataclass, field
 from pathlib import PurePath
 from typing import Final
 
-from foldatlas.atlas.folder import HEADER, INDEX, AtlasFolder, newest_entries, plan_order
+from foldatlas.atlas.folder import HEADER, AtlasFolder, newest_entries, plan_order
 from foldatlas.atlas.index.lineage import lineage_of
 from foldatlas.atlas.index.needed import left_to_fold
-from foldatlas.atlas.index.published import INDEX_FOLDER, POINTER, has_index
+from foldatlas.atlas.index.published import INDEX_FOLDER, index_of
 from foldatlas.atlas.stages.runs import is_stage_document
 from foldatlas.atlas.storage import packs
-from foldatlas.atlas.storage.protocol import STAGING, Storage, json_documents
+from foldatlas.atlas.storage.protocol import STAGING, Storage
 from foldatlas.atlas.verify.fault import RESTORE, Fault, FaultKind, restore_or_fold
 from foldatlas.atlas.verify.shard import check_shard
 from foldatlas.atlas.verify.stages import check_rows, read_runs
@@ -77,7 +77,7 @@ def verify(folder: AtlasFolder, *, deep: bool = True) -> Verification:
                 entry = entries.get(shard.name)
                 result.faults += check_shard(folder.storage, plan, shard, entry, header.settings.model, bad)
         result.faults += check_tables(folder, plans, list(entries.values()), bad)
-        result.faults += _wrong_packs(folder.storage)
+        result.faults += _wrong_packs(folder)
         for read in stages:
             result.faults += check_rows(folder, read, bad)
     result.faults += [fault for history in histories.values() for fault in _wrong_history(history)]
@@ -91,16 +91,16 @@ def verify(folder: AtlasFolder, *, deep: bool = True) -> Verification:
     return result
 
 
-def _wrong_packs(storage: Storage) -> Iterator[Fault]:
-    """Readers believe a pack, so what it says is held against the documents themselves."""
-    for pack, name in storage.false_packs().items():
-        what = f"it says other than {name}, which it names"
-        yield Fault(FaultKind.DOCUMENT, pack, what, "delete it, for nothing is in it alone, and verify again")
+def _wrong_packs(folder: AtlasFolder) -> Iterator[Fault]:
+    """Yield packs that contradict a document: readers use the copy in the pack."""
+    for pack, name in folder.false_packs().items():
+        what = f"its copy of {name} differs from that document"
+        yield Fault(FaultKind.DOCUMENT, pack, what, "delete it (it holds copies only), and verify again")
 
 
 def _read_plans(folder: AtlasFolder, result: Verification) -> list[Plan]:
     plans = []
-    for where, content in json_documents(folder.storage, "plans"):
+    for where, content in folder.readable_documents("plans"):
         try:
             plan = decode(_readable(content), Plan, where)
         except (OSError, DamagedAtlasError) as error:
@@ -158,7 +158,7 @@ def _read_histories(
     """The readable entries of each planned shard that name its files, the lowest generation first."""
     shards = {shard.name: shard for plan in plans for shard in plan.shards}
     histories: dict[str, list[ShardEntry]] = {}
-    for where, content in json_documents(folder.storage, "manifest"):
+    for where, content in folder.readable_documents("manifest"):
         try:
             entry = decode(_readable(content), ShardEntry, where)
         except (OSError, DamagedAtlasError) as error:
@@ -233,9 +233,10 @@ def _notes(folder: AtlasFolder, plans: list[Plan], entries: dict[str, ShardEntry
         left = sum(shard.name not in entries for plan in plans for shard in plan.shards)
     if left:
         yield f"{counted(left, 'shard')} still to fold: run `foldatlas fold` again"
-    if not has_index(folder):
-        yield f"there is no {INDEX if folder.is_local else POINTER}: run `foldatlas index {folder.place}`"
-    ours = {HEADER, INDEX if folder.is_local else POINTER}
+    index = index_of(folder)
+    if not index.exists():
+        yield f"there is no {index.name}: run `foldatlas index {folder.uri}`"
+    ours = {HEADER, index.name}
     for file in folder.storage.files(hidden=True):
         path = PurePath(file.name)
         table = path.parts[0]

@@ -16,7 +16,7 @@ from foldatlas.atlas.index.build import (
     parquet_reader,
 )
 from foldatlas.atlas.index.lineage import lineage_of
-from foldatlas.atlas.index.published import has_index, local_index
+from foldatlas.atlas.index.published import index_of
 from foldatlas.atlas.sql.interruptible import stoppable
 from foldatlas.atlas.sql.records_by_name import has_superseded
 from foldatlas.atlas.sql.text import first_line, literal, quoted
@@ -39,11 +39,12 @@ def check_tables(folder: AtlasFolder, plans: list[Plan], entries: list[ShardEntr
                 yield Fault(
                     FaultKind.DAMAGED, "records", f"the files cannot be read together: {first_line(error)}", RESTORE
                 )
-        if not has_index(folder):
+        index = index_of(folder)
+        if not index.exists():
             return
-        rebuild = f"run `foldatlas index {folder.place}`"
+        rebuild = f"run `foldatlas index {folder.uri}`"
         try:
-            connection.execute(f"ATTACH {literal(str(local_index(folder)))} AS built (READ_ONLY)")
+            connection.execute(f"ATTACH {literal(str(index.local_path()))} AS built (READ_ONLY)")
             [(contents,)] = connection.execute("SELECT contents FROM built.settings").fetchall()
             if contents != contents_digest(folder):
                 what = "the index was built before the newest plan or shard"

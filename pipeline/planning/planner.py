@@ -14,9 +14,9 @@ import msgspec
 from foldatlas.atlas.folder import AtlasFolder, now
 from foldatlas.atlas.index.changes import Change
 from foldatlas.atlas.index.lineage import Head, lineage_of
-from foldatlas.atlas.parquet.files import file_sha256
 from foldatlas.atlas.planning.planned_tables import PlannedTables, adopt, plan_tables
 from foldatlas.atlas.storage.commit import attempt_name
+from foldatlas.atlas.storage.protocol import file_sha256
 from foldatlas.atlas.storage.scratch import LocalCopies
 from foldatlas.folding.planning import host_memory
 from foldatlas.pipeline.engines import conformance, dispatch

@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 from typing import Any, Final
 
 from foldatlas.atlas.folder import AtlasFolder, newest_entries, now
-from foldatlas.atlas.forecast.calibration import device_kind, first_entries
+from foldatlas.atlas.forecast.device_rates import device_kind, first_entries
 from foldatlas.atlas.index.needed import needed_in
 from foldatlas.folding.planning.batching import BATCH_MFLOP
 from foldatlas.pipeline import events, progress
@@ -78,7 +78,7 @@ def fold_atlas(
     plans, histories = folder.plans(), folder.histories()
     before = newest_entries(histories)
     if not add_outputs:
-        refuse_missing_outputs(folder.place, before.values(), outputs)
+        refuse_missing_outputs(folder.uri, before.values(), outputs)
     needed = needed_in(folder, plans)
     retries = failures_to_retry(folder, plans, before, needed) if retry_failed else {}
     worker = replace(worker, mflop_per_second=deadline_rate(worker.device, plans, first_entries(histories)))
@@ -95,7 +95,7 @@ def fold_atlas(
     # 3. Refuse what would go wrong before anything is folded.
     conformance.refuse_if_it_loses(engine, folder)
     if any(task.shard.name not in before for task in missing):
-        refuse_to_mix(folder.place, before.values(), outputs)
+        refuse_to_mix(folder.uri, before.values(), outputs)
 
     # 4. Fold, and report from the manifest.
     with _logged(goal.options, missing, engine, retry_failed=retry_failed, add_outputs=add_outputs) as ended:
@@ -109,7 +109,7 @@ def fold_atlas(
 def _options(folder: AtlasFolder, worker: WorkerSpec, outputs: Sequence[str], log: str | None) -> FoldOptions:
     run_id = f"{now()[:19].replace(':', '')}-{secrets.token_hex(3)}"
     return FoldOptions(
-        atlas=folder.resolved().place,
+        atlas=folder.resolved().uri,
         worker=worker,
         outputs=tuple(outputs),
         run_id=run_id,

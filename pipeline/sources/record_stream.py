@@ -7,7 +7,7 @@ from typing import Final
 
 import pyarrow as pa
 
-from foldatlas.atlas.parquet.files import file_sha256
+from foldatlas.atlas.storage.protocol import file_sha256
 from foldatlas.pipeline.sources.block_validation import check_block, to_batch
 from foldatlas.pipeline.sources.compression import CompressedStream, decompressed
 from foldatlas.pipeline.sources.contigs import ContigReader

@@ -60,7 +60,7 @@ def run_stage(
     folder = run.folder.resolved()
     run = StageRun(folder, run.document)
     options = StageOptions(
-        atlas=folder.place,
+        atlas=folder.uri,
         kind=run.kind,
         name=run.name,
         compute=compute,

@@ -172,7 +172,7 @@ def test_other_settings_are_refused_by_name(atlas_of: Callable[..., AtlasFolder]
     changed: Settings = dataclasses.replace(header.settings, recycles=3)
     altered: AtlasHeader = structs.replace(header, settings=changed, settings_digest=settings_digest(changed))
     other.header_path.write_bytes(encode(altered))
-    with pytest.raises(SettingsMismatchError, match=r"one was made with recycles 0, .*other with 3"):
+    with pytest.raises(SettingsMismatchError, match=r"one was made with recycles 0, .*other has 3"):
         merge_atlases([one.root, other.root], tmp_path / "out")
     assert not (tmp_path / "out").exists()
 

@@ -111,7 +111,7 @@ def test_ptm_of_a_batch_is_that_of_transformers_alone(pair, fold, random_sequenc
 def test_every_weight_changes_the_outcome(pair, fold, random_sequence):
     """The comparisons above would see an error in any tensor: 5 % of it moves an output tenfold its tolerance.
 
-    Tensors of a released state that have no place in the network are listed in names.UNUSED and names.Named.heads.
+    Tensors of a released state that the network lacks are in tensor_names.UNUSED and CanonicalTensors.heads.
     """
     sequence = random_sequence(14, letters=AMINO_ACIDS + "X")
     before = outputs(fold(pair.network, [sequence], 1))

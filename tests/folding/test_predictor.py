@@ -154,7 +154,7 @@ def cannot_allocate():
 def test_out_of_memory_names_the_batch(predictor, error):
     error = cannot_allocate() if error == "host" else error
     failing = Predictor(Failing(predictor._network, error), predictor.settings)
-    with pytest.raises(OutOfMemory, match=r"^2 proteins of up to 3 residues do not fit .*: take fewer at once"):
+    with pytest.raises(OutOfMemory, match=r"^2 proteins of up to 3 residues do not fit .*: process fewer at once"):
         failing.fold_batch(["AC", "ACD"])
     with pytest.raises(OutOfMemory, match=r"^a protein of 1 residue does not fit into the memory of cpu: use a"):
         failing.fold_batch(["A"])

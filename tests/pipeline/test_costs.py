@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 
 from foldatlas.atlas.folder import AtlasFolder
-from foldatlas.atlas.forecast.calibration import DEFAULT_MFLOP_PER_SECOND, Rate, default_output_bytes, default_rate
+from foldatlas.atlas.forecast.device_rates import DEFAULT_MFLOP_PER_SECOND, Rate, default_rate
+from foldatlas.atlas.forecast.output_sizes import default_output_bytes
 from foldatlas.folding.models import config_of
 from foldatlas.folding.planning.cost import mflop
 from foldatlas.pipeline.engines import dispatch

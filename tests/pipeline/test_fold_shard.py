@@ -325,7 +325,7 @@ def test_a_sweep_keeps_what_the_dead_committed_while_it_looked(
     """A process that commits a plan and ends between two looks of the sweep: its tables are listed by then."""
     folder = planned(proteins)
     path = next((folder.root / "plans").iterdir())
-    hidden, real = path.rename(folder.root / "held-back"), storage_module.files_of_the_dead
+    hidden, real = path.rename(folder.root / "held-back"), storage_module.files_of_dead_processes
 
     def commit_then_look(where: Path) -> list[Path]:
         if hidden.exists():
@@ -334,7 +334,7 @@ def test_a_sweep_keeps_what_the_dead_committed_while_it_looked(
             return found
         return list(real(where))
 
-    monkeypatch.setattr(storage_module, "files_of_the_dead", commit_then_look)
+    monkeypatch.setattr(storage_module, "files_of_dead_processes", commit_then_look)
     monkeypatch.setattr("foldatlas.atlas.storage.commit.os.kill", _no_such_process)
     folder.sweep()
     (plan,) = folder.plans()

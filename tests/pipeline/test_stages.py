@@ -131,7 +131,7 @@ def test_a_stopped_run_resumes(folder: AtlasFolder) -> None:
 def test_the_first_commit_wins(folder: AtlasFolder, monkeypatch: pytest.MonkeyPatch) -> None:
     """An attempt that finds another's entry when it commits deletes its own file, and changes nothing."""
     run = begun(folder)
-    options = StageOptions(folder.place, "novelty", run.name, squares, None, "run", "host")
+    options = StageOptions(folder.uri, "novelty", run.name, squares, None, "run", "host")
     task = StageTask(options, run.document.shards[0])
     compute_shard(task)
     entry = run.entry(task.shard)
@@ -208,7 +208,7 @@ def test_merging_carries_runs_over(folder: AtlasFolder, tmp_path: Path) -> None:
 
 def test_an_interruption_is_no_failure(folder: AtlasFolder) -> None:
     run = begun(folder)
-    options = StageOptions(folder.place, "novelty", run.name, squares, {"00000": Interrupted("now")}, "run", "host")
+    options = StageOptions(folder.uri, "novelty", run.name, squares, {"00000": Interrupted("now")}, "run", "host")
     with pytest.raises(Interrupted):
         compute_shard(StageTask(options, run.document.shards[0]))
     assert run.entry(run.document.shards[0]) is None

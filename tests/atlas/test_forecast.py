@@ -8,18 +8,14 @@ from dataclasses import dataclass
 import msgspec
 import pytest
 
-from foldatlas.atlas.forecast.calibration import (
+from foldatlas.atlas.forecast.device_rates import (
     DEFAULT_MFLOP_PER_SECOND,
-    PAIRS,
-    PROTEINS,
-    RESIDUES,
     Device,
-    default_output_bytes,
     device_names,
     main_device,
-    measured_output_bytes,
     measured_rate,
 )
+from foldatlas.atlas.forecast.output_sizes import PAIRS, PROTEINS, RESIDUES, default_output_bytes, measured_output_bytes
 from foldatlas.schemas.manifest import FileEntry, Plan, Run, Shard, ShardEntry
 
 
