@@ -20,7 +20,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from foldatlas.atlas.forecast.calibration import device_kind
+from foldatlas.atlas.forecast.device_rates import device_kind
 from foldatlas.atlas.parquet.files import ParquetFile
 from foldatlas.atlas.parquet.matrices import flat_lists, half_precision
 from foldatlas.atlas.storage.commit import files_of_dead_processes

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from typing import Any, Final
 
-from foldatlas.atlas.forecast.calibration import device_kind
+from foldatlas.atlas.forecast.device_rates import device_kind
 from foldatlas.pipeline import events
 from foldatlas.pipeline.interruption import stopping
 from foldatlas.pipeline.workers.messages import (
