@@ -114,16 +114,17 @@ def test_every_weight_changes_the_outcome(pair, fold, random_sequence):
     Tensors of a released state that the network lacks are in tensor_names.UNUSED and CanonicalTensors.heads.
     """
     sequence = random_sequence(14, letters=AMINO_ACIDS + "X")
-    before = outputs(fold(pair.network, [sequence], 1))
+    before = [outputs(fold(pair.network, [sequence], recycles)) for recycles in (0, 1)]
     state = pair.network.state_dict()
     assert len(state) > 200
     for name, tensor in state.items():
-        original = tensor.clone()
+        original, recycles = tensor.clone(), int("recycle" in name)
         tensor.mul_(1.05)
-        after = outputs(fold(pair.network, [sequence], 1))
+        after = outputs(fold(pair.network, [sequence], recycles))
         tensor.copy_(original)
         moved = max(
-            ((after[output][0] - value).abs().max() / tolerance).item() for output, (value, tolerance) in before.items()
+            ((after[output][0] - value).abs().max() / tolerance).item()
+            for output, (value, tolerance) in before[recycles].items()
         )
         if name.endswith(CANCELLED):
             assert moved < 1, f"{name} should cancel and moved an output by {moved:.2g} tolerances"
