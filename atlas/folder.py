@@ -60,7 +60,7 @@ class AtlasFolder:
     >>> folder.create(settings)
     >>> folder.exists(), folder.plans(), folder.entries()
     (True, [], {})
-    >>> folder.check_settings(dataclasses.replace(settings, recycles=0))
+    >>> folder.check_settings(Settings(model="nano", weights="0" * 64, recycles=0, precision="fp32"))
     Traceback (most recent call last):
     ...
     foldatlas.schemas.errors.SettingsMismatchError: new_atlas was made with recycles 3, this run has 0: ...

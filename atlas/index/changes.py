@@ -10,7 +10,7 @@ import duckdb
 from foldatlas.atlas.folder import AtlasFolder
 from foldatlas.atlas.index.build import MEMORY_LIMIT
 from foldatlas.atlas.index.lineage import Head
-from foldatlas.atlas.sql.interruptible import stoppable
+from foldatlas.atlas.sql.interruptible import interruptible_call
 from foldatlas.atlas.sql.text import escape_glob
 from foldatlas.atlas.storage.scratch import LocalCopies
 from foldatlas.schemas.wording import counted
@@ -64,5 +64,5 @@ def change_of(
                 "(SELECT count(*) FROM (FROM new_ids EXCEPT FROM old_ids))"
             ).fetchall()
 
-        [(ids, gone, new)] = stoppable(connection, count, copies.stop)
+        [(ids, gone, new)] = interruptible_call(connection, count, copies.stop)
     return Change(name, sum(before.values()), now, ids, gone, new)

@@ -18,7 +18,7 @@ from foldatlas.atlas.folder import AtlasFolder
 from foldatlas.atlas.index.build import MEMORY_LIMIT, create_presence, list_files, parquet_reader
 from foldatlas.atlas.index.lineage import Lineage, lineage_of
 from foldatlas.atlas.parquet.coordinates import structure_ids_of
-from foldatlas.atlas.sql.interruptible import stoppable
+from foldatlas.atlas.sql.interruptible import interruptible_call
 from foldatlas.atlas.sql.text import first_line
 from foldatlas.atlas.storage.scratch import LocalCopies, work_folder
 from foldatlas.schemas.errors import DamagedAtlasError
@@ -135,7 +135,7 @@ def _connected(folder: AtlasFolder, work: Any) -> Any:
 
 def _read(folder: AtlasFolder, connection: Any, call: Any, copies: LocalCopies) -> Any:
     try:
-        return stoppable(connection, call, copies.stop)
+        return interruptible_call(connection, call, copies.stop)
     except (FileNotFoundError, duckdb.Error) as error:
         raise DamagedAtlasError(
             f"the records of {folder.uri} cannot be read ({first_line(error)}): "

@@ -17,7 +17,7 @@ from foldatlas.atlas.index.build import (
 )
 from foldatlas.atlas.index.lineage import lineage_of
 from foldatlas.atlas.index.published import index_of
-from foldatlas.atlas.sql.interruptible import stoppable
+from foldatlas.atlas.sql.interruptible import interruptible_call
 from foldatlas.atlas.sql.records_by_name import has_superseded
 from foldatlas.atlas.sql.text import first_line, literal, quoted
 from foldatlas.atlas.storage.scratch import LocalCopies, work_folder
@@ -34,7 +34,9 @@ def check_tables(folder: AtlasFolder, plans: list[Plan], entries: list[ShardEntr
     with _connection(folder, plans, entries, bad) as (connection, copies):
         for check in (_check_sequences, _check_records):
             try:
-                yield from stoppable(connection, partial(list, check(connection, copies, plans, bad)), copies.stop)
+                yield from interruptible_call(
+                    connection, partial(list, check(connection, copies, plans, bad)), copies.stop
+                )
             except duckdb.Error as error:
                 yield Fault(
                     FaultKind.DAMAGED, "records", f"the files cannot be read together: {first_line(error)}", RESTORE
@@ -50,7 +52,9 @@ def check_tables(folder: AtlasFolder, plans: list[Plan], entries: list[ShardEntr
                 what = "the index was built before the newest plan or shard"
                 yield Fault(FaultKind.STALE_INDEX, INDEX, what, rebuild)
             elif not bad:
-                yield from stoppable(connection, partial(list, _check_index(connection, copies, rebuild)), copies.stop)
+                yield from interruptible_call(
+                    connection, partial(list, _check_index(connection, copies, rebuild)), copies.stop
+                )
         except DamagedAtlasError as error:
             yield Fault(FaultKind.INDEX, INDEX, str(error), rebuild)
         except duckdb.Error as error:

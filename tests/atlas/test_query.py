@@ -55,7 +55,7 @@ def test_what_does_more_than_read_is_refused_and_writes_nothing(atlas: Atlas, tm
 def test_the_refusal_says_what_to_do(atlas: Atlas) -> None:
     with pytest.raises(QueryError, match=r"COPY is not a query.*foldatlas export"):
         atlas.query("COPY proteins TO 'x'")
-    with pytest.raises(QueryError, match="holds 2 statements"):
+    with pytest.raises(QueryError, match="has 2 statements"):
         atlas.query("SELECT 1; SELECT 2")
 
 
