@@ -20,6 +20,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
+from foldatlas.atlas.forecast.device_rates import device_kind
 from foldatlas.atlas.parquet.files import ParquetFile
 from foldatlas.atlas.parquet.matrices import flat_lists, half_precision
 from foldatlas.atlas.storage.commit import files_of_dead_processes
@@ -117,7 +118,7 @@ def _embed_sources(
         cost = len(batch) * language_mflop(config, max(map(len, batch)))
         return child.compute(batch, cost, layers=[layer], per_residue=per_residue)
 
-    budget = BATCH_TOKENS[worker.device.partition(":")[0]]
+    budget = BATCH_TOKENS[device_kind(worker.device)]
     try:
         with (
             interruptible("run the same command again to begin anew"),

@@ -1,6 +1,8 @@
 """The index of an atlas: `atlas.duckdb`, built from the Parquet files that plans and manifest list.
 
 build.py        building the index
+contents.py     the digest of what an index was built from, and whether it is stale
+novelty.py      tables of search runs: runs, hits, targets
 clusters.py     the latest clusters: columns of structures, table and views
 views.py        the columns of `proteins`, and the views on top of it
 lineage.py      which versions of sources are current

@@ -10,11 +10,11 @@ import duckdb
 from foldatlas.atlas.folder import INDEX, AtlasFolder
 from foldatlas.atlas.index.build import (
     MEMORY_LIMIT,
-    contents_digest,
     create_presence,
     list_files,
     parquet_reader,
 )
+from foldatlas.atlas.index.contents import contents_of, indexed_contents
 from foldatlas.atlas.index.lineage import lineage_of
 from foldatlas.atlas.index.published import index_of
 from foldatlas.atlas.sql.interruptible import interruptible_call
@@ -47,9 +47,8 @@ def check_tables(folder: AtlasFolder, plans: list[Plan], entries: list[ShardEntr
         rebuild = f"run `foldatlas index {folder.uri}`"
         try:
             connection.execute(f"ATTACH {literal(str(index.local_path()))} AS built (READ_ONLY)")
-            [(contents,)] = connection.execute("SELECT contents FROM built.settings").fetchall()
-            if contents != contents_digest(folder):
-                what = "the index was built before the newest plan or shard"
+            if not indexed_contents(connection, "built").matches(contents_of(folder)):
+                what = "the index was built before the newest plan, shard or complete run of a stage"
                 yield Fault(FaultKind.STALE_INDEX, INDEX, what, rebuild)
             elif not bad:
                 yield from interruptible_call(

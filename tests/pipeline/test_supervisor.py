@@ -119,8 +119,9 @@ def child_that_hangs(worker: WorkerSpec, folder: Path, then: str = "") -> superv
         import os, sys, time
         from foldatlas.folding.models import settings_of
         from foldatlas.pipeline.workers.child import connect
+        from foldatlas.pipeline.workers.messages import Ready
         connection, rest = connect(sys.argv[1:])
-        connection.send(("ready", settings_of("nano")))
+        connection.send(Ready(settings_of("nano")))
     """
     program = folder / "child.py"
     program.write_text("\n".join(map(textwrap.dedent, (ready, then, "time.sleep(3600)"))))
