@@ -25,5 +25,5 @@ class Backend(Protocol):
 
 
 def memory_here(device: str) -> int | None:
-    """Bytes of memory of a device of this machine."""
+    """Return bytes of memory of a device of this machine."""
     return device_bytes(device) if device.startswith("cuda") else host_memory.total_bytes()

@@ -31,7 +31,7 @@ def quiet_import() -> Iterator[None]:
 
 @contextlib.contextmanager
 def quiet_beam() -> Iterator[None]:
-    """Keeps Beam's notes about its own set-up off the terminal; its errors still come through."""
+    """Keep Beam's notes about its own set-up off the terminal; its errors still come through."""
     logger = logging.getLogger("apache_beam")
     level = logger.level
     logger.setLevel(logging.ERROR)

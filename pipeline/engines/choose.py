@@ -28,9 +28,9 @@ _ALIASES: Final = {"ray": "rayrunner", "raybeamrunner": "rayrunner", "raybeam": 
 
 
 def choose_engine(runner: str | None, workers: int | None, options: Sequence[str] = ()) -> Engine:
-    """The engine that `--runner`, `--workers` and Beam's own `options` mean together.
+    """Return the engine that `--runner`, `--workers` and Beam's own `options` mean together.
 
-    Without a runner one worker is embedded and more are a Dask cluster on this machine. Raises UsageError for an
+    Without a runner one worker is embedded and more are a Dask cluster on this machine. Raise UsageError for an
     engine or an option that is unknown, or known to lose work, and for what contradicts itself.
     """
     if workers is not None and workers < 1:
@@ -56,7 +56,8 @@ def choose_engine(runner: str | None, workers: int | None, options: Sequence[str
 
 
 def runner_name(text: str) -> str:
-    """A runner's own name, case and a missing "Runner" forgiven as Beam does. Raises UsageError with the reason."""
+    """Return a runner's own name, case and a missing "Runner" forgiven as Beam does. Raise UsageError with the
+    reason."""
     squeezed = text.rpartition(".")[2].lower().replace("-", "").replace("_", "")
     for name in (squeezed, f"{squeezed}runner"):
         if name in _BY_LOWER_CASE:
@@ -68,7 +69,7 @@ def runner_name(text: str) -> str:
 
 
 def _dask(workers: int | None, options: tuple[str, ...]) -> Engine:
-    """A Dask cluster of our own on this machine, or the user's, which `options` name."""
+    """Return a Dask cluster of our own on this machine, or the user's, which `options` name."""
     named = [name for name in ("--dask_client_address", "--dask_scheduler_file") if has_option(name, options)]
     if len(named) > 1:
         raise UsageError(f"{' and '.join(named)} both name a cluster: give one of them")

@@ -26,7 +26,7 @@ class MarkTask(NamedTuple):
 
 
 def refuse_if_it_loses(engine: Engine, folder: AtlasFolder) -> None:
-    """Runs the graph on an engine that is not known good, once a process. Raises UsageError with what was lost."""
+    """Run the graph on an engine that is not known good, once a process. Raise UsageError with what was lost."""
     key = (engine, folder.uri)
     if engine.is_known_good or engine.only_describes or key in _conforms:
         return
@@ -51,11 +51,11 @@ def refuse_if_it_loses(engine: Engine, folder: AtlasFolder) -> None:
 
 
 def leave_mark(task: MarkTask) -> None:
-    """The work: a mark that says which version of this program left it."""
+    """Return the work: a mark that says which version of this program left it."""
     open_storage(task.marks).commit_once(f"{task.number}.mark", program_version().encode())
 
 
 def read_marks(marks: str) -> dict[int, str]:
-    """The marks that are there: number -> version of the program that left it."""
+    """Return the marks that are there: number -> version of the program that left it."""
     storage = open_storage(marks)
     return {int(file.name.partition(".")[0]): storage.read(file.name).decode() for file in storage.files()}

@@ -43,20 +43,21 @@ def run(label: str, descriptors: Iterable[Descriptor], work: Callable[[Any], Non
 @contextlib.contextmanager
 def opened(engine: Engine, device: str = "auto") -> Iterator[str]:
     """Within the block what an engine starts for itself (a cluster on this machine) is kept from one `run` to the next;
-    it ends with the outermost block. Gives the workers' device: `device` itself, or "cpu" or "cuda" for "auto".
+    it ends with the outermost block. Return the workers' device: `device` itself, or "cpu" or "cuda" for "auto".
 
-    Raises UsageError where `device` is not there, on this machine or on a worker.
+    Raise UsageError where `device` is not there, on this machine or on a worker.
     """
     with backend_of(engine).opened(device) as found:
         yield found
 
 
 def device_name(engine: Engine, device: str) -> str:
-    """The model of the workers' device, as it will stand in the manifest; "" where they differ or it is not known."""
+    """Return the model of the workers' device, as it will stand in the manifest; "" where they differ or it is not
+    known."""
     return backend_of(engine).device_name(device)
 
 
 def device_memory(engine: Engine, device: str) -> int | None:
-    """Bytes of memory that the device of each worker has, at least: a worker's share of it if that is a CPU's. None
-    where it does not say."""
+    """Return bytes of memory that the device of each worker has, at least: a worker's share of it if that is a CPU's.
+    None where it does not say."""
     return backend_of(engine).device_memory(device)

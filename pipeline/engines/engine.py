@@ -36,5 +36,5 @@ KNOWN_GOOD: Final = ("FnApiRunner", "DaskRunner", "PrismRunner")
 
 
 def has_option(name: str, options: Sequence[str]) -> bool:
-    """Whether `options` hold the option `name`, with or without a value."""
+    """Return whether `options` hold the option `name`, with or without a value."""
     return any(option == name or option.startswith(f"{name}=") for option in options)

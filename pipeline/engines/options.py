@@ -46,7 +46,7 @@ class _Parser(_BeamArgumentParser):
 
 
 def check_options(runner: str, options: Sequence[str]) -> None:
-    """Raises UsageError for an option that Beam does not know, and for one that would break the graph."""
+    """Raise UsageError for an option that Beam does not know, and for one that would break the graph."""
     known = values_of(runner, options)
     for name, (refused, reason) in REFUSED.items():
         if name in known and refused(known[name]):
@@ -73,7 +73,7 @@ def values_of(runner: str, options: Sequence[str]) -> dict[str, Any]:
 
 
 def dask_options() -> type[PipelineOptions]:
-    """Beam's class of options for Dask. Raises UsageError if Dask is not installed."""
+    """Beam's class of options for Dask. Raise UsageError if Dask is not installed."""
     try:
         import distributed  # noqa: F401
 
@@ -87,7 +87,7 @@ def dask_options() -> type[PipelineOptions]:
 
 
 def typed(name: str, options: Sequence[str]) -> str:
-    """The option called `name` as it was typed, for a message."""
+    """Return the option called `name` as it was typed, for a message."""
     for option in options:
         if option.partition("=")[0].lstrip("-").removeprefix("dask_") == name:
             return option

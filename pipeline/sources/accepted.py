@@ -22,7 +22,7 @@ def accepted(source: SourceFile, refused: Counter[str]) -> Iterator[Record]:
     """Accepted records of a source; the others are counted in `refused`, by reason.
 
     Doubtful records are nucleotides or proteins as most of the first CENSUS_RECORDS are (nucleotides.Census).
-    Raises SourceError at the end of a file that is damaged, has no record, or changed meanwhile; warns of an empty one.
+    Raise SourceError at the end of a file that is damaged, has no record, or changed meanwhile; warns of an empty one.
     """
     num_records = 0
     with open_records(source) as stream:
@@ -44,7 +44,7 @@ def accepted(source: SourceFile, refused: Counter[str]) -> Iterator[Record]:
 
 
 def _judged(source: SourceFile, records: Iterator[Record]) -> Iterator[Record]:
-    """The records, those that are doubtful and nucleotides refused as such."""
+    """Return the records, those that are doubtful and nucleotides refused as such."""
     if source.format != FASTA:
         return records
     first = list(islice(records, CENSUS_RECORDS))
@@ -62,5 +62,5 @@ def _judged(source: SourceFile, records: Iterator[Record]) -> Iterator[Record]:
 
 
 def _kind(record: Record) -> Kind | None:
-    """What the letters of an accepted record settle; None for a refused one."""
+    """Return what the letters of an accepted record settle; None for a refused one."""
     return None if record.sequence is None else kind_of(record.sequence.encode("ascii"))

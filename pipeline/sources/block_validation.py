@@ -85,7 +85,8 @@ def check_block(block: RawBlock, max_length: int) -> CheckedBlock:
 
 
 def is_doubtful(record: Record, text: bytes) -> bool:
-    """Whether a record that may count has letters of Kind DOUBTFUL. `text` as in RawRecord, read for one too long."""
+    """Return whether a record that may count has letters of Kind DOUBTFUL. `text` as in RawRecord, read for one too
+    long."""
     if record.sequence is not None:
         letters = record.sequence.encode("ascii")
     elif record.outcome == Outcome.TOO_LONG:
@@ -96,14 +97,14 @@ def is_doubtful(record: Record, text: bytes) -> bool:
 
 
 def to_batch(records: list[Record]) -> pa.RecordBatch:
-    """Records that were checked one by one, as `check_block` gives them."""
+    """Record that were checked one by one, as `check_block` gives them."""
     columns = zip(*records, strict=True)
     arrays = [pa.array(values, field.type) for field, values in zip(FIELDS, columns, strict=True)]
     return pa.RecordBatch.from_arrays(arrays, schema=pa.schema(FIELDS))
 
 
 def _letters(bodies: list[bytes]) -> _Letters | None:
-    """What stands below the headers, or None where a sequence holds the end itself."""
+    """Return what stands below the headers, or None where a sequence holds the end itself."""
     together = (_END.join(bodies) + _END).translate(UPPER, WHITE_SPACE)
     each = together.split(_END)
     each.pop()
@@ -127,7 +128,7 @@ def _headers(lines: list[bytes]) -> list[str] | None:
 
 
 def _perhaps_refused(letters: _Letters, names: list[str], max_length: int) -> list[int]:
-    """Records that may have to be refused."""
+    """Record that may have to be refused."""
     found = set(np.flatnonzero((letters.lengths == 0) | (letters.lengths > max_length)).tolist())
     if letters.together.translate(None, _RESIDUES_AND_END):
         found.update(n for n, sequence in enumerate(letters.each) if sequence.translate(None, _RESIDUES))

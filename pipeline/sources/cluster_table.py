@@ -15,7 +15,7 @@ COLUMNS: Final = ("member", "cluster")
 def read_clusters(path: Path) -> dict[str, str]:
     """Cluster of each member. In text a first line of the two columns' names, in either order, says which is which.
 
-    Raises SourceError, with the line, for a table that cannot be read or puts a member into two clusters.
+    Raise SourceError, with the line, for a table that cannot be read or puts a member into two clusters.
     """
     try:
         rows = _parquet_rows(path) if path.suffix == ".parquet" else _text_rows(path)

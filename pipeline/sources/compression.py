@@ -54,9 +54,9 @@ class CompressedStream:
         self.has_garbage = False
 
     def read(self, size: int) -> bytes:
-        """Up to `size` bytes, nothing at the end.
+        """Return up to `size` bytes, nothing at the end.
 
-        Raises EOFError for a file that is cut, OSError for one that is damaged, after what stands before the break.
+        Raise EOFError for a file that is cut, OSError for one that is damaged, after what stands before the break.
         """
         while True:
             if self._inflate is not None and self._inflate.eof:
@@ -75,7 +75,7 @@ class CompressedStream:
                 return data
 
     def _begin_member(self) -> bool:
-        """Whether another member follows. Zeros between and after members are padding, which gzip allows."""
+        """Return whether another member follows. Zeros between and after members are padding, which gzip allows."""
         more = True
         while more and len(self._pending) < len(self.magic[0]):
             block = self._stream.read(_CHUNK)
@@ -90,7 +90,7 @@ class CompressedStream:
         return True
 
     def _rest(self) -> bytes:
-        """What the decompressor still holds when the file has ended."""
+        """Return what the decompressor still holds when the file has ended."""
         rest = self._flush()
         if not rest and not self._inflate.eof:
             raise EOFError("the compressed file ends early")

@@ -37,7 +37,7 @@ _SPACES: Final = np.isin(np.arange(256), list(WHITE_SPACE))
 
 
 def gene_finder_name() -> str:
-    """What finds genes, with its version, as plans keep it. Raises SourceError where it is not installed."""
+    """Return what finds genes, with its version, as plans keep it. Raise SourceError where it is not installed."""
     return f"pyrodigal {_pyrodigal().__version__}, metagenomic mode"
 
 
@@ -125,7 +125,7 @@ class ContigReader:
 
 
 def _fault(raw: RawRecord, line: bytes, letters: bytes) -> Outcome | None:
-    """Why no genes are looked for in a contig, or None."""
+    """Return why no genes are looked for in a contig, or None."""
     header = check(raw._replace(text=line + b"\nM", dropped=0), 1).outcome
     if header != Outcome.ACCEPTED:
         return Outcome(header)
@@ -142,7 +142,8 @@ def _fault(raw: RawRecord, line: bytes, letters: bytes) -> Outcome | None:
 
 
 def _offsets(start: int, body: bytes, places: list[int]) -> list[int]:
-    """Where the letters at `places` stand in the file, if `body` begins at byte `start` of it; each another byte."""
+    """Return where the letters at `places` stand in the file, if `body` begins at byte `start` of it; each another
+    byte."""
     spaces = np.flatnonzero(_SPACES[np.frombuffer(body, np.uint8)])
     letters_before = spaces - np.arange(len(spaces))
     offsets: dict[int, None] = {}  # in order, each once

@@ -121,7 +121,7 @@ def _decompressor(compression: str) -> str:
 
 
 def _is_tar(head: bytes) -> bool:
-    """Whether a file begins with a header of tar: by its magic or, of an old one, by its checksum."""
+    """Return whether a file begins with a header of tar: by its magic or, of an old one, by its checksum."""
     if head[257:262] == b"ustar":
         return True
     try:
@@ -179,7 +179,8 @@ class _Bytes:
 
 
 def content_head(first: bytes) -> tuple[bytes, str]:
-    """The first bytes of the content of a file that begins with `first`, and what prevented more, if anything."""
+    """Return the first bytes of the content of a file that begins with `first`, and what prevented more, if
+    anything."""
     stream: Any = decompressed(_Bytes(first), compression_of(first))  # type: ignore[arg-type]
     head = b""
     try:

@@ -81,11 +81,11 @@ class SourceRange(NamedTuple):
 def find_sources(
     names: Iterable[str], *, genes: bool = False, spool: Spool | None = None, skip_pipes: bool = False
 ) -> list[SourceFile]:
-    """The files that `names` (paths, folders, addresses, or patterns of them) mean, in that order, each once. With
-    `genes` they are contigs. A folder means its FASTA and GenBank files, by name, in order. Pipes are read into
+    """Return the files that `names` (paths, folders, addresses, or patterns of them) mean, in that order, each once.
+    With `genes` they are contigs. A folder means its FASTA and GenBank files, by name, in order. Pipes are read into
     `spool`, or left out with `skip_pipes`.
 
-    Raises SourceError for all names together that are not readable files of a format that is read, and with `genes`
+    Raise SourceError for all names together that are not readable files of a format that is read, and with `genes`
     for GenBank. Empty files are `is_empty`; where there is nothing else, SourceError.
     """
     found: dict[str, SourceFile] = {}
@@ -143,7 +143,7 @@ def _as_contigs(source: SourceFile) -> SourceFile:
 
 
 def _matches(name: str, genes: bool) -> list[str]:
-    """The files that a name, folder or pattern means."""
+    """Return the files that a name, folder or pattern means."""
     if is_pipe(name):
         return [name]
     scheme = scheme_of(name)
@@ -180,7 +180,8 @@ def _files_in(folder: str) -> list[str]:
 
 
 def _sequence_files(folder: str, names: Iterable[str], genes: bool) -> list[str]:
-    """Those of a folder's files whose names are of FASTA or GenBank, compressed or not; with `genes`, of contigs."""
+    """Return those of a folder's files whose names are of FASTA or GenBank, compressed or not; with `genes`, of
+    contigs."""
     suffixes: tuple[str, ...] = (*_FASTA_SUFFIXES, *_GENBANK_SUFFIXES)
     if genes:
         suffixes = tuple(suffix for suffix in _FASTA_SUFFIXES if suffix not in _PROTEIN_SUFFIXES)
@@ -196,7 +197,7 @@ def _sequence_files(folder: str, names: Iterable[str], genes: bool) -> list[str]
 
 
 def _without_compression(name: str) -> str:
-    """A file's name without the ending that names its compression."""
+    """Return a file's name without the ending that names its compression."""
     for suffix in _COMPRESSION_SUFFIXES:
         if name.lower().endswith(suffix):
             return name[: -len(suffix)]
@@ -204,13 +205,13 @@ def _without_compression(name: str) -> str:
 
 
 def _local_path(name: str) -> str:
-    """The path that a name means: itself, or that of a file:// URI, as records have it."""
+    """Return the path that a name means: itself, or that of a file:// URI, as records have it."""
     path = name.removeprefix("file://")
     return urllib.parse.unquote(path) if path != name and not Path(path).exists() else path
 
 
 def _matching_keys(pattern: str) -> list[str]:
-    """What of a bucket a pattern means. As in a folder, * and ? stand for no '/'."""
+    """Return what of a bucket a pattern means. As in a folder, * and ? stand for no '/'."""
     begin = pattern[: min(pattern.find(letter) for letter in "*?[" if letter in pattern)]
     if begin.count("/") < 3:
         raise SourceError(f"{pattern}: a bucket's name cannot be a pattern: name the bucket")
@@ -226,7 +227,7 @@ def _matching_keys(pattern: str) -> list[str]:
 
 
 def _look_at(path_name: str, name: str) -> SourceFile:
-    """A local file; `name` is for people."""
+    """Return a local file; `name` is for people."""
     path = Path(path_name)
     if path.is_dir():
         raise SourceError(f"{name} is a folder: name the FASTA files in it, for example {name.rstrip('/')}/*.fasta")
@@ -250,7 +251,7 @@ def _look_remotely(address: str) -> SourceFile:
 
 
 def _with_kind(source: SourceFile, name: str, first: bytes) -> SourceFile:
-    """`source` with compression and format, by its `first` bytes. Raises SourceError for what cannot be FASTA."""
+    """`source` with compression and format, by its `first` bytes. Raise SourceError for what cannot be FASTA."""
     found = look_at(first)
     if found.refusal:
         raise SourceError(f"{name} {found.refusal}")
@@ -263,7 +264,7 @@ def _with_kind(source: SourceFile, name: str, first: bytes) -> SourceFile:
 
 
 def is_unchanged(source: SourceFile) -> bool:
-    """Whether the file is still as it was found."""
+    """Return whether the file is still as it was found."""
     if source.is_remote:
         with remote.RemoteStream(source.path) as stream:
             return stream.version == source.version
@@ -301,7 +302,8 @@ def cut_ranges(sources: Iterable[SourceFile], range_bytes: int = RANGE_BYTES) ->
 
 @contextlib.contextmanager
 def open_stored(source: SourceFile) -> Iterator[IO[bytes]]:
-    """The bytes of a source as stored. Raises SourceError if it cannot be opened or is no longer as it was found."""
+    """Return the bytes of a source as stored. Raise SourceError if it cannot be opened or is no longer as it was
+    found."""
     if source.is_remote:
         with remote.RemoteStream(source.path, source.version) as stream:
             yield stream  # type: ignore[misc]

@@ -90,7 +90,7 @@ class GenBankReader:
 
 
 def _coding_sequences(entry: bytes, offset: int) -> Iterator[CodingSequence]:
-    """The coding sequences of one entry, which begins at byte `offset` of the file."""
+    """Return the coding sequences of one entry, which begins at byte `offset` of the file."""
     places = [place.start() for place in _CODING.finditer(entry)]
     if not places:
         return
@@ -112,7 +112,7 @@ def _coding_sequences(entry: bytes, offset: int) -> Iterator[CodingSequence]:
 
 
 def _parse(entry: bytes) -> tuple[list[SeqFeature], Any]:
-    """The CDS features of an entry, and the entry as Biopython's SeqRecord."""
+    """Return the CDS features of an entry, and the entry as Biopython's SeqRecord."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", BiopythonWarning)  # of columns and line lengths
         parsed = SeqIO.read(io.StringIO(entry.decode("utf-8", errors="backslashreplace")), "genbank")
@@ -139,7 +139,7 @@ def _coding_sequence(feature: SeqFeature, entry: Any, offset: int) -> CodingSequ
 
 
 def _without_protein(offset: int, entry: bytes, place: int, fault: Outcome, reason: str = "") -> CodingSequence:
-    """A CDS that could not be read: named by its qualifiers, as far as they can be seen."""
+    """Return a CDS that could not be read: named by its qualifiers, as far as they can be seen."""
     following = _CODING.search(entry, place + 1)
     text = entry[place : following.start() if following else len(entry)]
     found = next(filter(None, (re.search(rb'/%s="([^"\s]+)"' % name.encode(), text) for name in _NAMES)), None)
@@ -150,7 +150,7 @@ def _without_protein(offset: int, entry: bytes, place: int, fault: Outcome, reas
 
 
 def _name_by_place(feature: SeqFeature, entry: Any) -> str:
-    """The id of a CDS without one of _NAMES: gene, contig and place."""
+    """Return the id of a CDS without one of _NAMES: gene, contig and place."""
     contig = next((name for name in (entry.id, entry.name) if name and not name.startswith("<unknown")), "entry")
     parts = feature.location.parts if feature.location else []
     places = (
@@ -172,7 +172,7 @@ def _is_partial(feature: SeqFeature) -> bool:
 
 
 def _translate(feature: SeqFeature, letters: Any) -> str:
-    """The protein of a CDS without /translation, by its own table and reading frame.
+    """Return the protein of a CDS without /translation, by its own table and reading frame.
 
     A start codon of the table is methionine where the gene's start is in the entry (INSDC 7.5.5). Raises what
     Biopython raises for nucleotides that are not there, and for a table that does not exist.
@@ -190,7 +190,7 @@ def _translate(feature: SeqFeature, letters: Any) -> str:
 
 
 def _first_position(feature: SeqFeature) -> object:
-    """Where translation begins. The parts of a location are in the order in which they are translated."""
+    """Return where translation begins. The parts of a location are in the order in which they are translated."""
     assert feature.location is not None  # else there was nothing to extract
     first = feature.location.parts[0]
     return first.end if first.strand == -1 else first.start

@@ -58,7 +58,7 @@ def kind_of(letters: bytes) -> Kind:
 
 
 def is_nucleotides(letters: bytes, verdict: Kind) -> bool:
-    """Whether the DOUBTFUL sequence `letters` is nucleotides, in a file whose other records give `verdict`.
+    """Return whether the DOUBTFUL sequence `letters` is nucleotides, in a file whose other records give `verdict`.
 
     Where they give none, composition decides: 30 letters or more, of which 70 % are A, C, G, T, U or N and half no N,
     with three of the four bases, are nucleotides.
@@ -70,7 +70,7 @@ def is_nucleotides(letters: bytes, verdict: Kind) -> bool:
 
 
 def _base_shares(letters: bytes) -> list[float]:
-    """The share of each base, 0 to 1, in the order of _BASES."""
+    """Return the share of each base, 0 to 1, in the order of _BASES."""
     return [sum(map(letters.count, (base[i : i + 1] for i in range(len(base))))) / len(letters) for base in _BASES]
 
 

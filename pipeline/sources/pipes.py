@@ -25,7 +25,7 @@ _BLOCK_BYTES: Final = 1 << 20
 
 
 def is_pipe(name: str) -> bool:
-    """Whether `name` is standard input (`-`), or a file that can be read only once."""
+    """Return whether `name` is standard input (`-`), or a file that can be read only once."""
     if name == STANDARD_INPUT:
         return True
     try:
@@ -56,7 +56,7 @@ class Spool:
     def copy(self, name: str) -> tuple[str, str]:
         """Return the URI of what the pipe `name` gives, and the path or address of its copy.
 
-        Raises SourceError if it cannot be read.
+        Raise SourceError if it cannot be read.
         """
         if name not in self._copies:
             self._copies[name] = self._copy(name)

@@ -71,7 +71,7 @@ class RecordStream:
                 yield check(raw.record, max_length, is_fragment=raw.is_fragment, fault=raw.fault), len(raw.record.text)
 
     def batches(self, max_length: int) -> Iterator[pa.RecordBatch]:
-        """The records, checked, as columns of the staging table without the source: some thousands at a time."""
+        """Return the records, checked, as columns of the staging table without the source: some thousands at a time."""
         if isinstance(self._reader, Reader):
             for block in self._reader.blocks():
                 checked = check_block(block, max_length)
@@ -89,9 +89,9 @@ class RecordStream:
             yield to_batch(records)
 
     def finish(self, *, digest: bool) -> tuple[str, int]:
-        """The source's sha256 and its bytes as stored, where asked for.
+        """Return the source's sha256 and its bytes as stored, where asked for.
 
-        Raises SourceError if the source is not what it was when it was found.
+        Raise SourceError if the source is not what it was when it was found.
         """
         sha256, size = "", self._source.size
         if isinstance(self._stored, RemoteStream):
@@ -106,6 +106,7 @@ class RecordStream:
 
 @contextlib.contextmanager
 def open_records(source: SourceFile, start: int = 0, end: int | None = None) -> Iterator[RecordStream]:
-    """The records of a source whose place is in [start, end). Raises SourceError for a source that cannot be read."""
+    """Return the records of a source whose place is in [start, end). Raise SourceError for a source that cannot be
+    read."""
     with open_stored(source) as stored:
         yield RecordStream(source, stored, decompressed(stored, source.compression), start, end)

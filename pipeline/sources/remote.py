@@ -49,7 +49,7 @@ class RemoteStream(io.RawIOBase):
         self._with_retries(self._open)
 
     def read(self, size: int = -1) -> bytes:
-        """Up to `size` bytes (a negative size: a block), nothing at the end."""
+        """Return up to `size` bytes (a negative size: a block), nothing at the end."""
         block = self._with_retries(lambda: self._read(size if size > 0 else 1 << 16))
         self._digest.update(block)
         self._position += len(block)
@@ -82,7 +82,7 @@ class RemoteStream(io.RawIOBase):
         return block
 
     def _open(self) -> None:
-        """Opens the file at the place that was reached. Raises SourceError if it is another version by now."""
+        """Open the file at the place that was reached. Raise SourceError if it is another version by now."""
         self._open_start()
         assert self._stream is not None
         if self._position and not (self.version.is_named and _seek(self._stream, self._position)):
@@ -99,7 +99,7 @@ class RemoteStream(io.RawIOBase):
             raise _changed(self.address)
 
     def _skip(self, stream: IO[bytes]) -> None:
-        """Reads again what was read before, which has to be the same."""
+        """Read again what was read before, which has to be the same."""
         digest, left = hashlib.sha256(), self._position
         while left:
             block = stream.read(min(left, 1 << 20))
@@ -162,7 +162,8 @@ class _Policy(NamedTuple):
 
 
 def _status(error: BaseException) -> int | None:
-    """The HTTP status that an exception of requests, botocore (in smart-open's OSError too) or google carries."""
+    """Return the HTTP status that an exception of requests, botocore (in smart-open's OSError too) or google
+    carries."""
     error = getattr(error, "backend_error", error)
     if isinstance(error, FileNotFoundError):
         return 404
@@ -198,7 +199,7 @@ def _changed(address: str) -> SourceError:
 
 
 def _one_line(error: BaseException) -> str:
-    """What an exception says; without the address, which may be signed."""
+    """Return what an exception says; without the address, which may be signed."""
     text = re.sub(r"\?\S*", "", " ".join(str(error).split()))
     if "Caused by" in text:  # of requests, which tells the innermost cause last
         text = text.rpartition(": ")[2].rstrip("\"')")
@@ -206,7 +207,7 @@ def _one_line(error: BaseException) -> str:
 
 
 def _seek(stream: IO[bytes], position: int) -> bool:
-    """Whether the stream now stands at `position`."""
+    """Return whether the stream now stands at `position`."""
     try:
         return stream.seek(position) == position
     except io.UnsupportedOperation:

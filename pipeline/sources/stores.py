@@ -43,7 +43,7 @@ class Version(NamedTuple):
 def scheme_of(name: str) -> str:
     """`s3`, `gs`, `http` or `https` for the name of a remote file, else nothing.
 
-    Raises SourceError for an address of another kind.
+    Raise SourceError for an address of another kind.
     """
     scheme, separator, _ = name.partition("://")
     scheme = _ALIASES.get(scheme.lower(), scheme.lower())
@@ -55,9 +55,10 @@ def scheme_of(name: str) -> str:
 
 
 def normalised(name: str) -> str:
-    """The address without what does not tell files apart: case of scheme and host, default port, fragment, signature.
+    """Return the address without what does not tell files apart: case of scheme and host, default port, fragment,
+    signature.
 
-    Raises SourceError for an address that holds a password or keys, which the atlas would show.
+    Raise SourceError for an address that holds a password or keys, which the atlas would show.
     """
     scheme = scheme_of(name)
     rest = name.partition("://")[2]
@@ -122,7 +123,7 @@ def _bucket_and_key(address: str) -> tuple[str, str]:
 
 
 def _s3_client() -> Any:
-    """A client of which tries are counted here, not in two places."""
+    """Return a client of which tries are counted here, not in two places."""
     try:
         return new_client()
     except ImportError as error:

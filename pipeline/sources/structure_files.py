@@ -71,7 +71,7 @@ def _look(name: str) -> Found:
 
 
 def is_archive(found: Found) -> bool:
-    """Whether a file is named as a tar archive."""
+    """Return whether a file is named as a tar archive."""
     return found.source.lower().endswith(_ARCHIVES)
 
 

@@ -42,7 +42,7 @@ class Record(NamedTuple):
 
 
 def check(raw: RawRecord, max_length: int, *, is_fragment: bool | None = None, fault: Outcome | None = None) -> Record:
-    """Reads one record and decides what becomes of it. `max_length` in residues. Never raises for what is in it.
+    """Read one record and decides what becomes of it. `max_length` in residues. Never raises for what is in it.
 
     `is_fragment` and `fault` are what its file says of it beside the header and the sequence, as GenBank does.
     """
@@ -78,7 +78,7 @@ def without_end(letters: bytes) -> bytes:
 
 
 def _fault(raw: RawRecord, name: str, letters: bytes, length: int, max_length: int) -> Outcome | None:
-    """The first reason to refuse, or None."""
+    """Return the first reason to refuse, or None."""
     if raw.truncated:
         return Outcome.TRUNCATED
     if not name:
@@ -98,7 +98,7 @@ def _fault(raw: RawRecord, name: str, letters: bytes, length: int, max_length: i
 
 
 def _letter_fault(strange: bytes) -> Outcome:
-    """Why a sequence is refused that holds `strange`, the bytes of it that are no residue codes."""
+    """Return why a sequence is refused that holds `strange`, the bytes of it that are no residue codes."""
     try:
         strange.decode("utf-8")
     except UnicodeDecodeError:

@@ -19,7 +19,7 @@ ROLES: Final = ("SCHEDULER", "WORKER", "CLIENT")
 
 def make_keys(folder: Path) -> dict[str, str]:
     """New ca.pem, cert.pem and key.pem in `folder`, for this user's eyes alone, and the environment by which Dask's
-    programs find them and insist on them. One pair serves all roles. Raises UsageError if there is one already."""
+    programs find them and insist on them. One pair serves all roles. Raise UsageError if there is one already."""
     try:
         from distributed.security import Security
 
@@ -44,7 +44,7 @@ def make_keys(folder: Path) -> dict[str, str]:
 
 
 def use_keys(environment: dict[str, str]) -> Any:
-    """Makes this process and those that it starts use the keys; gives Dask's `Security` of them."""
+    """Make this process and those that it starts use the keys; gives Dask's `Security` of them."""
     import dask
     from distributed.security import Security
 

@@ -37,9 +37,9 @@ class Submitted(FoldAtlasError):
 
 
 def run(label: str, descriptors: Sequence[Any], work: Callable[[Any], None], engine: Engine) -> None:
-    """Runs the graph and returns when the engine says that it is done, or when the run is to stop.
+    """Run the graph and returns when the engine says that it is done, or when the run is to stop.
 
-    Raises UsageError for an engine that cannot be reached; EngineError when it gives the job up, with what was finished
+    Raise UsageError for an engine that cannot be reached; EngineError when it gives the job up, with what was finished
     kept; Submitted when a template was asked for.
     """
     values = values_of(engine.runner, engine.options)
@@ -135,7 +135,7 @@ class _Job:
             self._error = error
 
     def _cancel(self) -> None:
-        """Asks the engine to take the job back, and waits a moment for it."""
+        """Ask the engine to take the job back, and waits a moment for it."""
         self._submitted.wait(CANCEL_SECONDS)  # a job that is just being sent is a job too
         result = self._result
         if result is not None:
@@ -151,7 +151,7 @@ def _cancel_quietly(result: Any) -> None:
 
 
 def _one_line(error: BaseException) -> str:
-    """The last line of what an engine says, which is where the exception stands after its traceback."""
+    """Return the last line of what an engine says, which is where the exception stands after its traceback."""
     if isinstance(error, grpc.Call):
         return f"the job service is lost: {error.details()}"[:_REASON_LENGTH]
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]

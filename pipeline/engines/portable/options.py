@@ -27,7 +27,7 @@ ENVIRONMENTS_WITH_CONFIG: Final = {"EXTERNAL": "HOST:PORT of a worker pool", "DO
 
 
 def refuse_incomplete(runner: str, values: Values) -> None:
-    """Raises UsageError that lists what `runner` needs and `values` lack. Starts nothing, and asks nobody."""
+    """Raise UsageError that lists what `runner` needs and `values` lack. Starts nothing, and asks nobody."""
     lacking = NEEDS[runner](values)
     if lacking:
         listed = "".join(f"\n  {line}" for line in lacking)
@@ -37,7 +37,7 @@ def refuse_incomplete(runner: str, values: Values) -> None:
 
 
 def completed(runner: str, options: Sequence[str], values: Values) -> list[str]:
-    """The command line for Beam: `options` with `runner` and with our defaults for what they leave open."""
+    """Return the command line for Beam: `options` with `runner` and with our defaults for what they leave open."""
     given = {option.partition("=")[0].removeprefix("--").replace("-", "_") for option in options}
     defaults = DATAFLOW_DEFAULTS if runner == "DataflowRunner" else COMMON_DEFAULTS
     flags = [f"--runner={runner}", *options]
@@ -114,7 +114,8 @@ def _job_server(values: Values, jar: str, name: str) -> list[str]:
 
 
 def _environment(values: Values, *, default: str | None) -> list[str]:
-    """Where workers run. `default` is Beam's own choice, None where that would be its image without FoldAtlas."""
+    """Return where workers run. `default` is Beam's own choice, None where that would be its image without
+    FoldAtlas."""
     kind = values["environment_type"]
     if kind is None:
         if default is not None:

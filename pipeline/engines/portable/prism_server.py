@@ -34,7 +34,7 @@ def prism(program: str, *, log_level: str = "error") -> Iterator[str]:
     """Within the block `program` runs; gives the address of its job service. It ends with the block, and with the
     thread that entered it.
 
-    Raises UsageError if it cannot be executed, EngineError if it ends or does not answer.
+    Raise UsageError if it cannot be executed, EngineError if it ends or does not answer.
     """
     path = Path(program).resolve()
     if not os.access(path, os.X_OK):
@@ -62,7 +62,7 @@ def prism(program: str, *, log_level: str = "error") -> Iterator[str]:
 
 
 def answers(address: str, seconds: float) -> bool:
-    """Whether somebody takes connections at `address` (HOST:PORT) within `seconds`."""
+    """Return whether somebody takes connections at `address` (HOST:PORT) within `seconds`."""
     host, _, port = address.rpartition(":")
     try:
         with socket.create_connection((host.strip("[]"), int(port)), timeout=seconds):

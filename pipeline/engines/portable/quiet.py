@@ -49,7 +49,8 @@ def _without_log() -> Iterator[None]:
 
 @contextlib.contextmanager
 def _without_prints() -> Iterator[None]:
-    """A worker in this process prints tracebacks: it finds this `print` in its module before the built-in one."""
+    """Return a worker in this process prints tracebacks: it finds this `print` in its module before the built-in
+    one."""
     sdk_worker.print = lambda *_, **__: None  # type: ignore[attr-defined]
     try:
         yield
