@@ -28,7 +28,7 @@ class Staging:
     _collected: dict[str, str] = field(default_factory=dict)  # entity tags, by name
 
     @property
-    def place(self) -> str:
+    def uri(self) -> str:
         """A path or address that opens `storage` on any worker."""
         return self.storage.resolved().uri
 

@@ -134,7 +134,7 @@ def make_plan(
     conformance.refuse_if_it_loses(engine, folder)
     with staging_of(folder) as staging:
         ranges = cut_ranges(new)
-        tasks = [IngestTask(range_, staging.place, max_length) for range_ in ranges]
+        tasks = [IngestTask(range_, staging.uri, max_length) for range_ in ranges]
         work = staging.work
         on_phase("ingest")
         with interruptible():

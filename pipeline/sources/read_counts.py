@@ -27,5 +27,5 @@ class ReadCounts(msgspec.Struct, frozen=True):
 
     @property
     def proteins(self) -> int:
-        """Record that are proteins by their letters alone."""
+        """Records that are proteins by their letters alone."""
         return self.with_letters - self.doubtful
