@@ -12,7 +12,7 @@ from typing import Any, Final, Self
 import duckdb
 
 from foldatlas.atlas.folder import INDEX, AtlasFolder
-from foldatlas.atlas.index.build import contents_digest
+from foldatlas.atlas.index.contents import contents_of, indexed_contents
 from foldatlas.atlas.index.published import index_of
 from foldatlas.atlas.parquet.coordinates import StoredStructure
 from foldatlas.atlas.parquet.store_dataset import store_dataset
@@ -81,9 +81,8 @@ class Atlas:
 
     @property
     def is_stale(self) -> bool:
-        """Whether plans or shards were committed after the index was built."""
-        [(contents,)] = self._connection.execute("SELECT contents FROM settings").fetchall()
-        return bool(contents != contents_digest(self.folder))
+        """Whether plans, shards or runs of derived stages were committed after the index was built."""
+        return not indexed_contents(self._connection).matches(contents_of(self.folder))
 
     def query(self, sql: str) -> Result:
         """Run one SQL statement that only reads, and return its rows, read as they are consumed.

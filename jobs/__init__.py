@@ -13,6 +13,7 @@ query.py        SQL queries
 export.py       subsets as files
 verify.py       checks of a whole atlas
 merge.py        several atlases into one
+novelty.py      searches of an atlas against references
 cluster.py      families by sequence and by structure
 reference.py    reference databases of known structures and sequences
 evaluate.py     comparison of models with experiment

@@ -26,6 +26,7 @@ COMMANDS: Final = {
     "merge": "merge several atlases of equal settings, or parts of one, into a new atlas",
     "cluster": "cluster the proteins of an atlas into families, by sequence and by structure",
     "reference": "build a reference database of known structures or sequences, to search for novelty",
+    "novelty": "search structures or sequences of an atlas against a reference database",
     "query": "query an atlas with SQL",
     "export": "write a subset of an atlas as PDB, mmCIF, Foldcomp, FASTA or Parquet files",
     "embed": "compute embeddings with the language model, without folding",
@@ -35,7 +36,7 @@ COMMANDS: Final = {
 }
 
 
-BEAM_COMMANDS: Final = ("fold", "plan", "cluster")  # commands that pass arguments after `--` to Beam
+BEAM_COMMANDS: Final = ("fold", "plan", "novelty", "cluster")  # commands that pass arguments after `--` to Beam
 
 
 class CommandParser(argparse.ArgumentParser):

@@ -11,6 +11,7 @@ sources/            input files: found, read, decompressed, parsed, validated
 planning/           sources -> a committed plan of shards
 shards/             shards -> structures and manifest entries
 stages/             shards of derived stages (novelty, clusters) -> their tables
+search/             searching an atlas's structures against a reference
 workers/            processes that own a device
 engines/            the Beam graph, and the engines that run it
 

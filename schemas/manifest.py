@@ -214,6 +214,7 @@ class IndexPointer(msgspec.Struct, frozen=True):
     repeated: int
     pending: int
     refused: dict[str, int]
+    stages: str = ""  # digest of the names of complete runs of derived stages, of which `documents` counts the marks
 
     def __post_init__(self) -> None:
         if not _DIGEST.fullmatch(self.sha256):  # names the file in the cache

@@ -13,7 +13,6 @@ Only ids that occur in several plans are compared, so an atlas without overlap n
 ids.
 """
 
-import hashlib
 from collections.abc import Iterable, Mapping
 from typing import Any, Final
 
@@ -22,7 +21,8 @@ import pyarrow as pa
 
 from foldatlas.atlas.accounting import Accounting, State
 from foldatlas.atlas.folder import AtlasFolder, now
-from foldatlas.atlas.index import clusters
+from foldatlas.atlas.index import clusters, novelty
+from foldatlas.atlas.index.contents import contents_of
 from foldatlas.atlas.index.counts import count_records
 from foldatlas.atlas.index.lineage import Lineage, lineage_of
 from foldatlas.atlas.index.published import index_of
@@ -31,8 +31,6 @@ from foldatlas.atlas.index.views import MERGED, create_views
 from foldatlas.atlas.sql.interruptible import interruptible_call
 from foldatlas.atlas.sql.records_by_name import TITLES
 from foldatlas.atlas.sql.text import escape_glob, first_line, quoted
-from foldatlas.atlas.stages.runs import completion_names
-from foldatlas.atlas.storage.protocol import is_document
 from foldatlas.atlas.storage.scratch import LocalCopies
 from foldatlas.schemas.errors import DamagedAtlasError, FoldAtlasError
 from foldatlas.schemas.manifest import Plan, ShardEntry
@@ -53,7 +51,7 @@ def build_index(folder: AtlasFolder) -> Accounting:
     """
     # 1. Note what the index is built from, before reading it: whatever is committed from now on makes the index stale.
     publication = index_of(folder).publication()
-    contents, documents = contents_of(folder)
+    contents = contents_of(folder)
     header, plans = folder.header(), folder.plans()
     names = {plan.name for plan in plans}
     histories = [history for history in folder.histories().values() if history[-1].plan in names]
@@ -83,7 +81,7 @@ def build_index(folder: AtlasFolder) -> Accounting:
             connection.execute(
                 "CREATE TABLE settings AS SELECT $model AS model, $weights AS weights, $recycles AS recycles, "
                 "$precision AS precision, $format AS format, $version AS version, $created AS created, "
-                "$indexed AS indexed, $contents AS contents",
+                "$indexed AS indexed, $contents AS contents, $stages AS stages",
                 {
                     "model": header.settings.model,
                     "weights": header.settings.weights,
@@ -93,14 +91,15 @@ def build_index(folder: AtlasFolder) -> Accounting:
                     "version": program_version(),
                     "created": header.created,
                     "indexed": now(),
-                    "contents": contents,
+                    "contents": contents.digest,
+                    "stages": contents.stages,
                 },
             )
             create_views(connection, header.settings.model)
             accounting = count_records(connection)
             _checkpoint(connection, folder)
         # 4. Replace the published index.
-        publication.publish(database, contents, documents, accounting)
+        publication.publish(database, contents, accounting)
     folder.pack_manifest()
     return accounting
 
@@ -116,7 +115,7 @@ def _checkpoint(connection: Any, folder: AtlasFolder) -> None:
 
 def current_accounting(folder: AtlasFolder) -> Accounting | None:
     """Return the number of records by state from the index, or None if there is no index or it is stale."""
-    return index_of(folder).accounting(contents_digest(folder))
+    return index_of(folder).accounting(contents_of(folder))
 
 
 def _make_tables(
@@ -131,6 +130,7 @@ def _make_tables(
     _find_shared(connection, copies)
     _list_retried(connection, retried_rows(histories))
     clusters.make_members(connection, folder, copies)
+    novelty.make_novelty(connection, folder, copies)
     _make_scores(connection, copies)
     _make_copies(connection, copies)
     for table in ("sequences", "scores"):
@@ -159,21 +159,6 @@ def create_presence(connection: Any, plans: list[Plan], lineage: Lineage) -> Non
         "CREATE OR REPLACE TEMP TABLE sources AS SELECT sources.*, present.source IS NOT NULL AS is_present "
         "FROM sources LEFT JOIN present USING (plan_number, source)"
     )
-
-
-def contents_digest(folder: AtlasFolder) -> str:
-    """Return a digest of the names of plans, manifest entries and completed stage runs. An index with another digest is
-    stale."""
-    return contents_of(folder)[0]
-
-
-def contents_of(folder: AtlasFolder) -> tuple[str, int]:
-    """Return `contents_digest` and the number of documents."""
-    names = [
-        file.name for kind in ("plans", "manifest") for file in folder.storage.files(kind) if is_document(file.name)
-    ]
-    names += completion_names(folder)
-    return hashlib.sha256("".join(f"{name}\n" for name in names).encode()).hexdigest(), len(names)
 
 
 def list_files(
@@ -286,16 +271,15 @@ def _make_scores(connection: Any, copies: LocalCopies) -> None:
         else "CREATE TEMP TABLE winners (structure_id UUID, plan_number INTEGER)"
     )
     columns = ", ".join(f"scores.{quoted(name)}" for name in _SCORE_COLUMNS)
-    merged = ", ".join(
-        f"({clusters.COLUMNS.get(name, 'NULL')})::{sql_type} AS {name}" for name, sql_type in MERGED.items()
-    )
+    filled = {**clusters.COLUMNS, **novelty.COLUMNS}
+    merged = ", ".join(f"({filled.get(name, 'NULL')})::{sql_type} AS {name}" for name, sql_type in MERGED.items())
     connection.execute(
         f"CREATE TABLE scores AS SELECT {columns}, {merged}, coalesce(retried.run_id, shard_files.run_id) AS run_id, "
         f"shard_files.structure_file, scores.structure_row "
         f"FROM {scores} AS scores JOIN shard_files ON shard_files.absolute = scores.filename "
         "LEFT JOIN retried ON retried.shard = shard_files.shard "
         "AND scores.structure_row >= retried.first_row AND scores.structure_row < retried.end_row "
-        f"LEFT JOIN winners ON winners.structure_id = scores.structure_id {clusters.JOINS} "
+        f"LEFT JOIN winners ON winners.structure_id = scores.structure_id {clusters.JOINS} {novelty.JOINS} "
         "WHERE coalesce(winners.plan_number = shard_files.plan_number, true) ORDER BY scores.structure_id"
     )
 

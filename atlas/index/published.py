@@ -16,6 +16,7 @@ import duckdb
 
 from foldatlas.atlas.accounting import Accounting
 from foldatlas.atlas.folder import INDEX, AtlasFolder, now
+from foldatlas.atlas.index.contents import Contents, indexed_contents
 from foldatlas.atlas.index.counts import count_records
 from foldatlas.atlas.storage.commit import files_of_dead_processes, replacing
 from foldatlas.atlas.storage.protocol import ABANDONED_SECONDS, ObjectStorage, file_sha256
@@ -33,11 +34,11 @@ DuckDBConfig = dict[str, str | bool | int | float | list[str]]
 class Publication(Protocol):
     """The replacement of an index. Created before plans and manifest are read for the new one."""
 
-    def publish(self, database: Path, contents: str, documents: int, accounting: Accounting) -> None:
+    def publish(self, database: Path, contents: Contents, accounting: Accounting) -> None:
         """Replace the published index by `database`, a finished file that is moved.
 
-        `contents` and `documents` are digest and number of the plans and manifest entries that it was built from. On a
-        store, an index of as many documents or more that another process published meanwhile is kept.
+        `contents` is what it was built from. On a store, an index of as many documents or more that another process
+        published meanwhile is kept.
         """
 
 
@@ -54,7 +55,7 @@ class PublishedIndex(Protocol):
     def size(self) -> int:
         """Return the size of the index in bytes, 0 if there is none."""
 
-    def accounting(self, contents: str) -> Accounting | None:
+    def accounting(self, contents: Contents) -> Accounting | None:
         """Return the number of records by state, or None if there is no readable index of these `contents`."""
 
     def publication(self) -> Publication:
@@ -97,20 +98,19 @@ class LocalIndex:
     def size(self) -> int:
         return self.path.stat().st_size if self.exists() else 0
 
-    def accounting(self, contents: str) -> Accounting | None:
+    def accounting(self, contents: Contents) -> Accounting | None:
         if not self.exists():
             return None
         try:
             with duckdb.connect(str(self.path), read_only=True) as connection:
-                [(indexed,)] = connection.execute("SELECT contents FROM settings").fetchall()
-                return count_records(connection) if indexed == contents else None
+                return count_records(connection) if indexed_contents(connection).matches(contents) else None
         except (duckdb.Error, ValueError):
             return None
 
     def publication(self) -> "LocalIndex":
         return self
 
-    def publish(self, database: Path, contents: str, documents: int, accounting: Accounting) -> None:
+    def publish(self, database: Path, contents: Contents, accounting: Accounting) -> None:
         with replacing(self.path) as replacement:
             os.replace(database, replacement)
 
@@ -140,11 +140,13 @@ class StoreIndex:
         found = read_pointer(self.storage)
         return found[0].bytes if found is not None else 0
 
-    def accounting(self, contents: str) -> Accounting | None:
+    def accounting(self, contents: Contents) -> Accounting | None:
         found = _pointer_or_damaged(self.storage)
-        if found is None or found[0] is None or found[0].contents != contents:
+        if found is None or found[0] is None:
             return None
         pointer = found[0]
+        if not Contents(pointer.contents, pointer.stages).matches(contents):
+            return None
         return Accounting(pointer.folded, pointer.failed, pointer.repeated, pointer.pending, pointer.refused)
 
     def publication(self) -> "StorePublication":
@@ -209,19 +211,20 @@ class StorePublication:
     storage: ObjectStorage
     before: _Pointer | None
 
-    def publish(self, database: Path, contents: str, documents: int, accounting: Accounting) -> None:
+    def publish(self, database: Path, contents: Contents, accounting: Accounting) -> None:
         pointer = IndexPointer(
             format=FORMAT_VERSION,
             sha256=file_sha256(database),
             bytes=database.stat().st_size,
             indexed=now(),
-            contents=contents,
-            documents=documents,
+            contents=contents.digest,
+            documents=contents.documents,
             folded=accounting.folded,
             failed=accounting.failed,
             repeated=accounting.repeated,
             pending=accounting.pending,
             refused=accounting.refused,
+            stages=contents.stages,
         )
         # 1. Upload the index under its digest's name, which no reader knows yet.
         self.storage.put(database, index_name(pointer))
@@ -230,7 +233,7 @@ class StorePublication:
         before = self.before
         while not self.storage.swap(POINTER, encode(pointer), before[1] if before is not None else None):
             before = _pointer_or_damaged(self.storage)
-            if before is not None and before[0] is not None and before[0].documents >= documents:
+            if before is not None and before[0] is not None and before[0].documents >= contents.documents:
                 pointer = before[0]
                 break
         # 3. Delete indexes that no pointer can have named for a day. A reader that misses one reads the pointer again.

@@ -8,14 +8,14 @@ from typing import Any
 
 import msgspec
 import pytest
+from manifest_entries import made_entry
 
 from foldatlas.atlas.folder import AtlasFolder
 from foldatlas.atlas.storage import packs
 from foldatlas.atlas.storage.s3 import S3Storage
 from foldatlas.schemas.errors import DamagedAtlasError
-from foldatlas.schemas.manifest import FileEntry, Run, ShardEntry, encode
+from foldatlas.schemas.manifest import FileEntry, ShardEntry, encode
 
-RUN = Run("run", "host", "cpu", "0", "2026-11-01T10:00:00.000+00:00", 2.5)
 FILES = {"failures": FileEntry("failures/x.parquet", 0, 9, "0" * 64)}
 
 
@@ -28,8 +28,7 @@ def atlas(s3: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AtlasFold
 
 
 def entry(number: int, generation: int = 0) -> ShardEntry:
-    name = f"p-{number:05d}"
-    return ShardEntry(1, name, "p", generation, f"host_{number}_00", "", "", 1, 0, 9, 9, FILES, RUN)
+    return made_entry(shard=f"p-{number:05d}", generation=generation, attempt=f"host_{number}_00", files=FILES)
 
 
 def commit(atlas: AtlasFolder, *numbers: int) -> None:

@@ -11,7 +11,8 @@ import pytest
 from foldatlas.atlas.export.subset import export
 from foldatlas.atlas.folder import AtlasFolder
 from foldatlas.atlas.index import published
-from foldatlas.atlas.index.build import build_index, contents_of, current_accounting
+from foldatlas.atlas.index.build import build_index, current_accounting
+from foldatlas.atlas.index.contents import Contents, contents_of
 from foldatlas.atlas.index.published import cache_folder, index_name, index_of, read_pointer
 from foldatlas.atlas.reader import PARQUET_VIEWS, Atlas
 from foldatlas.atlas.status import status
@@ -146,13 +147,13 @@ def test_of_two_indexes_the_newer_stays(stored: AtlasFolder) -> None:
     late = index_of(stored).publication()
     build_index(stored)
     winner = read_pointer(store_of(stored))
-    assert winner is not None and winner[0].documents == contents_of(stored)[1]
+    assert winner is not None and winner[0].documents == contents_of(stored).documents
     (database,) = _copy_of(stored)
     accounting = current_accounting(stored)
     assert accounting is not None
-    late.publish(database, "older", winner[0].documents - 1, accounting)
+    late.publish(database, Contents("older", "", winner[0].documents - 1), accounting)
     assert read_pointer(store_of(stored)) == winner
-    late.publish(database, "more", winner[0].documents + 1, accounting)
+    late.publish(database, Contents("more", "", winner[0].documents + 1), accounting)
     after = read_pointer(store_of(stored))
     assert after is not None and after[0].contents == "more"
     stored.storage.delete(stored.storage.files("manifest")[0].name)

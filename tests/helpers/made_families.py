@@ -11,13 +11,14 @@ from typing import NamedTuple
 import numpy as np
 import pyarrow as pa
 from made_chains import backbone
+from manifest_entries import entry_of
 
 from foldatlas.atlas.folder import AtlasFolder
 from foldatlas.atlas.index.build import build_index
 from foldatlas.atlas.parquet.coordinates import encode_structures
 from foldatlas.atlas.parquet.files import ParquetFile
 from foldatlas.schemas import manifest, tables
-from foldatlas.schemas.manifest import Plan, Run, Shard, ShardEntry, Source
+from foldatlas.schemas.manifest import Plan, Shard, Source
 from foldatlas.schemas.records import ATOMS, STANDARD_RESIDUES, Settings, num_atoms, structure_id
 
 SETTINGS = Settings(model="nano", weights="ab" * 32, recycles=0, precision="fp32")
@@ -128,12 +129,7 @@ def _commit(folder: AtlasFolder, plan: Plan, shard: Shard, chunk: list[Protein])
         with ParquetFile(folder.root, path, table, metadata={"model": "nano"}) as file:
             file.write(content, tables.STRUCTURES_A_ROW_GROUP if table == "structures" else None)
         files[table] = file.entry
-    entry = ShardEntry(
-        format=1, shard=shard.name, plan=plan.name, generation=0, attempt="host_1_00",
-        settings_digest=manifest.settings_digest(SETTINGS), shard_digest=shard.digest, folded=len(chunk), failed=0,
-        residues=shard.residues, cost=1, files=files,
-        run=Run("run-1", "host", "cpu", "0.1.0", "2026-11-01T10:00:00.000+00:00", 2.5),
-    )  # fmt: skip
+    entry = entry_of(shard, settings_digest=manifest.settings_digest(SETTINGS), folded=len(chunk), files=files)
     assert folder.commit_entry(entry)
 
 

@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 
 import pytest
+from manifest_entries import entry_of, made_run
 
 from foldatlas.atlas.folder import AtlasFolder
 from foldatlas.atlas.forecast.device_rates import first_entries
@@ -12,7 +13,7 @@ from foldatlas.jobs.plan import PlanSummary, plan
 from foldatlas.pipeline.engines import dispatch
 from foldatlas.pipeline.planning.costs import DEADLINE_MARGIN, deadline_rate
 from foldatlas.pipeline.workers.devices import hardware_of
-from foldatlas.schemas.manifest import FileEntry, Run, Shard, ShardEntry
+from foldatlas.schemas.manifest import FileEntry, Shard
 
 EXAMPLE = Path(__file__).parents[2] / "examples" / "gut.fasta"
 
@@ -128,10 +129,8 @@ def commit(atlas: Path, shard: Shard, generation: int, seconds: float, device_na
     settings = folder.header().settings_digest
     size = {"structures": 30 * shard.residues, "scores": 100 * shard.proteins, "failures": 10}
     files = {table: FileEntry(f"{table}/x.parquet", shard.proteins, each, "") for table, each in size.items()}
-    run = Run("run", "host", "cpu", "0", "2026-11-01T09:00:00.000+00:00", seconds, 0.0, device_name)
-    name = shard.name.rpartition("-")[0]
-    counts = (shard.proteins, 0, shard.residues, shard.cost)
-    entry = ShardEntry(1, shard.name, name, generation, "a", settings, shard.digest, *counts, files, run)
+    run = made_run(seconds=seconds, device_name=device_name)
+    entry = entry_of(shard, generation=generation, settings_digest=settings, files=files, run=run)
     assert folder.commit_entry(entry)
 
 
