@@ -18,11 +18,8 @@ from Bio import SeqIO
 from Bio.Data import CodonTable
 from Bio.Seq import Seq
 
-from foldatlas.atlas.folder import AtlasFolder
-from foldatlas.folding.models import settings_of
 from foldatlas.pipeline.engines.dask.local import worker_environments
-from foldatlas.pipeline.planning.costs import CostModel
-from foldatlas.pipeline.planning.planner import Planned, make_plan
+from foldatlas.pipeline.planning.planner import Planned
 from foldatlas.pipeline.sources import contigs, fasta
 from foldatlas.pipeline.sources.contigs import ContigReader
 from foldatlas.pipeline.sources.find import SourceFile, SourceWarning, find_sources
@@ -218,15 +215,6 @@ def test_a_contig_that_a_broken_file_ends_in_is_refused() -> None:
 
 
 @pytest.fixture
-def plan(tmp_path: Path, costs: CostModel) -> Callable[..., Planned]:
-    def make(path: Path, *, genes: bool, max_length: int = 1280) -> Planned:
-        folder = AtlasFolder(tmp_path / "atlas")
-        return make_plan([str(path)], folder, settings_of("nano"), costs, max_length=max_length, genes=genes)
-
-    return make
-
-
-@pytest.fixture
 def assembly(tmp_path: Path) -> Path:
     path = tmp_path / "assembly.fna"
     path.write_bytes(FILE + b">short\nACGT\n")
@@ -266,7 +254,7 @@ def test_proteins_and_genbank_are_no_contigs(plan: Callable[..., Planned], tmp_p
 
 def test_contigs_of_which_none_has_a_gene_are_a_warning(plan: Callable[..., Planned], tmp_path: Path) -> None:
     (tmp_path / "in.fna").write_bytes(b">a\nACGT\n>b\nACGT\n")
-    with pytest.warns(SourceWarning, match="no gene in 2 contigs"):
+    with pytest.warns(SourceWarning, match="no gene found in 2 contigs"):
         made = plan(tmp_path / "in.fna", genes=True).plan
     assert made is not None and (made.outcomes, made.shards) == ({}, ())
     assert plan(tmp_path / "in.fna", genes=True).plan is None
