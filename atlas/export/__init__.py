@@ -7,6 +7,7 @@ file_names.py       safe and distinct file names from ids
 structure_files.py  the writer of each structure format
 chains.py           the checked input of the writers: chains, residues, atoms
 number_columns.py   arrays of numbers as columns of text
+fasta_files.py      FASTA text
 pdb_files.py        PDB text
 cif_files.py        mmCIF text (ModelCIF)
 foldcomp_files.py   Foldcomp files, each read back and compared

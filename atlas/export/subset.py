@@ -26,6 +26,7 @@ import duckdb
 import msgspec
 import pyarrow as pa
 
+from foldatlas.atlas.export.fasta_files import fasta_text
 from foldatlas.atlas.export.file_names import with_file_names
 from foldatlas.atlas.export.formats import FORMATS, STRUCTURE_FORMATS
 from foldatlas.atlas.export.id_files import names_in
@@ -45,14 +46,13 @@ from foldatlas.atlas.storage.addresses import is_address
 from foldatlas.atlas.storage.commit import hidden, hidden_owner, owner_is_dead
 from foldatlas.atlas.storage.protocol import file_sha256
 from foldatlas.schemas.errors import ForeignFolderError, QueryError, UsageError
-from foldatlas.schemas.records import NEXT_TITLE, REFUSALS, Outcome, format_structure_id
+from foldatlas.schemas.records import REFUSALS, Outcome, format_structure_id
 from foldatlas.schemas.tables import FORMAT_VERSION, STRUCTURES
 from foldatlas.schemas.version import program_version
 
 FILES_A_FOLDER: Final = 10_000
 PROTEINS_A_PARQUET_FILE: Final = 100_000
 PROTEINS_A_PARQUET_GROUP: Final = 1_024
-FASTA_WIDTH: Final = 60  # letters per line
 
 _ROWS_A_BATCH: Final = 10_000
 _JSON: Final = msgspec.json.Encoder()
@@ -350,17 +350,9 @@ def _write_fasta(opened: Atlas, cursor: Any, folder: _Folder, num_proteins: int)
         for rows, stored in _selected(opened, cursor, sql, ["structure_id", "sequence"]):
             sequences = stored.column("sequence").to_pylist()
             for row, sequence in zip(rows.to_pylist(), sequences, strict=True):
-                file.write(_fasta_text(row["id"], row["description"], sequence).encode())
+                file.write(fasta_text(row["id"], row["description"], sequence).encode())
     path = folder.root / name
     folder.listed(name, path.stat().st_size, file_sha256(path), num_proteins)
-
-
-def _fasta_text(name: str, description: str, sequence: str) -> str:
-    """Return a FASTA record. Control characters in its header become spaces, except Ctrl-A between titles of nr."""
-    joint = "" if description.startswith(NEXT_TITLE) else " "
-    header = "".join(c if c.isprintable() or c == NEXT_TITLE else " " for c in f"{name}{joint}{description}".rstrip())
-    lines = (sequence[begin : begin + FASTA_WIDTH] for begin in range(0, len(sequence), FASTA_WIDTH))
-    return ">" + "\n".join([header, *lines]) + "\n"
 
 
 def _write_parquet(opened: Atlas, cursor: Any, folder: _Folder) -> None:

@@ -204,10 +204,8 @@ def test_the_child_goes_with_its_writer() -> None:
 def test_without_foldcomp(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     (tmp_path / "foldcomp.py").write_text("raise ImportError('libstdc++ is too old')")
     monkeypatch.setenv("PYTHONPATH", f"{tmp_path}{os.pathsep}{os.environ.get('PYTHONPATH', '')}")
-    with (
-        FoldcompWriter() as writer,
-        pytest.raises(WorkerDied, match=r"cannot be started \(exit code 1\).*import foldcomp"),
-    ):
+    cannot_start = r"cannot be started \(exit code 1\).*import foldcomp"
+    with FoldcompWriter() as writer, pytest.raises(WorkerDied, match=cannot_start):
         writer.fcz_bytes(protein("MK"), **DESCRIBED)
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     with pytest.raises(UsageError, match=r"pip install 'foldatlas\[foldcomp\]'"):
