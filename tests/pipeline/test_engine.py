@@ -66,7 +66,7 @@ def test_engines_that_lose_work_are_refused_by_name(name: str, reason: str) -> N
         (None, None, ["--direct_num_workers=many"], "invalid int value"),
     ],
 )
-def test_what_contradicts_itself_or_breaks_the_graph_is_refused(
+def test_contradictory_engine_options_are_refused(
     runner: str | None, workers: int | None, options: list[str], reason: str
 ) -> None:
     with pytest.raises(UsageError, match=reason):
