@@ -8,6 +8,7 @@ merge.py        several atlases into a new one
 
 storage/        where an atlas is kept, and files that appear whole or not at all
 parquet/        Parquet files, and structures and matrices as they are stored
+stages/         runs of derived stages (novelty, clusters), each in a folder of its own
 sql/            one statement that reads, and its rows as table, csv, json, jsonl or parquet
 planning/       staged records -> what is new, in which order
 index/          listed Parquet files -> atlas.duckdb
@@ -15,6 +16,7 @@ forecast/       how fast devices are, and what folding will take
 verify/         whether an atlas is whole
 export/         subsets as files: PDB, mmCIF, Foldcomp, FASTA, Parquet
 reference/      reference databases: known structures and sequences, for novelty
+clusters/       families by sequence and by structure
 novelty/        searches of an atlas against reference databases
 
 Old names, for one release:

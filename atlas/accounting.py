@@ -1,4 +1,4 @@
-"""What became of every FASTA record: the sum every command ends with."""
+"""Numbers of records by state: the summary that every command prints at its end."""
 
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -11,14 +11,14 @@ class State(StrEnum):
 
     FOLDED = "folded"  # accepted, and its structure is in a committed shard
     FAILED = "failed"  # accepted, and folding its sequence failed
-    REPEATED = "repeated"  # the same id with the same sequence again, in one source
-    REFUSED = "refused"  # the outcome says why
+    REPEATED = "repeated"  # a repetition of an id with the same sequence in one source
+    REFUSED = "refused"  # rejected at planning; the outcome is the reason
     PENDING = "pending"  # accepted; its shard is not committed yet
 
 
 @dataclass(frozen=True)
 class Accounting:
-    """Numbers of records by state. `refused` counts by reason (a `schemas.records.Outcome`)."""
+    """Numbers of records by state; `refused` by reason (a `schemas.records.Outcome`)."""
 
     folded: int = 0
     failed: int = 0
@@ -35,7 +35,7 @@ class Accounting:
         return self.folded + self.failed + self.repeated + self.pending + self.num_refused
 
     def line(self) -> str:
-        """One line for people: `60 records: 58 folded, 1 repeated, 1 refused (1 digit), 0 failed`."""
+        """Return a summary in one line: `60 records: 58 folded, 1 repeated, 1 refused (1 digit), 0 failed`."""
         reasons = ", ".join(f"{count:,} {reason}" for reason, count in sorted(self.refused.items()))
         parts = [
             f"{self.folded:,} folded",

@@ -1,12 +1,12 @@
-"""An atlas where it is kept: where its files are, and what its header, plans and manifest say.
+"""An atlas in a folder or on a store: the names of its files, and its header, plans and manifest.
 
-Readers open only files that a plan or a manifest entry lists. `docs/files.md` describes every file.
+Readers open only files that a plan or a manifest entry lists. docs/files.md describes every file.
 """
 
 import contextlib
 import datetime
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
@@ -15,11 +15,10 @@ import pyarrow as pa
 from foldatlas.atlas.parquet.files import open_parquet
 from foldatlas.atlas.storage.commit import hidden_owner
 from foldatlas.atlas.storage.opening import open_storage
-from foldatlas.atlas.storage.protocol import STAGING, Storage, json_documents
-from foldatlas.atlas.storage.scratch import sweep_work_folders
+from foldatlas.atlas.storage.packs import PackedDocuments
+from foldatlas.atlas.storage.protocol import STAGING, ObjectStorage, Storage, Stored, is_document
 from foldatlas.schemas.errors import (
     DamagedAtlasError,
-    ForeignFolderError,
     Interrupted,
     NotAnAtlasError,
     SettingsMismatchError,
@@ -36,7 +35,7 @@ INDEX: Final = "atlas.duckdb"
 
 
 def now() -> str:
-    """The time in UTC, ISO 8601, to the millisecond (plans are ordered by it)."""
+    """Return the time in UTC as ISO 8601, to the millisecond, by which plans are ordered."""
     return datetime.datetime.now(datetime.UTC).isoformat(timespec="milliseconds")
 
 
@@ -46,52 +45,80 @@ def newest_entries(histories: Mapping[str, Sequence[ShardEntry]]) -> dict[str, S
 
 
 def plan_order(plan: Plan) -> tuple[int, str, str]:
-    """Sorts plans: those of the atlas that was named first in a merge, then the oldest."""
+    """Return the sort key of plans: the order of the atlases in a merge, then the time of creation."""
     return plan.order, plan.created, plan.name
 
 
 @dataclass(frozen=True, init=False)
 class AtlasFolder:
-    """Names in an atlas and the reading of its documents. Holds nothing but where it is: a path, or `s3://...`."""
+    """File names and documents of the atlas at a path or an `s3://` address.
+
+    An atlas begins with a header, which fixes the settings of all its structures:
+
+    >>> folder = AtlasFolder("new_atlas")
+    >>> settings = Settings(model="nano", weights="0" * 64, recycles=3, precision="fp32")
+    >>> folder.create(settings)
+    >>> folder.exists(), folder.plans(), folder.entries()
+    (True, [], {})
+    >>> folder.check_settings(Settings(model="nano", weights="0" * 64, recycles=0, precision="fp32"))
+    Traceback (most recent call last):
+    ...
+    foldatlas.schemas.errors.SettingsMismatchError: new_atlas was made with recycles 3, this run has 0: ...
+
+    Plans and manifest entries list its data files:
+
+    >>> folder = AtlasFolder.existing("atlas")
+    >>> [plan] = folder.plans()
+    >>> entry = folder.entries()[plan.shards[0].name]
+    >>> entry.folded + entry.failed == plan.shards[0].proteins
+    True
+    >>> folder.read_table(entry.files["scores"].path, ["structure_id", "mean_plddt"]).num_rows == entry.folded
+    True
+    """
 
     storage: Storage
+    _packed: PackedDocuments | None = field(compare=False, repr=False)
 
-    def __init__(self, place: str | Path | Storage):
-        object.__setattr__(self, "storage", open_storage(place))
+    def __init__(self, uri: str | Path | Storage):
+        storage = open_storage(uri)
+        object.__setattr__(self, "storage", storage)
+        object.__setattr__(self, "_packed", PackedDocuments(storage) if isinstance(storage, ObjectStorage) else None)
 
     @classmethod
-    def existing(cls, place: str | Path) -> "AtlasFolder":
-        """The atlas at `place`. Raises NotAnAtlasError where there is none."""
-        folder = cls(place)
+    def existing(cls, uri: str | Path) -> "AtlasFolder":
+        """Return the atlas at `uri`. Raise NotAnAtlasError if there is none."""
+        folder = cls(uri)
         if folder.is_local and not folder.root.is_dir():
-            raise NotAnAtlasError(f"{place} is no folder: name an atlas that `foldatlas fold` made")
+            raise NotAnAtlasError(f"{uri}: no such folder; name an atlas made by `foldatlas fold`")
         if not folder.exists():
-            raise NotAnAtlasError(f"{place} is not an atlas (it has no {HEADER}): name one that `foldatlas fold` made")
+            raise NotAnAtlasError(f"{uri} is not an atlas (it has no {HEADER}): name one made by `foldatlas fold`")
         return folder
 
     def exists(self) -> bool:
-        """Whether there is an atlas."""
+        """Return whether the atlas exists."""
         return self.storage.exists(HEADER)
 
     @property
-    def place(self) -> str:
-        """What a person calls it. `AtlasFolder(place)` is the same atlas."""
-        return self.storage.place
+    def uri(self) -> str:
+        """The path or `s3://` URI: `AtlasFolder(uri)` is the same atlas."""
+        return self.storage.uri
 
     @property
     def is_local(self) -> bool:
+        """Whether the atlas is in a local folder, not on a store."""
         return self.storage.root is not None
 
     @property
     def root(self) -> Path:
-        """The folder. Raises UsageError for an atlas on a store, which has none."""
+        """The local folder. Raise UsageError for an atlas on a store."""
         if self.storage.root is None:
-            raise UsageError(f"{self.place} is on a store, and this needs an atlas in a folder: copy it to one first")
+            raise UsageError(f"{self.uri} is on a store, and this needs an atlas in a folder: copy it to one first")
         return self.storage.root
 
     def resolved(self) -> "AtlasFolder":
-        """The same atlas, whatever the working folder is later on."""
-        return AtlasFolder(self.storage.resolved())
+        """Return the same atlas, independent of the working directory."""
+        storage = self.storage.resolved()
+        return self if storage == self.storage else AtlasFolder(storage)
 
     @property
     def header_path(self) -> Path:
@@ -99,27 +126,28 @@ class AtlasFolder:
 
     @property
     def index_path(self) -> Path:
-        """The index of an atlas in a folder (index/published.py has that of any)."""
+        """The index of an atlas in a local folder (`index.published` finds that of any atlas)."""
         return self.root / INDEX
 
     @property
     def staging(self) -> Path:
-        """Where planning works in a folder. Holds nothing that a reader may see."""
+        """Temporary files of planning in a local folder, which no reader opens."""
         return self.root / STAGING
 
     def shard_file(self, table: str, shard: str, attempt: str) -> str:
-        """Relative path of a shard's table."""
+        """Return the relative path of a table that an attempt at a shard writes."""
         return f"{table}/{shard}.{attempt}.parquet"
 
     def entry_name(self, shard: str, generation: int) -> str:
+        """Return the relative path of a manifest entry."""
         return f"manifest/{shard}.{generation}.json"
 
     def entry_path(self, shard: str, generation: int) -> Path:
         return self.root / self.entry_name(shard, generation)
 
     def where(self, name: str) -> str:
-        """A file's whole address, for people."""
-        return f"{self.place}/{name}"
+        """Return the full path or address of a file, for messages."""
+        return f"{self.uri}/{name}"
 
     def read_table(self, name: str, columns: Sequence[str], row_group: int | None = None) -> pa.Table:
         """Return columns of a Parquet file of the atlas, or of one of its row groups.
@@ -134,38 +162,23 @@ class AtlasFolder:
             raise DamagedAtlasError(f"{self.where(name)} cannot be read ({error}): restore it from a copy") from error
 
     def refuse_foreign(self) -> None:
-        """Raises ForeignFolderError where a new atlas cannot be made: the path is a file or holds other things."""
-        if not self.is_local:
-            found = {name.partition("/")[0] for name in self.storage.first_names()} - {STAGING}
-            if found and not self.exists():
-                raise ForeignFolderError(
-                    f"{self.place} is not an atlas and is not empty (it holds {min(found)!r}): name a new prefix"
-                )
-            return
-        place = str(self.root.absolute())
-        if "?" in place or not place.isprintable():
-            raise UsageError(f"{place!r} holds '?' or what is no text, which DuckDB cannot open: name another folder")
-        if self.root.exists() and not self.root.is_dir():
-            raise ForeignFolderError(f"{self.root} is a file: name a folder for the atlas")
-        if self.root.is_dir() and not self.header_path.exists():
-            others = sorted(
-                path.name for path in self.root.iterdir() if path.name != STAGING and hidden_owner(path) is None
-            )
-            if others:
-                raise ForeignFolderError(
-                    f"{self.root} is not an atlas and is not empty (it holds {others[0]!r}): name a new folder"
-                )
+        """Raise ForeignFolderError if an atlas cannot be created here: the path is a file or holds other files."""
+        self.storage.refuse_foreign(HEADER)
 
     def header(self) -> AtlasHeader:
-        """The atlas's header. Raises NotAnAtlasError or DamagedAtlasError."""
+        """Return the atlas's header. Raise NotAnAtlasError or DamagedAtlasError."""
         try:
             text = self.storage.read(HEADER)
         except FileNotFoundError as error:
-            raise NotAnAtlasError(f"{self.place} is not an atlas (it has no {HEADER})") from error
+            raise NotAnAtlasError(f"{self.uri} is not an atlas (it has no {HEADER})") from error
         return decode(text, AtlasHeader, self.where(HEADER))
 
-    def check_settings(self, settings: Settings) -> None:
-        """Raises SettingsMismatchError where the atlas exists and was made with other settings."""
+    def check_settings(self, settings: Settings, owner: str = "this run", next_step: str = "") -> None:
+        """Check that `settings`, which are those of `owner`, are the settings of this atlas, if it exists.
+
+        Raise SettingsMismatchError with the first setting that differs, and `next_step`, by default to use that of
+        the atlas.
+        """
         if not self.exists():
             return
         made = self.header().settings
@@ -173,12 +186,12 @@ class AtlasFolder:
             theirs, ours = getattr(made, name), getattr(settings, name)
             if theirs != ours:
                 raise SettingsMismatchError(
-                    f"{self.place} was made with {name} {theirs}, this run has {ours}: an atlas holds one kind of "
-                    f"structure, so use {theirs} or name a new folder"
+                    f"{self.uri} was made with {name} {theirs}, {owner} has {ours}: all structures of an atlas have "
+                    f"the same settings, so {next_step or f'use {theirs} or name a new folder'}"
                 )
 
     def create(self, settings: Settings) -> None:
-        """Writes the header unless it is there, and checks that it says the same settings."""
+        """Write the header unless it exists. Raise SettingsMismatchError if it exists with other settings."""
         header = AtlasHeader(
             format=FORMAT_VERSION,
             created=now(),
@@ -191,38 +204,59 @@ class AtlasFolder:
         self.check_settings(settings)
 
     def plans(self) -> list[Plan]:
-        """Every committed plan, the one whose structures count before others' first (`plan_order`)."""
+        """Return every committed plan, sorted by `plan_order`: of plans that share structures the first counts.
+
+        Raise DamagedAtlasError for a plan that cannot be read or contradicts itself.
+        """
         found = []
         for name, text in self.documents("plans"):
             plan = decode(text, Plan, self.where(name))
             if name != f"plans/{plan.name}.json":
                 raise DamagedAtlasError(f"{self.where(name)} is of a plan named {plan.name!r}: restore it from a copy")
             if any(not 0 <= shard.file < len(plan.sequences) for shard in plan.shards):
-                raise DamagedAtlasError(f"{self.where(name)} has shards of files that it lacks: restore it from a copy")
+                raise DamagedAtlasError(
+                    f"{self.where(name)} has shards of files that it does not list: restore it from a copy"
+                )
             found.append(plan)
         return sorted(found, key=plan_order)
 
     def documents(self, kind: str) -> Iterator[tuple[str, bytes]]:
-        """Name and content of each document of "plans" or "manifest", by name."""
-        for name, content in json_documents(self.storage, kind):
+        """Yield name and content of each document of "plans" or "manifest", sorted by name. Raise OSError."""
+        for name, content in self.readable_documents(kind):
             if isinstance(content, OSError):
                 raise content
             yield name, content
 
+    def readable_documents(self, kind: str) -> Iterator[tuple[str, bytes | OSError]]:
+        """Yield what `documents` yields, with the error in place of the content of a document that cannot be read."""
+        listed = [file for file in self.storage.files(kind) if is_document(file.name)]
+        yield from zip((file.name for file in listed), self.read_many(listed), strict=True)
+
+    def read_many(self, files: Sequence[Stored]) -> list[bytes | OSError]:
+        """Return the content of each listed document, in order, or the error that reading it raised.
+
+        Documents of a store are fetched once per AtlasFolder, and from packs where these have them.
+        """
+        return self.storage.read_many(files) if self._packed is None else self._packed.read_many(files)
+
     def commit_plan(self, plan: Plan) -> bool:
+        """Commit a plan. Return whether it holds what this call wrote."""
         return self.storage.commit_once(f"plans/{plan.name}.json", encode(plan))
 
     def entries(self) -> dict[str, ShardEntry]:
-        """The committed entry of each shard, the highest generation of each, by shard name."""
+        """Return the manifest entry that counts of each committed shard, the highest generation, by shard name."""
         return newest_entries(self.histories())
 
     def histories(self) -> dict[str, list[ShardEntry]]:
-        """Every committed entry of each shard, the lowest generation first, by shard name."""
+        """Return all manifest entries of each committed shard, by generation, by shard name.
+
+        Raise DamagedAtlasError for an entry that cannot be read or has another name than it should.
+        """
         found: dict[str, list[tuple[int, ShardEntry]]] = {}
         for name, text in self.documents("manifest"):
             shard, _, generation = name.removeprefix("manifest/").removesuffix(".json").rpartition(".")
             if not generation.isdigit():
-                raise DamagedAtlasError(f"{self.where(name)} is no manifest entry: remove it")
+                raise DamagedAtlasError(f"{self.where(name)} is not a manifest entry: remove it")
             entry = decode(text, ShardEntry, self.where(name))
             if name != self.entry_name(entry.shard, entry.generation):
                 raise DamagedAtlasError(
@@ -236,10 +270,10 @@ class AtlasFolder:
         }
 
     def committed_entry(self, shard: Shard, digest: str) -> ShardEntry | None:
-        """The newest generation of `shard`, or None if it is not committed. Cheap: a look at one name for each.
+        """Return the newest manifest entry of `shard`, or None if it is not committed. One request per generation.
 
-        Raises DamagedAtlasError if the entry is of other sequences or of other settings than `digest` (the settings
-        digest): it can never be committed again, so going on would fold the shard for nothing.
+        `digest` is the settings digest. Raise DamagedAtlasError for an entry of other sequences or settings: the shard
+        could never be committed, so it must not be folded again.
         """
         generation = 0
         while self.storage.exists(self.entry_name(shard.name, generation)):
@@ -252,7 +286,7 @@ class AtlasFolder:
         return entry
 
     def check_entry(self, entry: ShardEntry, shard: Shard, digest: str) -> None:
-        """Raises DamagedAtlasError where `committed_entry` does."""
+        """Raise DamagedAtlasError if an entry is of other sequences or settings than `shard` and `digest`."""
         if (entry.shard_digest, entry.settings_digest) != (shard.digest, digest):
             path = self.where(self.entry_name(entry.shard, entry.generation))
             raise DamagedAtlasError(
@@ -260,48 +294,52 @@ class AtlasFolder:
             )
 
     def commit_entry(self, entry: ShardEntry) -> bool:
+        """Commit a manifest entry, which makes the files that it lists visible. Return whether this attempt won."""
         return self.storage.commit_once(self.entry_name(entry.shard, entry.generation), encode(entry))
 
     def pack_manifest(self) -> bool:
-        """Puts the manifest's entries into one object of a store, if many are not in one yet (storage/packs.py): then
-        the next that reads them needs few requests. Returns whether it did. A store that does not answer is no error
-        here."""
+        """Pack the manifest entries of an atlas on a store, if many of them are in no pack (`storage.packs`).
+
+        Return whether a pack was written. A store that does not answer is no error: packs only save time.
+        """
         with contextlib.suppress(StoreError, Interrupted):
-            return self.storage.pack("manifest")
+            return self._packed is not None and self._packed.pack("manifest")
         return False
 
+    def false_packs(self) -> dict[str, str]:
+        """Return packs that contradict a document that they copy, each with the name of that document."""
+        return {} if self._packed is None else self._packed.false_packs()
+
     def discard(self, files: dict[str, FileEntry]) -> None:
-        """Deletes the files of an attempt that lost. What a store does not let go now, a sweep takes later."""
+        """Delete the files of an attempt that lost. Files that a store does not delete now are left to `sweep`."""
         with contextlib.suppress(StoreError):
             for file in files.values():
                 self.storage.delete(file.path)
 
     def sweep(self) -> int:
-        """Deletes what was left behind: in a folder by dead processes of this host, on a store what is a day old.
-        Returns how many files went.
+        """Delete leftovers: in a folder those of ended processes of this host, on a store files older than a day.
 
-        That is: what they were writing; of committed shards, files that no generation lists; tables of no plan; folders
-        of planning. Files of an uncommitted shard are left alone: their attempt may be waiting for its entry.
+        These are: unfinished files; files of committed shards that no generation lists; tables of no plan; temporary
+        files of planning. Files of uncommitted shards are kept: their attempt may be about to commit them. Return the
+        number of deleted files, temporary ones not counted.
         """
-        self.storage.sweep_staging()
-        if not self.is_local:
-            sweep_work_folders()
-        # Who is dead is asked first and the documents are read then: what the dead committed is in them for sure.
-        left = self.storage.left_behind((*SHARD_TABLES, "records", "sequences"))
-        if not left:
+        self.storage.sweep_work()
+        # Leftovers are listed before the manifest is read, so that whatever an ended process committed is in it.
+        leftovers = self.storage.leftovers((*SHARD_TABLES, "records", "sequences"))
+        if not leftovers:
             return 0
         entries = [entry for history in self.histories().values() for entry in history]
         committed = {entry.shard for entry in entries}
         listed = {file.path for entry in entries for file in entry.files.values()}
         listed |= {file.path for plan in self.plans() for file in (*plan.records, *plan.sequences)}
 
-        def is_garbage(name: str) -> bool:
+        def is_deleted(name: str) -> bool:
             table, _, base = name.rpartition("/")
             if hidden_owner(Path(base)):
                 return True
             return name not in listed and (table not in SHARD_TABLES or base.partition(".")[0] in committed)
 
-        garbage = [name for name in left if is_garbage(name)]
-        for name in garbage:
+        deleted = [name for name in leftovers if is_deleted(name)]
+        for name in deleted:
             self.storage.delete(name)
-        return len(garbage)
+        return len(deleted)

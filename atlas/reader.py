@@ -1,4 +1,4 @@
-"""Opens an atlas for reading: SQL on its index and its Parquet files, coordinates by place."""
+"""An atlas opened for reading: SQL on its index and Parquet files, and structures by name or location."""
 
 import os
 import re
@@ -12,11 +12,11 @@ from typing import Any, Final, Self
 import duckdb
 
 from foldatlas.atlas.folder import INDEX, AtlasFolder
-from foldatlas.atlas.index.build import contents_digest
-from foldatlas.atlas.index.published import open_index
+from foldatlas.atlas.index.contents import contents_of, indexed_contents
+from foldatlas.atlas.index.published import index_of
 from foldatlas.atlas.parquet.coordinates import StoredStructure
 from foldatlas.atlas.parquet.store_dataset import store_dataset
-from foldatlas.atlas.parquet.structures import Place, read_structures
+from foldatlas.atlas.parquet.structures import StructureLocation, read_structures
 from foldatlas.atlas.sql.query import Result, read_only
 from foldatlas.atlas.sql.records_by_name import find_records
 from foldatlas.atlas.sql.text import escape_glob, first_line, literal
@@ -31,7 +31,15 @@ _NAMED: Final = re.compile(rf"\b(?:{'|'.join(PARQUET_VIEWS)}|show)\b", re.IGNORE
 
 @dataclass
 class Atlas:
-    """An open atlas, read-only. Any number of processes may hold one; a new index is seen by those who open later."""
+    """An atlas opened for reading, by any number of processes. A new index is read by those that open it later.
+
+    >>> atlas = Atlas.open("atlas")
+    >>> atlas.query("SELECT id, length FROM proteins ORDER BY id").rows()
+    [('trp_cage', 20), ('trp_cage_again', 20), ('villin', 35)]
+    >>> atlas.structure("villin").positions.shape  # heavy atoms, x, y, z
+    (286, 3)
+    >>> atlas.close()
+    """
 
     folder: AtlasFolder
     header: AtlasHeader
@@ -39,25 +47,25 @@ class Atlas:
 
     @classmethod
     def open(cls, path: str | Path) -> Self:
-        """Opens the atlas at `path`, a folder or `s3://...`, of whose index a copy is kept in `cache_folder()`.
+        """Open the atlas at `path`, a folder or `s3://...`; of an index on a store a local copy is kept.
 
-        Raises NotAnAtlasError where there is no atlas or no index yet, DamagedAtlasError for an unreadable index.
+        Raise NotAnAtlasError if there is no atlas or no index yet, DamagedAtlasError for an unreadable index.
         """
         folder = AtlasFolder.existing(path)
         header = folder.header()
-        # One process may hold one configuration a database, so nothing here differs from one opening to the next.
+        # DuckDB allows one configuration per database and process, so it must be the same each time.
         config: dict[str, str | bool | int | float | list[str]] = {
             "arrow_lossless_conversion": True,
             "autoinstall_known_extensions": False,
             "temp_directory": str(Path(tempfile.gettempdir()) / f"foldatlas-{os.getpid()}"),
         }
         try:
-            connection = open_index(folder, config)
+            connection = index_of(folder).open(config)
         except duckdb.Error as error:
             raise DamagedAtlasError(
                 f"{folder.where(INDEX)} cannot be opened ({first_line(error)}): run `foldatlas index {path}`"
             ) from error
-        return cls(folder.resolved(), header, connection)  # whoever changes folder finds it still
+        return cls(folder.resolved(), header, connection)  # independent of later changes of the working directory
 
     def __enter__(self) -> Self:
         return self
@@ -68,21 +76,34 @@ class Atlas:
         self.close()
 
     def close(self) -> None:
-        """Closes the index. Results that were not read to their end end here."""
+        """Close the index. Results that were not read completely can no longer be read."""
         self._connection.close()
 
     @property
     def is_stale(self) -> bool:
-        """Whether shards were committed, or plans made, after the index was built."""
-        [(contents,)] = self._connection.execute("SELECT contents FROM settings").fetchall()
-        return bool(contents != contents_digest(self.folder))
+        """Whether plans, shards or runs of derived stages were committed after the index was built."""
+        return not indexed_contents(self._connection).matches(contents_of(self.folder))
 
     def query(self, sql: str) -> Result:
-        """Runs one statement that reads, and returns its rows, which stream.
+        """Run one SQL statement that only reads, and return its rows, read as they are consumed.
 
         Tables: `proteins`, `high_confidence`, `novel`, `records`, `refused`, `failures`, `runs`, `files`, `scores`,
-        `settings`; and, read from Parquet, `sequences`, `structures` (as stored: integers of 0.01 angstrom and 0.01
-        pLDDT), `embeddings`, `residue_embeddings` and `pae` (integers of 0.125 angstrom). Raises QueryError.
+        `settings`, `titles`; and, read from Parquet, `sequences`, `structures` (as stored: integers of 0.01 angstrom
+        and 0.01 of pLDDT), `embeddings`, `residue_embeddings` and `pae` (integers of 0.125 angstrom). Raise QueryError.
+
+        >>> with Atlas.open("atlas") as atlas:
+        ...     result = atlas.query("SELECT state, outcome, count(*) AS n FROM records GROUP BY ALL ORDER BY n DESC")
+        ...     result.columns, result.types
+        ...     result.rows()
+        (['state', 'outcome', 'n'], ['VARCHAR', 'VARCHAR', 'BIGINT'])
+        [('folded', 'accepted', 3), ('refused', 'digit', 1)]
+
+        Batches of rows are Arrow record batches:
+
+        >>> with Atlas.open("atlas") as atlas:
+        ...     for batch in atlas.query("SELECT structure_id, ptm FROM scores").batches():
+        ...         print(batch.num_rows, batch.schema.field("ptm").type)
+        2 float
         """
         try:
             return read_only(self.cursor(sql), sql)
@@ -91,13 +112,13 @@ class Atlas:
             if not absent:
                 raise
             option = OPTIONAL_TABLES[absent[0]]
-            raise QueryError(f"{self.folder.place} has no {absent[0]}: fold with {option}") from error
+            raise QueryError(f"{self.folder.uri} has no {absent[0]}: fold with {option}") from error
 
     def cursor(self, sql: str) -> Any:
-        """A connection of its own, with those views on Parquet files that `sql` names.
+        """Return a new connection with those views of Parquet files that `sql` names.
 
-        They cost time where files are many, so they are made only then. A structure that several files hold is one
-        row of a view: the one that the index counts.
+        Views of many files take time to create. A structure that is in several files is one row of a view: the one
+        that counts in the index.
         """
         cursor = self._connection.cursor()
         words = {word.lower() for word in _NAMED.findall(sql)}
@@ -106,35 +127,35 @@ class Atlas:
         return cursor
 
     def structure(self, name: str) -> StoredStructure:
-        """The structure of the record that `name` (id, source:id or structure_id) means.
+        """Return the structure of the record `name`: an id, source:id or structure_id.
 
-        Raises UsageError where it means none, or records of different sequences.
+        Raise UsageError if no record with a structure, or records of different sequences, have this name.
         """
         cursor = self._connection.cursor()
         find_records(cursor, [name])
-        places = cursor.execute(
+        locations = cursor.execute(
             "SELECT DISTINCT structure_id, structure_file::VARCHAR, structure_row "
             "FROM found JOIN scores USING (structure_id) ORDER BY structure_id"
         ).fetchall()
-        if not places:
+        if not locations:
             states = cursor.execute("SELECT DISTINCT source, outcome, state FROM found ORDER BY ALL").fetchall()
             why = "; ".join(f"in {source} it is {state} ({outcome})" for source, outcome, state in states)
-            raise UsageError(f"{self.folder.place} has no structure of {name!r}: {why or 'no record has this id'}")
-        if len(places) > 1:
+            raise UsageError(f"{self.folder.uri} has no structure of {name!r}: {why or 'no record has this id'}")
+        if len(locations) > 1:
             sources = cursor.execute("SELECT DISTINCT source FROM found ORDER BY source LIMIT 3").fetchall()
             raise UsageError(
-                f"{name!r} means {len(places)} structures (in {', '.join(source for (source,) in sources)}): "
+                f"{name!r} means {len(locations)} structures (in {', '.join(source for (source,) in sources)}): "
                 "name one as source:id or by its structure_id"
             )
-        identity, file, row = places[0]
-        return next(self.structures([Place(identity.bytes, file, row)]))
+        identity, file, row = locations[0]
+        return next(self.structures([StructureLocation(identity.bytes, file, row)]))
 
-    def structures(self, places: Iterable[Place]) -> Iterator[StoredStructure]:
-        """The structures at `places` in that order; sorted by file and row, each row group is read once.
+    def structures(self, locations: Iterable[StructureLocation]) -> Iterator[StoredStructure]:
+        """Yield the structures at `locations`, in order. If sorted by file and row, each row group is read once.
 
-        Columns of `proteins` make a place: structure_id, structure_file and structure_row.
+        A location consists of the columns structure_id, structure_file and structure_row of `proteins`.
         """
-        return read_structures(self.folder.storage, places)
+        return read_structures(self.folder.storage, locations)
 
     def _create_view(self, cursor: Any, view: str, *, required: bool) -> None:
         listed = cursor.execute("SELECT path, bytes FROM files WHERE table_name = ? ORDER BY path", [view]).fetchall()
@@ -162,7 +183,7 @@ class Atlas:
         try:
             cursor.execute(f"CREATE TEMP VIEW {view} AS {counted}")
         except duckdb.IOException as error:
-            place = self.folder.place
+            place = self.folder.uri
             raise DamagedAtlasError(
                 f"the {view} of {place} cannot be read ({first_line(error)}): run `foldatlas verify {place}`"
             ) from error

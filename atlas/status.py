@@ -1,5 +1,7 @@
-"""How far an atlas is, from its plans and manifest alone: no Parquet file and no index is opened, but for an atlas in
-which a version of a source was superseded (index/needed.py)."""
+"""How much of an atlas is folded, from its plans and manifest.
+
+No Parquet file and no index is opened, unless a version of a source was superseded (index/needed.py).
+"""
 
 import datetime
 from collections import Counter
@@ -7,30 +9,34 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from foldatlas.atlas.folder import AtlasFolder, newest_entries
-from foldatlas.atlas.forecast.calibration import Device, first_entries, main_device, measured_rate
+from foldatlas.atlas.forecast.device_rates import Device, first_entries, main_device, measured_rate
 from foldatlas.atlas.forecast.pace import DevicePace, RunPace, busy_share, devices_of, pace_now, runs_of
 from foldatlas.atlas.index.needed import Presence, left_to_fold, presence_of
-from foldatlas.atlas.index.published import index_bytes
+from foldatlas.atlas.index.published import index_of
 from foldatlas.schemas.manifest import Plan, ShardEntry
 from foldatlas.schemas.wording import counted, readable_bytes, readable_time
 
 
 @dataclass(frozen=True)
 class AtlasStatus:
-    """What is done and what is left.
+    """What of an atlas is folded, and what is left.
 
-    Proteins are distinct sequences of a plan; where plans overlap, what they share is counted in each (the index counts
-    it once). Where versions of sources were superseded, only present records and the distinct sequences that they have
-    are counted, and shards without any of these are done. `outcomes` are those of planning, by
-    `schemas.records.Outcome`; `shards_failed` are done, with proteins that failed. `seconds` is the time devices spent
-    on committed shards, all devices added; `seconds_left` predicts the same for what is left, as calibration.py
-    measures it, on `main_device`, the make of device that folded the most ("" where it is not known); None before the
-    first shard. `cost` is predicted MFLOP; `bytes` what listed files and the index take.
+    `proteins` counts distinct sequences of each plan; sequences in several plans count in each (the index counts them
+    once). If versions of sources were superseded, only present records and their distinct sequences are counted, and
+    shards without any of these count as done.
 
-    `workers` are at work now, `residues_per_second_now` is what they fold together; `ends` is when they will have
-    folded what is left (UTC, ISO 8601), None if nothing is or nobody is at work. `busy_share` (0 to 1) is the part of
-    `seconds` in which devices worked on batches, None where not measured. `runs` and `devices` are all that committed
-    anything.
+    outcomes: records by outcome of planning (`schemas.records.Outcome`).
+    shards_failed: shards that are done but have failed proteins.
+    cost, cost_done: predicted MFLOP.
+    seconds: time that devices spent on committed shards, summed over devices.
+    seconds_left: predicted time that one `main_device` needs for the rest, None before the first shard.
+    main_device: the device model that folded the most, "" if unknown.
+    bytes: size of the index and all listed files.
+    workers: number of workers that are folding now.
+    residues_per_second_now: rate of all these workers together.
+    ends: predicted end in UTC, ISO 8601; None if nothing is left or no worker is folding.
+    busy_share: fraction of `seconds` in which devices worked on batches, 0 to 1, None if not measured.
+    runs, devices: all runs and devices that committed shards.
     """
 
     model: str
@@ -72,11 +78,11 @@ class AtlasStatus:
 
     @property
     def residues_per_second(self) -> float | None:
-        """Of one device, over all that was folded."""
+        """The mean rate of one device."""
         return self.residues_folded / self.seconds if self.seconds > 0 else None
 
     def lines(self) -> list[str]:
-        """For people: what is done, how fast, and what is left."""
+        """Return lines for the terminal."""
         outcomes = ", ".join(f"{count:,} {outcome}" for outcome, count in sorted(self.outcomes.items()))
         lines = [
             f"model     {self.model}",
@@ -84,9 +90,9 @@ class AtlasStatus:
             f"proteins  {self.folded:,} of {self.proteins:,} folded, {self.failed:,} failed, "
             f"{self.proteins_left:,} left",
             f"shards    {self.shards_done:,} of {self.shards:,} done, {self.shards - self.shards_done:,} left"
-            + (f", {self.shards_failed:,} of the done with failures" if self.shards_failed else ""),
+            + (f", {self.shards_failed:,} of these with failures" if self.shards_failed else ""),
             f"residues  {self.residues_done:,} of {self.residues:,} done"
-            + (f", {self.residues_per_second:,.0f} residues/s a device" if self.residues_per_second else ""),
+            + (f", {self.residues_per_second:,.0f} residues/s per device" if self.residues_per_second else ""),
             f"on disk   {readable_bytes(self.bytes)}",
         ]
         if self.busy_share is not None:
@@ -102,8 +108,8 @@ class AtlasStatus:
 
     def _now(self) -> str:
         if not self.workers:
-            return "now       nobody has committed a shard lately"
-        workers = f"{counted(self.workers, 'device')} at work"
+            return "now       no worker has committed a shard recently"
+        workers = f"{counted(self.workers, 'device')} folding"
         ends = "" if self.ends is None else f", until about {self.ends.replace('T', ' ')[:16]} UTC"
         return f"now       {workers}, {self.residues_per_second_now or 0:,.0f} residues/s{ends}"
 
@@ -115,10 +121,7 @@ def _device_line(device: DevicePace) -> str:
 
 
 def status(folder: AtlasFolder, at: datetime.datetime | None = None) -> AtlasStatus:
-    """Reads plans and manifest; "now" is the time `at`, None: the clock's.
-
-    Raises NotAnAtlasError and DamagedAtlasError.
-    """
+    """Return the status of an atlas at the time `at`, by default now. Raise NotAnAtlasError and DamagedAtlasError."""
     at = at or datetime.datetime.now(datetime.UTC)
     header, plans, histories = folder.header(), folder.plans(), folder.histories()
     entries = newest_entries(histories)
@@ -166,7 +169,7 @@ def status(folder: AtlasFolder, at: datetime.datetime | None = None) -> AtlasSta
         seconds=sum(entry.run.seconds for entry in every),
         seconds_left=seconds_left,
         residues_folded=sum(entry.residues for entry in every),
-        bytes=index_bytes(folder) + sum(file.bytes for file in listed),
+        bytes=index_of(folder).size() + sum(file.bytes for file in listed),
         shards_failed=sum(entry.failed > 0 for entry in committed),
         workers=pace.workers if pace is not None else 0,
         residues_per_second_now=pace.residues_per_second if pace is not None and pace.workers else None,

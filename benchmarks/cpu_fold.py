@@ -32,7 +32,7 @@ from transformers.models.esm.configuration_esm import get_default_vocab_list
 
 from foldatlas.folding.config import ESMFoldConfig, from_transformers
 from foldatlas.folding.network import precision
-from foldatlas.folding.network.esmfold import ESMFold, Wanted
+from foldatlas.folding.network.esmfold import ESMFold, OutputFlags
 from foldatlas.folding.network.tokens import encode
 from foldatlas.folding.planning import cost
 from foldatlas.folding.weights import fitting
@@ -112,7 +112,7 @@ def folding_of(model: EsmForProteinFolding, name: str) -> Fold:
         return fold_theirs
     network: ESMFold = fitting.build(from_transformers(model.config.to_dict()), model.state_dict())
     precision.get(name).apply(network)
-    return lambda sequence: network(encode([sequence]), recycles=RECYCLES, wanted=Wanted(pae_logits=True))
+    return lambda sequence: network(encode([sequence]), recycles=RECYCLES, outputs=OutputFlags(pae_logits=True))
 
 
 def sequence_of(length: int) -> str:

@@ -33,7 +33,8 @@ import numpy as np
 import numpy.typing as npt
 from machine import hardware
 
-from foldatlas.atlas.forecast.calibration import default_output_bytes, measured_rate
+from foldatlas.atlas.forecast.device_rates import measured_rate
+from foldatlas.atlas.forecast.output_sizes import default_output_bytes
 from foldatlas.folding.config import LanguageModelConfig, from_fair
 from foldatlas.pipeline.planning.costs import cost_model
 from foldatlas.pipeline.planning.cut import Cut, LengthCount, cut_shards

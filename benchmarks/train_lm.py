@@ -32,6 +32,7 @@ from machine import hardware
 from transformers import EsmConfig, EsmForMaskedLM
 
 from foldatlas.folding.config import LanguageModelConfig
+from foldatlas.folding.network.layout import without_values
 from foldatlas.folding.network.segments import Segments
 from foldatlas.folding.network.tokens import PAD, encode_language
 from foldatlas.folding.training.data.masking import mask
@@ -165,7 +166,7 @@ def product_tflops(precision: str, device: str, threads: int) -> float:
 def tflop(config: LanguageModelConfig, lengths: list[int]) -> float:
     """Operations of one pass over the data: 6 a parameter and token (2 forward, 4 for gradients), and of attention
     12 a channel, layer and pair of tokens of a sequence (4 forward, 8 for gradients)."""
-    with torch.device("meta"):
+    with without_values():
         number = sum(parameter.numel() for parameter in MaskedLanguageModel(config).parameters())
     pairs = sum(length**2 for length in lengths)
     return (6 * number * sum(lengths) + 12 * config.num_layers * config.width * pairs) / 1e12

@@ -1,18 +1,18 @@
-"""What a protein becomes: the language model ESM-2 and the folding network ESMFold.
+"""Structure prediction: the language model ESM-2 and the folding network ESMFold.
 
-models.py               the models people can name: settings, sizes, loading
-predictor.py            Predictor: sequences in, predictions out
-language_predictor.py   the language model alone: embeddings, contacts, perplexity
-prediction.py           what a prediction is (no torch)
-config.py               sizes of networks; reading transformers' configuration (no torch)
-perplexity.py           pseudo-perplexity, exact, in parts and in one pass
-multimer.py             several chains as one
+models.py               models by name: settings, sizes, loading
+predictor.py            Predictor: folds sequences
+language_predictor.py   LanguagePredictor: embeddings, contacts, perplexity
+prediction.py           the results, Prediction and Embedding (no torch)
+config.py               sizes of networks, and published configurations (no torch)
+perplexity.py           pseudo-perplexity: exact, in parts, in one pass
+multimer.py             encoding of complexes of several chains
 
-network/                the network, inside out
-planning/               memory and operations, predicted from lengths; batches
-weights/                names and files -> tensors that fit the network
-compare/                structures compared, and experimental chains (no torch)
-training/               how the networks are trained
+network/                the networks as torch modules
+planning/               memory and operations predicted from lengths; batches
+weights/                finding, reading and writing of weights
+compare/                comparison of structures; experimental chains (no torch)
+training/               training of the networks
 evaluation/             `foldatlas evaluate`: scores, baselines, calibration, the report
 
 Old names, for one release:

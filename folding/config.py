@@ -1,9 +1,9 @@
-"""Sizes of the network: what must be known before any weight is read.
+"""Sizes of the networks, and reading of published configurations.
 
 Names follow Lin et al. 2023 (ESM-2 and ESMFold). `from_transformers` reads the configuration that transformers
-stores beside released weights, `from_fair` the one inside fair-esm's file. Everything a released ESMFold varies is a
-field; what none of them varies is a constant of the part that uses it, and a configuration that deviates there is
-refused rather than ignored.
+stores beside the weights, `from_fair` the one inside fair-esm's file. Sizes that differ between released models are
+fields. Sizes that are the same in all of them are constants of the modules that use them; a configuration with another
+value is refused.
 """
 
 from collections.abc import Mapping
@@ -12,8 +12,8 @@ from typing import Any, Final
 
 from foldatlas.schemas.errors import ModelError
 
-MAX_SIZE: Final = 1_000_000  # of any width or count; released models stay below 21,000
-MAX_LAYERS: Final = 1_000  # released models stay below 49; each is laid out before weights are looked at
+MAX_SIZE: Final = 1_000_000  # of any width or count; those of released models are below 21,000
+MAX_LAYERS: Final = 1_000  # released models have fewer than 49; modules are built before the weights are checked
 _LAYERS: Final = ("num_layers", "num_blocks", "num_iterations", "num_transition_layers", "num_torsion_blocks")
 
 
@@ -37,7 +37,7 @@ class LanguageModelConfig:
 
 @dataclass(frozen=True, slots=True)
 class StructureModuleConfig:
-    """AlphaFold 2's structure module: `num_iterations` rounds of one set of weights."""
+    """AlphaFold 2's structure module: `num_iterations` iterations that share their weights."""
 
     num_iterations: int
     single_width: int
@@ -56,7 +56,7 @@ class StructureModuleConfig:
 
 @dataclass(frozen=True, slots=True)
 class TrunkConfig:
-    """The folding trunk: `num_blocks` blocks over a single and a pair representation."""
+    """The folding trunk: `num_blocks` blocks that update a single and a pair representation."""
 
     num_blocks: int
     single_width: int
@@ -96,7 +96,7 @@ class ESMFoldConfig:
 
 
 def from_dict(sizes: Mapping[str, Any]) -> ESMFoldConfig:
-    """The inverse of `dataclasses.asdict`. Raises KeyError or TypeError where fields are missing or unknown."""
+    """Invert `dataclasses.asdict`. Raise KeyError or TypeError for missing or unknown fields."""
     return ESMFoldConfig(
         language_model=LanguageModelConfig(**sizes["language_model"]),
         trunk=TrunkConfig(**sizes["trunk"]),
@@ -106,34 +106,35 @@ def from_dict(sizes: Mapping[str, Any]) -> ESMFoldConfig:
 
 
 def from_transformers(config: Mapping[str, Any]) -> ESMFoldConfig:
-    """Sizes from a transformers configuration: `EsmConfig.to_dict()` or the content of a `config.json`.
+    """Return the sizes in a transformers configuration: `EsmConfig.to_dict()` or the content of a `config.json`.
 
-    Raises ModelError where the configuration lacks a size or asks for something this network does not compute.
+    Raise ModelError if a size is missing or a setting is not supported by this network.
     """
     try:
         return _fold_sizes(config["esmfold_config"], _language_model_sizes(config))
     except (KeyError, TypeError) as error:
         raise ModelError(
-            f"this is no configuration of transformers' EsmForProteinFolding ({error!r}): "
-            "give the whole of its config.json, with every size in it"
+            f"not a configuration of transformers' EsmForProteinFolding ({error!r}): give the complete config.json "
+            "that was published with the weights"
         ) from error
 
 
 def language_model_from_transformers(config: Mapping[str, Any]) -> LanguageModelConfig:
-    """Sizes of a language model alone, transformers' EsmModel or EsmForMaskedLM; raises as `from_transformers`."""
+    """Return the sizes of a language model, transformers' EsmModel or EsmForMaskedLM. Raise as `from_transformers`."""
     try:
         return _language_model_sizes(config)
     except (KeyError, TypeError) as error:
         raise ModelError(
-            f"this is no configuration of transformers' EsmModel ({error!r}): give the whole of its config.json"
+            f"not a configuration of transformers' EsmModel ({error!r}): give the complete config.json that was "
+            "published with the weights"
         ) from error
 
 
 def from_fair(config: Any, language_model: LanguageModelConfig, path: str) -> ESMFoldConfig:
-    """Sizes from the configuration in fair-esm's file of ESMFold, as plain dictionaries; what it leaves out has
-    fair-esm's default. The language model, and its sizes, are in another file.
+    """Return the sizes in the configuration of fair-esm's ESMFold file, given as plain dictionaries.
 
-    Raises ModelError, naming `path`, as `from_transformers` does.
+    Missing values have fair-esm's defaults. The language model, and its sizes, are in another file. Raise as
+    `from_transformers`; the message names `path`.
     """
     try:
         folding = {**_FAIR_DEFAULTS, **config["model"]}
@@ -141,7 +142,7 @@ def from_fair(config: Any, language_model: LanguageModelConfig, path: str) -> ES
         structure = {**_FAIR_STRUCTURE_MODULE_DEFAULTS, **trunk["structure_module"]}
         return _fold_sizes({**folding, "trunk": {**trunk, "structure_module": structure}}, language_model)
     except (KeyError, TypeError) as error:
-        raise ModelError(f"{path} holds no configuration of ESMFold ({error!r}): give the file as released") from error
+        raise ModelError(f"{path} has no configuration of ESMFold ({error!r}): give the file as released") from error
 
 
 def _language_model_sizes(config: Mapping[str, Any]) -> LanguageModelConfig:
@@ -155,7 +156,7 @@ def _language_model_sizes(config: Mapping[str, Any]) -> LanguageModelConfig:
 
 
 def _fold_sizes(folding: Mapping[str, Any], language_model: LanguageModelConfig) -> ESMFoldConfig:
-    """Sizes under the names that fair-esm gave them and transformers kept."""
+    """Return the sizes in a section with the names that fair-esm and transformers share."""
     trunk = folding["trunk"]
     structure = trunk["structure_module"]
     _require_constants(folding, _FOLDING_CONSTANTS)
@@ -183,7 +184,7 @@ def _fold_sizes(folding: Mapping[str, Any], language_model: LanguageModelConfig)
             num_torsion_blocks=structure["num_resnet_blocks"],
         ),
         plddt_width=folding["lddt_head_hid_dim"],
-        # Both count all passes here, and one fewer in the argument `num_recycles`.
+        # `max_recycles` counts all passes, in both; their argument `num_recycles` counts those after the first.
         recycles=trunk["max_recycles"] - 1,
     )
 
@@ -234,8 +235,8 @@ def _require_constants(section: Mapping[str, Any], constants: Mapping[str, Any])
     for name, value in constants.items():
         if name in section and section[name] != value:
             raise ModelError(
-                f"the configuration sets {name}={section[name]!r}; this network computes {name}={value!r} only, "
-                "as every released ESMFold does"
+                f"the configuration sets {name}={section[name]!r}; only {name}={value!r} is supported, the value of "
+                "every released ESMFold"
             )
 
 
@@ -245,11 +246,11 @@ def _require_sizes(config: Any) -> None:
 
 
 def _require_size(name: str, size: object, least: int = 1, most: int = MAX_SIZE) -> None:
-    """Raise ModelError for what is no count: a file may hold anything."""
+    """Raise ModelError if `size`, from an untrusted file, is not an integer from `least` to `most`."""
     if type(size) is not int or not least <= size <= most:
         raise ModelError(f"{name}={size!r} must be a whole number from {least} to {most:,}: fetch it again")
 
 
 def _require_multiple(what: str, width: int, divisor: int) -> None:
     if width <= 0 or divisor <= 0 or width % divisor:
-        raise ModelError(f"{what}: {width} channels are no multiple of {divisor}")
+        raise ModelError(f"{what}: {width} channels are not a multiple of {divisor}: fetch the configuration again")

@@ -1,10 +1,10 @@
-"""The models people can name, and how one is made ready.
+"""Loading of models by name, and what planning needs of them without loading.
 
-`settings_of` and `config_of` answer for those who plan: of `nano` without torch or weights, of a model in a folder
-from its sizes and, for the settings, one reading of its weights. `load` is for those who fold.
+`settings_of` and `config_of` are for planning: for `nano` they need neither torch nor the weights; for other models
+they read the sizes and, for the settings, all weights once, to compute their digest. `load` returns a Predictor.
 
-A model is `nano`, a published name (places.PUBLISHED) or the path of a folder or file; `weights_dir` is where
-published names are looked for before the hub's cache. Nothing here fetches anything.
+A model is `nano`, a published name (published.PUBLISHED) or the path of a folder or file; `weights_dir` is the folder
+in which published names are looked up before the hub's cache. Nothing here downloads.
 """
 
 from dataclasses import dataclass
@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from foldatlas.folding.config import ESMFoldConfig, LanguageModelConfig
 from foldatlas.folding.planning.cost import NUMBER_BYTES
 from foldatlas.folding.weights import model_files, nano, published
-from foldatlas.folding.weights.model_files import Place
+from foldatlas.folding.weights.model_files import ModelFiles
 from foldatlas.schemas.errors import ModelError
 from foldatlas.schemas.records import Settings
 
@@ -27,17 +27,19 @@ if TYPE_CHECKING:
     from foldatlas.folding.weights.checkpoints import Checkpoint
     from foldatlas.folding.weights.fitting import DtypeOf
 
-PRECISION = "fp32"  # unless another one is asked for
+PRECISION = "fp32"  # the default
 
 Stamp = tuple[tuple[str, int, int], ...]
 
 
 @dataclass(frozen=True)
 class LoadedLanguageModel:
-    """ESM-2 ready to run. `name` and `weights` (a digest) say which; `heads` are the tensors, as stored, of its
-    masked-token and contact heads where the files have them, by fair-esm's names: `lm_head.dense.weight`,
-    `lm_head.layer_norm.bias`, `contact_head.regression.weight`. `lm_head.weight`, if there, repeats the token
-    embedding."""
+    """ESM-2, ready to run.
+
+    `name` and `weights` (a digest) identify it. `heads` are the tensors, as stored, of its masked-token and contact
+    heads, as far as the files have them, under fair-esm's names: `lm_head.dense.weight`, `lm_head.layer_norm.bias`,
+    `contact_head.regression.weight`. `lm_head.weight`, if present, repeats the token embedding.
+    """
 
     name: str
     weights: str
@@ -47,8 +49,10 @@ class LoadedLanguageModel:
 
     @property
     def predictor(self) -> "LanguagePredictor":
-        """What computes embeddings, and with the heads contacts, logits and perplexities. Raises ModelError for heads
-        that are not whole."""
+        """Predictor of embeddings and, if the heads are present, contacts, logits and perplexities.
+
+        Raise ModelError if a head is incomplete.
+        """
         from foldatlas.folding.language_predictor import LanguagePredictor
         from foldatlas.folding.network.language_heads import build_heads
 
@@ -56,19 +60,23 @@ class LoadedLanguageModel:
 
 
 def config_of(name: str, *, weights_dir: str | None = None) -> ESMFoldConfig:
-    """Sizes of the model called `name`. Raises ModelError for one that does not exist or does not fold."""
+    """Return the sizes of the folding model `name`.
+
+    Raise ModelError if it does not exist or is a language model, and MissingWeights if its files are not on this
+    machine.
+    """
     if name == nano.NAME:
         return nano.CONFIG
     refuse_language_model(name)
-    place = model_files.find(name, weights_dir)
-    config = _config(place, place.stamp())
+    files = model_files.find(name, weights_dir)
+    config = _config(files, files.stamp())
     if config is None:
         raise _does_not_fold(name)
     return config
 
 
 def refuse_language_model(name: str) -> None:
-    """Raises ModelError for the name of a published language model, whether or not it is on this machine."""
+    """Raise ModelError if `name` is a published language model, whether or not its files are on this machine."""
     if name in published.LANGUAGE_MODELS:
         raise _does_not_fold(name)
 
@@ -82,33 +90,45 @@ def _does_not_fold(name: str) -> ModelError:
 def settings_of(
     name: str, recycles: int | None = None, precision: str = PRECISION, *, weights_dir: str | None = None
 ) -> Settings:
-    """What decides the structures that model `name` predicts; `recycles` None means the model's default.
+    """Return the settings that determine the structures predicted by model `name`.
 
-    Raises ModelError for a model or precision that does not exist or fewer than 0 recycles.
+    `recycles` None means the model's default. Raise as `config_of`, and ModelError for an unknown precision or a
+    negative number of recycles.
     """
     config = config_of(name, weights_dir=weights_dir)
     _check_precision(precision)
     if recycles is not None and recycles < 0:
         raise ModelError(f"recycles={recycles} must be 0 or more: it counts the trunk passes after the first")
     recycles = config.recycles if recycles is None else recycles
-    place = model_files.find(name, weights_dir)
+    files = model_files.find(name, weights_dir)
     if name == nano.NAME:
-        return Settings(place.name, nano.WEIGHTS_DIGEST, recycles, precision)
-    return Settings(place.name, _digest(place, place.stamp()), recycles, precision)
+        return Settings(files.name, nano.WEIGHTS_DIGEST, recycles, precision)
+    return Settings(files.name, _read(files, files.stamp()).digest, recycles, precision)
 
 
 def language_model_of(
     name: str, precision: str = PRECISION, *, weights_dir: str | None = None
 ) -> tuple[LanguageModelConfig, Settings]:
-    """Sizes of the language model called `name`, or of the one inside a folding model, and what decides its states:
-    as settings without recycles. Reads all its weights once; raises ModelError as `settings_of` does."""
-    from foldatlas.folding.weights import fitting as weights
+    """Return sizes and settings of the language model `name`, or of the one inside a folding model.
 
+    The settings determine the hidden states; their recycles are 0. Reads all weights of the language model once.
+    Raise as `settings_of`.
+    """
     _check_precision(precision)
-    place = model_files.find(name, weights_dir)
-    checkpoint = _open(place)
-    digest = weights.digest(checkpoint.language_model_state())
-    return checkpoint.language_model, Settings(place.name, digest, 0, precision)
+    files = model_files.find(name, weights_dir)
+    found = _read(files, files.stamp(), language_model_only=True)
+    return found.language_model, Settings(files.name, found.digest, 0, precision)
+
+
+def notes_of(name: str, *, language_model_only: bool = False, weights_dir: str | None = None) -> tuple[str, ...]:
+    """Return sentences for the user on tensor names that were changed and tensors that were left out.
+
+    Free after `settings_of`, or after `language_model_of` with `language_model_only`: the files are read once for both.
+    """
+    if name == nano.NAME:
+        return ()
+    files = model_files.find(name, weights_dir)
+    return _read(files, files.stamp(), language_model_only=language_model_only).notes
 
 
 def load(
@@ -119,82 +139,87 @@ def load(
     device: str = "cpu",
     weights_dir: str | None = None,
 ) -> "Predictor":
-    """A predictor of model `name`, its weights on `device`.
+    """Return a Predictor of the folding model `name`, its weights on `device`.
 
-    Raises ModelError as `settings_of` does, for a device that this machine does not have, and when the weights are
-    not those that their digest promises.
+    Raise as `settings_of`, and ModelError if the device is not available or the digest of nano's weights is wrong.
     """
     settings = settings_of(name, recycles, precision, weights_dir=weights_dir)
-    # Here, not above: importing torch takes seconds, which planning should not pay.
+    # Imported here because importing torch takes seconds, and planning does not need it.
     from foldatlas.folding.network.language_heads import build_heads
     from foldatlas.folding.network.precision import get
     from foldatlas.folding.predictor import Predictor
-    from foldatlas.folding.weights import fitting as weights
+    from foldatlas.folding.weights import fitting
 
     _check_device(device)
     policy = get(precision)
     config, checkpoint = config_of(name, weights_dir=weights_dir), open_model(name, weights_dir=weights_dir)
-    if name == nano.NAME and (found := weights.digest(checkpoint.state)) != settings.weights:
+    if name == nano.NAME and (found := fitting.digest(checkpoint.state)) != settings.weights:
         raise ModelError(f"the weights of {name!r} have digest {found}, not {settings.weights}: reinstall FoldAtlas")
-    network = weights.build(config, checkpoint.state, dtype_of=policy.dtype_of, device=device)
-    of_heads = {key: tensor.to(device) for key, tensor in checkpoint.heads.items()}
-    return Predictor(network, settings, build_heads(config.language_model, of_heads, network.esm.embed_tokens.weight))
+    network = fitting.build(config, checkpoint.state, dtype_of=policy.dtype_of, device=device)
+    heads = {key: tensor.to(device) for key, tensor in checkpoint.heads.items()}
+    return Predictor(network, settings, build_heads(config.language_model, heads, network.esm.embed_tokens.weight))
 
 
 def load_language_model(
     name: str, *, device: str = "cpu", weights_dir: str | None = None, dtype_of: "DtypeOf | None" = None
 ) -> LoadedLanguageModel:
-    """ESM-2 alone: a language model by name or path, or the one inside a folding model.
+    """Return ESM-2 alone: the language model `name`, or the one inside a folding model.
 
-    `dtype_of` says the type of each tensor by its name in the whole network (`esm.layers.0.fc1.weight`); None means
-    float32. Raises ModelError as `load` does.
+    `dtype_of` gives the dtype of each tensor by its name in the whole network (`esm.layers.0.fc1.weight`); None means
+    float32. Raise as `load`.
     """
-    from foldatlas.folding.weights import fitting as weights
+    from foldatlas.folding.weights import fitting
 
     _check_device(device)
-    dtype_of = dtype_of or weights.float32
-    place = model_files.find(name, weights_dir)
-    checkpoint = _open(place)
-    part = checkpoint.language_model_state()
+    dtype_of = dtype_of or fitting.float32
+    files = model_files.find(name, weights_dir)
+    checkpoint = _open(files)
+    state = checkpoint.language_model_state()
     return LoadedLanguageModel(
-        name=place.name,
-        weights=weights.digest(part),
+        name=files.name,
+        weights=fitting.digest(state),
         config=checkpoint.language_model,
-        network=weights.build_language_model(checkpoint.language_model, part, dtype_of=dtype_of, device=device),
+        network=fitting.build_language_model(checkpoint.language_model, state, dtype_of=dtype_of, device=device),
         heads={key: tensor.to(device) for key, tensor in checkpoint.heads.items()},
     )
 
 
-def notes_of(name: str, *, weights_dir: str | None = None) -> tuple[str, ...]:
-    """What was stripped from the names of the weights of model `name`, and left out of them: sentences for people."""
-    return () if name == nano.NAME else open_model(name, weights_dir=weights_dir).notes
-
-
 def open_model(name: str, *, weights_dir: str | None = None) -> "Checkpoint":
-    """Sizes and tensors, as stored, of the model called `name`. Raises ModelError as `load` does."""
+    """Return sizes and tensors, as stored, of the model `name`. Raise as `load`."""
     return _open(model_files.find(name, weights_dir))
 
 
-def _open(place: Place) -> "Checkpoint":
+def _open(files: ModelFiles) -> "Checkpoint":
     from foldatlas.folding.weights.checkpoints import open_checkpoint
 
-    return open_checkpoint(place)
+    return open_checkpoint(files)
 
 
 @lru_cache(maxsize=16)
-def _config(place: Place, stamp: Stamp) -> ESMFoldConfig | None:
-    """Sizes of the model at `place`; `stamp`, its files' sizes and times, has changed weights read again."""
+def _config(files: ModelFiles, stamp: Stamp) -> ESMFoldConfig | None:
+    """Return the sizes of a model. `stamp`, of its files, is part of the cache key: changed files are read again."""
     from foldatlas.folding.weights.checkpoints import read_config
 
-    return read_config(place)
+    return read_config(files)
+
+
+@dataclass(frozen=True)
+class _Read:
+    """What one reading of a model's weights found."""
+
+    language_model: LanguageModelConfig
+    digest: str
+    notes: tuple[str, ...]
 
 
 @lru_cache(maxsize=16)
-def _digest(place: Place, stamp: Stamp) -> str:
-    """Digest of the weights at `place`, all of which this reads."""
-    from foldatlas.folding.weights import fitting as weights
+def _read(files: ModelFiles, stamp: Stamp, *, language_model_only: bool = False) -> _Read:
+    """Read all weights of a model, or those of its language model, for their digest. `stamp` as for `_config`."""
+    from foldatlas.folding.weights import fitting
 
-    return weights.digest(_open(place).state)
+    checkpoint = _open(files)
+    state = checkpoint.language_model_state() if language_model_only else checkpoint.state
+    return _Read(checkpoint.language_model, fitting.digest(state), checkpoint.notes)
 
 
 def _check_precision(precision: str) -> None:
@@ -203,7 +228,7 @@ def _check_precision(precision: str) -> None:
 
 
 def _check_device(device: str) -> None:
-    """Raises ModelError, with torch's reason, if nothing can be put on `device`."""
+    """Raise ModelError, with torch's reason, if tensors cannot be put on `device`."""
     import torch
 
     try:

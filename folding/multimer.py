@@ -1,10 +1,10 @@
-"""Several chains as one: what a network trained on single chains is shown of a complex.
+"""Encoding of complexes for a network that was trained on single chains.
 
-The rule is that of the released ESMFold (fair-esm, `esm/esmfold/v1/misc.py`): chains are joined by 25 glycines, and
-from chain to chain the residue index, by which the trunk counts relative positions, jumps by 512. The linkers take
-part in the network like any residue; no output has them.
+As in the released ESMFold (fair-esm, `esm/esmfold/v1/misc.py`), chains are joined by a linker of 25 glycines, and the
+residue index, from which the trunk computes relative positions, increases by 512 from chain to chain. The network
+processes linkers like other residues; no output includes them.
 
-Unlike there, pTM leaves the linkers out as well: it is a score of the chains.
+Unlike there, pTM excludes the linkers too.
 """
 
 from collections.abc import Sequence
@@ -22,7 +22,7 @@ INDEX_JUMP: Final = 512
 
 
 def split_chains(sequence: str) -> list[str]:
-    """The chains of `A:B:C`. Raises SequenceError that names the chain which is empty or holds no residue code."""
+    """Return the chains of `A:B:C`. Raise SequenceError, with the number of the chain, for an invalid chain."""
     chains = sequence.split(SEPARATOR)
     for number, chain in enumerate(chains, start=1):
         try:
@@ -35,9 +35,9 @@ def split_chains(sequence: str) -> list[str]:
 
 
 def encode_complexes(complexes: Sequence[Sequence[str]], device: torch.device | str = "cpu") -> Batch:
-    """Proteins, each of one or several chains, as the network sees them.
+    """Return the network's input for proteins of one or several chains each.
 
-    Raises SequenceError for an empty list, an empty chain or a character that is no residue code.
+    Raise SequenceError for an empty list, an empty chain or a character that is not a residue code.
     """
     batch = encode([LINKER.join(chains) for chains in complexes], device)
     if all(len(chains) == 1 for chains in complexes):
@@ -48,7 +48,7 @@ def encode_complexes(complexes: Sequence[Sequence[str]], device: torch.device | 
         start = 0
         for number, chain in enumerate(chains):
             chain_BL[row, start : start + len(chain)] = number
-            # A linker counts on from the chain before it.
+            # The residue index continues through the linker after the chain, then jumps.
             start += len(chain) + len(LINKER)
             residue_index_BL[row, start:] += INDEX_JUMP
     return replace(batch, residue_index_BL=residue_index_BL.to(device), chain_BL=chain_BL.to(device))

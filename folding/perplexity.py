@@ -1,14 +1,14 @@
-"""How likely a sequence is to a masked language model: pseudo-perplexity, exact, in parts and in one pass.
+"""Pseudo-perplexity of a sequence under a masked language model: exact, in parts, and in one pass.
 
-Exact (Salazar et al. 2020; Lin et al. 2023 report ESM-2's): each residue is hidden in turn, and asked for; one pass
-through the model a residue. In parts: some 15 % of the residues, as in training, are hidden at a time, until each has
-been asked for once; seven passes. In one pass (the "wild-type marginal" of Meier et al. 2021): nothing is hidden, so
-the model sees the residue that it is asked for. That is an approximation from below: for ranking sequences, not for
-comparing with exact values.
+Exact (Salazar et al. 2020; Lin et al. 2023 report it for ESM-2): each residue is masked in turn, which takes one pass
+for each residue. In parts: about 15 % of the residues, as in training, are masked at a time until each was masked once,
+in seven passes; the values are higher than the exact ones. In one pass ("wild-type marginals" of Meier et al. 2021):
+nothing is masked, so the model reads the residue that it predicts; the values are lower than the exact ones, for
+ranking of sequences and not for comparison with exact values.
 
-The probability is among all 33 tokens. Residues that are not standard are seen and not asked for.
+Probabilities are over all 33 tokens. Non-standard residues are read by the model but not scored.
 
-Shapes: T tokens of one protein, P residues asked for, M of them masked in one pass, D channels.
+Shapes: T tokens of one protein, P scored residues, M of them masked in one pass, D channels.
 """
 
 import math
@@ -23,19 +23,19 @@ from foldatlas.folding.network.tokens import AATYPE_TOKENS, MASK
 from foldatlas.schemas.records import STANDARD_RESIDUES
 
 MASKED_FRACTION: Final = 0.15
-TOKENS_A_PASS: Final = 8192  # masked copies of a sequence, tokens together; one copy at least
+TOKENS_PER_PASS: Final = 8192  # all masked copies of a sequence in one pass; one copy at least
 
 _STANDARD_TOKENS: Final = AATYPE_TOKENS[: len(STANDARD_RESIDUES)]
 
 
-def exact(model: LanguageModel, head: MaskedHead, tokens_T: Tensor, tokens_a_pass: int = TOKENS_A_PASS) -> float:
-    """Pseudo-perplexity, 1 or more, of one protein, each residue masked in turn.
+def exact(model: LanguageModel, head: MaskedHead, tokens_T: Tensor, tokens_per_pass: int = TOKENS_PER_PASS) -> float:
+    """Return the pseudo-perplexity, 1 or more, of one protein, with each residue masked in turn.
 
-    `tokens_T` must hold a standard residue.
+    `tokens_T` must have a standard residue.
     """
-    positions_P = _asked_for(tokens_T)
+    positions_P = _scored_positions(tokens_T)
     log_probabilities = []
-    for positions_M in positions_P.split(max(1, tokens_a_pass // len(tokens_T))):
+    for positions_M in positions_P.split(max(1, tokens_per_pass // len(tokens_T))):
         rows_M = torch.arange(len(positions_M), device=tokens_T.device)
         masked_MT = tokens_T.repeat(len(positions_M), 1)
         masked_MT[rows_M, positions_M] = MASK
@@ -47,9 +47,11 @@ def exact(model: LanguageModel, head: MaskedHead, tokens_T: Tensor, tokens_a_pas
 def in_parts(
     model: LanguageModel, head: MaskedHead, tokens_T: Tensor, masked_fraction: float = MASKED_FRACTION
 ) -> float:
-    """The same with the residues masked in ceil(1 / `masked_fraction`) parts, drawn by a fixed seed: a higher value
-    than the exact one, as there is less to go by."""
-    positions_P = _asked_for(tokens_T)
+    """Return the same, with the residues masked in ceil(1 / `masked_fraction`) random parts, drawn by a fixed seed.
+
+    The value is higher than the exact one, because the model sees fewer residues.
+    """
+    positions_P = _scored_positions(tokens_T)
     generator = torch.Generator().manual_seed(len(tokens_T))
     order_P = torch.randperm(len(positions_P), generator=generator).to(tokens_T.device)
     log_probabilities = []
@@ -63,13 +65,13 @@ def in_parts(
 
 
 def one_pass(model: LanguageModel, head: MaskedHead, tokens_T: Tensor) -> float:
-    """The same from a single pass with nothing masked: a lower value, as each residue is seen when asked for."""
-    positions_P = _asked_for(tokens_T)
+    """Return the same from a single pass with nothing masked; lower, because the model sees the residue it predicts."""
+    positions_P = _scored_positions(tokens_T)
     state_PD = _last_state(model, tokens_T.unsqueeze(0))[0, positions_P]
     return _perplexity([_log_probability(head, state_PD, tokens_T[positions_P])])
 
 
-def _asked_for(tokens_T: Tensor) -> Tensor:
+def _scored_positions(tokens_T: Tensor) -> Tensor:
     return torch.isin(tokens_T, tokens_T.new_tensor(_STANDARD_TOKENS)).nonzero().squeeze(-1)
 
 

@@ -1,4 +1,4 @@
-"""What the networks say of one protein. numpy alone, so that who receives it needs no torch.
+"""Results of the networks for one protein. They need numpy only, not torch.
 
 Shapes: A atoms of a protein (records.ATOMS, residue after residue), L residues (of all chains), D language model
 channels, N distogram bins.
@@ -14,17 +14,23 @@ Floats = npt.NDArray[np.float32]
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Prediction:
-    """The predicted structure of one protein, or of several chains together.
+    """The predicted structure of one protein, or of a complex of several chains.
 
-    `sequence` is the residues of all chains, one chain after the other; `chain_lengths` their lengths, None for a
-    single chain. `positions` [A, 3] is in angstrom, atoms in the order of records.ATOMS, residue after residue
-    (unknown residues have N, CA, C, O); `plddt` [L] is 0 to 100, each C-alpha's; `ptm` 0 to 1, and `iptm` the same
-    between chains, None for a single one.
+    sequence            residues of all chains, concatenated
+    positions           [A, 3] angstrom; atoms in the order of records.ATOMS, residue after residue (N, CA, C and O of
+                        unknown residues)
+    plddt               [L] 0 to 100, of each C-alpha
+    ptm                 0 to 1
+    iptm                0 to 1; None for a single chain
+    chain_lengths       residues of each chain; None for a single chain
 
-    None unless asked for: `mean_embedding` [D], the language model's last state averaged over residues, and
-    `residue_embedding` [L, D] before that; `pae` [L, L], the expected error of residue j (axis 1) in angstrom, 0.25
-    to 31.75, when predicted and true residue i (axis 0) are superposed; `distogram_logits` [L, L, N] of 64 equal bins
-    of the C-beta distance.
+    On request, otherwise None:
+
+    mean_embedding      [D] the language model's last hidden state, averaged over residues
+    residue_embedding   [L, D] the language model's last hidden state
+    pae                 [L, L] angstrom, 0.25 to 31.75: the expected error of residue j (axis 1) when the predicted and
+                        true frames of residue i (axis 0) are superposed
+    distogram_logits    [L, L, N] logits of 64 equal bins of the C-beta distance
     """
 
     sequence: str
@@ -40,16 +46,16 @@ class Prediction:
 
     @property
     def mean_plddt(self) -> float:
-        """Mean over residues, 0 to 100."""
+        """Mean pLDDT over residues, 0 to 100."""
         return float(self.plddt.mean(dtype=np.float64))
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Embedding:
-    """Hidden states of the language model for one protein, by layer: 0 the embedding of tokens, then 1 to the last.
+    """Hidden states of the language model for one protein, by layer: 0 is the token embedding.
 
-    `mean` [D] is each layer's average over residues; `residues` [L, D] the states themselves, None unless asked for.
-    The last layer's are after the final LayerNorm.
+    `mean` [D] is the average over residues; `residues` [L, D] are the states of each residue, None unless requested.
+    Those of the last layer are after the final LayerNorm.
     """
 
     sequence: str

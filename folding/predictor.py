@@ -1,4 +1,4 @@
-"""Folding sequences: what callers use of the network.
+"""Predictor, the Python interface of a folding model.
 
 Shapes: B batch, L residues.
 """
@@ -12,20 +12,23 @@ from torch import Tensor
 
 from foldatlas.folding.language_predictor import LanguagePredictor
 from foldatlas.folding.multimer import LINKER, encode_complexes, split_chains
-from foldatlas.folding.network.esmfold import ESMFold, Folded, Wanted
+from foldatlas.folding.network.esmfold import ESMFold, ESMFoldOutput, OutputFlags
 from foldatlas.folding.network.language_heads import LanguageHeads
 from foldatlas.folding.network.residue_constants import ATOM_EXISTS_RA
 from foldatlas.folding.network.tokens import Batch, check_batch
 from foldatlas.folding.planning import host_memory, memory
 from foldatlas.folding.planning.batching import BATCH_MFLOP, cut_into_batches
-from foldatlas.folding.planning.out_of_memory import naming_the_batch
+from foldatlas.folding.planning.out_of_memory import describe_out_of_memory
 from foldatlas.folding.prediction import Embedding, Floats, Prediction
 from foldatlas.schemas.errors import NonFiniteOutput
 from foldatlas.schemas.records import Settings
 
 
 class Predictor:
-    """A network ready to fold. `settings` say what decides its structures; `language` is its language model alone."""
+    """A folding model with its weights (`models.load`).
+
+    `settings` determine the predicted structures: model, weights, recycles and precision.
+    """
 
     def __init__(self, network: ESMFold, settings: Settings, heads: LanguageHeads | None = None):
         self.settings = settings
@@ -35,7 +38,7 @@ class Predictor:
 
     @property
     def language(self) -> LanguagePredictor:
-        """The language model without the folding trunk, with those heads that the weights have."""
+        """The language model alone, with the heads for which there are weights."""
         return LanguagePredictor(self._network.esm, self._heads)
 
     def fold(
@@ -47,15 +50,29 @@ class Predictor:
         pae: bool = False,
         distogram: bool = False,
     ) -> list[Prediction]:
-        """Fold `sequences`, in batches that fill the device; predictions come in the same order.
+        """Predict the structures of `sequences`; return the predictions in the same order.
 
-        `A:B` are two chains, folded together (multimer.py says how). The outputs that must be asked for are described
-        in prediction.py. A protein's prediction does not depend on what it is batched with, beyond float32 rounding
-        (about 1e-4 angstrom).
+        Sequences of similar length are batched to fill the device. A prediction does not depend on the others in its
+        batch, beyond float32 rounding (about 1e-4 angstrom). `A:B` is a complex of two chains (multimer.py). The flags
+        request the optional outputs of `Prediction`.
 
-        Raises SequenceError, before any work, for a string in place of a list, an empty list, sequence or chain, what
-        is no string in the list, or a character that is no upper-case letter; OutOfMemory when a protein does not fit;
-        NonFiniteOutput when the network's output for any protein is not finite.
+        Raise SequenceError, before any work, for a single string, an empty list, sequence or chain, an element that is
+        not a string, or a character other than an upper-case letter; OutOfMemory if a protein does not fit into memory;
+        NonFiniteOutput if an output of the network is not finite.
+
+        >>> from foldatlas.folding.models import load
+        >>> predictor = load("nano")
+        >>> short, long = predictor.fold(["MKTAYIAKQR", "GSHMRSLEVQAPILSRVGDG"])
+        >>> short.sequence, short.plddt.shape, short.positions.shape  # 10 residues, 83 atoms
+        ('MKTAYIAKQR', (10,), (83, 3))
+        >>> 0 <= long.mean_plddt <= 100 and 0 <= long.ptm <= 1
+        True
+
+        The predicted aligned error is an optional output:
+
+        >>> [complex] = predictor.fold(["MKTAYIAKQR:GSHMRSLEV"], pae=True)
+        >>> complex.chain_lengths, complex.pae.shape
+        ((10, 9), (19, 19))
         """
         check_batch(sequences)
         lengths = [sum(map(len, chains)) + len(LINKER) * (len(chains) - 1) for chains in map(split_chains, sequences)]
@@ -76,8 +93,10 @@ class Predictor:
     def batches(
         self, lengths: Sequence[int], *, pae: bool = False, distogram: bool = False, most_bytes: int | None = None
     ) -> list[range]:
-        """Cut proteins of `lengths` residues, ascending, into batches that fill the device, for `fold_batch` with these
-        outputs; each is a range of indices. `most_bytes` of memory a batch takes at most, where less is not free."""
+        """Divide proteins of ascending `lengths` into batches that fill the device; return ranges of indices.
+
+        The batches are for `fold_batch` with the same flags. A batch uses the free memory, `most_bytes` at most.
+        """
         device = self._network.embedding.weight.device
         free = memory.free_bytes(device)
         return cut_into_batches(
@@ -87,7 +106,7 @@ class Predictor:
             budget_mflop=BATCH_MFLOP.get(device.type, BATCH_MFLOP["cuda"]),
             memory_limit=free if most_bytes is None else min(free, most_bytes),
             precision=self.settings.precision,
-            pair_output_bytes=Wanted(pae=pae, distogram_logits=distogram).pair_bytes,
+            pair_output_bytes=OutputFlags(pae=pae, distogram_logits=distogram).pair_bytes,
         )
 
     def fold_batch(
@@ -99,56 +118,59 @@ class Predictor:
         pae: bool = False,
         distogram: bool = False,
     ) -> list[Prediction]:
-        """The same in one pass of the network, all padded to the longest; OutOfMemory when they do not fit together."""
+        """Predict the structures of `sequences` in one forward pass, padded to the longest.
+
+        Raise as `fold`, and OutOfMemory if the batch does not fit into memory.
+        """
         check_batch(sequences)
         complexes = [split_chains(sequence) for sequence in sequences]
         device = self._network.embedding.weight.device
         batch = encode_complexes(complexes, device)
-        wanted = Wanted(
+        outputs = OutputFlags(
             mean_embedding=mean_embedding,
             residue_embedding=residue_embedding,
             pae=pae,
             distogram_logits=distogram,
         )
-        with torch.inference_mode(), naming_the_batch(sequences, device):
-            folded = self._network(batch, recycles=self.settings.recycles, wanted=wanted)
-            predictions = _to_predictions(complexes, batch, folded)
-        del folded
+        with torch.inference_mode(), describe_out_of_memory(sequences, device):
+            output = self._network(batch, recycles=self.settings.recycles, outputs=outputs)
+            predictions = _to_predictions(complexes, batch, output)
+        del output
         if device.type == "cpu":
-            host_memory.trim()  # else up to 64 MB of freed activations stay at the top of the heap
+            host_memory.trim()  # otherwise malloc keeps up to 64 MB of freed activations
         return predictions
 
     def embed(
         self, sequences: Sequence[str], *, layers: Sequence[int] | None = None, per_residue: bool = False
     ) -> list[Embedding]:
-        """Hidden states of the language model: `LanguagePredictor.embed`."""
+        """Return hidden states of the language model: see `LanguagePredictor.embed`."""
         return self.language.embed(sequences, layers=layers, per_residue=per_residue)
 
     def masked_logits(self, sequences: Sequence[str]) -> list[Floats]:
-        """Logits of each residue's token: `LanguagePredictor.masked_logits`."""
+        """Return token logits of each residue: see `LanguagePredictor.masked_logits`."""
         return self.language.masked_logits(sequences)
 
     def contacts(self, sequences: Sequence[str]) -> list[Floats]:
-        """Contact probabilities from attention: `LanguagePredictor.contacts`."""
+        """Return contact probabilities: see `LanguagePredictor.contacts`."""
         return self.language.contacts(sequences)
 
     def perplexity(self, sequences: Sequence[str], *, one_pass: bool = False, in_parts: bool = False) -> list[float]:
-        """Pseudo-perplexity: `LanguagePredictor.perplexity`."""
+        """Return pseudo-perplexities: see `LanguagePredictor.perplexity`."""
         return self.language.perplexity(sequences, one_pass=one_pass, in_parts=in_parts)
 
 
-def _to_predictions(complexes: Sequence[Sequence[str]], batch: Batch, folded: Folded) -> list[Prediction]:
-    """Cut a batch into proteins without padding and linkers, on the host."""
+def _to_predictions(complexes: Sequence[Sequence[str]], batch: Batch, output: ESMFoldOutput) -> list[Prediction]:
+    """Copy the outputs to the host and split them by protein, without padding and linkers."""
     aatype_BL = batch.aatype_BL.cpu().numpy()
     is_residue_BL = batch.is_residue_BL.cpu().numpy()
-    positions_BLA3 = folded.positions_BLA3.cpu().numpy()
-    plddt_BL = folded.plddt_BL.cpu().numpy()
-    ptm_B = folded.ptm_B.cpu().numpy()
-    iptm_B = _on_host(folded.iptm_B)
-    mean_embedding_BD = _on_host(folded.mean_embedding_BD)
-    residue_embedding_BLD = _on_host(folded.residue_embedding_BLD)
-    pae_BLL = _on_host(folded.pae_BLL)
-    distogram_BLLN = _on_host(folded.distogram_logits_BLLN)
+    positions_BLA3 = output.positions_BLA3.cpu().numpy()
+    plddt_BL = output.plddt_BL.cpu().numpy()
+    ptm_B = output.ptm_B.cpu().numpy()
+    iptm_B = _on_host(output.iptm_B)
+    mean_embedding_BD = _on_host(output.mean_embedding_BD)
+    residue_embedding_BLD = _on_host(output.residue_embedding_BLD)
+    pae_BLL = _on_host(output.pae_BLL)
+    distogram_BLLN = _on_host(output.distogram_logits_BLLN)
     predictions = []
     for row, chains in enumerate(complexes):
         residues = np.flatnonzero(is_residue_BL[row])
@@ -189,6 +211,6 @@ def _check_finite(prediction: Prediction, row: int, num_proteins: int) -> None:
         if value is not None and not np.isfinite(value).all():
             raise NonFiniteOutput(
                 f"protein {row + 1} of {num_proteins} ({len(prediction.sequence)} residues, "
-                f"{prediction.sequence[:20]}...) has {name} that are not finite: the weights or the precision "
-                "cannot fold it"
+                f"{prediction.sequence[:20]}...) has {name} values that are not finite: check the weights, or use "
+                "--precision fp32"
             )

@@ -1,23 +1,26 @@
-"""What people run: the `foldatlas` command, one module a command. No logic of its own.
+"""The `foldatlas` command: one module for each command. They wire other packages together and hold no logic.
 
 cli.py          the command line: parser, errors, exit codes
-arguments.py    what the parsers share
+arguments.py    argument types and messages that the parsers share
 plan.py         FASTA -> a plan
 fold.py         plan, fold, index: the main job
-embed.py        embeddings alone
-weights.py      released weights
+embed.py        embeddings without folding
+choices.py      files, model and engine of `plan` and `fold`, resolved once
+weights.py      download of released weights
 index.py        the SQL index
-status.py       what is done and what is left
-query.py        SQL
+status.py       progress of an atlas
+query.py        SQL queries
 export.py       subsets as files
-verify.py       whether an atlas is whole
+verify.py       checks of a whole atlas
 merge.py        several atlases into one
+novelty.py      searches of an atlas against references
+cluster.py      families by sequence and by structure
 reference.py    reference databases of known structures and sequences
-evaluate.py     models against experiment
+evaluate.py     comparison of models with experiment
 train.py        the training recipes
 train_lm.py     a language model
 train_fold.py   a folding head
 
-Every command is a function of the same name that Python can import and call. deploy/ holds images, Slurm scripts and
+Each command is also a function of the same name that Python can import. deploy/ holds images, Slurm scripts and
 Kubernetes files.
 """

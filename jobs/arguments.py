@@ -1,4 +1,4 @@
-"""What the commands' parsers share: types of arguments, and messages to people."""
+"""Argument types and messages that the commands' parsers share."""
 
 import argparse
 import contextlib
@@ -8,19 +8,19 @@ from typing import Final
 
 ATLAS_HELP: Final = "the atlas: a folder, or s3://bucket/prefix"
 FASTA_HELP: Final = (
-    "protein FASTA or GenBank, plain or compressed (gz, zst, bz2, xz): a path, a folder of such files, an address "
-    "(s3, gs, http), a quoted pattern, or - for standard input"
+    "protein FASTA or GenBank, plain or compressed (gz, zst, bz2, xz): a path, a folder, an address (s3, gs, http), a "
+    "quoted pattern, or - for standard input"
 )
 PRECISIONS: Final = ("fp32", "bf16", "fp16")
 TRAINING_PRECISIONS: Final = ("fp32", "bf16")
 
 
 def whole_number(text: str, least: int) -> int:
-    """A whole number of at least `least`."""
+    """Parse a whole number of at least `least`."""
     try:
         number = int(text)
     except ValueError:
-        raise argparse.ArgumentTypeError(f"{text!r} is no whole number") from None
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number") from None
     if number < least:
         raise argparse.ArgumentTypeError(f"{text} must be {least} or more")
     return number
@@ -35,14 +35,14 @@ def not_negative(text: str) -> int:
 
 
 def path(text: str) -> str:
-    """The name of a file or folder. An empty one, as of an unset variable in a shell, would mean the current folder."""
+    """Check the name of a file or folder. An empty one (an unset shell variable) would mean the current folder."""
     if not text:
         raise argparse.ArgumentTypeError("the name is empty")
     return text
 
 
 def statement(text: str) -> str:
-    """SQL. Python reads what is not ASCII in a C locale as bytes without a meaning; here it is UTF-8, as elsewhere."""
+    """Decode SQL as UTF-8, also in a C locale, where Python keeps bytes that are not ASCII undecoded."""
     try:
         return os.fsencode(text).decode("utf-8")
     except UnicodeError:
@@ -50,17 +50,17 @@ def statement(text: str) -> str:
 
 
 def add_weights(parser: argparse._ActionsContainer) -> None:
-    """Adds `--weights` to a parser, or a group of one: the folder of jobs.weights.provide."""
+    """Add `--weights`, the folder of `jobs.weights.provide`, to a parser or an argument group."""
     parser.add_argument(
         "--weights",
         type=path,
         metavar="DIR",
-        help="where a model's name is looked for, before the hub's cache; what is missing is fetched there",
+        help="folder of models, searched before the hub's cache; missing published models are downloaded to it",
     )
 
 
 def say(*lines: str) -> None:
-    """Tells people on standard error. If nobody is there to be told, the work goes on."""
+    """Print `lines` to standard error. A closed standard error is ignored."""
     with contextlib.suppress(OSError, ValueError):
         for line in lines:
             print(line, file=sys.stderr, flush=True)

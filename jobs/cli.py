@@ -1,7 +1,7 @@
-"""The `foldatlas` command: one parser a command, errors in one line, exit codes that scripts can use.
+"""The `foldatlas` command: one parser for each command, errors in one line, exit codes for scripts.
 
-0 complete; 1 unexpected error; 2 usage, or a refusal to start; 3 structures failed, or faults found (with --strict:
-refused records too); 130 and 143 interrupted. Results go to stdout, messages and progress to stderr.
+0 complete; 1 unexpected error; 2 wrong usage or input, nothing changed; 3 structures failed or faults found (with
+--strict also refused records); 130 and 143 interrupted. Results go to stdout, messages and progress to stderr.
 """
 
 import argparse
@@ -18,33 +18,35 @@ from foldatlas.schemas.errors import FoldAtlasError
 from foldatlas.schemas.version import program_version
 
 COMMANDS: Final = {
-    "fold": "fold every protein of FASTA files into an atlas: the main job",
-    "plan": "read and check FASTA, cut shards and predict the cost, without folding",
-    "weights": "fetch released weights beforehand, as --model NAME does when they are missing",
-    "status": "what is done, what is left, and how long it will take",
-    "index": "build the SQL index of an atlas anew",
-    "merge": "several atlases of equal settings, or parts of one, into a new atlas",
-    "reference": "known structures or sequences into a database that novelty is searched against",
-    "query": "ask an atlas in SQL",
+    "fold": "fold all proteins of FASTA files into an atlas (the main command)",
+    "plan": "read and check FASTA, cut shards and predict time and cost, without folding",
+    "weights": "download released weights in advance; --model NAME downloads them when they are missing",
+    "status": "show what is folded, what is left, and how long it will take",
+    "index": "rebuild the SQL index of an atlas",
+    "merge": "merge several atlases of equal settings, or parts of one, into a new atlas",
+    "cluster": "cluster the proteins of an atlas into families, by sequence and by structure",
+    "reference": "build a reference database of known structures or sequences, to search for novelty",
+    "novelty": "search structures or sequences of an atlas against a reference database",
+    "query": "query an atlas with SQL",
     "export": "write a subset of an atlas as PDB, mmCIF, Foldcomp, FASTA or Parquet files",
-    "embed": "embeddings of FASTA by the language model alone, without folding",
+    "embed": "compute embeddings with the language model, without folding",
     "train": "train a language model on sequences, or a folding head on structures",
-    "evaluate": "fold experimental chains and measure models against them, beside baselines",
+    "evaluate": "fold experimental chains and compare models and baselines with experiment",
     "verify": "check every file of an atlas against its digests and its plan",
 }
 
 
-BEAM_COMMANDS: Final = ("fold", "plan")  # whose words after `--` are options of Beam's
+BEAM_COMMANDS: Final = ("fold", "plan", "novelty", "cluster")  # commands that pass arguments after `--` to Beam
 
 
 class CommandParser(argparse.ArgumentParser):
-    """A parser that takes options before, between and after the names of files."""
+    """A parser that accepts options before, between and after file names."""
 
     _inside = False
 
     def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
-        # argparse's own parser gives all it saw before the first option to the first positionals, so that
-        # `fold a.fasta b.fasta --model nano ATLAS` would be an error
+        # argparse assigns everything before the first option to the first positionals, so that
+        # `fold a.fasta b.fasta --model nano ATLAS` would be an error.
         if self._inside or self._subparsers is not None:
             return super().parse_known_args(args, namespace)
         self._inside = True
@@ -55,11 +57,11 @@ class CommandParser(argparse.ArgumentParser):
 
 
 def build_parser() -> argparse.ArgumentParser:
-    """The parser of all commands. Each command's module adds its own arguments."""
+    """Return the parser of all commands. Each command's module adds its own arguments."""
     parser = CommandParser(
         prog="foldatlas",
         description="Fold proteins from FASTA into an atlas that SQL can query.",
-        epilog="`foldatlas COMMAND --help` says what a command takes.",
+        epilog="`foldatlas COMMAND --help` shows the options of a command and examples.",
     )
     parser.add_argument("--version", action="version", version=f"foldatlas {program_version()}")
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
@@ -78,12 +80,12 @@ def build_parser() -> argparse.ArgumentParser:
 
 
 def split_beam_options(words: Sequence[str]) -> tuple[list[str], tuple[str, ...]]:
-    """What is ours, and what stands after `--` for Beam. argparse would take the latter for names of files."""
+    """Split `words` at `--` into our arguments and Beam's options, which argparse would read as file names."""
     ours = list(words)
     if not ours or ours[0] not in BEAM_COMMANDS or "--" not in ours:
         return ours, ()
-    place = ours.index("--")
-    return ours[:place], tuple(ours[place + 1 :])
+    cut = ours.index("--")
+    return ours[:cut], tuple(ours[cut + 1 :])
 
 
 def _show_warning(
@@ -98,7 +100,7 @@ def _show_warning(
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Runs one command and returns its exit code."""
+    """Run one command and return its exit code."""
     _open_standard_streams()
     words, beam_options = split_beam_options(sys.argv[1:] if arguments is None else arguments)
     parsed = build_parser().parse_args(words)
@@ -115,12 +117,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
         say(f"foldatlas {parsed.command}: stopped on request")
         return 130
     except BrokenPipeError:
-        # only results can meet this, messages do not (arguments.say): their reader (head, less) has seen enough
+        # The reader of the results (head, less) closed the pipe. Messages ignore that (arguments.say).
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     except UnicodeError as error:
         say(
-            f"foldatlas {parsed.command}: a letter cannot be written in this locale ({error}): set LC_ALL=C.UTF-8 or "
+            f"foldatlas {parsed.command}: this locale cannot represent a character ({error}): set LC_ALL=C.UTF-8 or "
             "PYTHONUTF8=1"
         )
         return 1
@@ -131,18 +133,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _open_standard_streams() -> None:
-    """Points closed standard streams to nowhere, so that no file of ours gets their numbers, and what is meant for
-    people never ends up in it."""
+    """Open closed standard streams on the null device, so that no file gets their descriptors and then messages."""
     for descriptor in (0, 1, 2):
         try:
             os.fstat(descriptor)
         except OSError:
-            os.open(os.devnull, os.O_RDWR)  # takes the lowest number that is free
+            os.open(os.devnull, os.O_RDWR)  # takes the lowest free descriptor
     for name in ("stdout", "stderr"):
         if getattr(sys, name) is None:
-            setattr(sys, name, open(os.devnull, "w"))  # noqa: SIM115 - for as long as the process lives
+            setattr(sys, name, open(os.devnull, "w"))  # noqa: SIM115 - open until the process ends
         elif isinstance(stream := getattr(sys, name), io.TextIOWrapper):
-            stream.reconfigure(errors="backslashreplace")  # of a locale without the letters of an id or a path
+            stream.reconfigure(errors="backslashreplace")  # the locale may lack characters of an id or a path
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""`foldatlas embed`: embeddings of FASTA by the language model alone, without folding."""
+"""`foldatlas embed`: embeddings from the language model, without folding."""
 
 import argparse
 from collections.abc import Sequence
@@ -15,9 +15,9 @@ EXAMPLES: Final = """examples:
   foldatlas embed proteins.fasta embeddings.parquet --model nano
   foldatlas embed proteins.fasta layer3.parquet --model nano --layer 3 --per-residue
 
-A row a record: source, offset, id, structure_id, length, mean (float32) and, with --per-residue, residues (float16, all
-channels of the first residue, then of the next; NULL without), and error: why a record has neither, NULL where it has.
-The file names model, weights and layer in its metadata.
+The Parquet file has one row per record: source, offset, id, structure_id, length, mean (float32), residues (float16,
+all channels of the first residue, then of the next; NULL without --per-residue) and error (the reason if a record could
+not be embedded, else NULL). Its metadata has the model, the digest of the weights and the layer.
 """
 
 
@@ -32,11 +32,11 @@ def embed(
     weights: str | Path | None = None,
     precision: str = "fp32",
 ) -> "Embedded":
-    """Writes a Parquet file of the hidden states of `layer` (0 the embedding of tokens, -1 the last) for `fasta`
-    (paths or patterns): their mean over residues and, with `per_residue`, the states.
+    """Write hidden states of `layer` (0: token embedding, -1: last layer) for `fasta` (paths or patterns) to Parquet.
 
-    `weights` is the folder in which a model's name is looked for first; `precision` "fp32", "bf16" or "fp16". Raises
-    UsageError for a file that is no FASTA, an `out` that exists or a layer that the model does not have.
+    Mean over residues, and with `per_residue` also the states of each residue. `weights` is a folder that is searched
+    for the model first; `precision` is "fp32", "bf16" or "fp16". Raise UsageError for a file that is not FASTA, an
+    `out` that exists, or a layer that the model does not have.
     """
     from foldatlas.folding.language_predictor import layer_numbers
     from foldatlas.folding.models import language_model_of, notes_of
@@ -46,13 +46,13 @@ def embed(
     from foldatlas.pipeline.workers.devices import choose_device
     from foldatlas.pipeline.workers.supervisor import WorkerSpec
 
-    find_sources(fasta, skip_pipes=True)  # before anything slow
+    find_sources(fasta, skip_pipes=True)  # check the names before anything slow
     refuse_existing(Path(out))
     device = choose_device(device)
     weights_dir = None if weights is None else str(Path(weights).absolute())
     provide(model, weights_dir, to_fold=False)
     config, settings = language_model_of(model, precision, weights_dir=weights_dir)
-    say(*(f"{model}: {note}" for note in notes_of(model, weights_dir=weights_dir)))
+    say(*(f"{model}: {note}" for note in notes_of(model, language_model_only=True, weights_dir=weights_dir)))
     (layer,) = layer_numbers([layer], config.num_layers)
     worker = WorkerSpec(absolute(model), settings, device, weights_dir, CHILD)
     return embed_fasta(fasta, Path(out), worker, config, layer=layer, per_residue=per_residue)
@@ -66,9 +66,9 @@ def configure(parser: argparse.ArgumentParser) -> None:
         metavar="FASTA",
         help=FASTA_HELP,
     )
-    parser.add_argument("out", type=path, metavar="OUT", help="Parquet file to write; must not exist")
+    parser.add_argument("out", type=path, metavar="OUT", help="new Parquet file")
     parser.add_argument(
-        "--model", type=path, required=True, metavar="NAME", help="an ESM-2 or a folding model: name or path"
+        "--model", type=path, required=True, metavar="NAME", help="an ESM-2 or folding model: name or path"
     )
     add_weights(parser)
     parser.add_argument(
@@ -76,14 +76,14 @@ def configure(parser: argparse.ArgumentParser) -> None:
         type=int,
         default=-1,
         metavar="N",
-        help="hidden layer: 0 the embedding of tokens, 1 the first, -1 the last (default: %(default)s)",
+        help="hidden layer: 0 token embedding, 1 first layer, -1 last layer (default: %(default)s)",
     )
     parser.add_argument(
-        "--precision", choices=PRECISIONS, default="fp32", help="of the arithmetic (default: %(default)s)"
+        "--precision", choices=PRECISIONS, default="fp32", help="precision of the arithmetic (default: %(default)s)"
     )
-    parser.add_argument("--per-residue", action="store_true", help="store each residue's states too")
+    parser.add_argument("--per-residue", action="store_true", help="also store the states of each residue")
     parser.add_argument(
-        "--device", choices=("auto", "cpu", "cuda"), default="auto", help="where to embed (default: %(default)s)"
+        "--device", choices=("auto", "cpu", "cuda"), default="auto", help="device (default: %(default)s)"
     )
 
 
@@ -99,8 +99,8 @@ def run(arguments: argparse.Namespace) -> int:
         precision=arguments.precision,
     )
     if done.refused:
-        say("refused records have no row")
+        say("refused records have no row in the file")
     if done.first_error:
-        say(f"failed records have the reason in the column error, the first is {done.first_error}")
+        say(f"some records failed; the column error has the reasons, the first is: {done.first_error}")
     print(done.line())
     return 3 if done.failed else 0

@@ -1,4 +1,4 @@
-"""`foldatlas evaluate`: models against experiment, beside baselines, as tables and one page with plots."""
+"""`foldatlas evaluate`: comparison of models and baselines with experiment, as tables and a report with plots."""
 
 import argparse
 import time
@@ -15,11 +15,11 @@ EXAMPLES: Final = """examples:
   foldatlas evaluate chains.parquet evaluation --model nano --split valid --split train:150
   foldatlas evaluate chains.parquet scaling --model models/small --model models/large --exact-perplexity
 
-OUT is a new folder: chains.parquet (a row a chain and model), summary.json and report.html. A chain that cannot be
-folded is a row with the reason. docs/training.md says what CHAINS holds and what is measured.
+OUT is a new folder with chains.parquet (one row per chain and model), summary.json and report.html. A chain that cannot
+be folded has a row with the reason. docs/training.md describes CHAINS and the measures.
 """
 SECONDS_BETWEEN_LINES: Final = 10.0
-TRAINING: Final = "train"  # the split of random chains and of the unigram
+TRAINING: Final = "train"  # the split that the random-chain and unigram baselines use
 
 
 def evaluate(
@@ -38,14 +38,13 @@ def evaluate(
     exact_perplexity: bool = False,
     show_progress: bool = False,
 ) -> dict[str, Any]:
-    """Folds the chains of `splits` ("valid", or "train:150" with a longest chain) of the Parquet file `chains` with
-    each of `models`, measures them against experiment beside three baselines, and writes the new folder `out`. Gives
-    what its summary.json holds.
+    """Fold chains of `chains` with each of `models`, compare them with experiment, and write the new folder `out`.
 
-    `roles` is a table of chains whose role takes the place of their split; `max_length` the longest chain of splits
-    that name none; `limit` the number of chains of each split at most, drawn by a fixed seed; `weights` the folder in
-    which a model's name is looked for first; `recycles` the trunk passes after the first (None: each model's own).
-    Raises UsageError, with nothing written, for what cannot be carried out.
+    Return the content of its summary.json. `chains` is a Parquet file; `splits` are names of splits, optionally with a
+    maximum length ("valid", "train:150"). `roles` is a table of chain names and roles that replace their splits;
+    `max_length` the maximum length (residues) of splits without one; `limit` the maximum number of chains per split,
+    sampled with a fixed seed; `weights` a folder that is searched for models first; `recycles` the trunk passes after
+    the first (None: each model's default). Raise UsageError, with nothing written, for wrong arguments.
     """
     from foldatlas.folding.compare.experimental import read_chains
     from foldatlas.folding.evaluation import choice, files, run
@@ -55,7 +54,7 @@ def evaluate(
     from foldatlas.schemas.version import program_version
 
     out = Path(out)
-    files.check_place(out)
+    files.check_output_folder(out)
     weights_dir = None if weights is None else str(weights)
     choices = [choice.parse_choice(split, max_length) for split in splits]
     every = read_chains(chains)
@@ -68,9 +67,9 @@ def evaluate(
         provide(model, weights_dir)
     names = [settings_of(model, recycles, precision, weights_dir=weights_dir).model for model in models]
     if repeated := sorted({name for name in names if names.count(name) > 1}):
-        raise UsageError(f"two models are called {repeated[0]}: name each once, or give their folders different names")
+        raise UsageError(f"two models are called {repeated[0]}: give each once, or rename the folder of one")
     device = choose_device(device)
-    hold_device(device)  # until this process ends
+    hold_device(device)  # held until this process ends
     progress = _Progress() if show_progress else None
     rows, settings = [], []
     for model in models:
@@ -80,9 +79,13 @@ def evaluate(
         del predictor  # one model's weights in memory at a time
     rows += run.evaluate_model(run.untrained_predictor(device, recycles), "baseline", evaluated, progress=progress)
     rows += run.evaluate_baselines(evaluated, training, progress)
-    notes = [] if training else [f"{chains} has no chains of split {TRAINING}: no random chain and no unigram."]
+    notes = (
+        []
+        if training
+        else [f"{chains} has no chains of split {TRAINING}: the random-chain and unigram baselines are missing."]
+    )
     if exact_perplexity:
-        notes.append("Perplexity is exact: each residue masked in turn.")
+        notes.append("Perplexity is exact: each residue is masked in turn.")
     return files.write(
         out,
         rows,
@@ -96,7 +99,7 @@ def evaluate(
 
 
 class _Progress:
-    """Says how far it is, at most every ten seconds and at the end of each model."""
+    """Print progress, at most every ten seconds and at the end of each model."""
 
     def __init__(self) -> None:
         self._last = time.monotonic()
@@ -109,38 +112,47 @@ class _Progress:
 
 def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("chains", type=path, metavar="CHAINS", help="Parquet file of experimental chains")
-    parser.add_argument("out", type=path, metavar="OUT", help="folder to write; must not exist")
+    parser.add_argument("out", type=path, metavar="OUT", help="new folder")
     parser.add_argument(
         "--model",
         type=path,
         action="append",
         required=True,
         metavar="NAME",
-        help="a folding model: name or path; may be repeated",
+        help="folding model: name or path; can be repeated",
     )
     parser.add_argument(
         "--split",
         action="append",
         metavar="SPLIT[:LENGTH]",
-        help="chains to fold, and the longest of them in residues; may be repeated (default: valid)",
+        help="split of chains to fold, with a maximum length in residues; can be repeated (default: valid)",
     )
     parser.add_argument(
-        "--roles", type=path, metavar="TSV", help="table of name and role: a chain's role takes the place of its split"
+        "--roles", type=path, metavar="TSV", help="table of chain names and roles, which replace the splits"
     )
     parser.add_argument(
-        "--max-length", type=positive, metavar="N", help="longest chain of splits that name none (default: any)"
+        "--max-length",
+        type=positive,
+        metavar="N",
+        help="maximum length for splits without one, in residues (default: none)",
     )
-    parser.add_argument("--limit", type=positive, metavar="N", help="at most N chains of each split, drawn by a seed")
+    parser.add_argument(
+        "--limit", type=positive, metavar="N", help="at most N chains of each split, sampled with a fixed seed"
+    )
     add_weights(parser)
     parser.add_argument(
-        "--recycles", type=not_negative, metavar="N", help="trunk passes after the first (default: each model's own)"
-    )
-    parser.add_argument("--precision", choices=PRECISIONS, default="fp32", help="arithmetic (default: %(default)s)")
-    parser.add_argument(
-        "--exact-perplexity", action="store_true", help="mask each residue in turn: a pass a residue instead of seven"
+        "--recycles", type=not_negative, metavar="N", help="trunk passes after the first (default: the model's)"
     )
     parser.add_argument(
-        "--device", choices=("auto", "cpu", "cuda"), default="auto", help="where to fold (default: %(default)s)"
+        "--precision", choices=PRECISIONS, default="fp32", help="precision of the arithmetic (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--exact-perplexity",
+        action="store_true",
+        help="mask each residue in turn: one pass per residue instead of seven passes",
+    )
+    parser.add_argument(
+        "--device", choices=("auto", "cpu", "cuda"), default="auto", help="device (default: %(default)s)"
     )
 
 
@@ -168,7 +180,7 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def _lines(summary: dict[str, Any]) -> list[str]:
-    """The figures that are asked for first, a line a split and model."""
+    """Return the main results, one line per split and model."""
     width = max(len(name) for part in summary["splits"].values() for name in part["models"])
     lines = []
     for label, part in summary["splits"].items():

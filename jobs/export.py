@@ -19,8 +19,8 @@ EXAMPLES: Final = """examples:
   foldatlas export atlas models --format cif
   cd confident && sha256sum -c SHA256SUMS
 
-The folder also gets manifest.json (what was asked), files.jsonl (each file with bytes and sha256), SHA256SUMS, and
-missing.tsv if ids were named that have no structure, or a format cannot hold a structure, each with the reason. The
+The folder also has manifest.json (the request), files.jsonl (each file with bytes and sha256) and SHA256SUMS. Ids
+without a structure, and structures that the format cannot represent, are listed in missing.tsv with the reason. The
 exit code is 3 if no protein was exported.
 """
 
@@ -35,11 +35,10 @@ def export(
     order_by: str | None = None,
     limit: int | None = None,
 ) -> "Exported":
-    """Writes the proteins of `atlas` that meet `where` (SQL on `proteins`) and that `ids` (a file) names to `dest`.
+    """Write the proteins of `atlas` that meet `where` (SQL on `proteins`) and are listed in the file `ids` to `dest`.
 
-    Without either, all of them; `limit` keeps the first by `order_by` ("mean_plddt DESC").
-
-    Raises UsageError, ForeignFolderError if `dest` holds something, QueryError for a bad condition.
+    Without `where` and `ids` all proteins are exported. `limit` keeps the first in the order of `order_by`
+    ("mean_plddt DESC"). Raise UsageError, ForeignFolderError if `dest` is not empty, QueryError for a wrong condition.
     """
     from foldatlas.atlas.export.subset import export as write
 
@@ -48,7 +47,7 @@ def export(
 
 def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("atlas", type=path, metavar="ATLAS", help=ATLAS_HELP)
-    parser.add_argument("dest", type=path, metavar="DEST", help="folder to make")
+    parser.add_argument("dest", type=path, metavar="DEST", help="new folder")
     parser.add_argument(
         "--format", choices=FORMATS, required=True, help="; ".join(f"{name}: {what}" for name, what in FORMATS.items())
     )
@@ -56,15 +55,15 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--ids",
         metavar="FILE",
-        help="ids, source:id or structure_id: a list, or an answer of query as csv, tsv, json or jsonl",
+        help="file of ids, source:id or structure_id: a list, or output of query as csv, tsv, json or jsonl",
     )
     parser.add_argument(
         "--order-by",
         nargs="+",
         metavar=("COLUMN", "DESC"),
-        help="with --limit: column of proteins to sort by, ASC or DESC",
+        help="with --limit: column of proteins to sort by, ASC (default) or DESC",
     )
-    parser.add_argument("--limit", type=int, metavar="N", help="export the first N proteins only")
+    parser.add_argument("--limit", type=int, metavar="N", help="export only the first N proteins")
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -78,7 +77,7 @@ def run(arguments: argparse.Namespace) -> int:
         limit=arguments.limit,
     )
     if done.ids_read_as is not None:
-        say(f"{arguments.ids} was read as {done.ids_read_as}")
+        say(f"read {arguments.ids} as {done.ids_read_as}")
     print(f"{counted(done.proteins, 'protein')} in {counted(done.files, 'file')}, {done.bytes:,} bytes: {done.folder}")
     if done.missing:
         reasons = ", ".join(f"{count:,} {why}" for why, count in sorted(done.missing.items()))

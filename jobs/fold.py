@@ -1,22 +1,25 @@
-"""`foldatlas fold`: the main job. Plans what is new, folds what is missing, builds the index."""
+"""`foldatlas fold`: plan what is new, fold what is missing, build the index."""
 
 import argparse
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from foldatlas.jobs import plan as plan_job
 from foldatlas.jobs.arguments import path, say
-from foldatlas.jobs.weights import provide
+from foldatlas.jobs.choices import EngineChoice, Inputs, ModelChoice
 from foldatlas.schemas.errors import UsageError
 from foldatlas.schemas.records import DEFAULT_MAX_LENGTH
 from foldatlas.schemas.wording import counted
 
 if TYPE_CHECKING:
     from foldatlas.atlas.accounting import Accounting
+    from foldatlas.atlas.folder import AtlasFolder
+    from foldatlas.pipeline.planning.selection import Choice
     from foldatlas.pipeline.shards.run import FoldReport
-    from foldatlas.schemas.manifest import Shard, ShardEntry
+    from foldatlas.schemas.manifest import Plan, Shard
 
 EXAMPLES: Final = """examples:
   foldatlas fold proteins.fasta atlas --model nano
@@ -34,14 +37,17 @@ EXAMPLES: Final = """examples:
   foldatlas fold proteins.fasta atlas --model nano --workers 4
   foldatlas fold proteins.fasta atlas --model nano --runner DaskRunner -- --dask_client_address=tls://host:8786
 
-The same command again folds what is missing, and nothing if nothing is.
+The same command again folds only what is missing.
 """
 
 
 @dataclass(frozen=True)
 class PartSummary:
-    """The part of a plan that a run was asked for, all of it done now: its `shards`, of `planned` ones; the structures
-    `folded` and `failed` in it, by whichever run. `left` shards of the atlas are missing still."""
+    """What is committed of the part of a plan that `--part` or `--shards` selected, by this run or others.
+
+    The part has `shards` of `planned` shards, with `folded` structures and `failed` sequences; `left` shards of the
+    whole atlas are still to fold.
+    """
 
     shards: int
     planned: int
@@ -50,7 +56,7 @@ class PartSummary:
     left: int
 
     def line(self) -> str:
-        """One line for people."""
+        """Return a summary of one line."""
         return (
             f"part done: {self.shards:,} of {counted(self.planned, 'shard')}, {counted(self.folded, 'structure')} "
             f"folded, {self.failed:,} failed; {counted(self.left, 'shard')} of the atlas still to fold"
@@ -59,8 +65,10 @@ class PartSummary:
 
 @dataclass(frozen=True)
 class FoldSummary:
-    """What `fold` did in this run (`report`), and what became of every record of the atlas (`accounting`; None after
-    one of several parts, `part`, while others are missing)."""
+    """What `fold` did in this run (`plan`, `report`), and the `accounting` of all records of the atlas.
+
+    `part` describes the selected part, if any; then `accounting` is None while other parts are missing.
+    """
 
     plan: plan_job.PlanSummary
     report: "FoldReport"
@@ -93,110 +101,121 @@ def fold(
     beam_options: Sequence[str] = (),
     show_progress: bool = False,
 ) -> FoldSummary:
-    """Folds every protein of `fasta` (paths or patterns) that `atlas` does not have, and indexes the atlas.
+    """Fold the proteins of `fasta` (paths, patterns or addresses) that `atlas` does not have yet; build the index.
 
-    `recycles` are the trunk passes after the first (None: the model's); `max_length` in residues; `embeddings` "none",
-    "mean" or "residue"; `pae`: whether to store aligned errors; `add_outputs`: whether to fold again, for these, what
-    was folded without them; `weights` the folder in which a model's name is looked for first; `precision` "fp32",
-    "bf16" or "fp16" (of the language model alone). `genes`: whether the files are contigs, of which the genes' proteins
-    are folded. `shards` ("0-99,150") or `part` ("3/16") say which shards of the plans of `fasta` this run folds (None:
-    all of the atlas); it builds the index only if none is missing then. `retry_failed`: whether to try failed proteins
-    again, once; `fasta` may be empty then. `name` and `replace` are those of `plan`. `log`: a file to which events are
-    appended as JSON lines. `runner`, `workers` and `beam_options` choose the engine (pipeline/engines/engine.py:
-    neither is one worker in this process).
+    `recycles`: trunk passes after the first (None: the model's default). `max_length`: in residues; longer records are
+    refused. `embeddings`: "none", "mean" or "residue". `pae`: store predicted aligned errors. `add_outputs`: fold
+    committed shards again that lack these outputs. `weights`: a folder that is searched for the model first.
+    `precision`: "fp32", "bf16", or "fp16" (language model only). `genes`: the files are contigs; fold their genes.
+    `shards` ("0-99,150") or `part` ("3/16"): fold only these shards of the plans of `fasta` (None: all shards of the
+    atlas), and build the index only if no shard is missing afterwards. `retry_failed`: retry failed sequences once;
+    `fasta` may be empty. `name`, `replace`: as in `plan`. `log`: file to append events to, as JSON lines. `runner`,
+    `workers`, `beam_options`: the engine (pipeline/engines/engine.py; by default one worker in this process).
 
-    Raises UsageError with the atlas untouched (but planned, where `shards` are not those of the plan); Interrupted
-    with every finished shard kept.
+    Raise UsageError with the atlas unchanged (or only planned, if `shards` does not fit the plan), and Interrupted
+    with all finished shards kept.
     """
-    from foldatlas.atlas.folder import AtlasFolder
-    from foldatlas.atlas.index.build import build_index, current_accounting
-    from foldatlas.atlas.index.needed import left_to_fold
-    from foldatlas.folding.models import notes_of, settings_of
+    from foldatlas.folding.models import notes_of
     from foldatlas.folding.weights.model_files import absolute
     from foldatlas.pipeline import events
-    from foldatlas.pipeline.engines import dispatch
     from foldatlas.pipeline.engines.choose import choose_engine
-    from foldatlas.pipeline.planning.planner import plans_of
     from foldatlas.pipeline.planning.selection import chosen
-    from foldatlas.pipeline.shards.outputs import chosen_outputs, lacking, refuse_missing_outputs
+    from foldatlas.pipeline.shards.outputs import chosen_outputs, refuse_missing_outputs
     from foldatlas.pipeline.shards.run import fold_atlas
     from foldatlas.pipeline.workers.supervisor import WorkerSpec
 
-    engine = choose_engine(runner, workers, beam_options)
-    choice = chosen(shards, part)
-    if not fasta and not retry_failed:
-        raise UsageError(
-            "no FASTA file is named before ATLAS: name one, or pass --retry-failed to try failed proteins again"
-        )
-    plan_job.refuse_genes_alone(genes, fasta)
-    if retry_failed and add_outputs:
-        raise UsageError("--retry-failed gives a shard the outputs that it has: run --add-outputs before or after it")
-    if choice is not None and not fasta:
-        raise UsageError("--shards and --part mean shards of the FASTA's plan: name the files")
-    folder = AtlasFolder(atlas) if fasta else AtlasFolder.existing(atlas)
+    # Resolve and check every argument before anything is written or downloaded.
+    chosen_engine = choose_engine(runner, workers, beam_options)
+    selection = chosen(shards, part)
+    inputs = Inputs(tuple(fasta), max_length, genes, name, replace)
+    outputs = chosen_outputs(embeddings, pae)
+    _refuse_contradictions(inputs, outputs, selection, add_outputs=add_outputs, retry_failed=retry_failed)
+    folder = inputs.folder(atlas)
     log = events.absolute(log)
     weights_dir = None if weights is None else str(Path(weights).absolute())
-    outputs = chosen_outputs(embeddings, pae)
-    if add_outputs and not outputs:
-        raise UsageError("--add-outputs adds what is asked for: name it with --embeddings or --pae")
-    provide(model, weights_dir, before=lambda: plan_job.look_first(folder, fasta, genes, name))
-    settings = settings_of(model, recycles, precision, weights_dir=weights_dir)
+    choice = ModelChoice.resolve(model, recycles, precision, weights_dir, before=partial(inputs.check_paths, folder))
     say(*(f"{model}: {note}" for note in notes_of(model, weights_dir=weights_dir)))
     if outputs and not add_outputs:
-        refuse_missing_outputs(folder.place, folder.entries().values(), outputs)
-    with dispatch.opened(engine, device) as device:
-        worker = WorkerSpec(absolute(model), settings, device, weights_dir)
-        summary = plan_job.plan(
-            fasta,
-            atlas,
-            model=model,
-            recycles=recycles,
-            max_length=max_length,
-            device=device,
-            embeddings=embeddings,
-            pae=pae,
-            weights=weights_dir,
-            precision=precision,
-            genes=genes,
-            name=name,
-            replace=replace,
-            runner=runner,
-            workers=workers,
-            beam_options=beam_options,
-        )
+        refuse_missing_outputs(folder.uri, folder.entries().values(), outputs)
+
+    # Plan what is new, then fold what is missing of the selected shards.
+    with EngineChoice.opened(chosen_engine, device) as engine:
+        summary = plan_job.plan_inputs(inputs, folder, choice, engine, outputs)
         if show_progress:
             say(*summary.lines())
-        plans = folder.plans()
-        named = plans_of(summary.planned, plans, max_length)
-        mine = None if choice is None else choice.of(named)
+        share = None if selection is None else _Share.of(selection, summary, folder, max_length)
         report = fold_atlas(
             folder,
-            worker,
+            WorkerSpec(absolute(model), choice.settings, engine.device, weights_dir),
             outputs=outputs,
             add_outputs=add_outputs,
             show_progress=show_progress,
-            shards=None if mine is None else {shard.name for shard in mine},
+            shards=None if share is None else {shard.name for shard in share.shards},
             retry_failed=retry_failed,
             log=log,
-            engine=engine,
+            engine=engine.engine,
         )
-    if mine is None:
-        return FoldSummary(summary, report, current_accounting(folder) or build_index(folder))
-    entries = folder.entries()
-    unfolded = {shard.name for shard in left_to_fold(folder, plans, entries)}
-    left = sum(
-        shard.name in unfolded or bool(add_outputs and shard.name in entries and lacking(entries[shard.name], outputs))
-        for plan in plans
-        for shard in plan.shards
-    )
-    done = _part_summary(mine, entries, sum(len(plan.shards) for plan in named), left)
-    return FoldSummary(summary, report, None if left else current_accounting(folder) or build_index(folder), done)
+
+    # Build the index, unless shards of other parts are missing.
+    if share is None:
+        return FoldSummary(summary, report, _indexed(folder))
+    done = share.summary(folder, outputs if add_outputs else ())
+    return FoldSummary(summary, report, None if done.left else _indexed(folder), done)
 
 
-def _part_summary(mine: "Sequence[Shard]", entries: "Mapping[str, ShardEntry]", planned: int, left: int) -> PartSummary:
-    done = [entries[shard.name] for shard in mine if shard.name in entries]  # the others are not needed
-    folded, failed = (sum(getattr(entry, what) for entry in done) for what in ("folded", "failed"))
-    return PartSummary(len(mine), planned, folded, failed, left)
+def _refuse_contradictions(
+    inputs: Inputs, outputs: Sequence[str], selection: "Choice | None", *, add_outputs: bool, retry_failed: bool
+) -> None:
+    """Raise UsageError for arguments that do not go together."""
+    if not inputs.fasta and not retry_failed:
+        raise UsageError("no FASTA file is given before ATLAS: name one, or pass --retry-failed to retry failures")
+    inputs.check()
+    if retry_failed and add_outputs:
+        raise UsageError("--retry-failed and --add-outputs cannot be combined: run one after the other")
+    if selection is not None and not inputs.fasta:
+        raise UsageError("--shards and --part select shards of the plan of FASTA files: name the files")
+    if add_outputs and not outputs:
+        raise UsageError("--add-outputs does not say which output to add: pass --embeddings or --pae too")
+
+
+def _indexed(folder: "AtlasFolder") -> "Accounting":
+    """Return the accounting of the index; build the index first if it is not up to date."""
+    from foldatlas.atlas.index.build import build_index, current_accounting
+
+    return current_accounting(folder) or build_index(folder)
+
+
+@dataclass(frozen=True)
+class _Share:
+    """The `shards` that `--shards` or `--part` selects, of `planned` shards of the atlas's `plans`."""
+
+    shards: "Sequence[Shard]"
+    planned: int
+    plans: "Sequence[Plan]"
+
+    @classmethod
+    def of(cls, selection: "Choice", summary: plan_job.PlanSummary, folder: "AtlasFolder", max_length: int) -> "_Share":
+        from foldatlas.pipeline.planning.planner import plans_of
+
+        plans = folder.plans()
+        named = plans_of(summary.planned, plans, max_length)
+        return cls(selection.of(named), sum(len(plan.shards) for plan in named), plans)
+
+    def summary(self, folder: "AtlasFolder", outputs: Sequence[str]) -> PartSummary:
+        """Count what is committed of the share, and the shards of the atlas that are not folded or lack `outputs`."""
+        from foldatlas.atlas.index.needed import left_to_fold
+        from foldatlas.pipeline.shards.outputs import lacking
+
+        entries = folder.entries()
+        unfolded = {shard.name for shard in left_to_fold(folder, self.plans, entries)}
+        left = sum(
+            shard.name in unfolded or bool(shard.name in entries and lacking(entries[shard.name], outputs))
+            for plan in self.plans
+            for shard in plan.shards
+        )
+        done = [entries[shard.name] for shard in self.shards if shard.name in entries]  # the others are not needed
+        folded, failed = sum(entry.folded for entry in done), sum(entry.failed for entry in done)
+        return PartSummary(len(self.shards), self.planned, folded, failed, left)
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -204,42 +223,40 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--add-outputs",
         action="store_true",
-        help="fold shards again that lack --embeddings or --pae; structures stay as they are",
+        help="fold shards again that lack --embeddings or --pae; structures are kept",
     )
     parser.add_argument(
-        "--shards", metavar="A-B", help="fold only these shards of the FASTA's plan, by number: 0-99 or 0-99,150"
+        "--shards", metavar="A-B", help="fold only these shards of the plan, by number: 0-99 or 0-99,150"
     )
-    parser.add_argument(
-        "--part", metavar="K/N", help="fold only the K-th of N parts of equal predicted cost, K from 1: 3/16"
-    )
+    parser.add_argument("--part", metavar="K/N", help="fold only part K of N parts of equal predicted cost: 3/16")
     parser.add_argument(
         "--retry-failed",
         action="store_true",
-        help="try failed proteins again, once, as on a device with more memory; FASTA may be left out",
+        help="retry failed proteins once, for example on a device with more memory; FASTA may be omitted",
     )
     parser.add_argument(
-        "--log", type=path, metavar="FILE", help="append events to this file as JSON lines (-: to standard error)"
+        "--log", type=path, metavar="FILE", help="append events to this file as JSON lines (-: standard error)"
     )
-    parser.add_argument("--strict", action="store_true", help="exit with 3 if any record was refused")
+    parser.add_argument("--strict", action="store_true", help="exit with code 3 if any record is refused")
 
 
 def _refuse_beside_dry_run(arguments: argparse.Namespace) -> None:
-    """What a dry run would not heed must not be thought to be predicted."""
+    """Raise UsageError for an option that `--dry-run` would ignore."""
     for name in ("add_outputs", "shards", "part", "retry_failed", "log", "strict"):
         if getattr(arguments, name):
             option = "--" + name.replace("_", "-")
             raise UsageError(
-                f"--dry-run predicts what folding all takes, and nothing of {option}: leave one of them out"
+                f"--dry-run predicts the folding of everything and does not support {option}: omit one of them"
             )
 
 
 def run(arguments: argparse.Namespace) -> int:
     if arguments.dry_run:
         _refuse_beside_dry_run(arguments)
-        print("\n".join(plan_job.plan(**plan_job.chosen(arguments), dry_run=True).report()))
+        print("\n".join(plan_job.plan(**plan_job.planning_arguments(arguments), dry_run=True).report()))
         return 0
     asked = {name: getattr(arguments, name) for name in ("add_outputs", "shards", "part", "retry_failed", "log")}
-    summary = fold(**plan_job.chosen(arguments), **asked, show_progress=True)
+    summary = fold(**plan_job.planning_arguments(arguments), **asked, show_progress=True)
     report, accounting = summary.report, summary.accounting
     from foldatlas.schemas.wording import readable_time
 
@@ -256,12 +273,12 @@ def run(arguments: argparse.Namespace) -> int:
     if accounting is None:
         assert part is not None, "a run without parts has an index"
         print(part.line())
-        say(f"the run that folds the last of them builds the index; earlier: foldatlas index {arguments.atlas}")
+        say(f"the index is built by the run that folds the last shard, or by: foldatlas index {arguments.atlas}")
         return 3 if part.failed else 0
     if part is not None:
         say(part.line())
     if accounting.failed and not arguments.retry_failed:
-        say("to try failed proteins again, on a device with more memory perhaps: --retry-failed")
+        say("to retry failed proteins, for example on a device with more memory: --retry-failed")
     print(accounting.line())
     failed = accounting.failed if part is None else part.failed
     return 3 if failed or (arguments.strict and accounting.num_refused) else 0

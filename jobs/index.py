@@ -1,4 +1,4 @@
-"""`foldatlas index`: build the SQL index of an atlas anew."""
+"""`foldatlas index`: rebuild the SQL index of an atlas."""
 
 import argparse
 from pathlib import Path
@@ -12,12 +12,13 @@ if TYPE_CHECKING:
 EXAMPLES: Final = """examples:
   foldatlas index atlas
 
-Folding ends with it; it is needed by hand after an interruption, to query what is there, or if the index was lost.
+`foldatlas fold` builds the index at its end. Run this after an interruption, to query what is folded so far, or if the
+index was lost.
 """
 
 
 def index(atlas: str | Path) -> "Accounting":
-    """Builds `atlas.duckdb` from what the manifest lists, finished or not, and puts it in place of the old one."""
+    """Build `atlas.duckdb` from the files that the manifest lists, complete or not, and replace the old index."""
     from foldatlas.atlas.folder import AtlasFolder
     from foldatlas.atlas.index.build import build_index
 

@@ -14,15 +14,17 @@ EXAMPLES: Final = """examples:
   foldatlas merge part1 part2 part3 whole
   foldatlas merge published mine together --check
 
-Takes parts of one plan (`foldatlas fold --part K/N` on several machines) and atlases of different proteins; a structure
-in several comes from the first one named. The atlases are left as they are. Files are linked on one file system, and
-copied, with their sha256 checked, to another.
+Merges parts of one plan (`foldatlas fold --part K/N` on several machines) and atlases of different proteins. A
+structure that is in several atlases is taken from the first. The atlases are not changed. Files are hard-linked within
+a file system, and copied to another with their sha256 checked.
 """
 
 
 def merge(atlases: Sequence[str | Path], out: str | Path, *, check: bool = False) -> "Accounting":
-    """Merges `atlases` into the new atlas `out`, and indexes it; `check` reads linked files too. Raises UsageError with
-    nothing made."""
+    """Merge `atlases` into the new atlas `out` and build its index; `check` also checks linked files.
+
+    Raise UsageError, with nothing written, for atlases that cannot be merged.
+    """
     from tqdm import tqdm
 
     from foldatlas.atlas.merge import merge_atlases
@@ -37,14 +39,14 @@ def merge(atlases: Sequence[str | Path], out: str | Path, *, check: bool = False
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("atlases", nargs="+", type=path, metavar="ATLAS", help="folders of two atlases or more")
-    parser.add_argument("out", type=path, metavar="OUT", help="folder of the new atlas; must not exist, or be empty")
-    parser.add_argument("--check", action="store_true", help="compare the sha256 of files that are linked, too")
+    parser.add_argument("atlases", nargs="+", type=path, metavar="ATLAS", help="two or more atlases in local folders")
+    parser.add_argument("out", type=path, metavar="OUT", help="folder of the new atlas, new or empty")
+    parser.add_argument("--check", action="store_true", help="also check the sha256 of files that are linked")
 
 
 def run(arguments: argparse.Namespace) -> int:
     accounting = merge(arguments.atlases, arguments.out, check=arguments.check)
     if accounting.pending:
-        say(f"parts are missing: fold the same FASTA into {arguments.out} to go on, or merge again with them")
+        say(f"parts are missing: fold the same FASTA into {arguments.out}, or merge again with the missing parts")
     print(accounting.line())
     return 0

@@ -4,12 +4,12 @@ import argparse
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from foldatlas.jobs.arguments import ATLAS_HELP, FASTA_HELP, PRECISIONS, add_weights, not_negative, path, positive, say
-from foldatlas.jobs.weights import provide
-from foldatlas.schemas.errors import UsageError
+from foldatlas.jobs.choices import EngineChoice, Inputs, ModelChoice
 from foldatlas.schemas.records import DEFAULT_MAX_LENGTH
 from foldatlas.schemas.wording import counted
 
@@ -28,7 +28,7 @@ EXAMPLES: Final = """examples:
   foldatlas plan proteins.fasta atlas --model nano --dry-run --json
   foldatlas plan atlas --model nano --devices 64
 
-Without FASTA it predicts what is left to fold of an atlas.
+Without FASTA the command predicts what is left to fold in an atlas.
 """
 
 EMBEDDINGS: Final = ("none", "mean", "residue")
@@ -36,8 +36,7 @@ EMBEDDINGS: Final = ("none", "mean", "residue")
 
 @dataclass(frozen=True)
 class PlanSummary:
-    """What was planned. `estimate` predicts its folding, `left` that of all that the atlas has to fold, this plan
-    included."""
+    """What was planned, an `estimate` for folding it, and one for all that is `left` in the atlas, including it."""
 
     planned: "Planned"
     estimate: "Estimate"
@@ -45,7 +44,7 @@ class PlanSummary:
     dry_run: bool = False
 
     def lines(self) -> list[str]:
-        """For people, in short."""
+        """Return a short summary for the terminal."""
         from foldatlas.schemas.wording import readable_bytes, readable_time
 
         plan = self.planned.plan
@@ -60,7 +59,7 @@ class PlanSummary:
         ]
 
     def report(self) -> list[str]:
-        """For people, with everything: refusals by reason, shards, time, bytes, money."""
+        """Return the full report for the terminal: refusals by reason, shards, time, bytes, money."""
         plan, left = self.planned.plan, self.left
         both = plan is not None and left.shards > self.estimate.shards
         head = self._known() if plan is None else self._head(plan)
@@ -69,13 +68,13 @@ class PlanSummary:
         if not chosen.shards:
             lines = ["nothing to fold: every accepted sequence is in the atlas"]
         elif plan is None:
-            lines = ["left to fold, of earlier plans:", *lines]
+            lines = ["left to fold from earlier plans:", *lines]
         if both:
-            lines += ["with what is left of earlier plans:", *left.lines()]
+            lines += ["including what is left of earlier plans:", *left.lines()]
         return [*head, *lines]
 
     def as_json(self) -> dict[str, Any]:
-        """For programs."""
+        """Return the summary as JSON objects."""
         plan = self.planned.plan
         made = None
         if plan is not None:
@@ -89,11 +88,11 @@ class PlanSummary:
         }
 
     def _known(self) -> list[str]:
-        return [f"{source.name} is in the atlas already: not read again" for source in self.planned.known]
+        return [f"{source.name} is already in the atlas: not read again" for source in self.planned.known]
 
     def _head(self, plan: "Plan") -> list[str]:
         counts = ", ".join(f"{count:,} {outcome}" for outcome, count in sorted(plan.outcomes.items()))
-        not_kept = " (not kept: a dry run)" if self.dry_run else ""
+        not_kept = " (dry run: not kept)" if self.dry_run else ""
         records = counted(sum(plan.outcomes.values()), "record")
         genes = [_genes_line(source) for source in plan.sources if source.genes]
         changes = [change.line() for change in self.planned.changes]
@@ -127,98 +126,86 @@ def plan(
     workers: int | None = None,
     beam_options: Sequence[str] = (),
 ) -> PlanSummary:
-    """Reads `fasta` (paths or patterns) and commits a plan of the sequences that `atlas` does not have yet.
+    """Read `fasta` (paths, patterns or addresses) and commit a plan of the sequences that `atlas` does not have yet.
 
-    With `genes` the files are contigs, and the sequences the proteins of the genes that Pyrodigal finds in them.
-    `name` takes the place of the URI of the one file as the identity of its source; `replace` lets a file that changed
-    be a new version though fewer than half of its ids remain (docs/files.md).
-    `max_length` in residues: longer records are refused by this plan. `embeddings` (one of EMBEDDINGS) and `pae` say
-    what will be stored, which bounds a shard. `weights` is the folder in which a model's name is looked for first,
-    `precision` "fp32", "bf16" or "fp16" (of the language model alone). With `dry_run` the atlas stays as it is, and
-    without `fasta` too: then what is left to fold of its plans is predicted.
-    Predictions are for `devices` devices at `price` an hour each.
-    `runner`, `workers` and `beam_options` choose the engine that reads (pipeline/engines/engine.py).
-    Raises UsageError with the atlas untouched.
+    `genes`: the files are contigs; the sequences are the proteins of genes that Pyrodigal finds in them. `name`
+    replaces the URI of the one source as its identity. `replace`: accept a changed file as a new version even if fewer
+    than half of its ids remain (docs/files.md). `max_length`: in residues; longer records are refused. `embeddings`
+    (one of EMBEDDINGS) and `pae`: outputs that folding will store, which limit the size of a shard. `weights`: a folder
+    that is searched for the model first. `precision`: "fp32", "bf16", or "fp16" (language model only). `dry_run`: leave
+    the atlas unchanged. Without `fasta` the atlas is also unchanged, and what is left to fold is predicted.
+    `devices`, `price`: predict for this number of devices at this price per hour each. `runner`, `workers`,
+    `beam_options`: the engine that reads (pipeline/engines/engine.py). Raise UsageError with the atlas unchanged.
     """
-    from foldatlas.atlas.folder import AtlasFolder, newest_entries
-    from foldatlas.atlas.forecast.calibration import (
-        default_output_bytes,
-        first_entries,
-        measured_output_bytes,
-        measured_rate,
-    )
-    from foldatlas.atlas.forecast.estimate import estimate
-    from foldatlas.atlas.index.needed import left_to_fold
-    from foldatlas.folding.models import config_of, settings_of
-    from foldatlas.pipeline.engines import dispatch
     from foldatlas.pipeline.engines.choose import choose_engine
+    from foldatlas.pipeline.shards.outputs import chosen_outputs
+
+    inputs = Inputs(tuple(fasta), max_length, genes, name, replace)
+    inputs.check()
+    chosen_engine = choose_engine(runner, workers, beam_options)
+    outputs = chosen_outputs(embeddings, pae)
+    folder = inputs.folder(atlas)
+    weights_dir = None if weights is None else str(weights)
+    choice = ModelChoice.resolve(model, recycles, precision, weights_dir, before=partial(inputs.check_paths, folder))
+    with EngineChoice.opened(chosen_engine, device) as engine:
+        pass  # only the device is needed here; reading files starts the workers again
+    return plan_inputs(inputs, folder, choice, engine, outputs, dry_run=dry_run, devices=devices, price=price)
+
+
+def plan_inputs(
+    inputs: Inputs,
+    folder: "AtlasFolder",
+    model: ModelChoice,
+    engine: EngineChoice,
+    outputs: Sequence[str],
+    *,
+    dry_run: bool = False,
+    devices: int = 1,
+    price: float | None = None,
+) -> PlanSummary:
+    """Plan `inputs` as `plan` does, from resolved arguments. `outputs` are names of optional tables."""
+    from foldatlas.atlas.folder import newest_entries
+    from foldatlas.atlas.forecast.device_rates import first_entries, measured_rate
+    from foldatlas.atlas.forecast.estimate import estimate
+    from foldatlas.atlas.forecast.output_sizes import default_output_bytes, measured_output_bytes
+    from foldatlas.atlas.index.needed import left_to_fold
     from foldatlas.pipeline.planning.costs import cost_model
     from foldatlas.pipeline.planning.planner import Planned, make_plan
-    from foldatlas.pipeline.shards.outputs import chosen_outputs
     from foldatlas.pipeline.sources.pipes import Spool
 
-    refuse_genes_alone(genes, fasta)
-    engine = choose_engine(runner, workers, beam_options)
-    weights_dir = None if weights is None else str(weights)
-    folder = AtlasFolder(atlas) if fasta else AtlasFolder.existing(atlas)
-    provide(model, weights_dir, before=lambda: look_first(folder, fasta, genes, name))
-    settings = settings_of(model, recycles, precision, weights_dir=weights_dir)
-    config = config_of(model, weights_dir=weights_dir)
-    with dispatch.opened(engine, device) as device:
-        device_name = dispatch.device_name(engine, device)
     folder.refuse_foreign()
     plans, histories = folder.plans(), folder.histories()
     entries = newest_entries(histories)
     first = first_entries(histories)
-    rate = measured_rate(device, plans, first, device_name)
-    default_bytes = default_output_bytes(config.language_model.width, chosen_outputs(embeddings, pae))
-    # by all devices of the kind, so that two drivers on devices of two makes cut the same shards
-    costs = cost_model(config, settings.recycles, measured_rate(device, plans, first), default_bytes)
-    if not fasta:
-        folder.check_settings(settings)
+    rate = measured_rate(engine.device, plans, first, engine.device_name)
+    default_bytes = default_output_bytes(model.config.language_model.width, outputs)
+    # The rate of all devices of the kind, so that two drivers with different device models cut the same shards.
+    costs = cost_model(model.config, model.settings.recycles, measured_rate(engine.device, plans, first), default_bytes)
+    if not inputs.fasta:
+        folder.check_settings(model.settings)
         planned = Planned(None, ())
     else:
         with Spool(folder) as spool:
             planned = make_plan(
-                fasta,
+                inputs.fasta,
                 folder,
-                settings,
+                model.settings,
                 costs,
-                max_length=max_length,
-                genes=genes,
-                name=name,
-                replace=replace,
+                max_length=inputs.max_length,
+                genes=inputs.genes,
+                name=inputs.name,
+                replace=inputs.replace,
                 dry_run=dry_run,
-                engine=engine,
+                engine=engine.engine,
                 spool=spool,
             )
     new = planned.plan.shards if planned.plan is not None else ()
     left = left_to_fold(folder, plans, entries)
     output_bytes = measured_output_bytes(default_bytes, plans, entries)
-    made, all_left = (
+    of_plan, of_all = (
         estimate(shards, rate, output_bytes, devices=devices, price=price) for shards in (new, [*left, *new])
     )
-    return PlanSummary(planned, made, all_left, dry_run)
-
-
-def refuse_genes_alone(genes: bool, fasta: Sequence[str]) -> None:
-    """Raises UsageError for genes asked of no FASTA files."""
-    if genes and not fasta:
-        raise UsageError("--genes says how FASTA files are read, and none is named: name one, or leave --genes out")
-
-
-def look_first(folder: "AtlasFolder", fasta: Sequence[str], genes: bool, name: str | None = None) -> None:
-    """Raises what planning will where it cannot begin: for files that are not there, or a folder of other things."""
-    from foldatlas.pipeline.planning.versions import renamed
-    from foldatlas.pipeline.sources.find import find_sources
-
-    folder.refuse_foreign()
-    if fasta:
-        found = find_sources(fasta, genes=genes, skip_pipes=True)
-        if found:
-            renamed(found, name)
-    elif name is not None:
-        raise UsageError(f"--as {name} names a FASTA file, and none is given: name one, or leave --as out")
+    return PlanSummary(planned, of_plan, of_all, dry_run)
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -226,112 +213,116 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--devices", type=positive, default=1, metavar="N", help="predict the wall time on N devices (default: 1)"
     )
-    parser.add_argument("--price", type=_price, metavar="X", help="of one device an hour: predict the cost")
-    parser.add_argument("--json", action="store_true", help="one JSON object, for programs")
+    parser.add_argument("--price", type=_price, metavar="X", help="price of one device per hour: predict the cost")
+    parser.add_argument("--json", action="store_true", help="print one JSON object")
 
 
 def configure_planning(parser: argparse.ArgumentParser) -> None:
-    """What `plan` and `fold` have in common."""
+    """Add the arguments that `plan` and `fold` share."""
     parser.add_argument(
         "fasta",
-        nargs="*",  # what is left to fold of an atlas, and --retry-failed, need none
+        nargs="*",  # predicting what is left, and --retry-failed, need none
         type=path,
         metavar="FASTA",
         help=FASTA_HELP,
     )
-    parser.add_argument("atlas", type=path, metavar="ATLAS", help=f"{ATLAS_HELP}; made if it does not exist")
+    parser.add_argument("atlas", type=path, metavar="ATLAS", help=f"{ATLAS_HELP}; created if it does not exist")
     parser.add_argument(
         "--model",
         type=path,
         required=True,
         metavar="NAME",
-        help="the network that folds: nano (small, on board), esmfold_v1, or the path of a model",
+        help="folding model: nano (small, included), esmfold_v1, or a path",
     )
     add_weights(parser)
     parser.add_argument(
-        "--recycles", type=not_negative, metavar="N", help="trunk passes after the first (default: the model's, 3)"
+        "--recycles",
+        type=not_negative,
+        metavar="N",
+        help="trunk passes after the first (default: the model's; 3 for ESMFold)",
     )
     parser.add_argument(
         "--max-length",
         type=positive,
         default=DEFAULT_MAX_LENGTH,
         metavar="N",
-        help="refuse longer proteins, residues (default: %(default)s)",
+        help="refuse proteins longer than this, in residues (default: %(default)s)",
     )
     parser.add_argument(
         "--embeddings",
         choices=EMBEDDINGS,
         default="none",
-        help="store the language model's last layer: its mean, or that of each residue too (default: %(default)s)",
+        help="store the language model's last layer: the mean, or also each residue (default: %(default)s)",
     )
     parser.add_argument(
         "--genes",
         action="store_true",
-        help="the files are contigs: find their genes by Prodigal, in metagenomic mode, and fold their proteins",
+        help="the files are contigs: find genes with Prodigal (metagenomic mode) and fold their proteins",
     )
     parser.add_argument(
         "--as",
         dest="name",
         metavar="NAME",
-        help="the name of the one file's source in place of its address; later runs repeat it",
+        help="name of the source instead of the path or address of its file; repeat it in later runs",
     )
     parser.add_argument(
         "--replace",
         action="store_true",
-        help="a file that changed is a new version of its source, though fewer than half of its ids remain, and the "
-        "only current one",
+        help="accept a changed file as the only current version, even if fewer than half of its ids remain",
     )
     parser.add_argument("--pae", action="store_true", help="store the predicted aligned error of each pair of residues")
     parser.add_argument(
         "--precision",
         choices=PRECISIONS,
         default="fp32",
-        help="of the arithmetic; fp16: of the language model alone (default: %(default)s)",
+        help="precision of the arithmetic; fp16 applies to the language model only (default: %(default)s)",
     )
     parser.add_argument(
-        "--device", choices=("auto", "cpu", "cuda"), default="auto", help="where to fold (default: %(default)s)"
+        "--device", choices=("auto", "cpu", "cuda"), default="auto", help="device (default: %(default)s)"
     )
     parser.add_argument(
         "--workers",
         type=positive,
         metavar="N",
-        help="processes on this machine, each with its share of the cores and a GPU of its own (default: 1)",
+        help="worker processes on this machine, each with its share of the cores and its own GPU (default: 1)",
     )
     parser.add_argument(
         "--runner",
         metavar="R",
-        help="Beam's engine: FnApiRunner, DaskRunner, PrismRunner, FlinkRunner, SparkRunner or DataflowRunner; "
-        "options of its own follow the rest after --",
+        help="Beam runner: FnApiRunner, DaskRunner, PrismRunner, FlinkRunner, SparkRunner or DataflowRunner; its "
+        "options are last, after --",
     )
     parser.add_argument(
         "--dry-run",
         action="store_true",
-        help="read, check and predict; leave no plan, and the atlas as it is (a published model that is missing is "
-        "fetched, since the digest of its weights belongs to a plan)",
+        help="read, check and predict without changing the atlas (a published model that is missing is downloaded, "
+        "because a plan needs the digest of its weights)",
     )
 
 
 def _price(text: str) -> float:
-    """A price: a number of at least 0."""
+    """Parse a price: a number of at least 0."""
     try:
         number = float(text)
     except ValueError:
-        raise argparse.ArgumentTypeError(f"{text!r} is no number") from None
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number") from None
     if not 0 <= number < float("inf"):
         raise argparse.ArgumentTypeError(f"{text} must be 0 or more")
     return number
 
 
-def chosen(arguments: argparse.Namespace) -> dict[str, Any]:
-    """What `configure` asked for, as the arguments of `plan` (and of `fold`)."""
+def planning_arguments(arguments: argparse.Namespace) -> dict[str, Any]:
+    """Return what `configure_planning` parsed as keyword arguments of `plan` and `fold`."""
     names = "fasta atlas model recycles max_length device embeddings pae weights precision genes name replace "
     names += "runner workers beam_options"
     return {name: getattr(arguments, name) for name in names.split()}
 
 
 def run(arguments: argparse.Namespace) -> int:
-    summary = plan(**chosen(arguments), dry_run=arguments.dry_run, devices=arguments.devices, price=arguments.price)
+    summary = plan(
+        **planning_arguments(arguments), dry_run=arguments.dry_run, devices=arguments.devices, price=arguments.price
+    )
     print(json.dumps(summary.as_json()) if arguments.json else "\n".join(summary.report()))
     if summary.planned.plan is None:
-        say("nothing new to plan" if arguments.fasta else "no FASTA file is named before ATLAS: nothing was planned")
+        say("nothing new to plan" if arguments.fasta else "no FASTA file is given before ATLAS: nothing was planned")
     return 0

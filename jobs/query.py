@@ -1,4 +1,4 @@
-"""`foldatlas query`: ask an atlas in SQL."""
+"""`foldatlas query`: query an atlas with SQL."""
 
 import argparse
 import sys
@@ -17,19 +17,18 @@ EXAMPLES: Final = """examples:
   foldatlas query atlas "select * from high_confidence" --format csv > confident.csv
   foldatlas query atlas "describe proteins"
 
-Tables: proteins (a row a folded record), high_confidence, novel, records, refused, failures, runs, files, settings;
-read from Parquet when named: sequences, structures, embeddings, residue_embeddings, pae. docs/sql.md has an answer to
-the usual questions.
+Tables and views: proteins (one row per folded record), high_confidence, novel, records, refused, failures, runs,
+files, settings; read from Parquet: sequences, structures, embeddings, residue_embeddings, pae. docs/sql.md has example
+queries.
 """
 
 FORMATS: Final = ("table", "csv", "tsv", "json", "jsonl", "parquet")
 
 
 def query(atlas: str | Path, sql: str, *, format: str = "table", file: IO[bytes] | None = None) -> "Written":
-    """Writes the answer of one SQL statement that reads, in one of FORMATS, to `file` (None: standard output).
+    """Write the result of one read-only SQL statement, in one of FORMATS, to `file` (None: standard output).
 
-    Raises QueryError for SQL that DuckDB does not accept or that would write. For rows in Python use
-    `foldatlas.atlas.reader.Atlas`.
+    Raise QueryError for SQL that is wrong or would write. For rows in Python use `foldatlas.atlas.reader.Atlas`.
     """
     from foldatlas.atlas.reader import Atlas
     from foldatlas.atlas.sql import result_formats
@@ -45,13 +44,15 @@ def query(atlas: str | Path, sql: str, *, format: str = "table", file: IO[bytes]
 
 def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("atlas", type=path, metavar="ATLAS", help=ATLAS_HELP)
-    parser.add_argument("sql", type=statement, metavar="SQL", help="one statement that reads, in quotes")
-    parser.add_argument("--format", choices=FORMATS, default="table", help="of the answer (default: %(default)s)")
+    parser.add_argument("sql", type=statement, metavar="SQL", help="one read-only SQL statement, in quotes")
+    parser.add_argument(
+        "--format", choices=FORMATS, default="table", help="format of the result (default: %(default)s)"
+    )
 
 
 def run(arguments: argparse.Namespace) -> int:
     if arguments.format == "parquet" and sys.stdout.isatty():
-        raise UsageError("Parquet is no text for a terminal: send it to a file with > answer.parquet")
+        raise UsageError("Parquet is binary: redirect it to a file with > result.parquet")
     written = query(arguments.atlas, arguments.sql, format=arguments.format)
     if not written.complete:
         say(f"only the first {written.rows:,} rows are shown: use --format csv for all")

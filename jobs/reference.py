@@ -1,4 +1,4 @@
-"""`foldatlas reference`: known structures or sequences into a database that novelty is searched against."""
+"""`foldatlas reference`: build a reference database of known structures or sequences, to search for novelty."""
 
 import argparse
 import os
@@ -23,8 +23,8 @@ EXAMPLES: Final = """examples:
   foldatlas reference last_years_atlas old_folds
   foldatlas reference --download cath domains
 
-FILES are PDB or mmCIF (plain, gz, zst, in tar archives, in folders), or FASTA, or an atlas; local or s3://. Run again
-with more files, the database gets a new version; files that it has and that did not change are not read again.
+FILES are PDB or mmCIF (plain, gz, zst, in tar archives or folders), FASTA, or an atlas; local or s3://. Running the
+command again with more files adds a version to the database; unchanged files are not read again.
 """
 
 
@@ -40,9 +40,9 @@ def reference(
 ) -> "ReferenceVersion | None":
     """Build the next version of the reference database `database` from `files`, and return its document.
 
-    Return None if nothing changed. With `sync`, entries of files that are not named leave; `keep` deletes all but so
-    many versions. An interrupted run goes on where it stopped when it is called again. Raise UsageError, with nothing
-    made, for files of another kind than the database's.
+    Return None if nothing changed. With `sync`, entries of files that are not in `files` are removed. `keep`: delete
+    all but this number of versions. An interrupted run resumes when it is called again. Raise UsageError, with nothing
+    written, for files of another kind than the database's.
     """
     from foldatlas.atlas.folder import HEADER
     from foldatlas.atlas.reference.build import build_structures
@@ -62,10 +62,12 @@ def reference(
     if from_files and first_bytes(from_files[0]).lstrip().startswith((b">", b"LOCUS ")):
         kind = "sequences"
         if from_atlases:
-            raise UsageError("an atlas and FASTA were named: they make two databases, of structures and of sequences")
+            raise UsageError(
+                "an atlas and FASTA cannot be in one database: build one of structures and one of sequences"
+            )
     versions = folder.versions()
     if versions and (made := folder.document().kind) != kind:
-        raise UsageError(f"{database} is a database of {made}, these files hold {kind}: name another folder")
+        raise UsageError(f"{database} is a database of {made}, but these files have {kind}: use another folder")
     if kind == "sequences":
         document = _build_sequences(folder, others, licence, sync)
     else:
@@ -102,7 +104,7 @@ def _build_sequences(
         with open_records(source) as stream:
             yield from stream.batches(MAX_RESIDUES)
             if stream.error:
-                say(f"warning: {source.name} is damaged ({stream.error}): records before the break were read")
+                say(f"warning: {source.name} is damaged ({stream.error}): records before the damage were read")
 
     sources = [
         SequenceFile(source.uri, source.size, source.mtime_ns, source.etag, partial(records, source))
@@ -114,17 +116,23 @@ def _build_sequences(
 
 def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("files", nargs="*", type=path, metavar="FILES", help="structures, FASTA, or an atlas")
-    parser.add_argument("database", type=path, metavar="DB", help="folder of the database, made if it is not there")
     parser.add_argument(
-        "--licence", default="unknown", metavar="NAME", help="licence of these files, recorded with each entry"
+        "database", type=path, metavar="DB", help="folder of the database, created if it does not exist"
     )
     parser.add_argument(
-        "--download", choices=("pdb", "cath"), help="fetch a public archive into DB/downloads first, resumably"
+        "--licence", default="unknown", metavar="NAME", help="licence of these files, stored with each entry"
     )
-    parser.add_argument("--mirror", metavar="URL", help="server of --download, in place of the archive's own")
-    parser.add_argument("--sync", action="store_true", help="entries of files that are not named leave")
+    parser.add_argument(
+        "--download",
+        choices=("pdb", "cath"),
+        help="first download a public archive to DB/downloads; resumes if interrupted",
+    )
+    parser.add_argument("--mirror", metavar="URL", help="server for --download instead of the archive's own")
+    parser.add_argument("--sync", action="store_true", help="remove entries of files that are not given")
     parser.add_argument("--keep", type=positive, metavar="N", help="delete all but the newest N versions")
-    parser.add_argument("--workers", type=positive, metavar="N", help="processes that read (default: one a core)")
+    parser.add_argument(
+        "--workers", type=positive, metavar="N", help="number of reading processes (default: one per core)"
+    )
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -138,7 +146,7 @@ def run(arguments: argparse.Namespace) -> int:
         files.append(str(folder))
         licence = LICENCES[arguments.download] if licence == "unknown" else licence
     if not files:
-        raise UsageError("no files were named: name structures, FASTA or an atlas, or --download pdb|cath")
+        raise UsageError("no files were given: give structures, FASTA or an atlas, or --download pdb|cath")
     document = reference(
         files,
         arguments.database,
@@ -148,9 +156,9 @@ def run(arguments: argparse.Namespace) -> int:
         workers=arguments.workers,
     )
     if document is None:
-        print(f"{arguments.database}: nothing new")
+        print(f"{arguments.database}: no changes")
         return 0
-    left = f", {document.left:,} left" if document.left else ""
+    left = f", {document.left:,} removed" if document.left else ""
     print(
         f"{arguments.database}: version {document.version}, {document.entries:,} entries "
         f"({document.new:,} new{left}), licence {', '.join(document.licences) or 'unknown'}"

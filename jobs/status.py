@@ -1,4 +1,4 @@
-"""`foldatlas status`: what is done, what is left, and how long it will take."""
+"""`foldatlas status`: what is folded, what is left, and how long it will take."""
 
 import argparse
 import dataclasses
@@ -17,12 +17,12 @@ EXAMPLES: Final = """examples:
   foldatlas status atlas --json
   foldatlas status atlas --watch 60
 
-It reads plans and manifest alone, so it can be asked while a run goes on, and from another machine.
+It reads only plans and manifest, so it works while a run is in progress and from any machine.
 """
 
 
 def status(atlas: str | Path) -> "AtlasStatus":
-    """What plans and manifest of `atlas` say. Raises NotAnAtlasError."""
+    """Return the progress of `atlas`, read from its plans and manifest. Raise NotAnAtlasError."""
     from foldatlas.atlas.folder import AtlasFolder
     from foldatlas.atlas.status import status as read
 
@@ -31,28 +31,28 @@ def status(atlas: str | Path) -> "AtlasStatus":
 
 def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("atlas", type=path, metavar="ATLAS", help=ATLAS_HELP)
-    parser.add_argument("--json", action="store_true", help="one JSON object, for programs")
+    parser.add_argument("--json", action="store_true", help="print one JSON object")
     parser.add_argument(
-        "--watch", type=positive, metavar="SECONDS", help="say it again every so often, until all is done"
+        "--watch", type=positive, metavar="SECONDS", help="repeat at this interval until everything is folded"
     )
 
 
 def run(arguments: argparse.Namespace) -> int:
-    while not _tell(arguments) and arguments.watch:
+    while not _show(arguments) and arguments.watch:
         sleep(arguments.watch)
     return 0
 
 
-def _tell(arguments: argparse.Namespace) -> bool:
-    """Prints the status once. Returns whether the atlas is complete."""
-    told = status(arguments.atlas)
+def _show(arguments: argparse.Namespace) -> bool:
+    """Print the status once and return whether the atlas is complete."""
+    found = status(arguments.atlas)
     if arguments.json:
         derived = {
-            "is_complete": told.is_complete,
-            "proteins_left": told.proteins_left,
-            "residues_per_second": told.residues_per_second,
+            "is_complete": found.is_complete,
+            "proteins_left": found.proteins_left,
+            "residues_per_second": found.residues_per_second,
         }
-        print(json.dumps({**dataclasses.asdict(told), **derived}), flush=True)
+        print(json.dumps({**dataclasses.asdict(found), **derived}), flush=True)
     else:
-        print("\n".join([*told.lines(), ""] if arguments.watch else told.lines()), flush=True)
-    return told.is_complete
+        print("\n".join([*found.lines(), ""] if arguments.watch else found.lines()), flush=True)
+    return found.is_complete

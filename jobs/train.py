@@ -1,19 +1,19 @@
-"""`foldatlas train`: the training recipes, a command below this one each."""
+"""`foldatlas train`: training, with one subcommand for each recipe."""
 
 import argparse
 import importlib
 from typing import Final
 
 RECIPES: Final = {
-    "lm": "the language model, on masked residues: ESM-2's recipe",
-    "fold": "the folding head, on experimental structures: ESMFold's recipe",
+    "lm": "a language model on masked residues, as ESM-2",
+    "fold": "a folding head on experimental structures, as ESMFold",
 }
 
 EXAMPLES: Final = """examples:
   foldatlas train lm proteins.fasta run --preset nano
   foldatlas train fold chains.parquet head --preset nano --language-model run/model.safetensors
 
-`foldatlas train RECIPE --help` says what a recipe takes.
+`foldatlas train RECIPE --help` shows the options of a recipe.
 """
 
 

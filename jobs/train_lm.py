@@ -1,4 +1,4 @@
-"""`foldatlas train lm`: a language model learns masked residues, by ESM-2's recipe."""
+"""`foldatlas train lm`: train a language model on masked residues, as ESM-2 was."""
 
 import argparse
 import os
@@ -22,7 +22,7 @@ EXAMPLES: Final = """examples:
   foldatlas train lm uniref90.fasta run --preset 8M --clusters uniref50.tsv --precision bf16
   torchrun --nproc-per-node 8 -m foldatlas.jobs.cli train lm uniref90.fasta run --preset 650M --recompute
 
-The same command goes on with a run that was stopped. RUN has metrics.jsonl, checkpoints and, at the end,
+The same command resumes a stopped run. RUN has metrics.jsonl, checkpoints and, at the end,
 model.safetensors: `foldatlas embed proteins.fasta embeddings.parquet --model RUN/model.safetensors`.
 """
 
@@ -51,28 +51,29 @@ def train_lm(
     valid_every: int = 500,
     save_every: int = 500,
 ) -> "Trained":
-    """Trains in the folder `run`, or goes on with it. None means the preset's value (folding/training/presets.py).
+    """Train a language model in the folder `run`, or resume the run there.
 
-    `clusters` is a table, `member<TAB>cluster` or Parquet; clusters are sampled evenly. Held out are the sequences of
-    `valid` with their clusters, or else `valid_fraction` (default 0.01) of the clusters. Raises UsageError and its
-    subclasses for what cannot be used, FoldAtlasError for a run that diverges, Interrupted after a saved stop.
+    None means the preset's value (folding/training/presets.py). `clusters` is a table of members and clusters, which
+    are sampled evenly: text of `member<TAB>cluster` lines, or Parquet. The sequences of `valid` and their clusters are
+    held out, or else `valid_fraction` (default 0.01) of the clusters. Raise UsageError or a subclass for wrong
+    arguments, FoldAtlasError for a run that diverges, Interrupted after a stop whose state is saved.
     """
     from foldatlas.folding.training.data.corpus import build
-    from foldatlas.folding.training.language_training import Manner, Recipe, train
+    from foldatlas.folding.training.language_training import Recipe, RunSettings, train
     from foldatlas.folding.training.presets import CROP, PRESETS
-    from foldatlas.folding.training.processes import processes
-    from foldatlas.folding.training.stopping import stoppable
+    from foldatlas.folding.training.processes import process_group
+    from foldatlas.folding.training.stopping import stop_on_signals
     from foldatlas.pipeline.sources.cluster_table import read_clusters
     from foldatlas.pipeline.sources.find import find_sources
     from foldatlas.pipeline.workers.devices import choose_device, hold_device
 
     if preset not in PRESETS:
-        raise UsageError(f"there is no preset {preset!r}: give one of {', '.join(PRESETS)}")
+        raise UsageError(f"unknown preset {preset!r}: use one of {', '.join(PRESETS)}")
     if valid and valid_fraction is not None:
-        raise UsageError("sequences were named to hold out, and a fraction too: give one of them")
+        raise UsageError("--valid and --valid-fraction cannot be combined: give one of them")
     fraction = 0.0 if valid else 0.01 if valid_fraction is None else valid_fraction
     if not 0 <= fraction < 1:
-        raise UsageError(f"a fraction of {fraction} cannot be held out: give 0 or more, and less than 1")
+        raise UsageError(f"--valid-fraction {fraction} must be at least 0 and less than 1")
     defaults = PRESETS[preset]
     steps = defaults.steps if steps is None else steps
     recipe = Recipe(
@@ -91,11 +92,11 @@ def train_lm(
     device = choose_device(device)
     if tokens_per_pass is None:
         tokens_per_pass = max(recipe.crop, min(recipe.tokens_per_batch, _PASS_TOKENS[device]))
-    manner = Manner(tokens_per_pass, recompute, log_every, valid_every, save_every)
-    find_sources([*fasta, *valid])  # before anything slow
-    with processes(device) as here, stoppable() as stop:
-        hold_device(str(here.device))  # until this process ends
-        tell = here.only_first(say)
+    settings = RunSettings(tokens_per_pass, recompute, log_every, valid_every, save_every)
+    find_sources([*fasta, *valid])  # check the names before anything slow
+    with process_group(device) as processes, stop_on_signals() as stop:
+        hold_device(str(processes.device))  # held until this process ends
+        log = processes.only_first(say)
         refused: Counter[str] = Counter()
         try:
             corpus = build(
@@ -104,23 +105,23 @@ def train_lm(
                 valid_fraction=fraction,
                 valid_records=_records(valid, refused) if valid else (),
             )
-        finally:  # where none is left, this says why
+        finally:  # also if no record is left: then this is the reason
             if refused:
                 reasons = ", ".join(f"{number:,} {reason}" for reason, number in sorted(refused.items()))
-                tell(f"refused {counted(refused.total(), 'record')} ({reasons})")
+                log(f"refused {counted(refused.total(), 'record')} ({reasons})")
         if corpus.unlisted:
-            tell(f"{counted(corpus.unlisted, 'sequence')} not in {clusters}: equal ones are a cluster")
-        trained = train(Path(run), corpus, recipe, manner, here, stop=stop, say=tell)
-    if not trained.is_done:  # this process was asked to stop, or another of the run
+            log(f"{counted(corpus.unlisted, 'sequence')} not in {clusters}: equal sequences form a cluster")
+        trained = train(Path(run), corpus, recipe, settings, processes, stop=stop, log=log)
+    if not trained.is_done:  # this or another process of the run was asked to stop
         raise Interrupted(
-            f"stopped after step {trained.step:,} of {recipe.steps:,}, saved in {run}: the same command goes on",
+            f"stopped after step {trained.step:,} of {recipe.steps:,}, saved in {run}: run the same command to resume",
             exit_code=stop.exit_code or 130,
         )
     return trained
 
 
 def _records(fasta: Sequence[str], refused: Counter[str]) -> Iterator[tuple[str, str]]:
-    """Id and sequence of each accepted record."""
+    """Yield id and sequence of each accepted record."""
     from foldatlas.pipeline.sources.accepted import accepted
     from foldatlas.pipeline.sources.find import find_sources
 
@@ -130,32 +131,45 @@ def _records(fasta: Sequence[str], refused: Counter[str]) -> Iterator[tuple[str,
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("fasta", nargs="+", type=path, metavar="FASTA", help="protein FASTA as `fold` takes it")
-    parser.add_argument("run_folder", type=path, metavar="RUN", help="folder of the run: new, or to go on with")
-    parser.add_argument("--preset", required=True, choices=PRESET_NAMES, help="sizes, and the defaults of what follows")
+    parser.add_argument("fasta", nargs="+", type=path, metavar="FASTA", help="protein FASTA, as for `foldatlas fold`")
+    parser.add_argument("run_folder", type=path, metavar="RUN", help="folder of the run, new or to resume")
+    parser.add_argument("--preset", required=True, choices=PRESET_NAMES, help="model size and defaults of the recipe")
     data = parser.add_argument_group("data")
-    data.add_argument("--clusters", type=path, metavar="FILE", help="member<TAB>cluster, or Parquet; sampled evenly")
+    data.add_argument(
+        "--clusters",
+        type=path,
+        metavar="FILE",
+        help="table of member<TAB>cluster, text or Parquet; clusters are sampled evenly",
+    )
     data.add_argument("--valid", type=path, nargs="+", default=[], metavar="FASTA", help="sequences to hold out")
     data.add_argument(
-        "--valid-fraction", type=float, metavar="F", help="part of the clusters to hold out (default: 0.01)"
+        "--valid-fraction", type=float, metavar="F", help="fraction of the clusters to hold out (default: 0.01)"
     )
-    data.add_argument("--crop", type=positive, metavar="N", help="tokens of a sequence at most (default: 1024)")
-    data.add_argument("--seed", type=not_negative, default=0, metavar="N", help="of everything (default: %(default)s)")
-    recipe = parser.add_argument_group("recipe", "defaults are the preset's")
-    recipe.add_argument("--steps", type=positive, metavar="N", help="updates")
-    recipe.add_argument("--tokens-per-batch", type=positive, metavar="N", help="tokens of an update")
-    recipe.add_argument("--learning-rate", type=float, metavar="X", help="the peak, after the warm-up")
-    recipe.add_argument("--warm-up-steps", type=not_negative, metavar="N", help="updates to the peak")
-    recipe.add_argument("--weight-decay", type=float, metavar="X", help="of matrices, not of biases and LayerNorms")
-    recipe.add_argument("--clip", type=float, metavar="X", help="largest norm of the gradients (default: any)")
+    data.add_argument("--crop", type=positive, metavar="N", help="maximum tokens of a sequence (default: 1024)")
+    data.add_argument("--seed", type=not_negative, default=0, metavar="N", help="random seed (default: %(default)s)")
+    recipe = parser.add_argument_group("recipe", "the preset gives the defaults")
+    recipe.add_argument("--steps", type=positive, metavar="N", help="number of updates")
+    recipe.add_argument("--tokens-per-batch", type=positive, metavar="N", help="tokens per update")
+    recipe.add_argument("--learning-rate", type=float, metavar="X", help="peak, after the warm-up")
+    recipe.add_argument("--warm-up-steps", type=not_negative, metavar="N", help="updates until the peak")
+    recipe.add_argument("--weight-decay", type=float, metavar="X", help="for matrices, not for biases and LayerNorms")
+    recipe.add_argument("--clip", type=float, metavar="X", help="maximum gradient norm (default: no clipping)")
     recipe.add_argument("--precision", choices=TRAINING_PRECISIONS, default="fp32", help="default: %(default)s")
-    manner = parser.add_argument_group("manner", "what does not decide the result")
-    manner.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto", help="default: %(default)s")
-    manner.add_argument("--tokens-per-pass", type=positive, metavar="N", help="tokens at once: more need more memory")
-    manner.add_argument("--recompute", action="store_true", help="keep no activations: a third slower, far less memory")
+    execution = parser.add_argument_group("execution", "options that do not change the result")
+    execution.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto", help="default: %(default)s")
+    execution.add_argument(
+        "--tokens-per-pass", type=positive, metavar="N", help="tokens per forward pass; more need more memory"
+    )
+    execution.add_argument(
+        "--recompute", action="store_true", help="recompute activations: a third slower, much less memory"
+    )
     for name, default in (("log", 10), ("valid", 500), ("save", 500)):
-        manner.add_argument(
-            f"--{name}-every", type=positive, default=default, metavar="N", help="updates (default: %(default)s)"
+        execution.add_argument(
+            f"--{name}-every",
+            type=positive,
+            default=default,
+            metavar="N",
+            help="interval in updates (default: %(default)s)",
         )
 
 
@@ -169,6 +183,6 @@ def run(arguments: argparse.Namespace) -> int:
     given = {name: getattr(arguments, name) for name in names.split()}
     trained = train_lm(arguments.fasta, arguments.run_folder, **given)
     held_out = "" if trained.valid_perplexity is None else f", held-out perplexity {trained.valid_perplexity:.2f}"
-    if os.environ.get("RANK", "0") == "0":  # one line, of however many processes
+    if os.environ.get("RANK", "0") == "0":  # one line for all processes
         print(f"{counted(trained.step, 'step')} done{held_out}: {Path(arguments.run_folder) / MODEL}")
     return 0

@@ -13,12 +13,12 @@ EXAMPLES: Final = """examples:
   foldatlas verify atlas
   foldatlas verify atlas --quick
 
-A fault a line on standard output, with what to do about it; exit code 3 if there is any.
+Prints one line per fault to standard output, with how to repair it. The exit code is 3 if there are faults.
 """
 
 
 def verify(atlas: str | Path, *, quick: bool = False) -> "Verification":
-    """Checks files, rows, scores, records and index; `quick`: only that every listed file is there, by its size."""
+    """Check files, rows, scores, records and index; with `quick` only the existence and size of every listed file."""
     from foldatlas.atlas.folder import AtlasFolder
     from foldatlas.atlas.verify.atlas import verify as check
 
@@ -27,7 +27,7 @@ def verify(atlas: str | Path, *, quick: bool = False) -> "Verification":
 
 def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("atlas", type=path, metavar="ATLAS", help=ATLAS_HELP)
-    parser.add_argument("--quick", action="store_true", help="look at names and sizes alone, not into the files")
+    parser.add_argument("--quick", action="store_true", help="check only names and sizes, not the content of files")
 
 
 def run(arguments: argparse.Namespace) -> int:

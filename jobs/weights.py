@@ -1,5 +1,6 @@
-"""`foldatlas weights`: fetch released weights beforehand. Other commands fetch what is missing before they begin, with
-`provide`; workers never download.
+"""`foldatlas weights`: download released weights in advance.
+
+Other commands download missing weights at their start, with `provide`; workers never download.
 """
 
 import argparse
@@ -12,20 +13,20 @@ from foldatlas.jobs.arguments import say
 from foldatlas.schemas.errors import UsageError
 
 if TYPE_CHECKING:
-    from foldatlas.folding.weights.model_files import Place
+    from foldatlas.folding.weights.model_files import ModelFiles
 
 EXAMPLES: Final = """examples:
-  foldatlas weights esmfold_v1                 into the cache of Hugging Face's hub: `--model esmfold_v1` finds it there
-  foldatlas weights esm2_t33_650M_UR50D models     into models/esm2_t33_650M_UR50D, for `--weights models`
+  foldatlas weights esmfold_v1                 to the Hugging Face cache, where `--model esmfold_v1` finds it
+  foldatlas weights esm2_t33_650M_UR50D models     to models/esm2_t33_650M_UR50D, for `--weights models`
 
 Names: esmfold_v1 (8.4 GB), and ESM-2 as esm2_t6_8M_UR50D, esm2_t12_35M_UR50D, esm2_t30_150M_UR50D,
-esm2_t33_650M_UR50D, esm2_t36_3B_UR50D, esm2_t48_15B_UR50D. An interrupted download goes on where it stopped.
-`--model NAME` of other commands fetches what is missing too, into the folder of --weights or the cache.
+esm2_t33_650M_UR50D, esm2_t36_3B_UR50D, esm2_t48_15B_UR50D. An interrupted download is resumed. `--model NAME` of other
+commands also downloads what is missing, to the folder of --weights or the cache.
 """
 
 
-def weights(name: str, folder: str | Path | None = None) -> "Place":
-    """Fetches the published model `name` into `folder`/`name`, or the hub's cache. Raises ModelError."""
+def weights(name: str, folder: str | Path | None = None) -> "ModelFiles":
+    """Download the published model `name` to `folder`/`name`, or to the hub's cache. Raise ModelError."""
     from foldatlas.folding.weights.hub import fetch
     from foldatlas.folding.weights.model_files import find
 
@@ -36,11 +37,11 @@ def weights(name: str, folder: str | Path | None = None) -> "Place":
 def provide(
     model: str, folder: str | Path | None, *, to_fold: bool = True, before: Callable[[], object] | None = None
 ) -> None:
-    """Fetches a published `model` that is not on this machine into `folder`/`model`, or the hub's cache, and says so.
+    """Download a published `model` that is not on this machine to `folder`/`model`, or to the hub's cache.
 
-    Nothing is done for other models. `before` is called before anything is fetched: its errors cost no download.
-    Raises ModelError for a language model `to_fold`, and, if the hub is out of reach, one that says which files to put
-    where; UsageError where a file or folder of that name may be what is meant.
+    Other models are left alone. `before` is called before a download, so that its errors cost none. Raise ModelError
+    for a language model if `to_fold`, and where the hub cannot be reached (with the files to download by hand);
+    UsageError where a local file or folder of that name may be meant.
     """
     from foldatlas.folding.models import refuse_language_model
     from foldatlas.folding.weights.model_files import is_missing
@@ -48,14 +49,14 @@ def provide(
     if to_fold:
         refuse_language_model(model)
     if is_missing(model, None if folder is None else str(folder)):
-        if folder is None and Path(model).exists():  # as after `foldatlas weights NAME .`: gigabytes twice
+        if folder is None and Path(model).exists():  # for example after `foldatlas weights NAME .`
             raise UsageError(
-                f"{model} is the name of a published model, which would be fetched, and also of a place here: pass "
-                f"--model ./{model} to mean that one, or --weights DIR to fetch into DIR"
+                f"{model} is a published model, which would be downloaded, and also a local path: pass --model "
+                f"./{model} to use the path, or --weights DIR to download to DIR"
             )
         if before is not None:
             before()
-        say(f"{model} is not on this machine: fetching it into {'the cache of the hub' if folder is None else folder}")
+        say(f"{model} is not on this machine: downloading it to {'the cache of the hub' if folder is None else folder}")
         weights(model, folder)
 
 

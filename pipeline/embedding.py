@@ -20,14 +20,15 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
+from foldatlas.atlas.forecast.device_rates import device_kind
 from foldatlas.atlas.parquet.files import ParquetFile
 from foldatlas.atlas.parquet.matrices import flat_lists, half_precision
-from foldatlas.atlas.storage.commit import files_of_the_dead
+from foldatlas.atlas.storage.commit import files_of_dead_processes
 from foldatlas.folding.config import LanguageModelConfig
 from foldatlas.folding.planning.cost import language_mflop
 from foldatlas.folding.prediction import Embedding
 from foldatlas.pipeline.interruption import interruptible, raise_if_stopping
-from foldatlas.pipeline.shards.bisection import Failed, fold_surely
+from foldatlas.pipeline.shards.bisection import Failed, fold_with_bisection
 from foldatlas.pipeline.sources.accepted import accepted
 from foldatlas.pipeline.sources.find import SourceFile, find_sources
 from foldatlas.pipeline.sources.pipes import Spool
@@ -105,7 +106,7 @@ def _embed_sources(
     layer: int,
     per_residue: bool,
 ) -> Embedded:
-    for left in files_of_the_dead(out.parent):
+    for left in files_of_dead_processes(out.parent):
         if left.name.startswith(f".{out.name}."):
             left.unlink(missing_ok=True)
     result = Embedded()
@@ -117,7 +118,7 @@ def _embed_sources(
         cost = len(batch) * language_mflop(config, max(map(len, batch)))
         return child.compute(batch, cost, layers=[layer], per_residue=per_residue)
 
-    budget = BATCH_TOKENS[worker.device.partition(":")[0]]
+    budget = BATCH_TOKENS[device_kind(worker.device)]
     try:
         with (
             interruptible("run the same command again to begin anew"),
@@ -166,7 +167,7 @@ def _embed(
         if not batches or (len(batches[-1]) + 1) * (len(sequence) + 2) > budget:
             batches.append([])
         batches[-1].append(sequence)
-    results = [result for batch in batches for result in fold_surely(embed, batch, renew=renew)]
+    results = [result for batch in batches for result in fold_with_bisection(embed, batch, renew=renew)]
     return {
         result.sequence: result.error if isinstance(result, Failed) else _storable(result, layer) for result in results
     }

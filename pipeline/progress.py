@@ -14,7 +14,8 @@ _LOG_SECONDS: Final = 30.0  # between two lines where there is no terminal
 
 
 class BatchDone(NamedTuple):
-    """A batch was tried to its end: its residues, and its predicted cost in MFLOP."""
+    """A batch was tried to its end: its residues (of another stage, its items), and its predicted cost (of folding, in
+    MFLOP)."""
 
     residues: int
     cost: int
@@ -67,15 +68,16 @@ class Progress:
     """Counts events and shows them on stderr. The bar goes by predicted cost, so that the time left is right although
     long proteins cost far more a residue than short ones."""
 
-    def __init__(self, shards: int, cost: int, *, show: bool = True):
+    def __init__(self, shards: int, cost: int, *, show: bool = True, doing: str = "folding", unit: str = "residues"):
         self._shards = shards
+        self._doing, self._unit = doing, unit
         self._shards_done = self._residues = self._failed = 0
         self._started = self._logged = time.monotonic()
         self._show = show
         self._bar = tqdm(
             total=cost,
             disable=not (show and _has_width()),
-            desc="folding",
+            desc=doing,
             bar_format="{desc} {percentage:3.0f}%|{bar}| [{elapsed}, {remaining} left]",
             leave=False,
         )
@@ -87,15 +89,17 @@ class Progress:
         else:
             self._residues += event.residues
             self._bar.update(event.cost)
-        self._bar.set_description_str(f"folding: {self._text()}")
+        self._bar.set_description_str(f"{self._doing}: {self._text()}")
         if self._show and self._bar.disable and time.monotonic() - self._logged > _LOG_SECONDS:
             self._logged = time.monotonic()
-            print(f"folding: {self._text()}", file=sys.stderr, flush=True)
+            print(f"{self._doing}: {self._text()}", file=sys.stderr, flush=True)
 
     def _text(self) -> str:
         rate = self._residues / max(time.monotonic() - self._started, 1e-3)
         failed = f", {self._failed:,} failed" if self._failed else ""
-        return f"shard {self._shards_done:,}/{self._shards:,}{failed}, {rate:,.0f} residues/s"
+        return (
+            f"shard {self._shards_done:,}/{self._shards:,}{failed}, {rate:,.{0 if rate >= 10 else 1}f} {self._unit}/s"
+        )
 
     def close(self) -> None:
         self._bar.close()
@@ -110,9 +114,11 @@ def _has_width() -> bool:
 
 
 @contextmanager
-def shown(shards: int, cost: int, *, show: bool = True) -> Iterator[None]:
-    """Listens to this process's events within the block and shows them."""
-    progress = Progress(shards, cost, show=show)
+def shown(
+    shards: int, cost: int, *, show: bool = True, doing: str = "folding", unit: str = "residues"
+) -> Iterator[None]:
+    """Listen to this process's events within the block and show them: what is being done, and what is counted."""
+    progress = Progress(shards, cost, show=show, doing=doing, unit=unit)
     try:
         with listening(progress):
             yield

@@ -27,7 +27,7 @@ class Staging:
     @property
     def place(self) -> str:
         """What opens `storage` on a worker, whatever its working folder is."""
-        return self.storage.resolved().place
+        return self.storage.resolved().uri
 
     def collect(self) -> None:
         """Brings what workers wrote into `work`: what is new, or other than when it was brought."""
@@ -40,12 +40,12 @@ class Staging:
 @contextlib.contextmanager
 def staging_of(folder: AtlasFolder) -> Iterator[Staging]:
     """A place to work in, beside the atlas. Leaves no trace, nor an atlas that did not come about."""
-    folder.storage.sweep_staging()
+    folder.storage.sweep_work()
     if folder.is_local:
         with _in_folder(folder) as work:
             yield Staging(LocalStorage(work), work)
         return
-    storage = open_storage(f"{folder.place}/{STAGING}/{attempt_name()}")
+    storage = open_storage(f"{folder.uri}/{STAGING}/{attempt_name()}")
     with work_folder() as work:
         try:
             yield Staging(storage, work)

@@ -5,7 +5,10 @@ Every other folder may import this one; this one imports none of them.
 records.py      residues, atoms, outcomes, settings, structure ids
 tables.py       the columns of every Parquet table, with meaning, unit and range
 reference_tables.py  the columns and documents of reference databases
+cluster_tables.py  the columns of clusters
 manifest.py     JSON documents: header, plans, manifest entries
+novelty_tables.py  the columns of search runs: hits, members, targets
+stages.py       JSON documents of derived stages: novelty, clusters
 errors.py       exceptions and their exit codes
 wording.py      numbers, bytes and times as messages write them
 version.py      the version of this program

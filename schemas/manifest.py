@@ -26,9 +26,10 @@ _DIGEST: Final = re.compile(r"[0-9a-f]{64}")
 Document = TypeVar("Document", bound=msgspec.Struct)
 
 
-def _check_name(name: str) -> None:
+def check_name(name: str) -> None:
+    """Raise ValueError for a name that no plan, shard, attempt or run has."""
     if not _NAME.fullmatch(name):
-        raise ValueError(f"{name!r} is no name of a plan, a shard or an attempt")
+        raise ValueError(f"{name!r} is no name of a plan, a shard, a run or an attempt")
 
 
 class FileEntry(msgspec.Struct, frozen=True):
@@ -52,7 +53,7 @@ class Superseded(msgspec.Struct, frozen=True, order=True):
     sha256: str
 
     def __post_init__(self) -> None:
-        _check_name(self.plan)
+        check_name(self.plan)
 
 
 class Source(msgspec.Struct, frozen=True):
@@ -96,7 +97,7 @@ class Shard(msgspec.Struct, frozen=True):
 
     def __post_init__(self) -> None:
         if self.name:  # planning gives shards their names last
-            _check_name(self.name)
+            check_name(self.name)
 
 
 class Plan(msgspec.Struct, frozen=True):
@@ -121,7 +122,7 @@ class Plan(msgspec.Struct, frozen=True):
     order: int = 0  # where atlases were merged: 0 is that of the first
 
     def __post_init__(self) -> None:
-        _check_name(self.name)
+        check_name(self.name)
         if self.format < LINEAGE_FORMAT and any(source.supersedes for source in self.sources):
             raise ValueError(f"a plan of format {self.format} supersedes no version")
 
@@ -174,8 +175,8 @@ class ShardEntry(msgspec.Struct, frozen=True):
     skipped: int = 0
 
     def __post_init__(self) -> None:
-        _check_name(self.shard)
-        _check_name(self.plan)
+        check_name(self.shard)
+        check_name(self.plan)
         if self.format < LINEAGE_FORMAT and self.skipped:
             raise ValueError(f"an entry of format {self.format} skips no protein")
 
@@ -213,6 +214,7 @@ class IndexPointer(msgspec.Struct, frozen=True):
     repeated: int
     pending: int
     refused: dict[str, int]
+    stages: str = ""  # digest of the names of complete runs of derived stages, of which `documents` counts the marks
 
     def __post_init__(self) -> None:
         if not _DIGEST.fullmatch(self.sha256):  # names the file in the cache

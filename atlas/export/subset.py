@@ -32,16 +32,17 @@ from foldatlas.atlas.export.structure_files import structure_writer
 from foldatlas.atlas.folder import AtlasFolder, now
 from foldatlas.atlas.index.views import protein_columns
 from foldatlas.atlas.parquet.coordinates import decode_structures
-from foldatlas.atlas.parquet.files import ParquetFile, file_sha256
-from foldatlas.atlas.parquet.structures import Place, StructureReader, by_row_group
+from foldatlas.atlas.parquet.files import ParquetFile
+from foldatlas.atlas.parquet.structures import StructureLocation, StructureReader, by_row_group
 from foldatlas.atlas.reader import Atlas
-from foldatlas.atlas.sql.interruptible import stoppable
+from foldatlas.atlas.sql.interruptible import interruptible_call
 from foldatlas.atlas.sql.query import query_errors, read_only
 from foldatlas.atlas.sql.records_by_name import find_records
 from foldatlas.atlas.sql.result_formats import escape_controls
 from foldatlas.atlas.sql.text import quoted
 from foldatlas.atlas.storage.addresses import is_address
 from foldatlas.atlas.storage.commit import hidden, hidden_owner, owner_is_dead
+from foldatlas.atlas.storage.protocol import file_sha256
 from foldatlas.schemas.errors import ForeignFolderError, QueryError, UsageError
 from foldatlas.schemas.records import NEXT_TITLE, REFUSALS, Outcome, format_structure_id
 from foldatlas.schemas.tables import FORMAT_VERSION, STRUCTURES
@@ -159,7 +160,7 @@ def export(
             manifest = {
                 "created": now(),
                 "version": program_version(),
-                "atlas": opened.folder.place,
+                "atlas": opened.folder.uri,
                 "settings": opened.header.settings,
                 "format": format,
                 "where": where,
@@ -186,7 +187,7 @@ def _refuse_dest(dest: Path, atlas: AtlasFolder) -> None:
     if dest.is_dir() and (first := next(iter(sorted(dest.iterdir())), None)) is not None:
         raise ForeignFolderError(f"{dest} is not empty (it holds {first.name!r}): name a new folder for the export")
     if atlas.is_local and dest.resolve().is_relative_to(atlas.root.resolve()):
-        raise UsageError(f"{dest} is inside the atlas {atlas.place}: name a folder outside it")
+        raise UsageError(f"{dest} is inside the atlas {atlas.uri}: name a folder outside it")
 
 
 @contextlib.contextmanager
@@ -245,7 +246,7 @@ def _choose(cursor: Any, where: str | None, ids: str | Path | None, order: str |
     if ids is not None:
         with names_in(ids) as file:
             ids_read_as = file.read_as
-            stoppable(cursor, lambda: find_records(cursor, file.names))
+            interruptible_call(cursor, lambda: find_records(cursor, file.names))
         if file.first_may_be_header:  # no record has this name: it is the column's
             cursor.execute("DELETE FROM wanted WHERE number = 0 AND number NOT IN (SELECT number FROM found)")
         conditions.append(
@@ -256,7 +257,7 @@ def _choose(cursor: Any, where: str | None, ids: str | Path | None, order: str |
         if len(cursor.extract_statements(statement)) != 1:
             raise QueryError(f"--where {where!r} is no condition: give one like 'mean_plddt > 70'")
         ordered = statement if order is None else f"{statement} {order}"
-        stoppable(cursor, lambda: cursor.execute(f"CREATE TEMP TABLE chosen AS {ordered}"))
+        interruptible_call(cursor, lambda: cursor.execute(f"CREATE TEMP TABLE chosen AS {ordered}"))
     # fetchone would leave the statement open
     return int(cursor.execute("SELECT count(*) FROM chosen").fetchall()[0][0]), ids_read_as
 
@@ -292,7 +293,7 @@ def _selected(opened: Atlas, cursor: Any, sql: str, columns: list[str] | None) -
             table = pa.table(batch)
             identities: Any = table.column("structure_id").combine_chunks()
             places = map(
-                Place,
+                StructureLocation,
                 identities.storage.to_pylist(),
                 table.column("structure_file").to_pylist(),
                 table.column("structure_row").to_pylist(),
@@ -306,7 +307,7 @@ def _selected(opened: Atlas, cursor: Any, sql: str, columns: list[str] | None) -
 def _write_structures(opened: Atlas, cursor: Any, folder: _Folder, num_proteins: int, format: str) -> None:
     naming = f"CREATE TEMP TABLE named AS {with_file_names('chosen', '.' + format)}"
     with query_errors():
-        stoppable(cursor, lambda: cursor.execute(naming))
+        interruptible_call(cursor, lambda: cursor.execute(naming))
     sql = "SELECT id, source, structure_id, mean_plddt, ptm, model, structure_file, structure_row, file_name FROM named"
     spread = num_proteins > FILES_A_FOLDER
     with structure_writer(format) as content_of:

@@ -1,6 +1,7 @@
 """How fast an atlas is folded, and what the rest of it will take.
 
-calibration.py  rates of devices and sizes of outputs, measured from finished shards
-estimate.py     device time, wall time, bytes and money of a plan
-pace.py         rates now, from the times in manifest entries
+device_rates.py     rates of devices, measured from finished shards
+output_sizes.py     sizes of output tables, measured from finished shards
+estimate.py         predicted device time, wall time, bytes and money
+pace.py             rates of workers, runs and devices, from the times in manifest entries
 """

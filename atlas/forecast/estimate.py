@@ -7,7 +7,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from foldatlas.atlas.forecast.calibration import OutputBytes, Rate
+from foldatlas.atlas.forecast.device_rates import Rate
+from foldatlas.atlas.forecast.output_sizes import OutputBytes
 from foldatlas.schemas.manifest import Shard
 from foldatlas.schemas.wording import counted, readable_bytes, readable_time
 

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from foldatlas.atlas.forecast.calibration import device_kind
+from foldatlas.atlas.forecast.device_rates import device_kind
 from foldatlas.schemas.manifest import ShardEntry
 
 RECENT_SECONDS: Final = 600.0  # "now" is the last ten minutes of each worker's commits

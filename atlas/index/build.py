@@ -1,18 +1,18 @@
-"""Builds `atlas.duckdb` from the Parquet files that plans and manifest list.
+"""Build `atlas.duckdb` from the Parquet files that plans and manifest list.
 
-Two big tables, each sorted by its own key so that a look-up reads one block: `records` by id, `scores` (one row a
-structure, with the place of its coordinates) by structure_id. Beside them `failures`, `runs`, `files`, `copies` and
-`settings`; `views.py` has the views. An unfinished atlas has an index too: what is not committed is `pending`.
+Two tables are large, and each is sorted by its own key, so that a look-up reads few blocks: `records` by id, `scores`
+(one row per structure, with the location of its coordinates) by structure_id. Smaller ones are `failures`, `titles`,
+`runs`, `files`, `copies` and `settings`; `views.py` has the views. An unfinished atlas has an index too: records whose
+shards are not committed are `pending`.
 
-Plans may overlap. A record is (source, the source's digest, offset): of several rows a present one counts, then the
-accepted one, else that of the plan with the widest limit on length. `superseded` says which records belong to versions
-of sources that newer ones replaced (lineage.py). A structure that several shards hold counts once, the earliest plan's;
-`copies` lists the rows of other files that do not count. Only what really occurs twice is compared, so that atlases
-without overlap (most) pay one look at the sequence ids at the most.
+Plans may overlap. A record is identified by source, digest of the source and offset. Of several rows of a record, one
+of a current version counts first, then the accepted one, then that of the plan with the largest maximal length.
+`superseded` marks records of versions of sources that were superseded (lineage.py). A structure in several shards
+counts once, that of the first plan (`folder.plan_order`); `copies` lists the rows of other files that do not count.
+Only ids that occur in several plans are compared, so an atlas without overlap needs at most one pass over the sequence
+ids.
 """
 
-import hashlib
-from collections import Counter
 from collections.abc import Iterable, Mapping
 from typing import Any, Final
 
@@ -21,62 +21,67 @@ import pyarrow as pa
 
 from foldatlas.atlas.accounting import Accounting, State
 from foldatlas.atlas.folder import AtlasFolder, now
+from foldatlas.atlas.index import clusters, novelty
+from foldatlas.atlas.index.contents import contents_of
+from foldatlas.atlas.index.counts import count_records
 from foldatlas.atlas.index.lineage import Lineage, lineage_of
-from foldatlas.atlas.index.published import Publication, published_accounting
+from foldatlas.atlas.index.published import index_of
 from foldatlas.atlas.index.runs import make_runs, makers, retried_rows
 from foldatlas.atlas.index.views import MERGED, create_views
-from foldatlas.atlas.sql.interruptible import stoppable
-from foldatlas.atlas.sql.records_by_name import has_superseded
+from foldatlas.atlas.sql.interruptible import interruptible_call
+from foldatlas.atlas.sql.records_by_name import TITLES
 from foldatlas.atlas.sql.text import escape_glob, first_line, quoted
-from foldatlas.atlas.storage.protocol import is_document
-from foldatlas.atlas.storage.scratch import LocalCopies, attempt_folder, work_folder
+from foldatlas.atlas.storage.scratch import LocalCopies
 from foldatlas.schemas.errors import DamagedAtlasError, FoldAtlasError
 from foldatlas.schemas.manifest import Plan, ShardEntry
 from foldatlas.schemas.tables import FAILURES, RECORDS, SCORES, TABLES
 from foldatlas.schemas.version import program_version
 
-MEMORY_LIMIT: Final = "50%"  # of what this machine (or its container) has; sorting spills to disk beyond it
+MEMORY_LIMIT: Final = "50%"  # of this machine or container; beyond it, sorting uses temporary files
 _WORK: Final = ".index."  # prefix of the hidden folder in which an index is built
 
 _SCORE_COLUMNS: Final = [name for name in SCORES.names if name != "structure_row"]
 
 
 def build_index(folder: AtlasFolder) -> Accounting:
-    """Builds the index anew and puts it in the place of the old one; readers see the old or the new one, whole.
+    """Build the index and replace the published one. Readers see either the old or the new index.
 
-    Returns how many records are in which state. Raises NotAnAtlasError, and DamagedAtlasError for a listed file that
-    is missing or unreadable.
+    Return the number of records by state. Raise NotAnAtlasError, and DamagedAtlasError for a listed file that is
+    missing or unreadable.
     """
-    publication = Publication(folder)
-    contents, documents = contents_of(folder)  # first: what is committed meanwhile makes this index stale
+    # 1. Note what the index is built from, before reading it: whatever is committed from now on makes the index stale.
+    publication = index_of(folder).publication()
+    contents = contents_of(folder)
     header, plans = folder.header(), folder.plans()
     names = {plan.name for plan in plans}
     histories = [history for history in folder.histories().values() if history[-1].plan in names]
-    # of an atlas on a store, on this machine
-    place = attempt_folder(folder.root, _WORK) if folder.is_local else work_folder()
-    with place as work:
+    # 2. Build the database in a hidden folder of the atlas, or, for a store, in a temporary one.
+    with folder.storage.work_folder(_WORK) as work:
         database = work / "atlas.duckdb"
         config: dict[str, Any] = {"memory_limit": MEMORY_LIMIT, "temp_directory": str(work / "spill")}
         with duckdb.connect(str(database), config=config) as connection:
             try:
                 copies = LocalCopies(folder.storage, work)
-                stoppable(connection, lambda: _make_tables(connection, copies, plans, histories), copies.stop)
+                interruptible_call(
+                    connection, lambda: _make_tables(connection, folder, copies, plans, histories), copies.stop
+                )
             except FileNotFoundError as error:
                 raise DamagedAtlasError(
-                    f"{error.filename} does not exist: `foldatlas verify {folder.place}` lists what is missing"
+                    f"{error.filename} does not exist: `foldatlas verify {folder.uri}` lists what is missing"
                 ) from error
             except duckdb.OutOfMemoryException as error:
-                raise FoldAtlasError(f"the index of {folder.place} needs more memory: {first_line(error)}") from error
+                raise FoldAtlasError(f"the index of {folder.uri} needs more memory: {first_line(error)}") from error
             except duckdb.Error as error:
                 raise DamagedAtlasError(
-                    f"the index of {folder.place} cannot be built: {first_line(error)}; "
-                    f"`foldatlas verify {folder.place}` lists what is missing or damaged"
+                    f"the index of {folder.uri} cannot be built: {first_line(error)}; "
+                    f"`foldatlas verify {folder.uri}` lists what is missing or damaged"
                 ) from error
+            # 3. Add what comes from documents alone, and the views.
             make_runs(connection, histories, header.settings.model)
             connection.execute(
                 "CREATE TABLE settings AS SELECT $model AS model, $weights AS weights, $recycles AS recycles, "
                 "$precision AS precision, $format AS format, $version AS version, $created AS created, "
-                "$indexed AS indexed, $contents AS contents",
+                "$indexed AS indexed, $contents AS contents, $stages AS stages",
                 {
                     "model": header.settings.model,
                     "weights": header.settings.weights,
@@ -86,74 +91,62 @@ def build_index(folder: AtlasFolder) -> Accounting:
                     "version": program_version(),
                     "created": header.created,
                     "indexed": now(),
-                    "contents": contents,
+                    "contents": contents.digest,
+                    "stages": contents.stages,
                 },
             )
             create_views(connection, header.settings.model)
             accounting = count_records(connection)
-            _write_out(connection, folder)
-        publication.publish(database, contents, documents, accounting)
+            _checkpoint(connection, folder)
+        # 4. Replace the published index.
+        publication.publish(database, contents, accounting)
     folder.pack_manifest()
     return accounting
 
 
-def _write_out(connection: Any, folder: AtlasFolder) -> None:
-    """Has everything in the database file. Closing it would do so too, but says nothing when the disk is full, and
-    leaves the rest in a log beside it."""
+def _checkpoint(connection: Any, folder: AtlasFolder) -> None:
+    """Write everything into the database file. Closing does so too, but on a full disk it leaves the rest in a log
+    file and raises nothing."""
     try:
         connection.execute("CHECKPOINT")
     except duckdb.Error as error:
-        raise FoldAtlasError(f"the index of {folder.place} could not be written: {first_line(error)}") from error
+        raise FoldAtlasError(f"the index of {folder.uri} could not be written: {first_line(error)}") from error
 
 
 def current_accounting(folder: AtlasFolder) -> Accounting | None:
-    """How many records are in which state, from the index; None if there is none that says all that is committed."""
-    if not folder.is_local:
-        said = published_accounting(folder)
-        return said[0] if said is not None and said[1] == contents_digest(folder) else None
-    if not folder.index_path.is_file():
-        return None
-    try:
-        with duckdb.connect(str(folder.index_path), read_only=True) as connection:
-            [(contents,)] = connection.execute("SELECT contents FROM settings").fetchall()
-            return count_records(connection) if contents == contents_digest(folder) else None
-    except (duckdb.Error, ValueError):
-        return None
+    """Return the number of records by state from the index, or None if there is no index or it is stale."""
+    return index_of(folder).accounting(contents_of(folder))
 
 
-def _make_tables(connection: Any, copies: LocalCopies, plans: list[Plan], histories: list[list[ShardEntry]]) -> None:
+def _make_tables(
+    connection: Any, folder: AtlasFolder, copies: LocalCopies, plans: list[Plan], histories: list[list[ShardEntry]]
+) -> None:
+    """Create the tables of the index, in an order in which each one finds what it needs."""
+    # Which files there are, which run wrote each, and which sources are present.
     run_of = {path: run for history in histories for path, run in makers(history).items()}
     list_files(connection, copies, plans, [history[-1] for history in histories], run_of)
     create_presence(connection, plans, lineage_of(plans))
+    # Structures: which are in several plans, which were retried by a later run, and the row of each that counts.
     _find_shared(connection, copies)
     _list_retried(connection, retried_rows(histories))
+    clusters.make_members(connection, folder, copies)
+    novelty.make_novelty(connection, folder, copies)
     _make_scores(connection, copies)
     _make_copies(connection, copies)
     for table in ("sequences", "scores"):
         copies.drop(table)
+    # Records: their state follows from scores and failures.
     _make_failures(connection, copies)
     _make_records(connection, copies)
-    _drop_failures_of_the_past(connection)
-
-
-def count_records(connection: Any) -> Accounting:
-    """How many present records of an open index are in which state."""
-    present = " WHERE NOT superseded" if has_superseded(connection) else ""
-    rows = connection.execute(f"SELECT state, outcome, count(*) FROM records{present} GROUP BY ALL").fetchall()
-    states: Counter[str] = Counter()
-    for state, _, count in rows:
-        states[state] += count
-    return Accounting(
-        folded=states[State.FOLDED],
-        failed=states[State.FAILED],
-        repeated=states[State.REPEATED],
-        pending=states[State.PENDING],
-        refused={outcome: count for state, outcome, count in rows if state == State.REFUSED},
+    connection.execute(
+        f'CREATE TABLE titles AS {TITLES.format(present="NOT superseded")} ORDER BY accession, source, "offset"'
     )
+    _delete_superseded_failures(connection)
+    clusters.make_clusters(connection)
 
 
 def create_presence(connection: Any, plans: list[Plan], lineage: Lineage) -> None:
-    """Adds `is_present` to the temporary `sources`: whether what a plan read of a source is of a current version."""
+    """Add the column `is_present` to the temporary table `sources`: whether a plan read a current version of it."""
     present = lineage.present
     numbers = [
         {"plan_number": number, "source": source.uri}
@@ -168,27 +161,14 @@ def create_presence(connection: Any, plans: list[Plan], lineage: Lineage) -> Non
     )
 
 
-def contents_digest(folder: AtlasFolder) -> str:
-    """A digest of the names of plans and manifest entries: another one than the index has means that it is stale."""
-    return contents_of(folder)[0]
-
-
-def contents_of(folder: AtlasFolder) -> tuple[str, int]:
-    """`contents_digest`, and of how many documents."""
-    names = [
-        file.name for kind in ("plans", "manifest") for file in folder.storage.files(kind) if is_document(file.name)
-    ]
-    return hashlib.sha256("".join(f"{name}\n" for name in names).encode()).hexdigest(), len(names)
-
-
 def list_files(
     connection: Any, copies: LocalCopies, plans: list[Plan], entries: list[ShardEntry], run_of: Mapping[str, str]
 ) -> None:
-    """Makes `files` (kept), and the temporary `listed` and `sources`, which say to which plan a file belongs.
+    """Create the table `files`, and the temporary tables `listed` and `sources` of files and sources by plan.
 
-    `run_of` says which run made a file, by path.
+    `run_of` is the run that wrote each file, by path.
     """
-    number = {plan.name: place for place, plan in enumerate(plans)}
+    number = {plan.name: order for order, plan in enumerate(plans)}
     rows: list[dict[str, Any]] = []
 
     def add(table: str, plan: str, shard: str | None, run: str | None, files: Iterable[Any]) -> None:
@@ -215,13 +195,13 @@ def list_files(
         for table, file in entry.files.items():
             add(table, entry.plan, entry.shard, run_of.get(file.path), [file])
     texts = ("table_name", "plan", "shard", "path", "sha256", "absolute", "run_id")
-    kinds = {
+    types = {
         **dict.fromkeys(texts, pa.string()),
         "num_rows": pa.int64(),
         "bytes": pa.int64(),
         "plan_number": pa.int32(),
     }
-    _create(connection, "listed", rows, kinds)
+    _create(connection, "listed", rows, types)
     connection.execute("CREATE TABLE files AS SELECT * EXCLUDE (absolute, plan_number, run_id) FROM listed")
     sources = [
         {
@@ -233,18 +213,18 @@ def list_files(
         for plan in plans
         for source in plan.sources
     ]
-    kinds = {"plan_number": pa.int32(), "max_length": pa.int64(), "source": pa.string(), "sha256": pa.string()}
-    _create(connection, "sources", sources, kinds)
+    types = {"plan_number": pa.int32(), "max_length": pa.int64(), "source": pa.string(), "sha256": pa.string()}
+    _create(connection, "sources", sources, types)
 
 
-def _create(connection: Any, name: str, rows: list[dict[str, Any]], kinds: dict[str, pa.DataType]) -> None:
-    connection.register("given", pa.Table.from_pylist(rows, schema=pa.schema(list(kinds.items()))))
+def _create(connection: Any, name: str, rows: list[dict[str, Any]], types: dict[str, pa.DataType]) -> None:
+    connection.register("given", pa.Table.from_pylist(rows, schema=pa.schema(list(types.items()))))
     connection.execute(f"CREATE TEMP TABLE {name} AS SELECT * FROM given")
     connection.unregister("given")
 
 
 def parquet_reader(connection: Any, copies: LocalCopies, table: str) -> str:
-    """SQL that reads all listed files of `table`, with the column `filename`; with its types where there is no file."""
+    """Return SQL that reads all listed files of `table`, with the column `filename`; without files, an empty table."""
     names = connection.execute("SELECT path FROM listed WHERE table_name = ? ORDER BY ALL", [table]).fetchall()
     paths = copies.have(name for (name,) in names)
     if not paths:
@@ -256,7 +236,7 @@ def parquet_reader(connection: Any, copies: LocalCopies, table: str) -> str:
 
 
 def _find_shared(connection: Any, copies: LocalCopies) -> None:
-    """Makes the temporary `shared`: structure ids that stand in several plans."""
+    """Create the temporary table `shared`: structure ids that are in several plans."""
     connection.execute("CREATE TEMP TABLE shared (structure_id UUID)")
     if connection.execute("SELECT count(DISTINCT plan_number) FROM listed").fetchall()[0][0] > 1:
         connection.execute(
@@ -266,54 +246,55 @@ def _find_shared(connection: Any, copies: LocalCopies) -> None:
 
 
 def _list_retried(connection: Any, rows: list[dict[str, Any]]) -> None:
-    """Makes the temporary `retried`: which rows of a shard's structures another run folded than wrote the file."""
-    kinds = {"shard": pa.string(), "first_row": pa.int32(), "end_row": pa.int32(), "run_id": pa.string()}
-    _create(connection, "retried", rows, kinds)
+    """Create the temporary table `retried`: rows of structures files that another run folded than wrote the file."""
+    types = {"shard": pa.string(), "first_row": pa.int32(), "end_row": pa.int32(), "run_id": pa.string()}
+    _create(connection, "retried", rows, types)
 
 
 def _make_scores(connection: Any, copies: LocalCopies) -> None:
-    """Makes `scores` by structure_id."""
+    """Create the table `scores`, sorted by structure_id."""
     scores = parquet_reader(connection, copies, "scores")
     connection.execute(
         "CREATE TYPE structure_path AS ENUM (SELECT path FROM listed WHERE table_name = 'structures' ORDER BY path)"
     )
     connection.execute(
-        "CREATE TEMP TABLE places AS SELECT scores.absolute, scores.shard, scores.plan_number, scores.run_id, "
+        "CREATE TEMP TABLE shard_files AS SELECT scores.absolute, scores.shard, scores.plan_number, scores.run_id, "
         "structures.path::structure_path AS structure_file FROM listed AS scores "
         "JOIN listed AS structures USING (shard) "
         "WHERE scores.table_name = 'scores' AND structures.table_name = 'structures'"
     )
     connection.execute(
         f"CREATE TEMP TABLE winners AS SELECT structure_id, min(plan_number) AS plan_number FROM {scores} AS scores "
-        "JOIN places ON places.absolute = scores.filename "
+        "JOIN shard_files ON shard_files.absolute = scores.filename "
         "WHERE structure_id IN (FROM shared) GROUP BY structure_id"
         if connection.execute("SELECT count(*) FROM shared").fetchall()[0][0]
         else "CREATE TEMP TABLE winners (structure_id UUID, plan_number INTEGER)"
     )
     columns = ", ".join(f"scores.{quoted(name)}" for name in _SCORE_COLUMNS)
-    merged = ", ".join(f"NULL::{kind} AS {name}" for name, kind in MERGED.items())
+    filled = {**clusters.COLUMNS, **novelty.COLUMNS}
+    merged = ", ".join(f"({filled.get(name, 'NULL')})::{sql_type} AS {name}" for name, sql_type in MERGED.items())
     connection.execute(
-        f"CREATE TABLE scores AS SELECT {columns}, {merged}, coalesce(retried.run_id, places.run_id) AS run_id, "
-        f"places.structure_file, scores.structure_row "
-        f"FROM {scores} AS scores JOIN places ON places.absolute = scores.filename "
-        "LEFT JOIN retried ON retried.shard = places.shard "
+        f"CREATE TABLE scores AS SELECT {columns}, {merged}, coalesce(retried.run_id, shard_files.run_id) AS run_id, "
+        f"shard_files.structure_file, scores.structure_row "
+        f"FROM {scores} AS scores JOIN shard_files ON shard_files.absolute = scores.filename "
+        "LEFT JOIN retried ON retried.shard = shard_files.shard "
         "AND scores.structure_row >= retried.first_row AND scores.structure_row < retried.end_row "
-        "LEFT JOIN winners ON winners.structure_id = scores.structure_id "
-        "WHERE coalesce(winners.plan_number = places.plan_number, true) ORDER BY scores.structure_id"
+        f"LEFT JOIN winners ON winners.structure_id = scores.structure_id {clusters.JOINS} {novelty.JOINS} "
+        "WHERE coalesce(winners.plan_number = shard_files.plan_number, true) ORDER BY scores.structure_id"
     )
 
 
 def _make_copies(connection: Any, copies: LocalCopies) -> None:
-    """Makes `copies`: rows of sequences, structures and embeddings files that stand for a structure once more."""
+    """Create the table `copies`: rows of files for structures of which the row in another file counts."""
     connection.execute("CREATE TABLE copies (structure_id UUID, path VARCHAR)")
     if not connection.execute("SELECT count(*) FROM shared").fetchall()[0][0]:
         return
     scores, sequences = parquet_reader(connection, copies, "scores"), parquet_reader(connection, copies, "sequences")
     connection.execute(
         f"INSERT INTO copies SELECT scores.structure_id, others.path FROM {scores} AS scores "
-        "JOIN places ON places.absolute = scores.filename JOIN winners USING (structure_id) "
-        "JOIN listed AS others ON others.shard = places.shard "
-        "WHERE winners.plan_number <> places.plan_number AND others.table_name NOT IN ('scores', 'failures') "
+        "JOIN shard_files ON shard_files.absolute = scores.filename JOIN winners USING (structure_id) "
+        "JOIN listed AS others ON others.shard = shard_files.shard "
+        "WHERE winners.plan_number <> shard_files.plan_number AND others.table_name NOT IN ('scores', 'failures') "
         f"UNION ALL SELECT sequences.structure_id, listed.path FROM {sequences} AS sequences "
         "JOIN listed ON listed.absolute = sequences.filename WHERE sequences.structure_id IN (FROM shared) "
         "QUALIFY row_number() OVER (PARTITION BY sequences.structure_id ORDER BY listed.plan_number) > 1 ORDER BY ALL"
@@ -321,7 +302,7 @@ def _make_copies(connection: Any, copies: LocalCopies) -> None:
 
 
 def _make_failures(connection: Any, copies: LocalCopies) -> None:
-    """Makes `failures`: one row a sequence that could not be folded in any plan."""
+    """Create the table `failures`: one row per sequence that could not be folded in any plan."""
     columns = ", ".join(f"failures.{name}" for name in FAILURES.names)
     failures = parquet_reader(connection, copies, "failures")
     connection.execute(
@@ -333,8 +314,8 @@ def _make_failures(connection: Any, copies: LocalCopies) -> None:
     )
 
 
-def _drop_failures_of_the_past(connection: Any) -> None:
-    """Removes failures of sequences that no present record has. Scores stay: their structures are stored."""
+def _delete_superseded_failures(connection: Any) -> None:
+    """Delete failures of sequences that no present record has. Scores stay, because their structures are stored."""
     if connection.execute("SELECT count(*) FROM records WHERE superseded").fetchall()[0][0]:
         connection.execute(
             "DELETE FROM failures WHERE structure_id NOT IN "
@@ -343,7 +324,7 @@ def _drop_failures_of_the_past(connection: Any) -> None:
 
 
 def _make_records(connection: Any, copies: LocalCopies) -> None:
-    """Makes `records` by id, each record of the sources once."""
+    """Create the table `records`, sorted by id, with each record of the sources once."""
     columns = ", ".join(f"records.{quoted(name)}" for name in RECORDS.names)
     with_plan = (
         f"SELECT {columns}, NOT sources.is_present AS superseded "

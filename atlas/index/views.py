@@ -8,6 +8,8 @@ from typing import Any, Final
 
 import pyarrow as pa
 
+from foldatlas.atlas.index.clusters import cluster_views
+from foldatlas.atlas.novelty.sequence_search import HOMOLOGOUS_IDENTITY, SAME_PROTEIN_IDENTITY
 from foldatlas.atlas.sql.text import literal, quoted
 from foldatlas.schemas.records import REFUSALS
 from foldatlas.schemas.tables import RECORDS, SCORES, STRUCTURES_A_ROW_GROUP
@@ -56,12 +58,12 @@ def _merged(name: str, meaning: str, unit: str = "", span: str = "") -> Column:
     return Column(name, f"scores.{name}", meaning, unit, span)
 
 
-# Columns that later steps fill in: NULL means that the search was not run.
+# Columns that derived stages fill: NULL means that they were not run for the structure.
 MERGED: Final[dict[str, str]] = {
     "tm_query": "FLOAT",
     "tm_target": "FLOAT",
     "nearest_structure": "VARCHAR",
-    "novelty_source": "VARCHAR",
+    "novelty_source": "UUID",
     "identity_max": "FLOAT",
     "nearest_sequence": "VARCHAR",
     "cluster90": "UUID",
@@ -85,7 +87,8 @@ def protein_columns(model: str) -> list[Column]:
         _merged("tm_target", "the TM-score of the same pair by the known structure's length; NULL: not searched",
                 span="0 to 1"),
         _merged("nearest_structure", "the known structure of tm_query; NULL: not searched, or no hit"),
-        _merged("novelty_source", "the reference that was searched, with its version; NULL: not searched"),
+        _merged("novelty_source", "structure_id of the structure that was searched: this one, or its cluster's "
+                "representative; NULL: not searched"),
         _merged("identity_max", "greatest sequence identity to a known sequence; NULL: not searched", span="0 to 1"),
         _merged("nearest_sequence", "the known sequence of identity_max; NULL: not searched, or no hit"),
         _merged("cluster90", "structure_id of the representative at 90 % sequence identity; NULL: not clustered"),
@@ -101,8 +104,47 @@ def protein_columns(model: str) -> list[Column]:
     ]  # fmt: skip
 
 
+_DEMO: Final = "coalesce((SELECT bool_or(demo) FROM novelty_runs WHERE is_latest AND search = '{}'), false)"
+
+
+def _novel(tm: str) -> str:
+    """SQL of novel folds. Nothing is novel against a demonstration."""
+    return (
+        f"SELECT * FROM high_confidence WHERE length >= {MIN_NOVEL_LENGTH} AND tm_query < {tm} AND NOT "
+        f"{_DEMO.format('structures')}"
+    )
+
+
+def _novel_sequences(identity: str) -> str:
+    """SQL of novel sequences. Nothing is novel against a demonstration."""
+    return f"SELECT * FROM proteins WHERE identity_max < {identity} AND NOT {_DEMO.format('sequences')}"
+
+
+# Macros that make a table, with the threshold as their argument.
+_MACROS: Final = {
+    "novel_at(tm)": _novel("tm"),
+    "novel_sequences_at(identity)": _novel_sequences("identity"),
+}
+
+_CHANGES: Final = (
+    "SELECT structure_id, CASE "
+    "WHEN latest.structure_id IS NULL THEN 'no longer searched' "
+    "WHEN previous.structure_id IS NULL THEN 'searched for the first time' "
+    f"WHEN previous.tm_query < {MAX_NOVEL_TM} AND latest.tm_query >= {MAX_NOVEL_TM} THEN 'known now' "
+    f"WHEN previous.tm_query >= {MAX_NOVEL_TM} AND latest.tm_query < {MAX_NOVEL_TM} THEN 'no longer known' "
+    "ELSE 'another hit' END AS change, previous.tm_query AS tm_query_before, latest.tm_query, "
+    "previous.target AS nearest_before, latest.target AS nearest_structure "
+    "FROM (SELECT novelty.* FROM novelty JOIN novelty_runs USING (run) WHERE is_latest AND search = 'structures') AS "
+    "latest FULL JOIN (SELECT novelty.* FROM novelty JOIN novelty_runs USING (run) "
+    "WHERE is_previous AND search = 'structures') AS previous USING (structure_id) "
+    "WHERE (latest.target, latest.state, latest.tm_query) IS DISTINCT FROM "
+    "(previous.target, previous.state, previous.tm_query) "
+    "AND EXISTS (FROM novelty_runs WHERE is_previous AND search = 'structures')"
+)
+
+
 def create_views(connection: Any, model: str) -> None:
-    """Makes the views `proteins`, `high_confidence`, `novel` and `refused` over the tables `records` and `scores`."""
+    """Make the views over the tables `records`, `scores` and `novelty`, and the macros."""
     columns = protein_columns(model)
     selected = ", ".join(f"{column.expression} AS {quoted(column.name)}" for column in columns)
     reasons = ", ".join(f"({literal(outcome)}, {literal(reason)})" for outcome, reason in REFUSALS.items())
@@ -117,9 +159,19 @@ def create_views(connection: Any, model: str) -> None:
             f"proteins with mean_plddt > {MIN_CONFIDENT_PLDDT} and ptm > {MIN_CONFIDENT_PTM}",
         ),
         "novel": (
-            f"SELECT * FROM high_confidence WHERE length >= {MIN_NOVEL_LENGTH} AND tm_query < {MAX_NOVEL_TM}",
-            f"high_confidence of {MIN_NOVEL_LENGTH} residues or more with tm_query < {MAX_NOVEL_TM}",
+            _novel(str(MAX_NOVEL_TM)),
+            f"high_confidence of {MIN_NOVEL_LENGTH} residues or more with tm_query < {MAX_NOVEL_TM}; empty where the "
+            "reference is a demonstration",
         ),
+        "novel_sequences": (
+            _novel_sequences(str(SAME_PROTEIN_IDENTITY)),
+            f"proteins with identity_max < {SAME_PROTEIN_IDENTITY}, as the ESM Metagenomic Atlas counts them",
+        ),
+        "distant_sequences": (
+            _novel_sequences(str(HOMOLOGOUS_IDENTITY)),
+            f"proteins with identity_max < {HOMOLOGOUS_IDENTITY}, below which homology is not sure (Rost 1999)",
+        ),
+        "novelty_changes": (_CHANGES, "structures whose best hit differs between the latest search and the one before"),
         "refused": (
             'SELECT records.id, records.source, records."offset", records.description, records.length, '
             f"records.outcome, reasons.reason FROM records LEFT JOIN (VALUES {reasons}) AS reasons(outcome, reason) "
@@ -127,9 +179,12 @@ def create_views(connection: Any, model: str) -> None:
             "one row a refused record, and why",
         ),
     }
+    views |= cluster_views(MAX_NOVEL_TM, HOMOLOGOUS_IDENTITY)
     for view, (sql, comment) in views.items():
         connection.execute(f"CREATE VIEW {view} AS {sql}")
         connection.execute(f"COMMENT ON VIEW {view} IS {literal(comment)}")
-    for view in ("proteins", "high_confidence", "novel"):
+    for macro, sql in _MACROS.items():
+        connection.execute(f"CREATE MACRO {macro} AS TABLE {sql}")
+    for view in ("proteins", "high_confidence", "novel", "novel_sequences", "distant_sequences"):
         for column in columns:
             connection.execute(f"COMMENT ON COLUMN {view}.{quoted(column.name)} IS {literal(column.comment)}")

@@ -5,4 +5,8 @@ Modules:
     hits.py               a query of a structure search, and the three results that it can have
     structure_search.py   the known structure of greatest TM-score
     sequence_search.py    the known sequence of greatest identity, by MMseqs2
+    search_run.py         what a search run says of itself, and which runs an atlas has
+    planning.py           which structures a run searches, and which rows it takes over
+    rows.py               results as rows of a run's files
+    targets.py            the best hits' entries, stored with the run
 """

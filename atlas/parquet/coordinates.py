@@ -1,8 +1,8 @@
-"""Between floats and the integers that a structures file holds: 0.01 angstrom and 0.01 pLDDT points.
+"""Conversion between floats and the integers of a structures file: 0.01 angstrom and 0.01 of pLDDT.
 
-Coordinates are planar (all x, all y, all z of a protein) in the atom order that the sequence fixes
-(`schemas.records.ATOMS`). A missing value is NaN in memory and NULL on disk. Rounding is to the nearest integer, ties
-to even, so a stored value is off by at most 0.005 and encoding what was decoded gives the same integers.
+Coordinates are planar (all x, all y, all z of a protein), in the atom order that the sequence determines
+(`schemas.records.ATOMS`). A missing value is NaN in memory and NULL in the file. Values are rounded to the nearest
+integer, ties to even, so a stored value is off by at most 0.005, and encoding decoded values gives the same integers.
 
 Shapes: `A` stored atoms of a protein, `L` its residues.
 """
@@ -24,18 +24,18 @@ Floats = npt.NDArray[np.float32]
 MAX_PLDDT: Final = 100.0
 _INT32: Final = np.iinfo(np.int32)
 
-# Indexed by a residue's ASCII code; 0 for what is no residue.
+# Number of atoms by a residue's ASCII code; 0 for other characters.
 _ATOMS_OF_CODE: Final = np.zeros(256, dtype=np.int64)
 for _residue, _atoms in ATOMS.items():
     _ATOMS_OF_CODE[ord(_residue)] = len(_atoms)
 
 
-@dataclass(frozen=True, slots=True, eq=False)  # arrays have no one equality
+@dataclass(frozen=True, slots=True, eq=False)  # comparing arrays gives arrays
 class StoredStructure:
-    """One structure as the atlas holds it.
+    """A structure of an atlas.
 
-    `positions` is float32 [A, 3] in angstrom, NaN for an atom that is missing; `plddt` is float32 [L], 0 to 100, NaN
-    where a residue has none.
+    `positions` is float32 [A, 3] in angstrom, NaN for a missing atom; `plddt` is float32 [L], 0 to 100, NaN for a
+    residue without one.
     """
 
     structure_id: bytes
@@ -45,13 +45,13 @@ class StoredStructure:
 
 
 def atoms_per_residue(sequences: Sequence[str]) -> npt.NDArray[np.int64]:
-    """Number of stored atoms of every residue of all `sequences`, one after the other: [total residues]."""
+    """Return the number of stored atoms of each residue of all `sequences`, concatenated: int64 [total residues]."""
     codes = np.frombuffer("".join(sequences).encode("latin-1", "replace"), dtype=np.uint8)
     return _ATOMS_OF_CODE[codes]
 
 
 def atoms_per_protein(sequences: Sequence[str]) -> npt.NDArray[np.int64]:
-    """Number of stored atoms of each sequence: `schemas.records.num_atoms` for many at once."""
+    """Return the number of stored atoms of each sequence, int64 [sequences]: `schemas.records.num_atoms` of each."""
     ends = np.cumsum([len(sequence) for sequence in sequences], dtype=np.int64)
     totals = np.concatenate([[0], np.cumsum(atoms_per_residue(sequences))])
     return np.diff(totals[ends], prepend=0)
@@ -63,10 +63,10 @@ def encode_structures(
     positions: Sequence[Floats],
     plddt: Sequence[Floats],
 ) -> pa.Table:
-    """The rows of a structures file, in the order given (schema `schemas.tables.STRUCTURES`).
+    """Return rows of a structures file, in the given order (schema `schemas.tables.STRUCTURES`).
 
-    `positions` are float [A, 3] in angstrom, `plddt` float [L], 0 to 100; NaN becomes NULL. Raises ValueError, naming
-    the structure, for a shape that does not fit the sequence, a coordinate that is infinite or beyond 21,474,836 A,
+    `positions` are float [A, 3] in angstrom, `plddt` float [L], 0 to 100; NaN becomes NULL. Raise ValueError, with the
+    structure id, for a shape that does not match the sequence, a coordinate that is infinite or beyond 21,474,836 A,
     and a pLDDT outside 0 to 100.
     """
     if not len(structure_ids) == len(sequences) == len(positions) == len(plddt):
@@ -95,9 +95,9 @@ def encode_structures(
 
 
 def decode_structures(table: pa.Table) -> list[StoredStructure]:
-    """The structures of `table`, in its order. Arrays are views of one block: keep few of them for long.
+    """Return the structures of `table`, in order. Their arrays are views of one array, which they keep in memory.
 
-    Raises DamagedAtlasError for a row whose coordinates or pLDDT do not fit its sequence.
+    Raise DamagedAtlasError for a row whose numbers of coordinates or pLDDT do not match its sequence.
     """
     sequences = table.column("sequence").to_pylist()
     identities = structure_ids_of(table)
@@ -110,7 +110,8 @@ def decode_structures(table: pa.Table) -> list[StoredStructure]:
         np.diff(residue_ends), lengths
     ):
         raise DamagedAtlasError(
-            "a structures row holds other numbers of atoms or residues than its sequence: run `foldatlas verify`"
+            "the number of atoms or of pLDDT values in a structures file does not match the sequence: "
+            "run `foldatlas verify`"
         )
     positions = np.stack([values / COORDINATE_SCALE for values, _ in planes], axis=-1).astype(np.float32)
     plddt = (scores / PLDDT_SCALE).astype(np.float32)
@@ -129,14 +130,15 @@ def decode_structures(table: pa.Table) -> list[StoredStructure]:
 
 
 def structure_ids_of(table: pa.Table) -> list[bytes]:
-    """The column `structure_id` as 16 bytes a row."""
+    """Return the column `structure_id` as 16 bytes per row."""
     column: Any = table.column("structure_id").combine_chunks()
     identities: list[bytes] = column.storage.to_pylist()
     return identities
 
 
 def stored_values(table: pa.Table, column: str) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.int64]]:
-    """A list column's integers end to end as float64 (NaN for NULL), and where each row begins: [rows + 1]."""
+    """Return the values of a list column, concatenated, as float64 (NaN for NULL), and the offset of each row and of
+    the end, int64 [rows + 1]."""
     lists: Any = table.column(column).combine_chunks()
     offsets = lists.offsets.to_numpy().astype(np.int64)
     values = lists.flatten().to_numpy(zero_copy_only=False).astype(np.float64)
@@ -153,7 +155,7 @@ def _refuse_outside(
     scale: int,
 ) -> None:
     rounded = np.rint(scaled)
-    outside = np.nonzero(((rounded < low) | (rounded > high)).any(axis=-1))[0]  # NaN compares false: it is a NULL
+    outside = np.nonzero(((rounded < low) | (rounded > high)).any(axis=-1))[0]  # False for NaN, which becomes NULL
     if len(outside):
         protein = int(np.searchsorted(ends, outside[0], side="right")) - 1
         row = scaled[outside[0]]
@@ -165,8 +167,8 @@ def _refuse_outside(
 
 
 def _list_array(
-    scaled: npt.NDArray[np.float64], ends: npt.NDArray[np.int64], column: str, kind: type[np.int32] | type[np.uint16]
+    scaled: npt.NDArray[np.float64], ends: npt.NDArray[np.int64], column: str, dtype: type[np.int32] | type[np.uint16]
 ) -> "pa.Array[Any]":
     missing = np.isnan(scaled)
-    values = pa.array(np.rint(np.where(missing, 0, scaled)).astype(kind), mask=missing)
+    values = pa.array(np.rint(np.where(missing, 0, scaled)).astype(dtype), mask=missing)
     return pa.ListArray.from_arrays(pa.array(ends.astype(np.int32)), values, type=STRUCTURES.field(column).type)

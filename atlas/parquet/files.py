@@ -1,4 +1,4 @@
-"""Parquet files of an atlas: written aside, digested while they are written, then given their name."""
+"""Parquet files of an atlas: written under a temporary name, with their sha256 computed on the way, then renamed."""
 
 import contextlib
 import hashlib
@@ -10,13 +10,13 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from foldatlas.atlas.storage.opening import open_storage
-from foldatlas.atlas.storage.protocol import Storage, file_sha256
+from foldatlas.atlas.storage.protocol import Storage
 from foldatlas.schemas.manifest import FileEntry
 from foldatlas.schemas.tables import TABLES, write_options
 
 
 class _DigestingFile:
-    """A write-only file that keeps the sha256 of what passes. Parquet is written front to back, so no seek comes."""
+    """A write-only file that computes the sha256 of its bytes. Parquet is written front to back, without seeking."""
 
     def __init__(self, file: IO[bytes]):
         self._file = file
@@ -34,7 +34,7 @@ class _DigestingFile:
         self._file.flush()
 
     def close(self) -> None:
-        self.closed = True  # the owner closes the file itself
+        self.closed = True  # the caller closes the file itself
 
     def readable(self) -> bool:
         return False
@@ -47,10 +47,11 @@ class _DigestingFile:
 
 
 class ParquetFile:
-    """Context manager that writes one table of `schemas.tables` to `path` in the folder or atlas `root`.
+    """Context manager that writes one table to the file `path` of the folder or atlas `root`.
 
-    Nothing is visible at `path` before the block ends without an error; then `entry` describes the file. `metadata`
-    joins the schema's own (text to text). `table` chooses schema and encodings; `schema` another schema for it.
+    Nothing is visible at `path` until the block succeeds; then `entry` describes the file. `table` is a name of
+    `schemas.tables.TABLES` and selects schema and encodings; `schema` replaces that schema. `metadata` (text to text)
+    is added to the schema's own.
     """
 
     def __init__(
@@ -66,8 +67,8 @@ class ParquetFile:
         self._path = path
         self._table = table
         base = schema if schema is not None else TABLES[table]
-        said = {key.decode(): value.decode() for key, value in (base.metadata or {}).items()}
-        self.schema = base.with_metadata({**said, **(metadata or {})})
+        own = {key.decode(): value.decode() for key, value in (base.metadata or {}).items()}
+        self.schema = base.with_metadata({**own, **(metadata or {})})
         self.rows = 0
         self.entry: FileEntry | None = None
 
@@ -77,14 +78,14 @@ class ParquetFile:
             temporary = self._building.enter_context(self._storage.building(self._path))
             self._file = self._building.enter_context(temporary.open("xb"))
             self._sink = _DigestingFile(self._file)
-            # pyarrow's stubs know IO alone; its C++ side takes any object with these methods
+            # pyarrow's type stubs require IO; its C++ code accepts any object with these methods
             sink = pa.PythonFile(cast(IO[bytes], self._sink), mode="w")
             self._writer = pq.ParquetWriter(sink, self.schema, **write_options(self._table))
             self._building = self._building.pop_all()
         return self
 
     def write(self, table: pa.Table, row_group_size: int | None = None) -> None:
-        """Appends rows; `row_group_size` rows a group, by default one group for this call."""
+        """Append rows, in row groups of `row_group_size`, by default in one row group."""
         self._writer.write_table(table.cast(self.schema), row_group_size or max(1, table.num_rows))
         self.rows += table.num_rows
 
@@ -105,20 +106,17 @@ class ParquetFile:
         self.entry = FileEntry(path=self._path, rows=self.rows, bytes=size, sha256=self._sink.digest.hexdigest())
 
     def _abandon(self, error: BaseException) -> None:
-        """Leaves nothing behind."""
-        with contextlib.suppress(OSError):  # on a full disk closing writes what is buffered, and fails again
+        """Delete the unfinished file."""
+        with contextlib.suppress(OSError):  # on a full disk, closing writes what is buffered and fails again
             self._building.__exit__(type(error), error, error.__traceback__)
 
 
 def open_parquet(storage: Storage, name: str) -> pq.ParquetFile:
-    """A Parquet file of an atlas, to read in parts. On a store, the ranges that are asked for are all that is fetched.
+    """Open a Parquet file of an atlas. Of a file on a store, only the ranges that are read are fetched.
 
-    Raises OSError for a file that is missing, OSError or ArrowInvalid for one that is no Parquet.
+    Raise OSError for a missing file, OSError or ArrowInvalid for one that is not Parquet.
     """
     if storage.root is not None:
         return pq.ParquetFile(storage.root / name)
-    # the columns of a row group in one request or a few
+    # pre_buffer: a few requests for all columns of a row group
     return pq.ParquetFile(storage.open(name), pre_buffer=True)
-
-
-__all__ = ["ParquetFile", "file_sha256", "open_parquet"]

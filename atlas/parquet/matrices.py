@@ -1,7 +1,7 @@
-"""Between floats and what files of `pae` and `residue_embeddings` hold: one flat list a protein.
+"""Conversion between floats and the columns of `pae` and `residue_embeddings` files: one flat list per protein.
 
-Predicted aligned errors become integers of 0.125 angstrom, off by at most 0.0625; hidden states half precision, off by
-at most 2^-11 of their value. Encoding what was decoded gives the same bytes.
+Predicted aligned errors are stored as integers of 0.125 angstrom, off by at most 0.0625; hidden states in half
+precision, off by at most 2^-11 of their value. Encoding decoded values gives the same bytes.
 
 Shapes: `L` residues of a protein, `D` channels.
 """
@@ -23,9 +23,9 @@ MAX_PAE: Final = np.iinfo(np.uint8).max / PAE_SCALE  # angstrom
 
 
 def encode_pae(structure_ids: Sequence[bytes], errors: Sequence[Floats]) -> pa.Table:
-    """Rows of a pae file from matrices [L, L] in angstrom.
+    """Return rows of a pae file from matrices [L, L] in angstrom.
 
-    Raises ValueError, naming the structure, for an error outside 0 to 31.875 A, or none.
+    Raise ValueError, with the structure id, for a value that is NaN or outside 0 to 31.875 A.
     """
     for identity, matrix in zip(structure_ids, errors, strict=True):
         if not ((matrix >= 0) & (matrix <= MAX_PAE)).all():
@@ -38,7 +38,10 @@ def encode_pae(structure_ids: Sequence[bytes], errors: Sequence[Floats]) -> pa.T
 
 
 def decode_pae(table: pa.Table) -> list[Floats]:
-    """The matrices [L, L] in angstrom of rows of a pae file. Raises DamagedAtlasError for a row that is not square."""
+    """Return the matrix of each row of a pae file, float32 [L, L] in angstrom.
+
+    Raise DamagedAtlasError for a row that is not square.
+    """
     return [
         values.reshape(length, length).astype(np.float32) / np.float32(PAE_SCALE)
         for values, length in _decode(table, "pae", square=True)
@@ -46,41 +49,44 @@ def decode_pae(table: pa.Table) -> list[Floats]:
 
 
 def encode_residue_embeddings(structure_ids: Sequence[bytes], states: Sequence[Floats]) -> pa.Table:
-    """Rows of a residue_embeddings file from hidden states [L, D].
+    """Return rows of a residue_embeddings file from hidden states, float32 [L, D].
 
-    Raises ValueError, naming the structure, for a value that half precision cannot hold.
+    Raise ValueError, with the structure id, for a value outside the range of half precision.
     """
     return _encode(RESIDUE_EMBEDDINGS, "residues", structure_ids, half_precision(structure_ids, states))
 
 
 def decode_residue_embeddings(table: pa.Table) -> list[Floats]:
-    """The hidden states [L, D] of rows of a residue_embeddings file. Raises DamagedAtlasError for a ragged row."""
+    """Return the hidden states of each row of a residue_embeddings file, float32 [L, D].
+
+    Raise DamagedAtlasError for a row whose number of values is not a multiple of L.
+    """
     return [
         values.reshape(length, -1).astype(np.float32) for values, length in _decode(table, "residues", square=False)
     ]
 
 
 def half_precision(structure_ids: Sequence[bytes], states: Sequence[Floats]) -> list[npt.NDArray[np.float16]]:
-    """`states` as float16. Raises ValueError, naming the structure, for a value beyond its range."""
+    """Return `states` as float16. Raise ValueError, with the structure id, for a value outside its range."""
     with np.errstate(over="ignore"):
         stored = [values.astype(np.float16) for values in states]
     for identity, values in zip(structure_ids, stored, strict=True):
         if not np.isfinite(values).all():
             raise ValueError(
-                f"structure {format_structure_id(identity)} has hidden states beyond {np.finfo(np.float16).max:g}, "
-                "the greatest number of half precision"
+                f"structure {format_structure_id(identity)} has hidden states outside half precision, whose limits are "
+                f"{np.finfo(np.float16).min:g} and {np.finfo(np.float16).max:g}"
             )
     return stored
 
 
-def flat_lists(values: Sequence[npt.NDArray[Any] | None], kind: pa.DataType) -> "pa.Array[Any]":
-    """One list a protein, its values row by row; NULL for None."""
+def flat_lists(values: Sequence[npt.NDArray[Any] | None], arrow_type: pa.DataType) -> "pa.Array[Any]":
+    """Return an array of the list type `arrow_type`: each item of `values` flattened row by row, NULL for None."""
     present = [array for array in values if array is not None]
     ends = np.cumsum([0, *(0 if array is None else array.size for array in values)], dtype=np.int64)
     flat = np.concatenate([array.ravel() for array in present]) if present else np.empty(0)
-    offsets = pa.array(ends, pa.int64()).cast(pa.int32())  # refuses what 32 bits cannot hold
+    offsets = pa.array(ends, pa.int64()).cast(pa.int32())  # raises ArrowInvalid beyond 32 bits
     missing = pa.array([array is None for array in values], pa.bool_()) if len(present) < len(values) else None
-    return pa.ListArray.from_arrays(offsets, pa.array(flat, kind.value_type), type=kind, mask=missing)
+    return pa.ListArray.from_arrays(offsets, pa.array(flat, arrow_type.value_type), type=arrow_type, mask=missing)
 
 
 def _encode(
@@ -95,7 +101,7 @@ def _encode(
 
 
 def _decode(table: pa.Table, column: str, *, square: bool) -> list[tuple[npt.NDArray[Any], int]]:
-    """Each row's values and length; `square`: whether there must be one for each pair of residues."""
+    """Return values and length of each row. With `square` there must be one value per pair of residues."""
     lists: Any = table.column(column).combine_chunks()
     lengths = table.column("length").to_pylist()
     rows = []

@@ -1,7 +1,7 @@
-"""Parquet files on a store as one table that DuckDB reads in place: the columns and row groups that a query needs.
+"""Parquet files on a store as one table of which DuckDB reads the columns and row groups that a query needs.
 
-DuckDB has no reader of our store's files, so pyarrow reads them through `Storage`. Of an atlas in a folder DuckDB reads
-the files itself, which is faster.
+DuckDB cannot read files of a `Storage`, so pyarrow reads them. DuckDB reads files of a local folder itself, which is
+faster.
 """
 
 from collections.abc import Mapping
@@ -15,7 +15,7 @@ from foldatlas.atlas.storage.protocol import Storage
 
 
 def store_dataset(storage: Storage, files: Mapping[str, int], schema: pa.Schema) -> ds.Dataset:
-    """The rows of `files` (name -> bytes), which have the columns of `schema`, with the column `filename`.
+    """Return the rows of `files` (name -> size in bytes), with the columns of `schema` and the column `filename`.
 
     No request is made before rows are read.
     """
@@ -30,7 +30,7 @@ def store_dataset(storage: Storage, files: Mapping[str, int], schema: pa.Schema)
 
 
 class _Handler(pafs.FileSystemHandler):  # type: ignore[misc]
-    """The part of a file system that reading files of known names and sizes needs."""
+    """The part of a file system that is needed to read files of known names and sizes."""
 
     def __init__(self, storage: Storage, files: Mapping[str, int]):
         self._storage = storage
@@ -52,7 +52,7 @@ class _Handler(pafs.FileSystemHandler):  # type: ignore[misc]
         return self.open_input_file(path)
 
     def _refuse(self, *_: Any, **__: Any) -> Any:
-        raise NotImplementedError("an atlas is only read so")
+        raise NotImplementedError("this file system can only read")
 
     get_file_info_selector = create_dir = delete_dir = delete_dir_contents = delete_root_dir_contents = _refuse
     delete_file = move = copy_file = open_output_stream = open_append_stream = _refuse

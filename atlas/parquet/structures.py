@@ -1,4 +1,4 @@
-"""Reads coordinates by their place: one row group at a time, never through a view over all files."""
+"""Read stored structures by their location, one row group at a time, without a view over all files."""
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -19,8 +19,8 @@ from foldatlas.schemas.tables import STRUCTURES_A_ROW_GROUP
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
-    """Where a structure is: its file, relative to the atlas, and its row there."""
+class StructureLocation:
+    """The location of a structure: its file, relative to the atlas, and its row in that file."""
 
     structure_id: bytes
     file: str
@@ -28,10 +28,10 @@ class Place:
 
 
 class StructureReader:
-    """Rows of structures files. Remembers the last row group, so ask in the order of file and row."""
+    """Reads rows of structures files. It keeps the last row group, so reading in the order of file and row is fast."""
 
-    def __init__(self, place: Path | Storage, columns: list[str] | None = None):
-        self._storage = open_storage(place)
+    def __init__(self, uri: Path | Storage, columns: list[str] | None = None):
+        self._storage = open_storage(uri)
         self._columns = columns
         self._path: str | None = None
         self._file: pq.ParquetFile | None = None
@@ -48,25 +48,25 @@ class StructureReader:
         self.close()
 
     def close(self) -> None:
-        """Closes the open file."""
+        """Close the open file."""
         if self._file is not None:
             self._file.close()
         self._path = self._file = self._group = None
 
-    def rows(self, places: list[Place]) -> pa.Table:
-        """The rows of `places`, all of one row group, in their order.
+    def rows(self, locations: list[StructureLocation]) -> pa.Table:
+        """Return the rows at `locations`, all in one row group, in order.
 
-        Raises DamagedAtlasError for a file that is missing, unreadable, or holds other structures there.
+        Raise DamagedAtlasError for a file that is missing, unreadable, or has other structures in these rows.
         """
-        file, number = places[0].file, places[0].row // STRUCTURES_A_ROW_GROUP
+        file, number = locations[0].file, locations[0].row // STRUCTURES_A_ROW_GROUP
         group = self._read(file, number)
-        inside = [place.row - number * STRUCTURES_A_ROW_GROUP for place in places]
-        for place, row in zip(places, inside, strict=True):
-            if row >= group.num_rows or self._identities[row] != place.structure_id:
-                expected = format_structure_id(place.structure_id)
+        inside = [location.row - number * STRUCTURES_A_ROW_GROUP for location in locations]
+        for location, row in zip(locations, inside, strict=True):
+            if row >= group.num_rows or self._identities[row] != location.structure_id:
+                expected = format_structure_id(location.structure_id)
                 raise DamagedAtlasError(
-                    f"row {place.row} of {self._storage.place}/{file} is not structure {expected}: run "
-                    f"`foldatlas index {self._storage.place}`, and `foldatlas verify` if that does not help"
+                    f"row {location.row} of {self._storage.uri}/{file} is not structure {expected}: run "
+                    f"`foldatlas index {self._storage.uri}`, and `foldatlas verify` if that does not help"
                 )
         return group.take(pa.array(inside, pa.int64()))
 
@@ -83,7 +83,7 @@ class StructureReader:
             self._group = self._file.read_row_group(number, columns=self._columns)
         except (OSError, pa.ArrowException) as error:
             raise DamagedAtlasError(
-                f"{self._storage.place}/{path} cannot be read ({error}): `foldatlas verify {self._storage.place}` "
+                f"{self._storage.uri}/{path} cannot be read ({error}): `foldatlas verify {self._storage.uri}` "
                 "lists what is damaged"
             ) from error
         self._number = number
@@ -91,27 +91,27 @@ class StructureReader:
         return self._group
 
 
-def by_row_group(places: Iterable[Place]) -> Iterator[list[Place]]:
-    """Consecutive places of one row group together."""
-    together: list[Place] = []
-    for place in places:
-        if together and _group_of(together[0]) != _group_of(place):
+def by_row_group(locations: Iterable[StructureLocation]) -> Iterator[list[StructureLocation]]:
+    """Yield lists of consecutive locations in one row group."""
+    together: list[StructureLocation] = []
+    for location in locations:
+        if together and _group_of(together[0]) != _group_of(location):
             yield together
             together = []
-        together.append(place)
+        together.append(location)
     if together:
         yield together
 
 
-def read_structures(atlas: Path | Storage, places: Iterable[Place]) -> Iterator[StoredStructure]:
-    """The structures at `places`, in that order. In the order of file and row each row group is read once.
+def read_structures(atlas: Path | Storage, locations: Iterable[StructureLocation]) -> Iterator[StoredStructure]:
+    """Yield the structures at `locations`, in order. If sorted by file and row, each row group is read once.
 
-    Raises DamagedAtlasError for a file that is missing, unreadable, or holds other structures there.
+    Raise DamagedAtlasError for a file that is missing, unreadable, or has other structures in these rows.
     """
     with StructureReader(atlas) as reader:
-        for together in by_row_group(places):
+        for together in by_row_group(locations):
             yield from decode_structures(reader.rows(together))
 
 
-def _group_of(place: Place) -> tuple[str, int]:
-    return place.file, place.row // STRUCTURES_A_ROW_GROUP
+def _group_of(location: StructureLocation) -> tuple[str, int]:
+    return location.file, location.row // STRUCTURES_A_ROW_GROUP

@@ -1,11 +1,11 @@
-"""Sorts any number of sequences by falling length and drops those that are there twice, in bounded memory.
+"""Sort any number of sequences by decreasing length and remove duplicates, in bounded memory.
 
-A bucket sort on disk: each accepted record goes to the file of its band of lengths as it is met, and each band is then
-sorted on its own. Equal sequences have one length and one id, so they meet in one band. That is one write and one read
-of every sequence, whatever their number; an external merge sort reads and writes at least as much.
+A bucket sort on disk: each accepted record is appended to the file of its band of lengths, and each band is then sorted
+in memory. Equal sequences have the same length and id, so they are in the same band. Every sequence is written once and
+read once, whatever their number; an external merge sort reads and writes at least as much.
 
-A band's keys (structure id and length, 20 bytes a record) and residues stand in two files, so that which records
-stay, and how many of each length, is known before a sequence is read again.
+The keys of a band (structure id and length, 20 bytes per record) and its residues are in two files, so that the records
+that stay, and their number by length, are known before the residues are read.
 """
 
 import contextlib
@@ -23,15 +23,15 @@ import pyarrow.parquet as pq
 from foldatlas.schemas.errors import DamagedAtlasError
 from foldatlas.schemas.tables import SEQUENCES
 
-MAX_BANDS: Final = 1024  # each batch of records is cut into as many pieces, each of which goes to a file
+MAX_BANDS: Final = 1024  # each batch of records is split into up to so many parts, each appended to a file
 _ROWS_A_BATCH: Final = 50_000
-_KEY: Final = np.dtype([("high", "<u8"), ("low", "<u8"), ("length", "<i4")])  # two halves of the id, and residues
+_KEY: Final = np.dtype([("high", "<u8"), ("low", "<u8"), ("length", "<i4")])  # both halves of the id, and residues
 
-Ids = npt.NDArray[np.uint64]  # (records, 2): the halves of each id, which compare as its bytes do
+Ids = npt.NDArray[np.uint64]  # [records, 2]: both halves of each id as big-endian numbers, which sort as the bytes do
 
 
 def ids_of(column: pa.ChunkedArray | pa.Array) -> Ids:
-    """The ids of a UUID column without NULLs."""
+    """Return the ids of a UUID column without NULLs."""
     array = column.combine_chunks() if isinstance(column, pa.ChunkedArray) else column
     storage = array.storage if isinstance(array, pa.ExtensionArray) else array
     raw = np.frombuffer(storage.buffers()[1] or b"", dtype=">u8", count=2 * len(storage), offset=16 * storage.offset)
@@ -39,10 +39,10 @@ def ids_of(column: pa.ChunkedArray | pa.Array) -> Ids:
 
 
 class LengthBands:
-    """Bands of lengths, longest first, in files of `folder`; lengths of which there are very many have several, cut
-    by the first bits of the ids.
+    """Bands of lengths, longest first, in files of `folder`.
 
-    `lengths` counts the records to come as (length, number); a band takes about `band_bytes`.
+    `lengths` are the numbers of records to be added, as (length, number). A band takes about `band_bytes`: it has
+    several neighbouring lengths, or one length, or, of a length with very many records, a range of ids.
     """
 
     def __init__(self, folder: Path, lengths: Sequence[tuple[int, int]], band_bytes: int):
@@ -51,8 +51,8 @@ class LengthBands:
         sizes = {length: count * (length + _KEY.itemsize) for length, count in lengths if count}
         band_bytes = max(band_bytes, sum(sizes.values()) // (MAX_BANDS // 2), 1)
         longest = max(sizes, default=0)
-        self._first = np.zeros(longest + 1, np.int32)  # band of each length
-        self._parts = np.ones(longest + 1, np.uint64)  # how many bands it has
+        self._first = np.zeros(longest + 1, np.int32)  # first band of each length
+        self._parts = np.ones(longest + 1, np.uint64)  # number of bands of each length
         self._kept: list[npt.NDArray[np.uint32]] = []
         self.num_bands, filled = 0, band_bytes
         for length in sorted(sizes, reverse=True):
@@ -64,21 +64,19 @@ class LengthBands:
                 self._first[length], filled = self.num_bands - 1, filled + sizes[length]
 
     def add(self, ids: Ids, sequences: pa.Array) -> None:
-        """Appends records to their bands. Copies within one call are written once."""
+        """Append records to their bands. Duplicates within one call are written once."""
         if not len(ids):
             return
         lengths = np.diff(np.frombuffer(sequences.buffers()[1], np.int32, len(sequences) + 1, 4 * sequences.offset))
         high, low = ids[:, 0], ids[:, 1]
-        bands = self._first[lengths] + ((high >> np.uint64(32)) * self._parts[lengths] >> np.uint64(32)).astype(
-            np.int32
-        )
+        bands = self._first[lengths] + _part_of(high, self._parts[lengths])
         order = np.lexsort((high, bands))
         is_copy = (bands[order][1:] == bands[order][:-1]) & (high[order][1:] == high[order][:-1])
         order = order[np.concatenate([[True], ~(is_copy & (low[order][1:] == low[order][:-1]))])]
         keys = np.empty(len(order), _KEY)
         keys["high"], keys["low"], keys["length"] = high[order], low[order], lengths[order]
         taken = sequences.take(pa.array(order))
-        places = np.frombuffer(taken.buffers()[1], np.int32, len(taken) + 1, 4 * taken.offset)
+        offsets = np.frombuffer(taken.buffers()[1], np.int32, len(taken) + 1, 4 * taken.offset)
         residues = memoryview(taken.buffers()[2] or b"")
         bands = bands[order]
         cuts = [0, *(np.flatnonzero(np.diff(bands)) + 1), len(order)]
@@ -87,12 +85,12 @@ class LengthBands:
             with keys_path.open("ab") as file:
                 file.write(keys[start:end].tobytes())
             with residues_path.open("ab") as file:
-                file.write(residues[places[start] : places[end]])
+                file.write(residues[offsets[start] : offsets[end]])
 
     def settle(self, known: "KnownSequences") -> list[tuple[int, int]]:
-        """Decides which records stay: one of each sequence that is not `known`. After the last `add`.
+        """Decide which records stay: one of each sequence that is not `known`. To be called after the last `add`.
 
-        Gives (length, number of sequences), by falling length.
+        Return (length, number of sequences) by decreasing length.
         """
         counts: Counter[int] = Counter()
         for band in range(self.num_bands):
@@ -110,8 +108,10 @@ class LengthBands:
         return sorted(counts.items(), reverse=True)
 
     def rows(self) -> Iterator[pa.Table]:
-        """What stays, as the columns of SEQUENCES: by falling length, then rising id. After `settle`; each band's
-        files go when it has been read."""
+        """Yield the records that stay, with the columns of SEQUENCES, by decreasing length, then increasing id.
+
+        To be called after `settle`. The files of each band are deleted when it has been read.
+        """
         for band in range(self.num_bands):
             keys, order = self._keys(band), np.fromfile(self._order_path(band), np.uint32)
             keys_path, residues_path = self._paths(band)
@@ -140,9 +140,22 @@ class LengthBands:
         return self._folder / f"{band:04d}.order"
 
 
+def _part_of(high: npt.NDArray[np.uint64], parts: npt.NDArray[np.uint64]) -> npt.NDArray[np.int32]:
+    """Return which of `parts` equal ranges of ids each id is in, from 0, by the upper half of each id.
+
+    The first 32 bits of an id, as a fraction of 2**32, are uniform in [0, 1) because ids are md5 digests. Multiplied by
+    the number of parts and rounded down, they give the part: increasing with the id, and without overflow in 64 bits.
+    """
+    first_bits = high >> np.uint64(32)
+    return (first_bits * parts >> np.uint64(32)).astype(np.int32)
+
+
 class KnownSequences:
-    """The sequences files of earlier plans. Their row groups say which lengths they hold, so that for a band of lengths
-    only those that can matter are read, one at a time."""
+    """The sequences files of earlier plans.
+
+    Statistics of row groups give the lengths in each, so that for a band only the row groups with its lengths are read,
+    one at a time.
+    """
 
     def __init__(self, paths: Sequence[Path]):
         self._groups: list[tuple[Path, int, int, int]] = []
@@ -155,7 +168,7 @@ class KnownSequences:
                     self._groups.append((path, number, shortest, longest))
 
     def are_in(self, ids: Ids, shortest: int, longest: int) -> npt.NDArray[np.bool_]:
-        """Which of `ids`, of sequences of `shortest` to `longest` residues, are known."""
+        """Return which of `ids`, of sequences of `shortest` to `longest` residues, are known."""
         found = np.zeros(len(ids), np.bool_)
         groups = [group for group in self._groups if group[2] <= longest and group[3] >= shortest]
         if not groups:
@@ -167,23 +180,23 @@ class KnownSequences:
             with _reading(path), pq.ParquetFile(path) as file:
                 theirs = _as_texts(ids_of(file.read_row_group(number, columns=["structure_id"])["structure_id"]))
             starts, ends = np.searchsorted(texts, theirs, "left"), np.searchsorted(texts, theirs, "right")
-            for copy in range(int((ends - starts).max(initial=0))):  # an id stands as often as it was met
+            for copy in range(int((ends - starts).max(initial=0))):  # an id may occur several times
                 found[order[starts[ends - starts > copy] + copy]] = True
         return found
 
 
 def _as_texts(ids: Ids) -> npt.NDArray[np.bytes_]:
-    """Ids as sixteen bytes each. numpy drops NULs at the end, of both sides of a comparison: the order is the same."""
+    """Return ids as 16 bytes each. numpy ignores trailing NUL bytes when it compares, which keeps the order."""
     return np.ascontiguousarray(ids.astype(">u8")).view("S16").reshape(-1)
 
 
 @contextlib.contextmanager
 def _reading(path: Path) -> Iterator[None]:
-    """Says which file it is that cannot be read, and who knows more."""
+    """Turn errors of reading `path` into DamagedAtlasError."""
     try:
         yield
     except (OSError, pa.ArrowInvalid) as error:
         raise DamagedAtlasError(
-            f"the plan cannot be made: {path} cannot be read ({str(error).splitlines()[0]}); "
+            f"planning stopped: {path} cannot be read ({str(error).splitlines()[0]}); "
             "`foldatlas verify` lists what is missing or damaged"
         ) from error

@@ -14,7 +14,7 @@ import duckdb
 import numpy as np
 import numpy.typing as npt
 
-from foldatlas.atlas.sql.interruptible import stoppable
+from foldatlas.atlas.sql.interruptible import interruptible_call
 from foldatlas.atlas.sql.text import escape_glob, first_line
 from foldatlas.atlas.storage.commit import attempt_name
 from foldatlas.schemas.errors import DamagedAtlasError, FoldAtlasError
@@ -51,7 +51,7 @@ class StagedRecords:
     def judge(self) -> None:
         """Finds the records that do not count. Run once, before `judged_between`."""
         for statement in (_SUSPECTS, _JUDGED, "drop table suspects"):
-            stoppable(self._connection, lambda statement=statement: self._connection.execute(statement))  # type: ignore[misc]
+            interruptible_call(self._connection, lambda statement=statement: self._connection.execute(statement))  # type: ignore[misc]
         [(self.num_judged,)] = self._connection.sql("select count(*) from judged").fetchall()
 
     def judged_between(self, source: str, first: int, last: int) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.bool_]]:
@@ -66,7 +66,10 @@ class StagedRecords:
     def accepted_lengths(self) -> list[tuple[int, int]]:
         """(length, number of accepted records), in no order, records that `judge` found among them."""
         query = f"select length, count(*) from staged where outcome = '{Outcome.ACCEPTED}' group by length"
-        return [(length, count) for length, count in stoppable(self._connection, self._connection.sql(query).fetchall)]
+        return [
+            (length, count)
+            for length, count in interruptible_call(self._connection, self._connection.sql(query).fetchall)
+        ]
 
 
 @contextlib.contextmanager

@@ -12,6 +12,7 @@ from foldatlas.atlas.folder import AtlasFolder
 from foldatlas.atlas.parquet.coordinates import StoredStructure, atoms_per_residue, decode_structures
 from foldatlas.atlas.parquet.files import open_parquet
 from foldatlas.atlas.reference.chains import Chain, judged
+from foldatlas.atlas.reference.encode import Floats
 from foldatlas.atlas.reference.read import Found, Member
 from foldatlas.schemas.errors import FoldAtlasError
 from foldatlas.schemas.records import ATOMS, format_structure_id
@@ -25,7 +26,7 @@ def structures_of(place: str) -> list[Found]:
     entries = folder.entries().values()
     files = [entry.files["structures"] for entry in entries if "structures" in entry.files]
     return [
-        Found(f"{folder.place}/{file.path}", f"{folder.place}\n{file.path}", file.bytes, 0, file.sha256)
+        Found(f"{folder.uri}/{file.path}", f"{folder.uri}\n{file.path}", file.bytes, 0, file.sha256)
         for file in sorted(files, key=lambda file: file.path)
     ]
 
@@ -42,13 +43,20 @@ def open_structures_file(found: Found) -> Iterator[Member]:
         yield Member("", None, "unreadable", " ".join(str(error).split())[:200])
 
 
-def chain_of(structure: StoredStructure) -> Chain:
-    """Return the chain of a stored structure."""
+def backbone_of(structure: StoredStructure) -> Floats:
+    """Return N, C-alpha, C and C-beta of each residue of a stored structure, float32 [L, 4, 3] in angstrom, NaN where
+    an atom is missing."""
     atoms = atoms_per_residue([structure.sequence])
     begin = np.cumsum(atoms) - atoms
-    backbone = np.stack([structure.positions[begin + place] for place in range(3)])
-    c_betas = np.full((len(atoms), 3), np.nan, np.float32)
+    backbone = np.full((len(atoms), 4, 3), np.nan, np.float32)
+    for place in range(3):
+        backbone[:, place] = structure.positions[begin + place]
     has_beta = np.array([len(ATOMS[letter]) > _BETA for letter in structure.sequence])
-    c_betas[has_beta] = structure.positions[begin[has_beta] + _BETA]
+    backbone[has_beta, 3] = structure.positions[begin[has_beta] + _BETA]
+    return backbone
+
+
+def chain_of(structure: StoredStructure) -> Chain:
+    """Return the chain of a stored structure."""
     name = format_structure_id(structure.structure_id)
-    return judged("", name, "", structure.sequence, np.concatenate([backbone, c_betas[None]]), 0)
+    return judged("", name, "", structure.sequence, backbone_of(structure).transpose(1, 0, 2), 0)

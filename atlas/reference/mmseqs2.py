@@ -11,6 +11,7 @@ import platform
 import shutil
 import subprocess
 from collections.abc import Callable, Iterable, Iterator
+from functools import lru_cache
 from pathlib import Path
 from types import TracebackType
 from typing import IO, Final, Self
@@ -106,12 +107,40 @@ def run_program(*words: str | Path, folder: Path, stop: Callable[[], bool] = lam
 
 
 def read_results(database: Path) -> Iterator[tuple[int, bytes]]:
-    """Yield key and text of each record of a result database, by key. Threads may have left several data files."""
-    parts = sorted(database.parent.glob(f"{database.name}.[0-9]*"), key=lambda path: int(path.suffix[1:]))
-    data = b"".join(path.read_bytes() for path in (parts or [database]))
-    lines = Path(f"{database}.index").read_bytes().splitlines()
-    for key, offset, length in sorted(tuple(map(int, line.split(b"\t"))) for line in lines):
+    """Yield key and text of each record of a result database, by key."""
+    data, records = _records(database)
+    for key, offset, length in sorted(records.tolist()):
         yield key, data[offset : offset + length - 1]
+
+
+def read_lines(database: Path) -> tuple[npt.NDArray[np.int64], bytes]:
+    """Return the lines of all records of a result database, and the record's key of each line."""
+    data, records = _records(database)
+    records = records[np.argsort(records[:, 1], kind="stable")]
+    ends = np.flatnonzero(np.frombuffer(data, dtype=np.uint8) == ord("\n"))
+    record = np.searchsorted(records[:, 1], ends, side="right") - 1
+    return records[record, 0], data.translate(None, b"\0")
+
+
+def _records(database: Path) -> tuple[bytes, npt.NDArray[np.int64]]:
+    """The data, and key, offset and length of each record, [R, 3]. Threads may have left several data files."""
+    parts = sorted(database.parent.glob(f"{database.name}.[0-9]*"), key=lambda path: int(path.suffix[1:]))
+    index = np.array(Path(f"{database}.index").read_bytes().split(), dtype=np.int64)
+    return b"".join(path.read_bytes() for path in (parts or [database])), index.reshape(-1, 3)
+
+
+@lru_cache(maxsize=1)
+def _version_of(path: Path) -> str:
+    return subprocess.run([path, "version"], capture_output=True, text=True, check=True).stdout.strip()
+
+
+def program_version() -> str:
+    """Return the version that the program states. Errors as `program`; UsageError where it does not run."""
+    path = program()
+    try:
+        return _version_of(path)
+    except (OSError, subprocess.CalledProcessError) as error:
+        raise UsageError(f"{path} does not run ({error}): set MMSEQS2_PATH to a working MMseqs2") from error
 
 
 def program() -> Path:

@@ -1,8 +1,8 @@
-"""SQL over an atlas: one statement that reads, and its rows.
+"""SQL on an atlas: one statement that only reads, and its rows.
 
-query.py                one statement that reads, in batches of rows
+query.py                one statement that only reads, in batches of rows
 result_formats.py       rows as table, csv, json, jsonl or parquet
 records_by_name.py      records by `id`, `source:id` or structure_id
-text.py                 names, texts and paths as they are written in SQL
-interruptible.py        Ctrl-C during a long statement
+text.py                 quoting of names, texts and paths in SQL
+interruptible.py        interruption of a long statement by Ctrl-C
 """

@@ -1,7 +1,7 @@
-"""Ctrl-C during a long statement.
+"""Interruption of long statements by Ctrl-C.
 
-DuckDB 2.0 looks for signals while it runs, but of six Ctrl-C three were lost and the query ran on. So the statement
-runs in a thread of its own, and the caller, who gets the signal, tells DuckDB to stop.
+DuckDB 2.0 checks for signals while it runs, but of six Ctrl-C three were lost and the query continued. The statement
+therefore runs in another thread; the calling thread receives the signal and interrupts DuckDB.
 """
 
 import threading
@@ -14,11 +14,11 @@ Value = TypeVar("Value")
 _SECONDS_BETWEEN_TRIES: Final = 0.1
 
 
-def stoppable(connection: Any, call: Callable[[], Value], stop: Callable[[], None] | None = None) -> Value:
-    """Returns `call()`, which uses the DuckDB `connection`, and raises what it raises.
+def interruptible_call(connection: Any, call: Callable[[], Value], stop: Callable[[], None] | None = None) -> Value:
+    """Return `call()`, which uses the DuckDB `connection`, or raise what it raises.
 
-    Where the caller is interrupted meanwhile (KeyboardInterrupt, or what a signal handler raises), the statement is
-    stopped first; `stop()` ends what else the call may be at.
+    If an exception interrupts this thread meanwhile (KeyboardInterrupt, or that of a signal handler), the statement is
+    interrupted before the exception is raised; `stop()` interrupts other work of the call.
     """
     future: Future[Value] = Future()
 
@@ -34,7 +34,7 @@ def stoppable(connection: Any, call: Callable[[], Value], stop: Callable[[], Non
     except BaseException:
         if stop is not None:
             stop()
-        while not future.done():  # one interrupt is lost if it comes before the statement begins
+        while not future.done():  # repeated: an interrupt before the statement begins is lost
             connection.interrupt()
             wait([future], _SECONDS_BETWEEN_TRIES)
         raise

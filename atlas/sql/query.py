@@ -1,8 +1,8 @@
-"""Runs one SQL statement that reads, and gives its rows in batches.
+"""Run one SQL statement that only reads, and return its rows in batches.
 
-DuckDB's read-only mode does not keep a statement from writing files (`COPY`, also inside `WITH`), and its statement
-types call `WITH q AS (COPY ...) SELECT 1` a SELECT. So the person's SQL is run as a subquery, in which DuckDB allows
-nothing that writes.
+A read-only connection of DuckDB can still write files with `COPY`, also inside `WITH`, and the statement type of
+`WITH q AS (COPY ...) SELECT 1` is SELECT. The user's SQL is therefore run as a subquery, in which DuckDB accepts no
+statement that writes.
 """
 
 import contextlib
@@ -13,7 +13,7 @@ from typing import Any, Final
 import duckdb
 import pyarrow as pa
 
-from foldatlas.atlas.sql.interruptible import stoppable
+from foldatlas.atlas.sql.interruptible import interruptible_call
 from foldatlas.atlas.sql.text import quoted
 from foldatlas.schemas.errors import QueryError
 
@@ -22,7 +22,7 @@ ROWS_A_BATCH: Final = 10_000
 _WRAPPED: Final = "FROM (\n{}\n) AS result"
 _EXPLAIN: Final = re.compile(r"explain\s+(analyze\s+)?(?=\w)", re.IGNORECASE)
 _LINE: Final = re.compile(r"^LINE (\d+):( ?)", re.MULTILINE)
-# DuckDB types that Arrow does not have, and what they are read as; and those that text formats write as text.
+# DuckDB types without an Arrow equivalent, with the type to read them as; then types that text formats need as text.
 _OPAQUE: Final = {"hugeint": "DECIMAL(38,0)", "uhugeint": "DECIMAL(38,0)"} | dict.fromkeys(
     ("null", "bit", "bignum", "time with time zone", "interval", "json", "enum", "union"), "VARCHAR"
 )
@@ -33,94 +33,96 @@ _AS_TEXT: Final = _OPAQUE | dict.fromkeys(
 
 
 class Result:
-    """The rows of a query: `columns` are their names, `types` DuckDB's types. Reading streams; read it once."""
+    """The rows of a query, which can be read once. `columns` are their names, `types` the names of DuckDB's types."""
 
     def __init__(self, cursor: Any, relation: Any, sql: str | None):
         self._cursor = cursor
         self._relation = relation
         self._sql = sql
         self.columns: list[str] = list(relation.columns)
-        self.is_plan = sql is None  # the answer to EXPLAIN: a name and a text of several lines
-        self.types: list[str] = [str(kind) for kind in relation.types]
+        self.is_plan = sql is None  # the result of EXPLAIN: a name and a text of several lines
+        self.types: list[str] = [str(sql_type) for sql_type in relation.types]
 
     def batches(self, *, as_text: bool = False, rows: int = ROWS_A_BATCH) -> pa.RecordBatchReader:
-        """A reader of record batches of at most `rows` rows.
+        """Return a reader of record batches of at most `rows` rows.
 
-        UUIDs are Arrow UUIDs; 128-bit integers are decimals. With `as_text`, ids, dates and times and bytes are
-        written out as text. Raises QueryError for an error that only shows when the query runs, e.g. a failed cast.
+        UUIDs are Arrow UUIDs; 128-bit integers are decimals. With `as_text`, UUIDs, dates, times and blobs are texts.
+        Raise QueryError for an error that occurs only when the query runs, such as a failed cast.
         """
         relation, replaced = self._relation, _AS_TEXT if as_text else _OPAQUE
-        kinds = [_readable(kind, replaced) for kind in relation.types]
+        readable = [_readable(sql_type, replaced) for sql_type in relation.types]
         casts = [
-            f"c{place}" if kind == made else f"CAST(c{place} AS {kind})"
-            for place, (kind, made) in enumerate(zip(kinds, self.types, strict=True))
+            f"c{number}" if name == own else f"CAST(c{number} AS {name})"
+            for number, (name, own) in enumerate(zip(readable, self.types, strict=True))
         ]
         with query_errors():
-            if self._sql is not None and any(cast != f"c{place}" for place, cast in enumerate(casts)):
-                aliases = ", ".join(f"c{place}" for place in range(len(casts)))
+            if self._sql is not None and any(cast != f"c{number}" for number, cast in enumerate(casts)):
+                aliases = ", ".join(f"c{number}" for number in range(len(casts)))
                 relation = self._cursor.sql(f"SELECT {', '.join(casts)} {_WRAPPED.format(self._sql)}({aliases})")
-            reader = stoppable(self._cursor, lambda: relation.to_arrow_reader(rows))
+            reader = interruptible_call(self._cursor, lambda: relation.to_arrow_reader(rows))
         given = reader.schema.types
-        schema = pa.schema([(name, _plain(kind)) for name, kind in zip(self.columns, given, strict=True)])
+        schema = pa.schema([(name, _plain(arrow_type)) for name, arrow_type in zip(self.columns, given, strict=True)])
 
         def renamed() -> Iterator[pa.RecordBatch]:
             while True:
                 with query_errors():
                     try:
-                        batch = stoppable(self._cursor, reader.read_next_batch)
+                        batch = interruptible_call(self._cursor, reader.read_next_batch)
                     except StopIteration:
                         return
                     except (pa.ArrowException, OSError) as error:
                         raise QueryError(_clean(str(error))) from error
-                columns = [column.cast(kind) for column, kind in zip(batch.columns, schema.types, strict=True)]
+                columns = [
+                    column.cast(arrow_type) for column, arrow_type in zip(batch.columns, schema.types, strict=True)
+                ]
                 yield pa.RecordBatch.from_arrays(columns, schema=schema)
 
         return pa.RecordBatchReader.from_batches(schema, renamed())
 
     def arrow(self) -> pa.Table:
-        """All rows as one table, in memory."""
+        """Return all rows as one table in memory."""
         return self.batches().read_all()
 
     def rows(self) -> list[tuple[Any, ...]]:
-        """All rows as tuples of Python values, in memory; UUIDs are `uuid.UUID`."""
+        """Return all rows as tuples of Python values; UUIDs are `uuid.UUID`."""
         table = self.arrow()
         return list(zip(*(column.to_pylist() for column in table.columns), strict=True)) if self.columns else []
 
 
 def read_only(cursor: Any, sql: str) -> Result:
-    """Binds `sql`, one statement that reads, on a cursor that the result keeps.
+    """Bind `sql`, one statement, on `cursor`, which the result keeps.
 
-    Raises QueryError for SQL that DuckDB does not accept and for whatever does more than read.
+    Raise QueryError for SQL that DuckDB does not accept and for statements that do not only read.
     """
     with query_errors(wrapped=False):
         statements = cursor.extract_statements(sql)
     if not statements:
         raise QueryError("the SQL is empty: try 'SELECT count(*) FROM proteins'")
     if len(statements) > 1:
-        raise QueryError(f"the SQL holds {len(statements)} statements: give one at a time")
+        raise QueryError(f"the SQL has {len(statements)} statements: give one at a time")
     text = _without_semicolon(sql)
-    kind = statements[0].type
-    if kind == duckdb.StatementType.EXPLAIN:
+    statement_type = statements[0].type
+    if statement_type == duckdb.StatementType.EXPLAIN:
         inner = text[len(text) - len(text.lstrip()) :]
         prefix = _EXPLAIN.match(inner)
         if prefix is None:
-            raise QueryError("EXPLAIN is understood as EXPLAIN [ANALYZE] SELECT ..., without options or comments")
-        _bind(cursor, inner[prefix.end() :])  # DuckDB would run what EXPLAIN ANALYZE names, writing included
+            raise QueryError("EXPLAIN is supported as EXPLAIN [ANALYZE] SELECT ..., without options or comments")
+        _bind(cursor, inner[prefix.end() :])  # EXPLAIN ANALYZE runs the statement: refuse it if it writes
         with query_errors(wrapped=False):
             return Result(cursor, cursor.sql(text), None)
-    if kind not in (duckdb.StatementType.SELECT, duckdb.StatementType.MULTI):  # MULTI: a PIVOT
+    if statement_type not in (duckdb.StatementType.SELECT, duckdb.StatementType.MULTI):  # MULTI: a PIVOT
         raise QueryError(
-            f"{kind.name} is not a query: an atlas is queried with SELECT (DESCRIBE, SHOW, SUMMARIZE, EXPLAIN); to "
-            "write files use `foldatlas query --format` or `foldatlas export`"
+            f"{statement_type.name} is not a query: use SELECT (or DESCRIBE, SHOW, SUMMARIZE, EXPLAIN); to write "
+            "files, use `foldatlas query --format` or `foldatlas export`"
         )
     return Result(cursor, _bind(cursor, text), text)
 
 
 @contextlib.contextmanager
 def query_errors(*, wrapped: bool = True) -> Iterator[None]:
-    """Turns DuckDB's errors into QueryError with DuckDB's message and hint.
+    """Turn DuckDB's errors into QueryError, with DuckDB's message and hint.
 
-    `wrapped`: a line stands before the person's first, so that the message's line numbers are one less for them.
+    `wrapped`: the SQL was wrapped by `_WRAPPED`, so line numbers in the message are corrected by one.
     """
     try:
         yield
@@ -129,47 +131,47 @@ def query_errors(*, wrapped: bool = True) -> Iterator[None]:
 
 
 def _bind(cursor: Any, text: str) -> Any:
-    """The relation of a statement as a subquery; nothing runs yet."""
+    """Return the relation of a statement as a subquery, without running it."""
     with query_errors():
         return cursor.sql(f"SELECT * {_WRAPPED.format(text)}")
 
 
 def _clean(message: str) -> str:
-    """DuckDB's message without the line that `_WRAPPED` put before the person's first."""
+    """Return DuckDB's message with line numbers that do not count the line of `_WRAPPED`."""
     return _LINE.sub(lambda found: f"LINE {max(1, int(found[1]) - 1)}:{found[2]}", message.strip())
 
 
 def _without_semicolon(sql: str) -> str:
-    """One statement without the semicolons and comments that follow it."""
+    """Return a statement without the semicolons and comments after it."""
     text = sql.encode()  # tokens have byte offsets
     end = len(text)
-    for offset, kind in reversed(duckdb.tokenize(sql)):
-        if text[offset : offset + 1] != b";" and kind != duckdb.token_type.comment:
+    for offset, token_type in reversed(duckdb.tokenize(sql)):
+        if text[offset : offset + 1] != b";" and token_type != duckdb.token_type.comment:
             break
         end = offset
     return text[:end].decode()
 
 
-def _readable(kind: Any, replaced: dict[str, str]) -> str:
-    """The SQL name of a DuckDB type with the types inside it `replaced`."""
-    name = "json" if str(kind) == "JSON" else kind.id
+def _readable(sql_type: Any, replaced: dict[str, str]) -> str:
+    """Return the SQL name of a DuckDB type with the types in it `replaced`."""
+    name = "json" if str(sql_type) == "JSON" else sql_type.id
     if name == "list":
-        return f"{_readable(kind.children[0][1], replaced)}[]"
+        return f"{_readable(sql_type.children[0][1], replaced)}[]"
     if name == "array":
-        return f"{_readable(kind.children[0][1], replaced)}[{kind.children[1][1]}]"
+        return f"{_readable(sql_type.children[0][1], replaced)}[{sql_type.children[1][1]}]"
     if name == "struct":
-        return f"STRUCT({', '.join(f'{quoted(key)} {_readable(part, replaced)}' for key, part in kind.children)})"
+        return f"STRUCT({', '.join(f'{quoted(key)} {_readable(part, replaced)}' for key, part in sql_type.children)})"
     if name == "map":
-        return f"MAP({', '.join(_readable(part, replaced) for _, part in kind.children)})"
-    return replaced.get(name, str(kind))
+        return f"MAP({', '.join(_readable(part, replaced) for _, part in sql_type.children)})"
+    return replaced.get(name, str(sql_type))
 
 
-def _plain(kind: pa.DataType) -> pa.DataType:
-    """An Arrow type with ordinary booleans: DuckDB's lossless ones are bytes."""
-    if isinstance(kind, pa.Bool8Type):
+def _plain(arrow_type: pa.DataType) -> pa.DataType:
+    """Return an Arrow type with ordinary booleans in place of DuckDB's lossless ones, which are bytes."""
+    if isinstance(arrow_type, pa.Bool8Type):
         return pa.bool_()
-    if pa.types.is_list(kind):
-        return pa.list_(kind.value_field.with_type(_plain(kind.value_type)))
-    if pa.types.is_struct(kind):
-        return pa.struct([part.with_type(_plain(part.type)) for part in kind.fields])
-    return kind
+    if pa.types.is_list(arrow_type):
+        return pa.list_(arrow_type.value_field.with_type(_plain(arrow_type.value_type)))
+    if pa.types.is_struct(arrow_type):
+        return pa.struct([part.with_type(_plain(part.type)) for part in arrow_type.fields])
+    return arrow_type

@@ -1,6 +1,6 @@
-"""Writes the rows of a query as table, csv, tsv, json, jsonl or parquet.
+"""Write the rows of a query as table, csv, tsv, json, jsonl or parquet.
 
-All but `table` stream: memory does not grow with the number of rows.
+All formats but `table` are written batch by batch: memory does not grow with the number of rows.
 """
 
 import re
@@ -17,7 +17,7 @@ import pyarrow.parquet as pq
 
 from foldatlas.atlas.sql.query import Result
 
-MAX_TABLE_ROWS: Final = 1_000  # a table's widths need all its rows in memory, and nobody reads more
+MAX_TABLE_ROWS: Final = 1_000  # the column widths of a table need all its rows in memory
 MAX_CELL_WIDTH: Final = 60  # characters
 ROWS_A_PARQUET_GROUP: Final = 100_000
 
@@ -26,16 +26,16 @@ _JSON: Final = msgspec.json.Encoder(decimal_format="number")
 
 @dataclass(frozen=True)
 class Written:
-    """How many rows were written; `complete` is False where the table format left the rest out."""
+    """The number of rows written; `complete` is False if a table was cut at MAX_TABLE_ROWS."""
 
     rows: int
     complete: bool = True
 
 
 def write_table(result: Result, file: IO[bytes]) -> Written:
-    """Aligned columns for people. At most MAX_TABLE_ROWS rows; long cells end in `…`; control characters are escaped.
+    """Write aligned columns, at most MAX_TABLE_ROWS rows. Long cells end in `…`; control characters are escaped.
 
-    The answer to EXPLAIN is written as the text it is.
+    The result of EXPLAIN is written as plain text.
     """
     if result.is_plan:
         for batch in result.batches():
@@ -54,7 +54,7 @@ def write_table(result: Result, file: IO[bytes]) -> Written:
             break
     header = [_clip(escape_controls(name)) for name in result.columns]
     widths = [max(map(_width, cells)) for cells in zip(header, *rows, strict=True)]
-    numeric = [_NUMERIC.fullmatch(kind) is not None for kind in result.types]
+    numeric = [_NUMERIC.fullmatch(name) is not None for name in result.types]
     for cells in (header, ["-" * width for width in widths], *rows):
         padded = (
             " " * (width - _width(cell)) + cell if right else cell + " " * (width - _width(cell))
@@ -65,12 +65,12 @@ def write_table(result: Result, file: IO[bytes]) -> Written:
 
 
 def write_csv(result: Result, file: IO[bytes]) -> Written:
-    """RFC 4180 with a header: text is quoted, NULL is an empty field and the empty text is `""`.
+    """Write CSV as in RFC 4180, with a header: texts are quoted, NULL is an empty field and an empty text is `""`.
 
     Lists and structs are JSON texts; NaN is `nan`.
     """
     reader = result.batches(as_text=True)
-    nested = [pa.types.is_nested(kind) for kind in reader.schema.types]
+    nested = [pa.types.is_nested(arrow_type) for arrow_type in reader.schema.types]
     fields = [pa.field(f.name, pa.string()) if n else f for f, n in zip(reader.schema, nested, strict=True)]
     schema = pa.schema(fields)
     rows = 0
@@ -83,8 +83,10 @@ def write_csv(result: Result, file: IO[bytes]) -> Written:
 
 
 def write_tsv(result: Result, file: IO[bytes]) -> Written:
-    """Tab-separated with a header, quoted as RFC 4180 does but only where needed: text that is empty or holds a tab,
-    a quote or a line break. NULL is an empty field; lists and structs are JSON texts.
+    """Write tab-separated values with a header.
+
+    Texts that are empty or contain a tab, a quote or a line break are quoted as in RFC 4180, others are not. NULL is an
+    empty field; lists and structs are JSON texts.
     """
     reader = result.batches(as_text=True)
     names = _tsv_texts(pa.array(result.columns, pa.string())).to_pylist()
@@ -102,7 +104,7 @@ def write_tsv(result: Result, file: IO[bytes]) -> Written:
 
 
 def write_jsonl(result: Result, file: IO[bytes]) -> Written:
-    """One JSON object a line. NULL, NaN and infinities are null; 128-bit integers are numbers."""
+    """Write one JSON object per line. NULL, NaN and infinities are null; 128-bit integers are numbers."""
     rows = 0
     for batch in result.batches(as_text=True):
         file.write(_JSON.encode_lines(list(_json_rows(batch))))
@@ -111,7 +113,7 @@ def write_jsonl(result: Result, file: IO[bytes]) -> Written:
 
 
 def write_json(result: Result, file: IO[bytes]) -> Written:
-    """One JSON array of objects, one object a line. Values as in jsonl."""
+    """Write one JSON array of objects, one object per line, with values as in jsonl."""
     rows = 0
     file.write(b"[")
     for batch in result.batches(as_text=True):
@@ -123,7 +125,7 @@ def write_json(result: Result, file: IO[bytes]) -> Written:
 
 
 def write_parquet(result: Result, file: IO[bytes]) -> Written:
-    """Parquet with the columns' own types (UUIDs, timestamps, lists)."""
+    """Write Parquet with the columns' types (UUIDs, timestamps, lists)."""
     reader = result.batches(rows=ROWS_A_PARQUET_GROUP)
     rows = 0
     with pq.ParquetWriter(file, reader.schema, compression="zstd") as writer:
@@ -146,7 +148,7 @@ _NUMERIC: Final = re.compile(r"U?(TINY|SMALL|BIG|HUGE)INT|U?INTEGER|FLOAT|DOUBLE
 
 
 def escape_controls(text: str) -> str:
-    """`text` with every character that a terminal would act on or hide written as an escape such as `\\x1b`."""
+    """Return `text` with control and other unprintable characters as escapes such as `\\x1b`."""
     return text if text.isprintable() else "".join(c if c.isprintable() else _escape(c) for c in text)
 
 
@@ -161,16 +163,16 @@ def _json_rows(batch: pa.RecordBatch) -> Iterator[dict[str, Any]]:
 
 
 def _json_values(column: "pa.Array[Any]") -> list[Any]:
-    """Python values; a float32 becomes the float64 that prints alike (0.7, not 0.699999988)."""
+    """Return Python values; a float32 becomes the float64 with the same shortest text (0.7, not 0.699999988)."""
     values: list[Any] = _shortest(column).to_pylist(maps_as_pydicts="lossy")
     return values
 
 
 def _shortest(column: Any) -> Any:
-    kind = column.type
-    if pa.types.is_float32(kind):
+    arrow_type = column.type
+    if pa.types.is_float32(arrow_type):
         return pc.cast(pc.cast(column, pa.string()), pa.float64())
-    if pa.types.is_list(kind) and pa.types.is_float32(kind.value_type):
+    if pa.types.is_list(arrow_type) and pa.types.is_float32(arrow_type.value_type):
         values = _shortest(column.values)
         return pa.ListArray.from_arrays(column.offsets, values, mask=column.is_null() if column.null_count else None)
     return column
@@ -182,7 +184,7 @@ def _json_texts(column: "pa.Array[Any]") -> "pa.Array[Any]":
 
 
 def _tsv_texts(column: Any) -> Any:
-    """Fields of a TSV file from texts: quoted where they must be, empty for NULL."""
+    """Return texts as fields of a TSV file: quoted where necessary, empty for NULL."""
     doubled = pc.replace_substring(column, '"', '""')
     enclosed = pc.binary_join_element_wise('"', doubled, '"', "")
     plain = pc.invert(pc.match_substring_regex(column, '^$|[\\t\\n\\r"]'))
@@ -212,7 +214,7 @@ def _clip(text: str) -> str:
 
 
 def _width(text: str) -> int:
-    """Columns of a terminal: East Asian characters take two, combining ones none."""
+    """Return the width of a text in a terminal: East Asian characters take two columns, combining ones none."""
     if text.isascii():
         return len(text)
     return sum(

@@ -7,12 +7,19 @@ import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Final
+from typing import IO
 
-from foldatlas.atlas.storage.commit import commit_once, files_of_the_dead, owner_is_dead, replacing, sync_folder
+from foldatlas.atlas.storage.commit import (
+    commit_once,
+    files_of_dead_processes,
+    hidden_owner,
+    owner_is_dead,
+    replacing,
+    sync_folder,
+)
 from foldatlas.atlas.storage.protocol import STAGING, Stored, file_sha256, never
-
-_FEW: Final = 10
+from foldatlas.atlas.storage.scratch import attempt_folder
+from foldatlas.schemas.errors import ForeignFolderError, UsageError
 
 
 @dataclass(frozen=True)
@@ -22,11 +29,27 @@ class LocalStorage:
     root: Path
 
     @property
-    def place(self) -> str:
+    def uri(self) -> str:
         return str(self.root)
 
     def resolved(self) -> "LocalStorage":
         return LocalStorage(self.root.resolve())
+
+    def refuse_foreign(self, document: str) -> None:
+        path = str(self.root.absolute())
+        if "?" in path or not path.isprintable():
+            raise UsageError(
+                f"{path!r} contains '?' or a character that is not printable, which DuckDB cannot open: name another "
+                "folder"
+            )
+        if self.root.exists() and not self.root.is_dir():
+            raise ForeignFolderError(f"{self.root} is a file: name a folder for the atlas")
+        if self.root.is_dir() and not self.exists(document):
+            names = (path.name for path in self.root.iterdir() if path.name != STAGING and hidden_owner(path) is None)
+            if others := sorted(names):
+                raise ForeignFolderError(
+                    f"{self.root} is not an atlas and is not empty (it contains {others[0]!r}): name a new folder"
+                )
 
     def read(self, name: str) -> bytes:
         return (self.root / name).read_bytes()
@@ -48,13 +71,13 @@ class LocalStorage:
 
     def files(self, folder: str = "", *, hidden: bool = False) -> list[Stored]:
         found = []
-        for inside, folders, names in os.walk(self.root / folder):
+        for parent, folders, names in os.walk(self.root / folder):
             if not hidden:
                 folders[:] = [name for name in folders if not name.startswith(".")]
                 names = [name for name in names if not name.startswith(".")]
             for file in names:
-                path = Path(inside, file)
-                with contextlib.suppress(FileNotFoundError):  # it went while we looked
+                path = Path(parent, file)
+                with contextlib.suppress(FileNotFoundError):  # deleted since os.walk listed it
                     status = path.stat()
                     name = path.relative_to(self.root).as_posix()
                     found.append(Stored(name, status.st_size, max(0.0, time.time() - status.st_mtime)))
@@ -71,6 +94,9 @@ class LocalStorage:
             (folder / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(self.root / name, folder / name)
 
+    def work_folder(self, prefix: str) -> contextlib.AbstractContextManager[Path]:
+        return attempt_folder(self.root, prefix)
+
     def building(self, name: str) -> contextlib.AbstractContextManager[Path]:
         return replacing(self.root / name)
 
@@ -83,20 +109,16 @@ class LocalStorage:
     def commit_once(self, name: str, content: bytes) -> bool:
         return commit_once(self.root / name, content)
 
-    def pack(self, kind: str) -> bool:
-        return False  # 40,000 files of a folder are read in two seconds
-
-    def false_packs(self) -> dict[str, str]:
-        return {}
-
     def delete(self, name: str) -> None:
         (self.root / name).unlink(missing_ok=True)
 
-    def left_behind(self, tables: Iterable[str]) -> list[str]:
+    def leftovers(self, tables: Iterable[str]) -> list[str]:
         folders = [self.root / table for table in (*tables, "plans", "manifest", ".")]
-        return [path.relative_to(self.root).as_posix() for folder in folders for path in files_of_the_dead(folder)]
+        return [
+            path.relative_to(self.root).as_posix() for folder in folders for path in files_of_dead_processes(folder)
+        ]
 
-    def sweep_staging(self) -> None:
+    def sweep_work(self) -> None:
         staging = self.root / STAGING
         for old in staging.iterdir() if staging.is_dir() else ():
             if owner_is_dead(old.name):
@@ -104,8 +126,5 @@ class LocalStorage:
         with contextlib.suppress(OSError):  # missing, or another driver is planning
             staging.rmdir()
 
-    def first_names(self) -> list[str]:
-        return [file.name for file in self.files()[:_FEW]]
-
     def check_commits(self, name: str) -> None:
-        """A link that exists is refused by every file system that has links."""
+        """Do nothing: every file system that has hard links refuses a link whose name exists."""

@@ -1,4 +1,4 @@
-"""Opens the storage that a path or an address names. A further kind of store is a class and a branch here."""
+"""Open the storage that a path or an address names. Another kind of store is a class and a branch here."""
 
 import re
 from pathlib import Path, PurePath
@@ -13,29 +13,30 @@ _MANGLED: Final = re.compile(r"(s3|s3a|s3n|gs|gcs|https?|hdfs|abfss?):/", re.IGN
 _S3_ALIASES: Final = ("s3", "s3a", "s3n")
 
 
-def open_storage(place: str | Path | Storage) -> Storage:
-    """The storage that `place` names: a folder, or `s3://bucket/prefix`.
+def open_storage(uri: str | Path | Storage) -> Storage:
+    """Return the storage that `uri` names: a folder, or `s3://bucket/prefix`. A Storage is returned as it is.
 
-    Raises UsageError for an address of another kind.
+    Raise UsageError for an address of another kind.
     """
-    if isinstance(place, PurePath):
-        assert not _MANGLED.match(str(place)), f"an address was made a path: {place}"
-        return LocalStorage(Path(place))
-    if not isinstance(place, str):
-        return place
-    found = SCHEME.match(place)
+    if isinstance(uri, PurePath):
+        assert not _MANGLED.match(str(uri)), f"an address was converted to a path: {uri}"
+        return LocalStorage(Path(uri))
+    if not isinstance(uri, str):
+        return uri
+    found = SCHEME.match(uri)
     if found is None:
-        if _MANGLED.match(place) and not Path(place).exists():
-            meant = place.replace(":/", "://", 1)
-            raise UsageError(f"{place}: an address has two slashes after its colon: write {meant}")
-        return LocalStorage(Path(place))
+        if _MANGLED.match(uri) and not Path(uri).exists():
+            meant = uri.replace(":/", "://", 1)
+            raise UsageError(f"{uri}: an address has two slashes after its colon: write {meant}")
+        return LocalStorage(Path(uri))
     scheme = found[1].lower()
     if scheme in _S3_ALIASES:
         from foldatlas.atlas.storage.s3 import S3Storage
 
-        return S3Storage.named(place[found.end() :])
+        return S3Storage.named(uri[found.end() :])
     if scheme == "file":
-        return LocalStorage(Path(place[found.end() :]))
+        return LocalStorage(Path(uri[found.end() :]))
     raise UsageError(
-        f"{scheme}:// cannot hold an atlas: name a folder, or s3:// (of other stores too, by AWS_ENDPOINT_URL)"
+        f"{scheme}:// cannot hold an atlas: name a folder or an s3:// address (AWS_ENDPOINT_URL selects another "
+        "S3-compatible store)"
     )

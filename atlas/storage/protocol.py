@@ -1,27 +1,29 @@
-"""Where an atlas is kept: a folder, or a place in a bucket (`s3.py`). Names are relative to it, with '/'.
+"""What readers and writers need of the folder or store that an atlas is in. Names are relative to it, with '/'.
 
-What readers and writers rely on: a name appears with its whole content or not at all; of any number of processes that
-commit the same name one wins; what was written is what the next one reads.
+Every implementation guarantees: a name appears with its whole content or not at all; of several processes that commit
+the same name, exactly one succeeds; a read that starts after a write returned sees that write.
 """
 
 import contextlib
 import hashlib
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import IO, Final, NamedTuple, Protocol, runtime_checkable
 
 STAGING: Final = ".staging"
-ABANDONED_SECONDS: Final = 24 * 3600.0  # what nothing lists is swept when it is older, by the store's clock
+ABANDONED_SECONDS: Final = 24 * 3600.0  # age by the store's clock at which a leftover is deleted
 
 
 def never() -> bool:
-    """That nothing stops the work."""
+    """Return False: a stop condition that is never met."""
     return False
 
 
 class Stored(NamedTuple):
-    """A file as a listing shows it: its size, its age in seconds by the clock of whoever keeps it, and the store's name
-    of this very content (nothing in a folder)."""
+    """A listed file: its age in seconds by the storage's clock, and its entity tag ("" in a folder).
+
+    An entity tag identifies the content: a file that is written again has another one.
+    """
 
     name: str
     bytes: int
@@ -30,108 +32,112 @@ class Stored(NamedTuple):
 
 
 class Storage(Protocol):
-    """What an atlas needs of the place that it is kept in. Small, equal by what they name, and can be pickled.
+    """A folder or a prefix on a store. Instances are small, picklable, and equal if they name the same place.
 
-    A store that does not answer for long is a StoreError; a name that is not there a FileNotFoundError.
+    Methods raise StoreError if a store does not answer, and FileNotFoundError for a name that does not exist.
     """
 
     @property
-    def place(self) -> str:
-        """What a person calls it; `open_storage` opens it again."""
+    def uri(self) -> str:
+        """The path or `s3://` URI that `open_storage` opens again."""
 
     @property
     def root(self) -> Path | None:
-        """The folder, or None where it is none."""
+        """The folder, or None on a store."""
 
     def resolved(self) -> "Storage":
-        """The same place, whatever the working folder is later on."""
+        """Return the same storage, independent of the working directory."""
+
+    def refuse_foreign(self, document: str) -> None:
+        """Check that an atlas can be created here: nothing exists, or the file `document` of an atlas does.
+
+        Raise ForeignFolderError for a path that is a file, and for a folder or prefix that holds something else.
+        """
 
     def read(self, name: str) -> bytes:
-        """A whole document."""
+        """Return the whole content of a file."""
 
     def read_many(self, files: Sequence[Stored]) -> list[bytes | OSError]:
-        """Whole documents as they were listed, in their order, or why one cannot be read."""
+        """Return the content of each listed file, in order, or the error that reading it raised."""
 
     def exists(self, name: str) -> bool:
-        """Whether there is a file of this name."""
+        """Return whether the file exists."""
 
     def size(self, name: str) -> int:
-        """Its bytes."""
+        """Return the size of a file in bytes."""
 
     def files(self, folder: str = "", *, hidden: bool = False) -> list[Stored]:
-        """Files in `folder` and below, by name. Without `hidden`, no part of a name below it begins with a dot."""
+        """Return the files in `folder` and below, sorted by name.
+
+        Without `hidden`, files are left out if a part of their path below `folder` begins with a dot.
+        """
 
     def open(self, name: str, size: int | None = None) -> IO[bytes]:
-        """A file to read at any place. `size`, if it is known, saves asking for it."""
+        """Open a file for random access. A known `size` saves a request."""
 
     def sha256(self, name: str) -> str:
-        """Digest of its bytes, 64 hexadecimal digits."""
+        """Return the sha256 of a file, 64 hexadecimal digits."""
 
     def fetch(self, names: Iterable[str], folder: Path, stop: Callable[[], bool] = never) -> None:
-        """Copies files into a local folder, under their names. Raises Interrupted when `stop()` says so."""
+        """Copy files into a local folder under their names. Raise Interrupted when `stop()` returns True."""
+
+    def work_folder(self, prefix: str) -> contextlib.AbstractContextManager[Path]:
+        """Create a temporary local folder, deleted at the end: in the atlas's folder under the hidden `prefix`, so
+        that files can be renamed into it, or, for a store, under TMPDIR."""
 
     def building(self, name: str) -> contextlib.AbstractContextManager[Path]:
-        """Gives a local path to build a file at; it gets its name when the block ends well, and is gone otherwise."""
+        """Yield a local path to write; the file gets its name if the block succeeds and is deleted otherwise."""
 
     def put(self, path: Path, name: str) -> None:
-        """Gives the finished local file `path` its name. The path may be gone then."""
+        """Give the finished local file `path` its name, replacing an existing file. `path` may be moved."""
 
     def commit_once(self, name: str, content: bytes) -> bool:
-        """Writes `name` unless it exists. Returns whether it holds what this call gave."""
-
-    def pack(self, kind: str) -> bool:
-        """Makes the many documents of the folder `kind` quicker to read, where that takes a request each. Returns
-        whether something was done."""
-
-    def false_packs(self) -> dict[str, str]:
-        """What `pack` would never have made: each pack that says other than a document that it names, and that name."""
+        """Write `name` unless it exists. Return whether it holds what this call wrote."""
 
     def delete(self, name: str) -> None:
-        """Deletes a file, if it is there."""
+        """Delete a file if it exists."""
 
-    def left_behind(self, tables: Iterable[str]) -> list[str]:
-        """Files of `tables` whose maker is gone for sure: in a folder by its process, on a store by their age."""
+    def leftovers(self, tables: Iterable[str]) -> list[str]:
+        """Return files of `tables` that no live process is writing: in a folder by the process id in their name, on a
+        store by their age."""
 
-    def sweep_staging(self) -> None:
-        """Deletes what planning left behind."""
-
-    def first_names(self) -> list[str]:
-        """A few names of what is there."""
+    def sweep_work(self) -> None:
+        """Delete temporary files of planning, and local working folders, of processes that have ended."""
 
     def check_commits(self, name: str) -> None:
-        """Raises FoldAtlasError where two could commit one name. `name` is a document that exists."""
+        """Raise FoldAtlasError if two processes could commit the same name. `name` is an existing document."""
 
 
 @runtime_checkable
 class ObjectStorage(Storage, Protocol):
-    """A store of objects with entity tags and conditional writes: what an index and packs need beyond a Storage."""
+    """A store of objects with entity tags and conditional writes: what an index and packs need beyond a Storage.
+
+    Another kind of store is a class with these methods, and a branch in `opening.open_storage`.
+    """
 
     def read_version(self, name: str) -> tuple[bytes, str]:
-        """Return a whole document and its entity tag."""
+        """Return the content and the entity tag of an object."""
+
+    def read_versions(self, names: Sequence[str]) -> list[tuple[bytes, str] | FileNotFoundError]:
+        """Return `read_version` of each object, in order, or the error for one that does not exist."""
 
     def write(self, name: str, content: bytes) -> None:
-        """Write a whole document, whatever stood there."""
+        """Write an object, replacing an existing one."""
 
     def swap(self, name: str, content: bytes, expected: str | None) -> bool:
-        """Write `name` if it still has the entity tag `expected`, or, for None, does not exist. Return whether it holds
-        `content` now."""
+        """Write `name` if its entity tag is still `expected`, or, for None, if it does not exist. Return whether it
+        holds `content` afterwards."""
 
     def copy(self, name: str, path: Path, stop: Callable[[], bool] = never) -> None:
-        """Copy an object to the local file `path`. Raise Interrupted when `stop()` says so."""
+        """Copy an object to the local file `path`. Raise Interrupted when `stop()` returns True."""
 
 
 def file_sha256(path: Path) -> str:
-    """sha256 of a local file's bytes, 64 hexadecimal digits."""
+    """Return the sha256 of a local file, 64 hexadecimal digits."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def json_documents(storage: Storage, kind: str) -> Iterator[tuple[str, bytes | OSError]]:
-    """Name and content of each JSON document in the folder `kind`, by name, or why it cannot be read."""
-    listed = [file for file in storage.files(kind) if is_document(file.name)]
-    yield from zip((file.name for file in listed), storage.read_many(listed), strict=True)
-
-
 def is_document(name: str) -> bool:
-    """Whether a name is that of a JSON document of the folder that it is in."""
+    """Return whether a name is that of a JSON document directly in its folder."""
     return name.endswith(".json") and name.count("/") == 1

@@ -25,7 +25,7 @@ class RetryPolicy(Protocol):
         """Return the reason of a failure that may pass, for the log. Raise what the caller should get for any other."""
 
     def pauses(self) -> Iterator[float]:
-        """Yield the seconds to wait before each further try. Started at the first failure; its end is to give up."""
+        """Yield the seconds to wait before each further try. Started at the first failure, given up after the last."""
 
     def exhausted(self, reason: str) -> Exception:
         """Return the error to raise after the last try failed for `reason`."""

@@ -1,8 +1,8 @@
-"""An atlas at s3://bucket/prefix: every name is an object, and the store's conditional writes are the commits.
+"""An atlas at s3://bucket/prefix: each name is an object, and commits are conditional writes.
 
-commit      PutObject with If-None-Match: *     only one can make a name
-swap        PutObject with If-Match             the index's pointer, see index/published.py
-files       built on the local disk, then uploaded, large ones in parts; readers ask for the ranges they need
+commit      PutObject with If-None-Match: *     succeeds for one of several writers
+swap        PutObject with If-Match             replaces the index's pointer, see index/published.py
+files       written to the local disk, then uploaded, large ones in parts; readers request byte ranges
 """
 
 import contextlib
@@ -18,43 +18,42 @@ from functools import partial
 from pathlib import Path
 from typing import IO, Any, Final
 
-from foldatlas.atlas.storage import packs
 from foldatlas.atlas.storage.addresses import holds_keys
 from foldatlas.atlas.storage.protocol import ABANDONED_SECONDS, STAGING, Stored, never
 from foldatlas.atlas.storage.s3_client import Answered, client, with_s3_retries
-from foldatlas.atlas.storage.scratch import work_folder
-from foldatlas.schemas.errors import FoldAtlasError, Interrupted, StoreError, UsageError
+from foldatlas.atlas.storage.scratch import sweep_work_folders, work_folder
+from foldatlas.schemas.errors import FoldAtlasError, ForeignFolderError, Interrupted, StoreError, UsageError
 
-PART_BYTES: int = 64 << 20  # of an upload; a store takes 10,000 parts
+PART_BYTES: int = 64 << 20  # of an upload; S3 accepts 10,000 parts
 RANGE_BYTES: Final = 16 << 20  # of a download
-THREADS: Final = 16  # requests at once for many small documents, or many files
+THREADS: Final = 16  # concurrent requests for many documents or files
 
 
 @dataclass(frozen=True)
 class S3Storage:
-    """Objects of `bucket` whose keys begin with `prefix` and a slash."""
+    """The objects of `bucket` whose keys begin with `prefix` and a slash."""
 
     bucket: str
     prefix: str
 
     @classmethod
     def named(cls, rest: str) -> "S3Storage":
-        """From what follows `s3://`. Raises UsageError for a name that an atlas cannot have."""
+        """Return the storage that the text after `s3://` names. Raise UsageError if no atlas can have this address."""
         bucket, _, prefix = rest.partition("/")
         if holds_keys(rest):
             raise UsageError(
-                "s3://...@: messages and files keep the address of an atlas: put the keys into AWS_PROFILE, or "
+                "s3://...@: credentials in an address would appear in messages and files: set AWS_PROFILE, or "
                 "AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY"
             )
         prefix = prefix.strip("/")
         if not bucket or not prefix:
-            raise UsageError(f"s3://{rest}: name a place in a bucket, as in s3://bucket/atlas")
+            raise UsageError(f"s3://{rest}: name a prefix in a bucket, as in s3://bucket/atlas")
         if any(part in ("", ".", "..") for part in prefix.split("/")) or not rest.isprintable():
-            raise UsageError(f"{'s3://' + rest!r} has an empty, dotted or unprintable part: name another place")
+            raise UsageError(f"{'s3://' + rest!r} has an empty, dotted or unprintable part: name another prefix")
         return cls(bucket, prefix)
 
     @property
-    def place(self) -> str:
+    def uri(self) -> str:
         return f"s3://{self.bucket}/{self.prefix}"
 
     @property
@@ -64,11 +63,21 @@ class S3Storage:
     def resolved(self) -> "S3Storage":
         return self
 
+    def refuse_foreign(self, document: str) -> None:
+        begin = f"{self.prefix}/"
+        page = next(self._pages(begin))
+        names = {item["Key"].removeprefix(begin).partition("/")[0] for item in page.get("Contents", [])}
+        others = names - {STAGING}
+        if others and not self.exists(document):
+            raise ForeignFolderError(
+                f"{self.uri} is not an atlas and is not empty (it contains {min(others)!r}): name a new prefix"
+            )
+
     def _at(self, name: str) -> dict[str, str]:
         return {"Bucket": self.bucket, "Key": f"{self.prefix}/{name}"}
 
     def _address(self, name: str) -> str:
-        return f"{self.place}/{name}"
+        return f"{self.uri}/{name}"
 
     def _missing(self, name: str) -> FileNotFoundError:
         return FileNotFoundError(2, "No such file or directory", self._address(name))
@@ -77,8 +86,6 @@ class S3Storage:
         return self.read_version(name)[0]
 
     def read_version(self, name: str) -> tuple[bytes, str]:
-        """A whole document and its entity tag."""
-
         def get() -> tuple[bytes, str]:
             answer = client().get_object(**self._at(name))
             return answer["Body"].read(), answer["ETag"]
@@ -88,23 +95,21 @@ class S3Storage:
         except Answered as answer:
             raise self._missing(name) from answer
 
-    def read_many(self, files: Sequence[Stored]) -> list[bytes | OSError]:
-        def read(file: Stored) -> bytes | OSError:
-            known = packs.remembered(self.place, file)
-            if known is not None:
-                return known
+    def read_versions(self, names: Sequence[str]) -> list[tuple[bytes, str] | FileNotFoundError]:
+        def read(name: str) -> tuple[bytes, str] | FileNotFoundError:
             try:
-                content, etag = self.read_version(file.name)
+                return self.read_version(name)
             except FileNotFoundError as error:
                 return error
-            packs.remember(self.place, file.name, etag, content)
-            return content
 
-        packs.unpack(self, files)
-        return self._side_by_side(read, files)
+        return self._in_threads(read, names)
 
-    def _side_by_side(self, work: Any, items: Iterable[Any]) -> list[Any]:
-        """`work` on each of `items` in threads, the results in their order. Leaves no thread behind."""
+    def read_many(self, files: Sequence[Stored]) -> list[bytes | OSError]:
+        found = self.read_versions([file.name for file in files])
+        return [version if isinstance(version, OSError) else version[0] for version in found]
+
+    def _in_threads(self, work: Any, items: Iterable[Any]) -> list[Any]:
+        """Return `work(item)` of each item, in order, computed in threads that have ended when this returns."""
         stop = threading.Event()
 
         def unless_stopped(item: Any) -> Any:
@@ -151,22 +156,17 @@ class S3Storage:
         after: dict[str, str] = {}
         while True:
             request = {"Bucket": self.bucket, "Prefix": begin, **after}
-            page: dict[str, Any] = with_s3_retries(partial(client().list_objects_v2, **request), self.place)
+            page: dict[str, Any] = with_s3_retries(partial(client().list_objects_v2, **request), self.uri)
             yield page
             if not page.get("IsTruncated"):
                 return
             after = {"ContinuationToken": page["NextContinuationToken"]}
 
-    def first_names(self) -> list[str]:
-        begin = f"{self.prefix}/"
-        page = next(self._pages(begin))
-        return [item["Key"].removeprefix(begin) for item in page.get("Contents", [])]
-
     def open(self, name: str, size: int | None = None) -> IO[bytes]:
         return _StoredFile(self, name, self.size(name) if size is None else size)  # type: ignore[return-value]
 
     def range(self, name: str, start: int, end: int, stop: Callable[[], bool] = never) -> bytes:
-        """Bytes [start, end) of an object. Raises OSError if it has no such bytes."""
+        """Return bytes [start, end) of an object. Raise OSError if the object is shorter."""
 
         def get() -> bytes:
             answer = client().get_object(**self._at(name), Range=f"bytes={start}-{end - 1}")
@@ -206,20 +206,22 @@ class S3Storage:
             try:
                 self.copy(name, part, lambda: stop() or bool(failures))
             except BaseException as error:
-                failures.append(error)  # the others need not end what they are at
+                failures.append(error)  # interrupts the other copies
                 raise
             os.replace(part, path)
 
         try:
-            self._side_by_side(copy, names)
+            self._in_threads(copy, names)
         except Interrupted:
-            raise failures[0] from None  # what stopped this one
+            raise failures[0] from None  # the failure that interrupted this copy
 
     def copy(self, name: str, path: Path, stop: Callable[[], bool] = never) -> None:
-        """Writes an object's bytes to a local file."""
         with path.open("wb") as file:
             for block in self._blocks(name, stop):
                 file.write(block)
+
+    def work_folder(self, prefix: str) -> contextlib.AbstractContextManager[Path]:
+        return work_folder()
 
     @contextlib.contextmanager
     def building(self, name: str) -> Iterator[Path]:
@@ -255,7 +257,7 @@ class S3Storage:
                 with_s3_retries(
                     lambda: client().complete_multipart_upload(**upload, MultipartUpload={"Parts": parts}), address
                 )
-            except Answered:  # of a second try, if the answer to the first was lost
+            except Answered:  # the upload was completed by an earlier try whose response was lost, or failed
                 if self.size(name) != size:
                     raise
         except BaseException as error:
@@ -266,40 +268,18 @@ class S3Storage:
             raise
 
     def write(self, name: str, content: bytes) -> None:
-        """Writes a whole document, whatever stood there."""
         with_s3_retries(lambda: client().put_object(**self._at(name), Body=content), self._address(name))
-
-    def pack(self, kind: str) -> bool:
-        return packs.pack(self, kind)
-
-    def false_packs(self) -> dict[str, str]:
-        told = list(packs.told(self))
-        names = sorted({name for _, name, _, _ in told})
-
-        def read(name: str) -> tuple[bytes, str]:
-            try:
-                return self.read_version(name)
-            except FileNotFoundError:
-                return b"", ""
-
-        there = dict(zip(names, self._side_by_side(read, names), strict=True))
-        return {
-            pack: name for pack, name, etag, content in told if there[name][1] == etag and there[name][0] != content
-        }
 
     def commit_once(self, name: str, content: bytes) -> bool:
         return self.swap(name, content, None)
 
     def swap(self, name: str, content: bytes, expected: str | None) -> bool:
-        """Writes `name` if it still has the entity tag `expected`, or, for None, does not exist. Returns whether it
-        holds `content` now: the answer to a write that was made may be lost, and the next try meets the first's work.
-        """
         condition = {"IfNoneMatch": "*"} if expected is None else {"IfMatch": expected}
         try:
             with_s3_retries(
                 lambda: client().put_object(**self._at(name), Body=content, **condition), self._address(name)
             )
-        except Answered:
+        except Answered:  # the response to a successful write may have been lost, and its repetition refused
             try:
                 return self.read(name) == content
             except FileNotFoundError:
@@ -315,30 +295,31 @@ class S3Storage:
         except Answered:
             return
         raise FoldAtlasError(
-            f"the store of {self.place} ignores If-None-Match, so that two workers could commit one shard: use a store "
+            f"the store of {self.uri} ignores If-None-Match, so two workers could commit the same shard: use a store "
             "with conditional writes, or a folder"
         )
 
     def delete(self, name: str) -> None:
         with_s3_retries(lambda: client().delete_object(**self._at(name)), self._address(name))
 
-    def left_behind(self, tables: Iterable[str]) -> list[str]:
+    def leftovers(self, tables: Iterable[str]) -> list[str]:
         listed = (file for table in tables for file in self.files(table))
         return [file.name for file in listed if file.age > ABANDONED_SECONDS]
 
-    def sweep_staging(self) -> None:
-        # planning that takes longer than a day still writes: its place is as young as its youngest file
-        places: dict[str, list[Stored]] = {}
+    def sweep_work(self) -> None:
+        sweep_work_folders()
+        attempts: dict[str, list[Stored]] = {}
         for file in self.files(STAGING):
-            places.setdefault(file.name.split("/")[1], []).append(file)
-        for files in places.values():
+            attempts.setdefault(file.name.split("/")[1], []).append(file)
+        for files in attempts.values():
+            # planning may take longer than a day: what counts is the age of its newest file
             if min(file.age for file in files) > ABANDONED_SECONDS:
                 for file in files:
                     self.delete(file.name)
 
 
 class _StoredFile(io.RawIOBase):
-    """An object as a file that can be read at any place; each read is one request."""
+    """An object as a seekable file; each read is one request."""
 
     def __init__(self, storage: S3Storage, name: str, size: int):
         self._storage = storage

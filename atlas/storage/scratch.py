@@ -1,4 +1,4 @@
-"""Folders on this machine's disk to work in, where the atlas itself is on a store."""
+"""Temporary folders on this machine, and local copies of files of a store."""
 
 import contextlib
 import os
@@ -17,7 +17,7 @@ _PREFIX: Final = "foldatlas-"
 
 @contextlib.contextmanager
 def work_folder() -> Iterator[Path]:
-    """A new folder under TMPDIR, for this user alone, deleted at the end."""
+    """Create a folder under TMPDIR that only this user can read; delete it at the end."""
     work = Path(tempfile.gettempdir()) / f"{_PREFIX}{attempt_name()}"
     work.mkdir(mode=0o700)
     try:
@@ -27,7 +27,7 @@ def work_folder() -> Iterator[Path]:
 
 
 def sweep_work_folders() -> None:
-    """Deletes those that dead processes of this user left behind."""
+    """Delete work folders of this user's processes that have ended."""
     for old in Path(tempfile.gettempdir()).glob(f"{_PREFIX}*"):
         with contextlib.suppress(OSError):
             is_ours = old.is_dir() and not old.is_symlink() and old.stat().st_uid == os.getuid()
@@ -37,8 +37,10 @@ def sweep_work_folders() -> None:
 
 @contextlib.contextmanager
 def attempt_folder(parent: Path, prefix: str, suffix: str = "") -> Iterator[Path]:
-    """A new folder in `parent`, named by this attempt between `prefix` and `suffix`, deleted at the end unless it was
-    renamed; those of dead processes go first."""
+    """Create the folder `<prefix><attempt><suffix>` in `parent`; delete it at the end unless it was renamed.
+
+    Folders of the same kind whose processes have ended are deleted first.
+    """
     for old in parent.iterdir():
         is_one = old.name.startswith(prefix) and old.name.endswith(suffix)
         if is_one and owner_is_dead(old.name.removeprefix(prefix).removesuffix(suffix)):
@@ -52,9 +54,9 @@ def attempt_folder(parent: Path, prefix: str, suffix: str = "") -> Iterator[Path
 
 
 class LocalCopies:
-    """Files of an atlas as local files: those of a folder where they are, those of a store copied into `work`.
+    """Files of an atlas as local files: those of a folder in place, those of a store copied into `work`.
 
-    DuckDB reads local files alone, with bounded memory and by file name.
+    DuckDB needs local files to read with bounded memory and to name the file of each row.
     """
 
     def __init__(self, storage: Storage, work: Path):
@@ -64,11 +66,11 @@ class LocalCopies:
         self._stopped = threading.Event()
 
     def path(self, name: str) -> Path:
-        """Where the file is, or will be."""
+        """Return the local path that a file has or will have."""
         return (self._root if self._root is not None else self._folder) / name
 
     def have(self, names: Iterable[str]) -> list[Path]:
-        """Local paths of files, copied now if they have to be. Raises FileNotFoundError for one that is missing."""
+        """Return the local paths of files, copied if necessary. Raise FileNotFoundError for a missing file."""
         names = list(names)
         if self._root is None:
             self._storage.fetch(
@@ -77,10 +79,10 @@ class LocalCopies:
         return [self.path(name) for name in names]
 
     def stop(self) -> None:
-        """Ends copying, from another thread."""
+        """Interrupt copying, from another thread."""
         self._stopped.set()
 
     def drop(self, table: str) -> None:
-        """Deletes the copies of a table."""
+        """Delete the copies of a table."""
         if self._root is None:
             shutil.rmtree(self._folder / table, ignore_errors=True)

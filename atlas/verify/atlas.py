@@ -1,6 +1,6 @@
-"""Verifies an atlas: every listed file, every row, the scores, the records and the index.
+"""Verify an atlas: every listed file, every row, the scores, the records and the index.
 
-One fault does not hide others: a file that is damaged is left out of what is compared after it.
+One fault does not hide others: a damaged file is left out of later comparisons.
 """
 
 from collections.abc import Iterator
@@ -8,14 +8,16 @@ from dataclasses import dataclass, field
 from pathlib import PurePath
 from typing import Final
 
-from foldatlas.atlas.folder import HEADER, INDEX, AtlasFolder, newest_entries, plan_order
+from foldatlas.atlas.folder import HEADER, AtlasFolder, newest_entries, plan_order
 from foldatlas.atlas.index.lineage import lineage_of
 from foldatlas.atlas.index.needed import left_to_fold
-from foldatlas.atlas.index.published import INDEX_FOLDER, POINTER, has_index
+from foldatlas.atlas.index.published import INDEX_FOLDER, index_of
+from foldatlas.atlas.stages.runs import is_stage_document
 from foldatlas.atlas.storage import packs
-from foldatlas.atlas.storage.protocol import STAGING, Storage, json_documents
+from foldatlas.atlas.storage.protocol import STAGING, Storage
 from foldatlas.atlas.verify.fault import RESTORE, Fault, FaultKind, restore_or_fold
 from foldatlas.atlas.verify.shard import check_shard
+from foldatlas.atlas.verify.stages import check_rows, read_runs
 from foldatlas.atlas.verify.tables import check_tables
 from foldatlas.schemas.errors import DamagedAtlasError
 from foldatlas.schemas.manifest import AtlasHeader, FileEntry, Plan, ShardEntry, decode, plan_name, settings_digest
@@ -27,7 +29,7 @@ _NEEDED: Final = frozenset(NEEDED_TABLES)
 
 @dataclass
 class Verification:
-    """What was found. `notes` are no faults: files that nothing lists, shards still to fold, no index yet."""
+    """The result of a verification. `notes` are not faults: unlisted files, shards still to fold, a missing index."""
 
     faults: list[Fault] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
@@ -36,16 +38,16 @@ class Verification:
     proteins: int = 0
 
     def line(self) -> str:
-        """One line for people."""
+        """Return a summary in one line."""
         found = counted(len(self.faults), "fault") if self.faults else "no fault"
         structures = counted(self.proteins, "structure")
         return f"{counted(self.files, 'file')}, {self.bytes:,} bytes, {structures}: {found}"
 
 
 def verify(folder: AtlasFolder, *, deep: bool = True) -> Verification:
-    """Checks the atlas. Not `deep`: only documents, and that every listed file exists and has its size.
+    """Check the atlas. Without `deep`, check only documents, and that every listed file exists and has its size.
 
-    Raises NotAnAtlasError, and DamagedAtlasError for an unreadable header; whatever else is wrong is a Fault.
+    Raise NotAnAtlasError, and DamagedAtlasError for an unreadable header; everything else that is wrong is a Fault.
     """
     header = folder.header()
     result = Verification()
@@ -57,6 +59,10 @@ def verify(folder: AtlasFolder, *, deep: bool = True) -> Verification:
     entries = newest_entries(histories)
     listed = [(file, RESTORE) for plan in plans for file in (*plan.records, *plan.sequences)]
     listed += [(file, restore_or_fold(name)) for name, entry in entries.items() for file in entry.files.values()]
+    stages = read_runs(folder, result.faults)
+    # a merged run lists files of the runs that it unites: each is checked once
+    of_stages = {file.path: (file, read.next_step) for read in stages for file in read.files()}
+    listed += of_stages.values()
     bad: set[str] = set()
     for file, step in listed:
         for fault in _check_file(folder.storage, file, step, deep=deep):
@@ -71,23 +77,30 @@ def verify(folder: AtlasFolder, *, deep: bool = True) -> Verification:
                 entry = entries.get(shard.name)
                 result.faults += check_shard(folder.storage, plan, shard, entry, header.settings.model, bad)
         result.faults += check_tables(folder, plans, list(entries.values()), bad)
-        result.faults += _wrong_packs(folder.storage)
+        result.faults += _wrong_packs(folder)
+        for read in stages:
+            result.faults += check_rows(folder, read, bad)
     result.faults += [fault for history in histories.values() for fault in _wrong_history(history)]
     older = {file.path for history in histories.values() for entry in history for file in entry.files.values()}
     result.notes += _notes(folder, plans, entries, {file.path for file, _ in listed} | older)
+    result.notes += [
+        f"{read.run.kind}/{read.run.name} is not complete: run the same command again, or delete it"
+        for read in stages
+        if read.mark is None
+    ]
     return result
 
 
-def _wrong_packs(storage: Storage) -> Iterator[Fault]:
-    """Readers believe a pack, so what it says is held against the documents themselves."""
-    for pack, name in storage.false_packs().items():
-        what = f"it says other than {name}, which it names"
-        yield Fault(FaultKind.DOCUMENT, pack, what, "delete it, for nothing is in it alone, and verify again")
+def _wrong_packs(folder: AtlasFolder) -> Iterator[Fault]:
+    """Yield packs that contradict a document: readers use the copy in the pack."""
+    for pack, name in folder.false_packs().items():
+        what = f"its copy of {name} differs from that document"
+        yield Fault(FaultKind.DOCUMENT, pack, what, "delete it (it holds copies only), and verify again")
 
 
 def _read_plans(folder: AtlasFolder, result: Verification) -> list[Plan]:
     plans = []
-    for where, content in json_documents(folder.storage, "plans"):
+    for where, content in folder.readable_documents("plans"):
         try:
             plan = decode(_readable(content), Plan, where)
         except (OSError, DamagedAtlasError) as error:
@@ -112,13 +125,13 @@ def _read_plans(folder: AtlasFolder, result: Verification) -> list[Plan]:
 
 
 def _wrong_lineage(plans: list[Plan]) -> Iterator[Fault]:
-    """Faults of plans that supersede what no plan of the atlas read: a document is missing, or another than then."""
+    """Yield faults of plans that supersede a version that no plan of the atlas read: a plan is missing or changed."""
     read = {(plan.name, source.uri): source.sha256 for plan in plans for source in plan.sources}
     for plan in plans:
         for source in plan.sources:
             for old in source.supersedes or ():
                 if read.get((old.plan, source.uri)) != old.sha256:
-                    what = f"it supersedes the version of {source.uri} that plan {old.plan} read, and no such plan did"
+                    what = f"it supersedes the version of {source.uri} of plan {old.plan}, which does not exist"
                     yield Fault(FaultKind.DOCUMENT, f"plans/{plan.name}.json", what, RESTORE)
 
 
@@ -134,25 +147,25 @@ def _wrong_plan(plan: Plan, stem: str) -> Iterator[str]:
         "records": (sum(plan.outcomes.values()), sum(file.rows for file in plan.records)),
         "records of its sources": (sum(plan.outcomes.values()), sum(source.records for source in plan.sources)),
     }
-    for what, (said, added) in sums.items():
-        if said != added:
-            yield f"it says {said:,} {what}, its parts add up to {added:,}"
+    for what, (stated, added) in sums.items():
+        if stated != added:
+            yield f"it states {stated:,} {what}, its parts add up to {added:,}"
 
 
 def _read_histories(
     folder: AtlasFolder, plans: list[Plan], header: AtlasHeader, result: Verification
 ) -> dict[str, list[ShardEntry]]:
-    """The readable entries of each planned shard that name its files, the lowest generation first."""
+    """Return the readable manifest entries of each planned shard by generation, and add faults to `result`."""
     shards = {shard.name: shard for plan in plans for shard in plan.shards}
     histories: dict[str, list[ShardEntry]] = {}
-    for where, content in json_documents(folder.storage, "manifest"):
+    for where, content in folder.readable_documents("manifest"):
         try:
             entry = decode(_readable(content), ShardEntry, where)
         except (OSError, DamagedAtlasError) as error:
             result.faults.append(Fault(FaultKind.DOCUMENT, where, str(error), RESTORE))
             continue
         if entry.shard not in shards:
-            result.notes.append(f"{where} is of a shard that no plan has: it is ignored")
+            result.notes.append(f"{where} is of a shard of no plan: it is ignored")
             continue
         shard = shards[entry.shard]
         again = restore_or_fold(shard.name)
@@ -179,13 +192,13 @@ def _read_histories(
 
 
 def _wrong_history(history: list[ShardEntry]) -> Iterator[Fault]:
-    """Faults between a shard's generations: what one says that it kept must be in the one before."""
+    """Yield faults between generations of a shard: structures that one kept must be in the one before."""
     before = {entry.generation: entry for entry in history}
     for entry in history:
         earlier = before.get(entry.generation - 1)
         held = earlier.folded if earlier is not None else 0
         if earlier is None and entry.generation > 0:
-            continue  # it could not be read, which is a fault of its own
+            continue  # it could not be read, which is reported as another fault
         if not 0 <= entry.kept <= min(held, entry.folded):
             where = f"manifest/{entry.shard}.{entry.generation}.json"
             what = (
@@ -216,19 +229,20 @@ def _check_file(storage: Storage, file: FileEntry, step: str, *, deep: bool) -> 
 def _notes(folder: AtlasFolder, plans: list[Plan], entries: dict[str, ShardEntry], listed: set[str]) -> Iterator[str]:
     try:
         left = len(left_to_fold(folder, plans, entries))
-    except DamagedAtlasError:  # a fault of its own
+    except DamagedAtlasError:  # reported as another fault
         left = sum(shard.name not in entries for plan in plans for shard in plan.shards)
     if left:
         yield f"{counted(left, 'shard')} still to fold: run `foldatlas fold` again"
-    if not has_index(folder):
-        yield f"there is no {INDEX if folder.is_local else POINTER}: run `foldatlas index {folder.place}`"
-    ours = {HEADER, INDEX if folder.is_local else POINTER}
+    index = index_of(folder)
+    if not index.exists():
+        yield f"there is no {index.name}: run `foldatlas index {folder.uri}`"
+    ours = {HEADER, index.name}
     for file in folder.storage.files(hidden=True):
         path = PurePath(file.name)
         table = path.parts[0]
-        if file.name in ours or file.name in listed or table == STAGING:
+        if file.name in ours or file.name in listed or table == STAGING or is_stage_document(file.name):
             continue
         if table in (INDEX_FOLDER, packs.FOLDER) and not folder.is_local:
-            continue  # older indexes, which the next one sweeps, and entries once more
+            continue  # older indexes, which the next index deletes, and packs
         if table not in ("plans", "manifest") or path.suffix != ".json" or path.name.startswith("."):
-            yield f"{file.name} is listed nowhere: nothing reads it"
+            yield f"{file.name} is listed nowhere and is not read"

@@ -1,20 +1,21 @@
-"""The network, inside out. Sizes are in folding/config.py.
+"""ESM-2 and ESMFold as torch modules. Their sizes are in folding/config.py.
 
-tokens.py                       sequences as numbers
-segments.py                     sequences end to end, each attending to itself
+tokens.py                       sequences to residue types and tokens
+segments.py                     attention within the sequences of a pack
 language_model.py               ESM-2
-language_heads.py               its heads for masked residues and contacts
-attention.py                    what the attentions of the trunk share
-triangle.py                     triangle multiplication and attention
-trunk.py                        the block, recycling
-rigid.py                        rotations and translations
-invariant_point_attention.py    attention among frames
-structure_module.py             frames of residues
-residue_constants.py            ideal geometry (no torch)
-atoms.py                        torsions to atoms
-confidence.py                   pLDDT, predicted aligned error, pTM
-esmfold.py                      the whole
-precision.py                    which numbers have 16 bits, and why the others do not
-linear.py                       linear layers through the fastest exact kernel
+language_heads.py               ESM-2's masked-token head and contact head
+attention.py                    attention bias of the trunk
+triangle.py                     triangle multiplication and triangle attention
+trunk.py                        the trunk's blocks, and recycling
+rigid.py                        rigid transformations
+invariant_point_attention.py    invariant point attention
+structure_module.py             structure module: backbone frames and torsions
+residue_constants.py            ideal geometry of the residues (no torch)
+atoms.py                        frames and torsions to atom positions
+confidence.py                   pLDDT, predicted aligned error, pTM and ipTM
+esmfold.py                      the whole network
+precision.py                    which tensors have 16 bits, and why the others do not
+layout.py                       modules built without initial values
+linear.py                       linear layers, by the fastest exact kernel
 in_place.py                     arithmetic that overwrites its first operand
 """

@@ -2,7 +2,7 @@
 
 Jumper et al. 2021, algorithm 24, with the constants of residue_constants.py.
 
-Shapes: B batch, L residues, A = 14 atoms (records.ATOMS, then nothing), G = 8 rigid groups, 7 torsions.
+Shapes: B batch, L residues, A = 14 atoms (records.ATOMS, padded), G = 8 rigid groups, 7 torsions.
 """
 
 import torch
@@ -21,7 +21,7 @@ _NUM_BACKBONE_FRAME_ATOMS = 3  # N, CA and C move with the backbone frame; O nee
 
 
 class IdealResidues(nn.Module):
-    """The constants of residue_constants.py on the network's device. They are no weights and are not saved."""
+    """The constants of residue_constants.py on the network's device. They are not weights and are not saved."""
 
     exists_RA: Tensor
     group_RA: Tensor
@@ -31,7 +31,7 @@ class IdealResidues(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        # The device is named because a network is first laid out on "meta", and these are not loaded afterwards.
+        # On the CPU explicitly: a network is first built on the "meta" device, and these are not loaded afterwards.
         frame_RG44 = torch.tensor(DEFAULT_FRAME_RG44, device="cpu")
         tables = {
             "exists_RA": torch.tensor(ATOM_EXISTS_RA, device="cpu"),
@@ -44,24 +44,24 @@ class IdealResidues(nn.Module):
             self.register_buffer(name, table, persistent=False)
 
     def backbone(self, frames_BL: Rigid, aatype_BL: Tensor) -> Tensor:
-        """N, CA and C, [B, L, 3, 3] (atom, coordinate) in the unit of the frames' translation, angstrom."""
+        """Return N, CA and C, [B, L, 3, 3] (atom, coordinate) in angstrom, the unit of the frames' translation."""
         ideal_BL33 = self.position_RA3[aatype_BL, :_NUM_BACKBONE_FRAME_ATOMS]
         return frames_BL.unsqueeze(1).apply(ideal_BL33)
 
     def recycled_backbone(self, frames_BL: Rigid, aatype_BL: Tensor) -> Tensor:
-        """The backbone as the next trunk pass sees it: unknown residues lie at the origin, as in training."""
+        """Return the backbone for recycling: unknown residues are at the origin, as in training."""
         return self.backbone(frames_BL, aatype_BL) * (aatype_BL != UNKNOWN_AATYPE)[..., None, None]
 
     def atoms(self, frames_BL: Rigid, torsions_BL72: Tensor, aatype_BL: Tensor) -> Tensor:
-        """All atoms, [B, L, A, 3] in angstrom, zero where a residue has no such atom.
+        """Return all atoms, [B, L, A, 3] in angstrom, zero where a residue has no such atom.
 
-        `torsions_BL72` are unit vectors (sine, cosine) of omega, phi, psi, chi1 to chi4. Unknown residues get the
+        `torsions_BL72` are unit vectors (sine, cosine) of omega, phi, psi, chi1 to chi4. Unknown residues have the
         backbone of alanine.
         """
         return self.atoms_of_groups(self.groups(frames_BL, torsions_BL72, aatype_BL), aatype_BL)
 
     def atoms_of_groups(self, groups_BLG: Rigid, aatype_BL: Tensor) -> Tensor:
-        """The same from the frame of each rigid group, [B, L, G]."""
+        """Return the same from the frame of each rigid group, [B, L, G]."""
         group_BLA = self.group_RA[aatype_BL]
         atom_frames_BLA = Rigid(
             groups_BLG.rotation.take_along_dim(group_BLA[..., None, None], dim=2),
@@ -71,22 +71,22 @@ class IdealResidues(nn.Module):
         return positions_BLA3 * self.exists_RA[aatype_BL].unsqueeze(-1)
 
     def groups(self, frames_BL: Rigid, torsions_BL72: Tensor, aatype_BL: Tensor) -> Rigid:
-        """Global frame of each rigid group, [B, L, G]; torsions as `atoms` takes them."""
+        """Return the global frame of each rigid group, [B, L, G]; torsions as for `atoms`."""
         no_torsion = torsions_BL72.new_tensor([0.0, 1.0]).expand(*aatype_BL.shape, 1, 2)
-        turn_BLG33 = _turn_about_x(torch.cat((no_torsion, torsions_BL72), dim=-2))
-        to_parent = Rigid(self.rotation_RG33[aatype_BL] @ turn_BLG33, self.translation_RG3[aatype_BL])
-        of_group = [Rigid(to_parent.rotation[:, :, g], to_parent.translation[:, :, g]) for g in range(8)]
-        for chi in (5, 6, 7):
-            of_group[chi] = of_group[chi - 1].compose(of_group[chi])
+        rotation_BLG33 = _rotation_about_x(torch.cat((no_torsion, torsions_BL72), dim=-2))
+        to_parent = Rigid(self.rotation_RG33[aatype_BL] @ rotation_BLG33, self.translation_RG3[aatype_BL])
+        groups = [Rigid(to_parent.rotation[:, :, g], to_parent.translation[:, :, g]) for g in range(8)]
+        for chi in (5, 6, 7):  # chi2 to chi4 move with the previous chi
+            groups[chi] = groups[chi - 1].compose(groups[chi])
         to_backbone = Rigid(
-            torch.stack([frame.rotation for frame in of_group], dim=2),
-            torch.stack([frame.translation for frame in of_group], dim=2),
+            torch.stack([frame.rotation for frame in groups], dim=2),
+            torch.stack([frame.translation for frame in groups], dim=2),
         )
         return frames_BL.unsqueeze(1).compose(to_backbone)
 
 
-def _turn_about_x(sine_cosine: Tensor) -> Tensor:
-    """Rotations [..., 3, 3] about the x axis by the angles of unit vectors [..., 2] (sine, cosine)."""
+def _rotation_about_x(sine_cosine: Tensor) -> Tensor:
+    """Return rotations [..., 3, 3] about the x axis by the angles of unit vectors [..., 2] (sine, cosine)."""
     sine, cosine = sine_cosine.unbind(dim=-1)
     zero, one = torch.zeros_like(sine), torch.ones_like(sine)
     rows = ((one, zero, zero), (zero, cosine, -sine), (zero, sine, cosine))

@@ -1,4 +1,4 @@
-"""Attention among residues with an additive bias from the pair representation: what trunk attentions share.
+"""The additive attention bias that the pair representation gives to the attentions of the trunk.
 
 Shapes: B batch, L residues, H heads, K head width.
 """
@@ -7,8 +7,8 @@ from torch import Tensor
 
 
 def attention_bias(bias_BLLH: Tensor, mask_BL: Tensor) -> Tensor:
-    """Bias [B, H, L, L] (query, key) of each head, minus infinity at keys that are padding (False in `mask_BL`).
+    """Return the bias [B, H, L, L] (query, key) of each head, minus infinity at padded keys (`mask_BL` False).
 
-    Rows whose query is padding keep their real keys, so that no row is empty and every value stays finite.
+    Rows of padded queries keep the unmasked keys, so that no row is empty and every result is finite.
     """
     return bias_BLLH.permute(0, 3, 1, 2).masked_fill(~mask_BL[:, None, None, :], float("-inf")).contiguous()

@@ -1,7 +1,7 @@
-"""ESMFold: the whole network, from sequences to atoms and confidence.
+"""ESMFold: the whole network, from residue types to atoms and confidence scores.
 
-Lin et al. 2023. ESM-2's hidden states, averaged with learned weights, and an embedding of the residue type start
-the single representation of the folding trunk; the heads read the trunk's last pass.
+Lin et al. 2023. The initial single representation of the trunk is a learned average of ESM-2's hidden states plus an
+embedding of the residue type; the heads read the output of the trunk's last pass.
 
 Shapes: B batch, L residues, A = 14 atoms, C single channels, D language model channels, N bins.
 """
@@ -26,14 +26,14 @@ from foldatlas.folding.planning.chunks import slices
 
 NUM_DISTOGRAM_BINS: Final = 64
 _NUM_ATOM37: Final = 37  # the pLDDT head scores AlphaFold 2's 37 atom names
-_C_ALPHA: Final = 1  # place of the C-alpha among them
-# Rows of the residue embedding: each type, one row that training never used and one for masked residues.
+_C_ALPHA: Final = 1  # index of the C-alpha among them
+# Rows of the residue embedding: one for each type, one that training never used, and one for masked residues.
 _NUM_EMBEDDED: Final = NUM_AATYPES + 2
 
 
 @dataclass(frozen=True, slots=True)
-class Wanted:
-    """Outputs that cost time or memory and are computed only where asked for."""
+class OutputFlags:
+    """Outputs that take time or memory and are computed only on request."""
 
     mean_embedding: bool = False
     residue_embedding: bool = False
@@ -43,27 +43,27 @@ class Wanted:
 
     @property
     def pair_bytes(self) -> int:
-        """Bytes of outputs for each pair of residues: what foldatlas.folding.planning.cost plans with."""
+        """Bytes of output for each pair of residues, as folding/planning/cost.py takes them."""
         return cost.pair_output_bytes(pae=self.pae, logits=self.pae_logits + self.distogram_logits)
 
 
 @dataclass(frozen=True, slots=True)
-class Folded:
-    """What the network says of a batch. Values at padding are finite and mean nothing."""
+class ESMFoldOutput:
+    """Outputs for a batch. Values at padding are finite and have no meaning."""
 
-    positions_BLA3: Tensor  # angstrom; atoms in the order of records.ATOMS, zero where there is none
+    positions_BLA3: Tensor  # angstrom; atoms in the order of records.ATOMS, zero where a residue has no such atom
     plddt_BL: Tensor  # 0 to 100, of each C-alpha
     ptm_B: Tensor  # 0 to 1
-    iptm_B: Tensor | None  # 0 to 1, between chains; 0 for a single one; None where no protein has several
-    mean_embedding_BD: Tensor | None  # the language model's last state, averaged over residues
-    residue_embedding_BLD: Tensor | None  # and before that
-    pae_BLL: Tensor | None  # angstrom, 0.25 to 31.75: of residue j where predicted and true residue i are superposed
-    pae_logits_BLLN: Tensor | None  # and its 64 bins
-    distogram_logits_BLLN: Tensor | None  # 64 bins of the C-beta distance
+    iptm_B: Tensor | None  # 0 to 1; 0 for a single chain; None if no protein of the batch has several
+    mean_embedding_BD: Tensor | None  # the language model's last hidden state, averaged over residues
+    residue_embedding_BLD: Tensor | None  # the language model's last hidden state
+    pae_BLL: Tensor | None  # angstrom, 0.25 to 31.75: error of residue j when the frames of residue i are superposed
+    pae_logits_BLLN: Tensor | None  # logits of its 64 bins
+    distogram_logits_BLLN: Tensor | None  # logits of 64 bins of the C-beta distance
 
 
 class ESMFold(nn.Module):
-    """The network. Build it with foldatlas.folding.weights.fitting, which refuses weights that do not fit."""
+    """The network. Build it by folding/weights/fitting.py, which raises for weights that do not fit."""
 
     def __init__(self, config: ESMFoldConfig):
         super().__init__()
@@ -90,41 +90,52 @@ class ESMFold(nn.Module):
 
     @property
     def precision(self) -> str:
-        """Name of the policy (precision.py) that the weights follow."""
+        """Name of the precision policy (precision.py) of the weights."""
         return precision.of(self.esm.embed_tokens.weight.dtype, self.trunk.dtype).name
 
-    def forward(self, batch: Batch, *, recycles: int, wanted: Wanted, rows: int | None = None) -> Folded:
+    def forward(self, batch: Batch, *, recycles: int, outputs: OutputFlags, rows: int | None = None) -> ESMFoldOutput:
         """Fold `batch` with `recycles` + 1 trunk passes.
 
-        `rows` of the pair representation are worked on at a time; by default as many as are fast and fit into the
-        memory that is free now, beside the outputs, and all where gradients are recorded (training/ has that forward).
-        Raises OutOfMemory, before any work, when not even one row fits.
+        `rows` is the number of rows of the pair representation to process at a time. By default it is the fastest
+        number that fits into the free memory beside the outputs, and all rows if gradients are recorded (the forward
+        pass of training is in training/forward.py). Raise OutOfMemory, before any work, if not even one row fits.
         """
+        # 1. Choose how much of the pair representation to process at a time.
         if rows is None:
             num_proteins, length = batch.aatype_BL.shape
-            rows = self._choose_rows(num_proteins, length, wanted)
+            rows = self._choose_rows(num_proteins, length, outputs)
+
+        # 2. The language model reads each sequence once; its hidden states are averaged with learned weights.
         states_BLD, last_state_BLD = self.esm(language_tokens(batch), self.esm_s_combine.softmax(dim=0))
+
+        # 3. The average, projected to the trunk's width, plus the residue type: the initial single representation.
         single_BLC = self.esm_s_mlp(states_BLD) + self.embedding(batch.aatype_BL)
+
+        # 4. The trunk and the structure module, `recycles` + 1 times: pair representation and backbone frames.
         trunk = self.trunk(single_BLC, batch.aatype_BL, batch.mask_BL, recycles, rows, batch.residue_index_BL)
+
+        # 5. Torsion angles place the oxygen and the side chain of each residue on its backbone frame.
         positions_BLA3 = self.trunk.structure_module.atoms(
             trunk.backbone, trunk.state_BLC, trunk.initial_state_BLC, batch.aatype_BL
         )
-        errors = self._aligned_errors(trunk.pair_BLLZ, batch, wanted, rows)
-        return Folded(
+
+        # 6. The heads: aligned errors (PAE, pTM, ipTM) from pairs, pLDDT from residues.
+        errors = self._aligned_errors(trunk.pair_BLLZ, batch, outputs, rows)
+        return ESMFoldOutput(
             positions_BLA3=positions_BLA3,
             plddt_BL=confidence.plddt(self.plddt_logits(trunk.state_BLC)),
             ptm_B=errors.ptm_B,
             iptm_B=errors.iptm_B,
             mean_embedding_BD=mean_over_residues(last_state_BLD, batch.is_residue_BL)
-            if wanted.mean_embedding
+            if outputs.mean_embedding
             else None,
-            residue_embedding_BLD=last_state_BLD if wanted.residue_embedding else None,
+            residue_embedding_BLD=last_state_BLD if outputs.residue_embedding else None,
             pae_BLL=errors.pae_BLL,
             pae_logits_BLLN=errors.logits_BLLN,
-            distogram_logits_BLLN=self._distogram_logits(trunk.pair_BLLZ, rows) if wanted.distogram_logits else None,
+            distogram_logits_BLLN=self._distogram_logits(trunk.pair_BLLZ, rows) if outputs.distogram_logits else None,
         )
 
-    def _choose_rows(self, num_proteins: int, length: int, wanted: Wanted) -> int:
+    def _choose_rows(self, num_proteins: int, length: int, outputs: OutputFlags) -> int:
         if torch.is_grad_enabled() and needs_gradient(*self.parameters()):
             return length
         device = self.embedding.weight.device
@@ -134,7 +145,7 @@ class ESMFold(nn.Module):
             length,
             precision=self.precision,
             rows=cost.preferred_rows(self.config, num_proteins, length, device.type),
-            pair_output_bytes=wanted.pair_bytes,
+            pair_output_bytes=outputs.pair_bytes,
         )
         return cost.choose_rows(
             self.config,
@@ -143,19 +154,22 @@ class ESMFold(nn.Module):
             precision=self.precision,
             device=device.type,
             memory_limit=memory.free_bytes(device, preferred),
-            pair_output_bytes=wanted.pair_bytes,
+            pair_output_bytes=outputs.pair_bytes,
         )
 
-    def _aligned_errors(self, pair_BLLZ: Tensor, batch: Batch, wanted: Wanted, rows: int) -> "_AlignedErrors":
-        """All that the logits of the aligned error say. Whole, they are half as large as the pair representation of
-        the released model, and more than 32 bits count from 5,793 residues on: unless asked for, only rows exist."""
+    def _aligned_errors(self, pair_BLLZ: Tensor, batch: Batch, outputs: OutputFlags, rows: int) -> "_AlignedErrors":
+        """Return pTM, ipTM and, on request, PAE and its logits.
+
+        The logits are computed `rows` rows at a time and discarded unless requested: in full they take half as much
+        memory as the released model's pair representation, and from 5,793 residues on have more than 2^31 elements.
+        """
         is_residue_BL, chain_BL = batch.is_residue_BL, batch.chain_BL
         pairs = pair_BLLZ.shape[:3]
         tm_BL = pair_BLLZ.new_empty(pairs[:2], dtype=torch.float32)
         interface_tm_BL = None if chain_BL is None else torch.empty_like(tm_BL)
-        pae_BLL = pair_BLLZ.new_empty(pairs, dtype=torch.float32) if wanted.pae else None
+        pae_BLL = pair_BLLZ.new_empty(pairs, dtype=torch.float32) if outputs.pae else None
         logits_BLLN = None
-        if wanted.pae_logits:
+        if outputs.pae_logits:
             logits_BLLN = pair_BLLZ.new_empty(*pairs, confidence.NUM_PAE_BINS, dtype=torch.float32)
         for chunk in slices(pairs[1], rows):
             logits_BRLN = self.ptm_head(pair_BLLZ[:, chunk].float())
@@ -175,20 +189,24 @@ class ESMFold(nn.Module):
         )
 
     def plddt_logits(self, state_BLC: Tensor) -> Tensor:
-        """Logits [B, L, N] of the C-alpha alone: its rows of the last layer.
+        """Return the pLDDT logits [B, L, N] of each C-alpha.
 
-        The three layers have no activation between them, so they are one matrix, as small as its two ends.
+        The head is LayerNorm and three linear layers without activations, W3 (W2 (W1 x + b1) + b2) + b3, computed here
+        as one linear layer with weight W3 W2 W1. Of W3 and b3 only the rows of the C-alpha are used.
         """
-        norm, *linear = self.lddt_head
-        first, second, third = cast(list[Linear], linear)
+        norm, *layers = self.lddt_head
+        first, second, third = cast(list[Linear], layers)
         of_c_alpha = slice(_C_ALPHA * confidence.NUM_PLDDT_BINS, (_C_ALPHA + 1) * confidence.NUM_PLDDT_BINS)
-        weight, bias = third.weight[of_c_alpha], third.bias[of_c_alpha]
-        for layer in (second, first):
-            weight, bias = weight @ layer.weight, bias + weight @ layer.bias  # both sides see the old weight
-        return F.linear(norm(state_BLC), weight, bias)
+        weight_3, bias_3 = third.weight[of_c_alpha], third.bias[of_c_alpha]
+        weight_32 = weight_3 @ second.weight
+        bias_32 = bias_3 + weight_3 @ second.bias
+        weight_321 = weight_32 @ first.weight
+        bias_321 = bias_32 + weight_32 @ first.bias
+        return F.linear(norm(state_BLC), weight_321, bias_321)
 
     def _distogram_logits(self, pair_BLLZ: Tensor, rows: int) -> Tensor:
-        """Logits [B, L, L, N], the mean of those of ij and ji. The head is linear: it takes the mean of the pairs."""
+        """Return logits [B, L, L, N], the mean of those of ij and ji: the head is linear, so it is applied to the mean
+        of the two pairs."""
         logits_BLLN = pair_BLLZ.new_empty(*pair_BLLZ.shape[:3], NUM_DISTOGRAM_BINS, dtype=torch.float32)
         for chunk in slices(pair_BLLZ.shape[1], rows):
             mean_BRLZ = pair_BLLZ[:, chunk].float() + pair_BLLZ[:, :, chunk].transpose(1, 2)
@@ -198,7 +216,7 @@ class ESMFold(nn.Module):
 
 @dataclass(frozen=True, slots=True)
 class _AlignedErrors:
-    """What is read from the logits of the aligned error: fields as in Folded."""
+    """Scores from the logits of the aligned error; fields as in ESMFoldOutput."""
 
     ptm_B: Tensor
     iptm_B: Tensor | None
@@ -207,6 +225,6 @@ class _AlignedErrors:
 
 
 def mean_over_residues(x_BLD: Tensor, mask_BL: Tensor) -> Tensor:
-    """Mean [B, D] over the residues where `mask_BL` is True."""
+    """Return the mean [B, D] over the residues where `mask_BL` is True."""
     mask_BL1 = mask_BL.unsqueeze(-1)
     return (x_BLD * mask_BL1).sum(dim=1) / mask_BL1.sum(dim=1)

@@ -1,7 +1,7 @@
-"""Arithmetic that overwrites its first operand, except where a gradient may need what it held.
+"""Arithmetic that overwrites its first operand, unless a gradient may need its old value.
 
-Folding never takes gradients and so never copies a pair representation; training runs the same code and copies. Where
-gradients are recorded all rows of a pair representation are one chunk (planning/chunks.py).
+Folding records no gradients, so it never copies a pair representation; training runs the same code, with copies. When
+gradients are recorded, all rows of a pair representation are one chunk (planning/chunks.py).
 
 Shapes: B batch, L residues, R rows of a chunk, Z pair channels.
 """
@@ -13,27 +13,30 @@ from torch import Tensor
 
 
 def needs_gradient(*tensors: Tensor) -> bool:
-    """Whether a gradient passes through what is made of `tensors`, so that none may be overwritten."""
+    """Return whether gradients will be computed through any of `tensors`, so that none may be overwritten."""
     return torch.is_grad_enabled() and any(tensor.requires_grad for tensor in tensors)
 
 
 def add(x: Tensor, y: Tensor) -> Tensor:
-    """`x` + `y`, in the memory of `x` where no gradients are recorded."""
+    """Return `x` + `y`; in place in `x` unless a gradient needs it."""
     return x + y if needs_gradient(x, y) else x.add_(y)
 
 
 def multiply(x: Tensor, y: Tensor) -> Tensor:
-    """`x` times `y`, in the memory of `x` where no gradients are recorded."""
+    """Return `x` * `y`; in place in `x` unless a gradient needs it."""
     return x * y if needs_gradient(x, y) else x.mul_(y)
 
 
 def square(x: Tensor) -> Tensor:
-    """`x` squared, in its own memory where no gradients are recorded."""
+    """Return `x` squared; in place unless a gradient needs `x`."""
     return x.square() if needs_gradient(x) else x.square_()
 
 
 def joined(parts: Iterable[Tensor], length: int, axis: int) -> Tensor:
-    """Consecutive parts of a tensor whose `axis` has `length`. Each is copied when it comes; a whole one is no copy."""
+    """Concatenate consecutive parts along `axis`, whose total length is `length`.
+
+    Each part is copied when it is generated, so that only one exists at a time; a single part is returned as it is.
+    """
     whole: Tensor | None = None
     done = 0
     for part in parts:
@@ -49,9 +52,9 @@ def joined(parts: Iterable[Tensor], length: int, axis: int) -> Tensor:
 
 
 def add_updates(pair_BLLZ: Tensor, updates: Iterable[tuple[slice, Tensor]]) -> Tensor:
-    """`pair_BLLZ` with an update [B, R, L, Z] added to each chunk of its rows, in place when no gradient is recorded.
+    """Return `pair_BLLZ` with an update [B, R, L, Z] added to each chunk of rows; in place unless a gradient needs it.
 
-    An update is asked for after the one before it was added.
+    Each update is added before the next one is generated.
     """
     for chunk, update_BRLZ in updates:
         if needs_gradient(pair_BLLZ, update_BRLZ):

@@ -1,6 +1,6 @@
-"""Invariant point attention: attention among residues that also sees how near their frames bring learned points.
+"""Invariant point attention (IPA): attention that also depends on distances between points in the residues' frames.
 
-Jumper et al. 2021, algorithm 22. Turning or shifting all frames together changes nothing.
+Jumper et al. 2021, algorithm 22. The output is invariant to a rigid motion of all frames together.
 
 Shapes: B batch, L residues, R queries of a chunk, C single channels, Z pair channels, H heads, K head width,
 P points of a head.
@@ -20,16 +20,16 @@ from foldatlas.folding.network.linear import Linear
 from foldatlas.folding.network.rigid import Rigid
 from foldatlas.folding.planning.chunks import slices
 
-# Logits are the sum of three terms (products, bias, points) of about the same variance, so each is scaled by 1/3.
+# Logits are the sum of three terms (products, bias, points) of about equal variance, so each is scaled by 1/sqrt(3).
 NUM_LOGIT_TERMS: Final = 3
-# Variance of the squared distance of two points, per point.
+# Variance of the squared distance between two points, per point.
 POINT_VARIANCE: Final = 9 / 2
-# Keeps the derivative of a norm finite at zero.
+# Keeps the gradient of a norm finite at zero.
 NORM_EPSILON: Final = 1e-8
 
 
 class InvariantPointAttention(nn.Module):
-    """The update of the single representation, to be added to it. Biases of all projections as in the release."""
+    """Returns the update of the single representation. All projections have a bias, as in the released weights."""
 
     def __init__(self, config: StructureModuleConfig):
         super().__init__()
@@ -47,13 +47,13 @@ class InvariantPointAttention(nn.Module):
         self.linear_out = Linear(heads * value_width, width)
 
     def bias(self, pair_BLLZ: Tensor, mask_BL: Tensor, rows: int) -> Tensor:
-        """The pair term of the logits, [B, H, L, L]: the same in every iteration, so computed once a pass."""
+        """Return the pair term of the logits, [B, H, L, L]. It is the same in every iteration."""
         length = mask_BL.shape[1]
-        of_chunks = (
+        bias_chunks = (
             attention_bias(self.linear_b(pair_BLLZ[:, chunk]).mul_(NUM_LOGIT_TERMS**-0.5), mask_BL)
             for chunk in slices(length, rows)
         )
-        return joined(of_chunks, length, axis=2)
+        return joined(bias_chunks, length, axis=2)
 
     def forward(self, single_BLC: Tensor, pair_BLLZ: Tensor, bias_BHLL: Tensor, frames_BL: Rigid, rows: int) -> Tensor:
         query_BHLK = self._heads(self.linear_q(single_BLC))
@@ -83,7 +83,7 @@ class InvariantPointAttention(nn.Module):
         points_BLHP3 = frames_BL.unsqueeze(2).apply_inverse(points_BLHP3)
         norm_BLHP = (points_BLHP3.square().sum(dim=-1) + NORM_EPSILON).sqrt()
 
-        # Each part lists its heads; coordinates are three blocks, all x, then all y, then all z.
+        # Features of all heads, part by part; coordinates are three parts: all x, then all y, then all z.
         parts = (value_BLHK, *points_BLHP3.unbind(dim=-1), norm_BLHP, pair_BLHZ)
         return self.linear_out(torch.cat([part.flatten(2) for part in parts], dim=-1))
 
@@ -92,15 +92,15 @@ class InvariantPointAttention(nn.Module):
         return x_BLC.unflatten(-1, (self.num_heads, -1)).transpose(1, 2)
 
     def _points(self, x_BLC: Tensor, frames_BL: Rigid) -> Tensor:
-        """Local points, three blocks of x, y and z, to global points [B, H, L, P, 3]."""
+        """Transform local points, stored as all x, all y, all z, to global points [B, H, L, P, 3]."""
         local_BLQ3 = torch.stack(x_BLC.chunk(3, dim=-1), dim=-1)
         global_BLQ3 = frames_BL.unsqueeze(1).apply(local_BLQ3)
         return global_BLQ3.unflatten(2, (self.num_heads, -1)).transpose(1, 2)
 
     def _point_term(self, query_BHRQ: Tensor, key_BHLQ: Tensor) -> Tensor:
-        """What the logits [B, H, R, L] lose for the squared distances between a query's and a key's points."""
-        # The sum over points is one squared distance in Q = 3 P dimensions. It is taken from differences: the
-        # expanded square would lose the digits of near points far from the origin.
+        """Return the point term [B, H, R, L], subtracted from the logits: scaled squared distances between points."""
+        # The sum over points is one squared distance in Q = 3 P dimensions. It is computed from differences: the
+        # expanded square would lose precision for close points far from the origin.
         distance_BHRL = torch.cdist(query_BHRQ, key_BHLQ, compute_mode="donot_use_mm_for_euclid_dist")
         scale = math.sqrt(1 / (NUM_LOGIT_TERMS * self.num_query_points * POINT_VARIANCE)) / 2
         return multiply(square(distance_BHRL), (scale * F.softplus(self.head_weights))[:, None, None])

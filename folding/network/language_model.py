@@ -1,9 +1,10 @@
-"""The protein language model ESM-2: a transformer over residues whose hidden states feed the folding trunk.
+"""The protein language model ESM-2: a transformer over residues whose hidden states are the trunk's input.
 
-Lin et al. 2023, supplement A.1.1 (pre-normalised layers, rotary positions after Su et al. 2021). The trunk wants a
-learned average of all hidden states; it is summed while the layers run, so that 37 states never lie in memory.
+Lin et al. 2023, supplement A.1.1: pre-LayerNorm layers with rotary position embedding (Su et al. 2021). The trunk reads
+a learned average of all hidden states. It is accumulated while the layers run, so the states (37 in the 3B model) are
+never all in memory.
 
-Inference pads the sequences of a batch; training packs them end to end (segments.py). Both go through the same layers.
+Inference pads the sequences of a batch; training packs them (segments.py). Both use the same layers.
 
 Shapes: B batch, T tokens (residues and the two ends), L = T - 2 residues, N tokens of a pack, S its sequences,
 D channels, H heads, K head width. A pack is a batch of one: its states are [1, N, D].
@@ -24,17 +25,17 @@ from foldatlas.folding.network.segments import Segments
 from foldatlas.folding.network.tokens import MASK, NUM_TOKENS, PAD
 from foldatlas.folding.planning.chunks import slices
 
-# ESM-2 was trained with 15 % of the tokens hidden, 80 % of those by zeroing the embedding. Sequences of which another
-# part is hidden (mostly none) are scaled to the same average size.
+# ESM-2 was trained with 15 % of the tokens selected, 80 % of which had a zeroed embedding. Embeddings of sequences with
+# another fraction of masked tokens (usually none) are scaled to the same mean magnitude ("token dropout").
 TOKEN_DROPOUT_SCALE: Final = 1.0 - 0.15 * 0.8
 
-Attend = Callable[[Tensor, Tensor, Tensor], Tensor]  # query, key, value [B, H, T, K] -> attended, the same shape
+Attend = Callable[[Tensor, Tensor, Tensor], Tensor]  # query, key, value [B, H, T, K] -> attended values, same shape
 
 
 class Rotation:
-    """Cosine and sine of the rotary angles of the tokens at `positions_T`, in float32 whatever the weights.
+    """Rotary position embedding of tokens at `positions_T`, with angles in float32 for weights of any dtype.
 
-    The angles come from the frequencies stored with the weights: ESM-2's were rounded to half precision in training.
+    The frequencies are those stored with the weights: ESM-2's were rounded to half precision in training.
     """
 
     def __init__(self, inv_freq: Tensor, positions_T: Tensor):
@@ -43,13 +44,13 @@ class Rotation:
         self.sin_TK = angles_TK.sin()
 
     def __call__(self, x_BHTK: Tensor) -> Tensor:
-        """Rotate each pair of channels (k, k + K/2) by its angle; computed in float32, returned in `x`'s type."""
+        """Rotate each pair of channels (k, k + K/2) by its angle, in float32; return the dtype of `x_BHTK`."""
         first, second = x_BHTK.chunk(2, dim=-1)
         return (x_BHTK * self.cos_TK + torch.cat((-second, first), dim=-1) * self.sin_TK).to(x_BHTK.dtype)
 
 
 class SelfAttention(nn.Module):
-    """Multi-head attention with rotary positions."""
+    """Multi-head self-attention with rotary position embedding."""
 
     def __init__(self, config: LanguageModelConfig):
         super().__init__()
@@ -62,15 +63,17 @@ class SelfAttention(nn.Module):
 
     def forward(self, x_BTD: Tensor, rotation: Rotation, attend: Attend) -> Tensor:
         query, key, value = (self._heads(projection, x_BTD) for projection in (self.q_proj, self.k_proj, self.v_proj))
-        # The query is scaled before the rotation, as in training; in float32 the order changes the last bits only.
+        # The query is scaled before the rotation, as in training; in float32 the order affects only the last bits.
         attended_BHTK = attend(rotation(query * self.scale), rotation(key), value)
         return self.out_proj(attended_BHTK.transpose(1, 2).flatten(-2))
 
     def probabilities(
         self, x_BTD: Tensor, rotation: Rotation, key_mask_B11T: Tensor, num_heads: int
     ) -> Iterator[Tensor]:
-        """How much each token (axis 2) attends to each other (axis 3), [B, H, T, T] in float32, `num_heads` heads at a
-        time. `forward` never has it whole."""
+        """Yield attention probabilities [B, H, T, T] (query, key) in float32, of `num_heads` heads at a time.
+
+        `forward` does not compute them: its fused kernel never materialises the map.
+        """
         query, key = (self._heads(projection, x_BTD) for projection in (self.q_proj, self.k_proj))
         query, key = rotation(query * self.scale), rotation(key)
         for chunk in slices(self.num_heads, num_heads):
@@ -78,14 +81,14 @@ class SelfAttention(nn.Module):
             yield logits_BHTT.masked_fill_(~key_mask_B11T, float("-inf")).softmax(dim=-1, dtype=torch.float32)
 
     def _heads(self, projection: nn.Linear, x_BTD: Tensor) -> Tensor:
-        """A projection by heads, [B, H, T, K]."""
+        """Return a projection, split into heads: [B, H, T, K]."""
         return projection(x_BTD).unflatten(-1, (self.num_heads, -1)).transpose(1, 2)
 
 
 class Layer(nn.Module):
-    """Attention and a two-layer transition with GELU (the exact one), each normalised first and added on.
+    """A pre-LayerNorm transformer layer: self-attention and a two-layer feed-forward network with exact (erf) GELU.
 
-    Where `recomputes` is True, training keeps the input alone and computes what is inside once more for the gradients.
+    With `recomputes`, training stores only the layer's input and recomputes its activations for the gradients.
     """
 
     recomputes = False
@@ -100,10 +103,10 @@ class Layer(nn.Module):
 
     def forward(self, x_BTD: Tensor, rotation: Rotation, attend: Attend) -> Tensor:
         if self.recomputes and torch.is_grad_enabled():
-            kept: Tensor = checkpoint(
+            result: Tensor = checkpoint(
                 self._compute, x_BTD, rotation, attend, use_reentrant=False, preserve_rng_state=False
             )
-            return kept
+            return result
         return self._compute(x_BTD, rotation, attend)
 
     def _compute(self, x_BTD: Tensor, rotation: Rotation, attend: Attend) -> Tensor:
@@ -112,7 +115,7 @@ class Layer(nn.Module):
 
 
 class LanguageModel(nn.Module):
-    """ESM-2 without its masked-token and contact heads, which folding does not use: see language_heads.py."""
+    """ESM-2 without its masked-token and contact heads, which folding does not use (language_heads.py)."""
 
     inv_freq: Tensor
 
@@ -125,11 +128,10 @@ class LanguageModel(nn.Module):
         self.emb_layer_norm_after = nn.LayerNorm(config.width)
 
     def forward(self, tokens_BT: Tensor, state_weights_N: Tensor) -> tuple[Tensor, Tensor]:
-        """Run all layers.
+        """Return the weighted sum of all hidden states, and the last one: [B, L, D] each, float32, at residues only.
 
-        `state_weights_N` weighs the N = layers + 1 hidden states; the last is after the final LayerNorm. Returns
-        the weighted sum of the states and the last state, both [B, L, D] in float32, without the two end tokens.
-        Values at padding are finite and mean nothing.
+        `state_weights_N` are the weights of the N = layers + 1 hidden states; the last state is after the final
+        LayerNorm. Values at padding are finite and have no meaning.
         """
         states = self.hidden_states(tokens_BT)
         x_BTD = next(states)
@@ -139,7 +141,7 @@ class LanguageModel(nn.Module):
         return weighted_BTD[:, 1:-1], x_BTD[:, 1:-1].float()
 
     def hidden_states(self, tokens_BT: Tensor) -> Iterator[Tensor]:
-        """The embedding and the state after each layer, [B, T, D], one at a time; the last after its LayerNorm."""
+        """Yield the embedding and the state after each layer, [B, T, D]; the last one after the final LayerNorm."""
         rotation, key_mask_B11T = self._positions_and_mask(tokens_BT)
         attend = partial(F.scaled_dot_product_attention, attn_mask=key_mask_B11T, scale=1.0)
         x_BTD = self._embed(tokens_BT)
@@ -151,24 +153,25 @@ class LanguageModel(nn.Module):
             yield x_BTD
 
     def packed_state(self, tokens_N: Tensor, segments: Segments) -> Tensor:
-        """The last state [N, D] of sequences that lie end to end, as if each had been run alone."""
+        """Return the last hidden state [N, D] of a pack of sequences, the same as if each was run alone."""
         rotation = Rotation(self.inv_freq, segments.positions_N)
         is_masked_N = tokens_N == MASK
         num_masked_S = is_masked_N.new_zeros(segments.lengths_S.shape, dtype=torch.long).index_add(
             0, segments.sequence_N, is_masked_N.long()
         )
-        part_seen_S = 1 - num_masked_S / segments.lengths_S
-        x_1ND = self._scaled(tokens_N.unsqueeze(0), part_seen_S[segments.sequence_N].view(1, -1, 1))
+        unmasked_fraction_S = 1 - num_masked_S / segments.lengths_S
+        x_1ND = self._scaled(tokens_N.unsqueeze(0), unmasked_fraction_S[segments.sequence_N].view(1, -1, 1))
         for layer in self.layers:
             x_1ND = layer(x_1ND, rotation, segments.attend)
         return self.emb_layer_norm_after(x_1ND).squeeze(0)
 
     def attention_maps(self, tokens_BT: Tensor, num_heads: int) -> Iterator[Tensor]:
-        """Attention probabilities, [B, H, T, T], `num_heads` heads of a layer at a time, in their order."""
+        """Yield attention probabilities [B, H, T, T], `num_heads` heads of a layer at a time, in order."""
         rotation, key_mask_B11T = self._positions_and_mask(tokens_BT)
-        # Layers first: zip then ends without computing the last state, which no attention reads.
-        for layer, x_BTD in zip(self.layers, self.hidden_states(tokens_BT), strict=False):
+        states = self.hidden_states(tokens_BT)
+        for layer in self.layers:
             layer = cast(Layer, layer)
+            x_BTD = next(states)  # the layer's input; the output of the last layer is never computed
             normal_BTD = layer.self_attn_layer_norm(x_BTD)
             yield from layer.self_attn.probabilities(normal_BTD, rotation, key_mask_B11T, num_heads)
 
@@ -177,10 +180,10 @@ class LanguageModel(nn.Module):
         return Rotation(self.inv_freq, positions_T), (tokens_BT != PAD)[:, None, None, :]
 
     def _embed(self, tokens_BT: Tensor) -> Tensor:
-        part_seen_B = 1 - (tokens_BT == MASK).sum(dim=1) / (tokens_BT != PAD).sum(dim=1)
-        return self._scaled(tokens_BT, part_seen_B[:, None, None])
+        unmasked_fraction_B = 1 - (tokens_BT == MASK).sum(dim=1) / (tokens_BT != PAD).sum(dim=1)
+        return self._scaled(tokens_BT, unmasked_fraction_B[:, None, None])
 
-    def _scaled(self, tokens_BT: Tensor, part_seen_BT1: Tensor) -> Tensor:
-        """Embeddings, zero at masks, scaled up by how much of its sequence each token sees."""
+    def _scaled(self, tokens_BT: Tensor, unmasked_fraction_BT1: Tensor) -> Tensor:
+        """Return token embeddings, zero at masks, scaled by the unmasked fraction of each token's sequence."""
         x_BTD = self.embed_tokens(tokens_BT).masked_fill((tokens_BT == MASK).unsqueeze(-1), 0)
-        return x_BTD * TOKEN_DROPOUT_SCALE / part_seen_BT1.to(x_BTD.dtype)
+        return x_BTD * TOKEN_DROPOUT_SCALE / unmasked_fraction_BT1.to(x_BTD.dtype)

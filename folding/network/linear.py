@@ -1,8 +1,8 @@
-"""Linear layers, through the fastest exact kernel of the machine.
+"""Linear layers, by the fastest exact kernel of the machine.
 
-torch sends float32 matrix products on a CPU to MKL, which on processors that are not Intel's leaves half of the
-vector unit idle. oneDNN, which torch ships and uses for 16 bits, does not: measured on an AMD EPYC with AVX-512, one
-thread, 215 against 90 GFLOP/s. Both multiply and add in float32. docs/decisions/0009-speed-on-a-cpu.md has the rest.
+On a CPU torch computes float32 matrix products by MKL, which uses half of the vector unit on processors that are not
+Intel's. oneDNN, which torch ships and uses for 16-bit products, uses all of it: 215 against 90 GFLOP/s, measured on one
+thread of an AMD EPYC with AVX-512. Both multiply and add in float32. See docs/decisions/0009-speed-on-a-cpu.md.
 """
 
 from functools import cache
@@ -14,16 +14,16 @@ from torch import Tensor, nn
 
 from foldatlas.folding.planning import primitive_caches
 
-primitive_caches.bound()
+primitive_caches.limit()
 
-# Smaller products (in rows of a batch of them) lose more to each call than they gain.
+# With fewer rows per product, the overhead of a call for each product of a batch is greater than the gain.
 _MIN_PRODUCT_ROWS: Final = 96
 
 
 def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None, *, relu: bool = False) -> Tensor:
-    """`x` [..., I] times the transpose of `weight` [O, I], plus `bias` [O], then ReLU if asked for."""
+    """Return `x` [..., I] times the transpose of `weight` [O, I], plus `bias` [O], with ReLU if `relu`."""
     y = (_by_onednn if _uses_onednn(x) else F.linear)(x, weight, bias)
-    # Apart: oneDNN's own turns what is not a number into 0, so that broken weights would not show. It takes as long.
+    # Not fused: oneDNN's ReLU turns NaN into 0, which would hide broken weights. Fusing saves no time either.
     return y.relu_() if relu else y
 
 
@@ -32,7 +32,7 @@ def _by_onednn(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
 
 
 def products(a_NIK: Tensor, b_NJK: Tensor) -> Tensor:
-    """For each of N, `a` times the transpose of `b`: [N, I, J]."""
+    """Return the product of `a` and the transpose of `b` for each of N: [N, I, J]."""
     if _uses_onednn(a_NIK) and min(b_NJK.shape[1:]) >= _MIN_PRODUCT_ROWS:
         product_NIJ = a_NIK.new_empty(*a_NIK.shape[:2], b_NJK.shape[1])
         for product_IJ, a_IK, b_JK in zip(product_NIJ, a_NIK, b_NJK, strict=True):
@@ -42,16 +42,16 @@ def products(a_NIK: Tensor, b_NJK: Tensor) -> Tensor:
 
 
 def _uses_onednn(x: Tensor) -> bool:
-    # The operator has no derivative: with gradients, torch's own.
+    # The operator has no derivative, so torch's own product is used when gradients are recorded.
     return x.device.type == "cpu" and x.dtype == torch.float32 and not torch.is_grad_enabled() and has_onednn()
 
 
 @cache
 def has_onednn() -> bool:
-    """Whether this torch has the operator, and it computes what torch's own product does.
+    """Return whether this torch has the operator and it gives the same result as torch's own product.
 
-    It is what torch's compiler calls and no part of the documented interface: another version may lack it, want other
-    arguments or mean something else by them. So it is tried once, on a product of a few numbers.
+    The operator is used by torch's compiler and is not part of the documented interface: other versions may lack it or
+    change its arguments. So it is tried once, on a small product.
     """
     if not torch.backends.mkldnn.is_available():
         return False
@@ -64,7 +64,7 @@ def has_onednn() -> bool:
 
 
 class Linear(nn.Linear):
-    """nn.Linear, its product taken by `linear`."""
+    """nn.Linear, computed by `linear`."""
 
     def forward(self, x: Tensor) -> Tensor:
         return linear(x, self.weight, self.bias)

@@ -1,12 +1,12 @@
-"""Ideal residue geometry: which rigid group moves each atom, where it sits there, and how the groups are chained.
+"""Ideal residue geometry: the rigid group of each atom, its position in that group, and how the groups are linked.
 
-The numbers are the constants published with AlphaFold 2 (Jumper et al. 2021, supplement 1.8.4 and table 2; averages
+The values are the constants published with AlphaFold 2 (Jumper et al. 2021, supplement 1.8.4 and table 2; averages
 over high-resolution structures after Engh and Huber). Rigid groups of a residue, in the order of the network's
-frames: 0 backbone, 1 omega, 2 phi, 3 psi, 4 to 7 chi1 to chi4. A group's origin is the atom its torsion axis ends
-in, its x axis continues the torsion axis, and the atom that defines the torsion has positive y and zero z.
+frames: 0 backbone, 1 omega, 2 phi, 3 psi, 4 to 7 chi1 to chi4. The origin of a group is the second atom of its torsion
+axis, its x axis continues the torsion axis, and the atom that defines the torsion has positive y and z = 0.
 
-Tables are indexed by `aatype`: the position in records.STANDARD_RESIDUES, or UNKNOWN_AATYPE. Unknown residues
-have alanine's backbone: N, CA, C and O.
+Tables are indexed by `aatype`: the index in records.STANDARD_RESIDUES, or UNKNOWN_AATYPE. Unknown residues have the
+backbone of alanine: N, CA, C and O.
 
 Shapes: R = 21 residue types, A = 14 atoms, G = 8 rigid groups.
 """
@@ -20,7 +20,7 @@ from foldatlas.schemas.records import ATOMS, BACKBONE, STANDARD_RESIDUES
 
 UNKNOWN_AATYPE: Final = len(STANDARD_RESIDUES)
 NUM_AATYPES: Final = UNKNOWN_AATYPE + 1
-NUM_ATOMS: Final = 14  # most atoms of any residue: tryptophan's
+NUM_ATOMS: Final = 14  # the most atoms of any residue (tryptophan)
 NUM_GROUPS: Final = 8
 NUM_TORSIONS: Final = 7  # every group but the backbone has one
 
@@ -28,7 +28,7 @@ _PHI_GROUP: Final = 2
 _PSI_GROUP: Final = 3
 _CHI1_GROUP: Final = 4
 
-# Residue -> "rigid group, x, y, z" of each atom in the order of records.ATOMS; angstrom, in the frame of the group.
+# Residue -> "group x y z" of each atom in the order of records.ATOMS: rigid group, position in its frame in angstrom.
 _IDEAL_ATOMS: Final = {
     "A": "0 -0.525 1.363 0; 0 0 0 0; 0 1.526 0 0; 3 0.627 1.062 0; 0 -0.529 -0.774 -1.205",
     "R": (
@@ -103,7 +103,7 @@ _IDEAL_ATOMS: Final = {
 }
 
 
-# Atoms that a half turn of the side chain exchanges, so that their names say nothing (table 3 of the supplement).
+# Atoms that a rotation of the side chain by 180 degrees exchanges, so that their names are arbitrary (table 3).
 AMBIGUOUS_ATOMS: Final = {
     "D": (("OD1", "OD2"),),
     "E": (("OE1", "OE2"),),
@@ -113,7 +113,7 @@ AMBIGUOUS_ATOMS: Final = {
 
 
 def _read_ideal_atoms() -> dict[str, list[tuple[int, npt.NDArray[np.float64]]]]:
-    """Parse _IDEAL_ATOMS: residue -> (group, position in angstrom) of each atom; X stands for unknown residues."""
+    """Parse _IDEAL_ATOMS: residue -> (group, position in angstrom) of each atom; X are unknown residues."""
     parsed = {}
     for residue, text in _IDEAL_ATOMS.items():
         rows = [atom.split() for atom in text.split(";")]
@@ -123,7 +123,7 @@ def _read_ideal_atoms() -> dict[str, list[tuple[int, npt.NDArray[np.float64]]]]:
 
 
 def _frame(x_axis: npt.ArrayLike, xy_plane: npt.ArrayLike, origin: npt.ArrayLike) -> npt.NDArray[np.float64]:
-    """The 4 x 4 transform whose x axis is `x_axis` and whose y axis leans towards `xy_plane` (Gram-Schmidt)."""
+    """Return the 4 x 4 transform with x along `x_axis` and y in the plane of `x_axis` and `xy_plane` (Gram-Schmidt)."""
     x = np.asarray(x_axis) / np.linalg.norm(x_axis)
     y = xy_plane - np.dot(xy_plane, x) * x
     y /= np.linalg.norm(y)
@@ -133,9 +133,9 @@ def _frame(x_axis: npt.ArrayLike, xy_plane: npt.ArrayLike, origin: npt.ArrayLike
 
 
 def _default_frames(residue: str, atoms: list[tuple[int, npt.NDArray[np.float64]]]) -> npt.NDArray[np.float64]:
-    """Transform of each group into its parent at torsion angle 0, [G, 4, 4].
+    """Return the transform of each group into its parent at torsion angle 0, [G, 4, 4].
 
-    The parent of chi2, chi3 and chi4 is the chi before; that of every other group is the backbone.
+    The parent of chi2, chi3 and chi4 is the previous chi; that of every other group is the backbone.
     """
     frames = np.zeros((NUM_GROUPS, 4, 4))
     frames[:_PHI_GROUP] = np.eye(4)
@@ -150,7 +150,7 @@ def _default_frames(residue: str, atoms: list[tuple[int, npt.NDArray[np.float64]
             if group == _CHI1_GROUP:
                 frames[group] = _frame(beta, nitrogen, beta)
             else:
-                # The axis ends in the first atom of the chi before, and starts at that group's origin.
+                # The axis goes from the origin of the previous chi group to the first atom of that group.
                 axis_end = next(place for parent, place in atoms if parent == group - 1)
                 frames[group] = _frame(axis_end, np.array([-1.0, 0.0, 0.0]), axis_end)
     return frames
@@ -174,4 +174,4 @@ def _build_tables() -> tuple[
 
 
 ATOM_EXISTS_RA, ATOM_GROUP_RA, ATOM_POSITION_RA3, DEFAULT_FRAME_RG44 = _build_tables()
-"""Whether the atom exists; its rigid group; its place there in angstrom; each group's transform into its parent."""
+"""Whether the atom exists; its rigid group; its position there in angstrom; each group's transform to its parent."""

@@ -1,8 +1,8 @@
-"""Rigid motions of residues: rotation, then translation.
+"""Rigid transformations: a rotation, followed by a translation.
 
 Jumper et al. 2021, supplement 1.1 (frames) and algorithm 23 (quaternion updates).
 
-Shapes: `...` any leading axes, the same for rotation and translation, broadcast where they differ.
+Shapes: `...` any leading axes; those of rotation and translation broadcast.
 """
 
 from dataclasses import dataclass
@@ -19,33 +19,33 @@ class Rigid:
     translation: Tensor
 
     def apply(self, points: Tensor) -> Tensor:
-        """Points [..., 3] from the local to the global frame."""
+        """Transform points [..., 3] from the local to the global frame."""
         return rotate(self.rotation, points) + self.translation
 
     def apply_inverse(self, points: Tensor) -> Tensor:
-        """Points [..., 3] from the global to the local frame."""
+        """Transform points [..., 3] from the global to the local frame."""
         return rotate(self.rotation.transpose(-1, -2), points - self.translation)
 
     def compose(self, inner: "Rigid") -> "Rigid":
-        """The motion that applies `inner` first and this one after it."""
+        """Return the transformation that applies `inner` first, then this one."""
         return Rigid(self.rotation @ inner.rotation, self.apply(inner.translation))
 
     def unsqueeze(self, num_axes: int) -> "Rigid":
-        """`num_axes` new axes of size 1 after the leading ones, to broadcast against points of each residue."""
+        """Return it with `num_axes` new axes of size 1 after the leading ones, to broadcast over points."""
         leading = self.translation.shape[:-1]
         ones = (1,) * num_axes
         return Rigid(self.rotation.reshape(*leading, *ones, 3, 3), self.translation.reshape(*leading, *ones, 3))
 
 
 def rotate(rotation: Tensor, points: Tensor) -> Tensor:
-    """Points [..., 3] rotated by [..., 3, 3]."""
-    # Three scaled columns instead of a product of tiny matrices, which no library does fast.
+    """Rotate points [..., 3] by matrices [..., 3, 3]."""
+    # A sum of three scaled columns: faster than batched products of 3 x 3 matrices.
     x, y, z = points.unsqueeze(-2).unbind(-1)
     return rotation[..., 0] * x + rotation[..., 1] * y + rotation[..., 2] * z
 
 
 def quaternion_to_rotation(quaternion: Tensor) -> Tensor:
-    """Rotation matrices [..., 3, 3] of unit quaternions [..., 4], real part first."""
+    """Return the rotation matrices [..., 3, 3] of unit quaternions [..., 4], real part first."""
     a, b, c, d = quaternion.unbind(-1)
     rows = (
         (a * a + b * b - c * c - d * d, 2 * (b * c - a * d), 2 * (b * d + a * c)),
@@ -56,7 +56,7 @@ def quaternion_to_rotation(quaternion: Tensor) -> Tensor:
 
 
 def update_quaternion(quaternion: Tensor, vector: Tensor) -> Tensor:
-    """The unit quaternion [..., 4] in the direction of `quaternion` times (1, `vector`); `vector` is [..., 3]."""
+    """Return the product of `quaternion` [..., 4] and (1, `vector`), normalised; `vector` is [..., 3]."""
     a, b, c, d = quaternion.unbind(-1)
     x, y, z = vector.unbind(-1)
     product = torch.stack(

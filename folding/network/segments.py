@@ -1,8 +1,8 @@
-"""Sequences that lie end to end in one row of tokens: no padding, and none sees another.
+"""Packed sequences: several sequences concatenated in one row of tokens, without padding, each attending to itself.
 
-All work on single tokens is done on the row as it is; only attention must know where sequences end. On a GPU with 16
-bits one kernel does (flash attention of variable length, Dao et al. 2022); elsewhere sequences of equal length are
-attended together, which is exact and the reference.
+All operations on single tokens work on the row as it is; only attention needs the boundaries of the sequences. On a
+GPU with 16-bit values it is one call of variable-length flash attention (Dao et al. 2022); elsewhere sequences of equal
+length are batched, which is exact and the reference.
 
 Shapes: N tokens, S sequences, H heads, K head width.
 """
@@ -20,7 +20,7 @@ _HAS_VARIABLE_LENGTH: Final = find_spec("torch.nn.attention.varlen") is not None
 
 
 class Segments:
-    """Where each of S sequences of `lengths` tokens lies in a row of N, their sum; each has a token or more."""
+    """The boundaries of S sequences in a pack. `lengths` are their numbers of tokens, 1 or more each; N is the sum."""
 
     def __init__(self, lengths: Sequence[int], device: torch.device | str = "cpu"):
         assert lengths and min(lengths) > 0, lengths
@@ -33,7 +33,7 @@ class Segments:
         self.positions_N = torch.cat([torch.arange(length) for length in self.lengths]).to(device)
 
     def attend(self, query_1HNK: Tensor, key_1HNK: Tensor, value_1HNK: Tensor) -> Tensor:
-        """Softmax attention of each sequence to itself, [1, H, N, K]; queries come scaled."""
+        """Return softmax attention within each sequence, [1, H, N, K]. The queries must be scaled already."""
         if _HAS_VARIABLE_LENGTH and query_1HNK.is_cuda and value_1HNK.dtype in _FLASH_TYPES:
             from torch.nn.attention.varlen import varlen_attn
 
@@ -54,7 +54,7 @@ class Segments:
         return self.attend_by_length(query_1HNK, key_1HNK, value_1HNK)
 
     def attend_by_length(self, query_1HNK: Tensor, key_1HNK: Tensor, value_1HNK: Tensor) -> Tensor:
-        """The same, a call for every length that there is."""
+        """Return the same as `attend`, with one call for each distinct length."""
         by_length: dict[int, list[int]] = {}
         for number, length in enumerate(self.lengths):
             by_length.setdefault(length, []).append(number)

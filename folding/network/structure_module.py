@@ -1,7 +1,7 @@
-"""The structure module: from single and pair representations to a frame for each residue, and to atoms.
+"""The structure module: from single and pair representations to a backbone frame for each residue, and to atoms.
 
-Jumper et al. 2021, algorithms 20 (iterations), 23 (backbone update) and 24 (atoms). One set of weights serves all
-iterations. Torsions and side chains are asked for apart, as only the last pass needs them.
+Jumper et al. 2021, algorithms 20 (iterations), 23 (backbone update) and 24 (atoms). All iterations share their weights.
+Torsions and side chains are computed by a separate method, because only the last pass needs them.
 
 Shapes: B batch, L residues, C single channels, Z pair channels.
 """
@@ -22,14 +22,14 @@ from foldatlas.folding.network.linear import Linear
 from foldatlas.folding.network.residue_constants import NUM_TORSIONS
 from foldatlas.folding.network.rigid import Rigid, quaternion_to_rotation, rotate, update_quaternion
 
-# The network counts lengths in units of 10 angstrom.
+# The network's unit of length is 10 angstrom.
 ANGSTROM_PER_UNIT: Final = 10.0
-# A torsion's vector shorter than this is not scaled up to length 1; its square is compared.
+# Squared length below which a torsion vector is not scaled up to length 1.
 TORSION_EPSILON: Final = 1e-8
 
 
 class TransitionLayer(nn.Module):
-    """Three layers with ReLU between, added on."""
+    """Three linear layers with ReLU between them, and a residual connection."""
 
     def __init__(self, width: int):
         super().__init__()
@@ -42,7 +42,7 @@ class TransitionLayer(nn.Module):
 
 
 class Transition(nn.Module):
-    """Transition layers and a LayerNorm on the sum."""
+    """Transition layers, followed by LayerNorm."""
 
     def __init__(self, config: StructureModuleConfig):
         super().__init__()
@@ -56,7 +56,7 @@ class Transition(nn.Module):
 
 
 class BackboneUpdate(nn.Module):
-    """Algorithm 23: the imaginary part of a quaternion and a shift, [B, L, 6], in each residue's own frame."""
+    """Algorithm 23: rotation (imaginary part of a quaternion) and shift, [B, L, 6], in the frame of each residue."""
 
     def __init__(self, config: StructureModuleConfig):
         super().__init__()
@@ -77,9 +77,9 @@ class TorsionBlock(nn.Module):
 
 
 class TorsionNetwork(nn.Module):
-    """Algorithm 20, lines 11 to 14: seven torsions of each residue as unit vectors (sine, cosine).
+    """Algorithm 20, lines 11 to 14: the seven torsion angles of each residue as unit vectors (sine, cosine).
 
-    Inputs pass a ReLU first, as in AlphaFold 2's code and unlike the supplement.
+    Both inputs go through a ReLU first, as in AlphaFold 2's code; the supplement has none there.
     """
 
     def __init__(self, config: StructureModuleConfig):
@@ -94,26 +94,26 @@ class TorsionNetwork(nn.Module):
         return unit_vectors(self.vectors(state_BLC, initial_state_BLC))
 
     def vectors(self, state_BLC: Tensor, initial_state_BLC: Tensor) -> Tensor:
-        """The torsions as vectors [B, L, 7, 2] of any length."""
+        """Return the torsions as vectors [B, L, 7, 2] that are not normalised."""
         hidden = self.linear_in(state_BLC.relu()) + self.linear_initial(initial_state_BLC.relu())
         return self.linear_out(self.layers(hidden).relu()).unflatten(-1, (NUM_TORSIONS, 2))
 
 
 def unit_vectors(vectors_BL72: Tensor) -> Tensor:
-    """Torsions as (sine, cosine); shorter vectors than the root of TORSION_EPSILON stay shorter than 1."""
+    """Normalise vectors to (sine, cosine); those shorter than the root of TORSION_EPSILON stay shorter than 1."""
     return F.normalize(vectors_BL72, dim=-1, eps=TORSION_EPSILON**0.5)
 
 
 @dataclass(frozen=True, slots=True)
 class Iteration:
-    """What one iteration leaves."""
+    """Result of one iteration."""
 
-    backbone: Rigid  # of each residue, [B, L], translation in angstrom
-    state_BLC: Tensor
+    backbone: Rigid  # backbone frames [B, L], translation in angstrom
+    state_BLC: Tensor  # single representation
 
 
 class StructureModule(nn.Module):
-    """Algorithm 20 without side chains; `atoms` adds them."""
+    """Algorithm 20. `forward` computes the backbone frames, `atoms` the side chains."""
 
     def __init__(self, config: StructureModuleConfig):
         super().__init__()
@@ -131,9 +131,9 @@ class StructureModule(nn.Module):
     def forward(
         self, single_BLC: Tensor, pair_BLLZ: Tensor, mask_BL: Tensor, rows: int
     ) -> tuple[Tensor, list[Iteration]]:
-        """The single state before the iterations, and the last iteration; all of them where gradients are recorded.
+        """Return the initial single representation, and the last iteration; all of them if gradients are recorded.
 
-        `pair_BLLZ` has passed `layer_norm_z`; attention takes `rows` of it at a time.
+        `pair_BLLZ` is already normalised by `layer_norm_z`; attention processes `rows` rows of it at a time.
         """
         initial_state_BLC = self.layer_norm_s(single_BLC)
         iterations = self._iterations(initial_state_BLC, pair_BLLZ, mask_BL, rows)
@@ -142,29 +142,37 @@ class StructureModule(nn.Module):
     def _iterations(
         self, initial_state_BLC: Tensor, pair_BLLZ: Tensor, mask_BL: Tensor, rows: int
     ) -> Iterator[Iteration]:
+        # The pair representation does not change, so its bias is the same in every iteration.
         bias_BHLL = self.ipa.bias(pair_BLLZ, mask_BL, rows)
         state_BLC = self.linear_in(initial_state_BLC)
+        # All residues start at the origin with the identity rotation (black hole initialisation, algorithm 20).
         quaternion_BL4 = state_BLC.new_tensor([1.0, 0.0, 0.0, 0.0]).expand(*mask_BL.shape, 4)
         frames_BL = Rigid(quaternion_to_rotation(quaternion_BL4), state_BLC.new_zeros(*mask_BL.shape, 3))
         for _ in range(self.num_iterations):
+            # 1. Residues attend to each other, also by the distances of points that their present frames place.
             state_BLC = self.layer_norm_ipa(state_BLC + self.ipa(state_BLC, pair_BLLZ, bias_BHLL, frames_BL, rows))
+
+            # 2. A feed-forward network on each residue.
             state_BLC = self.transition(state_BLC)
-            turn_BL3, shift_BL3 = self.bb_update(state_BLC).split(3, dim=-1)
-            quaternion_BL4 = update_quaternion(quaternion_BL4, turn_BL3)
+
+            # 3. Each residue proposes a rotation and a shift in its own frame; they are composed with the frame.
+            rotation_BL3, shift_BL3 = self.bb_update(state_BLC).split(3, dim=-1)
+            quaternion_BL4 = update_quaternion(quaternion_BL4, rotation_BL3)
             frames_BL = Rigid(
                 quaternion_to_rotation(quaternion_BL4),
                 frames_BL.translation + rotate(frames_BL.rotation, shift_BL3),
             )
             yield Iteration(Rigid(frames_BL.rotation, frames_BL.translation * ANGSTROM_PER_UNIT), state_BLC)
-            # Rotations pass no gradient from one iteration to the one before (algorithm 20, line 20).
+
+            # 4. In training, gradients of rotations stop between iterations (algorithm 20, line 20).
             quaternion_BL4 = quaternion_BL4.detach()
             frames_BL = Rigid(frames_BL.rotation.detach(), frames_BL.translation)
 
     def recycled_backbone(self, frames_BL: Rigid, aatype_BL: Tensor) -> Tensor:
-        """N, CA and C as the next trunk pass sees them, [B, L, 3, 3] in angstrom."""
+        """Return N, CA and C for recycling into the next trunk pass, [B, L, 3, 3] in angstrom."""
         return self.ideal_residues.recycled_backbone(frames_BL, aatype_BL)
 
     def atoms(self, frames_BL: Rigid, state_BLC: Tensor, initial_state_BLC: Tensor, aatype_BL: Tensor) -> Tensor:
-        """All atoms, [B, L, 14, 3] in angstrom, from what `forward` returned."""
+        """Return all atoms [B, L, 14, 3] in angstrom from the results of `forward`."""
         torsions_BL72 = self.angle_resnet(state_BLC, initial_state_BLC)
         return self.ideal_residues.atoms(frames_BL, torsions_BL72, aatype_BL)

@@ -1,8 +1,8 @@
-"""Sequences as numbers: residue types for the folding trunk, tokens for the language model.
+"""Encoding of sequences: residue types for the folding trunk, tokens for the language model.
 
 The vocabulary is ESM-2's (Lin et al. 2023): <cls> 0, <pad> 1, <eos> 2, then the residues.
 
-Shapes: B proteins of a batch, L residues of the longest, T = L + 2 tokens (one before, one after the residues).
+Shapes: B proteins of a batch, L residues of the longest, T = L + 2 tokens (<cls>, residues, <eos>).
 """
 
 from collections.abc import Sequence
@@ -24,10 +24,10 @@ EOS: Final = 2
 UNKNOWN: Final = 3
 MASK: Final = 32
 
-# Token of each residue type; the last is X, which stands for all that are not standard.
+# Token of each residue type; the last is X, the type of all residues that are not standard.
 AATYPE_TOKENS: Final = (5, 10, 17, 13, 23, 16, 9, 6, 21, 12, 4, 15, 20, 18, 14, 8, 11, 22, 19, 7, 24)
 
-# ESM-2's own tokens, where more letters have one than the trunk has residue types; J has none.
+# ESM-2's own tokens: B, U, Z and O have one of their own, although the trunk has no type for them; J has none.
 LANGUAGE_TOKENS: Final = {
     **dict(zip(STANDARD_RESIDUES, AATYPE_TOKENS, strict=False)),
     "X": 24,
@@ -48,9 +48,9 @@ _AATYPE: Final = dict.fromkeys(RESIDUES, UNKNOWN_AATYPE) | {
 class Batch:
     """Proteins padded to one length.
 
-    `aatype_BL` is the residue type, 0 to 20 (padding: 0); `mask_BL` is True where the network sees a residue. Where
-    any protein has several chains, `residue_index_BL` is what relative positions count by and `chain_BL` the number
-    of each residue's chain, NO_CHAIN at linkers and padding; else both are None.
+    `aatype_BL` is the residue type, 0 to 20 (0 at padding); `mask_BL` is True at residues and linkers. If any protein
+    has several chains, `residue_index_BL` gives the positions from which relative positions are computed, and
+    `chain_BL` the number of each residue's chain, NO_CHAIN at linkers and padding; otherwise both are None.
     """
 
     aatype_BL: Tensor
@@ -60,46 +60,48 @@ class Batch:
 
     @property
     def is_residue_BL(self) -> Tensor:
-        """True at residues of the proteins: not at padding, and not at linkers, which the network sees."""
+        """True at the residues of the chains; False at padding, and at linkers, which the network does read."""
         return self.mask_BL if self.chain_BL is None else self.chain_BL != NO_CHAIN
 
 
 def check_sequence(sequence: str) -> None:
-    """Raise SequenceError unless `sequence` has residues, and nothing but upper-case residue codes."""
+    """Raise SequenceError if `sequence` is empty or has a character other than an upper-case residue code."""
     if not sequence:
         raise SequenceError("the sequence is empty: give at least one residue")
     for index, residue in enumerate(sequence):
         if residue not in RESIDUES:
             raise SequenceError(
-                f"position {index + 1} of {len(sequence)} holds {residue!r}, which is no residue code: "
-                "write one upper-case letter, A to Z, for each residue"
+                f"position {index + 1} of {len(sequence)} has {residue!r}, which is not a residue code: "
+                "use one upper-case letter, A to Z, for each residue"
             )
 
 
 def check_batch(sequences: Sequence[str]) -> None:
-    """Raise SequenceError for no sequences, for a string, which would count as a list of one-residue proteins, and for
-    what is no string in the list."""
+    """Raise SequenceError for an empty list, a single string or an element that is not a string.
+
+    A single string would otherwise be read as a list of one-residue proteins.
+    """
     if isinstance(sequences, str):
         raise SequenceError(f"one string was given, {sequences[:20]!r}: give a list of sequences")
     if not sequences:
         raise SequenceError("no sequences were given: a batch needs at least one")
     for number, sequence in enumerate(sequences, start=1):
         if not isinstance(sequence, str):
-            kind = type(sequence).__name__
-            raise SequenceError(f"sequence {number} of {len(sequences)} is a {kind}, {sequence!r:.40}: give strings")
+            found = type(sequence).__name__
+            raise SequenceError(f"sequence {number} of {len(sequences)} is a {found}, {sequence!r:.40}: give strings")
 
 
 def check_sequences(sequences: Sequence[str]) -> None:
-    """Raise SequenceError as `check_batch` does, and for what `check_sequence` refuses."""
+    """Raise SequenceError as `check_batch`, and as `check_sequence` for each sequence."""
     check_batch(sequences)
     for sequence in sequences:
         check_sequence(sequence)
 
 
 def encode(sequences: Sequence[str], device: torch.device | str = "cpu") -> Batch:
-    """Residue types of `sequences`, padded at the end to the longest.
+    """Return the residue types of `sequences`, padded at the end to the longest.
 
-    Raises SequenceError for an empty list, an empty sequence or a character that is no residue code.
+    Raise SequenceError for an empty list, an empty sequence or a character that is not a residue code.
     """
     check_sequences(sequences)
     aatype_BL = np.zeros((len(sequences), max(map(len, sequences))), dtype=np.int64)
@@ -111,7 +113,7 @@ def encode(sequences: Sequence[str], device: torch.device | str = "cpu") -> Batc
 
 
 def language_tokens(batch: Batch) -> Tensor:
-    """Tokens [B, T] of a batch: <cls>, residues, <eos> directly after each protein's last residue, <pad>."""
+    """Return the tokens [B, T] of a batch: <cls>, residues, <eos> directly after the last residue, <pad>."""
     num_proteins, length = batch.aatype_BL.shape
     residue_tokens = torch.tensor(AATYPE_TOKENS, device=batch.aatype_BL.device)
     tokens_BT = batch.aatype_BL.new_full((num_proteins, length + 2), PAD)
@@ -122,10 +124,10 @@ def language_tokens(batch: Batch) -> Tensor:
 
 
 def encode_language(sequences: Sequence[str], device: torch.device | str = "cpu") -> Tensor:
-    """ESM-2's own tokens [B, T] of `sequences`: <cls>, residues, <eos>, <pad>.
+    """Return ESM-2's own tokens [B, T] of `sequences`: <cls>, residues, <eos>, <pad>.
 
-    Unlike folding, where B, Z, U and O are X, each of them has the token that ESM-2 was trained with; J is <unk>.
-    Raises SequenceError as `encode` does.
+    Folding encodes B, Z, U and O as X; here each has its own token, with which ESM-2 was trained. J is <unk>.
+    Raise SequenceError as `encode`.
     """
     check_sequences(sequences)
     tokens_BT = np.full((len(sequences), max(map(len, sequences)) + 2), PAD, dtype=np.int64)

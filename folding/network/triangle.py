@@ -1,12 +1,12 @@
-"""Updates of a pair representation from triangles of residues.
+"""Triangle multiplication and triangle attention: updates of the pair representation.
 
-Jumper et al. 2021, algorithms 11 to 14. Valid pairs never see padding: the residue that closes the triangle is
-masked, and what is computed for padded pairs is finite and unused. Updates are added `rows` rows of the pair
-representation at a time, in place (planning/chunks.py). The incoming and ending updates are the outgoing and starting
-ones of its transpose, which is a view: no update copies it.
+Jumper et al. 2021, algorithms 11 to 14. Padding does not affect pairs of residues: the third residue of the triangle is
+masked, and results at padded pairs are finite and unused. Updates are added `rows` rows of the pair representation at a
+time, in place (planning/chunks.py). The incoming and ending updates are the outgoing and starting updates of the
+transposed pair representation, which is a view, so nothing is copied.
 
-Shapes: B batch, L residues, R rows of a chunk, Z pair channels, H heads, K head width. In letters of a pair, i and j
-are its residues, k the third of the triangle.
+Shapes: B batch, L residues, R rows of a chunk, Z pair channels, H heads, K head width. i and j are the residues of a
+pair, k is the third residue of a triangle.
 """
 
 from collections.abc import Iterator
@@ -20,13 +20,13 @@ from foldatlas.folding.network.in_place import add_updates, joined, multiply, ne
 from foldatlas.folding.network.linear import Linear, linear, products
 from foldatlas.folding.planning.chunks import largest_slice, slices
 
-_Layers = tuple[nn.Linear, nn.Linear]  # of a value, and of its gate
+_Layers = tuple[nn.Linear, nn.Linear]  # projections of the value and of its gate
 
 
 class TriangleMultiplication(nn.Module):
     """Algorithm 11 (outgoing: sum over k of a_ik b_jk) or 12 (incoming: sum over k of a_ki b_kj), per channel.
 
-    On the transpose, the incoming sum at ji is that of b_jk a_ik: the outgoing one with its factors exchanged.
+    On the transposed pair representation, the incoming sum is the outgoing one with a and b exchanged.
     """
 
     def __init__(self, pair_width: int, *, outgoing: bool):
@@ -42,20 +42,20 @@ class TriangleMultiplication(nn.Module):
         self.linear_z = Linear(pair_width, pair_width)
 
     def forward(self, pair_BLLZ: Tensor, mask_BL: Tensor, rows: int) -> Tensor:
-        """`pair_BLLZ` with the update added."""
-        of_a, of_b = (self.linear_a_p, self.linear_a_g), (self.linear_b_p, self.linear_b_g)
+        """Return `pair_BLLZ` with the update added."""
+        a, b = (self.linear_a_p, self.linear_a_g), (self.linear_b_p, self.linear_b_g)
         if self.outgoing:
-            return add_updates(pair_BLLZ, self._updates(pair_BLLZ, mask_BL, rows, of_a, of_b))
-        turned_BLLZ = pair_BLLZ.transpose(1, 2)
-        return add_updates(turned_BLLZ, self._updates(turned_BLLZ, mask_BL, rows, of_b, of_a)).transpose(1, 2)
+            return add_updates(pair_BLLZ, self._updates(pair_BLLZ, mask_BL, rows, a, b))
+        transposed_BLLZ = pair_BLLZ.transpose(1, 2)
+        return add_updates(transposed_BLLZ, self._updates(transposed_BLLZ, mask_BL, rows, b, a)).transpose(1, 2)
 
     def _updates(
         self, pair_BLLZ: Tensor, mask_BL: Tensor, rows: int, first: _Layers, second: _Layers
     ) -> Iterator[tuple[slice, Tensor]]:
-        """The update of each chunk of rows. It changes none of what later chunks read."""
+        """Yield the update of each chunk of rows. Adding it does not change the input of later chunks."""
         length = mask_BL.shape[1]
-        # The second factor is needed at all rows, the first only at those whose product is taken. Masking k in one
-        # factor is enough: the other is finite.
+        # The second factor is needed for all rows, the first only for the rows of the chunk. Masking k in one factor
+        # is enough, because the other is finite.
         second_ZBLL = joined(
             (
                 multiply(_factor(self.layer_norm_in(pair_BLLZ[:, chunk]), *second), mask_BL.unsqueeze(1))
@@ -72,8 +72,11 @@ class TriangleMultiplication(nn.Module):
 
 
 def _factor(normal_BRLZ: Tensor, value: nn.Linear, gate: nn.Linear) -> Tensor:
-    """Gated projection [Z, B, R, L]. Channels first, as the product of each channel needs them: so the weights are
-    what is multiplied by the pairs, instead of the pairs by the weights and a copy after it."""
+    """Return the gated projection [Z, B, R, L].
+
+    The product of each channel needs the channels first. Multiplying the weights by the transposed pairs, not the pairs
+    by the weights, gives this layout without a copy.
+    """
     pairs_NZ = normal_BRLZ.flatten(0, 2)
     value_ZN = linear(value.weight, pairs_NZ).add_(value.bias.unsqueeze(1))
     gate_ZN = linear(gate.weight, pairs_NZ).add_(gate.bias.unsqueeze(1)).sigmoid_()
@@ -81,10 +84,10 @@ def _factor(normal_BRLZ: Tensor, value: nn.Linear, gate: nn.Linear) -> Tensor:
 
 
 def _products(first_ZBRL: Tensor, second_ZBLL: Tensor) -> Tensor:
-    """Sum over k of first_ik second_jk, [Z, B, R, L]."""
+    """Return the sum over k of first_ik second_jk, [Z, B, R, L]."""
     first, second = first_ZBRL.flatten(0, 1), second_ZBLL.flatten(0, 1)
-    of_chunks = [products(first[c], second[c]) for c in slices(len(second), largest_slice(second[0].numel()))]
-    product = of_chunks[0] if len(of_chunks) == 1 else torch.cat(of_chunks)
+    parts = [products(first[c], second[c]) for c in slices(len(second), largest_slice(second[0].numel()))]
+    product = parts[0] if len(parts) == 1 else torch.cat(parts)
     return product.unflatten(0, first_ZBRL.shape[:2])
 
 
@@ -106,12 +109,12 @@ class GatedAttention(nn.Module):
             for projection in (self.linear_q, self.linear_k, self.linear_v)
         )
         gate_BRLZ = self.linear_g(pair_BRLZ).sigmoid_()
-        # All rows i of one protein share its bias. One call a protein keeps that a broadcast: a call for the whole
-        # batch would need the bias repeated R times, as large as the attention logits it avoids. The bias has four
-        # axes because torch's fused kernel takes no fewer: without it this is 4 times slower.
+        # All rows i of a protein share its bias. With one call per protein it is broadcast; a call for the whole batch
+        # would need it repeated R times, which is as large as the attention logits. The bias has four axes because
+        # torch's fused kernel requires them; without that kernel this takes 4 times as long.
         gated = [
-            multiply(gate_RLZ, F.scaled_dot_product_attention(*of_protein).transpose(-2, -3).flatten(-2))
-            for gate_RLZ, *of_protein in zip(gate_BRLZ, query, key, value, bias_BHLL.unsqueeze(1), strict=True)
+            multiply(gate_RLZ, F.scaled_dot_product_attention(*inputs).transpose(-2, -3).flatten(-2))
+            for gate_RLZ, *inputs in zip(gate_BRLZ, query, key, value, bias_BHLL.unsqueeze(1), strict=True)
         ]
         return self.linear_o(torch.stack(gated) if needs_gradient(*gated) else gate_BRLZ)
 
@@ -119,7 +122,7 @@ class GatedAttention(nn.Module):
 class TriangleAttention(nn.Module):
     """Algorithm 13 (around the starting residue: ij attends to ik) or 14 (around the ending one: ij to kj).
 
-    The ending one is the starting one on the transposed pair representation.
+    Attention around the ending residue is attention around the starting one of the transposed pair representation.
     """
 
     def __init__(self, pair_width: int, num_heads: int, *, starting: bool):
@@ -130,14 +133,14 @@ class TriangleAttention(nn.Module):
         self.mha = GatedAttention(pair_width, num_heads)
 
     def forward(self, pair_BLLZ: Tensor, mask_BL: Tensor, rows: int) -> Tensor:
-        """`pair_BLLZ` with the update added."""
+        """Return `pair_BLLZ` with the update added."""
         if self.starting:
             return add_updates(pair_BLLZ, self._updates(pair_BLLZ, mask_BL, rows))
-        turned_BLLZ = pair_BLLZ.transpose(1, 2)
-        return add_updates(turned_BLLZ, self._updates(turned_BLLZ, mask_BL, rows)).transpose(1, 2)
+        transposed_BLLZ = pair_BLLZ.transpose(1, 2)
+        return add_updates(transposed_BLLZ, self._updates(transposed_BLLZ, mask_BL, rows)).transpose(1, 2)
 
     def _updates(self, pair_BLLZ: Tensor, mask_BL: Tensor, rows: int) -> Iterator[tuple[slice, Tensor]]:
-        """The update of each chunk of rows."""
+        """Yield the update of each chunk of rows."""
         chunks = list(slices(mask_BL.shape[1], rows))
         bias_BHLL = joined(
             (attention_bias(self.linear(self.layer_norm(pair_BLLZ[:, chunk])), mask_BL) for chunk in chunks),

@@ -1,10 +1,10 @@
-"""The folding trunk: blocks that update a single and a pair representation, recycled several times.
+"""The folding trunk: blocks that update a single and a pair representation, with recycling.
 
 Lin et al. 2023, supplement A.3 and algorithm 1 (the block); Jumper et al. 2021, algorithms 4 (relative position)
 and 32 (recycling). Parameter names are those of the released ESMFold.
 
-The pair representation is one tensor that all updates change in place, `rows` rows at a time (planning/chunks.py).
-Where gradients are recorded each update makes a new one, and all rows are worked on at once.
+The pair representation is one tensor, which all updates change in place, `rows` rows at a time (planning/chunks.py).
+When gradients are recorded, each update makes a new tensor from all rows at once.
 
 Shapes: B batch, L residues, R rows of a chunk, C single channels, Z pair channels, H single heads, K head width.
 """
@@ -27,12 +27,12 @@ from foldatlas.folding.network.structure_module import Iteration, StructureModul
 from foldatlas.folding.network.triangle import TriangleAttention, TriangleMultiplication
 from foldatlas.folding.planning.chunks import slices
 
-# Distances between C-betas of the pass before are recycled in 15 bins: edges from 3.375 to 21.375 angstrom.
+# C-beta distances of the previous pass are recycled in 15 bins with edges from 3.375 to 21.375 angstrom.
 NUM_DISTANCE_BINS: Final = 15
 FIRST_DISTANCE_EDGE: Final = 3.375
 LAST_DISTANCE_EDGE: Final = 21.375
 
-# Ideal C-beta of any residue from its backbone: coefficients of (CA - N) x (C - CA), CA - N and C - CA.
+# The ideal C-beta from the backbone: coefficients of (CA - N) x (C - CA), of CA - N and of C - CA.
 C_BETA_COEFFICIENTS: Final = (-0.58273431, 0.56802827, -0.54067466)
 
 
@@ -48,8 +48,8 @@ class SequenceAttention(nn.Module):
         self.o_proj = Linear(width, width)
 
     def forward(self, single_BLC: Tensor, bias_chunks_BHRL: Iterable[Tensor]) -> Tensor:
-        """The update of `single_BLC`; the bias comes in chunks of consecutive queries."""
-        # The rows of `proj` are grouped by head: query, key and value of the first head, then of the next.
+        """Return the update of `single_BLC`. The bias comes in chunks of consecutive queries."""
+        # The rows of `proj` are grouped by head: query, key and value of head 0, then of head 1, and so on.
         qkv_BHLK = self.proj(single_BLC).unflatten(-1, (self.num_heads, -1)).transpose(1, 2)
         query, key, value = qkv_BHLK.chunk(3, dim=-1)
         gate_BLC = self.g_proj(single_BLC).sigmoid_()
@@ -64,7 +64,7 @@ class SequenceAttention(nn.Module):
 
 
 class SequenceToPair(nn.Module):
-    """Pair update ij from products q_j k_i and differences q_j - k_i of projections of the single representation."""
+    """Pair update at ij from the product q_j k_i and the difference q_j - k_i of projected single representations."""
 
     def __init__(self, single_width: int, pair_width: int):
         super().__init__()
@@ -73,25 +73,25 @@ class SequenceToPair(nn.Module):
         self.o_proj = Linear(pair_width, pair_width)
 
     def forward(self, single_BLC: Tensor, pair_BLLZ: Tensor, rows: int) -> Tensor:
-        """`pair_BLLZ` with the update added."""
+        """Return `pair_BLLZ` with the update added."""
         return add_updates(pair_BLLZ, self._updates(single_BLC, rows))
 
     def _updates(self, single_BLC: Tensor, rows: int) -> Iterator[tuple[slice, Tensor]]:
         query, key = self.proj(self.layernorm(single_BLC)).chunk(2, dim=-1)
-        of_product, of_difference = self.o_proj.weight.chunk(2, dim=-1)
-        # The output projection is linear: that of the difference is taken for q and k apart, L rows instead of L * L.
-        of_product = of_product.contiguous()
-        from_query_BLZ = F.linear(query, of_difference, self.o_proj.bias)
-        from_key_BLZ = F.linear(key, of_difference)
+        product_weight, difference_weight = self.o_proj.weight.chunk(2, dim=-1)
+        # The output projection is linear, so q and k are projected before their difference is taken: L rows, not L * L.
+        product_weight = product_weight.contiguous()
+        from_query_BLZ = F.linear(query, difference_weight, self.o_proj.bias)
+        from_key_BLZ = F.linear(key, difference_weight)
         for chunk in slices(single_BLC.shape[1], rows):
-            update_BRLZ = linear(query.unsqueeze(1) * key[:, chunk].unsqueeze(2), of_product)
+            update_BRLZ = linear(query.unsqueeze(1) * key[:, chunk].unsqueeze(2), product_weight)
             update_BRLZ += from_query_BLZ.unsqueeze(1)
             update_BRLZ -= from_key_BLZ[:, chunk].unsqueeze(2)
             yield chunk, update_BRLZ
 
 
 class PairToSequence(nn.Module):
-    """Attention bias of each single head, [B, R, L, H], from rows of the pair representation."""
+    """Attention bias of each head of the sequence attention, [B, R, L, H], from rows of the pair representation."""
 
     def __init__(self, pair_width: int, num_heads: int):
         super().__init__()
@@ -103,19 +103,20 @@ class PairToSequence(nn.Module):
 
 
 class Transition(nn.Module):
-    """Two layers, four times wider between, on each residue or pair. Returns the update, to be added."""
+    """Feed-forward network on each residue or pair, with a hidden layer four times as wide. Returns the update."""
 
     def __init__(self, width: int):
         super().__init__()
         self.mlp = nn.Sequential(nn.LayerNorm(width), Linear(width, 4 * width), nn.ReLU(), Linear(4 * width, width))
 
     def forward(self, x: Tensor) -> Tensor:
-        normalise, wide, _, narrow = self.mlp
-        return narrow(linear(normalise(x), cast(Linear, wide).weight, cast(Linear, wide).bias, relu=True))
+        layer_norm, expand, _, contract = self.mlp
+        hidden = linear(layer_norm(x), cast(Linear, expand).weight, cast(Linear, expand).bias, relu=True)
+        return contract(hidden)
 
 
 class Block(nn.Module):
-    """One round of updates: single from pair, pair from single, then pair from triangles."""
+    """One block of the trunk (Lin et al. 2023, algorithm 1). Every update is added to the representation it changes."""
 
     def __init__(self, config: TrunkConfig):
         super().__init__()
@@ -132,25 +133,43 @@ class Block(nn.Module):
         self.mlp_pair = Transition(pair_width)
 
     def forward(self, single_BLC: Tensor, pair_BLLZ: Tensor, mask_BL: Tensor, rows: int) -> tuple[Tensor, Tensor]:
-        """The new representations; without gradients, the pair representation is `pair_BLLZ` updated in place."""
+        """Return the updated single and pair representations.
+
+        `mask_BL` is True at residues. Without gradients, the returned pair representation is `pair_BLLZ` itself,
+        changed in place, `rows` rows at a time.
+        """
         chunks = list(slices(mask_BL.shape[1], rows))
+
+        # 1. Residues attend to each other. Each pair adds a bias to its attention logit, so that what is known of the
+        #    pair i, j decides how much residue i reads from residue j.
         bias_chunks_BHRL = (attention_bias(self.pair_to_sequence(pair_BLLZ[:, chunk]), mask_BL) for chunk in chunks)
         single_BLC = single_BLC + self.seq_attention(self.layernorm_1(single_BLC), bias_chunks_BHRL)
+
+        # 2. A feed-forward network on each residue.
         single_BLC = single_BLC + self.mlp_seq(single_BLC)
 
+        # 3. The updated residues i and j change the pair i, j: product and difference of their projections.
         pair_BLLZ = self.sequence_to_pair(single_BLC, pair_BLLZ, rows)
+
+        # 4. The pair i, j is combined with the other two edges of all triangles i, j, k: summed over k along outgoing
+        #    edges (i, k and j, k), then along incoming ones (k, i and k, j).
         pair_BLLZ = self.tri_mul_out(pair_BLLZ, mask_BL, rows)
         pair_BLLZ = self.tri_mul_in(pair_BLLZ, mask_BL, rows)
+
+        # 5. The pair i, j attends to the pairs with which it shares its starting residue (i, k), then to those with
+        #    which it shares its ending residue (k, j), biased by the third edge of the triangle.
         pair_BLLZ = self.tri_att_start(pair_BLLZ, mask_BL, rows)
         pair_BLLZ = self.tri_att_end(pair_BLLZ, mask_BL, rows)
-        of_chunks = ((chunk, self.mlp_pair(pair_BLLZ[:, chunk])) for chunk in chunks)
-        return single_BLC, add_updates(pair_BLLZ, of_chunks)
+
+        # 6. A feed-forward network on each pair.
+        updates = ((chunk, self.mlp_pair(pair_BLLZ[:, chunk])) for chunk in chunks)
+        return single_BLC, add_updates(pair_BLLZ, updates)
 
 
 class RelativePosition(nn.Module):
-    """A learned vector for each pair's clamped distance along the chain.
+    """Embedding of the clamped sequence separation of each pair (Jumper et al. 2021, algorithm 4).
 
-    Row 0 of the table was trained for padded pairs. Nothing ever reads those, so they are not looked up here.
+    Row 0 of the table was trained for padded pairs. No output depends on those, so it is never looked up here.
     """
 
     def __init__(self, config: TrunkConfig):
@@ -159,9 +178,9 @@ class RelativePosition(nn.Module):
         self.embedding = nn.Embedding(2 * self.max_distance + 2, config.pair_width)
 
     def forward(self, length: int, chunk: slice, residue_index_BL: Tensor | None = None) -> Tensor:
-        """Embedding [R, L, Z] of the rows i in `chunk`, at ij that of j - i.
+        """Return the embedding [R, L, Z] of j - i for the rows i in `chunk`.
 
-        With residue indices [B, R, L, Z], of the difference of these.
+        With `residue_index_BL`, return the embedding [B, R, L, Z] of the difference of residue indices.
         """
         if residue_index_BL is None:
             residue_index_BL = torch.arange(length, device=self.embedding.weight.device)
@@ -171,25 +190,25 @@ class RelativePosition(nn.Module):
 
 @dataclass(frozen=True, slots=True)
 class TrunkOutput:
-    """What the last pass leaves: the pair representation and what the structure module made of it."""
+    """Output of the last pass: the pair representation, and the structure module's results."""
 
     pair_BLLZ: Tensor
-    initial_state_BLC: Tensor  # the structure module's single representation before its first iteration
-    iterations: list[Iteration]  # the last, and where gradients are recorded all
+    initial_state_BLC: Tensor  # single representation of the structure module before its first iteration
+    iterations: list[Iteration]  # the last iteration; all of them when gradients are recorded
 
     @property
     def backbone(self) -> Rigid:
-        """Of each residue, translation in angstrom."""
+        """Backbone frames [B, L] after the last iteration, translation in angstrom."""
         return self.iterations[-1].backbone
 
     @property
     def state_BLC(self) -> Tensor:
-        """The structure module's single representation after its last iteration."""
+        """Single representation of the structure module after its last iteration."""
         return self.iterations[-1].state_BLC
 
 
 class FoldingTrunk(nn.Module):
-    """All blocks and the structure module, run `recycles` + 1 times."""
+    """The blocks and the structure module, run `recycles` + 1 times."""
 
     def __init__(self, config: ESMFoldConfig):
         super().__init__()
@@ -202,14 +221,14 @@ class FoldingTrunk(nn.Module):
         self.trunk2sm_s = Linear(trunk.single_width, structure.single_width)
         self.trunk2sm_z = Linear(trunk.pair_width, structure.pair_width)
         self.structure_module = StructureModule(structure)
-        # For training. True: a block's activations are computed again when gradients need them.
+        # For training: recompute the activations of each block for the gradients (activation checkpointing).
         self.checkpoint = False
-        # The type in which the products of the blocks are taken, while weights and pair representation stay float32.
+        # For training: the dtype of matrix products in the blocks; weights and representations stay float32.
         self.autocast: torch.dtype | None = None
 
     @property
     def dtype(self) -> torch.dtype:
-        """Type of the blocks' weights and of the representations between them; all else is float32."""
+        """The dtype of the blocks' weights and of the representations between blocks; all else is float32."""
         return cast(Block, self.blocks[0]).seq_attention.proj.weight.dtype
 
     def forward(
@@ -221,24 +240,28 @@ class FoldingTrunk(nn.Module):
         rows: int,
         residue_index_BL: Tensor | None = None,
     ) -> TrunkOutput:
-        """Refine `initial_single_BLC` (the initial pair representation is zero) into frames of residues.
+        """Return the frames and representations after `recycles` + 1 passes from `initial_single_BLC`.
 
-        `rows` of the pair representation are worked on at a time: fewer take less memory. `residue_index_BL` is what
-        relative positions count by; None means the place in the sequence. Gradients, where they are recorded, pass
-        through the last pass alone (Jumper et al. 2021, algorithm 31), and `rows` must be all.
+        The initial pair representation is zero. The blocks process `rows` rows of the pair representation at a time:
+        fewer need less memory. `residue_index_BL` numbers the residues for relative positions; None means 0 to L - 1.
+        Gradients, if recorded, go through the last pass only (Jumper et al. 2021, algorithm 31), and `rows` must be L.
         """
         records_gradients = torch.is_grad_enabled()
         iterations: list[Iteration] = []
         for recycle in range(recycles + 1):
             with torch.set_grad_enabled(records_gradients and recycle == recycles):
+                # 1. The input of the pass: for the first, constants; for later ones, the previous pass's
+                #    representations and C-beta distances.
                 if not iterations:
                     single_BLC, pair_BLLZ = self._start(initial_single_BLC, mask_BL, rows, residue_index_BL)
                 else:
                     single_BLC = initial_single_BLC + self.recycle_s_norm(single_BLC)
                     beta_BL3 = ideal_beta(self.structure_module.recycled_backbone(iterations[-1].backbone, aatype_BL))
                     pair_BLLZ = self._recycle_pair(pair_BLLZ, beta_BL3, rows, residue_index_BL)
+                # 2. The blocks refine both representations.
                 single_BLC, pair_BLLZ = self._blocks(single_BLC.to(self.dtype), pair_BLLZ, mask_BL, rows)
                 single_BLC = single_BLC.float()
+                # 3. The structure module turns them into a backbone frame for each residue.
                 initial_state_BLC, iterations = self.structure_module(
                     self.trunk2sm_s(single_BLC), self._structure_pair(pair_BLLZ, rows), mask_BL, rows
                 )
@@ -247,21 +270,21 @@ class FoldingTrunk(nn.Module):
     def _start(
         self, initial_single_BLC: Tensor, mask_BL: Tensor, rows: int, residue_index_BL: Tensor | None
     ) -> tuple[Tensor, Tensor]:
-        """The representations before the first pass.
+        """Return the single and pair representation before the first pass.
 
-        What is recycled is zero then, which LayerNorm turns into its bias, and all distances lie in bin 0, whose vector
-        is trained like the others.
+        The recycled representations are zero then, of which LayerNorm gives its bias; all distances are in bin 0, whose
+        embedding is trained like the others.
         """
         num_proteins, length = mask_BL.shape
         start_Z = self.recycle_z_norm.bias + self.recycle_disto.weight[0]
-        of_chunks = (
+        pair_chunks = (
             (self.pairwise_positional_embedding(length, chunk, residue_index_BL) + start_Z)
             .to(self.dtype)
             .expand(num_proteins, -1, -1, -1)
             for chunk in slices(length, rows)
         )
-        # A copy: what the proteins of a batch share must not be written to.
-        return initial_single_BLC + self.recycle_s_norm.bias, joined(of_chunks, length, axis=1).contiguous()
+        # contiguous() copies: the expanded tensor shares memory between proteins and could not be changed in place.
+        return initial_single_BLC + self.recycle_s_norm.bias, joined(pair_chunks, length, axis=1).contiguous()
 
     def _blocks(self, single_BLC: Tensor, pair_BLLZ: Tensor, mask_BL: Tensor, rows: int) -> tuple[Tensor, Tensor]:
         with torch.autocast(single_BLC.device.type, self.autocast, enabled=self.autocast is not None):
@@ -273,16 +296,16 @@ class FoldingTrunk(nn.Module):
         return single_BLC, pair_BLLZ
 
     def _structure_pair(self, pair_BLLZ: Tensor, rows: int) -> Tensor:
-        """The pair representation that the structure module reads, float32."""
+        """Return the pair representation for the structure module, float32."""
         length = pair_BLLZ.shape[1]
-        of_chunks = (
+        pair_chunks = (
             self.structure_module.layer_norm_z(self.trunk2sm_z(pair_BLLZ[:, chunk].float()))
             for chunk in slices(length, rows)
         )
-        return joined(of_chunks, length, axis=1)
+        return joined(pair_chunks, length, axis=1)
 
     def _recycle_pair(self, pair_BLLZ: Tensor, beta_BL3: Tensor, rows: int, residue_index_BL: Tensor | None) -> Tensor:
-        """The pair representation before the next pass, from that after the last."""
+        """Return the pair representation before the next pass, from that after the previous one."""
         length = pair_BLLZ.shape[1]
         for chunk in slices(length, rows):
             recycled_BRLZ = self.recycle_z_norm(pair_BLLZ[:, chunk].float())
@@ -295,16 +318,16 @@ class FoldingTrunk(nn.Module):
 
 
 def ideal_beta(backbone_BL33: Tensor) -> Tensor:
-    """C-beta [B, L, 3] of each residue's N, CA, C, in angstrom, as if none were a glycine."""
+    """Return ideal C-beta positions [B, L, 3] in angstrom from N, CA and C of each residue, glycine included."""
     nitrogen, alpha, carbon = backbone_BL33.unbind(dim=-2)
     to_alpha, to_carbon = alpha - nitrogen, carbon - alpha
-    of_normal, of_alpha, of_carbon = C_BETA_COEFFICIENTS
+    a, b, c = C_BETA_COEFFICIENTS
     normal = torch.linalg.cross(to_alpha, to_carbon)
-    return of_normal * normal + of_alpha * to_alpha + of_carbon * to_carbon + alpha
+    return a * normal + b * to_alpha + c * to_carbon + alpha
 
 
 def distance_bins(row_BR3: Tensor, column_BL3: Tensor) -> Tensor:
-    """Bin [B, R, L] of the distance of each pair of points, in angstrom."""
+    """Return the bin [B, R, L], 0 to 14, of the distance between each two points, in angstrom."""
     squared_BRL = (row_BR3.unsqueeze(2) - column_BL3.unsqueeze(1)).square_().sum(dim=-1)
     edges = torch.linspace(
         FIRST_DISTANCE_EDGE, LAST_DISTANCE_EDGE, NUM_DISTANCE_BINS - 1, device=squared_BRL.device

@@ -1,7 +1,7 @@
-"""Cutting a list of proteins into batches that a device can fold at once. No torch, so that planning stays light.
+"""Division of a list of proteins into batches that a device can fold at once. Does not import torch.
 
-A padded batch costs what its longest member costs, times its members. Batches of short proteins share the reading
-of the weights; long ones fill the device alone.
+The cost of a padded batch is that of its longest member times the number of its members. A batch of short proteins
+reads the weights once for all of them; a long protein fills the device alone.
 """
 
 from collections.abc import Sequence
@@ -11,8 +11,8 @@ from typing import Final
 from foldatlas.folding.config import ESMFoldConfig
 from foldatlas.folding.planning import cost
 
-# Padded cost of one batch, MFLOP. Batches exist to fill the device: a CPU is full with one protein, and larger
-# batches only fall out of its caches (docs/log.md); a GPU wants some milliseconds of work for each of its kernels.
+# Padded cost of a batch, MFLOP, that fills the device. One protein fills a CPU, and larger batches only exceed its
+# caches (docs/log.md); the kernels of a GPU need some milliseconds of work each.
 BATCH_MFLOP: Final = {"cpu": 2_000, "cuda": 20_000_000}
 
 
@@ -26,21 +26,21 @@ def cut_into_batches(
     precision: str = "fp32",
     pair_output_bytes: int = 0,
 ) -> list[range]:
-    """Cut proteins, sorted by length, into consecutive batches; each is a range of indices into `lengths`.
+    """Divide proteins, sorted by length, into consecutive batches; return ranges of indices into `lengths`.
 
-    A batch of n proteins, the longest of L residues, keeps n * cost.mflop(L) within `budget_mflop` and
-    cost.peak_bytes(n, L), unchunked in `precision`, within `memory_limit` (bytes); `pair_output_bytes` is what
-    cost.pair_output_bytes says of the outputs. A single protein beyond either is a batch of its own: the network works
-    on fewer rows at a time, or refuses it.
+    For a batch of n proteins of up to L residues, n * cost.mflop(L) is at most `budget_mflop`, and the unchunked
+    cost.peak_bytes(n, L) in `precision` is at most `memory_limit` bytes. `pair_output_bytes` is cost.pair_output_bytes
+    of the requested outputs. A single protein that exceeds a limit is a batch of its own: the network then processes
+    fewer rows at a time, or raises OutOfMemory.
 
-    Raises ValueError when `lengths` fall anywhere, or are not positive.
+    Raise ValueError if `lengths` are not ascending or not positive.
     """
     if lengths and lengths[0] < 1:
-        raise ValueError(f"the first protein has {lengths[0]} residues: proteins have at least 1")
+        raise ValueError(f"the first protein has {lengths[0]} residues: lengths must be 1 or more")
     for index, (shorter, longer) in enumerate(pairwise(lengths)):
         if shorter > longer:
             raise ValueError(
-                f"lengths fall from {shorter} to {longer} at index {index + 1}: sort the proteins by length first"
+                f"lengths decrease from {shorter} to {longer} at index {index + 1}: sort the proteins by length first"
             )
     batches = []
     start = 0

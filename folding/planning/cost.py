@@ -1,7 +1,7 @@
-"""What folding costs, predicted from lengths alone: operations and memory. No torch, so that planning stays light.
+"""Operations and memory of folding, predicted from lengths. Does not import torch.
 
-Operations are counted as the network executes them: 2 for each multiply-add of a matrix product, nothing for the
-rest. Letters in formulas follow the network's shapes: L residues, T tokens, C single and Z pair channels, D language
+Operations are those that the network executes: 2 for each multiply-add of a matrix product, 0 for everything else.
+Letters in formulas are those of the network's shapes: L residues, T tokens, C single and Z pair channels, D language
 model channels, H heads, K head width, P points.
 """
 
@@ -13,33 +13,32 @@ from foldatlas.folding.planning.chunks import MAX_ELEMENTS
 from foldatlas.schemas.errors import OutOfMemory
 from foldatlas.schemas.wording import counted
 
-_NUM_PAE_BINS = 64  # as many as the distogram has
+_NUM_PAE_BINS = 64  # the distogram has as many
 _PLDDT_OUTPUTS = 50  # bins of the C-alpha
 
 _FLOAT_BYTES = 4
-# Bytes of a number in the language model and in the trunk's blocks, as precision.py has it (a test holds them equal).
+# Bytes of a number in the language model and in the trunk's blocks; a test compares them with network/precision.py.
 NUMBER_BYTES: Final = {"fp32": (4, 4), "bf16": (2, 2), "fp16": (2, 4)}
 
-# Tensors that live at the same time, counted in the code of each part and checked against an allocator in tests.
-_CHUNKS_ALIVE_IN_BLOCK = 6  # pair channels of the rows at work: projections of triangle attention, and their sum
+# Numbers of tensors that exist at the same time, counted in the code and tested against measured allocations.
+_CHUNKS_ALIVE_IN_BLOCK = 6  # pair channels of the rows of a chunk: projections of triangle attention, and their sum
 _CHUNKS_ALIVE_IN_RECYCLING = 4  # the same, float32
-_LOGITS_ALIVE_IN_ATTENTION = 4  # of invariant point attention, in the rows at work
+_LOGITS_ALIVE_IN_ATTENTION = 4  # of invariant point attention, for the rows of a chunk
 _STATES_ALIVE_IN_LAYER = 9
-_MAPS_ALIVE_IN_CONTACTS = 7  # of the heads at work: probabilities, masked, symmetric, their product and its correction
+_MAPS_ALIVE_IN_CONTACTS = 7  # of the heads at a time: probabilities, masked, symmetric, their product and correction
 _CONTACTS_ALIVE = 3  # maps of a whole protein: sums over heads, and the mask
 
-_LENGTHS: Final = range(1, 1_000_000)  # of any protein, residues
+_LENGTHS: Final = range(1, 1_000_000)  # residues of any protein
 
-# On a CPU the temporaries of a chunk should stay in cache, and its products want some rows; a GPU is fastest with
-# everything at once.
-_CPU_PAIRS_A_CHUNK: Final = 2048
-_CPU_ROWS_A_CHUNK: Final = 32
+# On a CPU the temporaries of a chunk should fit the cache, but products need some rows; a GPU is fastest with all rows.
+_CPU_PAIRS_PER_CHUNK: Final = 2048
+_CPU_ROWS_PER_CHUNK: Final = 32
 
 
 def mflop(config: ESMFoldConfig, length: int, recycles: int) -> int:
-    """Millions of floating-point operations to fold one protein of `length` residues, rounded up.
+    """Return the millions of floating-point operations to fold one protein of `length` residues, rounded up.
 
-    An integer, so that sums over a plan are the same in any order.
+    The result is an integer, so that the sum over a plan does not depend on the order.
     """
     per_pass = _trunk_pass(config.trunk, length) + _structure_pass(config, length)
     start = 2 * length * (config.language_model.width * config.trunk.single_width + config.trunk.single_width**2)
@@ -48,12 +47,12 @@ def mflop(config: ESMFoldConfig, length: int, recycles: int) -> int:
 
 
 def language_mflop(config: LanguageModelConfig, length: int) -> int:
-    """The same of the language model alone."""
+    """Return the same for the language model alone."""
     return -(-_language_model(config, length) // 1_000_000)
 
 
 def pair_output_bytes(*, pae: bool = False, logits: int = 0) -> int:
-    """Bytes of outputs for each pair of residues: aligned errors, and how many tensors of logits."""
+    """Return the bytes of output for each pair of residues, with PAE and with `logits` tensors of 64 bins."""
     return _FLOAT_BYTES * (pae + logits * _NUM_PAE_BINS)
 
 
@@ -66,47 +65,52 @@ def peak_bytes(
     rows: int | None = None,
     pair_output_bytes: int = 0,
 ) -> int:
-    """Bytes of activations at the peak of folding a batch padded to `length`; weights come on top.
+    """Return the peak bytes of activations when folding a batch padded to `length`, without the weights.
 
-    `rows` of the pair representation are worked on at a time, by default all; `pair_output_bytes` says what is wanted
-    of every pair. An estimate from what is alive at once in the widest places: it is at least what is allocated
-    (without padding an allocator adds), and less than twice that from 64 residues on.
+    `rows` of the pair representation are processed at a time, by default all; `pair_output_bytes` are the requested
+    bytes of output for each pair. The estimate is the maximum over the widest points of the network: it is at least
+    what is allocated (without the allocator's padding), and less than twice that from 64 residues on.
     """
     trunk, module, model = config.trunk, config.structure_module, config.language_model
     of_language_model, of_trunk = NUMBER_BYTES[precision]
-    whole, a_row = num_proteins * length * length, num_proteins * length * min(rows or length, length)
+    all_pairs, chunk_pairs = num_proteins * length * length, num_proteins * length * min(rows or length, length)
     pair, structure_pair = of_trunk * trunk.pair_width, _FLOAT_BYTES * module.pair_width
 
-    # The pair representation and one factor of triangle multiplication, or the bias of an attention, which is less.
-    block = whole * 2 * pair + a_row * (_CHUNKS_ALIVE_IN_BLOCK * pair + 2 * of_trunk * trunk.num_single_heads)
-    recycling = whole * pair + a_row * _FLOAT_BYTES * _CHUNKS_ALIVE_IN_RECYCLING * trunk.pair_width
+    # The pair representation and one factor of triangle multiplication; the bias of an attention is smaller.
+    block = all_pairs * 2 * pair + chunk_pairs * (_CHUNKS_ALIVE_IN_BLOCK * pair + 2 * of_trunk * trunk.num_single_heads)
+    recycling = all_pairs * pair + chunk_pairs * _FLOAT_BYTES * _CHUNKS_ALIVE_IN_RECYCLING * trunk.pair_width
     logits = _FLOAT_BYTES * module.num_heads
     in_structure = max(_LOGITS_ALIVE_IN_ATTENTION * logits, _FLOAT_BYTES * trunk.pair_width + 2 * structure_pair)
-    structure = whole * (pair + structure_pair + logits) + a_row * in_structure
+    structure = all_pairs * (pair + structure_pair + logits) + chunk_pairs * in_structure
     in_heads = max(trunk.pair_width + 3 * _NUM_PAE_BINS, 2 * trunk.pair_width + _NUM_PAE_BINS)
-    heads = whole * (pair + pair_output_bytes) + a_row * _FLOAT_BYTES * in_heads
-    copies = whole * 2 * pair_output_bytes  # without padding and linkers, beside what is copied, on a CPU
+    heads = all_pairs * (pair + pair_output_bytes) + chunk_pairs * _FLOAT_BYTES * in_heads
+    copies = all_pairs * 2 * pair_output_bytes  # on a CPU: the outputs, and their copies without padding and linkers
 
     layer = of_language_model * (_STATES_ALIVE_IN_LAYER * model.width + 2 * model.transition_width)
     points = 3 * module.num_heads * (2 * module.num_query_points + 2 * module.num_value_points)
     value = module.num_heads * (module.pair_width + module.head_width + 4 * module.num_value_points)
     in_trunk = _FLOAT_BYTES * max(12 * trunk.single_width, 4 * module.single_width + 2 * points + 3 * value)
-    kept = _FLOAT_BYTES * (2 * model.width + 3 * trunk.single_width)  # what the language model left, and its embedding
-    a_residue = kept + max(layer, in_trunk)
-    return max(block, recycling, structure, heads, copies) + num_proteins * (length + 2) * a_residue
+    kept = _FLOAT_BYTES * (2 * model.width + 3 * trunk.single_width)  # states of the language model, and the input
+    per_residue = kept + max(layer, in_trunk)
+    return max(block, recycling, structure, heads, copies) + num_proteins * (length + 2) * per_residue
 
 
 def contact_bytes(config: LanguageModelConfig, num_proteins: int, length: int, heads: int) -> int:
-    """Bytes of activations at the peak of contacts of a batch, where `heads` attention heads are worked on at a time;
-    as enough and as little wasted as peak_bytes."""
+    """Return the peak bytes of activations for contacts of a batch, with `heads` attention heads at a time.
+
+    The accuracy is that of `peak_bytes`.
+    """
     tokens = num_proteins * (length + 2)
     maps = tokens * (length + 2) * (_MAPS_ALIVE_IN_CONTACTS * heads + _CONTACTS_ALIVE)
     return _FLOAT_BYTES * (maps + tokens * (_STATES_ALIVE_IN_LAYER * config.width + 2 * config.transition_width))
 
 
 def contact_heads(config: LanguageModelConfig, num_proteins: int, length: int, *, memory_limit: int) -> int:
-    """Attention heads to work on at a time so that contacts of a batch stay within `memory_limit` (bytes, weights
-    apart): all of a layer's, halved until they fit. Raises OutOfMemory when not even one does."""
+    """Return the number of attention heads to process at a time for contacts of a batch within `memory_limit`.
+
+    The limit, in bytes, excludes the weights. The number is that of a layer, halved until it fits. Raise OutOfMemory if
+    a single head does not fit.
+    """
     heads = config.num_heads
     while (needed := contact_bytes(config, num_proteins, length, heads)) > memory_limit:
         if heads == 1:
@@ -114,21 +118,24 @@ def contact_heads(config: LanguageModelConfig, num_proteins: int, length: int, *
             raise OutOfMemory(
                 f"contacts of {counted(num_proteins, 'protein')} of up to {length:,} residues need "
                 f"{needed / 1e9:,.2f} GB beside the weights, {memory_limit / 1e9:,.2f} GB are free, enough for one "
-                f"protein of {longest:,} residues: take fewer or shorter ones, or use a device with more memory"
+                f"protein of {longest:,} residues: use fewer or shorter proteins, or a device with more memory"
             )
         heads = -(-heads // 2)
     return heads
 
 
 def preferred_rows(config: ESMFoldConfig, num_proteins: int, length: int, device: str) -> int:
-    """Rows of the pair representation to work on at a time where memory does not matter.
+    """Return the number of rows of the pair representation that is fastest to process at a time, for any memory.
 
-    No tensor of a chunk has 2^31 elements, whatever the length: some kernels count elements in 32 bits.
+    No tensor of a chunk has 2^31 elements or more: some kernels count elements in 32 bits.
     """
-    a_row = num_proteins * length
+    row_pairs = num_proteins * length
     widest = max(4 * config.trunk.pair_width, config.structure_module.num_heads, _NUM_PAE_BINS)
-    fastest = max(1, _CPU_PAIRS_A_CHUNK // a_row, _CPU_ROWS_A_CHUNK // num_proteins) if device == "cpu" else length
-    return min(length, fastest, max(1, MAX_ELEMENTS // (a_row * widest)))
+    if device == "cpu":
+        fastest = max(1, _CPU_PAIRS_PER_CHUNK // row_pairs, _CPU_ROWS_PER_CHUNK // num_proteins)
+    else:
+        fastest = length
+    return min(length, fastest, max(1, MAX_ELEMENTS // (row_pairs * widest)))
 
 
 def choose_rows(
@@ -141,9 +148,10 @@ def choose_rows(
     memory_limit: int,
     pair_output_bytes: int = 0,
 ) -> int:
-    """Rows to work on at a time so that folding a batch stays within `memory_limit` (bytes, weights apart).
+    """Return the number of rows to process at a time so that folding a batch stays within `memory_limit`.
 
-    Halves the rows that are fastest on `device` until they fit. Raises OutOfMemory when not even one row does.
+    The limit, in bytes, excludes the weights. The number is the fastest one on `device`, halved until it fits. Raise
+    OutOfMemory if a single row does not fit.
     """
     rows = preferred_rows(config, num_proteins, length, device)
 
@@ -161,7 +169,7 @@ def choose_rows(
 
 
 def longest(config: ESMFoldConfig, *, precision: str, memory_limit: int, pair_output_bytes: int = 0) -> int:
-    """Residues of the longest protein that folds alone, a row at a time, within `memory_limit`; 0 if none does."""
+    """Return the length of the longest protein that folds alone, one row at a time, within `memory_limit`, or 0."""
 
     def fits_alone(length: int) -> bool:
         needed = peak_bytes(config, 1, length, precision=precision, rows=1, pair_output_bytes=pair_output_bytes)
@@ -186,8 +194,8 @@ def _does_not_fit(
     if num_proteins > 1:
         what, advice = f"a batch of {num_proteins} proteins of {length:,} residues", "fold fewer at once"
     if pair_output_bytes:
-        what += f" with {pair_output_bytes:,} bytes of output for each pair of them"
-        advice += ", ask for fewer outputs"
+        what += f" with {pair_output_bytes:,} bytes of output for each pair of residues"
+        advice += ", request fewer outputs"
     return (
         f"{what} needs {needed / 1e9:,.2f} GB beside the weights, {memory_limit / 1e9:,.2f} GB are free, enough for "
         f"one protein of {limit:,} residues: {advice}, or use a device with more memory"
@@ -234,7 +242,7 @@ def _structure_pass(config: ESMFoldConfig, length: int) -> int:
 
 
 def _heads(config: ESMFoldConfig, length: int) -> int:
-    """The heads and side chains, computed once."""
+    """Operations of the heads and side chains, which run once."""
     module = config.structure_module
     L, C, width, torsion = length, module.single_width, config.plddt_width, module.torsion_width
     pae = 2 * L**2 * (config.trunk.pair_width * _NUM_PAE_BINS + _NUM_PAE_BINS)

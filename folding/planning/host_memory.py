@@ -1,8 +1,7 @@
-"""How much memory this machine has and how much of it is free, or what the container or batch job leaves of it if that
-is less. No torch, so that planning stays light.
+"""Total and free memory of this machine, or of its container or batch job if that has less. Does not import torch.
 
-A limit is one of Linux's control groups, of version 2 or 1, on the process's own group or on any that holds it: a
-container shows its own group as the root, a batch system (Slurm) leaves it deep in the tree.
+Limits are those of Linux control groups, version 2 or 1, of the process's own group and of all groups above it: in a
+container its group is the root, under a batch system (Slurm) it is deep in the tree.
 """
 
 import contextlib
@@ -15,13 +14,13 @@ from typing import Final, NamedTuple
 _MEMINFO: Final = Path("/proc/meminfo")
 _CGROUPS: Final = Path("/sys/fs/cgroup")
 _MEMBERSHIP: Final = Path("/proc/self/cgroup")
-_UNKNOWN: Final = 8 * 10**9  # where the system does not say
+_UNKNOWN: Final = 8 * 10**9  # assumed if /proc/meminfo cannot be read
 _UNLIMITED: Final = 2**63 - 1
 
 
 class _Version(NamedTuple):
-    """A version of control groups: the controller's name in /proc/self/cgroup and its folder below the mount, the
-    files of a group's limit and use, and the word in memory.stat for the page cache that the kernel gives back."""
+    """Names in a version of control groups: the controller, in /proc/self/cgroup and as a folder below the mount; the
+    files with a group's limit and use; and the field of memory.stat with the page cache that the kernel can reclaim."""
 
     controller: str
     limit: str
@@ -36,18 +35,18 @@ _VERSIONS: Final = (
 
 
 def free_bytes(meminfo: Path = _MEMINFO, cgroups: Path = _CGROUPS, membership: Path = _MEMBERSHIP) -> int:
-    """Bytes that can be taken now. The paths are those of Linux, where it says so."""
+    """Return the bytes that can be allocated now. The arguments are Linux's paths; tests give others."""
     return min(_field(meminfo, "MemAvailable"), *(left for _, left in _groups(cgroups, membership)), _UNLIMITED)
 
 
 def trim() -> None:
-    """Return memory that malloc holds for reuse to the system, where the C library can (glibc's malloc_trim)."""
+    """Return memory that malloc keeps for reuse to the system, if the C library can (malloc_trim of glibc)."""
     with contextlib.suppress(AttributeError, OSError, TypeError):  # not glibc; TypeError on Windows
         ctypes.CDLL(None).malloc_trim(0)
 
 
 def total_bytes(meminfo: Path = _MEMINFO, cgroups: Path = _CGROUPS, membership: Path = _MEMBERSHIP) -> int:
-    """Bytes that there are, used or not: the same whenever it is asked."""
+    """Return the bytes of memory, used or not. The value does not change while the process runs."""
     return min(_field(meminfo, "MemTotal"), *(limit for limit, _ in _groups(cgroups, membership)), _UNLIMITED)
 
 
@@ -60,7 +59,7 @@ def _field(meminfo: Path, name: str) -> int:
 
 
 def _groups(cgroups: Path, membership: Path) -> Iterator[tuple[int, int]]:
-    """Limit and what is left of it, of every group with a limit that holds this process."""
+    """Yield limit and free bytes of each group with a limit that contains this process."""
     for version in _VERSIONS:
         root = cgroups / version.controller
         own = _own_group(membership, version.controller)
@@ -70,13 +69,13 @@ def _groups(cgroups: Path, membership: Path) -> Iterator[tuple[int, int]]:
                 used = int((root / group / version.used).read_text(encoding="ascii"))
                 text = (root / group / "memory.stat").read_text(encoding="ascii")
                 inactive = int(dict(line.split() for line in text.splitlines())[version.inactive_file])
-            except (OSError, KeyError, ValueError):  # "max" is no number: no limit
+            except (OSError, KeyError, ValueError):  # ValueError: "max", no limit
                 continue
             yield limit, max(0, limit - used + inactive)
 
 
 def _own_group(membership: Path, controller: str) -> Path:
-    """The process's group, relative to the controller's root; the root itself where that is not known."""
+    """Return the process's group, relative to the controller's root; the root if it is unknown."""
     try:
         lines = [line.split(":", 2) for line in membership.read_text(encoding="utf-8").splitlines()]
     except (OSError, ValueError):

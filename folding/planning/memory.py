@@ -1,4 +1,4 @@
-"""How much memory is free on a device, now: what foldatlas.folding.planning.cost measures a batch against."""
+"""Free memory of a device, with which planning/cost.py compares the predicted memory of a batch."""
 
 from typing import Final
 
@@ -6,21 +6,21 @@ import torch
 
 from foldatlas.folding.planning import host_memory
 
-# Part of what is free that a plan may use: an allocator rounds sizes up, and other programs want memory too.
+# Fraction of the free memory that a batch may use: allocators round sizes up, and other programs need memory too.
 USABLE: Final = 0.9
 
 
 def free_bytes(device: torch.device, enough: int | None = None) -> int:
-    """Bytes that activations may take on `device`, weights already there.
+    """Return the bytes that activations may use on `device`, where the weights already are.
 
-    Where fewer than `enough` are free on a CPU, freed memory that malloc holds for reuse is first returned to the
-    system; None returns it always. It takes about a millisecond, and the pages are faulted in again.
+    On a CPU with fewer than `enough` bytes free, memory that malloc keeps for reuse is first returned to the system;
+    None means always. This takes about a millisecond, and later page faults.
     """
     if device.type == "cuda":
         free, _ = torch.cuda.mem_get_info(device)
-        # What torch has taken from the driver and does not use is free too.
-        kept = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
-        return int(USABLE * (free + kept))
+        # Memory that torch's allocator has reserved and does not use is free too.
+        unused = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+        return int(USABLE * (free + unused))
     free = int(USABLE * host_memory.free_bytes())
     if enough is not None and free >= enough:
         return free

@@ -1,4 +1,4 @@
-"""What to say when a batch does not fit into memory."""
+"""The error for a batch that does not fit into memory."""
 
 import contextlib
 from collections.abc import Iterator, Sequence
@@ -13,8 +13,8 @@ _HOST_OUT_OF_MEMORY = "DefaultCPUAllocator: can't allocate memory"
 
 
 @contextlib.contextmanager
-def naming_the_batch(sequences: Sequence[str], device: torch.device) -> Iterator[None]:
-    """Raises OutOfMemory, which names the batch and the device, for each way in which memory runs out."""
+def describe_out_of_memory(sequences: Sequence[str], device: torch.device) -> Iterator[None]:
+    """Raise OutOfMemory, describing batch and device, in place of torch's errors for exhausted memory."""
     try:
         yield
     except (torch.OutOfMemoryError, MemoryError) as error:
@@ -29,5 +29,5 @@ def _out_of_memory(sequences: Sequence[str], device: torch.device) -> OutOfMemor
     longest = counted(max(map(len, sequences)), "residue")
     what, advice = f"a protein of {longest} does", ""
     if len(sequences) > 1:
-        what, advice = f"{len(sequences)} proteins of up to {longest} do", "take fewer at once, or "
+        what, advice = f"{len(sequences)} proteins of up to {longest} do", "process fewer at once, or "
     return OutOfMemory(f"{what} not fit into the memory of {device}: {advice}use a device with more memory")

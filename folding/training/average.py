@@ -1,8 +1,7 @@
-"""An average of the weights over the steps of training, which is what is kept in the end.
+"""Exponential moving average of the weights, which becomes the final model.
 
-Exponential, as in Jumper et al. 2021, supplement 1.11.7 (there with a decay of 0.999 a step). While few steps were
-done the average is over those few: the decay begins low and rises to its value (as in Abadi et al. 2016, TensorFlow's
-`ExponentialMovingAverage`).
+Jumper et al. 2021, supplement 1.11.7 (there with a decay of 0.999 per step). The decay is lower in the first steps and
+rises to its value, so that the initial weights are soon forgotten (as TensorFlow's `ExponentialMovingAverage` does).
 """
 
 from collections.abc import Iterable, Mapping
@@ -14,7 +13,7 @@ from foldatlas.schemas.errors import UsageError
 
 
 class Average:
-    """The average of the parameters that are trained, by name; float32, where the parameters are."""
+    """Averages of the trained parameters, by name: float32, on the device of the parameters."""
 
     def __init__(self, parameters: Iterable[tuple[str, nn.Parameter]], decay: float):
         self._decay = decay
@@ -23,14 +22,14 @@ class Average:
 
     @torch.no_grad()
     def update(self, step: int) -> None:
-        """Takes the parameters after update `step` in."""
+        """Include the parameters as they are after update number `step`."""
         decay = min(self._decay, step / (9 + step))
         for name, parameter in self._parameters.items():
             self.values[name].lerp_(parameter, 1 - decay)
 
     def load(self, values: Mapping[str, Tensor]) -> None:
-        """Takes up what `values` was. Raises UsageError for averages of other parameters."""
+        """Restore the averages from `values`. Raise UsageError if they are of other parameters."""
         if values.keys() != self.values.keys():
-            raise UsageError("the checkpoint holds averages of other parameters than are trained now")
+            raise UsageError("the checkpoint has averages of other parameters than this run trains: use another folder")
         for name, value in values.items():
             self.values[name].copy_(value)

@@ -1,7 +1,7 @@
-"""Numbers of a run, a line of JSON for every step that is logged, and the same for TensorBoard.
+"""Metrics of a training run: one line of JSON for each logged step, and the same for TensorBoard.
 
-A run that goes on from a checkpoint repeats the steps after it, so their lines are taken back first: every step has
-one line, as if the run had never stopped.
+A resumed run repeats the steps after its checkpoint, so their lines are removed first: each step has exactly one line,
+as if the run had never stopped.
 """
 
 import contextlib
@@ -10,28 +10,28 @@ import math
 from pathlib import Path
 from typing import Any, Final
 
-from foldatlas.folding.training.run_folder import Say, say_on_stderr
+from foldatlas.folding.training.run_folder import Log, log_to_stderr
 
 METRICS: Final = "metrics.jsonl"
 TENSORBOARD: Final = "tensorboard"
 
 
 class Metrics:
-    """Appends to the log of the run at `path`, whose lines after `step` are dropped first.
+    """Append to the metrics of the run at `path`, after removing lines later than `step`.
 
-    TensorBoard's files are written beside it where tensorboard is installed; where it is not, `say` gets a line.
+    TensorBoard files are written too if tensorboard is installed; if it is not, `log` receives a line about it.
     """
 
-    def __init__(self, path: Path, step: int, *, say: Say = say_on_stderr):
+    def __init__(self, path: Path, step: int, *, log: Log = log_to_stderr):
         self._path = path / METRICS
         kept = "".join(json.dumps(line) + "\n" for line in read(path) if line["step"] <= step)
-        aside = self._path.with_name(f".{METRICS}")
-        aside.write_text(kept, encoding="utf-8")
-        aside.rename(self._path)
-        self._writer = _tensorboard(path / TENSORBOARD, step, say)
+        temporary = self._path.with_name(f".{METRICS}")
+        temporary.write_text(kept, encoding="utf-8")
+        temporary.rename(self._path)
+        self._writer = _tensorboard(path / TENSORBOARD, step, log)
 
     def log(self, step: int, **values: float) -> None:
-        """One line: `step` and `values` by name. A value that is not finite is null, as JSON has no other way."""
+        """Write one line with `step` and `values`. A value that is not finite becomes null: JSON has no other form."""
         plain = {name: value if math.isfinite(value) else None for name, value in values.items()}
         with self._path.open("a", encoding="utf-8") as file:
             file.write(json.dumps({"step": step, **plain}) + "\n")
@@ -45,7 +45,7 @@ class Metrics:
 
 
 def read(path: Path) -> list[dict[str, Any]]:
-    """Lines of the log of the run at `path`; one that a kill cut short is left out."""
+    """Return the metrics of the run at `path`, one dictionary per line, without a line that a kill truncated."""
     lines = []
     with contextlib.suppress(FileNotFoundError), (path / METRICS).open(encoding="utf-8", errors="replace") as file:
         for text in file:
@@ -56,11 +56,11 @@ def read(path: Path) -> list[dict[str, Any]]:
     return lines
 
 
-def _tensorboard(path: Path, step: int, say: Say) -> Any:
+def _tensorboard(path: Path, step: int, log: Log) -> Any:
     try:
         from torch.utils.tensorboard import SummaryWriter
     except ImportError:
-        say("tensorboard is not installed: numbers go to metrics.jsonl alone (pip install 'foldatlas[train]')")
+        log("tensorboard is not installed: metrics go to metrics.jsonl only (pip install 'foldatlas[train]')")
         return None
-    # Steps from `purge_step` on that an earlier process wrote are hidden.
+    # TensorBoard hides steps from `purge_step` on that an earlier process wrote.
     return SummaryWriter(str(path), purge_step=step + 1 if step else None)

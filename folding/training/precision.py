@@ -1,5 +1,5 @@
-"""In which types a training computes: weights, gradients, losses and the optimiser are float32, products what is asked
-for."""
+"""Mixed precision in training: weights, gradients, losses and optimiser state are float32; matrix products may be
+bfloat16."""
 
 from typing import Final
 
@@ -10,8 +10,8 @@ from foldatlas.schemas.errors import UsageError
 PRODUCTS: Final = {"fp32": None, "bf16": torch.bfloat16}
 
 
-def type_of_products(precision: str) -> torch.dtype | None:
-    """The type of matrix products where it is not that of their operands. Raises UsageError for another precision."""
+def autocast_dtype(precision: str) -> torch.dtype | None:
+    """Return the dtype of matrix products; None means that of their operands. Raise UsageError for an unknown name."""
     if precision not in PRODUCTS:
-        raise UsageError(f"precision {precision!r} cannot be trained in: give one of {', '.join(PRODUCTS)}")
+        raise UsageError(f"precision {precision!r} cannot be used for training: give one of {', '.join(PRODUCTS)}")
     return PRODUCTS[precision]

@@ -1,4 +1,4 @@
-"""The processes of a run: one, or as many as torchrun started, each with its part of the network and of every batch."""
+"""The processes of a training run: this one alone, or those that torchrun started, which share every batch."""
 
 import contextlib
 import os
@@ -13,19 +13,19 @@ from torch import Tensor, nn
 from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import fully_shard
 
-from foldatlas.folding.training.run_folder import Say
+from foldatlas.folding.training.run_folder import Log
 from foldatlas.schemas.errors import FoldAtlasError, UsageError
 from foldatlas.schemas.wording import counted
 
 T = TypeVar("T")
-# How long a process waits for the others. One of them reads and writes checkpoints of tens of gigabytes while the rest
-# wait, for which NCCL's ten minutes are too few. Those that died are torchrun's to find, at once.
-_PATIENCE: Final = timedelta(hours=6)
+# The others wait while one process reads or writes a checkpoint of tens of gigabytes, which may take longer than NCCL's
+# default of ten minutes. torchrun itself detects dead processes at once.
+_TIMEOUT: Final = timedelta(hours=6)
 
 
 @dataclass(frozen=True)
 class Processes:
-    """This process is number `rank` of `count`; its tensors are on `device`."""
+    """Rank of this process among the `count` processes of the run; its tensors are on `device`."""
 
     rank: int
     count: int
@@ -35,44 +35,47 @@ class Processes:
     def is_first(self) -> bool:
         return self.rank == 0
 
-    def only_first(self, say: Say) -> Say:
-        """`say` in the first process; in the others what says nothing."""
-        return say if self.is_first else _silence
+    def only_first(self, log: Log) -> Log:
+        """Return `log` in the first process, and a function that does nothing in the others."""
+        return log if self.is_first else _log_nothing
 
     def sum(self, values: Tensor) -> Tensor:
-        """Sum over all processes, in each."""
+        """Return the sum of `values` over all processes, in every process."""
         if self.count > 1:
             values = values.clone()
             dist.all_reduce(values)
         return values
 
     def any(self, flag: bool) -> bool:
-        """Whether `flag` is set in any process."""
+        """Return whether `flag` is True in any process."""
         return flag if self.count == 1 else bool(self.sum(torch.tensor(int(flag), device=self.device)))
 
     def wait(self) -> None:
-        """Until all processes are here."""
+        """Block until every process has called this method."""
         self.any(False)
 
-    def open_first(self, act: Callable[[], T]) -> T | None:
-        """What `act` gives, which the first process does alone; None in the others, which wait for it.
+    def run_on_first(self, function: Callable[[], T]) -> T | None:
+        """Call `function` in the first process and return its result; return None in the others, which wait.
 
-        What `act` raises on purpose ends all of them, so that none waits for ever.
+        A FoldAtlasError or OSError that `function` raises is raised in the first process, and a FoldAtlasError in the
+        others, so that no process waits forever.
         """
         error: FoldAtlasError | OSError | None = None
-        found = None
+        result = None
         if self.is_first:
             try:
-                found = act()
-            except (FoldAtlasError, OSError) as fault:
-                error = fault
+                result = function()
+            except (FoldAtlasError, OSError) as caught:
+                error = caught
         if self.any(error is not None):
-            raise error or FoldAtlasError("the first process could not begin: it says why")
-        return found
+            raise error or FoldAtlasError("the first process failed to start: see its error message")
+        return result
 
     def shard(self, network: nn.Module, layers: nn.ModuleList) -> None:
-        """Cuts parameters, gradients and the optimiser's state to come over all processes (FSDP2, Zhao et al. 2023):
-        each of `layers` is put together when it is at work, the rest of `network` as one."""
+        """Shard parameters, gradients and the future optimiser state over all processes (FSDP2, Zhao et al. 2023).
+
+        Each of `layers` is gathered when it runs; the rest of `network` is one unit.
+        """
         if self.count == 1:
             return
         mesh = init_device_mesh(self.device.type, (self.count,))
@@ -81,33 +84,33 @@ class Processes:
         fully_shard(network, mesh=mesh)
 
 
-def _silence(line: str) -> None:
-    """What is not to be said."""
+def _log_nothing(line: str) -> None:
+    """Discard a line: the log of every process but the first."""
 
 
 @contextlib.contextmanager
-def processes(device: str) -> Iterator[Processes]:
-    """Joins the processes that torchrun started; without it, this one alone. `device` is "cpu" or "cuda".
+def process_group(device: str) -> Iterator[Processes]:
+    """Join the processes that torchrun started, or run alone without torchrun. `device` is "cpu" or "cuda".
 
-    Raises UsageError for a device that is not there.
+    Raise UsageError if there is no GPU for this process.
     """
     count, rank = int(os.environ.get("WORLD_SIZE", "1")), int(os.environ.get("RANK", "0"))
     if device == "cuda":
         number = int(os.environ.get("LOCAL_RANK", "0"))
         if number >= torch.cuda.device_count():
             raise UsageError(
-                f"process {number} of this machine has no GPU, of {counted(torch.cuda.device_count(), 'GPU')}: start "
-                "fewer, or give --device cpu"
+                f"local rank {number} has no GPU: this machine has {counted(torch.cuda.device_count(), 'GPU')}; start "
+                "fewer processes, or pass --device cpu"
             )
         torch.cuda.set_device(number)
-        here = torch.device("cuda", number)
+        own_device = torch.device("cuda", number)
     else:
-        here = torch.device("cpu")
+        own_device = torch.device("cpu")
     if count == 1:
-        yield Processes(0, 1, here)
+        yield Processes(0, 1, own_device)
         return
-    dist.init_process_group("nccl" if here.type == "cuda" else "gloo", timeout=_PATIENCE)
+    dist.init_process_group("nccl" if own_device.type == "cuda" else "gloo", timeout=_TIMEOUT)
     try:
-        yield Processes(rank, count, here)
+        yield Processes(rank, count, own_device)
     finally:
         dist.destroy_process_group()

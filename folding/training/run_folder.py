@@ -1,12 +1,13 @@
-"""The folder of a training run: its settings, and checkpoints that a kill at any moment leaves whole.
+"""The folder of a training run: its settings, and checkpoints that a kill at any moment leaves intact.
 
-    settings.json                       what decides the result; a run that goes on may not change it
+    settings.json                       everything that determines the result; a resumed run must have the same
     checkpoints/step-00001000/          tensors.safetensors, state.json, SHA256SUMS
     metrics.jsonl, tensorboard/         metrics.py
-    lock                                held by the one process that writes
+    lock                                locked by the one process that writes
 
-A checkpoint is built under a hidden name, flushed to the disk and renamed, so that a name without a dot is a whole
-checkpoint. What a disk damages later is found by digest and passed over for the one before, aloud.
+A checkpoint is written under a hidden name, flushed to disk and renamed, so a name without a dot is a complete
+checkpoint. One that the disk damaged later fails its checksum; it is skipped with a log line, and the one before is
+used.
 """
 
 import fcntl
@@ -21,20 +22,20 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from foldatlas.folding.weights import whole_files
+from foldatlas.folding.weights import atomic_files
 from foldatlas.schemas.errors import FoldAtlasError, ForeignFolderError, SettingsMismatchError, UsageError
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-Say = Callable[[str], None]
-Settings = Mapping[str, Any]  # what JSON can hold, by name
+Log = Callable[[str], None]
+Settings = Mapping[str, Any]  # JSON values by name
 
 SETTINGS: Final = "settings.json"
 CHECKPOINTS: Final = "checkpoints"
 TENSORS: Final = "tensors.safetensors"
 STATE: Final = "state.json"
-SUMS: Final = "SHA256SUMS"  # `sha256sum -c` reads it too
+SUMS: Final = "SHA256SUMS"  # in the format of `sha256sum -c`
 LOCK: Final = "lock"
 
 _STEP: Final = re.compile(r"step-(\d{8,})")
@@ -43,34 +44,34 @@ _READ_BYTES: Final = 1 << 22
 
 @dataclass(frozen=True)
 class Saved:
-    """A checkpoint: `step` updates were done; `tensors`, mapped from the file, and `state` are what was saved."""
+    """A checkpoint after `step` updates: its `tensors`, mapped from the file, and its `state`."""
 
     step: int
     tensors: "dict[str, Tensor]"
     state: dict[str, Any]
 
 
-def say_on_stderr(line: str) -> None:
+def log_to_stderr(line: str) -> None:
     print(line, file=sys.stderr, flush=True)
 
 
 class RunFolder:
-    """A run at `path`, new or to go on, for the one process that writes it.
+    """The folder of a new or resumed run at `path`, for the one process that writes to it.
 
-    `settings` decide the result: those of a folder that exists must be equal. The newest `keep` checkpoints stay.
-    `say` gets a line for whatever was passed over.
+    `settings` determine the result; those recorded in an existing folder must be equal. The newest `keep` checkpoints
+    are kept. `log` receives a line for each damaged checkpoint that is skipped.
 
-    Raises ForeignFolderError for a folder that holds something else, SettingsMismatchError that names the first
-    setting that differs with both values, UsageError while another process trains there, and where nothing can be
-    written.
+    Raise ForeignFolderError for a folder with other content, SettingsMismatchError, with the first setting that
+    differs and both values, for other settings, and UsageError if another process trains there or the folder is not
+    writable.
     """
 
-    def __init__(self, path: Path, settings: Settings, *, keep: int = 2, say: Say = say_on_stderr):
+    def __init__(self, path: Path, settings: Settings, *, keep: int = 2, log: Log = log_to_stderr):
         if keep < 1:
-            raise UsageError(f"keep={keep} checkpoints: keep 1 or more, or the run cannot go on")
+            raise UsageError(f"keep={keep} checkpoints: keep 1 or more, or the run cannot be resumed")
         self.path = path
         self._keep = keep
-        self._say = say
+        self._log = log
         self._checkpoints = path / CHECKPOINTS
         recorded = read_settings(path)
         if recorded is not None:
@@ -81,102 +82,104 @@ class RunFolder:
         except OSError as error:
             raise UsageError(f"{path} cannot be written ({error.strerror}): name another folder for the run") from error
         if recorded is None:
-            written = whole_files.aside(path / SETTINGS)
-            written.write_text(json.dumps(dict(settings), indent=1, sort_keys=True) + "\n", encoding="utf-8")
-            whole_files.put(written, path / SETTINGS)
-        for rest in self._checkpoints.glob(".*step-*"):  # of a process that was killed while it wrote
-            shutil.rmtree(rest)
+            temporary = atomic_files.temporary_path(path / SETTINGS)
+            temporary.write_text(json.dumps(dict(settings), indent=1, sort_keys=True) + "\n", encoding="utf-8")
+            atomic_files.rename_into_place(temporary, path / SETTINGS)
+        for incomplete in self._checkpoints.glob(".*step-*"):  # left by a process that was killed while writing
+            shutil.rmtree(incomplete)
 
     def close(self) -> None:
-        """Lets another process have the folder."""
+        """Release the lock, so that another process can use the folder."""
         if self._lock is not None:
             os.close(self._lock)
             self._lock = None
 
     def save(self, step: int, tensors: "Mapping[str, Tensor]", state: Mapping[str, Any]) -> Path:
-        """Writes the checkpoint of `step`, then removes all but the newest ones. No two tensors may share memory."""
+        """Write the checkpoint of `step`, then remove all but the newest. No two tensors may share memory."""
         from safetensors.torch import save_file
 
         name = f"step-{step:08d}"
-        aside = self._checkpoints / f".{name}"
-        aside.mkdir()
+        temporary = self._checkpoints / f".{name}"
+        temporary.mkdir()
         on_host = {key: tensor.detach().cpu().contiguous() for key, tensor in tensors.items()}
-        save_file(on_host, aside / TENSORS)
-        (aside / STATE).write_text(json.dumps({"step": step, **state}, indent=1) + "\n", encoding="utf-8")
-        sums = "".join(f"{_digest(aside / file)}  {file}\n" for file in (TENSORS, STATE))
-        (aside / SUMS).write_text(sums, encoding="ascii")
+        save_file(on_host, temporary / TENSORS)
+        (temporary / STATE).write_text(json.dumps({"step": step, **state}, indent=1) + "\n", encoding="utf-8")
+        sums = "".join(f"{_digest(temporary / file)}  {file}\n" for file in (TENSORS, STATE))
+        (temporary / SUMS).write_text(sums, encoding="ascii")
         for file in (TENSORS, STATE, SUMS):
-            whole_files.flush(aside / file)
-        whole_files.flush(aside)
+            atomic_files.sync(temporary / file)
+        atomic_files.sync(temporary)
         final = self._checkpoints / name
-        if final.exists():  # a damaged one that was passed over, or the same again
+        if final.exists():  # a damaged checkpoint that was skipped, or the same step again
             final.rename(self._checkpoints / f".old-{name}")
-        aside.rename(final)
-        whole_files.flush(self._checkpoints)
+        temporary.rename(final)
+        atomic_files.sync(self._checkpoints)
         shutil.rmtree(self._checkpoints / f".old-{name}", ignore_errors=True)
         for old in self.steps()[: -self._keep]:
             shutil.rmtree(self._checkpoints / f"step-{old:08d}")
         return final
 
     def steps(self) -> list[int]:
-        """Steps of the checkpoints at hand, the oldest first."""
+        """Return the steps of the existing checkpoints, oldest first."""
         return _steps(self._checkpoints)
 
     def latest(self) -> Saved | None:
-        """The newest checkpoint that is whole; None where there is none."""
-        return latest(self.path, self._say)
+        """Return the newest intact checkpoint; None if there is none."""
+        return latest(self.path, self._log)
 
 
-def latest(path: Path, say: Say = say_on_stderr) -> Saved | None:
-    """The newest whole checkpoint of the run at `path`, read without taking the folder: for other processes."""
+def latest(path: Path, log: Log = log_to_stderr) -> Saved | None:
+    """Return the newest intact checkpoint of the run at `path`, without locking the folder; None if there is none."""
     for step in reversed(_steps(path / CHECKPOINTS)):
         folder = path / CHECKPOINTS / f"step-{step:08d}"
         try:
             return _read(folder, step)
-        except _Damaged as fault:
-            say(f"passed over the checkpoint {folder}: {fault}")
+        except _Damaged as damage:
+            log(f"skipped the damaged checkpoint {folder}: {damage}")
     return None
 
 
 def read_settings(path: Path) -> dict[str, Any] | None:
-    """Settings of the run at `path`; None where it is new. Raises ForeignFolderError if it holds something else."""
+    """Return the settings of the run at `path`; None if it is new. Raise ForeignFolderError for other content."""
     try:
         text = (path / SETTINGS).read_text(encoding="utf-8")
     except NotADirectoryError:
         raise ForeignFolderError(f"{path} is a file: name a folder for the run") from None
     except FileNotFoundError:
-        # The lock and an empty folder are what a process leaves that was killed before it wrote its settings.
+        # A process that was killed before it wrote the settings leaves the lock and an empty folder of checkpoints.
         if path.exists() and {child.name for child in path.iterdir()} - {LOCK, CHECKPOINTS, f".{SETTINGS}"}:
             raise ForeignFolderError(
-                f"{path} exists and is no training run (it has no {SETTINGS}): name a new or empty folder"
+                f"{path} exists and is not a training run (it has no {SETTINGS}): name a new or empty folder"
             ) from None
         return None
     try:
         settings = json.loads(text)
         if not isinstance(settings, dict):
-            raise ValueError(f"{type(settings).__name__} in place of an object")
+            raise ValueError(f"expected a JSON object, not {type(settings).__name__}")
     except ValueError as error:
         raise ForeignFolderError(
-            f"{path / SETTINGS} is not what a training run writes ({error}): name another folder"
+            f"{path / SETTINGS} was not written by a training run ({error}): name another folder"
         ) from error
     return settings
 
 
 def check_settings(path: Path, recorded: Settings, wanted: Settings) -> None:
-    """Raises SettingsMismatchError that names the first setting in which `wanted` differs from what `path` has; what
-    kind of training it is comes first, as another kind differs in everything."""
-    plain = json.loads(json.dumps(dict(wanted)))  # as it would read again: tuples become lists
+    """Raise SettingsMismatchError, with the first setting that differs, if `wanted` are not those `recorded` in `path`.
+
+    The kind of training is compared first: two kinds differ in every setting.
+    """
+    plain = json.loads(json.dumps(dict(wanted)))  # as read back from JSON: tuples become lists
     for name in sorted(recorded.keys() | plain.keys(), key=lambda name: (name != "kind", name)):
         before, now = (json.dumps(of[name], sort_keys=True) if name in of else "nothing" for of in (recorded, plain))
         if before != now:
             raise SettingsMismatchError(
-                f"the run in {path} was begun with {name} = {before}, now it is {now}: repeat the command as it was, "
+                f"the run in {path} was started with {name} = {before}, now it is {now}: repeat the original command, "
                 "or name another folder"
             )
 
 
 class _Damaged(Exception):
-    """Why a checkpoint cannot be used."""
+    """A checkpoint is damaged; the message says how."""
 
 
 def _steps(checkpoints: Path) -> list[int]:
@@ -193,10 +196,10 @@ def _read(folder: Path, step: int) -> Saved:
         sums = (folder / SUMS).read_text(encoding="ascii").splitlines()
         for file in (TENSORS, STATE):
             if f"{_digest(folder / file)}  {file}" not in sums:
-                raise _Damaged(f"{file} is not what was written")
+                raise _Damaged(f"the checksum of {file} does not match")
         state = json.loads((folder / STATE).read_text(encoding="utf-8"))
         if state.pop("step") != step:
-            raise _Damaged(f"{STATE} is of another step")
+            raise _Damaged(f"{STATE} belongs to another step")
         return Saved(step, load_file(folder / TENSORS), state)
     except (OSError, ValueError, KeyError, SafetensorError) as error:
         raise _Damaged(str(error) or repr(error)) from error
@@ -216,7 +219,7 @@ def _lock(path: Path) -> int | None:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         os.close(descriptor)
-        raise UsageError(f"another process trains in {path}: wait for it to end, or name another folder") from None
+        raise UsageError(f"another process is training in {path}: wait for it to end, or name another folder") from None
     except OSError as error:
         os.close(descriptor)
         raise FoldAtlasError(f"{path} cannot be locked ({error.strerror}): use a folder on another disk") from error

@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM end a run between two steps, so that what was learnt is saved."""
+"""Ctrl-C and SIGTERM stop a training run between two steps, after a checkpoint is saved."""
 
 import contextlib
 import signal
@@ -10,7 +10,7 @@ _EXIT_CODES: Final[dict[int, int]] = {signal.SIGINT: 130, signal.SIGTERM: 143}
 
 
 class Stop:
-    """Whether the run was asked to stop, and with which exit code it then ends."""
+    """True once a stop was requested; `exit_code` is then the exit code of the program."""
 
     exit_code: int | None = None
 
@@ -19,18 +19,18 @@ class Stop:
 
 
 @contextlib.contextmanager
-def stoppable() -> Iterator[Stop]:
-    """Within the block the first SIGINT or SIGTERM is noted; the next acts as it always does. Main thread alone."""
+def stop_on_signals() -> Iterator[Stop]:
+    """Within the block, record the first SIGINT or SIGTERM; a second one has its usual effect. Main thread only."""
     stop = Stop()
     previous: dict[int, Any] = {}
 
-    def note(number: int, frame: FrameType | None) -> None:
+    def record(number: int, frame: FrameType | None) -> None:
         stop.exit_code = _EXIT_CODES[number]
         for name, handler in previous.items():
             signal.signal(name, handler)
 
     for name in _EXIT_CODES:
-        previous[name] = signal.signal(name, note)
+        previous[name] = signal.signal(name, record)
     try:
         yield stop
     finally:

@@ -1,14 +1,14 @@
-"""Weights: found, opened, fitted into a network, written.
+"""Weights: finding and opening files, loading into a network, writing.
 
-model_files.py      names and paths -> files (no torch)
+model_files.py      model names and paths to files (no torch)
 published.py        released models and the names of their files (no torch)
-hub.py              the hub's cache; fetching (no torch)
-tensor_names.py     published names of tensors -> ours
-pickles.py          files of torch.save, read without running code
-checkpoints.py      files -> sizes and mapped tensors
-foreign.py          other models and files that are not weights, named (no torch)
-fitting.py          strict fitting, digests, our own files
+hub.py              the cache of Hugging Face's hub, and downloads (no torch)
+tensor_names.py     published tensor names to ours
+pickles.py          reading files of torch.save without running code
+checkpoints.py      files to sizes and memory-mapped tensors
+foreign.py          errors for other models and files that are not weights (no torch)
+fitting.py          strict loading into a network, digests, our file format
 nano.py             the embedded model, nano.safetensors
-untrained.py        weights generated instead of learnt
-whole_files.py      files that appear whole or not at all (no torch)
+untrained.py        generated weights of an untrained network
+atomic_files.py     atomic writes (no torch)
 """

@@ -1,6 +1,6 @@
-"""Hugging Face's hub: what its cache on this machine holds, and fetching a model from it.
+"""Hugging Face's hub: looking up models in its cache on this machine, and downloads.
 
-Commands fetch, in the driver and before they begin (jobs/weights.py). Workers look into the cache and no further.
+Commands download in the driver, before any work (jobs/weights.py). Workers only read the cache.
 """
 
 from collections.abc import Sequence
@@ -11,7 +11,7 @@ from foldatlas.schemas.errors import ModelError
 
 
 def cache_folder(repository: str) -> Path:
-    """Where the hub's cache keeps `repository`, there or not."""
+    """Return the folder of `repository` in the hub's cache, whether or not it exists."""
     from huggingface_hub import constants
     from huggingface_hub.file_download import repo_folder_name
 
@@ -19,42 +19,42 @@ def cache_folder(repository: str) -> Path:
 
 
 def cached(repository: str) -> Path | None:
-    """The folder of `repository` in the hub's cache, None if it is not there. No network is asked."""
+    """Return the snapshot of `repository` in the hub's cache, None if there is none. Uses no network."""
     from huggingface_hub import constants, try_to_load_from_cache
 
-    # Asked for one file: as a whole, a repository counts as absent when any file of it was not fetched, read or not.
+    # One file is looked up: a whole repository counts as missing if any of its files was not downloaded.
     config = try_to_load_from_cache(repository, CONFIG, cache_dir=constants.HF_HUB_CACHE)
     return Path(config).parent if isinstance(config, str) else None
 
 
 def fetch(name: str, folder: str | Path | None = None) -> None:
-    """Fetches the published model `name` into `folder`/`name` (None: the hub's cache), with progress on stderr.
+    """Download the published model `name` into `folder`/`name` (None: the hub's cache), with progress on stderr.
 
-    What is there already is not fetched again; an interrupted file goes on where it stopped. Raises ModelError for a
-    name that is not published, and with what to do instead when the hub cannot be reached.
+    Existing files are not downloaded again, and an interrupted download resumes. Raise ModelError for an unknown name,
+    or, with instructions, if the hub cannot be reached.
     """
     if name not in PUBLISHED:
         raise ModelError(f"there is no published model {name!r}: give one of {', '.join(PUBLISHED)}")
     from huggingface_hub import HfApi, snapshot_download
     from huggingface_hub.utils import logging
 
-    logging.disable_propagation()  # it writes to stderr itself; Beam's handler of the root logger would repeat it
+    logging.disable_propagation()  # the hub's logger writes to stderr itself; Beam's root handler would repeat it
     repository = PUBLISHED[name].repository
     try:
-        files = wanted_files(HfApi().list_repo_files(repository))
+        files = needed_files(HfApi().list_repo_files(repository))
         local = None if folder is None else Path(folder) / name
         snapshot_download(repository, local_dir=local, allow_patterns=files)
-    # Whatever keeps the hub from answering is an exception of one of four libraries.
+    # Network errors are exceptions of four different libraries.
     except Exception as error:
         reason = " ".join(str(error).split())
         raise ModelError(
-            f"{name} could not be fetched from {repository} ({type(error).__name__}: {reason}): try again where there "
-            f"is a network, or put {by_hand(name, folder)}"
+            f"{name} could not be downloaded from {repository} ({type(error).__name__}: {reason}): try again with a "
+            f"network connection, or put {by_hand(name, folder)}"
         ) from error
 
 
-def wanted_files(files: Sequence[str]) -> list[str]:
-    """Those of a repository's files that are read here: sizes, and the weights once, as safetensors if there are."""
+def needed_files(files: Sequence[str]) -> list[str]:
+    """Return the needed files of a repository: the sizes, and one copy of the weights, as safetensors if possible."""
     safetensors = [file for file in files if file.endswith((".safetensors", ".safetensors.index.json"))]
     pickled = [file for file in files if file.startswith("pytorch_model") and file.endswith((".bin", ".index.json"))]
     return [CONFIG, *(safetensors or pickled)]

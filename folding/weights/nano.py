@@ -1,7 +1,7 @@
-"""The embedded model `nano`: ESMFold in small, trained, a file of this package.
+"""The embedded model `nano`: a small trained ESMFold whose weights are a file of this package.
 
-It shows and tests everything around a network without a download. It folds families that it has seen in training, is
-wrong elsewhere, and its confidence says which; docs/nano.md has what it learnt from and what it scores.
+With it everything around a network can be tried and tested without a download. It folds families that were in its
+training data and is wrong elsewhere, with low confidence; docs/nano.md describes its training data and its scores.
 """
 
 from pathlib import Path
@@ -11,7 +11,7 @@ from foldatlas.folding.config import ESMFoldConfig, LanguageModelConfig, Structu
 
 NAME: Final = "nano"
 WEIGHTS: Final = Path(__file__).with_name("nano.safetensors")
-# Of the file: what planners may say without reading it, and loading checks.
+# Digest of the file's weights: used by planning without reading the file, and checked by loading.
 WEIGHTS_DIGEST: Final = "c4fe0af1dadd57ec04f6d76a903f5182706b40682cf95219784878c6f82b6d4b"
 
 CONFIG: Final = ESMFoldConfig(

@@ -1,8 +1,8 @@
-"""Files that torch.save wrote (.pt, .bin), read without running any code that is in them.
+"""Reading of files written by torch.save (.pt, .bin) without running any code in them.
 
-torch's own restricted reader (`weights_only`) makes tensors and plain containers. The configuration objects that
-fair-esm's files hold beside the weights become inert objects, which have the fields that were stored and no methods.
-Whatever else a file refers to is refused by its name before anything is read.
+torch's restricted reader (`weights_only`) makes tensors and plain containers. The configuration objects that fair-esm's
+files have beside the weights become inert objects, with the stored fields and without methods. A file that refers to
+any other class or function is refused before anything is read.
 """
 
 import pickle
@@ -16,7 +16,7 @@ from torch.serialization import get_unsafe_globals_in_checkpoint, safe_globals
 
 from foldatlas.schemas.errors import ModelError
 
-# What configuration objects of fair-esm's files are made of (argparse for language models, omegaconf for ESMFold).
+# Classes of the configurations in fair-esm's files (argparse for language models, omegaconf for ESMFold).
 _INERT_NAMES: Final = frozenset(
     {"argparse.Namespace", "collections.defaultdict"}
     | {f"{module}.{name}" for module in ("builtins", "__builtin__") for name in ("dict", "list", "int", "long")}
@@ -26,7 +26,7 @@ _INERT_MODULES: Final = ("omegaconf.", "esm.esmfold.")
 
 
 class Inert:
-    """Stands for an object of a class that is not loaded: its fields, and nothing that could run."""
+    """Replacement for an object whose class is not loaded: its fields only, without code."""
 
     def __new__(cls, *arguments: Any) -> "Inert":
         return super().__new__(cls)
@@ -43,21 +43,21 @@ class Inert:
 
 
 def read(path: Path) -> Any:
-    """What torch.save wrote to `path`: containers, numbers, tensors mapped from the file, `Inert` for configurations.
+    """Return the content of a torch.save file: containers, numbers, memory-mapped tensors, `Inert` configurations.
 
-    Raises ModelError for a file that refers to any other code, and for one that is no such file.
+    Raise ModelError for a file that refers to any other code, and for one that torch.save did not write.
     """
     try:
         if not zipfile.is_zipfile(path):
             raise ModelError(
-                f"{path} is no file that torch.save wrote since torch 1.6, or is not whole: fetch it again"
+                f"{path} was not written by torch.save of torch 1.6 or later, or is incomplete: fetch it again"
             )
         inert: list[tuple[Callable[..., Any], str] | Callable[..., Any]] = []
         for name in sorted(get_unsafe_globals_in_checkpoint(str(path))):
             if name not in _INERT_NAMES and not name.startswith(_INERT_MODULES):
                 raise ModelError(
-                    f"{path} refers to {name}, which weights have no need of, and was not read: it may be made to run "
-                    "code on this machine. Get the file from its publisher, or as safetensors"
+                    f"{path} refers to {name}, which weights do not need, and was not read, because it could run code "
+                    "on this machine: get the file from its publisher, or as safetensors"
                 )
             inert.append((type("Inert", (Inert,), {}), name))
         with safe_globals(inert):
@@ -66,12 +66,14 @@ def read(path: Path) -> Any:
         raise
     except (pickle.UnpicklingError, OSError, EOFError, RuntimeError, ValueError, LookupError, TypeError) as error:
         reason = str(error).partition("\n")[0]
-        raise ModelError(f"{path} cannot be read as weights alone ({reason}): fetch it again") from error
+        raise ModelError(f"{path} cannot be read as weights ({reason}): fetch it again") from error
 
 
 def plain(value: Any) -> Any:
-    """A configuration as plain dictionaries, lists and values. omegaconf keeps a node's content in `_content`, a
-    leaf's in `_val`; a Namespace has its fields."""
+    """Return a configuration as plain dictionaries, lists and values.
+
+    omegaconf stores the content of a node in `_content` and of a leaf in `_val`; a Namespace has its fields.
+    """
     if isinstance(value, Inert):
         fields = vars(value)
         for name in ("_content", "_val"):

@@ -7,7 +7,7 @@ from typing import Final
 
 @dataclass(frozen=True)
 class Published:
-    """A released model: its repository on the hub, and its files among those that fair-esm gives out."""
+    """A released model: its repository on the hub, and its files in fair-esm's release."""
 
     repository: str
     fair: tuple[str, ...]
@@ -26,9 +26,9 @@ PUBLISHED: Final = {
     **{name: Published(f"facebook/{name}", (f"{name}.pt",)) for name in LANGUAGE_MODELS},
 }
 
-MODEL: Final = "model.safetensors"  # what a training run of ours makes in its folder; transformers call theirs so too
+MODEL: Final = "model.safetensors"  # the file of a training run's result; transformers uses the same name
 CONFIG: Final = "config.json"
-# What transformers may have written beside it, the best first: safetensors hold no code.
+# Files of weights that transformers writes, in order of preference: safetensors cannot contain code.
 WEIGHTS: Final = (
     MODEL,
     "model.safetensors.index.json",
@@ -38,8 +38,10 @@ WEIGHTS: Final = (
 
 
 def by_hand(name: str, folder: str | Path | None = None) -> str:
-    """Which files of the published model `name` a person without a network puts where: into `folder`, if there is one
-    for `--weights`."""
+    """Return instructions for users without a network: the files of the published model `name`, and their folder.
+
+    `folder` is the folder given to `--weights`, if any.
+    """
     published, root = PUBLISHED[name], Path(folder or "DIR")
     return (
         f"{CONFIG} and {WEIGHTS[0]} or {WEIGHTS[2]} of {published.repository} into {root / name}, or fair-esm's "

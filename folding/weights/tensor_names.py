@@ -1,7 +1,7 @@
-"""Names of weights: what releases call each tensor, and what the network calls it.
+"""Translation of published tensor names to the names in our networks.
 
-A network's own names are those of the released ESMFold (the same in fair-esm and transformers), with fair-esm's
-names for the language model under `esm.`. Sources: the states of facebookresearch/esm and of transformers 5.23.
+Our names are those of the released ESMFold (the same in fair-esm and transformers), with fair-esm's names of the
+language model under `esm.`. Sources: the state dicts of facebookresearch/esm and of transformers 5.23.
 """
 
 import re
@@ -17,26 +17,26 @@ from foldatlas.schemas.errors import ModelError
 
 LANGUAGE_MODEL: Final = "esm."  # prefix of the language model's tensors in the whole network
 
-# Tensors of released states that no part of ours reads, and why. Anything else that is not ours is an error.
+# Tensors of released files that are not used, and why. Any other unknown tensor is an error.
 UNUSED: Final = {
-    r"lm_head\..*": "guesses masked residues from the trunk: a training loss",
+    r"lm_head\..*": "predicts masked residues from the trunk's single representation: a training loss",
     r"esm\.embeddings\.position_ids": "a range of integers",
-    r"esm\.embeddings\.position_embeddings\.weight": "absolute positions, where ESM-2 has rotary ones",
+    r"esm\.embeddings\.position_embeddings\.weight": "absolute positions; ESM-2 has rotary ones",
 }
 # The same for a language model alone, whose masked-token head transformers calls `lm_head`.
 _UNUSED_ALONE: Final = {
     r"esm\.embeddings\.position_ids": "a range of integers",
-    r"esm\.embeddings\.position_embeddings\.weight": "absolute positions, where ESM-2 has rotary ones",
-    r"esm\.pooler\..*": "a layer that transformers adds and ESM-2 never trained",
+    r"esm\.embeddings\.position_embeddings\.weight": "absolute positions; ESM-2 has rotary ones",
+    r"esm\.pooler\..*": "a layer that transformers adds, untrained in ESM-2",
 }
 
-# Heads of the language model. Folding does without them; who wants logits or contacts finds them in `Named.heads`.
+# Heads of the language model, for logits and contacts. Folding does not need them.
 _HEADS: Final = (
     "lm_head.dense.weight",
     "lm_head.dense.bias",
     "lm_head.layer_norm.weight",
     "lm_head.layer_norm.bias",
-    "lm_head.weight",  # the same values as embed_tokens.weight, where a file repeats them
+    "lm_head.weight",  # equal to embed_tokens.weight; some files repeat it
     "lm_head.bias",
     "contact_head.regression.weight",
     "contact_head.regression.bias",
@@ -61,58 +61,59 @@ _PUBLISHED_TO_OURS: Final = (
 )
 _FAIR_FREQUENCIES: Final = re.compile(r"esm\.layers\.\d+\.self_attn\.rot_emb\.inv_freq")
 
-_SHARED: Final = "esm.inv_freq"  # one tensor here, a copy in each layer of older states
-_RESIDUE_TOKENS: Final = "af2_to_esm"  # the token of each residue type: ours to know, so it is compared
+_SHARED: Final = "esm.inv_freq"  # one tensor here; older files have a copy in each layer
+_RESIDUE_TOKENS: Final = "af2_to_esm"  # the token of each residue type: a constant here, so it is only compared
 
 
 @dataclass(frozen=True)
-class Named:
-    """Weights under our names: `state`, what the network needs, and the language model's `heads`, without `esm.`."""
+class CanonicalTensors:
+    """Tensors under our names: `state` of the network, and the language model's `heads`, without the prefix `esm.`."""
 
     state: dict[str, Tensor]
     heads: dict[str, Tensor]
-    notes: tuple[str, ...] = ()  # what was stripped and left out, a sentence each
+    notes: tuple[str, ...] = ()  # prefixes that were stripped and tensors that were left out, a sentence each
 
 
-# Modules around a model whose names end up in those of its tensors: DDP and torch.compile.
+# Modules that wrap a model and become part of its tensors' names: DDP and torch.compile.
 _WRAPPERS: Final = ("module", "_orig_mod")
 _MODEL_PARTS: Final = ("esm", "lm_head", "contact_head")  # of transformers' EsmForMaskedLM
 
 
 def _unwrapped(state: Mapping[str, Tensor]) -> tuple[dict[str, tuple[str, Tensor]], str | None]:
-    """The tensors with the names they have without wrappers, by their own names, and what was stripped."""
+    """Return (name without wrappers, tensor) by original name, and a note on what was stripped."""
     stripped = {key: ".".join(part for part in key.split(".") if part not in _WRAPPERS) for key in state}
     found = {part for key in state for part in key.split(".")} & set(_WRAPPERS)
-    note = f"stripped {' and '.join(f'{part}.' for part in sorted(found))} from names of weights" if found else None
+    note = f"stripped {' and '.join(f'{part}.' for part in sorted(found))} from tensor names" if found else None
     return {key: (stripped[key], tensor) for key, tensor in state.items()}, note
 
 
 def canonical_name(key: str) -> str:
-    """Our name of a tensor that fair-esm or transformers calls `key`; our own names stay as they are."""
+    """Return our name of the tensor `key` of fair-esm or transformers. Our own names are returned unchanged."""
     for pattern, replacement in _PUBLISHED_TO_OURS:
         if match := re.match(pattern, key):
             key = match.expand(replacement) + key[match.end() :]
             break
     if _FAIR_FREQUENCIES.fullmatch(key):
         return _SHARED
-    # LayerNorms of older frameworks, which transformers 5 still writes.
+    # Old names of LayerNorm parameters, which transformers 5 still writes.
     return re.sub(r"gamma$", "weight", re.sub(r"beta$", "bias", key))
 
 
-def canonical(state: Mapping[str, Tensor], *, alone: bool = False) -> Named:
-    """The tensors of `state` under our names. `alone`: it holds a language model and nothing else, as fair-esm
-    (`encoder.sentence_encoder.layers`), transformers' EsmForMaskedLM (`esm.encoder.layer`) or its EsmModel
-    (`encoder.layer`) call it.
+def canonical(state: Mapping[str, Tensor], *, alone: bool = False) -> CanonicalTensors:
+    """Return the tensors of `state` under our names.
 
-    Raises ModelError when one tensor is given twice with different values, or for another vocabulary.
+    With `alone`, `state` is a language model only, with the names of fair-esm (`encoder.sentence_encoder.layers`), of
+    transformers' EsmForMaskedLM (`esm.encoder.layer`) or of its EsmModel (`encoder.layer`).
+
+    Raise ModelError if two tensors have the same name here and differ, or if the vocabulary is not ESM-2's.
     """
-    named = Named({}, {})
+    named = CanonicalTensors({}, {})
     source: dict[str, str] = {}
     unwrapped, note = _unwrapped(state)
-    # In transformers' models of a task all but `esm.` is a head of that task: nothing that `esm.` computes needs it.
+    # In transformers' models for a task, tensors outside `esm.` belong to the head of that task and are not needed.
     inside = alone and any(key.startswith(LANGUAGE_MODEL) for key, _ in unwrapped.values())
     left_out = []
-    for written, (key, tensor) in unwrapped.items():
+    for original, (key, tensor) in unwrapped.items():
         if inside and key.partition(".")[0] not in _MODEL_PARTS:
             left_out.append(key)
             continue
@@ -125,25 +126,30 @@ def canonical(state: Mapping[str, Tensor], *, alone: bool = False) -> Named:
         name = canonical_name(full)
         head = name.removeprefix(LANGUAGE_MODEL)
         is_head = head in _HEADS and name != head
-        target, place = (named.heads, head) if is_head else (named.state, name)
-        if place in target:
+        target, target_name = (named.heads, head) if is_head else (named.state, name)
+        if target_name in target:
             if name != _SHARED and not is_head:
-                raise ModelError(f"the weights hold {name} twice, as {source[name]} and as {written}")
-            if not torch.equal(target[place], tensor):
-                raise ModelError(f"{source[name]} and {written} differ: they are one tensor, {name}, in this network")
-        target[place] = tensor
-        source[name] = written
+                raise ModelError(
+                    f"the weights have {name} twice, as {source[name]} and as {original}: fetch them again"
+                )
+            if not torch.equal(target[target_name], tensor):
+                raise ModelError(
+                    f"{source[name]} and {original} differ, but are one tensor in this network, {name}: fetch them "
+                    "again"
+                )
+        target[target_name] = tensor
+        source[name] = original
     notes = [note] if note else []
     if left_out:
         listed = ", ".join(sorted(left_out)[:3]) + (f" and {len(left_out) - 3} more" if len(left_out) > 3 else "")
         notes.append(f"left out the head of a fine-tuned model ({listed}): its language model is used")
-    return Named(named.state, named.heads, tuple(notes))
+    return CanonicalTensors(named.state, named.heads, tuple(notes))
 
 
 def _check_residue_tokens(tensor: Tensor) -> None:
     expected = [PAD, *AATYPE_TOKENS]
     if tensor.tolist() != expected:
         raise ModelError(
-            f"{_RESIDUE_TOKENS} is {tensor.tolist()}; this network numbers residues {expected}: "
-            "the weights belong to another vocabulary"
+            f"{_RESIDUE_TOKENS} is {tensor.tolist()}, not {expected} as in ESM-2: the weights belong to another "
+            "vocabulary and are not supported"
         )

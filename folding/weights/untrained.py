@@ -1,9 +1,9 @@
-"""Weights that were generated instead of learnt: what a network's architecture gives before it has seen a protein.
+"""Generated weights of an untrained network.
 
-A baseline of `foldatlas evaluate`, and a network for tests. The weights are a function of each tensor's name alone.
-Random bits come from numpy's PCG64, whose stream is fixed; they become weights by operations that IEEE 754 rounds
-exactly (no logarithm, sine or power). So every platform has the same bits, and DIGEST is what any of them must find
-for a network of nano's sizes.
+They are a baseline of `foldatlas evaluate`, and used in tests. The values of a tensor are a function of its name.
+Random bits come from numpy's PCG64, whose stream is fixed, and become weights by operations that IEEE 754 rounds
+exactly (no logarithm, sine or power). So all platforms generate the same bits; DIGEST is that of a network of nano's
+sizes.
 """
 
 import hashlib
@@ -19,9 +19,9 @@ _SEED: Final = "FoldAtlas nano 1"
 _ROTARY_BASE: Final = 10_000.0
 _DOUBLE_BITS: Final = 53
 
-# Size of the weights of a tensor, in units of the size that keeps the variance of its input; 1 where none is given.
-# The backbone update is small, so that a chain's frames stay within some tens of angstrom; the heads are large, so
-# that untrained scores differ between residues and proteins.
+# Scale of a tensor's weights relative to that which preserves the variance of the input; 1 if not listed. That of the
+# backbone update is small, so that frames stay within some tens of angstrom; those of the heads are large, so that
+# untrained scores differ between residues and proteins.
 _GAIN: Final = {
     "trunk.structure_module.bb_update.linear.weight": 0.5,
     "lddt_head.3.weight": 4.0,
@@ -30,7 +30,7 @@ _GAIN: Final = {
 
 
 def generate(shapes: dict[str, tuple[int, ...]]) -> dict[str, npt.NDArray[np.float32]]:
-    """Weights of the named shapes, float32: LayerNorm scales near 1, biases near 0, the rest by fan-in."""
+    """Return float32 weights of these shapes by name: LayerNorm scales near 1, biases near 0, others by fan-in."""
     return {name: _tensor(name, shape) for name, shape in shapes.items()}
 
 
@@ -39,25 +39,25 @@ def _tensor(name: str, shape: tuple[int, ...]) -> npt.NDArray[np.float32]:
         return _rotary_frequencies(shape[0])
     uniform = _uniform(name, shape)
     if len(shape) == 1:
-        is_layer_norm_scale = name.endswith("weight")  # of the tensors with one axis, these alone
+        is_layer_norm_scale = name.endswith("weight")  # the only weights with one axis
         centre = 1.0 if is_layer_norm_scale else 0.0
         return (centre + 0.1 * uniform).astype(np.float32)
-    # A uniform number in [-1, 1] has variance 1/3. An embedding's rows are added to others, so they keep variance 1.
+    # A uniform number in [-1, 1] has variance 1/3. Rows of embeddings are added to other values: they have variance 1.
     fan_in = 1 if "embed" in name or "recycle_disto" in name else shape[1]
     return (uniform * (_GAIN.get(name, 1.0) * math.sqrt(3.0 / fan_in))).astype(np.float32)
 
 
 def _uniform(name: str, shape: tuple[int, ...]) -> npt.NDArray[np.float64]:
-    """Doubles in [-1, 1) from the top 53 of each 64 random bits, seeded by `name`."""
+    """Return doubles in [-1, 1) from the top 53 of each 64 random bits, seeded by `name`."""
     seed = int.from_bytes(hashlib.sha256(f"{_SEED} {name}".encode()).digest()[:16], "little")
     bits = np.random.PCG64(seed).random_raw(math.prod(shape)) >> np.uint64(64 - _DOUBLE_BITS)
     return (bits.astype(np.float64) / 2.0 ** (_DOUBLE_BITS - 1) - 1.0).reshape(shape)
 
 
 def _rotary_frequencies(number: int) -> npt.NDArray[np.float32]:
-    """`_ROTARY_BASE` to the powers 0, -1/number, -2/number ...; `number` is a power of two.
+    """Return `_ROTARY_BASE` to the powers 0, -1/number, -2/number ...; `number` is a power of two.
 
-    The root is taken by square roots and the powers by division, which are exactly rounded where `pow` is not.
+    Square roots and divisions are used because they are exactly rounded; `pow` is not.
     """
     root = _ROTARY_BASE
     for _ in range(number.bit_length() - 1):

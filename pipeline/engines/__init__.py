@@ -7,6 +7,7 @@ options.py      Beam's own options, as typed after `--`
 backend.py      what running needs of each kind of engine
 embedded.py     the engine in this very process
 dispatch.py     runs the graph on the engine that was chosen
+rounds.py       runs tasks until none is left
 conformance.py  whether an engine works on every descriptor
 temporary_folder.py  pipelines of Beam that make no temporary folder
 beam.py         Apache Beam, imported without its warnings

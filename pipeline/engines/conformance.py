@@ -27,7 +27,7 @@ class MarkTask(NamedTuple):
 
 def refuse_if_it_loses(engine: Engine, folder: AtlasFolder) -> None:
     """Runs the graph on an engine that is not known good, once a process. Raises UsageError with what was lost."""
-    key = (engine, folder.place)
+    key = (engine, folder.uri)
     if engine.is_known_good or engine.only_describes or key in _conforms:
         return
     with staging_of(folder) as staging:

@@ -5,16 +5,9 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from foldatlas.atlas.forecast.calibration import (
-    DEFAULT_MFLOP_PER_SECOND,
-    PAIRS,
-    PROTEINS,
-    RESIDUES,
-    OutputBytes,
-    Rate,
-    device_names,
-)
-from foldatlas.atlas.forecast.calibration import measured_rate as measured
+from foldatlas.atlas.forecast.device_rates import DEFAULT_MFLOP_PER_SECOND, Rate, device_names
+from foldatlas.atlas.forecast.device_rates import measured_rate as measured
+from foldatlas.atlas.forecast.output_sizes import PAIRS, PROTEINS, RESIDUES, OutputBytes
 from foldatlas.folding.config import ESMFoldConfig
 from foldatlas.folding.planning.cost import mflop
 from foldatlas.schemas.manifest import Plan, ShardEntry

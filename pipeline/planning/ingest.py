@@ -17,6 +17,7 @@ from foldatlas.atlas.storage.protocol import Storage
 from foldatlas.pipeline.interruption import giving_up_if_unwritable, raise_if_stopping
 from foldatlas.pipeline.sources.find import SourceRange
 from foldatlas.pipeline.sources.nucleotides import Kind, is_nucleotides, kind_of
+from foldatlas.pipeline.sources.read_counts import ReadCounts
 from foldatlas.pipeline.sources.record_stream import open_records
 from foldatlas.schemas.errors import SourceError
 from foldatlas.schemas.records import Outcome
@@ -25,10 +26,10 @@ from foldatlas.schemas.tables import STAGING, write_options
 RECORDS_A_ROW_GROUP: Final = 20_000
 BYTES_A_ROW_GROUP: Final = 64 << 20  # reached only by records that are mostly header or far too long
 
-# what says that a whole file was taken for something else than it is
+# outcomes of records whose file may have been read as the wrong kind
 MISREAD: Final = pa.array([Outcome.NUCLEOTIDES, Outcome.NOT_NUCLEOTIDES], pa.string())
-# what says that a record has the letters of a protein, or perhaps of nucleotides
-OF_LETTERS: Final = pa.array([Outcome.ACCEPTED, Outcome.TOO_LONG], pa.string())
+# outcomes of records whose letters are those of a protein, or perhaps of nucleotides
+WITH_LETTERS: Final = pa.array([Outcome.ACCEPTED, Outcome.TOO_LONG], pa.string())
 
 
 class IngestTask(NamedTuple):
@@ -41,25 +42,26 @@ class IngestTask(NamedTuple):
 
 
 class IngestNote(msgspec.Struct, frozen=True):
-    """What was found in one range. `sha256` is the whole source's, given by its first range alone; `broken` says how
-    a stream ended if it did not end well; `ignored` whether bytes followed the compressed data that are none; `error`
-    why nothing was staged; `source_bytes` the whole source as stored; `misread` how many records were refused as
-    nucleotides, or as none where contigs were expected; `proteins` how many are proteins by their letters,
-    `doubtful` how many more may be either (nucleotides.Kind)."""
+    """What was found in one range of a source.
+
+    number: the range's, which is in the names of its files.
+    error: why nothing was staged; "" if the range was read. The fields below are empty then.
+    counts: of its records.
+    leading_text: whether text stood before the source's first record.
+    broken: why the stream could not be read to its end; "" if it could.
+    ignored: whether bytes after the compressed data were ignored.
+    sha256: of the whole source, given by its first range alone.
+    source_bytes: of the whole source, as stored.
+    """
 
     number: int
-    records: int = 0
-    leading_text: bool = False
-    sha256: str = ""
-    broken: str = ""
     error: str = ""
+    counts: ReadCounts = ReadCounts()
+    leading_text: bool = False
+    broken: str = ""
     ignored: bool = False
+    sha256: str = ""
     source_bytes: int = 0
-    misread: int = 0
-    proteins: int = 0
-    doubtful: int = 0
-    contigs: int = 0
-    contigs_without_genes: int = 0
 
 
 def note_name(number: int) -> str:
@@ -98,28 +100,21 @@ def _stage(task: IngestTask, staging: Storage) -> IngestNote:
         open_records(source, start, end) as stream,
         ParquetFile(staging, staged_path(number), "staging", schema=STAGING) as file,
     ):
-        misread = proteins = 0
+        counts = ReadCounts()
         for batches in _row_groups(stream.batches(task.max_length)):
             raise_if_stopping()
             table = _to_table(source.uri, batches)
-            misread += _count(table, MISREAD)
-            proteins += _count(table, OF_LETTERS)
+            counts += _counts_of(table)
             file.write(table)
         sha256, size = stream.finish(digest=start == 0)
-    contigs, without_genes = stream.contigs
     return IngestNote(
         number,
-        file.rows,
-        stream.leading_text,
-        sha256,
-        stream.error,
+        counts=counts + stream.counts,
+        leading_text=stream.leading_text,
+        broken=stream.error,
         ignored=stream.ignored,
+        sha256=sha256,
         source_bytes=size,
-        misread=misread,
-        proteins=proteins - stream.doubtful,
-        doubtful=stream.doubtful,
-        contigs=contigs,
-        contigs_without_genes=without_genes,
     )
 
 
@@ -157,9 +152,13 @@ def _refuse(table: pa.Table, rows: pa.Array, outcome: Outcome) -> pa.Table:
     return table
 
 
-def _count(table: pa.Table, outcomes: pa.Array) -> int:
-    """The rows of `table` whose outcome is one of `outcomes`."""
-    return pc.sum(pc.is_in(table["outcome"], outcomes)).as_py() or 0
+def _counts_of(table: pa.Table) -> ReadCounts:
+    """Return the counts that the outcomes of `table` give; which records are doubtful is not among them."""
+
+    def count(outcomes: pa.Array) -> int:
+        return pc.sum(pc.is_in(table["outcome"], outcomes)).as_py() or 0
+
+    return ReadCounts(records=table.num_rows, with_letters=count(WITH_LETTERS), misread=count(MISREAD))
 
 
 @contextlib.contextmanager

@@ -14,9 +14,9 @@ import msgspec
 from foldatlas.atlas.folder import AtlasFolder, now
 from foldatlas.atlas.index.changes import Change
 from foldatlas.atlas.index.lineage import Head, lineage_of
-from foldatlas.atlas.parquet.files import file_sha256
 from foldatlas.atlas.planning.planned_tables import PlannedTables, adopt, plan_tables
 from foldatlas.atlas.storage.commit import attempt_name
+from foldatlas.atlas.storage.protocol import file_sha256
 from foldatlas.atlas.storage.scratch import LocalCopies
 from foldatlas.folding.planning import host_memory
 from foldatlas.pipeline.engines import conformance, dispatch
@@ -55,6 +55,7 @@ from foldatlas.pipeline.sources.find import (
 )
 from foldatlas.pipeline.sources.nucleotides import Census, Kind
 from foldatlas.pipeline.sources.pipes import Spool
+from foldatlas.pipeline.sources.read_counts import ReadCounts
 from foldatlas.pipeline.staging import staging_of
 from foldatlas.schemas.errors import SourceError
 from foldatlas.schemas.manifest import LINEAGE_FORMAT, FileEntry, Plan, Source, plan_name, shard_name
@@ -252,7 +253,7 @@ def _check_notes(staging: Path, ranges: Sequence[SourceRange], gene_finder: str)
     read: dict[str, Source] = {}
     for source, parts in notes.items():
         try:
-            read[source.uri] = _describe(source, _settle_kind(staging, source, parts), gene_finder)
+            read[source.uri] = _describe(source, parts, _settle_kind(staging, source, parts), gene_finder)
         except SourceError as error:
             faults[str(error)] = None
     if faults:
@@ -260,31 +261,29 @@ def _check_notes(staging: Path, ranges: Sequence[SourceRange], gene_finder: str)
     return read
 
 
-def _settle_kind(staging: Path, source: SourceFile, parts: Sequence[IngestNote]) -> list[IngestNote]:
-    """Refuses the source's doubtful records if they are nucleotides, by all its other records. They were staged as
-    proteins: the tables of proteins, which are large, need not be written again."""
-    census = Census(sum(part.proteins for part in parts), sum(part.misread for part in parts))
-    if source.format != FASTA or census.verdict is Kind.PROTEIN:
-        return list(parts)
-    return [
-        msgspec.structs.replace(
-            part, misread=part.misread + refuse_nucleotides(staging / staged_path(part.number), census.verdict)
-        )
-        if part.doubtful
-        else part
-        for part in parts
-    ]
+def _settle_kind(staging: Path, source: SourceFile, parts: Sequence[IngestNote]) -> ReadCounts:
+    """Return the counts of a source, after refusing its doubtful records if the others show that they are nucleotides.
+
+    They were staged as proteins, so that the large files of proteins need not be written again.
+    """
+    counts = sum((part.counts for part in parts), ReadCounts())
+    verdict = Census(counts.proteins, counts.misread).verdict
+    if source.format != FASTA or verdict is Kind.PROTEIN:
+        return counts
+    doubtful = [staging / staged_path(part.number) for part in parts if part.counts.doubtful]
+    return counts + ReadCounts(misread=sum(refuse_nucleotides(path, verdict) for path in doubtful))
 
 
-def _describe(source: SourceFile, parts: Sequence[IngestNote], gene_finder: str) -> Source:
-    records, contigs = sum(part.records for part in parts), sum(part.contigs for part in parts)
+def _describe(source: SourceFile, parts: Sequence[IngestNote], counts: ReadCounts, gene_finder: str) -> Source:
+    """Return the plan's description of a source. Warn of what is unusual in it, and raise SourceError if it cannot be
+    meant."""
     if source.is_empty:
         warn(f"{source.name} is empty: no record was read from it")
-    elif not records and not contigs:
+    elif not counts.records and not counts.contigs:
         raise SourceError(f"{source.name} is not FASTA: {what_it_is(source)}")
-    _judge_kind(source, records, sum(part.misread for part in parts))
-    if contigs and not records:
-        warn(f"{source.name}: no gene in {counted(contigs, 'contig')}")
+    _judge_kind(source, counts)
+    if counts.contigs and not counts.records:
+        warn(f"{source.name}: no gene in {counted(counts.contigs, 'contig')}")
     if parts[0].leading_text:
         warn(f"{source.name}: text before the first '>' was skipped")
     for part in parts:
@@ -297,18 +296,19 @@ def _describe(source: SourceFile, parts: Sequence[IngestNote], gene_finder: str)
         size=parts[0].source_bytes,
         mtime_ns=source.mtime_ns,
         sha256=parts[0].sha256,
-        records=records,
+        records=counts.records,
         leading_text=parts[0].leading_text,
         etag=source.etag,
         genes=gene_finder,
-        contigs=contigs,
-        contigs_without_genes=sum(part.contigs_without_genes for part in parts),
+        contigs=counts.contigs,
+        contigs_without_genes=counts.contigs_without_genes,
     )
 
 
-def _judge_kind(source: SourceFile, records: int, misread: int) -> None:
-    """Proteins read as contigs are a mistake: SourceError. Contigs read as proteins are refused records, and a warning:
-    good files may be named beside them."""
+def _judge_kind(source: SourceFile, counts: ReadCounts) -> None:
+    """Raise SourceError for proteins read as contigs. Contigs read as proteins are refused records and only a warning:
+    the other files of the command may be valid."""
+    records, misread = counts.records, counts.misread
     if source.format == CONTIGS and misread and misread == records:
         raise SourceError(f"{source.name} holds no nucleotides, and --genes reads contigs: name it without --genes")
     if source.format != CONTIGS and 2 * misread > records:

@@ -1,9 +1,13 @@
 """Shards -> structures and manifest entries.
 
-run.py          all shards of an atlas: rounds, reconciliation, resume
+run.py          all shards of an atlas: what is missing, rounds, what was done
+goal.py         which shards of an atlas are to be folded, and why
+task.py         the descriptor of one shard's work
 fold.py         one shard: sequences -> structures -> a manifest entry
-retry.py        failed proteins of a committed shard, taken up again
-writer.py       a shard's tables while it is folded
-bisection.py    a batch that fails, halved down to the guilty protein
-outputs.py      what folding gives on request
+attempt.py      one attempt at a shard, and its commit
+retry.py        reading and rewriting the failures of a committed shard
+batches.py      a shard's sequences, folded in batches
+bisection.py    a batch that fails, halved until the protein at fault is found
+writer.py       the tables of a shard while it is folded
+outputs.py      the optional tables, and the arguments that ask for them
 """

@@ -20,7 +20,7 @@ class Failed:
     attempts: int
 
 
-def fold_surely(
+def fold_with_bisection(
     fold: Callable[[list[str]], list[Result]],
     batch: list[str],
     attempts: int = 0,
@@ -67,4 +67,4 @@ def fold_surely(
     )
     middle = len(batch) // 2
     halves = batch[:middle], batch[middle:]
-    return [result for half in halves for result in fold_surely(fold, half, attempts, renew)]
+    return [result for half in halves for result in fold_with_bisection(fold, half, attempts, renew)]

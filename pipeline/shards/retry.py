@@ -1,16 +1,17 @@
-"""Failed proteins of a committed shard, taken up again.
+"""Reading and rewriting the failures of a committed shard.
 
-What folds now joins the rows that stand, in the next generation of every file of the shard; what fails again stays a
-failure, with the new reason and its attempts added up. If nothing folds, only the failures are written anew.
+Proteins that fold now are added to the rows that exist, in the next generation of every file of the shard. Proteins
+that fail again stay failures, with the new reason and the tries added up. If nothing folds, only the failures are
+written again.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import chain
 
 from foldatlas.atlas.folder import AtlasFolder
 from foldatlas.atlas.parquet.coordinates import structure_ids_of
-from foldatlas.atlas.parquet.files import open_parquet
 from foldatlas.folding.prediction import Prediction
+from foldatlas.pipeline.shards.attempt import Attempt
 from foldatlas.pipeline.shards.bisection import Failed
 from foldatlas.pipeline.shards.writer import ShardWriter
 from foldatlas.schemas.errors import DamagedAtlasError
@@ -19,48 +20,46 @@ from foldatlas.schemas.records import structure_id
 
 
 def failed_before(folder: AtlasFolder, entry: ShardEntry, sequences: Sequence[str]) -> list[Failed]:
-    """Those of a committed shard's sequences that failed, with the reason and how often each was tried.
+    """Return those of a committed shard's sequences that failed, with the reason and how often each was tried.
 
-    Raises DamagedAtlasError where the file of failures cannot be read or is of other sequences.
+    Raise DamagedAtlasError where the failures file cannot be read or lists other sequences.
     """
-    path = folder.where(entry.files["failures"].path)
-    try:
-        with open_parquet(folder.storage, entry.files["failures"].path) as file:
-            table = file.read(columns=["structure_id", "error", "attempts"])
-    except (OSError, ValueError) as error:
-        raise DamagedAtlasError(f"{path} cannot be read ({error}): restore it from a copy") from error
+    path = entry.files["failures"].path
+    table = folder.read_table(path, ["structure_id", "error", "attempts"])
     by_identity = {structure_id(sequence): sequence for sequence in sequences}
     try:
         failed = [by_identity[identity] for identity in structure_ids_of(table)]
     except KeyError as error:
-        raise DamagedAtlasError(f"{path} names sequences that the shard has not: restore it from a copy") from error
+        raise DamagedAtlasError(
+            f"{folder.where(path)} lists sequences that are not in the shard: restore it from a copy"
+        ) from error
     reasons, attempts = table["error"].to_pylist(), table["attempts"].to_pylist()
     return [Failed(*row) for row in zip(failed, reasons, attempts, strict=True)]
 
 
 def write_retried(
-    folder: AtlasFolder,
+    attempt: Attempt,
     before: ShardEntry,
-    attempt: str,
     results: Iterator[Prediction | Failed],
-    attempts: dict[str, int],
-    metadata: dict[str, str],
-    standing: Sequence[Failed] = (),
+    attempts: Mapping[str, int],
+    untouched: Sequence[Failed] = (),
 ) -> ShardWriter:
-    """Writes the files of the next generation of `before` from `results`, one for each of `attempts` (earlier tries by
-    sequence), and `standing` failures, which are not tried, and returns their closed writer. It wrote all tables of the
-    shard, or failures alone."""
+    """Write the files of the generation after `before`, and return their closed writer.
+
+    `results` has a result for each key of `attempts`, which are earlier tries by sequence; `untouched` are failures
+    that were not tried. Writes all tables of the shard, or the failures alone if nothing folded.
+    """
+    # Until a protein folds, only the failures are sure to be written: hold results back up to the first that does.
     failed: list[Failed] = []
     first: list[Prediction] = []
-    for result in results:  # up to the first that folds: until then only failures are sure to be written
+    for result in results:
         if not isinstance(result, Failed):
             first.append(result)
             break
         failed.append(result)
-    tables = list(before.files) if first else ["failures"]
-    writer = ShardWriter(folder, before.shard, attempt, tables=tables, metadata=metadata)
+    writer = attempt.writer(list(before.files) if first else ["failures"])
     with writer.open():
-        for failure in standing:
+        for failure in untouched:
             writer.fail(failure.sequence, failure.error, failure.attempts)
         if first:
             writer.keep({table: file for table, file in before.files.items() if table != "failures"})

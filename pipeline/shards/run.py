@@ -1,7 +1,7 @@
-"""All shards of an atlas: what is missing is folded, and at the end the manifest is held against the plans.
+"""All shards of an atlas: fold what is missing, and compare manifest and plans at the end.
 
-Truth is the manifest. Whatever the engine says, shards that have no entry are submitted again, a few rounds at most,
-and those that are still missing are named.
+Only the manifest says what is done. Whatever the engine reports, shards that are still missing are submitted again, a
+few rounds at most, and those that stay missing are named.
 """
 
 import contextlib
@@ -13,34 +13,34 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Final
 
-import numpy as np
-
 from foldatlas.atlas.folder import AtlasFolder, newest_entries, now
-from foldatlas.atlas.forecast.calibration import first_entries
-from foldatlas.atlas.index.needed import Needed, is_left, needed_failures, needed_in
+from foldatlas.atlas.forecast.device_rates import device_kind, first_entries
+from foldatlas.atlas.index.needed import needed_in
 from foldatlas.folding.planning.batching import BATCH_MFLOP
 from foldatlas.pipeline import events, progress
 from foldatlas.pipeline.engines import conformance, dispatch
 from foldatlas.pipeline.engines.engine import EMBEDDED, Engine
-from foldatlas.pipeline.interruption import interruptible, stopping
+from foldatlas.pipeline.engines.rounds import run_in_rounds
+from foldatlas.pipeline.interruption import interruptible
 from foldatlas.pipeline.planning.costs import deadline_rate
-from foldatlas.pipeline.shards.fold import FoldOptions, FoldTask, fold_shard
-from foldatlas.pipeline.shards.outputs import lacking, refuse_missing_outputs, refuse_to_mix
+from foldatlas.pipeline.shards.fold import fold_shard
+from foldatlas.pipeline.shards.goal import Goal, failures_to_retry
+from foldatlas.pipeline.shards.outputs import refuse_missing_outputs, refuse_to_mix
+from foldatlas.pipeline.shards.task import FoldOptions, FoldTask
 from foldatlas.pipeline.workers.supervisor import WorkerSpec, end_children
 from foldatlas.schemas.errors import IncompleteError, Interrupted, StoreError
-from foldatlas.schemas.manifest import Plan, ShardEntry, settings_digest
+from foldatlas.schemas.manifest import ShardEntry
 from foldatlas.schemas.version import program_version
 
-ROUNDS: Final = 3
-MEMORY_FRACTION: Final = 0.5  # of the device's, for one batch: the weights and other programs want some too
-SMALL_GPU_BYTES: Final = 16 << 30  # where a GPU does not say
+MEMORY_FRACTION: Final = 0.5  # of the device's, for one batch: the weights and other programs need some too
+SMALL_GPU_BYTES: Final = 16 << 30  # assumed where a GPU does not report its memory
 
 
 @dataclass(frozen=True)
 class FoldReport:
-    """What a run did: shards and proteins of this run, the failures among them, and seconds.
+    """What a run did: its shards, its proteins folded and failed, and seconds.
 
-    `added` are structures that were there and have more outputs now; `residues` went through the network.
+    `added` are structures that existed before and have more outputs now; `residues` went through the network.
     """
 
     shards: int
@@ -63,95 +63,107 @@ def fold_atlas(
     retry_failed: bool = False,
     log: str | None = None,
 ) -> FoldReport:
-    """Folds every shard of every plan that is not committed yet; with `add_outputs`, those again that lack one of
-    `outputs` (names of optional tables); with `retry_failed`, the failed proteins of those that are committed, once.
-    `shards` are the names of those to fold (None: all); others are left alone. `log` is where events go
-    (`events.absolute` gives it).
+    """Fold every shard of every plan that is not committed yet.
 
-    Without `add_outputs`, raises UsageError if committed shards lack an output. Raises Interrupted when asked to stop,
-    with all finished shards kept; IncompleteError if shards are missing in the end.
+    outputs: names of optional tables that each shard is to have.
+    add_outputs: fold committed shards again that lack one of `outputs`; without it they raise UsageError.
+    retry_failed: try the failed proteins of committed shards again, once.
+    shards: names of the shards to work on (None: all).
+    log: where events go (as `events.absolute` returns it; None: nowhere).
+
+    Raise Interrupted when asked to stop, with all finished shards kept; IncompleteError if shards are missing in the
+    end.
     """
-    plans, digest, histories = folder.plans(), settings_digest(worker.settings), folder.histories()
-    entries = newest_entries(histories)
+    # 1. What is committed, and what is needed of the plans.
+    plans, histories = folder.plans(), folder.histories()
+    before = newest_entries(histories)
     if not add_outputs:
-        refuse_missing_outputs(folder.place, entries.values(), outputs)
+        refuse_missing_outputs(folder.uri, before.values(), outputs)
     needed = needed_in(folder, plans)
-    retries = {
-        shard.name: entries[shard.name].files["failures"].path
-        for plan in plans
-        for shard in plan.shards
-        if retry_failed
-        and shard.name in entries
-        and needed_failures(folder, plan.sequences[shard.file].path, shard, entries[shard.name], needed)
-    }
-    run_id = f"{now()[:19].replace(':', '')}-{secrets.token_hex(3)}"
+    retries = failures_to_retry(folder, plans, before, needed) if retry_failed else {}
     worker = replace(worker, mflop_per_second=deadline_rate(worker.device, plans, first_entries(histories)))
-    options = FoldOptions(
-        atlas=folder.resolved().place,
-        worker=worker,
-        outputs=tuple(outputs),
-        run_id=run_id,
-        host=socket.gethostname(),
-        batch_mflop=BATCH_MFLOP[worker.device.partition(":")[0]],
-        memory_bytes=0,  # known when the workers are
-        log=None if log is None else events.Log(log, run_id),
-    )
+    goal = Goal(folder, plans, _options(folder, worker, outputs, log), needed, retries, shards)
+
+    # 2. Clear up after processes that died, then compare manifest and plans.
     started = time.monotonic()
     folder.sweep()
     folder.pack_manifest()
-    missing = _missing(folder, entries, plans, options, digest, retries, shards, needed)
+    missing = goal.missing(before)
     if not missing:
         return FoldReport(0, 0, 0, 0, 0.0)
+
+    # 3. Refuse what would go wrong before anything is folded.
     conformance.refuse_if_it_loses(engine, folder)
-    if any(task.shard.name not in entries for task in missing):
-        refuse_to_mix(folder.place, entries.values(), outputs)
-    with _told(options, missing, engine, retry_failed=retry_failed, add_outputs=add_outputs) as ended:
-        with (
-            dispatch.opened(engine, worker.device),
-            interruptible(),
-            progress.shown(len(missing), _expected_cost(missing, entries), show=show_progress),
-        ):
-            options = replace(options, memory_bytes=_memory_bytes(engine, worker.device))
-            todo, after = _from_a_random_place([task._replace(options=options) for task in missing]), entries
-            # A shard that kills its workers ends a round of Dask's early: rounds that did something are free.
-            rounds = fruitless = 0
-            try:
-                while todo and not stopping() and fruitless < ROUNDS:
-                    rounds += 1
-                    if rounds > 1:
-                        events.emit("round_submitted", level=events.WARNING, round=rounds, shards=len(todo))
-                    dispatch.run("fold", todo, fold_shard, engine)
-                    after = folder.entries()
-                    submitted = len(todo)
-                    todo = _missing(folder, after, plans, options, digest, retries, shards, needed)
-                    fruitless += len(todo) == submitted
-            finally:
-                end_children()
-                with contextlib.suppress(StoreError):  # sweeping can wait, and what ended the run is to be said
-                    folder.sweep()
-        if todo:
-            names = ", ".join(task.shard.name for task in todo[:5]) + (", ..." if len(todo) > 5 else "")
-            raise IncompleteError(
-                f"{len(todo)} of {len(missing)} shards are not done ({names}): see the messages above, and run again"
-            )
+    if any(task.shard.name not in before for task in missing):
+        refuse_to_mix(folder.uri, before.values(), outputs)
+
+    # 4. Fold, and report from the manifest.
+    with _logged(goal.options, missing, engine, retry_failed=retry_failed, add_outputs=add_outputs) as ended:
+        after = _fold(goal, missing, before, engine, show_progress=show_progress)
         folder.pack_manifest()
-        report = _report(after, entries, options.run_id, retries, time.monotonic() - started)
+        report = _report(after, before, goal, time.monotonic() - started)
         ended.update(dataclasses.asdict(report))
     return report
 
 
+def _options(folder: AtlasFolder, worker: WorkerSpec, outputs: Sequence[str], log: str | None) -> FoldOptions:
+    run_id = f"{now()[:19].replace(':', '')}-{secrets.token_hex(3)}"
+    return FoldOptions(
+        atlas=folder.resolved().uri,
+        worker=worker,
+        outputs=tuple(outputs),
+        run_id=run_id,
+        host=socket.gethostname(),
+        batch_mflop=BATCH_MFLOP[device_kind(worker.device)],
+        memory_bytes=0,  # Goal.with_memory sets it when the workers are known
+        log=None if log is None else events.Log(log, run_id),
+    )
+
+
+def _fold(
+    goal: Goal, missing: Sequence[FoldTask], before: Mapping[str, ShardEntry], engine: Engine, *, show_progress: bool
+) -> dict[str, ShardEntry]:
+    """Fold the shards of `missing` on workers that live as long as this call. Return the entries committed then.
+
+    Raise IncompleteError if shards are still missing.
+    """
+    device = goal.options.worker.device
+    with (
+        dispatch.opened(engine, device),
+        interruptible(),
+        progress.shown(len(missing), _expected_cost(missing, before), show=show_progress),
+    ):
+        goal = goal.with_memory(_memory_bytes(engine, device))
+        tasks = _with_random_start([task._replace(options=goal.options) for task in missing])
+        after: dict[str, ShardEntry] = {}
+
+        def still_missing() -> list[FoldTask]:
+            nonlocal after
+            after = goal.folder.entries()
+            return goal.missing(after)
+
+        try:
+            left = run_in_rounds("fold", tasks, fold_shard, engine, still_missing)
+        finally:
+            end_children()
+            with contextlib.suppress(StoreError):  # sweeping can wait, and must not hide what ended the run
+                goal.folder.sweep()
+    if left:
+        names = ", ".join(task.shard.name for task in left[:5]) + (", ..." if len(left) > 5 else "")
+        raise IncompleteError(
+            f"{len(left)} of {len(missing)} shards are not done ({names}): see the messages above, and run again"
+        )
+    return after
+
+
 def _report(
-    entries: Mapping[str, ShardEntry],
-    before: Mapping[str, ShardEntry],
-    run_id: str,
-    retries: Mapping[str, str],
-    seconds: float,
+    entries: Mapping[str, ShardEntry], before: Mapping[str, ShardEntry], goal: Goal, seconds: float
 ) -> FoldReport:
-    """What a run did, from the entries that are its own. `before` are those that it found."""
-    ours = [entry for entry in entries.values() if entry.run.run_id == run_id]
+    """Return what a run did, from the entries that carry its id. `before` are the entries that it found."""
+    ours = [entry for entry in entries.values() if entry.run.run_id == goal.options.run_id]
     new = [entry for entry in ours if entry.generation == 0]
     later = [entry for entry in ours if entry.generation > 0 and entry.shard in before]
-    retried = [entry for entry in later if entry.shard in retries or entry.skipped < before[entry.shard].skipped]
+    retried = [entry for entry in later if entry.shard in goal.retries or entry.skipped < before[entry.shard].skipped]
     more = [entry for entry in later if entry not in retried]
     return FoldReport(
         shards=len(ours),
@@ -164,9 +176,14 @@ def _report(
 
 
 @contextlib.contextmanager
-def _told(options: FoldOptions, tasks: Sequence[FoldTask], engine: Engine, **asked: Any) -> Iterator[dict[str, float]]:
-    """Tells the log how the run within the block begins and ends. What is put into the dictionary that it gives is told
-    at the end: the manifest's counts, which those of the events before must equal."""
+def _logged(
+    options: FoldOptions, tasks: Sequence[FoldTask], engine: Engine, **asked: Any
+) -> Iterator[dict[str, float]]:
+    """Log the start and the end of the run within the block.
+
+    Gives a dictionary whose content at the end of the block is part of the last event: the counts of the manifest,
+    which are the sums of those in the events before.
+    """
     began = time.monotonic()
     ended: dict[str, float] = {}
     worker = options.worker
@@ -202,7 +219,7 @@ def _told(options: FoldOptions, tasks: Sequence[FoldTask], engine: Engine, **ask
 
 
 def _expected_cost(tasks: Sequence[FoldTask], entries: Mapping[str, ShardEntry]) -> int:
-    """Predicted MFLOP of what is to be folded; of a retried shard the failed proteins' share of its."""
+    """Return the predicted MFLOP of `tasks`; of a retried shard the share of its failed proteins."""
     cost = 0
     for task in tasks:
         share = entries[task.shard.name].failed / task.shard.proteins if task.retry else 1.0
@@ -210,43 +227,10 @@ def _expected_cost(tasks: Sequence[FoldTask], entries: Mapping[str, ShardEntry])
     return cost
 
 
-def _missing(
-    folder: AtlasFolder,
-    entries: Mapping[str, ShardEntry],
-    plans: Sequence[Plan],
-    options: FoldOptions,
-    digest: str,
-    retries: Mapping[str, str],
-    wanted: Collection[str] | None,
-    needed: Needed,
-) -> list[FoldTask]:
-    """Shards without an entry that has all outputs and needed sequences, and those whose entry still has the failures
-    that `retries` names, by shard, in the plans' order, of those that are `wanted` (None: all). Raises
-    DamagedAtlasError for a wrong entry.
-    """
-    missing = []
-    for plan in plans:
-        for shard in plan.shards:
-            if wanted is not None and shard.name not in wanted:
-                continue
-            entry = entries.get(shard.name)
-            if entry is not None:
-                folder.check_entry(entry, shard, digest)
-            retry = retries.get(shard.name, "")
-            if entry is not None and entry.files["failures"].path != retry:
-                retry = ""
-            lacks = entry is not None and bool(lacking(entry, options.outputs))
-            if retry or lacks or is_left(folder, plan, shard, entries, needed):
-                rows = needed.masks.get(shard.name)
-                bits = b"" if rows is None else np.packbits(rows).tobytes()
-                missing.append(FoldTask(options, plan.name, plan.sequences[shard.file].path, shard, retry, bits))
-    return missing
+def _with_random_start(tasks: list[FoldTask]) -> list[FoldTask]:
+    """Return the full-size shards, rotated by a random number, then the fine ones, which let all workers end together.
 
-
-def _from_a_random_place(tasks: list[FoldTask]) -> list[FoldTask]:
-    """The full-size shards turned by a random number of places, then the fine ones, which end a run evenly.
-
-    Two drivers on one atlas would else fold every shard in step, twice: harmless, and in vain.
+    Two drivers of one atlas would otherwise fold every shard at the same time, twice: harmless, and wasted.
     """
     full_size = max(task.shard.cost for task in tasks) / 2
     first = [task for task in tasks if task.shard.cost >= full_size]
@@ -255,8 +239,9 @@ def _from_a_random_place(tasks: list[FoldTask]) -> list[FoldTask]:
 
 
 def _memory_bytes(engine: Engine, device: str) -> int:
-    """What one batch may take: a share of all that there is, so that the same machine always cuts the same batches.
+    """Return the memory limit of one batch: a share of the device's total, so that the same machine always cuts the
+    same batches.
 
-    The process that owns the device looks at what is free then, and works on fewer rows or has the batch halved.
+    The process that owns the device looks at its free memory, and computes fewer rows at once or has the batch halved.
     """
     return int(MEMORY_FRACTION * (dispatch.device_memory(engine, device) or SMALL_GPU_BYTES))

@@ -13,6 +13,7 @@ contigs.py              contigs -> proteins of their genes (Prodigal)
 nucleotides.py          nucleotides or a protein, by letters and by the file
 validation.py           a record accepted, or refused with a reason
 block_validation.py     the same for a block of records at once
+read_counts.py          what is counted while a source is read
 record_stream.py        the checked records of a source, whatever its format
 accepted.py             the usable records of a file, where no atlas is made
 cluster_table.py        tables of sequences' clusters

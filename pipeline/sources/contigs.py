@@ -19,6 +19,7 @@ from foldatlas.pipeline.sources.fasta import WHITE_SPACE, RawRecord, Reader
 from foldatlas.pipeline.sources.genbank import CodingSequence
 from foldatlas.pipeline.sources.headers import read_header
 from foldatlas.pipeline.sources.nucleotides import AMBIGUITY_CODES
+from foldatlas.pipeline.sources.read_counts import ReadCounts
 from foldatlas.pipeline.sources.validation import UPPER, check
 from foldatlas.pipeline.workers.devices import usable_cores
 from foldatlas.schemas.errors import SourceError
@@ -65,8 +66,8 @@ class ContigReader:
         # One for all threads: it keeps nothing of a contig. No gene crosses a gap of a scaffold (50 N or more), as one
         # does by default: what it codes for is not known, nor how long it is.
         self._finder = _pyrodigal().GeneFinder(meta=True, mask=True)
-        self.contigs = 0
-        self.contigs_without_genes = 0
+        self._contigs = 0
+        self._contigs_without_genes = 0
 
     @property
     def leading_text(self) -> bool:
@@ -75,6 +76,11 @@ class ContigReader:
     @property
     def error(self) -> str | None:
         return self._reader.error
+
+    @property
+    def counts(self) -> ReadCounts:
+        """The contigs read so far."""
+        return ReadCounts(contigs=self._contigs, contigs_without_genes=self._contigs_without_genes)
 
     def __iter__(self) -> Iterator[CodingSequence]:
         waiting: deque[tuple[int, Future[list[CodingSequence]]]] = deque()
@@ -96,8 +102,8 @@ class ContigReader:
     def _counted(self, future: "Future[list[CodingSequence]]") -> list[CodingSequence]:
         raise_if_stopping()
         genes = future.result()
-        self.contigs += 1
-        self.contigs_without_genes += not genes
+        self._contigs += 1
+        self._contigs_without_genes += not genes
         return genes
 
     def _genes_of(self, raw: RawRecord) -> list[CodingSequence]:

@@ -61,8 +61,8 @@ class SourceFile(NamedTuple):
 
     @property
     def name(self) -> str:
-        """For people: without what a signed address has after its name."""
-        return self.uri if self.is_remote or self.is_pipe else self.path
+        """The name for messages: the path of a local file, unless it is named by `--as`; else the URI."""
+        return self.path if self.uri.startswith("file:") else self.uri
 
     @property
     def version(self) -> Version:

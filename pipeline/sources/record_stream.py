@@ -7,13 +7,14 @@ from typing import Final
 
 import pyarrow as pa
 
-from foldatlas.atlas.parquet.files import file_sha256
+from foldatlas.atlas.storage.protocol import file_sha256
 from foldatlas.pipeline.sources.block_validation import check_block, to_batch
 from foldatlas.pipeline.sources.compression import CompressedStream, decompressed
 from foldatlas.pipeline.sources.contigs import ContigReader
 from foldatlas.pipeline.sources.fasta import RawRecord, Reader
 from foldatlas.pipeline.sources.find import CONTIGS, GENBANK, SourceFile, is_unchanged, open_stored
 from foldatlas.pipeline.sources.genbank import GenBankReader
+from foldatlas.pipeline.sources.read_counts import ReadCounts
 from foldatlas.pipeline.sources.remote import RemoteStream
 from foldatlas.pipeline.sources.validation import Record, check
 from foldatlas.schemas.errors import SourceError
@@ -24,15 +25,17 @@ BYTES_A_BATCH: Final = 16 << 20  # reached only by records that are mostly heade
 
 
 class RecordStream:
-    """What `open_records` gives. After iteration `leading_text` says whether text stood before the first record,
-    `error` how the stream broke, if it did, `ignored` whether bytes followed the compressed data that are none, and
-    `doubtful` how many records of FASTA may be nucleotides or a protein (checked_block.CheckedBlock).
+    """The records of a source, or of a range of it, from `open_records`.
+
+    After iteration `leading_text` says whether text stood before the first record, `error` why the stream could not be
+    read to its end, `ignored` whether bytes after the compressed data were ignored, and `counts` has the numbers of
+    doubtful records and of contigs.
     """
 
     def __init__(self, source: SourceFile, stored: object, stream: object, start: int, end: int | None):
         self._source = source
         self._stored = stored
-        self.doubtful = 0
+        self._doubtful = 0
         self._stream = stream
         if source.format == GENBANK:
             self._reader: Reader | GenBankReader | ContigReader = GenBankReader(stream)  # type: ignore[arg-type]
@@ -50,10 +53,10 @@ class RecordStream:
         return self._reader.error or ""
 
     @property
-    def contigs(self) -> tuple[int, int]:
-        """How many contigs were read, and how many of them are good and without a gene."""
-        reader = self._reader
-        return (reader.contigs, reader.contigs_without_genes) if isinstance(reader, ContigReader) else (0, 0)
+    def counts(self) -> ReadCounts:
+        """What the reading counted that no record says of itself: doubtful records, and contigs."""
+        counts = ReadCounts(doubtful=self._doubtful)
+        return counts + self._reader.counts if isinstance(self._reader, ContigReader) else counts
 
     @property
     def ignored(self) -> bool:
@@ -72,7 +75,7 @@ class RecordStream:
         if isinstance(self._reader, Reader):
             for block in self._reader.blocks():
                 checked = check_block(block, max_length)
-                self.doubtful += checked.doubtful
+                self._doubtful += checked.doubtful
                 yield checked.batch
             return
         records, size = [], 0

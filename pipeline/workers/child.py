@@ -17,6 +17,7 @@ from typing import Any, Final
 
 from foldatlas.folding.models import load
 from foldatlas.pipeline.workers.devices import hold_device
+from foldatlas.pipeline.workers.messages import DoesNotFit, Done, NotFinite, NotReady, Ready, Request, Unexpected
 from foldatlas.schemas.errors import FoldAtlasError, NonFiniteOutput, OutOfMemory
 from foldatlas.schemas.records import Settings
 
@@ -40,10 +41,8 @@ def die_with(parent: int) -> None:
 
 
 def serve(connection: Connection, load_model: Callable[[], Loaded], idle_seconds: float = IDLE_SECONDS) -> None:
-    """Answers requests until the parent hangs up or has been silent for `idle_seconds`.
-
-    First sends ("ready", settings) or ("error", "load", reason). Then for each (sequences, wanted), the latter the
-    function's options, it sends ("done", results) or ("error", kind, reason) with kind "memory", "numbers" or "other".
+    """Load the model, then answer requests (messages.py) until the parent closes the connection or has sent nothing for
+    `idle_seconds`.
     """
     try:
         settings, compute = load_model()
@@ -51,23 +50,23 @@ def serve(connection: Connection, load_model: Callable[[], Loaded], idle_seconds
         reason = (
             _one_line(error) if isinstance(error, FoldAtlasError) else f"{type(error).__name__}: {_one_line(error)}"
         )
-        connection.send(("error", "load", reason))
+        connection.send(NotReady(reason))
         return
-    connection.send(("ready", settings))
-    for sequences, wanted in _requests(connection, idle_seconds):
+    connection.send(Ready(settings))
+    for request in _requests(connection, idle_seconds):
         try:
-            connection.send(("done", compute(sequences, **wanted)))
+            connection.send(Done(compute(request.sequences, **request.arguments)))
         except OutOfMemory as error:
-            connection.send(("error", "memory", _one_line(error)))
+            connection.send(DoesNotFit(_one_line(error)))
         except NonFiniteOutput as error:
-            connection.send(("error", "numbers", _one_line(error)))
+            connection.send(NotFinite(_one_line(error)))
         except (BrokenPipeError, ConnectionError):
             return
         except Exception as error:
-            connection.send(("error", "other", f"{type(error).__name__}: {_one_line(error)}"))
+            connection.send(Unexpected(f"{type(error).__name__}: {_one_line(error)}"))
 
 
-def _requests(connection: Connection, idle_seconds: float) -> Iterator[tuple[list[str], dict[str, Any]]]:
+def _requests(connection: Connection, idle_seconds: float) -> Iterator[Request]:
     with contextlib.suppress(EOFError, ConnectionError):
         while connection.poll(idle_seconds):
             yield connection.recv()

@@ -12,9 +12,19 @@ from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from typing import Any, Final
 
-from foldatlas.folding.prediction import Prediction
+from foldatlas.atlas.forecast.device_rates import device_kind
 from foldatlas.pipeline import events
 from foldatlas.pipeline.interruption import stopping
+from foldatlas.pipeline.workers.messages import (
+    Answer,
+    DoesNotFit,
+    Done,
+    NotFinite,
+    NotReady,
+    Ready,
+    Request,
+    Unexpected,
+)
 from foldatlas.schemas.errors import FoldAtlasError, Interrupted, ModelError, OutOfMemory, WorkerDied, WorkerTimeout
 from foldatlas.schemas.records import Settings
 
@@ -31,10 +41,10 @@ _LOOK_SECONDS: Final = 0.2  # how often the wait for an answer looks at the cloc
 STALL_SECONDS: Final = 20.0  # a message that was begun, either way, and does not go on for so long: the child hangs
 END_SECONDS: Final = 60.0  # what was killed and lives on after that is in the hands of a driver that hangs
 
-# A batch may take SLACK times what its cost predicts, and a quiet minute. Before anything was measured, here or on
-# another device of the kind (WorkerSpec.mflop_per_second), the device is taken to be slower than any in use.
+# A batch may take DEADLINE_FACTOR times what its cost predicts, plus a minute. Before anything was measured, here or on
+# another device of the kind (WorkerSpec.mflop_per_second), the device is assumed to be slower than any in use.
 MIN_DEADLINE_SECONDS: Final = 60.0
-SLACK: Final = 10.0
+DEADLINE_FACTOR: Final = 10.0
 SLOWEST_MFLOP_PER_SECOND: Final = {"cpu": 500.0, "cuda": 1_000_000.0}
 
 
@@ -74,47 +84,46 @@ class Child:
         self._mflop_per_second: float | None = None
         self._turn = threading.Lock()
 
-    def fold(self, sequences: list[str], cost: int, **wanted: bool) -> list[Prediction]:
-        """Predictions for one batch; `wanted` are options of Predictor.fold_batch, and the rest is as of `compute`."""
-        return self.compute(sequences, cost, **wanted)
+    def compute(self, sequences: list[str], cost: int, **arguments: Any) -> list[Any]:
+        """Return the child's result for each sequence of one batch, whose predicted cost is `cost` MFLOP.
 
-    def compute(self, sequences: list[str], cost: int, **wanted: Any) -> list[Any]:
-        """What the child's function gives for one batch whose predicted cost is `cost` MFLOP; `wanted` are its options.
-
-        Raises OutOfMemory and BatchError with the child alive; WorkerDied and WorkerTimeout with it gone; Interrupted
-        when the run is to stop; ModelError when the model cannot be loaded. An error that nobody expects is a death
-        where the device is a GPU.
+        `arguments` are keyword arguments of the child's function (Predictor.fold_batch, or LanguagePredictor.embed).
+        Raise OutOfMemory and BatchError with the child alive; WorkerDied and WorkerTimeout with the child ended;
+        Interrupted when the run is to stop; ModelError when the model cannot be loaded. On a GPU an unexpected error
+        counts as a crash (WorkerDied).
         """
         with self._turn:
-            return self._compute(sequences, cost, wanted)
+            return self._compute(sequences, cost, arguments)
 
-    def _compute(self, sequences: list[str], cost: int, wanted: dict[str, Any]) -> list[Any]:
+    def _compute(self, sequences: list[str], cost: int, arguments: dict[str, Any]) -> list[Any]:
         connection = self._ensure_started()
-        assumed = self._spec.mflop_per_second or SLOWEST_MFLOP_PER_SECOND[self._spec.device.partition(":")[0]]
+        assumed = self._spec.mflop_per_second or SLOWEST_MFLOP_PER_SECOND[device_kind(self._spec.device)]
         rate = self._mflop_per_second or assumed
         started = time.monotonic()
         try:
-            connection.send((sequences, wanted))
+            connection.send(Request(sequences, arguments))
         except BlockingIOError:
             self.kill()
             raise WorkerTimeout(f"it took no work for {STALL_SECONDS:.0f} s") from None
         except OSError:
             raise self._death() from None
-        answer = self._wait(self._spec.min_deadline_seconds + SLACK * cost / rate)
+        answer: Answer = self._wait(self._spec.min_deadline_seconds + DEADLINE_FACTOR * cost / rate)
         seconds = time.monotonic() - started
         self.busy_seconds += seconds
-        if answer[0] == "error":
-            kind, reason = answer[1:]
-            if kind == "other" and self._spec.device.startswith("cuda"):
-                # After an illegal address, or memory that cannot be corrected, CUDA refuses whatever the same process
-                # asks next: every protein that follows would be blamed.
+        match answer:
+            case Done(results):
+                measured = cost / max(seconds, 1e-3)
+                self._mflop_per_second = min(measured, self._mflop_per_second or measured)
+                self._answered += 1
+                return results
+            case DoesNotFit(reason):
+                raise OutOfMemory(reason)
+            case Unexpected(reason) if self._spec.device.startswith("cuda"):
+                # After an illegal address, or a memory error that cannot be corrected, CUDA refuses every further call
+                # of the process: all proteins that follow would be blamed.
                 raise self._death(reason)
-            raise OutOfMemory(reason) if kind == "memory" else BatchError(reason)
-        measured = cost / max(seconds, 1e-3)
-        self._mflop_per_second = min(measured, self._mflop_per_second or measured)
-        self._answered += 1
-        results: list[Any] = answer[1]
-        return results
+            case NotFinite(reason) | Unexpected(reason):
+                raise BatchError(reason)
 
     def renew(self) -> bool:
         """End the process if it has computed a batch, so that the next one starts in a fresh process.
@@ -142,16 +151,18 @@ class Child:
                 f"the process that owns the device did not get ready on {self._spec.device} ({error}; it may have said "
                 "more above): run the same command again when that is mended"
             ) from error
-        kind, *rest = answer
-        if kind == "error":
-            self.kill()
-            raise ModelError(f"model {self._spec.model!r} could not be loaded on {self._spec.device}: {rest[1]}")
-        if rest[0] != self._spec.settings:
-            self.kill()
-            raise ModelError(f"the worker loaded {rest[0]}, planned was {self._spec.settings}: install one version")
+        match answer:
+            case NotReady(reason):
+                self.kill()
+                raise ModelError(f"model {self._spec.model!r} could not be loaded on {self._spec.device}: {reason}")
+            case Ready(settings) if settings != self._spec.settings:
+                self.kill()
+                raise ModelError(
+                    f"the worker loaded {settings}, but the plan has {self._spec.settings}: install one version"
+                )
         return connection
 
-    def _start_and_listen(self) -> tuple[Connection, tuple[Any, ...]]:
+    def _start_and_listen(self) -> tuple[Connection, Ready | NotReady]:
         """Starts a child and waits until it is ready; gives the connection and its first message."""
         self.kill()
         began = time.monotonic()
@@ -162,13 +173,13 @@ class Child:
         with theirs:
             self._process = _start(self._spec, theirs.fileno())
         self._connection = Connection(ours.detach())
-        answer = self._wait(LOAD_SECONDS)
+        answer: Ready | NotReady = self._wait(LOAD_SECONDS)
         seconds = round(time.monotonic() - began, 3)
-        device, ready = self._spec.device, answer[0] == "ready"
+        device, ready = self._spec.device, isinstance(answer, Ready)
         events.emit("child_started", child=self._pid, device=device, ready=ready, seconds=seconds)
         return self._connection, answer
 
-    def _wait(self, seconds: float) -> tuple[Any, ...]:
+    def _wait(self, seconds: float) -> Any:
         """The child's next message. Ends it, and raises, when it is silent for too long, or the run is to stop."""
         assert self._connection is not None
         end = time.monotonic() + seconds
@@ -176,13 +187,12 @@ class Child:
             while not self._connection.poll(_LOOK_SECONDS):
                 if stopping():
                     self.kill()
-                    raise Interrupted("stopped on request")
+                    raise Interrupted
                 if time.monotonic() > end:
                     events.emit("child_overdue", level=events.WARNING, child=self._pid, deadline_seconds=seconds)
                     self.kill()
                     raise WorkerTimeout(f"no answer within {seconds:.0f} s")
-            message: tuple[Any, ...] = self._connection.recv()
-            return message
+            return self._connection.recv()
         except BlockingIOError:
             events.emit("child_overdue", level=events.WARNING, child=self._pid, deadline_seconds=STALL_SECONDS)
             self.kill()

@@ -15,13 +15,14 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from manifest_entries import entry_of, made_run
 
 from foldatlas.atlas.folder import AtlasFolder
 from foldatlas.atlas.index.build import build_index
 from foldatlas.atlas.parquet.coordinates import StoredStructure, encode_structures
 from foldatlas.atlas.parquet.files import ParquetFile
 from foldatlas.schemas import manifest, records, tables
-from foldatlas.schemas.manifest import FileEntry, Plan, Run, Shard, ShardEntry, Source
+from foldatlas.schemas.manifest import FileEntry, Plan, Shard, ShardEntry, Source
 from foldatlas.schemas.records import Settings, num_atoms, structure_id
 
 SETTINGS = Settings(model="nano-untrained", weights="ab" * 32, recycles=0, precision="fp32")
@@ -235,20 +236,17 @@ def write_shard(
             file.write(content, tables.STRUCTURES_A_ROW_GROUP if table == "structures" else None)
         assert file.entry
         files[table] = file.entry
-    entry = ShardEntry(
-        format=1,
-        shard=shard.name,
+    entry = entry_of(
+        shard,
         plan=plan.name,
         generation=generation,
         attempt=attempt,
         settings_digest=manifest.settings_digest(SETTINGS),
-        shard_digest=shard.digest,
         folded=len(good),
         failed=len(failed),
         residues=sum(len(sequences[i]) for i in good),
-        cost=shard.cost,
         files=files,
-        run=Run(run_id, "host", "cpu", "0.1.0", "2026-11-01T10:00:00.000+00:00", 2.5),
+        run=made_run(run_id=run_id),
     )
     assert folder.commit_entry(entry)
     return entry

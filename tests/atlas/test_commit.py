@@ -8,8 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from foldatlas.atlas.parquet.files import ParquetFile, file_sha256
+from foldatlas.atlas.parquet.files import ParquetFile
 from foldatlas.atlas.storage.commit import attempt_name, commit_once, hidden, hidden_owner, owner_is_dead, replacing
+from foldatlas.atlas.storage.protocol import file_sha256
 from foldatlas.schemas.errors import FoldAtlasError
 from foldatlas.schemas.tables import FAILURES
 

@@ -4,8 +4,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from foldatlas.atlas.forecast.calibration import Rate, default_output_bytes, default_rate
+from foldatlas.atlas.forecast.device_rates import Rate, default_rate
 from foldatlas.atlas.forecast.estimate import estimate, makespan
+from foldatlas.atlas.forecast.output_sizes import default_output_bytes
 from foldatlas.schemas.manifest import Shard
 
 

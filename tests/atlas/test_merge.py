@@ -172,7 +172,7 @@ def test_other_settings_are_refused_by_name(atlas_of: Callable[..., AtlasFolder]
     changed: Settings = dataclasses.replace(header.settings, recycles=3)
     altered: AtlasHeader = structs.replace(header, settings=changed, settings_digest=settings_digest(changed))
     other.header_path.write_bytes(encode(altered))
-    with pytest.raises(SettingsMismatchError, match=r"one was made with recycles 0, .*other with 3"):
+    with pytest.raises(SettingsMismatchError, match=r"one was made with recycles 0, .*other has 3"):
         merge_atlases([one.root, other.root], tmp_path / "out")
     assert not (tmp_path / "out").exists()
 
@@ -199,7 +199,7 @@ def test_places_that_cannot_be_used(atlas_of: Callable[..., AtlasFolder], tmp_pa
         ([one, other], tmp_path / "link", UsageError, "is an atlas to be merged"),
         ([one, other], other / "deep" / "out", UsageError, "inside of an atlas"),
         ([one, tmp_path / "link"], tmp_path / "out", UsageError, "named twice"),
-        ([one], tmp_path / "out", UsageError, "two atlases at least"),
+        ([one], tmp_path / "out", UsageError, "at least two atlases"),
         ([one, other], tmp_path / "thesis", ForeignFolderError, "thesis"),
         ([one, tmp_path / "thesis"], tmp_path / "out", NotAnAtlasError, "not an atlas"),
         ([one, "s3://bucket/atlas"], tmp_path / "out", UsageError, "local folder"),
@@ -277,6 +277,6 @@ def test_interrupted_merge_leaves_no_atlas(
     living = commit.attempt_name()
     dead = living.replace(f"_{os.getpid()}_", "_4194304_")
     for attempt in (living, dead):
-        (tmp_path / f".out.{attempt}{merge._ASIDE}").mkdir()
+        (tmp_path / f".out.{attempt}{merge._SUFFIX}").mkdir()
     merge_atlases([one, other], out)
-    assert sorted(path.name for path in tmp_path.iterdir()) == [f".out.{living}{merge._ASIDE}", "one", "other", "out"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == [f".out.{living}{merge._SUFFIX}", "one", "other", "out"]

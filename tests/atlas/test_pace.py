@@ -3,6 +3,7 @@
 import datetime
 
 import pytest
+from manifest_entries import made_entry
 
 from foldatlas.atlas.forecast import pace
 from foldatlas.atlas.forecast.pace import DevicePace, Pace, busy_share, devices_of, pace_now, runs_of
@@ -25,19 +26,12 @@ def entry(
 ) -> ShardEntry:
     """An entry of `worker`, begun `started` seconds after noon."""
     begin = (NOON + datetime.timedelta(seconds=started)).isoformat(timespec="milliseconds")
-    return ShardEntry(
-        format=1,
+    return made_entry(
         shard=f"p-{started}",
-        plan="p",
         generation=generation,
         attempt=f"{worker}_17_abcd",
-        settings_digest="",
-        shard_digest="",
-        folded=1,
-        failed=0,
         residues=residues,
         cost=500,
-        files={},
         run=Run(run, worker, "cuda", "0", begin, seconds, busy, name, memory),
     )
 

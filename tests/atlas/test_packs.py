@@ -8,29 +8,27 @@ from typing import Any
 
 import msgspec
 import pytest
+from manifest_entries import made_entry
 
 from foldatlas.atlas.folder import AtlasFolder
 from foldatlas.atlas.storage import packs
 from foldatlas.atlas.storage.s3 import S3Storage
 from foldatlas.schemas.errors import DamagedAtlasError
-from foldatlas.schemas.manifest import FileEntry, Run, ShardEntry, encode
+from foldatlas.schemas.manifest import FileEntry, ShardEntry, encode
 
-RUN = Run("run", "host", "cpu", "0", "2026-11-01T10:00:00.000+00:00", 2.5)
 FILES = {"failures": FileEntry("failures/x.parquet", 0, 9, "0" * 64)}
 
 
 @pytest.fixture
 def atlas(s3: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AtlasFolder:
     """An empty place of this test's own. Three documents are many here."""
-    monkeypatch.setattr(packs, "WORTH", 3)
+    monkeypatch.setattr(packs, "MIN_DOCUMENTS", 3)
     s3.create_bucket(Bucket="atlases")
-    forget()
     return AtlasFolder(f"s3://atlases/{tmp_path.name}")
 
 
 def entry(number: int, generation: int = 0) -> ShardEntry:
-    name = f"p-{number:05d}"
-    return ShardEntry(1, name, "p", generation, f"host_{number}_00", "", "", 1, 0, 9, 9, FILES, RUN)
+    return made_entry(shard=f"p-{number:05d}", generation=generation, attempt=f"host_{number}_00", files=FILES)
 
 
 def commit(atlas: AtlasFolder, *numbers: int) -> None:
@@ -38,17 +36,15 @@ def commit(atlas: AtlasFolder, *numbers: int) -> None:
         assert atlas.commit_entry(entry(number))
 
 
-def forget() -> None:
-    """As a process that has just begun."""
-    packs._documents.clear()
-    packs._packed.clear()
+def fresh(atlas: AtlasFolder) -> AtlasFolder:
+    """The same atlas with nothing in memory, as in a process that has just begun."""
+    return AtlasFolder(atlas.uri)
 
 
 def asked(flaky: Any, atlas: AtlasFolder) -> tuple[dict[str, ShardEntry], list[str]]:
     """The entries, read by a new process, and the names of the objects that it fetched for that."""
-    forget()
     before = len(flaky.requests)
-    found = atlas.entries()
+    found = fresh(atlas).entries()
     keys = [key.split("?")[0] for method, key in flaky.requests[before:] if method == "GET" and "list-type" not in key]
     return found, sorted(key.split("/", 3)[3] for key in keys)
 
@@ -97,14 +93,13 @@ def test_a_damaged_pack_costs_time_and_is_replaced(
     if content is None:  # under its right name, and yet no pack
         atlas.storage.delete(pack)
         content = b"{}"
-        pack = packs._name_of(content)
+        pack = packs.name_of(content)
     atlas.storage.write(pack, content)
     found, fetched = asked(flaky, atlas)
     assert found == {each.shard: each for each in map(entry, range(3))}
     assert pack in fetched and "is damaged and is not used" in caplog.text
     commit(atlas, *range(3, 9))
-    forget()
-    assert atlas.pack_manifest() and len(packs_of(atlas)) == 1 and pack not in packs_of(atlas)
+    assert fresh(atlas).pack_manifest() and len(packs_of(atlas)) == 1 and pack not in packs_of(atlas)
     assert asked(flaky, atlas) == ({each.shard: each for each in map(entry, range(9))}, packs_of(atlas))
 
 
@@ -121,9 +116,7 @@ def test_pack_replaced_during_reading_is_looked_up_again(
         if folder == packs.FOLDER and not once:
             once.append(True)
             commit(atlas, 3, 4, 5)
-            forget()
-            assert atlas.pack_manifest()
-            forget()
+            assert fresh(atlas).pack_manifest()
         return found
 
     monkeypatch.setattr(S3Storage, "files", list_then_replace)
@@ -155,7 +148,7 @@ def test_a_pack_that_says_what_is_not_so_is_found(atlas: AtlasFolder) -> None:
     for name, content in made:
         atlas.storage.write(name, content)
     atlas.storage.write("packs/notes.txt", b"of a person")
-    assert atlas.storage.false_packs() == {made[2][0]: "manifest/p-00001.0.json"}
+    assert atlas.false_packs() == {made[2][0]: "manifest/p-00001.0.json"}
 
 
 def test_what_is_no_pack_is_neither_read_nor_deleted(
@@ -169,8 +162,8 @@ def test_what_is_no_pack_is_neither_read_nor_deleted(
     for name, content in (("packs/notes.txt", b"of a person"), (inflated, bomb), (large, b"0" * 1001)):
         atlas.storage.write(name, content)
     atlas.storage.write("manifest/notes.bin", b"\xff\xfe no entry")
-    monkeypatch.setattr(packs, "_MOST_BYTES", 1000)
-    monkeypatch.setattr(packs, "_MOST_UNPACKED", 99_999)
+    monkeypatch.setattr(packs, "MAX_BYTES", 1000)
+    monkeypatch.setattr(packs, "MAX_UNPACKED_BYTES", 99_999)
     found, fetched = asked(flaky, atlas)
     assert found == {each.shard: each for each in map(entry, range(3))}
     assert [name for name in fetched if name.startswith("packs")] == [inflated]
@@ -186,9 +179,8 @@ def test_an_entry_that_is_no_text_is_left_out(atlas: AtlasFolder) -> None:
     assert isinstance(atlas.storage, S3Storage)
     atlas.storage.write("manifest/p-00007.0.json", b"\xff\xfe")
     assert atlas.pack_manifest()
-    forget()
     with pytest.raises(DamagedAtlasError, match="p-00007"):
-        atlas.entries()
+        fresh(atlas).entries()
 
 
 def test_entry_replaced_after_listing_is_not_packed(atlas: AtlasFolder, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -196,24 +188,20 @@ def test_entry_replaced_after_listing_is_not_packed(atlas: AtlasFolder, monkeypa
     commit(atlas, 0, 1, 2)
     atlas.entries()
     other = msgspec.structs.replace(entry(1), attempt="other_1_00")
-    read = S3Storage.read_many
+    read = S3Storage.read_versions
 
-    def replace_then_read(self: S3Storage, files: Any) -> Any:
+    def replace_then_read(self: S3Storage, names: Any) -> Any:
         self.write("manifest/p-00001.0.json", encode(other))
-        contents = read(self, files)
-        contents[1] = self.read("manifest/p-00001.0.json")
-        return contents
+        return read(self, names)
 
-    monkeypatch.setattr(S3Storage, "read_many", replace_then_read)
-    assert atlas.pack_manifest()
-    monkeypatch.setattr(S3Storage, "read_many", read)
-    forget()
-    assert atlas.entries() == {each.shard: each for each in (entry(0), other, entry(2))}
+    monkeypatch.setattr(S3Storage, "read_versions", replace_then_read)
+    assert fresh(atlas).pack_manifest()
+    monkeypatch.setattr(S3Storage, "read_versions", read)
+    assert fresh(atlas).entries() == {each.shard: each for each in (entry(0), other, entry(2))}
     assert isinstance(atlas.storage, S3Storage)
     atlas.storage.write("manifest/p-00001.0.json", encode(entry(1)))
-    forget()
-    assert atlas.entries() == {each.shard: each for each in map(entry, range(3))}
-    assert atlas.storage.false_packs() == {}
+    assert fresh(atlas).entries() == {each.shard: each for each in map(entry, range(3))}
+    assert atlas.false_packs() == {}
 
 
 def test_packs_that_may_not_be_read_hinder_nobody(atlas: AtlasFolder, flaky: Any) -> None:
@@ -221,7 +209,7 @@ def test_packs_that_may_not_be_read_hinder_nobody(atlas: AtlasFolder, flaky: Any
     assert atlas.pack_manifest()
     flaky.fault = lambda method, key: 403 if "/packs/" in key and "list-type" not in key else None
     assert asked(flaky, atlas)[0] == {each.shard: each for each in map(entry, range(3))}
-    assert atlas.storage.false_packs() == {}
+    assert atlas.false_packs() == {}
     flaky.fault = lambda method, key: 403 if "/packs/" in key else None
     assert asked(flaky, atlas)[0] == {each.shard: each for each in map(entry, range(3))}
 
@@ -237,8 +225,7 @@ def test_of_several_that_pack_at_once_one_pack_stays(
         number = next(others, None)
         if number is not None:
             commit(atlas, *range(3 * number, 3 * number + 3))
-            forget()
-            assert atlas.pack_manifest()
+            assert fresh(atlas).pack_manifest()
         write(self, name, content)
 
     monkeypatch.setattr(S3Storage, "write", write_after_others)
@@ -277,8 +264,7 @@ def test_writers_packers_and_readers_at_once(atlas: AtlasFolder) -> None:
     def read_and_pack() -> None:
         while any(writer.is_alive() for writer in writers):
             before = set(committed)
-            forget()
-            found = atlas.entries()
+            found = fresh(atlas).entries()
             wrong.extend(name for name, each in found.items() if each != entry(int(name[2:])))
             wrong.extend(f"{number} is lost" for number in before if f"p-{number:05d}" not in found)
             atlas.pack_manifest()
@@ -289,9 +275,8 @@ def test_writers_packers_and_readers_at_once(atlas: AtlasFolder) -> None:
         thread.start()
     for thread in threads:
         thread.join()
-    forget()
     assert len(packs_of(atlas)) <= 1
-    assert wrong == [] and atlas.entries() == {each.shard: each for each in map(entry, range(60))}
+    assert wrong == [] and fresh(atlas).entries() == {each.shard: each for each in map(entry, range(60))}
 
 
 def test_packing_ignores_silent_stores_and_local_folders(

@@ -12,7 +12,7 @@ import pytest
 
 from foldatlas.atlas.folder import AtlasFolder
 from foldatlas.atlas.index.build import build_index
-from foldatlas.atlas.parquet.structures import Place
+from foldatlas.atlas.parquet.structures import StructureLocation
 from foldatlas.atlas.reader import Atlas
 from foldatlas.schemas.errors import DamagedAtlasError, NotAnAtlasError, QueryError, UsageError
 from foldatlas.schemas.records import Settings, format_structure_id, structure_id
@@ -55,7 +55,7 @@ def test_what_does_more_than_read_is_refused_and_writes_nothing(atlas: Atlas, tm
 def test_the_refusal_says_what_to_do(atlas: Atlas) -> None:
     with pytest.raises(QueryError, match=r"COPY is not a query.*foldatlas export"):
         atlas.query("COPY proteins TO 'x'")
-    with pytest.raises(QueryError, match="holds 2 statements"):
+    with pytest.raises(QueryError, match="has 2 statements"):
         atlas.query("SELECT 1; SELECT 2")
 
 
@@ -194,7 +194,7 @@ def test_ctrl_c_ends_a_query(indexed, sql: str) -> None:
 
 
 def test_what_is_no_atlas_or_has_no_index(tmp_path: Path) -> None:
-    with pytest.raises(NotAnAtlasError, match="is no folder"):
+    with pytest.raises(NotAnAtlasError, match="no such folder"):
         Atlas.open(tmp_path / "nothing")
     with pytest.raises(NotAnAtlasError, match="is not an atlas"):
         Atlas.open(tmp_path)
@@ -245,14 +245,14 @@ def test_a_name_without_one_structure_says_why(atlas: Atlas, name: str, said: st
 
 def test_places_in_any_order_and_wrong_ones(atlas: Atlas) -> None:
     rows = atlas.query("SELECT structure_id, structure_file, structure_row FROM proteins ORDER BY hash(id)").rows()
-    places = [Place(i.bytes, file, row) for i, file, row in rows]
+    places = [StructureLocation(i.bytes, file, row) for i, file, row in rows]
     assert [s.structure_id for s in atlas.structures(places)] == [p.structure_id for p in places]
     assert list(atlas.structures([])) == []
     good = places[0]
     for wrong in (
-        Place(good.structure_id, good.file, good.row + 1),
-        Place(good.structure_id, good.file, 1_000_000),
-        Place(good.structure_id, "structures/nothing.parquet", 0),
+        StructureLocation(good.structure_id, good.file, good.row + 1),
+        StructureLocation(good.structure_id, good.file, 1_000_000),
+        StructureLocation(good.structure_id, "structures/nothing.parquet", 0),
     ):
         with pytest.raises(DamagedAtlasError, match=r"foldatlas (index|verify)"):
             list(atlas.structures([wrong]))

@@ -3,29 +3,24 @@
 from collections.abc import Callable
 
 import pytest
+from manifest_entries import made_entry, made_run
 from msgspec import structs
 
 from foldatlas.atlas.index.runs import Rows, folded_rows, retried_rows, runs_table
 from foldatlas.atlas.verify.atlas import verify
-from foldatlas.schemas.manifest import FileEntry, Run, ShardEntry
+from foldatlas.schemas.manifest import FileEntry, ShardEntry
 
 
 def entry(generation: int, folded: int, failed: int, files: dict[str, str], *, kept: int = 0) -> ShardEntry:
     """An entry of run r<generation> whose files are of the attempts that `files` names."""
-    return ShardEntry(
-        format=1,
+    return made_entry(
         shard="s",
-        plan="p",
         generation=generation,
         attempt=f"a{generation}",
-        settings_digest="",
-        shard_digest="",
         folded=folded,
         failed=failed,
-        residues=10,
-        cost=100,
         files={table: FileEntry(f"{table}/s.{attempt}.parquet", folded, 1, "") for table, attempt in files.items()},
-        run=Run(f"r{generation}", "host", "cpu", "0", "2026-11-01T10:00:00.000+00:00", 1.0),
+        run=made_run(run_id=f"r{generation}", seconds=1.0),
         kept=kept,
     )
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from foldatlas.atlas.folder import AtlasFolder
-from foldatlas.atlas.forecast.calibration import measured_rate
+from foldatlas.atlas.forecast.device_rates import measured_rate
 from foldatlas.atlas.status import status
 from foldatlas.schemas.errors import DamagedAtlasError, NotAnAtlasError
 from foldatlas.schemas.records import Outcome, Settings
@@ -48,10 +48,10 @@ def test_now_is_what_was_committed_lately(built) -> None:
     assert now.residues_per_second_now is not None and now.ends is not None
     predicted = datetime.datetime.fromisoformat(now.ends) - end - datetime.timedelta(seconds=60)
     assert predicted.total_seconds() == pytest.approx(now.seconds_left / devices, abs=1.001)
-    assert "at work" in "\n".join(now.lines())
+    assert "folding" in "\n".join(now.lines())
     later = status(built.folder, end + datetime.timedelta(days=1))
     assert (later.workers, later.residues_per_second_now, later.ends) == (0, None, None)
-    assert "nobody has committed a shard lately" in "\n".join(later.lines())
+    assert "no worker has committed a shard recently" in "\n".join(later.lines())
     assert [run.shards for run in later.runs] == [3, 2] and later.busy_share is None
     assert later.shards_failed == sum(entry.failed > 0 for entry in entries)
 

@@ -314,10 +314,10 @@ def test_without_the_library_the_error_names_the_extra(bucket: str, monkeypatch:
 @pytest.mark.parametrize(
     ("place", "reason"),
     [
-        ("gs://bucket/atlas", "gs:// cannot hold an atlas: name a folder, or s3://"),
+        ("gs://bucket/atlas", "gs:// cannot hold an atlas: name a folder or an s3:// address"),
         ("https://host/atlas", "https:// cannot hold an atlas"),
-        ("s3://bucket", "name a place in a bucket"),
-        ("s3://bucket//", "name a place in a bucket"),
+        ("s3://bucket", "name a prefix in a bucket"),
+        ("s3://bucket//", "name a prefix in a bucket"),
         ("s3://bucket/a/../b", "dotted"),
         ("s3:/bucket/atlas", "write s3://bucket/atlas"),
         ("s3://bucket/a//b", "empty"),
@@ -333,7 +333,7 @@ def test_keys_in_an_address_are_refused_and_not_shown(rest: str) -> None:
     with pytest.raises(UsageError, match="AWS_PROFILE") as caught:
         AtlasFolder(f"s3://{rest}")
     assert "secret" not in str(caught.value)
-    assert AtlasFolder("s3://bucket/me@home").place == "s3://bucket/me@home"
+    assert AtlasFolder("s3://bucket/me@home").uri == "s3://bucket/me@home"
 
 
 def test_an_address_never_becomes_a_path() -> None:

@@ -11,8 +11,9 @@ import pytest
 from foldatlas.atlas.export.subset import export
 from foldatlas.atlas.folder import AtlasFolder
 from foldatlas.atlas.index import published
-from foldatlas.atlas.index.build import build_index, contents_of, current_accounting
-from foldatlas.atlas.index.published import Publication, cache_folder, index_name, read_pointer
+from foldatlas.atlas.index.build import build_index, current_accounting
+from foldatlas.atlas.index.contents import Contents, contents_of
+from foldatlas.atlas.index.published import cache_folder, index_name, index_of, read_pointer
 from foldatlas.atlas.reader import PARQUET_VIEWS, Atlas
 from foldatlas.atlas.status import status
 from foldatlas.atlas.storage import s3 as s3_storage
@@ -57,11 +58,11 @@ def age_everything(monkeypatch: pytest.MonkeyPatch, folder: AtlasFolder) -> None
 
 def test_the_index_and_the_views_are_those_of_the_folder(stored: AtlasFolder, indexed: Any) -> None:
     with pytest.raises(NotAnAtlasError, match="no index yet"):
-        Atlas.open(stored.place)
+        Atlas.open(stored.uri)
     assert current_accounting(stored) is None
     assert build_index(stored) == current_accounting(indexed.folder) == current_accounting(stored)
     tables = ["proteins", "records", "scores", "failures", "runs", "files", "copies", "refused", *PARQUET_VIEWS[:3]]
-    with Atlas.open(stored.place) as mine, Atlas.open(indexed.root) as theirs:
+    with Atlas.open(stored.uri) as mine, Atlas.open(indexed.root) as theirs:
         assert not mine.is_stale
         for table in tables:
             found, expected = (
@@ -91,14 +92,14 @@ def test_queries_on_parquet_give_what_they_give_in_a_folder(stored: AtlasFolder,
     sql = sql.format(id=identity)
     found, expected = (
         [row for row in rows_of(place, sql) if not str(row[0]).startswith("files_of_")]
-        for place in (stored.place, indexed.root)
+        for place in (stored.uri, indexed.root)
     )
     assert found == expected and found
 
 
 def test_a_structure_is_fetched_by_its_row_group(stored: AtlasFolder, indexed: Any, flaky: Any) -> None:
     build_index(stored)
-    with Atlas.open(stored.place) as mine, Atlas.open(indexed.root) as theirs:
+    with Atlas.open(stored.uri) as mine, Atlas.open(indexed.root) as theirs:
         before = len(flaky.requests)
         found, expected = mine.structure("a50"), theirs.structure("a50")
         asked = flaky.requests[before:]
@@ -114,16 +115,15 @@ def test_the_copy_of_the_index_is_fetched_once_and_checked(stored: AtlasFolder, 
         return sum(method == "GET" and "/index/" in path for method, path in flaky.requests)
 
     for _ in range(3):
-        assert rows_of(stored.place, "SELECT count(*) FROM proteins")[0][0] > 0
+        assert rows_of(stored.uri, "SELECT count(*) FROM proteins")[0][0] > 0
     assert downloads() == 1
     (copy,) = cache_folder().rglob("*.duckdb")
     stored.storage.delete(stored.storage.files("manifest")[0].name)
-    with Atlas.open(stored.place) as opened:
+    with Atlas.open(stored.uri) as opened:
         assert opened.is_stale
         build_index(stored)
         assert (
-            rows_of(stored.place, "SELECT count(*) FROM proteins")
-            != opened.query("SELECT count(*) FROM proteins").rows()
+            rows_of(stored.uri, "SELECT count(*) FROM proteins") != opened.query("SELECT count(*) FROM proteins").rows()
         )  # who has the old one open keeps it
     assert downloads() == 2 and not copy.exists() and len(list(cache_folder().rglob("*.duckdb"))) == 1
 
@@ -133,27 +133,27 @@ def test_the_copy_of_the_index_is_fetched_once_and_checked(stored: AtlasFolder, 
     copies[0].unlink()
     s3.put_object(Bucket="atlases", Key=f"{store_of(stored).prefix}/{index_name(found[0])}", Body=b"x" * 9_000)
     with pytest.raises(DamagedAtlasError, match="is not what was published"):
-        Atlas.open(stored.place)
+        Atlas.open(stored.uri)
     assert not [path for path in cache_folder().rglob("*") if path.is_file()]
     stored.storage.delete(index_name(found[0]))
     with pytest.raises(DamagedAtlasError, match="does not exist: run `foldatlas index"):
-        Atlas.open(stored.place)
+        Atlas.open(stored.uri)
     build_index(stored)
     assert verify(stored, deep=False).faults == []
 
 
 def test_of_two_indexes_the_newer_stays(stored: AtlasFolder) -> None:
     """Whoever began with fewer documents and ends later does not take the place; by hand, fewer count too."""
-    late = Publication(stored)
+    late = index_of(stored).publication()
     build_index(stored)
     winner = read_pointer(store_of(stored))
-    assert winner is not None and winner[0].documents == contents_of(stored)[1]
+    assert winner is not None and winner[0].documents == contents_of(stored).documents
     (database,) = _copy_of(stored)
     accounting = current_accounting(stored)
     assert accounting is not None
-    late.publish(database, "older", winner[0].documents - 1, accounting)
+    late.publish(database, Contents("older", "", winner[0].documents - 1), accounting)
     assert read_pointer(store_of(stored)) == winner
-    late.publish(database, "more", winner[0].documents + 1, accounting)
+    late.publish(database, Contents("more", "", winner[0].documents + 1), accounting)
     after = read_pointer(store_of(stored))
     assert after is not None and after[0].contents == "more"
     stored.storage.delete(stored.storage.files("manifest")[0].name)
@@ -163,7 +163,7 @@ def test_of_two_indexes_the_newer_stays(stored: AtlasFolder) -> None:
 
 
 def _copy_of(folder: AtlasFolder) -> list[Path]:
-    Atlas.open(folder.place).close()
+    Atlas.open(folder.uri).close()
     return list(cache_folder().rglob("*.duckdb"))
 
 
@@ -179,7 +179,7 @@ def test_two_indexes_at_once_leave_one_that_is_right(stored: AtlasFolder) -> Non
 @pytest.mark.parametrize("format", ["pdb", "fasta", "parquet"])
 def test_an_export_is_that_of_the_folder(stored: AtlasFolder, indexed: Any, tmp_path: Path, format: str) -> None:
     build_index(stored)
-    for place, name in ((stored.place, "mine"), (indexed.root, "theirs")):
+    for place, name in ((stored.uri, "mine"), (indexed.root, "theirs")):
         export(place, tmp_path / name, format=format, where="length < 60")
     mine, theirs = (
         {path.name: path.read_bytes() for path in (tmp_path / name).iterdir() if path.name != "manifest.json"}
@@ -190,7 +190,7 @@ def test_an_export_is_that_of_the_folder(stored: AtlasFolder, indexed: Any, tmp_
         del files["SHA256SUMS"]  # has the digest of manifest.json, which names the atlas and the time
     assert mine == theirs
     with pytest.raises(UsageError, match="an export goes to a folder"):
-        export(stored.place, "s3://atlases/out", format=format)
+        export(stored.uri, "s3://atlases/out", format=format)
 
 
 def test_verify_finds_on_a_store_what_it_finds_in_a_folder(stored: AtlasFolder) -> None:
@@ -288,7 +288,7 @@ def test_planning_that_takes_longer_than_a_day_is_left_alone(
         return [file if file.name == names[1] else file._replace(age=2 * ABANDONED_SECONDS) for file in found]
 
     monkeypatch.setattr(S3Storage, "files", aged)
-    stored.storage.sweep_staging()
+    stored.storage.sweep_work()
     assert [stored.storage.exists(name) for name in names] == [True, True, False, False]
 
 
@@ -309,7 +309,7 @@ def test_a_store_that_goes_away_during_a_query_is_said(
 ) -> None:
     build_index(stored)
     monkeypatch.setattr("foldatlas.atlas.storage.s3_client.PATIENCE_SECONDS", 0.02)
-    with Atlas.open(stored.place) as opened:
+    with Atlas.open(stored.uri) as opened:
         flaky.fault = lambda method, key: 503
         assert opened.query("SELECT count(*) FROM proteins").rows()[0][0] > 0  # of the local copy
         with pytest.raises((QueryError, StoreError), match="cannot be reached"):

@@ -26,13 +26,17 @@ def hang(harness: "Harness") -> None:
 
 
 def disk_full(harness: "Harness") -> None:
-    """A limit on the size of files stands for a disk that is full: in planning, while folding and in the index."""
+    """A limit on the size of files stands for a disk that is full: in planning, while folding and in the index.
+
+    Python would also cut short the compiled modules that it writes, so it writes none.
+    """
     atlas = harness.folder / "full"
+    environment = {"PYTHONDONTWRITEBYTECODE": "1"}
 
     def limited(size: int) -> Callable[[], None]:
         return lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (size, resource.RLIM_INFINITY))
 
-    first = harness.start(atlas, before=limited(1500))
+    first = harness.start(atlas, before=limited(1500), **environment)
     code = first.wait()
     harness.expect(f"a full disk while planning: exit {code}", code in (1, 2, 3), first)
     harness.expect("a full disk while planning: a traceback", "Traceback" not in first.said(), first)
@@ -40,7 +44,7 @@ def disk_full(harness: "Harness") -> None:
     planned = harness.start(atlas, command="plan")
     harness.expect("planning after a full disk", planned.wait() == 0, planned)
     for size, where in ((3_000, "folding"), (60_000, "indexing")):
-        driver = harness.start(atlas, before=limited(size))
+        driver = harness.start(atlas, before=limited(size), **environment)
         code = driver.wait()
         harness.expect(f"a full disk while {where}: exit {code}", code in (1, 3), driver)
         harness.expect(f"a full disk while {where}: a traceback", "Traceback" not in driver.said(), driver)

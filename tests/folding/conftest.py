@@ -13,11 +13,11 @@ from transformers.models.esm.configuration_esm import get_default_vocab_list
 from transformers.models.esm.openfold_utils import rigid_utils
 
 from foldatlas.folding.config import from_transformers
-from foldatlas.folding.network.esmfold import ESMFold, Folded, Wanted
+from foldatlas.folding.network.esmfold import ESMFold, ESMFoldOutput, OutputFlags
 from foldatlas.folding.network.tokens import encode
 from foldatlas.folding.weights import fitting
 
-EVERYTHING = Wanted(mean_embedding=True, pae_logits=True, distogram_logits=True)
+EVERYTHING = OutputFlags(mean_embedding=True, pae_logits=True, distogram_logits=True)
 
 _COMMON = {
     "vocab_size": 33,
@@ -243,12 +243,12 @@ def trainable() -> Iterator[Pair]:
 
 
 @pytest.fixture(scope="session")
-def fold() -> Callable[..., Folded]:
+def fold() -> Callable[..., ESMFoldOutput]:
     """Run our network on sequences, every output asked for."""
 
-    def fold(network: ESMFold, sequences: list[str], recycles: int) -> Folded:
+    def fold(network: ESMFold, sequences: list[str], recycles: int) -> ESMFoldOutput:
         with torch.inference_mode():
-            return network(encode(sequences), recycles=recycles, wanted=EVERYTHING)
+            return network(encode(sequences), recycles=recycles, outputs=EVERYTHING)
 
     return fold
 

@@ -62,7 +62,7 @@ def test_no_proteins_are_no_batches():
 
 
 def test_unsorted_lengths_are_refused():
-    with pytest.raises(ValueError, match="fall from 20 to 10 at index 2"):
+    with pytest.raises(ValueError, match="decrease from 20 to 10 at index 2"):
         cut([5, 20, 10], 10_000, 10**9)
     with pytest.raises(ValueError, match="0 residues"):
         cut([0, 10], 10_000, 10**9)

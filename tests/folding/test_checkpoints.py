@@ -181,7 +181,7 @@ def test_a_part_outside_the_folder_is_refused(folder, tmp_path):
     index = folder / "pytorch_model.bin.index.json"
     torch.save({}, tmp_path / "elsewhere.bin")
     index.write_text(json.dumps({"weight_map": {"a": "../elsewhere.bin"}}))
-    with pytest.raises(ModelError, match=r"'\.\./elsewhere\.bin', which is not in its own folder"):
+    with pytest.raises(ModelError, match=r"'\.\./elsewhere\.bin', which is outside its folder"):
         models.settings_of(str(folder))
 
 
@@ -190,7 +190,7 @@ def test_a_tensor_in_two_parts_is_named(folder):
     first, second = (torch.load(folder / f"pytorch_model-0000{n}-of-00003.bin", weights_only=True) for n in (1, 2))
     key = next(iter(second))
     torch.save({**first, key: second[key]}, part)
-    with pytest.raises(ModelError, match=rf"holds {re.escape(key)}, which another"):
+    with pytest.raises(ModelError, match=rf"has {re.escape(key)}, which another"):
         models.load(str(folder))
 
 
@@ -221,7 +221,7 @@ def test_folding_file_names_its_missing_language_model(fair_folder):
 def test_another_kind_of_model_is_refused(tmp_path):
     (tmp_path / "config.json").write_text('{"model_type": "bert"}')
     save_file({"a": torch.zeros(1)}, tmp_path / "model.safetensors")
-    with pytest.raises(ModelError, match="another kind of model"):
+    with pytest.raises(ModelError, match="another type of model"):
         models.config_of(str(tmp_path))
 
 

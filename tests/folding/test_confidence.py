@@ -38,6 +38,6 @@ def test_ptm_of_each_protein_depends_on_its_own_length():
     lengths = [1, 7, 25, 40]
     of_bins = logits(4, 40, 40, 64)
     mask = torch.arange(40) < torch.tensor(lengths).unsqueeze(1)
-    found = confidence.predicted_tm_score(of_bins, mask).tolist()
+    found = confidence.best_alignment(confidence.tm_of_alignments(of_bins, mask), mask).tolist()
     expected = [compute_tm(of_bins[i, :length, :length]).item() for i, length in enumerate(lengths)]
     assert found == pytest.approx(expected, abs=1e-6)

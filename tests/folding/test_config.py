@@ -114,9 +114,9 @@ def test_recycles_may_be_none_at_all():
 
 
 def test_heads_must_divide_widths():
-    with pytest.raises(ModelError, match="128 channels are no multiple of 24"):
+    with pytest.raises(ModelError, match="128 channels are not a multiple of 24"):
         replace(nano.CONFIG.trunk, single_head_width=24)
-    with pytest.raises(ModelError, match="128 channels are no multiple of 6"):
+    with pytest.raises(ModelError, match="128 channels are not a multiple of 6"):
         replace(nano.CONFIG.language_model, num_heads=3)
 
 

@@ -13,12 +13,14 @@ from torch.utils.flop_counter import FlopCounterMode
 from foldatlas.folding.config import LanguageModelConfig
 from foldatlas.folding.language_predictor import LanguagePredictor
 from foldatlas.folding.network import precision
-from foldatlas.folding.network.esmfold import Wanted
+from foldatlas.folding.network.esmfold import OutputFlags
 from foldatlas.folding.network.language_heads import ContactHead
 from foldatlas.folding.network.language_model import LanguageModel
 from foldatlas.folding.network.tokens import encode, encode_language
 from foldatlas.folding.planning import cost
 from foldatlas.folding.weights import fitting, nano
+
+from .conftest import CONFIGS
 
 
 @pytest.fixture(scope="module")
@@ -26,14 +28,36 @@ def nano_network():
     return fitting.generate(nano.CONFIG)
 
 
-NOTHING = Wanted()
-PAE = Wanted(pae=True)
-LOGITS = Wanted(distogram_logits=True, pae_logits=True)
+@pytest.fixture(scope="module")
+def half(nano_network):
+    """The network of nano's sizes in bfloat16."""
+    network = copy.deepcopy(nano_network)
+    precision.BF16.apply(network)
+    return network
+
+
+@pytest.fixture(params=["nano_network", *CONFIGS])
+def network(request):
+    """A network of nano's sizes, then those of the other tests."""
+    made = request.getfixturevalue(request.param)
+    return getattr(made, "network", made)
+
+
+@pytest.fixture(params=["nano_network", "half", *CONFIGS])
+def any_precision(request):
+    """As `network`, and one in bfloat16."""
+    made = request.getfixturevalue(request.param)
+    return getattr(made, "network", made)
+
+
+NOTHING = OutputFlags()
+PAE = OutputFlags(pae=True)
+LOGITS = OutputFlags(distogram_logits=True, pae_logits=True)
 
 
 def run(network, num_proteins, length, recycles, rows=None, wanted=NOTHING):
     with torch.inference_mode():
-        network(encode(["A" * length] * num_proteins), recycles=recycles, wanted=wanted, rows=rows)
+        network(encode(["A" * length] * num_proteins), recycles=recycles, outputs=wanted, rows=rows)
 
 
 def onednn_operations(x_shape, weight_shape, *arguments, **keywords):
@@ -42,24 +66,22 @@ def onednn_operations(x_shape, weight_shape, *arguments, **keywords):
 
 
 @pytest.mark.parametrize(("length", "recycles"), [(64, 0), (64, 3), (128, 1), (256, 0)])
-def test_operations_are_those_that_torch_counts(nano_network, pair, length, recycles):
-    for network in (nano_network, pair.network):
-        # torch counts no operations of its fused attention on a CPU, so attention is computed in its parts.
-        counter = FlopCounterMode(display=False, custom_mapping={torch.ops.mkldnn._linear_pointwise: onednn_operations})
-        with counter, sdpa_kernel(SDPBackend.MATH):
-            run(network, 1, length, recycles)
-        predicted = cost.mflop(network.config, length, recycles)
-        assert predicted == pytest.approx(counter.get_total_flops() / 1e6, rel=0.01, abs=1)
+def test_operations_are_those_that_torch_counts(network, length, recycles):
+    # torch counts no operations of its fused attention on a CPU, so attention is computed in its parts.
+    counter = FlopCounterMode(display=False, custom_mapping={torch.ops.mkldnn._linear_pointwise: onednn_operations})
+    with counter, sdpa_kernel(SDPBackend.MATH):
+        run(network, 1, length, recycles)
+    predicted = cost.mflop(network.config, length, recycles)
+    assert predicted == pytest.approx(counter.get_total_flops() / 1e6, rel=0.01, abs=1)
 
 
 @pytest.mark.parametrize("length", [64, 200])
-def test_language_model_operations_equal_torchs_count(nano_network, pair, length):
-    for network in (nano_network, pair.network):
-        counter = FlopCounterMode(display=False, custom_mapping={torch.ops.mkldnn._linear_pointwise: onednn_operations})
-        with counter, sdpa_kernel(SDPBackend.MATH), torch.inference_mode():
-            LanguagePredictor(network.esm).embed(["A" * length])
-        predicted = cost.language_mflop(network.config.language_model, length)
-        assert predicted == pytest.approx(counter.get_total_flops() / 1e6, rel=0.01, abs=1)
+def test_language_model_operations_equal_torchs_count(network, length):
+    counter = FlopCounterMode(display=False, custom_mapping={torch.ops.mkldnn._linear_pointwise: onednn_operations})
+    with counter, sdpa_kernel(SDPBackend.MATH), torch.inference_mode():
+        LanguagePredictor(network.esm).embed(["A" * length])
+    predicted = cost.language_mflop(network.config.language_model, length)
+    assert predicted == pytest.approx(counter.get_total_flops() / 1e6, rel=0.01, abs=1)
 
 
 def peak_bytes(network, num_proteins, length, rows, wanted):
@@ -82,22 +104,20 @@ def peak_bytes(network, num_proteins, length, rows, wanted):
         (3, 100, 100, LOGITS),
     ],
 )
-def test_memory_is_enough_and_not_wasted(nano_network, pair, num_proteins, length, rows, wanted):
-    half = copy.deepcopy(nano_network)
-    precision.BF16.apply(half)
-    for network in (nano_network, pair.network, half):
-        # Outside torch's records: the outputs beside their copies, when the pair representation is gone.
-        copying = 2 * wanted.pair_bytes * num_proteins * length**2
-        measured = max(peak_bytes(network, num_proteins, length, rows, wanted), copying)
-        predicted = cost.peak_bytes(
-            network.config,
-            num_proteins,
-            length,
-            precision=network.precision,
-            rows=rows,
-            pair_output_bytes=wanted.pair_bytes,
-        )
-        assert measured <= predicted <= 2 * measured
+def test_memory_is_enough_and_not_wasted(any_precision, num_proteins, length, rows, wanted):
+    network = any_precision
+    # Outside torch's records: the outputs beside their copies, when the pair representation is gone.
+    copying = 2 * wanted.pair_bytes * num_proteins * length**2
+    measured = max(peak_bytes(network, num_proteins, length, rows, wanted), copying)
+    predicted = cost.peak_bytes(
+        network.config,
+        num_proteins,
+        length,
+        precision=network.precision,
+        rows=rows,
+        pair_output_bytes=wanted.pair_bytes,
+    )
+    assert measured <= predicted <= 2 * measured
 
 
 @pytest.mark.parametrize(("num_proteins", "length", "heads"), [(1, 150, 8), (1, 150, 1), (3, 90, 4), (1, 300, 3)])

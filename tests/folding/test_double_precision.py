@@ -16,7 +16,7 @@ import torch
 
 from foldatlas.folding.multimer import encode_complexes, split_chains
 from foldatlas.folding.network import linear
-from foldatlas.folding.network.esmfold import Wanted
+from foldatlas.folding.network.esmfold import OutputFlags
 from foldatlas.folding.network.residue_constants import UNKNOWN_AATYPE
 from foldatlas.folding.network.trunk import FIRST_DISTANCE_EDGE, LAST_DISTANCE_EDGE, NUM_DISTANCE_BINS, ideal_beta
 
@@ -58,10 +58,10 @@ def reference_batch(complex_: str) -> tuple[torch.Tensor, torch.Tensor]:
 def fold_both(pair, complex_: str, recycles: int) -> tuple[object, dict[str, torch.Tensor]]:
     aatype_BL, index_BL = reference_batch(complex_)
     batch = encode_complexes([split_chains(complex_)])
-    wanted = Wanted(pae=True, distogram_logits=True)
+    wanted = OutputFlags(pae=True, distogram_logits=True)
     network, reference = copy.deepcopy(pair.network).double(), copy.deepcopy(pair.reference).double()
     with everything_in_float64(), torch.no_grad():
-        ours = network(batch, recycles=recycles, wanted=wanted, rows=40)
+        ours = network(batch, recycles=recycles, outputs=wanted, rows=40)
         theirs = reference(aatype_BL, torch.ones_like(aatype_BL), position_ids=index_BL, num_recycles=recycles)
     return ours, theirs
 

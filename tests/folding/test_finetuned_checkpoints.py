@@ -2,6 +2,7 @@
 
 import json
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import save_file
@@ -10,6 +11,7 @@ from transformers import EsmConfig, EsmForMaskedLM, EsmForSequenceClassification
 from foldatlas.folding import models
 from foldatlas.folding.network.tokens import encode, language_tokens
 from foldatlas.schemas.errors import ModelError
+from foldatlas.schemas.records import ATOMS
 
 SIZES = {
     "vocab_size": 33, "mask_token_id": 32, "pad_token_id": 1, "hidden_size": 32, "num_hidden_layers": 2,
@@ -17,6 +19,7 @@ SIZES = {
     "emb_layer_norm_before": False, "layer_norm_eps": 1e-5, "hidden_dropout_prob": 0.0,
     "attention_probs_dropout_prob": 0.0,
 }  # fmt: skip
+SEQUENCE = "MKTAYIAKQRQISFVKSHFSRQ"
 POINTER = "version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 3\n"
 
 
@@ -32,7 +35,7 @@ def reference_of(kind):
 def assert_embeds(folder, reference):
     """The language model in `folder` gives transformers' last hidden state to 1e-4."""
     loaded = models.load_language_model(str(folder))
-    tokens = language_tokens(encode(["MKTAYIAKQRQISFVKSHFSRQ"]))
+    tokens = language_tokens(encode([SEQUENCE]))
     with torch.inference_mode():
         found = loaded.network(tokens, torch.zeros(3))[1]
         expected = reference.esm(tokens, attention_mask=torch.ones_like(tokens)).last_hidden_state[:, 1:-1]
@@ -61,6 +64,40 @@ def test_prefixes_of_wrappers_are_stripped(prefix, kind, tmp_path):
     assert_embeds(tmp_path, reference)
     notes = models.notes_of(str(tmp_path))
     assert sum("stripped" in note for note in notes) == 1
+
+
+def wrapped(state, prefix):
+    """The names that DDP and torch.compile give: a prefix, and one inside the trunk, which may be compiled alone."""
+    return {prefix + key.replace("trunk.blocks.", "trunk._orig_mod.blocks."): t for key, t in state.items()}
+
+
+def test_wrapped_esmfold_of_transformers_folds(two_blocks, tmp_path):
+    """An ESMFold saved inside wrappers predicts the same as transformers; a note reports the prefixes."""
+    two_blocks.reference.save_pretrained(tmp_path)
+    (tmp_path / "model.safetensors").unlink()
+    torch.save(wrapped(two_blocks.reference.state_dict(), "module._orig_mod."), tmp_path / "pytorch_model.bin")
+    (found,) = models.load(str(tmp_path), recycles=1).fold([SEQUENCE])
+    theirs = two_blocks.fold_reference(SEQUENCE, 1)
+    alpha = [start + 1 for start in atom_starts(SEQUENCE)]  # after N
+    torch.testing.assert_close(
+        torch.from_numpy(found.positions[alpha]), theirs.positions[-1, 0, :, 1], atol=1e-2, rtol=0
+    )
+    torch.testing.assert_close(torch.from_numpy(found.plddt) / 100, theirs.plddt[0, :, 1], atol=1e-4, rtol=0)
+    assert abs(found.ptm - theirs.ptm.item()) < 1e-4
+    (note,) = models.notes_of(str(tmp_path))
+    assert note == "stripped _orig_mod. and module. from tensor names"
+
+
+def atom_starts(sequence):
+    """Index of the first atom of each residue in a prediction's positions."""
+    return np.cumsum([0, *(len(ATOMS[residue]) for residue in sequence)])[:-1].tolist()
+
+
+def test_wrapped_file_of_ours_is_refused(two_blocks, tmp_path):
+    """Our own files are never wrapped: a state saved by someone else lacks their sizes."""
+    save_file(wrapped(two_blocks.network.state_dict(), "module."), tmp_path / "x.safetensors")
+    with pytest.raises(ModelError, match=r"not a network saved by FoldAtlas"):
+        models.load(str(tmp_path / "x.safetensors"))
 
 
 @pytest.mark.parametrize(

@@ -3,13 +3,13 @@
 import pytest
 import torch
 
-from foldatlas.folding.network.esmfold import Wanted
+from foldatlas.folding.network.esmfold import OutputFlags
 from foldatlas.folding.network.tokens import encode
 
 SEQUENCES = ["MKTAYIAKQRQISFVKSHFSRQ", "GSHMASWLPE"]
 # Of the norm of a tensor's gradient. Sums of float32 in another order differ by some 1e-5 of it.
 RELATIVE = 2e-3
-WANTED = Wanted(pae_logits=True, distogram_logits=True)
+WANTED = OutputFlags(pae_logits=True, distogram_logits=True)
 
 
 def loss(positions_BLA3, plddt_BL, distogram_BLLN, pae_BLLN):
@@ -22,7 +22,7 @@ def loss(positions_BLA3, plddt_BL, distogram_BLLN, pae_BLLN):
 @pytest.mark.parametrize("recycles", [0, 2])
 def test_gradients_are_those_of_transformers(trainable, recycles):
     batch = encode(SEQUENCES[:1])
-    ours = trainable.network(batch, recycles=recycles, wanted=WANTED)
+    ours = trainable.network(batch, recycles=recycles, outputs=WANTED)
     loss(ours.positions_BLA3, ours.plddt_BL / 100, ours.distogram_logits_BLLN, ours.pae_logits_BLLN).backward()
     theirs = trainable.reference(batch.aatype_BL, batch.mask_BL.long(), num_recycles=recycles)
     loss(theirs.positions[-1], theirs.plddt[..., 1], theirs.distogram_logits, theirs.ptm_logits).backward()
@@ -44,16 +44,16 @@ def test_gradients_are_those_of_transformers(trainable, recycles):
 
 
 def test_the_language_model_gets_gradients_too(trainable):
-    folded = trainable.network(encode(SEQUENCES), recycles=0, wanted=Wanted())
+    folded = trainable.network(encode(SEQUENCES), recycles=0, outputs=OutputFlags())
     folded.positions_BLA3.square().sum().backward()
     assert all(parameter.grad.abs().sum() > 0 for parameter in trainable.network.esm.layers[0].parameters())
 
 
 def test_recording_gradients_changes_no_output(trainable):
     batch = encode(SEQUENCES)
-    recording = trainable.network(batch, recycles=2, wanted=WANTED)
+    recording = trainable.network(batch, recycles=2, outputs=WANTED)
     with torch.inference_mode():
-        plain = trainable.network(batch, recycles=2, wanted=WANTED, rows=5)
+        plain = trainable.network(batch, recycles=2, outputs=WANTED, rows=5)
     for name in ("positions_BLA3", "plddt_BL", "ptm_B", "distogram_logits_BLLN", "pae_logits_BLLN"):
         torch.testing.assert_close(getattr(recording, name).detach(), getattr(plain, name), atol=1e-3, rtol=0)
 
@@ -63,7 +63,7 @@ def test_checkpointing_changes_no_gradient(trainable):
     for checkpoint in (False, True):
         trainable.network.zero_grad()
         trainable.network.trunk.checkpoint = checkpoint
-        folded = trainable.network(encode(SEQUENCES), recycles=1, wanted=WANTED)
+        folded = trainable.network(encode(SEQUENCES), recycles=1, outputs=WANTED)
         loss(folded.positions_BLA3, folded.plddt_BL, folded.distogram_logits_BLLN, folded.pae_logits_BLLN).backward()
         gradients.append([parameter.grad.clone() for parameter in trainable.network.trunk.parameters()])
     trainable.network.trunk.checkpoint = False

@@ -8,7 +8,7 @@ import torch
 
 from foldatlas.folding.multimer import encode_complexes
 from foldatlas.folding.network import confidence
-from foldatlas.folding.network.esmfold import Wanted
+from foldatlas.folding.network.esmfold import OutputFlags
 from foldatlas.folding.network.tokens import encode
 from foldatlas.folding.network.triangle import TriangleAttention
 from foldatlas.folding.planning import cost, memory
@@ -38,7 +38,7 @@ RELEASED = dataclasses.replace(
 
 def folded(network, sequences, rows, recycles=3):
     with torch.inference_mode():
-        return network(encode(sequences), recycles=recycles, wanted=Wanted(), rows=rows)
+        return network(encode(sequences), recycles=recycles, outputs=OutputFlags(), rows=rows)
 
 
 def assert_near(found, expected, length, row=0):
@@ -66,7 +66,9 @@ def test_chunks_change_no_output_of_pairs(pair, rows):
     """Aligned errors and what is made of them, and distances, of a complex beside a padded single chain."""
     batch = encode_complexes([["MKTAYIAKQRQISFVKSHFSRQLEERLG", "GSHMLEVQAPILSRVGDG"], ["ACDEFGHIKL"]])
     whole, chunked = (
-        pair.network(batch, recycles=0, wanted=Wanted(pae=True, pae_logits=True, distogram_logits=True), rows=number)
+        pair.network(
+            batch, recycles=0, outputs=OutputFlags(pae=True, pae_logits=True, distogram_logits=True), rows=number
+        )
         for number in (batch.aatype_BL.shape[1], rows)
     )
     for name in ("ptm_B", "iptm_B", "pae_BLL", "pae_logits_BLLN", "distogram_logits_BLLN"):
@@ -179,9 +181,10 @@ def test_outputs_of_pairs_are_planned():
     """What is wanted of every pair takes room: a lower limit, and a word in the message."""
     plain = {"precision": "bf16", "memory_limit": 9 * GB}
     longest = cost.longest(RELEASED, **plain)
-    for wanted in (Wanted(pae=True), Wanted(distogram_logits=True)):  # less than the structure module had and freed
-        assert cost.longest(RELEASED, **plain, pair_output_bytes=wanted.pair_bytes) == longest
-    asked = {**plain, "pair_output_bytes": Wanted(distogram_logits=True, pae_logits=True).pair_bytes}
+    # Less memory than the structure module used and freed.
+    for outputs in (OutputFlags(pae=True), OutputFlags(distogram_logits=True)):
+        assert cost.longest(RELEASED, **plain, pair_output_bytes=outputs.pair_bytes) == longest
+    asked = {**plain, "pair_output_bytes": OutputFlags(distogram_logits=True, pae_logits=True).pair_bytes}
     assert cost.longest(RELEASED, **asked) < longest
     with pytest.raises(OutOfMemory, match=rf"{longest:,} residues.* 512 bytes.*fewer outputs"):
         cost.choose_rows(RELEASED, 1, longest, device="cuda", **asked)

@@ -6,7 +6,7 @@ import torch
 
 from foldatlas.folding import models
 from foldatlas.folding.multimer import encode_complexes, split_chains
-from foldatlas.folding.network.confidence import interface_tm_score
+from foldatlas.folding.network.confidence import best_alignment, interface_tm_of_alignments
 from foldatlas.folding.network.tokens import NO_CHAIN
 from foldatlas.folding.predictor import Predictor
 from foldatlas.schemas.errors import SequenceError
@@ -176,7 +176,7 @@ def test_interface_score_of_a_batch_with_padding():
     chains[0, :5], chains[0, 7:12] = 0, 1
     chains[1, :3], chains[1, 3:4], chains[1, 6:9] = 0, 1, 2
     chains[2, :8] = 0
-    found = interface_tm_score(logits, chains).tolist()
+    found = best_alignment(interface_tm_of_alignments(logits, chains, chains), chains >= 0).tolist()
     for row in (0, 1):
         kept = chains[row] != NO_CHAIN
         of_residues = logits[row][kept][:, kept].double().numpy()

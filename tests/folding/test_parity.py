@@ -111,19 +111,20 @@ def test_ptm_of_a_batch_is_that_of_transformers_alone(pair, fold, random_sequenc
 def test_every_weight_changes_the_outcome(pair, fold, random_sequence):
     """The comparisons above would see an error in any tensor: 5 % of it moves an output tenfold its tolerance.
 
-    Tensors of a released state that have no place in the network are listed in names.UNUSED and names.Named.heads.
+    Tensors of a released state that the network lacks are in tensor_names.UNUSED and CanonicalTensors.heads.
     """
     sequence = random_sequence(14, letters=AMINO_ACIDS + "X")
-    before = outputs(fold(pair.network, [sequence], 1))
+    before = [outputs(fold(pair.network, [sequence], recycles)) for recycles in (0, 1)]
     state = pair.network.state_dict()
     assert len(state) > 200
     for name, tensor in state.items():
-        original = tensor.clone()
+        original, recycles = tensor.clone(), int("recycle" in name)
         tensor.mul_(1.05)
-        after = outputs(fold(pair.network, [sequence], 1))
+        after = outputs(fold(pair.network, [sequence], recycles))
         tensor.copy_(original)
         moved = max(
-            ((after[output][0] - value).abs().max() / tolerance).item() for output, (value, tolerance) in before.items()
+            ((after[output][0] - value).abs().max() / tolerance).item()
+            for output, (value, tolerance) in before[recycles].items()
         )
         if name.endswith(CANCELLED):
             assert moved < 1, f"{name} should cancel and moved an output by {moved:.2g} tolerances"

@@ -53,7 +53,7 @@ def test_files_of_fair_esm_are_found_among_others(tmp_path):
     for name in ("esmfold_3B_v1", *published.LANGUAGE_MODELS, "esm2_t36_3B_UR50D-contact-regression"):
         torch.save({}, tmp_path / f"{name}.pt")
     folding = (tmp_path / "esmfold_3B_v1.pt", tmp_path / "esm2_t36_3B_UR50D.pt")
-    assert model_files.find("esmfold_v1", str(tmp_path)) == model_files.Place("esmfold_v1", "fair", folding)
+    assert model_files.find("esmfold_v1", str(tmp_path)) == model_files.ModelFiles("esmfold_v1", "fair", folding)
     contacts = tmp_path / "esm2_t36_3B_UR50D-contact-regression.pt"
     assert model_files.find("esm2_t36_3B_UR50D", str(tmp_path)).files == (folding[1], contacts)
 
@@ -104,7 +104,7 @@ def test_a_folder_is_called_what_people_call_it(two_blocks, tmp_path):
 
 def test_file_of_another_library_is_refused_naming_its_folder(tmp_path):
     put(tmp_path / "theirs")
-    with pytest.raises(ModelError, match=f"no network that FoldAtlas saved.*: give its folder, {tmp_path}/theirs$"):
+    with pytest.raises(ModelError, match=f"not a network saved by FoldAtlas.*: give its folder, {tmp_path}/theirs$"):
         models.settings_of(str(tmp_path / "theirs" / "model.safetensors"))
     (tmp_path / "theirs" / "config.json").unlink()
     for path in (tmp_path / "theirs", tmp_path / "theirs" / "model.safetensors"):
@@ -122,7 +122,7 @@ def test_half_a_download_is_no_training_run(tmp_path):
 @pytest.mark.parametrize(
     ("files", "message"),
     [
-        ([], r"holds no model: it needs config\.json and model\.safetensors or pytorch_model\.bin"),
+        ([], r"has no model: it needs config\.json and model\.safetensors or pytorch_model\.bin"),
         (["esm2_a.pt", "esm2_b.pt"], r"several models \(esm2_a\.pt, esm2_b\.pt\)"),
     ],
 )

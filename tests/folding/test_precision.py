@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from foldatlas.folding.network import precision
-from foldatlas.folding.network.esmfold import Wanted
+from foldatlas.folding.network.esmfold import OutputFlags
 from foldatlas.folding.network.linear import Linear
 from foldatlas.folding.network.tokens import encode
 from foldatlas.folding.planning import cost
@@ -73,7 +73,7 @@ def test_what_layers_hand_on_has_the_type_of_its_part(converted, name):
         module.register_forward_hook(note(key)) for key, module in network.named_modules() if isinstance(module, kinds)
     ]
     with torch.inference_mode():
-        folded = network(encode(["MKTAYIAKQRQISFVK"]), recycles=1, wanted=Wanted(True, True, True))
+        folded = network(encode(["MKTAYIAKQRQISFVK"]), recycles=1, outputs=OutputFlags(True, True, True))
     for handle in handles:
         handle.remove()
     assert len(seen) > 80
@@ -122,7 +122,7 @@ def test_a_trunk_in_float16_is_refused_with_the_reason():
 def test_a_network_converted_by_hand_to_float16_is_refused(converted):
     network = copy.deepcopy(converted["fp32"]).half()
     with pytest.raises(ModelError, match="65,504"), torch.inference_mode():
-        network(encode(["MKTAY"]), recycles=0, wanted=Wanted())
+        network(encode(["MKTAY"]), recycles=0, outputs=OutputFlags())
 
 
 def test_triangle_product_overflows_float16_before_its_norm(converted):

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from foldatlas.folding import models
-from foldatlas.folding.network.esmfold import Wanted
+from foldatlas.folding.network.esmfold import OutputFlags
 from foldatlas.folding.planning import cost, memory
 from foldatlas.folding.planning.batching import BATCH_MFLOP
 from foldatlas.folding.predictor import Predictor
@@ -88,7 +88,7 @@ def test_a_list_of_any_length_and_order_is_folded_in_batches(predictor, random_s
 
 def test_batches_count_the_outputs_and_heed_a_limit(predictor, monkeypatch):
     monkeypatch.setitem(BATCH_MFLOP, "cpu", 10**12)
-    wanted = Wanted(distogram_logits=True).pair_bytes
+    wanted = OutputFlags(distogram_logits=True).pair_bytes
     ten = cost.peak_bytes(predictor.config, 10, 50, pair_output_bytes=wanted)
     assert predictor.batches([50] * 20, distogram=True, most_bytes=ten) == [range(10), range(10, 20)]
     assert predictor.batches([50] * 18, distogram=True, most_bytes=ten - 1) == [range(9), range(9, 18)]
@@ -154,7 +154,7 @@ def cannot_allocate():
 def test_out_of_memory_names_the_batch(predictor, error):
     error = cannot_allocate() if error == "host" else error
     failing = Predictor(Failing(predictor._network, error), predictor.settings)
-    with pytest.raises(OutOfMemory, match=r"^2 proteins of up to 3 residues do not fit .*: take fewer at once"):
+    with pytest.raises(OutOfMemory, match=r"^2 proteins of up to 3 residues do not fit .*: process fewer at once"):
         failing.fold_batch(["AC", "ACD"])
     with pytest.raises(OutOfMemory, match=r"^a protein of 1 residue does not fit into the memory of cpu: use a"):
         failing.fold_batch(["A"])

@@ -41,6 +41,6 @@ def test_a_capacity_that_the_user_set_stays(monkeypatch: pytest.MonkeyPatch) -> 
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("LRU_CACHE_CAPACITY", "7")
     monkeypatch.setenv("DNNL_PRIMITIVE_CACHE_CAPACITY", "8")
-    primitive_caches.bound()
+    primitive_caches.limit()
     assert os.environ["LRU_CACHE_CAPACITY"] == "7"
     assert "ONEDNN_PRIMITIVE_CACHE_CAPACITY" not in os.environ

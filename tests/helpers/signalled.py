@@ -1,6 +1,6 @@
 """`foldatlas ...` in a process that sends itself a signal at a place of its own work, however busy the machine is.
 
-    python signalled.py SIGKILL foldatlas.folding.weights.whole_files:flush 7 train lm ...
+    python signalled.py SIGKILL foldatlas.folding.weights.atomic_files:sync 7 train lm ...
 
 The signal is sent before the seventh call of the function. So a test says where a run is killed, and need not look on
 and be in time.

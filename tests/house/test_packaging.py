@@ -186,7 +186,7 @@ def test_an_old_python_is_refused(root: Path, tmp_path: Path) -> None:
     old = tmp_path / "python-old"
     old.write_text('#!/bin/sh\n[ "$1" = -V ] && echo Python 3.9.1\nexit 1\n')
     old.chmod(0o755)
-    for python, message in ((str(old), "Python 3.9.1, FoldAtlas needs 3.11"), ("no-such-python", "is not there")):
+    for python, message in ((str(old), "Python 3.9.1, FoldAtlas needs 3.11"), ("no-such-python", "not found")):
         command = ["bash", copy / "scripts" / "install"]
         environment = {**os.environ, "PYTHON": python}
         result = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)

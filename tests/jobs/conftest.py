@@ -1,13 +1,13 @@
 """What tests of the commands share: real proteins, the real model, and a way to compare whole atlases."""
 
 import random
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import pyarrow.parquet as pq
 import pytest
+from commands import Done, in_own_process, in_this_process
+from shared import made_once
 
 from foldatlas.atlas.folder import AtlasFolder
 from foldatlas.atlas.reader import Atlas
@@ -21,12 +21,6 @@ ELSEWHERE = {
     "run_id", "started", "seconds", "residues_per_second", "structure_file", "structure_row", "structure_row_group",
     "path", "sha256", "plan", "shard", "created", "indexed", "contents", "bytes",
 }  # fmt: skip
-
-
-def foldatlas(*arguments: str | Path, **options: object) -> subprocess.CompletedProcess[str]:
-    """Runs the command as a person would, in a process of its own."""
-    command = [sys.executable, "-m", "foldatlas.jobs.cli", *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True, timeout=600, **options)  # type: ignore[call-overload]
 
 
 def contents(atlas: Path) -> dict[str, Rows]:
@@ -57,39 +51,51 @@ def contents(atlas: Path) -> dict[str, Rows]:
 @pytest.fixture(scope="session")
 def short_proteins(tmp_path_factory: pytest.TempPathFactory) -> str:
     """FASTA of 24 proteins of 30 to 70 residues: some seconds for nano on one core."""
-    letters = random.Random(3)
-    path = tmp_path_factory.mktemp("short") / "short.fasta"
-    with path.open("w") as file:
-        for number in range(24):
-            text = "M" + "".join(letters.choices(STANDARD_RESIDUES, k=29 + letters.randrange(41)))
-            file.write(f">p{number} of 24\n{text}\n")
-    return str(path)
+
+    def write(folder: Path) -> None:
+        letters = random.Random(3)
+        with (folder / "short.fasta").open("w") as file:
+            for number in range(24):
+                text = "M" + "".join(letters.choices(STANDARD_RESIDUES, k=29 + letters.randrange(41)))
+                file.write(f">p{number} of 24\n{text}\n")
+
+    return str(made_once(tmp_path_factory, "short", write) / "short.fasta")
 
 
 @pytest.fixture(scope="session")
 def whole(tmp_path_factory: pytest.TempPathFactory, short_proteins: str) -> Path:
     """The atlas of `short_proteins` as an undisturbed run makes it, for all tests that compare with it."""
-    atlas = tmp_path_factory.mktemp("whole") / "atlas"
-    done = foldatlas("fold", short_proteins, atlas, "--model", "nano")
-    assert (done.returncode, done.stdout) == (0, "24 records: 24 folded, 0 repeated, 0 refused, 0 failed\n"), (
-        done.stderr
-    )
-    return atlas
+
+    def fold(folder: Path) -> None:
+        done = in_own_process("fold", short_proteins, folder / "atlas", "--model", "nano")
+        assert done.returncode == 0, done.stderr
+        assert done.stdout == "24 records: 24 folded, 0 repeated, 0 refused, 0 failed\n"
+
+    return made_once(tmp_path_factory, "whole", fold) / "atlas"
 
 
 @pytest.fixture(scope="session")
 def gut(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The atlas of examples/gut.fasta, with embeddings, folded once for all tests that read it."""
-    atlas = tmp_path_factory.mktemp("gut") / "atlas"
-    done = foldatlas("fold", EXAMPLE, atlas, "--model", "nano", "--embeddings", "mean")
-    assert done.returncode == 0, done.stderr
-    assert done.stdout == "60 records: 60 folded, 0 repeated, 0 refused, 0 failed\n"
-    return atlas
+
+    def fold(folder: Path) -> None:
+        done = in_own_process("fold", EXAMPLE, folder / "atlas", "--model", "nano", "--embeddings", "mean")
+        assert done.returncode == 0, done.stderr
+        assert done.stdout == "60 records: 60 folded, 0 repeated, 0 refused, 0 failed\n"
+
+    return made_once(tmp_path_factory, "gut", fold) / "atlas"
 
 
 @pytest.fixture
-def run() -> Callable[..., subprocess.CompletedProcess[str]]:
-    return foldatlas
+def run() -> Callable[..., Done]:
+    """The command, in this process."""
+    return in_this_process
+
+
+@pytest.fixture
+def run_process() -> Callable[..., Done]:
+    """The command, in a process of its own."""
+    return in_own_process
 
 
 @pytest.fixture

@@ -404,7 +404,7 @@ def test_the_template_asks_for_what_its_launcher_takes() -> None:
     assert (arguments.device, arguments.precision, arguments.max_length) == ("cpu", "bf16", 600)
     assert arguments.runner == "DataflowRunner" and list(arguments.beam_options) == beam
     assert parsed(launch.fold_arguments([f"--{name}={sample[name]}" for name in launch.REQUIRED])).device == "cuda"
-    with pytest.raises(SystemExit, match="atlas, model are missing"):
+    with pytest.raises(SystemExit, match="missing template parameters: atlas, model"):
         launch.fold_arguments(["--fasta=a"])
 
 

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -35,13 +36,14 @@ def test_what_was_not_searched_is_null(gut: Path) -> None:
     assert rows == [(None,) * 10]
 
 
-def test_a_second_fold_folds_nothing_and_says_so(gut: Path, run: Run) -> None:
-    before = {path: path.read_bytes() for path in gut.rglob("*") if path.is_file()}
-    again = run("fold", EXAMPLE, gut, "--model", "nano")
+def test_a_second_fold_folds_nothing_and_says_so(gut: Path, run: Run, tmp_path: Path) -> None:
+    atlas = shutil.copytree(gut, tmp_path / "atlas")
+    before = {path: path.read_bytes() for path in atlas.rglob("*") if path.is_file()}
+    again = run("fold", EXAMPLE, atlas, "--model", "nano")
     assert again.returncode == 0
     assert "nothing to fold" in again.stderr
     assert again.stdout == "60 records: 60 folded, 0 repeated, 0 refused, 0 failed\n"
-    after = {path: path.read_bytes() for path in gut.rglob("*") if path.is_file()}
+    after = {path: path.read_bytes() for path in atlas.rglob("*") if path.is_file()}
     assert after == before
 
 
@@ -103,9 +105,9 @@ def test_embeddings_come_when_asked_for(run: Run, tmp_path: Path, short_proteins
     assert rows == [(24, 128, 128)]
 
 
-def test_outputs_are_added_when_asked_for_twice(run: Run, tmp_path: Path, short_proteins: str) -> None:
-    atlas, fold = tmp_path / "atlas", ("fold", short_proteins, tmp_path / "atlas", "--model", "nano")
-    assert run(*fold).returncode == 0
+def test_outputs_are_added_when_asked_for_twice(run: Run, tmp_path: Path, whole: Path, short_proteins: str) -> None:
+    atlas = shutil.copytree(whole, tmp_path / "atlas")
+    fold = ("fold", short_proteins, atlas, "--model", "nano")
     refused = run(*fold, "--pae", "--embeddings", "residue")
     assert refused.returncode == 2
     assert "--add-outputs" in refused.stderr

@@ -4,15 +4,16 @@ import json
 from pathlib import Path
 
 import pytest
+from manifest_entries import entry_of, made_run
 
 from foldatlas.atlas.folder import AtlasFolder
-from foldatlas.atlas.forecast.calibration import first_entries
+from foldatlas.atlas.forecast.device_rates import first_entries
 from foldatlas.jobs import cli
 from foldatlas.jobs.plan import PlanSummary, plan
 from foldatlas.pipeline.engines import dispatch
 from foldatlas.pipeline.planning.costs import DEADLINE_MARGIN, deadline_rate
 from foldatlas.pipeline.workers.devices import hardware_of
-from foldatlas.schemas.manifest import FileEntry, Run, Shard, ShardEntry
+from foldatlas.schemas.manifest import FileEntry, Shard
 
 EXAMPLE = Path(__file__).parents[2] / "examples" / "gut.fasta"
 
@@ -45,7 +46,7 @@ def test_a_dry_run_says_what_planning_does_and_leaves_no_trace(mixed: Path, tmp_
     assert snapshot(atlas) == before
     assert more.planned.plan is not None and more.planned.plan.proteins == 2
     assert more.left.proteins == 60 + 2 and more.estimate.proteins == 2
-    assert "(not kept: a dry run)" in more.report()[0]
+    assert "(dry run: not kept)" in more.report()[0]
 
 
 def test_the_command_says_everything_that_is_predicted(
@@ -80,12 +81,12 @@ def test_fold_takes_a_dry_run_too(mixed: Path, tmp_path: Path, capsys: pytest.Ca
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["{fasta}", "{atlas}", "--part", "5/4"], "nothing of --part"),
-        (["{fasta}", "{atlas}", "--shards", "0"], "nothing of --shards"),
-        (["{atlas}", "--retry-failed"], "nothing of --retry-failed"),
-        (["{fasta}", "{atlas}", "--pae", "--add-outputs"], "nothing of --add-outputs"),
-        (["{fasta}", "{atlas}", "--log", "-"], "nothing of --log"),
-        (["{atlas}"], "is no folder: name an atlas"),
+        (["{fasta}", "{atlas}", "--part", "5/4"], "does not support --part"),
+        (["{fasta}", "{atlas}", "--shards", "0"], "does not support --shards"),
+        (["{atlas}", "--retry-failed"], "does not support --retry-failed"),
+        (["{fasta}", "{atlas}", "--pae", "--add-outputs"], "does not support --add-outputs"),
+        (["{fasta}", "{atlas}", "--log", "-"], "does not support --log"),
+        (["{atlas}"], "no such folder; name an atlas"),
     ],
 )
 def test_what_a_dry_run_does_not_predict_is_said(
@@ -105,7 +106,7 @@ def test_where_all_is_planned_what_is_left_is_predicted(tmp_path: Path, capsys: 
     again = made(EXAMPLE, atlas, devices=3)
     assert again.planned.plan is None
     assert again.left == first.estimate and again.estimate.shards == 0
-    assert "left to fold, of earlier plans:" in again.report()
+    assert "left to fold from earlier plans:" in again.report()
     assert cli.main(["plan", str(EXAMPLE), str(atlas), "--model", "nano", "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["plan"] is None
     # and by the atlas alone, of whatever files its plans are, less what is done
@@ -128,10 +129,8 @@ def commit(atlas: Path, shard: Shard, generation: int, seconds: float, device_na
     settings = folder.header().settings_digest
     size = {"structures": 30 * shard.residues, "scores": 100 * shard.proteins, "failures": 10}
     files = {table: FileEntry(f"{table}/x.parquet", shard.proteins, each, "") for table, each in size.items()}
-    run = Run("run", "host", "cpu", "0", "2026-11-01T09:00:00.000+00:00", seconds, 0.0, device_name)
-    name = shard.name.rpartition("-")[0]
-    counts = (shard.proteins, 0, shard.residues, shard.cost)
-    entry = ShardEntry(1, shard.name, name, generation, "a", settings, shard.digest, *counts, files, run)
+    run = made_run(seconds=seconds, device_name=device_name)
+    entry = entry_of(shard, generation=generation, settings_digest=settings, files=files, run=run)
     assert folder.commit_entry(entry)
 
 

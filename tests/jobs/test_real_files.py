@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pyarrow.parquet as pq
 
+from foldatlas.atlas.folder import AtlasFolder
 from foldatlas.atlas.reader import Atlas
 
 Run = Callable[..., subprocess.CompletedProcess[str]]
@@ -101,6 +102,33 @@ def test_standard_input_is_read_and_known_again(tmp_path: Path) -> None:
     assert embedded.stdout.startswith(b"2 records: 2 embedded"), embedded.stderr
     empty = command("plan", "-", tmp_path / "none", "--model", "nano", input=b"")
     assert empty.returncode == 2 and b"is empty" in empty.stderr and not (tmp_path / "none").exists()
+
+
+def test_as_names_standard_input(tmp_path: Path) -> None:
+    """Content that differs under the same name is a new version; the first content again is one that is known."""
+    atlas, first = tmp_path / "atlas", f">a\n{PROTEIN}\n>b\n{PROTEIN}G\n".encode()
+    plan = ("plan", "-", atlas, "--model", "nano", "--as", "gut, release 1")
+    done = command(*plan, input=first)
+    assert done.returncode == 0 and b"2 records (2 accepted)" in done.stdout, done.stderr
+    assert b"gut, release 1 is already in the atlas" in command(*plan, input=first).stdout
+    done = command(*plan, input=first + f">c\n{PROTEIN}W\n".encode())
+    assert done.returncode == 0 and b"3 records (3 accepted)" in done.stdout, done.stderr
+    plans = AtlasFolder(atlas).plans()
+    assert [[source.uri for source in plan.sources] for plan in plans] == [["gut, release 1"]] * 2
+    (newer,) = plans[1].sources
+    assert [old.plan for old in newer.supersedes or ()] == [plans[0].name]
+    done = command("plan", "-", tmp_path / "a.fasta", atlas, "--model", "nano", "--as", "two", input=first)
+    assert done.returncode == 2 and b"Traceback" not in done.stderr
+
+
+def test_pir_after_fasta_is_read_as_fasta(tmp_path: Path) -> None:
+    """Decision 0026: PIR is recognised by the first header of a file. Records before and after it are not affected."""
+    (tmp_path / "mixed").write_text(f">a\n{PROTEIN}\n>P1;CRAB\nALPHA CHAIN 2\nMDIT*\n>b\n{PROTEIN}G\n")
+    done = command("plan", tmp_path / "mixed", tmp_path / "atlas", "--model", "nano")
+    assert done.returncode == 0 and b"3 records (2 accepted, 1 digit)" in done.stdout, done
+    (tmp_path / "pir").write_text(f">P1;CRAB\nALPHA CHAIN 2\nMDIT*\n>b\n{PROTEIN}G\n")
+    done = command("plan", tmp_path / "pir", tmp_path / "other", "--model", "nano")
+    assert done.returncode == 2 and b"PIR" in done.stderr and not (tmp_path / "other").exists()
 
 
 def test_a_letter_in_a_c_locale_needs_no_traceback(tmp_path: Path) -> None:

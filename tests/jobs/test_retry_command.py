@@ -71,14 +71,15 @@ def test_larger_device_folds_what_a_smaller_one_could_not(
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["fold", "{atlas}", "--model", "nano"], "no FASTA file is named.*--retry-failed"),
-        (["fold", "{atlas}", "--model", "nano", "--retry-failed"], "not an atlas|is no folder"),
-        (["fold", "{atlas}", "--model", "nano", "--retry-failed", "--genes"], "leave --genes out"),
-        (["plan", "{atlas}", "--model", "nano", "--genes"], "leave --genes out"),
-        (["plan", "{fasta}", "--model", "nano"], "in.fasta is no folder: name an atlas"),
+        (["fold", "{atlas}", "--model", "nano"], "no FASTA file is given.*--retry-failed"),
+        (["fold", "{atlas}", "--model", "nano", "--retry-failed"], "not an atlas|no such folder"),
+        (["fold", "{atlas}", "--model", "nano", "--retry-failed", "--genes"], "omit --genes"),
+        (["plan", "{atlas}", "--model", "nano", "--genes"], "omit --genes"),
+        (["plan", "{atlas}", "--model", "nano", "--as", "x"], "omit --as"),
+        (["plan", "{fasta}", "--model", "nano"], "in.fasta: no such folder; name an atlas"),
         (
             ["fold", "{fasta}", "{atlas}", "--model", "nano", "--retry-failed", "--pae", "--add-outputs"],
-            "before or after",
+            "cannot be combined",
         ),
         (["fold", "{fasta}", "{atlas}", "--model", "nano", "--log", "{atlas}/no/log"], "--log .* cannot be written"),
     ],

@@ -193,9 +193,9 @@ def test_lost_store_ends_the_run_in_one_line_and_it_resumes(
         (
             ["fold", "{fasta}", "gs://bucket/atlas", "--model", "nano"],
             2,
-            "gs:// cannot hold an atlas: name a folder, or",
+            "gs:// cannot hold an atlas: name a folder or",
         ),
-        (["status", "s3://jobs"], 2, "name a place in a bucket"),
+        (["status", "s3://jobs"], 2, "name a prefix in a bucket"),
         (["query", "{place}", "select 1"], 2, "is not an atlas"),
         (["fold", "{fasta}", "s3://there-is-none/atlas", "--model", "nano"], 1, "there is no such bucket"),
         (["export", "{place}", "s3://jobs/out", "--format", "pdb"], 2, "an export goes to a folder"),
@@ -213,5 +213,5 @@ def test_a_bucket_that_holds_other_things_is_left_alone(place: str, fasta: str, 
     bucket, _, prefix = place.removeprefix("s3://").partition("/")
     s3.put_object(Bucket=bucket, Key=f"{prefix}/thesis.tex", Body=b"years")
     done = run("fold", fasta, place, "--model", "nano")
-    assert done.returncode == 2 and "is not an atlas and is not empty (it holds 'thesis.tex')" in done.stderr
+    assert done.returncode == 2 and "is not an atlas and is not empty (it contains 'thesis.tex')" in done.stderr
     assert [file.name for file in AtlasFolder(place).storage.files(hidden=True)] == ["thesis.tex"]

@@ -89,6 +89,12 @@ def hub() -> Iterator[ThreadingHTTPServer]:
 
 
 @pytest.fixture
+def run(run_process: Run) -> Run:
+    """In a process of its own: the hub's library reads the environment when it is imported."""
+    return run_process
+
+
+@pytest.fixture
 def environment(tmp_path: Path) -> dict[str, str]:
     """No cache, and no hub: nobody listens on port 1."""
     return {**os.environ, "HF_HOME": str(tmp_path / "home"), "HF_ENDPOINT": "http://127.0.0.1:1"}
@@ -132,7 +138,7 @@ def test_without_a_network_a_person_is_told_what_to_do(environment: dict[str, st
     words = ["fold", tmp_path / "q.fasta", tmp_path / "atlas", "--model", "esmfold_v1"]
     done = without_pauses(words, environment)
     assert done.returncode == 2
-    assert "esmfold_v1 could not be fetched from facebook/esmfold_v1" in done.stderr
+    assert "esmfold_v1 could not be downloaded from facebook/esmfold_v1" in done.stderr
     assert f"{files} into DIR/esmfold_v1, or" in done.stderr
     assert "Traceback" not in done.stderr
     assert done.stderr.count("Retrying in 4s") == 1
@@ -156,7 +162,7 @@ def test_folder_named_like_a_published_model_is_not_ignored(
     (tmp_path / "q.fasta").write_text(">a\nMKVLAAGIVGLC\n")
     done = run("embed", "q.fasta", "out.parquet", "--model", NAME, env=there, cwd=tmp_path)
     assert done.returncode == 2
-    assert f"pass --model ./{NAME} to mean that one" in done.stderr
+    assert f"pass --model ./{NAME} to use the path" in done.stderr
     assert Hub.requests == 0
 
 
@@ -185,7 +191,7 @@ def test_a_model_that_is_missing_is_fetched_before_the_work(
     done = run(*embed, env=there, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert done.stdout == "1 record: 1 embedded, 0 refused, 0 failed\n"
-    assert f"{NAME} is not on this machine: fetching it into {tmp_path / 'models'}\n" in done.stderr
+    assert f"{NAME} is not on this machine: downloading it to {tmp_path / 'models'}\n" in done.stderr
     assert "%" in done.stderr, "no progress"
     assert sorted(Hub.asked) == ["config.json", "model.safetensors"]
     assert (tmp_path / "models" / NAME / "model.safetensors").read_bytes() == Hub.files["model.safetensors"]
@@ -214,7 +220,7 @@ def test_a_language_model_is_fetched_for_a_new_folding_head(
     train = ("train", "fold", tmp_path / "chains.parquet", tmp_path / "run", "--preset", "nano", "--phases", "8x1x1")
     done = run(*train, "--language-model", NAME, "--weights", "models", "--device", "cpu", env=there, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
-    assert f"{NAME} is not on this machine: fetching it into models\n" in done.stderr
+    assert f"{NAME} is not on this machine: downloading it to models\n" in done.stderr
     assert (tmp_path / "models" / NAME / "model.safetensors").read_bytes() == language_model["model.safetensors"]
     trained = load((tmp_path / "run" / "model.safetensors").read_bytes())
     fetched = load(language_model["model.safetensors"])

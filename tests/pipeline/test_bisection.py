@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from foldatlas.folding.prediction import Prediction
-from foldatlas.pipeline.shards.bisection import Failed, fold_surely
+from foldatlas.pipeline.shards.bisection import Failed, fold_with_bisection
 from foldatlas.pipeline.workers.supervisor import BatchError
 from foldatlas.schemas.errors import Interrupted, OutOfMemory, WorkerDied, WorkerTimeout
 
@@ -32,7 +32,7 @@ def test_only_the_guilty_fail(size: int, poison: set[int], error: type[Exception
             raise error("boom")
         return [prediction(sequence) for sequence in sequences]
 
-    results = fold_surely(fold, batch)
+    results = fold_with_bisection(fold, batch)
     assert [result.sequence for result in results] == batch
     assert {result.sequence for result in results if isinstance(result, Failed)} == guilty
 
@@ -46,7 +46,7 @@ def test_kill_from_outside_costs_one_more_try() -> None:
             raise WorkerDied("killed by SIGKILL")
         return [prediction(sequence) for sequence in sequences]
 
-    results = fold_surely(fold, ["A", "B", "C"])
+    results = fold_with_bisection(fold, ["A", "B", "C"])
     assert not any(isinstance(result, Failed) for result in results)
     assert calls == [["A", "B", "C"]] * 2  # the same batch, so the same numbers
 
@@ -65,7 +65,7 @@ def test_kills_from_outside_at_any_moment_make_no_protein_guilty(size: int, pois
             raise WorkerDied("killed")
         return [prediction(sequence) for sequence in sequences]
 
-    results = fold_surely(fold, batch)
+    results = fold_with_bisection(fold, batch)
     assert [result.sequence for result in results] == batch
     assert {result.sequence for result in results if isinstance(result, Failed)} == guilty
 
@@ -81,7 +81,7 @@ def test_what_one_poison_protein_costs_is_bounded(size: int, place: int, error: 
             raise error("dead")
         return [prediction(sequence) for sequence in sequences]
 
-    (failed,) = [result for result in fold_surely(fold, batch) if isinstance(result, Failed)]
+    (failed,) = [result for result in fold_with_bisection(fold, batch) if isinstance(result, Failed)]
     assert failed == Failed(guilty, "dead", deaths)
     levels = math.ceil(math.log2(size))
     assert 2 <= deaths <= levels + (3 if error is WorkerDied and size > 1 else 2)
@@ -96,8 +96,8 @@ def test_single_poison_protein_is_tried_twice() -> None:
     def overflow(_: list[str]) -> list[Prediction]:
         raise OutOfMemory("1,840 residues do not fit")
 
-    assert fold_surely(die, ["A"]) == [Failed("A", "segmentation fault", 2)]
-    assert fold_surely(overflow, ["A"]) == [Failed("A", "1,840 residues do not fit", 1)]
+    assert fold_with_bisection(die, ["A"]) == [Failed("A", "segmentation fault", 2)]
+    assert fold_with_bisection(overflow, ["A"]) == [Failed("A", "1,840 residues do not fit", 1)]
 
 
 def test_a_request_to_stop_is_no_failure() -> None:
@@ -105,7 +105,7 @@ def test_a_request_to_stop_is_no_failure() -> None:
         raise Interrupted("stopped on request")
 
     with pytest.raises(Interrupted):
-        fold_surely(stop, ["A", "B"])
+        fold_with_bisection(stop, ["A", "B"])
 
 
 def test_halves_have_one_try_a_level_and_a_protein_alone_two() -> None:
@@ -117,7 +117,7 @@ def test_halves_have_one_try_a_level_and_a_protein_alone_two() -> None:
             raise WorkerDied("dead")
         return [prediction(sequence) for sequence in sequences]
 
-    results = fold_surely(die, ["A", "B", "C", "D"])
+    results = fold_with_bisection(die, ["A", "B", "C", "D"])
     assert calls == ["ABCD", "ABCD", "AB", "CD", "C", "D", "D"]
     assert results[3] == Failed("D", "dead", 5)
 
@@ -138,7 +138,7 @@ def test_a_batch_that_does_not_fit_gets_one_fresh_process() -> None:
         fresh, held = held == 0, 0
         return not fresh
 
-    results = fold_surely(fold, ["A", "B", "C", "D"], renew=renew)
+    results = fold_with_bisection(fold, ["A", "B", "C", "D"], renew=renew)
     assert not any(isinstance(result, Failed) for result in results)
     assert (calls, renewals) == (["ABCD", "ABCD", "AB", "CD"], 1)
 
@@ -148,5 +148,5 @@ def test_a_protein_too_large_for_a_fresh_process_fails() -> None:
         raise OutOfMemory("does not fit")
 
     answers = iter([True, False])
-    assert fold_surely(fold, ["A"], renew=lambda: next(answers)) == [Failed("A", "does not fit", 2)]
-    assert fold_surely(fold, ["B"], renew=lambda: next(answers)) == [Failed("B", "does not fit", 1)]
+    assert fold_with_bisection(fold, ["A"], renew=lambda: next(answers)) == [Failed("A", "does not fit", 2)]
+    assert fold_with_bisection(fold, ["B"], renew=lambda: next(answers)) == [Failed("B", "does not fit", 1)]

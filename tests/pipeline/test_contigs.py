@@ -189,7 +189,7 @@ def test_a_contig_that_is_none_is_refused_and_costs_no_other(tmp_path: Path, tex
 def test_contigs_without_a_gene_are_counted(text: bytes) -> None:
     reader = ContigReader(io.BytesIO(b">a\n" + text + b"\n" + FILE + b">b\n" + text))
     assert len(list(reader)) == len(read(FILE))
-    assert (reader.contigs, reader.contigs_without_genes) == (len(CONTIGS) + 2, 2)
+    assert (reader.counts.contigs, reader.counts.contigs_without_genes) == (len(CONTIGS) + 2, 2)
 
 
 def test_contig_over_the_limit_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 
 from foldatlas.atlas.folder import AtlasFolder
-from foldatlas.atlas.forecast.calibration import DEFAULT_MFLOP_PER_SECOND, Rate, default_output_bytes, default_rate
+from foldatlas.atlas.forecast.device_rates import DEFAULT_MFLOP_PER_SECOND, Rate, default_rate
+from foldatlas.atlas.forecast.output_sizes import default_output_bytes
 from foldatlas.folding.models import config_of
 from foldatlas.folding.planning.cost import mflop
 from foldatlas.pipeline.engines import dispatch
@@ -14,8 +15,8 @@ from foldatlas.pipeline.engines.engine import Engine
 from foldatlas.pipeline.planning import costs as costs_module
 from foldatlas.pipeline.planning.costs import DEADLINE_MARGIN, CostModel, cost_model, deadline_rate
 from foldatlas.pipeline.planning.planner import make_plan
-from foldatlas.pipeline.shards.fold import FoldTask
 from foldatlas.pipeline.shards.run import fold_atlas
+from foldatlas.pipeline.shards.task import FoldTask
 from foldatlas.pipeline.workers.supervisor import WorkerSpec
 
 CONFIG = config_of("nano")

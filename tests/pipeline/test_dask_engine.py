@@ -87,5 +87,5 @@ def test_a_cluster_that_is_not_there_is_said() -> None:
 
 def test_a_scheduler_file_that_is_not_there_is_said_at_once(tmp_path: Path) -> None:
     engine = Engine("DaskRunner", 0, (f"--dask_scheduler_file={tmp_path / 'none.json'}",))
-    with pytest.raises(UsageError, match=r"none\.json is no file: start the scheduler first"):
+    with pytest.raises(UsageError, match=r"none\.json: no such file; start the scheduler first"):
         dispatch.run("fold", [1], print, engine)

@@ -19,7 +19,7 @@ def test_each_worker_has_a_gpu_of_its_own(monkeypatch: pytest.MonkeyPatch) -> No
     assert devices.visible_gpus() == ["3", "GPU-7"]
     found = local.worker_environments(2, "cuda")
     assert found == [{"CUDA_VISIBLE_DEVICES": gpu, "OMP_NUM_THREADS": "5"} for gpu in ("3", "GPU-7")]
-    with pytest.raises(UsageError, match="this machine shows 2 GPUs"):
+    with pytest.raises(UsageError, match="this machine has 2 GPUs"):
         local.worker_environments(3, "cuda")
 
 

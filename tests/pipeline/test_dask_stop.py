@@ -1,4 +1,4 @@
-"""Ends on a shared Dask cluster whose workers are processes: of a run that is stopped, and of workers of no use."""
+"""A shared Dask cluster of worker processes: stopping a run, and removing workers that cannot run tasks."""
 
 import contextlib
 import os
@@ -24,7 +24,7 @@ from dask_cluster import until  # noqa: E402
 
 @contextlib.contextmanager
 def worker_processes(number: int) -> Iterator[Engine]:
-    """A user's cluster, whose workers are processes. Nobody looks long for one that has just been sent away."""
+    """A user's cluster, whose workers are processes. Dask searches only briefly for a removed one."""
     with (
         dask.config.set({"distributed.comm.timeouts.connect": "5s"}),
         distributed.LocalCluster(
@@ -54,7 +54,7 @@ def test_a_stop_reaches_the_workers_of_a_shared_cluster(tmp_path: Path) -> None:
         with pytest.raises(Interrupted), dispatch.opened(engine), interruption.interruptible():
             dispatch.run("fold", [1], work, engine)
         stopper.join()
-        until((tmp_path / "stopped").exists, "the worker heard of the stop")
+        until((tmp_path / "stopped").exists, "the worker was stopped")
         assert sorted(path.name for path in tmp_path.iterdir()) == ["begun", "stopped"]
 
 
@@ -72,7 +72,7 @@ def test_a_stop_does_not_wait_for_a_worker_that_is_frozen(monkeypatch: pytest.Mo
             os.kill(pid, signal.SIGCONT)
 
 
-def test_a_worker_of_no_use_is_sent_away_and_the_others_go_on(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_unfit_worker_is_removed_and_others_go_on(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     """Two worker processes, of which the first to get a task cannot load the model; in the end neither can."""
     bad, all_bad = tmp_path / "bad", tmp_path / "all bad"
 
@@ -93,7 +93,7 @@ def test_a_worker_of_no_use_is_sent_away_and_the_others_go_on(tmp_path: Path, ca
             for _ in range(3):
                 dispatch.run("fold", missing(), work, engine)
             assert missing() == []
-            assert caplog.text.count("was sent away: no weights here") == 1
+            assert caplog.text.count("was removed: no weights here") == 1
         all_bad.touch()
         with (
             pytest.raises(ModelError, match="no worker of the cluster can fold: no weights here"),

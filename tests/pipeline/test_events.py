@@ -17,8 +17,9 @@ from foldatlas.pipeline import events
 from foldatlas.pipeline.planning.costs import CostModel
 from foldatlas.pipeline.planning.planner import make_plan
 from foldatlas.pipeline.shards import run
-from foldatlas.pipeline.shards.fold import FoldOptions, FoldTask, fold_shard
+from foldatlas.pipeline.shards.fold import fold_shard
 from foldatlas.pipeline.shards.run import fold_atlas
+from foldatlas.pipeline.shards.task import FoldOptions, FoldTask
 from foldatlas.pipeline.workers.supervisor import WorkerSpec
 from foldatlas.schemas.errors import Interrupted, ModelError, UsageError
 

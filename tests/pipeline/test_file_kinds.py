@@ -311,7 +311,8 @@ def test_refused_nucleotides_keep_no_sequence(tmp_path: Path) -> None:
     (range_,) = cut_ranges(find_sources([str(tmp_path / "in")]))
     ingest.ingest(ingest.IngestTask(range_, str(tmp_path), 1280))
     note = ingest.read_note(tmp_path, 0)
-    assert note is not None and (note.proteins, note.misread, note.doubtful) == (0, 5, 4)
+    assert note is not None
+    assert (note.counts.proteins, note.counts.misread, note.counts.doubtful) == (0, 5, 4)
     staged = tmp_path / ingest.staged_path(0)
     assert ingest.refuse_nucleotides(staged, Kind.NUCLEOTIDES) == 4
     table = pq.read_table(staged)

@@ -16,9 +16,10 @@ from foldatlas.atlas.parquet.coordinates import decode_structures
 from foldatlas.atlas.storage import local as storage_module
 from foldatlas.pipeline.planning.costs import CostModel
 from foldatlas.pipeline.planning.planner import make_plan
-from foldatlas.pipeline.shards import fold as fold_shard_module
-from foldatlas.pipeline.shards.fold import FoldOptions, FoldTask, fold_shard
-from foldatlas.pipeline.shards.run import _from_a_random_place, fold_atlas
+from foldatlas.pipeline.shards.fold import fold_shard
+from foldatlas.pipeline.shards.run import _with_random_start, fold_atlas
+from foldatlas.pipeline.shards.task import FoldOptions, FoldTask
+from foldatlas.pipeline.shards.writer import ShardWriter
 from foldatlas.pipeline.workers.supervisor import WorkerSpec, child_of_this_process
 from foldatlas.schemas.errors import (
     DamagedAtlasError,
@@ -94,7 +95,7 @@ def test_what_is_stored_is_what_was_predicted(
         for row in pq.read_table(folder.root / entry.files["embeddings"].path).to_pylist()
     }
     child = child_of_this_process(worker)
-    for expected in child.fold(proteins, 1, mean_embedding=True):
+    for expected in child.compute(proteins, 1, mean_embedding=True):
         found = stored[expected.sequence]
         assert np.abs(found.positions - expected.positions).max() <= 0.005 + 1e-5
         assert np.abs(found.plddt - expected.plddt).max() <= 0.005 + 1e-5
@@ -155,7 +156,7 @@ def test_a_failed_write_leaves_nothing(
     def full(*_: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(fold_shard_module.ShardWriter, "_write_failures", full)
+    monkeypatch.setattr(ShardWriter, "_write_failures", full)
     with pytest.raises(FoldAtlasError, match=r"No space left on device.*run the same command again"):
         fold_atlas(folder, worker, show_progress=False)
     assert shard_files(folder) == set()
@@ -273,7 +274,7 @@ def test_what_is_missing_is_submitted_again(
 
 def test_a_run_ends_its_children(planned: Callable[..., AtlasFolder], worker: WorkerSpec, proteins: list[str]) -> None:
     child = child_of_this_process(worker)
-    child.fold(["MKVL"], 1, mean_embedding=False)
+    child.compute(["MKVL"], 1, mean_embedding=False)
     process = child._process
     assert process is not None
     fold_atlas(planned(proteins), worker, show_progress=False)
@@ -312,7 +313,7 @@ def test_two_drivers_begin_at_different_places(
     orders = set()
     for start in range(3):
         monkeypatch.setattr("foldatlas.pipeline.shards.run.secrets.randbelow", lambda _, start=start: start)
-        order = _from_a_random_place(tasks)
+        order = _with_random_start(tasks)
         assert sorted(task.shard.name for task in order) == [shard.name for shard in plan.shards]
         orders.add(order[0].shard.name)
     assert len(orders) == 3
@@ -324,7 +325,7 @@ def test_a_sweep_keeps_what_the_dead_committed_while_it_looked(
     """A process that commits a plan and ends between two looks of the sweep: its tables are listed by then."""
     folder = planned(proteins)
     path = next((folder.root / "plans").iterdir())
-    hidden, real = path.rename(folder.root / "held-back"), storage_module.files_of_the_dead
+    hidden, real = path.rename(folder.root / "held-back"), storage_module.files_of_dead_processes
 
     def commit_then_look(where: Path) -> list[Path]:
         if hidden.exists():
@@ -333,7 +334,7 @@ def test_a_sweep_keeps_what_the_dead_committed_while_it_looked(
             return found
         return list(real(where))
 
-    monkeypatch.setattr(storage_module, "files_of_the_dead", commit_then_look)
+    monkeypatch.setattr(storage_module, "files_of_dead_processes", commit_then_look)
     monkeypatch.setattr("foldatlas.atlas.storage.commit.os.kill", _no_such_process)
     folder.sweep()
     (plan,) = folder.plans()

@@ -4,6 +4,7 @@ import os
 import resource
 import shutil
 import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -88,9 +89,11 @@ def test_a_full_disk_stops_the_run_and_loses_nothing(
 
 
 def test_a_file_that_may_not_grow_is_the_same(
-    tmp_path: Path, plan: Callable[[Path], AtlasFolder], worker: WorkerSpec
+    tmp_path: Path, plan: Callable[[Path], AtlasFolder], worker: WorkerSpec, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A quota, here a limit on the size of any file: what a machine without the right to mount can show."""
+    monkeypatch.setenv("PYTHONDONTWRITEBYTECODE", "1")  # compiled modules would be cut short, too
+    monkeypatch.setattr(sys, "dont_write_bytecode", True)
     folder = plan(tmp_path / "atlas")
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (8_192, hard))

@@ -91,7 +91,7 @@ def test_outputs_are_stored_as_predicted(
     child = child_of_this_process(worker)
     expected = {
         structure_id(prediction.sequence): prediction
-        for prediction in child.fold(proteins, 1, mean_embedding=True, residue_embedding=True, pae=True)
+        for prediction in child.compute(proteins, 1, mean_embedding=True, residue_embedding=True, pae=True)
     }
     seen = 0
     for entry in folder.entries().values():

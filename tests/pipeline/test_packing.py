@@ -25,7 +25,7 @@ def atlas(
     s3: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, worker: WorkerSpec, costs: CostModel,
     proteins: list[str], write_fasta: Callable[..., str],
 ) -> AtlasFolder:  # fmt: skip
-    monkeypatch.setattr(packs, "WORTH", 2)
+    monkeypatch.setattr(packs, "MIN_DOCUMENTS", 2)
     s3.create_bucket(Bucket="atlases")
     folder = AtlasFolder(f"s3://atlases/{tmp_path.name}")
     make_plan([write_fasta(proteins[:12])], folder, worker.settings, costs, max_length=1280)
@@ -34,10 +34,8 @@ def atlas(
 
 def asked_for_entries(atlas: AtlasFolder, flaky: Any) -> int:
     """How many entries a process that has just begun fetches one by one for `status`, which is complete."""
-    packs._documents.clear()
-    packs._packed.clear()
     before = len(flaky.requests)
-    assert status(atlas).is_complete
+    assert status(AtlasFolder(atlas.uri)).is_complete
     return sum(method == "GET" and "/manifest/" in key.split("?")[0] for method, key in flaky.requests[before:])
 
 

@@ -18,9 +18,10 @@ from foldatlas.pipeline import interruption
 from foldatlas.pipeline.engines import conformance, dispatch
 from foldatlas.pipeline.engines.choose import choose_engine
 from foldatlas.pipeline.engines.engine import Engine
+from foldatlas.pipeline.engines.rounds import ROUNDS
 from foldatlas.pipeline.planning.costs import CostModel
 from foldatlas.pipeline.planning.planner import make_plan
-from foldatlas.pipeline.shards.run import ROUNDS, fold_atlas
+from foldatlas.pipeline.shards.run import fold_atlas
 from foldatlas.pipeline.workers.supervisor import WorkerSpec
 from foldatlas.schemas.errors import EngineError, IncompleteError, Interrupted, UsageError
 

@@ -13,8 +13,9 @@ from foldatlas.atlas.reader import Atlas
 from foldatlas.atlas.verify.atlas import verify
 from foldatlas.pipeline.planning.costs import CostModel
 from foldatlas.pipeline.planning.planner import make_plan
-from foldatlas.pipeline.shards.fold import FoldOptions, FoldTask, fold_shard
+from foldatlas.pipeline.shards.fold import fold_shard
 from foldatlas.pipeline.shards.run import FoldReport, fold_atlas
+from foldatlas.pipeline.shards.task import FoldOptions, FoldTask
 from foldatlas.pipeline.workers.supervisor import WorkerSpec
 from foldatlas.schemas.manifest import ShardEntry
 from foldatlas.schemas.records import format_structure_id, structure_id

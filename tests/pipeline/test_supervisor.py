@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from foldatlas.pipeline.shards.bisection import Failed, fold_surely
+from foldatlas.pipeline.shards.bisection import Failed, fold_with_bisection
 from foldatlas.pipeline.workers import supervisor
 from foldatlas.pipeline.workers.devices import choose_device, device_bytes, device_uuid, lock, lock_path
 from foldatlas.pipeline.workers.supervisor import BatchError, Child, WorkerSpec, child_of_this_process, end_children
@@ -20,13 +20,13 @@ from foldatlas.schemas.errors import FoldAtlasError, ModelError, OutOfMemory, Us
 
 
 def fold(child: Child, *sequences: str) -> list[str]:
-    return [prediction.sequence for prediction in child.fold(list(sequences), 1, mean_embedding=False)]
+    return [prediction.sequence for prediction in child.compute(list(sequences), 1, mean_embedding=False)]
 
 
 def test_predictions_come_back_whole(worker: WorkerSpec) -> None:
     child = child_of_this_process(worker)
-    (first,) = child.fold(["MKVL"], 1, mean_embedding=True)
-    (again,) = child.fold(["MKVL"], 1, mean_embedding=True)
+    (first,) = child.compute(["MKVL"], 1, mean_embedding=True)
+    (again,) = child.compute(["MKVL"], 1, mean_embedding=True)
     assert first.positions.shape == (8 + 9 + 7 + 8, 3)
     assert np.array_equal(first.positions, again.positions)
     assert first.mean_embedding is not None
@@ -58,7 +58,7 @@ def test_a_fault_is_told_and_the_next_batch_folds(
 def test_gpu_fault_costs_no_other_protein(worker: WorkerSpec) -> None:
     """After an illegal address CUDA refuses all work until the process ends: the child is replaced."""
     child = child_of_this_process(replace(worker, device="cuda"))
-    results = fold_surely(lambda batch: child.fold(batch, 1), ["MKVL", "SPLINTER", "MKLL"])
+    results = fold_with_bisection(lambda batch: child.compute(batch, 1), ["MKVL", "SPLINTER", "MKLL"])
     assert [isinstance(result, Failed) for result in results] == [False, True, False]
     assert "illegal memory access" in str(results[1])
 
@@ -79,11 +79,14 @@ def test_a_process_is_renewed_only_after_it_computed(worker: WorkerSpec, monkeyp
     assert fold(child, "MKVL") == ["MKVL"]
     first = child._pid
     assert [
-        type(result) for result in fold_surely(lambda batch: child.fold(batch, 1), ["M" * 11], renew=child.renew)
+        type(result)
+        for result in fold_with_bisection(lambda batch: child.compute(batch, 1), ["M" * 11], renew=child.renew)
     ] == [Failed]
     second = child._pid
     assert first != second is not None
-    assert isinstance(fold_surely(lambda batch: child.fold(batch, 1), ["M" * 12], renew=child.renew)[0], Failed)
+    assert isinstance(
+        fold_with_bisection(lambda batch: child.compute(batch, 1), ["M" * 12], renew=child.renew)[0], Failed
+    )
     assert child._pid == second
 
 
@@ -105,7 +108,7 @@ def test_loading_is_no_part_of_a_deadline(worker: WorkerSpec, monkeypatch: pytes
     """Two hangs, each followed by a load that takes longer than the deadline: one protein is guilty, the other not."""
     monkeypatch.setenv("FAKE_CHILD_LOADS", "3.2")
     child = child_of_this_process(replace(worker, min_deadline_seconds=3.0))
-    results = fold_surely(lambda batch: child.fold(batch, 1), ["HANG", "MKVL"], attempts=1)
+    results = fold_with_bisection(lambda batch: child.compute(batch, 1), ["HANG", "MKVL"], attempts=1)
     assert results[0] == Failed("HANG", "no answer within 3 s", 3)
     assert not isinstance(results[1], Failed) and results[1].sequence == "MKVL"
 
@@ -116,8 +119,9 @@ def child_that_hangs(worker: WorkerSpec, folder: Path, then: str = "") -> superv
         import os, sys, time
         from foldatlas.folding.models import settings_of
         from foldatlas.pipeline.workers.child import connect
+        from foldatlas.pipeline.workers.messages import Ready
         connection, rest = connect(sys.argv[1:])
-        connection.send(("ready", settings_of("nano")))
+        connection.send(Ready(settings_of("nano")))
     """
     program = folder / "child.py"
     program.write_text("\n".join(map(textwrap.dedent, (ready, then, "time.sleep(3600)"))))
@@ -171,7 +175,7 @@ def test_first_batch_has_a_deadline_from_other_devices(worker: WorkerSpec) -> No
     """10 MFLOP, ten times over, at 100 a second: one second above the least, where nothing known would give 0.2."""
     child = child_of_this_process(replace(worker, min_deadline_seconds=2.0, mflop_per_second=100.0))
     with pytest.raises(WorkerTimeout, match="within 3 s"):
-        child.fold(["HANG"], 10)
+        child.compute(["HANG"], 10)
 
 
 def test_a_child_that_was_killed_is_started_again(worker: WorkerSpec) -> None:
@@ -215,10 +219,10 @@ def test_a_killed_driver_leaves_no_child(worker: WorkerSpec, tmp_path: Path, wor
         from foldatlas.pipeline.workers.supervisor import WorkerSpec, child_of_this_process
         child = child_of_this_process(WorkerSpec("nano", settings_of("nano"), "cpu", command={worker.command!r}))
         def begin():
-            child.fold(["MKVL"], 1, mean_embedding=False)
+            child.compute(["MKVL"], 1, mean_embedding=False)
         thread = threading.Thread(target=begin); thread.start(); thread.join()
         print(child._process.pid, flush=True)
-        child.fold([{work!r}], 1, mean_embedding=False)
+        child.compute([{work!r}], 1, mean_embedding=False)
         import time; time.sleep(3600)
     """)
     driver = subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE, text=True)

@@ -44,7 +44,7 @@ class Reader:
         return folded
 
     def query(self, sql: str) -> list[tuple[Any, ...]]:
-        with Atlas.open(self.atlas.place) as atlas:
+        with Atlas.open(self.atlas.uri) as atlas:
             return atlas.query(sql).rows()
 
     def check(self, *ids: str) -> None:
@@ -169,7 +169,7 @@ def test_records_that_left_are_not_found_or_exported(reader: Reader, tmp_path: P
     reader.fold()
     reader.plan(A, "", C)
     reader.fold()
-    with Atlas.open(reader.atlas.place) as atlas:
+    with Atlas.open(reader.atlas.uri) as atlas:
         assert atlas.structure("p0").sequence == A
         with pytest.raises(UsageError, match="no record has this id"):
             atlas.structure("p1")

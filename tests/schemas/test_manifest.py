@@ -3,6 +3,7 @@
 import json
 
 import pytest
+from manifest_entries import made_entry
 
 from foldatlas.schemas.errors import DamagedAtlasError
 from foldatlas.schemas.manifest import (
@@ -10,7 +11,6 @@ from foldatlas.schemas.manifest import (
     FileEntry,
     IndexPointer,
     Plan,
-    Run,
     Shard,
     ShardEntry,
     Source,
@@ -23,20 +23,14 @@ from foldatlas.schemas.manifest import (
 from foldatlas.schemas.records import Settings
 
 SETTINGS = Settings("nano-untrained", "ab" * 32, 3, "fp32")
-ENTRY = ShardEntry(
-    format=1,
+ENTRY = made_entry(
     shard="0123456789abcdef-00001",
     plan="0123456789abcdef",
-    generation=0,
-    attempt="host_1_00",
     settings_digest="0" * 64,
     shard_digest="1" * 64,
     folded=2,
     failed=1,
-    residues=300,
-    cost=12,
     files={"structures": FileEntry("structures/a.parquet", 2, 99, "2" * 64)},
-    run=Run("run", "host", "cpu", "0.1.0", "2026-01-01T00:00:00.000+00:00", 1.5),
 )
 
 

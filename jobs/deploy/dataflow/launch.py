@@ -1,6 +1,7 @@
-"""What Dataflow's template launcher runs: the parameters of metadata.json and Beam's own options -> `foldatlas fold`.
+"""Entry point of the Dataflow template: turn the launcher's arguments into a `foldatlas fold` command.
 
-The launcher passes both kinds alike (`--fasta=...`, `--project=...`), and in any order.
+The launcher passes the parameters of metadata.json and Beam's options alike (`--fasta=...`, `--project=...`), in any
+order.
 """
 
 import sys
@@ -11,7 +12,7 @@ DEFAULTS = {"device": "cuda"}
 
 
 def fold_arguments(arguments: list[str]) -> list[str]:
-    """The arguments of `foldatlas` for those of the template. Raises SystemExit for a parameter that is missing."""
+    """Return the arguments of `foldatlas` for those of the template. Raise SystemExit for a missing parameter."""
     given = dict(DEFAULTS)
     beam = []
     for argument in arguments:
@@ -22,7 +23,7 @@ def fold_arguments(arguments: list[str]) -> list[str]:
             beam.append(argument)
     missing = [name for name in REQUIRED if not given.get(name)]
     if missing:
-        raise SystemExit(f"launch.py: the template's parameters {', '.join(missing)} are missing")
+        raise SystemExit(f"launch.py: missing template parameters: {', '.join(missing)}")
     options = [f"--{name.replace('_', '-')}={given[name]}" for name in ("model", *OPTIONAL) if given.get(name)]
     return ["fold", given["fasta"], given["atlas"], *options, "--runner", "DataflowRunner", "--", *beam]
 

@@ -1,21 +1,21 @@
 #!/usr/bin/env bash
-# Fold on Slurm without an engine: an array of independent tasks, each a part of the shards, then the index.
+# Fold on Slurm without an engine: an array of independent tasks that fold one part of the shards each, then the index.
 #
 #   jobs/deploy/slurm/array.sh TASKS FASTA ATLAS [--sbatch-OPTION[=VALUE] ...] [OPTIONS OF foldatlas plan AND fold]
 #   jobs/deploy/slurm/array.sh 64 proteins.fasta atlas --model esmfold_v1 --weights models --device cuda
 #   jobs/deploy/slurm/array.sh 640%64 proteins.fasta atlas --model nano --sbatch-partition=cpu --sbatch-time=8:00:00
 #   SBATCH_PARTITION=gpu SBATCH_ACCOUNT=lab SBATCH_GRES=gpu:a100:1 jobs/deploy/slurm/array.sh ...
 #
-# TASKS%N runs at most N tasks at a time. The plan is made here: for millions of proteins run this script in a job.
-# A task asks for one GPU, 4 cores and 32 GB; for nano without --device cuda for 2 cores and 8 GB; with --device cpu for
-# 8 cores and 32 GB. Any SBATCH_ variable and any --sbatch-OPTION takes the place of these. --sbatch-OPTION holds for
-# the array and the index, but what asks for GPUs holds for the array alone; --index-sbatch-OPTION is for the index.
+# TASKS%N runs at most N tasks at a time. The plan is made by this script: run it in a job for millions of proteins.
+# A task requests one GPU, 4 cores and 32 GB; for nano without --device cuda 2 cores and 8 GB; with --device cpu 8 cores
+# and 32 GB. SBATCH_ variables and --sbatch-OPTION override these. --sbatch-OPTION applies to the array and the index,
+# except that options for GPUs apply only to the array; --index-sbatch-OPTION applies only to the index.
 #
-# A task gets SIGTERM two minutes before its time limit and keeps every finished shard. A task that is requeued goes on;
-# after one that failed, timed out or was cancelled, the same command submits an array that folds what is missing. Parts
-# are of equal predicted cost and fixed by the plan: many more tasks than GPUs even out slow ones.
+# A task gets SIGTERM two minutes before its time limit and keeps every finished shard. A requeued task resumes.
+# If a task failed, timed out or was cancelled, run the same command again: it submits an array that folds what is
+# missing. Parts have equal predicted cost and are fixed by the plan; with slow GPUs, use many more tasks than GPUs.
 #
-# RUN BY US on one node of Slurm 22.05 (docs/engines.md); GPUs as a generic resource without hardware.
+# RUN BY US on one node of Slurm 22.05 (docs/engines.md); GPUs only as a generic resource without hardware.
 set -euo pipefail
 
 usage() {
@@ -33,7 +33,7 @@ fi
 tasks="${BASH_REMATCH[1]}"
 limit="${BASH_REMATCH[2]}"
 
-# What is for sbatch, and what for foldatlas.
+# Separate the options of sbatch from those of foldatlas.
 words=() both=() fold_only=() index_only=()
 gpu_given=0
 for word in "$@"; do
@@ -67,7 +67,7 @@ for word in "${words[@]}"; do
     previous="$word"
 done
 
-# Lines of the job script, not arguments of sbatch: there SBATCH_ variables and arguments override them.
+# These become lines of the job script, which SBATCH_ variables and arguments of sbatch override.
 case "$model,$device" in
 *,cuda*) cores=4 memory=32G gpu=1 ;;
 nano,*) cores=2 memory=8G gpu=0 ;;
@@ -92,11 +92,11 @@ $gpu_line
 #SBATCH --signal=B:TERM@120
 #SBATCH --requeue
 #SBATCH --open-mode=append
-# exec: the signal is for this process (B:), so foldatlas must be it.
+# exec: Slurm signals only this process (B:), so it must become foldatlas.
 exec foldatlas fold --part "\$((SLURM_ARRAY_TASK_ID + 1))/$tasks" $(printf '%q ' "${words[@]}")
 END
 )
-# afterany: an index of what there is, also when some tasks failed.
+# afterany: build the index also when some tasks failed.
 index=$(
     env -u SBATCH_GRES -u SBATCH_GPUS -u SBATCH_GPUS_PER_NODE -u SBATCH_GPUS_PER_TASK -u SBATCH_MEM_PER_GPU \
         -u SBATCH_CPUS_PER_GPU -u SBATCH_ARRAY_INX sbatch --parsable --dependency="afterany:${fold%%;*}" \

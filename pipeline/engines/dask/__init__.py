@@ -1,9 +1,10 @@
-"""Dask clusters: one of our own on this machine, or the user's.
+"""Dask clusters: one started by the run on this machine, or the user's.
 
 engine.py       Beam's DaskRunner on a cluster
-local.py        a cluster of our own on this machine
-pool.py         its workers: machines, versions, devices
+local.py        a cluster on this machine, for one run
+pool.py         the workers of a cluster: hosts, versions, devices
 worker.py       what happens in a worker
-preload.py      what a worker runs before anything else
-keys.py         keys of a cluster that others cannot join
+messages.py     what a worker sends to its driver
+preload.py      what a worker process runs first
+keys.py         certificates of a cluster that others cannot join
 """

@@ -1,11 +1,12 @@
-"""A Dask cluster of our own on this machine: scheduler and workers in a process group apart from the driver's.
+"""A Dask cluster on this machine for one run: scheduler and workers in a process group of their own.
 
-Apart, because Ctrl-C goes to a terminal's whole group, and one signal ends all of this one; and because a scheduler
-that shares the driver's interpreter waits for it. Only connections by loopback with a certificate made for this run are
-accepted: a Dask scheduler runs whatever it is sent.
+The group is not the driver's, because Ctrl-C goes to a terminal's whole group, and because one signal then ends the
+whole cluster. The process is not the driver's, because a scheduler that shares the driver's interpreter waits for it.
+Only connections over loopback with a certificate made for this run are accepted: a Dask scheduler runs whatever code it
+is sent.
 
-Started by `start_cluster` as `python -m foldatlas.pipeline.engines.dask.local DESCRIPTOR`; it ends when the
-descriptor's other end is closed, so with the driver, however that ends.
+Started by `start_cluster` as `python -m foldatlas.pipeline.engines.dask.local DESCRIPTOR`. It ends when the other end
+of the descriptor is closed, and so with the driver, however the driver ends.
 """
 
 import contextlib
@@ -21,6 +22,7 @@ from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from typing import Any, Final
 
+from foldatlas.pipeline.engines.dask.messages import NotStarted, Started
 from foldatlas.pipeline.engines.dask.preload import SILENT, be_quiet
 from foldatlas.pipeline.workers.devices import own_cores, visible_gpus
 from foldatlas.schemas.errors import FoldAtlasError, UsageError
@@ -34,7 +36,7 @@ PRELOAD: Final = "foldatlas.pipeline.engines.dask.preload"
 
 @dataclass
 class LocalCluster:
-    """A running cluster: its address, and the certificate to speak to it as Dask's settings. `close` ends it."""
+    """A running cluster: its address, and the Dask settings with the certificate that clients need. `close` ends it."""
 
     address: str
     settings: dict[str, Any]
@@ -46,7 +48,7 @@ class LocalCluster:
         return self._process.poll() is None
 
     def close(self) -> None:
-        """Ends every process of the cluster, and waits for it."""
+        """End every process of the cluster, and wait for it."""
         self._connection.close()
         with contextlib.suppress(subprocess.TimeoutExpired):
             self._process.wait(STOP_SECONDS)
@@ -56,8 +58,8 @@ class LocalCluster:
 
 
 def start_cluster(workers: int, device: str) -> LocalCluster:
-    """Starts `workers` worker processes, each with a share of the cores, and with a GPU of its own if `device` is
-    "cuda". Raises UsageError if there are fewer GPUs, or no Dask."""
+    """Start `workers` worker processes, each with a share of the cores, and with a GPU of its own if `device` is
+    "cuda". Raise UsageError if there are fewer GPUs, or no Dask."""
     environments = worker_environments(workers, device)
     ours, theirs = socket.socketpair()
     with theirs:
@@ -70,44 +72,44 @@ def start_cluster(workers: int, device: str) -> LocalCluster:
             env={**QUIET, **os.environ},
         )
     connection = Connection(ours.detach())
-    answer: tuple[Any, ...] = ("error", f"it was silent for {START_SECONDS:.0f} s")
+    answer: Started | NotStarted = NotStarted(f"it did not answer within {START_SECONDS:.0f} s")
     try:
         connection.send(environments)
         if connection.poll(START_SECONDS):
             answer = connection.recv()
     except (EOFError, OSError):
-        answer = ("error", f"it ended with exit code {process.wait(STOP_SECONDS)}")
-    cluster = LocalCluster("", {}, process, connection)
-    if answer[0] == "error":
-        cluster.close()
-        raise FoldAtlasError(f"the Dask cluster on this machine could not be started: {answer[1]}")
-    _, cluster.address, cluster.settings = answer
-    return cluster
+        answer = NotStarted(f"it ended with exit code {process.wait(STOP_SECONDS)}")
+    match answer:
+        case Started(address, settings):
+            return LocalCluster(address, settings, process, connection)
+        case NotStarted(reason):
+            LocalCluster("", {}, process, connection).close()
+            raise FoldAtlasError(f"the Dask cluster on this machine could not be started: {reason}")
 
 
 def worker_environments(workers: int, device: str) -> list[dict[str, str]]:
-    """What each worker finds in its environment: its share of the cores, for arithmetic and for finding genes, and its
-    GPU."""
-    # what the user has set stands
+    """Return each worker's environment variables: its share of the cores, for arithmetic and for finding genes, and
+    its GPU."""
+    # a value that the user has set is kept
     cores = {"OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", str(share_of_cores(workers)))}
     if device.startswith("cuda"):
         gpus = visible_gpus()
         if workers > len(gpus):
             raise UsageError(
-                f"--workers {workers}: this machine shows {counted(len(gpus), 'GPU')}, and a worker needs one of its "
-                f"own: --workers {len(gpus)}, or --device cpu"
+                f"--workers {workers}: this machine has {counted(len(gpus), 'GPU')}, and each worker needs its own: "
+                f"pass --workers {len(gpus)}, or --device cpu"
             )
         return [{**cores, "CUDA_VISIBLE_DEVICES": gpu} for gpu in gpus[:workers]]
     return [cores] * workers
 
 
 def share_of_cores(workers: int) -> int:
-    """How many cores each of so many workers has."""
+    """Return how many cores each of `workers` workers has."""
     return max(1, own_cores() // workers)
 
 
 def main(arguments: Sequence[str]) -> None:
-    """The cluster's own process: starts it, says how to reach it, waits for the driver to end, and ends all."""
+    """Start the cluster in this process, send its address, wait until the driver ends, and end all."""
     connection = Connection(int(arguments[0]))
     os.set_inheritable(int(arguments[0]), False)
     scratch = tempfile.mkdtemp(prefix="foldatlas-dask-")
@@ -115,15 +117,15 @@ def main(arguments: Sequence[str]) -> None:
         environments: list[dict[str, str]] = connection.recv()
         try:
             cluster, settings = _start(environments, scratch)
-            connection.send(("ready", cluster.scheduler_address, settings))
+            connection.send(Started(cluster.scheduler_address, settings))
         except Exception as error:
-            connection.send(("error", f"{type(error).__name__}: {error}"))
+            connection.send(NotStarted(f"{type(error).__name__}: {error}"))
         with contextlib.suppress(EOFError, OSError):
             connection.recv()  # nothing is sent: this returns when the other end is closed
     finally:
         _kill_descendants()
         shutil.rmtree(scratch, ignore_errors=True)
-        os.killpg(0, signal.SIGKILL)  # what was started meanwhile, and this process
+        os.killpg(0, signal.SIGKILL)  # processes that were started meanwhile, and this one
 
 
 def _start(environments: Sequence[dict[str, str]], scratch: str) -> tuple[Any, dict[str, Any]]:
@@ -133,9 +135,9 @@ def _start(environments: Sequence[dict[str, str]], scratch: str) -> tuple[Any, d
 
     be_quiet()
     security = Security.temporary()  # type: ignore[no-untyped-call]
-    # Dask sets OMP_NUM_THREADS=1 for a nanny's worker; its threads are ours to share out
+    # Dask would set OMP_NUM_THREADS=1 for every worker; worker_environments sets it
     dask.config.set({"distributed.nanny.pre-spawn-environ": {"MALLOC_TRIM_THRESHOLD_": 65536}})
-    # Dask has pages on HTTP besides, without TLS: none here
+    # no web pages, which Dask would serve without TLS
     dask.config.set({"distributed.scheduler.http.routes": [], "distributed.worker.http.routes": []})
     common = {"host": "127.0.0.1", "protocol": "tls", "security": security, "dashboard_address": "127.0.0.1:0"}
     workers = {
@@ -144,7 +146,7 @@ def _start(environments: Sequence[dict[str, str]], scratch: str) -> tuple[Any, d
             "options": {
                 **common,
                 "nthreads": 1,
-                "memory_limit": 0,  # what folds is a child, whose memory no nanny sees
+                "memory_limit": 0,  # a child process folds, whose memory the nanny does not measure
                 "local_directory": scratch,
                 "env": environment,
                 "preload": [PRELOAD],
@@ -163,10 +165,10 @@ def _start(environments: Sequence[dict[str, str]], scratch: str) -> tuple[Any, d
 
 
 def _kill_descendants() -> None:
-    """Ends workers and their children and waits, so that nobody takes what they were writing to be in work."""
+    """End workers and their children and wait, so that no file that they were writing looks as if it is in use."""
     import psutil  # type: ignore[import-untyped]  # Dask's
 
-    # the tracker of semaphores would complain of what the others leave; it is ended with this process
+    # the semaphore tracker would print what the others leave; it is ended with this process
     descendants = [process for process in psutil.Process().children(recursive=True) if not _is_tracker(process)]
     for process in descendants:
         with contextlib.suppress(psutil.NoSuchProcess):

@@ -1,6 +1,6 @@
-"""What a Dask worker runs before anything else: `dask worker --preload foldatlas.pipeline.engines.dask.preload`.
+"""What a Dask worker process runs first: `dask worker --preload foldatlas.pipeline.engines.dask.preload`.
 
-Ctrl-C reaches every process of a terminal's group; workers and their children leave the answer to the driver.
+Ctrl-C reaches every process of a terminal's group; workers and their children leave it to the driver.
 """
 
 import logging
@@ -12,21 +12,21 @@ SILENT: Final = logging.CRITICAL + 1
 
 
 def dask_setup(_worker: Any) -> None:
-    """Dask calls this when the worker starts, in its main thread."""
+    """Prepare a worker. Dask calls this when the worker starts, in its main thread."""
     be_quiet()
-    # the driver tells the errors of the work, once (worker.py)
+    # errors of the work are messages to the driver (worker.py), which logs each once
     logging.getLogger().addHandler(logging.NullHandler())
 
 
 def be_quiet() -> None:
-    """Ctrl-C is the driver's, and so is telling what went wrong: Dask logs 200 lines when workers end."""
+    """Ignore SIGINT and silence Dask, which logs 200 lines when workers end. The driver handles both."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     quiet_dask()
-    import foldatlas.pipeline.engines.graph  # noqa: F401 - imports Beam without its notes on what is not installed
+    import foldatlas.pipeline.engines.graph  # noqa: F401 - imports Beam without its notes on missing packages
 
 
 def quiet_dask() -> None:
-    """Dask logs nothing in this process: what goes wrong is told by those who wait for it."""
+    """Silence the loggers of Dask in this process. Its failures are reported by the code that waits for its results."""
     for name in ["distributed", *logging.root.manager.loggerDict]:
         if name.partition(".")[0] in ("distributed", "tornado"):
             logging.getLogger(name).setLevel(SILENT)

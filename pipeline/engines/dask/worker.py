@@ -1,7 +1,8 @@
-"""What happens in a Dask worker: one descriptor at a time, and what is told to the driver.
+"""What happens in a Dask worker: one descriptor at a time, with messages to the driver.
 
-A worker process outlives runs, and on a shared cluster other people's too. So each run begins afresh in it, is asked to
-stop in it, and takes its child away at its end. Nothing here imports Dask before it is in a Dask worker.
+A worker process lives longer than a run, and on a shared cluster it also works for other users. So a run resets what an
+earlier one left, a stop is for one run, and the child process ends with its run. Nothing here imports Dask outside a
+Dask worker.
 """
 
 import os
@@ -15,22 +16,40 @@ from typing import Any, Final
 
 from foldatlas.folding.planning import host_memory
 from foldatlas.pipeline import interruption, progress
+from foldatlas.pipeline.engines.dask.messages import (
+    BatchesFolded,
+    Message,
+    Report,
+    RunFailed,
+    ShardCommitted,
+    TaskFailed,
+    WorkerUnfit,
+    encode,
+)
 from foldatlas.pipeline.workers.devices import choose_device, device_bytes, hardware_of
 from foldatlas.pipeline.workers.supervisor import end_children
 from foldatlas.schemas.errors import FoldAtlasError, Interrupted, ModelError
 from foldatlas.schemas.version import program_version
 
-TELL_SECONDS: Final = 1.0  # between two messages of one worker about its progress
-UNFIT_SECONDS: Final = 30.0  # how long a worker that can do nothing holds a task, for the driver to send it away
+PROGRESS_SECONDS: Final = 1.0  # between two messages of one worker about its progress
+UNFIT_SECONDS: Final = 30.0  # how long a worker that can do nothing holds a task, for the driver to remove the worker
+_POLL_SECONDS: Final = 0.2
 
-_one_at_a_time = threading.Lock()  # a worker with several threads has one child all the same
+_one_at_a_time = threading.Lock()  # a worker with several threads still has one child
 _session = ""  # the run that this process works for
+_stopped = False  # whether the driver stopped that run
 
 
 @dataclass(frozen=True)
-class Machine:
-    """What a worker says of itself. `device` is what was asked for, or found if "auto" was; `memory` its bytes (None
-    where unknown; workers of one machine share a CPU's); `name` its make; `error` why the device cannot be used."""
+class WorkerInfo:
+    """A worker's host, versions and device.
+
+    device: the device that was asked for, or found for "auto" ("cpu", "cuda").
+    memory: its bytes, None where unknown; workers of one machine share a CPU's.
+    threads: tasks that Dask gives the worker at once.
+    error: why the device cannot be used; "" if it can.
+    name: the device's model.
+    """
 
     host: str
     version: str
@@ -42,8 +61,8 @@ class Machine:
     name: str = ""
 
 
-def inspect(device: str, dask_worker: Any = None) -> Machine:
-    """Called in every worker before a run: what is there?"""
+def inspect(device: str, dask_worker: Any = None) -> WorkerInfo:
+    """Return what this worker is. Called in every worker before a run; Dask passes the worker itself."""
     memory, error, name = None, "", ""
     try:
         device = choose_device(device)
@@ -52,13 +71,17 @@ def inspect(device: str, dask_worker: Any = None) -> Machine:
     except FoldAtlasError as refusal:
         error = str(refusal)
     threads = dask_worker.state.nthreads if dask_worker is not None else 1
-    return Machine(socket.gethostname(), program_version(), version("torch"), device, memory, threads, error, name)
+    return WorkerInfo(socket.gethostname(), program_version(), version("torch"), device, memory, threads, error, name)
 
 
 @dataclass(frozen=True)
-class OnWorker:
-    """Work as it is done in a Dask worker: `work` on one descriptor, for the run called `session` of a driver of this
-    `version`. Told to the driver: progress, errors, and that this worker is of no use."""
+class DaskTask:
+    """A callable that does `work` on one descriptor in a Dask worker.
+
+    session: the run, by the name that its driver gave it.
+    label: what the work is called in messages.
+    version: the driver's version of this program; a worker of another version does nothing.
+    """
 
     session: str
     label: str
@@ -71,44 +94,40 @@ class OnWorker:
             if program_version() != self.version:
                 self._refuse(f"it has FoldAtlas {program_version()}, the driver {self.version}: install one version")
             if interruption.given_up() is not None:
-                self._wait_to_be_sent_away()
-            teller = _Teller(self.session)
+                self._wait_for_removal()
+            sender = _ProgressSender(self.session)
             try:
-                with progress.diverted(teller):
+                with progress.diverted(sender):
                     self.work(descriptor)
             except Interrupted:
                 raise
             except Exception as error:
-                self._tell_error(error)
+                send(self.session, self._message_of(error))
                 raise
             finally:
-                teller.flush()
+                sender.flush()
 
     def _refuse(self, reason: str) -> None:
-        tell(self.session, "unfit", reason)
-        self._wait_to_be_sent_away()
+        send(self.session, WorkerUnfit(reason))
+        self._wait_for_removal()
 
-    def _tell_error(self, error: Exception) -> None:
+    def _message_of(self, error: Exception) -> Message:
         text = str(error) if isinstance(error, FoldAtlasError) else f"{type(error).__name__}: {error}"
         fatal = interruption.given_up()
         if fatal is None:
-            tell(self.session, "error", f"{self.label}: {text}")
-        else:
-            tell(self.session, "unfit" if isinstance(fatal, ModelError) else "fatal", str(fatal))
+            return TaskFailed(f"{self.label}: {text}")
+        return WorkerUnfit(str(fatal)) if isinstance(fatal, ModelError) else RunFailed(str(fatal))
 
-    def _wait_to_be_sent_away(self) -> None:
-        """Else this worker would be through with every task that is left, and have done none."""
+    def _wait_for_removal(self) -> None:
+        """Hold the task, or this worker would take every task that is left and do none."""
         end = time.monotonic() + UNFIT_SECONDS
         while time.monotonic() < end and _session == self.session and not _stopped:
-            time.sleep(0.2)
+            time.sleep(_POLL_SECONDS)
         raise Interrupted("this worker can do nothing")
 
 
-_stopped = False
-
-
 def _begin(session: str) -> None:
-    """Forgets what an earlier run left in this process: its wish to stop, or that it gave up."""
+    """Reset what an earlier run left in this process: that it was stopped, or given up."""
     global _session, _stopped
     if session != _session:
         _session, _stopped = session, False
@@ -116,7 +135,7 @@ def _begin(session: str) -> None:
 
 
 def stop(session: str) -> None:
-    """Called in every worker when the driver was asked to stop: the batch in hand is abandoned."""
+    """Abandon the batch in hand. Called in every worker when the driver was asked to stop."""
     global _stopped
     if session == _session:
         _stopped = True
@@ -124,7 +143,7 @@ def stop(session: str) -> None:
 
 
 def finish(session: str) -> None:
-    """Called in every worker at the end of a run: its child gives the device back."""
+    """End the child, which gives the device back. Called in every worker at the end of a run."""
     if session == _session and _one_at_a_time.acquire(timeout=1.0):
         try:
             end_children()
@@ -132,41 +151,43 @@ def finish(session: str) -> None:
             _one_at_a_time.release()
 
 
-class _Teller:
-    """Sends what a shard's batches did to the driver, a message a second at most."""
+class _ProgressSender:
+    """Sends a shard's progress to the driver, one message a second at most."""
 
     def __init__(self, session: str):
         self._session = session
         self._residues = self._cost = 0
-        self._told = time.monotonic()
+        self._sent = time.monotonic()
 
     def __call__(self, event: progress.Event) -> None:
-        if isinstance(event, progress.ShardDone):
-            tell(self._session, "shard", event.folded, event.failed)
-            return
-        self._residues += event.residues
-        self._cost += event.cost
-        if time.monotonic() - self._told > TELL_SECONDS:
-            self.flush()
+        match event:
+            case progress.ShardDone(folded, failed):
+                send(self._session, ShardCommitted(folded, failed))
+            case progress.BatchDone(residues, cost):
+                self._residues += residues
+                self._cost += cost
+                if time.monotonic() - self._sent > PROGRESS_SECONDS:
+                    self.flush()
 
     def flush(self) -> None:
         if self._residues:
-            tell(self._session, "batch", self._residues, self._cost)
+            send(self._session, BatchesFolded(self._residues, self._cost))
         self._residues = self._cost = 0
-        self._told = time.monotonic()
+        self._sent = time.monotonic()
 
 
 def topic(session: str) -> str:
-    """The name under which a run's messages go through the scheduler."""
+    """Return the name of the Dask topic that carries a run's messages."""
     return f"foldatlas-{session}"
 
 
-def tell(session: str, kind: str, *what: str | int) -> None:
-    """Sends a message to the driver: its kind, this worker's address and host, and what there is to say."""
+def send(session: str, message: Message) -> None:
+    """Send a message to the driver through the scheduler."""
     from distributed import get_worker
 
     try:
         worker = get_worker()
-    except ValueError:  # not in a worker's task: nobody to tell
+    except ValueError:  # not in a task of a worker: there is no driver
         return
-    worker.log_event(topic(session), [kind, worker.address, f"{socket.gethostname()} ({os.getpid()})", *what])
+    report = Report(worker.address, f"{socket.gethostname()} ({os.getpid()})", message)
+    worker.log_event(topic(session), encode(report))

@@ -5,14 +5,12 @@ interrupted without a traceback. What was done is told by the files, so the job'
 """
 
 import contextlib
-import logging
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Final
 
 import grpc
 from apache_beam.options.pipeline_options import PortableOptions
-from apache_beam.runners.worker import sdk_worker
 
 from foldatlas.pipeline.engines import graph
 from foldatlas.pipeline.engines.backend import memory_here
@@ -21,6 +19,7 @@ from foldatlas.pipeline.engines.engine import Engine
 from foldatlas.pipeline.engines.options import values_of
 from foldatlas.pipeline.engines.portable.options import completed
 from foldatlas.pipeline.engines.portable.prism_server import answers, prism
+from foldatlas.pipeline.engines.portable.quiet import quiet_job
 from foldatlas.pipeline.interruption import stopping
 from foldatlas.pipeline.workers.devices import choose_device
 from foldatlas.schemas.errors import EngineError, FoldAtlasError, UsageError
@@ -29,9 +28,6 @@ ANSWER_SECONDS: Final = 10.0  # for a job service to take a connection
 CANCEL_SECONDS: Final = 5.0  # for an engine to take back a job that is to stop
 _LOOK_SECONDS: Final = 0.1
 _REASON_LENGTH: Final = 300
-# Threads of Beam's that read from the server until it is gone, and how long one may take to notice.
-_BEAM_THREADS: Final = ("run_worker", "read_grpc_client_inputs", "wait_until_finish_read")
-_THREAD_SECONDS: Final = 1.0
 
 
 class Submitted(FoldAtlasError):
@@ -54,7 +50,7 @@ def run(label: str, descriptors: Sequence[Any], work: Callable[[Any], None], eng
             "by `foldatlas plan` with another engine"
         )
     with contextlib.ExitStack() as stack:
-        stack.enter_context(_silent())  # first, and so last to end: Beam's threads complain when their server goes
+        stack.enter_context(quiet_job())  # first, so that it ends last: Beam's threads print when their server goes
         if engine.runner == "PrismRunner" and values["job_endpoint"] is None:
             address = stack.enter_context(prism(values["prism_location"], log_level=values["prism_log_level"]))
             options.append(f"--job_endpoint={address}")
@@ -149,10 +145,6 @@ class _Job:
         self._thread.join(CANCEL_SECONDS)
 
 
-def _say_nothing(*_: object, **__: object) -> None:
-    pass
-
-
 def _cancel_quietly(result: Any) -> None:
     with contextlib.suppress(Exception):  # an engine that is gone has no job any more
         result.cancel()
@@ -164,34 +156,3 @@ def _one_line(error: BaseException) -> str:
         return f"the job service is lost: {error.details()}"[:_REASON_LENGTH]
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     return (lines[-1] if lines else type(error).__name__)[:_REASON_LENGTH]
-
-
-@contextlib.contextmanager
-def _silent() -> Iterator[None]:
-    """Keeps Beam's own messages, which repeat the error in tens of lines, off the terminal. Ours still come through."""
-    beams = logging.getLogger("apache_beam")
-    root = logging.getLogger()
-    level = beams.level
-    usual_hook = threading.excepthook
-
-    def only_other_loggers(record: logging.LogRecord) -> bool:
-        return record.name != "root"  # Beam logs what the job service says without a name
-
-    def not_of_lost_connections(arguments: threading.ExceptHookArgs) -> None:
-        if not isinstance(arguments.exc_value, grpc.RpcError):
-            usual_hook(arguments)
-
-    beams.setLevel(logging.CRITICAL + 1)
-    sdk_worker.print = _say_nothing  # type: ignore[attr-defined] # a worker in this process prints tracebacks
-    threading.excepthook = not_of_lost_connections
-    root.addFilter(only_other_loggers)
-    try:
-        yield
-    finally:
-        for thread in threading.enumerate():
-            if thread.name.startswith(_BEAM_THREADS):
-                thread.join(_THREAD_SECONDS)
-        threading.excepthook = usual_hook
-        root.removeFilter(only_other_loggers)
-        beams.setLevel(level)
-        del sdk_worker.print  # type: ignore[attr-defined]

@@ -59,7 +59,7 @@ def somewhere(request: pytest.FixtureRequest) -> tuple[str, int]:
         [
             (f"{folding}.training.optimisers:Optimiser.step", 8),
             (f"{folding}.training.metrics:Metrics.log", 8),
-            (f"{folding}.whole_files:flush", 15),  # five for each checkpoint
+            (f"{folding}.atomic_files:sync", 15),  # five for each checkpoint
         ]
     )
     return place, dice.randint(1, most)

@@ -15,12 +15,12 @@ from foldatlas.folding import models
 from foldatlas.folding.compare import lddt, superposition
 from foldatlas.folding.compare.atom_layouts import ATOM37
 from foldatlas.folding.compare.experimental import Chain, read_chains
-from foldatlas.folding.network.esmfold import Wanted
+from foldatlas.folding.network.esmfold import OutputFlags
 from foldatlas.folding.network.tokens import encode
 from foldatlas.folding.training import initialization, metrics
 from foldatlas.folding.training.average import Average
 from foldatlas.folding.training.data.crops import Crop, Phase, parse_phase
-from foldatlas.folding.training.folding_training import FoldTrainer, Recipe
+from foldatlas.folding.training.folding_training import FoldTrainer, Recipe, RunSettings
 from foldatlas.folding.training.forward import forward, make_examples
 from foldatlas.folding.training.losses.structure_loss import ALPHAFOLD2_FINE_TUNING, SMALL
 from foldatlas.folding.training.optimisers import AdamW, Muon
@@ -106,14 +106,16 @@ def new_network(seed=0):
     return fitting.build(nano.CONFIG, {name: value.clone() for name, value in network.state_dict().items()})
 
 
-def make_trainer(chains, path, recipe=RECIPE, **options):
-    return FoldTrainer(new_network(), chains, recipe, path, {}, ALONE, say=lambda line: None, **options)
+def make_trainer(chains, path, recipe=RECIPE, valid=(), **settings):
+    settings = RunSettings(**{"save_every": 2, "log_every": 1, "valid_every": 0, **settings})
+    return FoldTrainer(
+        new_network(), chains, recipe, path, {}, ALONE, settings=settings, valid=valid, log=lambda line: None
+    )
 
 
-def run(trainer, stop=None, **every):
-    every = {"save_every": 2, "log_every": 1, "valid_every": 0, **every}
+def run(trainer, stop=None):
     try:
-        return trainer.train(Stop() if stop is None else stop, **every)
+        return trainer.train(Stop() if stop is None else stop)
     finally:
         trainer.close()
 
@@ -125,7 +127,7 @@ def test_training_sees_what_folding_gives(chains):
     outputs = forward(network, examples, 2, train_language_model=False)
     with torch.inference_mode():
         batch = encode([chains[0].sequence, chains[3].sequence])
-        folded = network(batch, recycles=2, wanted=Wanted(pae_logits=True, distogram_logits=True))
+        folded = network(batch, recycles=2, outputs=OutputFlags(pae_logits=True, distogram_logits=True))
     on_residues = batch.mask_BL[..., None, None]
     torch.testing.assert_close(
         outputs.positions[-1] * on_residues, folded.positions_BLA3 * on_residues, atol=1e-3, rtol=0
@@ -260,12 +262,12 @@ def test_one_protein_is_learnt_by_heart(chains, tmp_path):
     """In a minute at most: the full runs are in docs/training.md."""
     chain = chains[3]
     recipe = replace(RECIPE, phases=(Phase(32, 1, 150),), warm_up_steps=10, recycles=0, average_decay=0.9)
-    trainer = make_trainer([chain], tmp_path / "run", recipe, valid=[chain])
+    trainer = make_trainer([chain], tmp_path / "run", recipe, [chain], save_every=1000, log_every=50)
     before = trainer.validate()
-    assert run(trainer, save_every=1000, log_every=50)
+    assert run(trainer)
     assert trainer.validate() > before + 0.3
     with torch.inference_mode():
-        folded = trainer.network(encode([chain.sequence]), recycles=0, wanted=Wanted())
+        folded = trainer.network(encode([chain.sequence]), recycles=0, outputs=OutputFlags())
     alpha = folded.positions_BLA3[0, :, 1].numpy()
     assert lddt.lddt_ca(alpha, chain.positions_LA3[:, 1]).score == pytest.approx(trainer.validate(), abs=1e-3)
     assert superposition.rmsd(alpha, chain.positions_LA3[:, 1]) < 3
@@ -323,13 +325,13 @@ def test_wrong_input_is_refused_in_words(chains_file, tmp_path):
         ({"phases": [f"{10**20}x1x1"]}, "CROPxBATCHxSTEPS"),
         ({"preset": "micro"}, "no preset 'micro'"),
         ({"train": "heads"}, "'heads' cannot be trained"),
-        ({"precision": "fp16"}, "'fp16' cannot be trained in"),
+        ({"precision": "fp16"}, "'fp16' cannot be used for training"),
         ({"learning_rate": -1.0}, "learning rate -1.0 must be above 0"),
         ({"learning_rate": float("nan")}, "learning rate nan"),
         ({"learning_rate": float("inf")}, "learning rate inf"),
         ({"muon_learning_rate": -1.0}, "learning rate -1.0"),
-        ({"average_decay": 1.0}, "keeps 1.0 of itself"),
-        ({"average_decay": float("nan")}, "keeps nan of itself"),
+        ({"average_decay": 1.0}, "average decay 1.0"),
+        ({"average_decay": float("nan")}, "average decay nan"),
         ({"recycles": -1}, "recycles=-1"),
         ({"loss": "large"}, "no losses 'large'"),
         ({"init": None}, "--language-model"),

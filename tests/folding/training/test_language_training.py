@@ -94,7 +94,7 @@ def test_interrupted_saves_and_says_how_to_go_on(
     assert code == 130, output
     assert "Traceback" not in output
     assert output.splitlines()[-1].endswith(
-        f"stopped after step 3 of {STEPS}, saved in {run}: the same command goes on"
+        f"stopped after step 3 of {STEPS}, saved in {run}: run the same command to resume"
     )
     assert [child.name for child in (run / "checkpoints").iterdir()] == ["step-00000003"]
     train_lm([str(fasta)], run, **SHORT)

@@ -24,15 +24,15 @@ def fails() -> None:
 
 def test_what_the_first_cannot_do_ends_all() -> None:
     with pytest.raises(UsageError, match="no"):
-        AfterAFault(0, 2, CPU).open_first(fails)
-    with pytest.raises(FoldAtlasError, match="the first process could not begin"):
-        AfterAFault(1, 2, CPU).open_first(fails)
+        AfterAFault(0, 2, CPU).run_on_first(fails)
+    with pytest.raises(FoldAtlasError, match="the first process failed to start"):
+        AfterAFault(1, 2, CPU).run_on_first(fails)
 
 
 def test_an_error_of_the_system_ends_all_too(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError):
-        AfterAFault(0, 2, CPU).open_first((tmp_path / "none").read_text)
+        AfterAFault(0, 2, CPU).run_on_first((tmp_path / "none").read_text)
 
 
 def test_one_process_alone_gets_what_was_made() -> None:
-    assert Processes(0, 1, CPU).open_first(lambda: 7) == 7
+    assert Processes(0, 1, CPU).run_on_first(lambda: 7) == 7

@@ -24,7 +24,7 @@ class Said(list[str]):
 
 
 def open_run(path: Path, say: Said | None = None, **settings: Any) -> RunFolder:
-    return RunFolder(path, {**SETTINGS, **settings}, say=say if say is not None else Said())
+    return RunFolder(path, {**SETTINGS, **settings}, log=say if say is not None else Said())
 
 
 def tensors_of(step: int) -> dict[str, torch.Tensor]:
@@ -131,17 +131,17 @@ def test_a_setting_that_changed_is_named_with_both_values(filled: Path) -> None:
 def test_other_folders_and_a_second_process_are_refused(filled: Path, tmp_path: Path) -> None:
     (tmp_path / "other").mkdir()
     (tmp_path / "other" / "thesis.tex").write_text("years of work")
-    with pytest.raises(ForeignFolderError, match="no training run"):
+    with pytest.raises(ForeignFolderError, match="not a training run"):
         open_run(tmp_path / "other")
     with pytest.raises(ForeignFolderError, match="is a file"):
         open_run(tmp_path / "other" / "thesis.tex")
     with pytest.raises(UsageError, match="/proc/run cannot be written"):
         open_run(Path("/proc/run"))
     (filled / "settings.json").write_text("[1]")
-    with pytest.raises(ForeignFolderError, match="not what a training run writes"):
+    with pytest.raises(ForeignFolderError, match="not written by a training run"):
         open_run(filled)
     run = open_run(tmp_path / "run2")
-    with pytest.raises(UsageError, match="another process trains"):
+    with pytest.raises(UsageError, match="another process is training"):
         open_run(tmp_path / "run2")
     assert latest(tmp_path / "run2") is None
     run.close()
@@ -149,13 +149,13 @@ def test_other_folders_and_a_second_process_are_refused(filled: Path, tmp_path: 
 
 
 def test_the_log_has_each_step_once(tmp_path: Path) -> None:
-    log = metrics.Metrics(tmp_path, 0, say=Said())
+    log = metrics.Metrics(tmp_path, 0, log=Said())
     for step in (1, 2, 3):
         log.log(step, loss=step * 0.5, norm=float("nan"))
     log.close()
     with (tmp_path / "metrics.jsonl").open("ab") as file:
         file.write(b'\xff\x00\n{"step": 4, "lo')  # killed here
-    log = metrics.Metrics(tmp_path, 2, say=Said())
+    log = metrics.Metrics(tmp_path, 2, log=Said())
     log.log(3, loss=9.0)
     log.close()
     assert [(line["step"], line["loss"]) for line in metrics.read(tmp_path)] == [(1, 0.5), (2, 1.0), (3, 9.0)]
@@ -165,7 +165,7 @@ def test_the_log_has_each_step_once(tmp_path: Path) -> None:
 def test_tensorboard_reads_what_is_logged(tmp_path: Path) -> None:
     accumulator = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
     for start, steps in ((0, (1, 2, 3)), (2, (3, 4))):
-        log = metrics.Metrics(tmp_path, start, say=Said())
+        log = metrics.Metrics(tmp_path, start, log=Said())
         for step in steps:
             log.log(step, loss=float(step + start))
         log.close()
@@ -177,6 +177,6 @@ def test_tensorboard_reads_what_is_logged(tmp_path: Path) -> None:
 def test_without_tensorboard_a_line_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", None)
     said = Said()
-    metrics.Metrics(tmp_path, 0, say=said).log(1, loss=1.0)
+    metrics.Metrics(tmp_path, 0, log=said).log(1, loss=1.0)
     assert "foldatlas[train]" in said[0]
     assert metrics.read(tmp_path) == [{"step": 1, "loss": 1.0}]

@@ -7,20 +7,17 @@ from dataclasses import dataclass
 
 import msgspec
 import pytest
+from manifest_entries import entry_of, made_run
 
-from foldatlas.atlas.forecast.calibration import (
+from foldatlas.atlas.forecast.device_rates import (
     DEFAULT_MFLOP_PER_SECOND,
-    PAIRS,
-    PROTEINS,
-    RESIDUES,
     Device,
-    default_output_bytes,
     device_names,
     main_device,
-    measured_output_bytes,
     measured_rate,
 )
-from foldatlas.schemas.manifest import FileEntry, Plan, Run, Shard, ShardEntry
+from foldatlas.atlas.forecast.output_sizes import PAIRS, PROTEINS, RESIDUES, default_output_bytes, measured_output_bytes
+from foldatlas.schemas.manifest import FileEntry, Plan, Shard, ShardEntry
 
 
 @dataclass
@@ -44,9 +41,7 @@ def entry(of: Shard, seconds: float, **changes: object) -> ShardEntry:
         "scores": FileEntry("c", 100, 50 * of.proteins, ""),
         "pae": FileEntry("p", 100, 3 * of.residues**2 // (4 * of.proteins), ""),
     }
-    run = Run(run_id="r", host="h", device="cuda:1", version="0", started="", seconds=seconds)
-    made = ShardEntry(1, of.name, "plan", 0, "a", "", "", of.proteins, 0, of.residues, of.cost, files, run)
-    return msgspec.structs.replace(made, **changes)
+    return entry_of(of, **{"files": files, "run": made_run(device="cuda:1", seconds=seconds), **changes})
 
 
 def world(

@@ -1,0 +1,184 @@
+"""Runs of clustering that an atlas has: the latest, what a new run takes over from it, and the files of a run.
+
+A complete run holds all pairs of its chains: those that it found, in the files of its shards, and those that it took
+over, in a file of its own.
+"""
+
+import hashlib
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from foldatlas.atlas.clusters.descriptors import VERSION as DESCRIPTOR
+from foldatlas.atlas.clusters.linclust import IDENTITY_30, IDENTITY_90
+from foldatlas.atlas.clusters.pairs import MIN_BOUND, MIN_LENGTH_RATIO, MIN_TM, Pairs, window_end
+from foldatlas.atlas.clusters.structures import Ids, ids_of
+from foldatlas.atlas.folder import AtlasFolder
+from foldatlas.atlas.parquet.files import ParquetFile, open_parquet
+from foldatlas.atlas.reference.mmseqs2 import program_version
+from foldatlas.atlas.stages.runs import Completed, completed_runs
+from foldatlas.atlas.storage.protocol import Storage
+from foldatlas.schemas.cluster_tables import PAIRS
+from foldatlas.schemas.errors import DamagedAtlasError
+from foldatlas.schemas.manifest import FileEntry
+from foldatlas.schemas.stages import StageShard
+
+Rows = npt.NDArray[np.int64]
+Mask = npt.NDArray[np.bool_]
+
+KIND: Final = "clusters"
+COST_A_SHARD: Final = 50_000_000  # pairs of 250 residues that are compared: some minutes
+MAX_ROWS: Final = 16_384  # longer chains a shard: bounds its memory
+_STRUCTURES: Final = "structures"  # key of the settings that says what was clustered
+_RESIDUES: Final = 250
+
+
+def run_settings(structure_ids: Ids) -> dict[str, Any]:
+    """Return all that the clusters of these structures depend on."""
+    return {
+        "sequence90": list(IDENTITY_90.words),
+        "sequence30": list(IDENTITY_30.words),
+        "structure": {
+            "length_ratio": MIN_LENGTH_RATIO,
+            "tm": MIN_TM,
+            "bound": MIN_BOUND,
+            "descriptor": DESCRIPTOR,
+        },
+        "mmseqs2": program_version(),
+        _STRUCTURES: hashlib.sha256(np.sort(structure_ids).tobytes()).hexdigest(),
+    }
+
+
+def same_rules(ours: Mapping[str, Any], theirs: Mapping[str, Any]) -> bool:
+    """Whether settings differ in nothing but in what was clustered: pairs of one hold in the other."""
+    return {**ours, _STRUCTURES: ""} == {**theirs, _STRUCTURES: ""}
+
+
+def latest_of_same_rules(folder: AtlasFolder, settings: Mapping[str, Any]) -> Completed | None:
+    """Return the run completed last whose pairs can be taken over, or None."""
+    found = [done for done in completed_runs(folder, KIND) if same_rules(settings, done.run.document.settings)]
+    return found[-1] if found else None
+
+
+@dataclass(frozen=True, eq=False)
+class TakenOver:
+    """What a run takes over: which of its chains the run before did not have, and the pairs of the others."""
+
+    is_new_M: Mask
+    pairs: Pairs
+
+
+def take_over(base: Completed | None, ids_M: Ids) -> TakenOver:
+    """Return what a run of the chains `ids_M` takes over from `base`."""
+    nothing = Pairs(np.empty(0, np.int64), np.empty(0, np.int64), np.empty(0, np.float32))
+    if base is None or not len(ids_M):
+        return TakenOver(np.ones(len(ids_M), dtype=np.bool_), nothing)
+    (chains,) = base.run.document.inputs["chains"]
+    old = ids_of(_read(base.run.folder.storage, chains.path, ["structure_id"]))
+    order = np.argsort(ids_M, kind="stable")
+    place = np.minimum(np.searchsorted(ids_M[order], old), len(ids_M) - 1)
+    now_K = np.where(ids_M[order[place]] == old, order[place], -1)  # each old chain's row of today
+    is_new = np.ones(len(ids_M), dtype=np.bool_)
+    is_new[now_K[now_K >= 0]] = False
+    pairs = read_pairs(base.run.folder.storage, pair_files(base))
+    longer, shorter = now_K[pairs.longer_E], now_K[pairs.shorter_E]
+    stays = (longer >= 0) & (shorter >= 0)
+    return TakenOver(is_new, Pairs(longer[stays], shorter[stays], pairs.tm_E[stays]))
+
+
+def pair_files(done: Completed) -> list[FileEntry]:
+    """Return the files that together hold all pairs of a complete run."""
+    found = [entry.files["pairs"] for entry in done.run.entries().values()]
+    return [*done.mark.files.get("pairs", ()), *found]
+
+
+def read_pairs(storage: Storage, files: Sequence[FileEntry]) -> Pairs:
+    """Return the pairs of some files. Raise DamagedAtlasError."""
+    tables = [_read(storage, file.path, ["longer", "shorter", "tm"]) for file in files]
+    table = pa.concat_tables([PAIRS.empty_table(), *tables])
+    return Pairs(
+        table.column("longer").to_numpy().astype(np.int64),
+        table.column("shorter").to_numpy().astype(np.int64),
+        table.column("tm").to_numpy(),
+    )
+
+
+def write_pairs(storage: Storage, path: str, pairs: Pairs) -> FileEntry:
+    """Write a file of `cluster_tables.PAIRS`."""
+    with ParquetFile(storage, path, "pairs", schema=PAIRS) as file:
+        columns = (pairs.longer_E.astype(np.int32), pairs.shorter_E.astype(np.int32), pairs.tm_E)
+        file.write(pa.table([pa.array(column) for column in columns], schema=PAIRS), row_group_size=1 << 20)
+    assert file.entry is not None, "the block ended"
+    return file.entry
+
+
+class Block(NamedTuple):
+    """Chains `begin` to `end`, each compared with those that follow it before `last`."""
+
+    begin: int
+    end: int
+    last: int
+
+    @classmethod
+    def of(cls, shard: StageShard) -> "Block":
+        """Return the block of a shard, which its name states."""
+        return cls(*map(int, shard.name.split("-")))
+
+
+def shards_of(ids_M: Ids, lengths_M: npt.NDArray[np.int32], is_new_M: Mask) -> list[StageShard]:
+    """Return the shards of a run: blocks of chains in their order, of about equal cost, without those that hold no
+    pair of which one is new. A shard's digest is of what its pairs depend on: the chains, and which are new."""
+    shards = []
+    for begin, end, items, cost in _blocks(lengths_M, is_new_M):
+        last = window_end(lengths_M, end - 1)
+        content = ids_M[begin:last].tobytes() + is_new_M[begin:last].tobytes()
+        name = f"{begin}-{end}-{last}"
+        digest = hashlib.sha256(name.encode() + content).hexdigest()
+        shards.append(StageShard(name=name, items=items, cost=max(cost, 1), digest=digest))
+    return shards
+
+
+def _blocks(lengths_M: npt.NDArray[np.integer], is_new_M: Mask) -> Iterator[tuple[int, int, int, int]]:
+    """Yield begin, end, rows and cost of each block."""
+    pairs, cost = _pairs_and_cost(lengths_M, is_new_M)
+    begin, so_far = 0, 0
+    for row in range(len(pairs)):
+        so_far += int(cost[row])
+        if so_far >= COST_A_SHARD or row + 1 - begin == MAX_ROWS or row + 1 == len(pairs):
+            if pairs[begin : row + 1].any():
+                yield begin, row + 1, row + 1 - begin, so_far
+            begin, so_far = row + 1, 0
+
+
+def _pairs_and_cost(lengths_M: npt.NDArray[np.integer], is_new_M: Mask) -> tuple[Rows, Rows]:
+    """Return how many pairs each chain is the longer of, and their cost in pairs of 250 residues."""
+    lengths = lengths_M.astype(np.int64)
+    rows = np.arange(len(lengths))
+    last = np.searchsorted(-lengths, lengths * -4 // 5, side="right")  # window_end of each
+    num_new = np.concatenate([[0], np.cumsum(is_new_M)])
+    pairs = np.where(is_new_M, last - rows - 1, num_new[last] - num_new[rows + 1])
+    return pairs, pairs * lengths**2 // _RESIDUES**2
+
+
+def cells_to_compare(lengths_M: npt.NDArray[np.integer]) -> tuple[int, int]:
+    """Return the cost of comparing chains of these lengths, longest first, in pairs of 250 residues, and the residues
+    that the worker of the greatest shard holds."""
+    is_new = np.ones(len(lengths_M), dtype=np.bool_)
+    ends = np.concatenate([[0], np.cumsum(lengths_M, dtype=np.int64)])
+    held = [int(ends[window_end(lengths_M, end - 1)] - ends[begin]) for begin, end, _, _ in _blocks(lengths_M, is_new)]
+    return int(_pairs_and_cost(lengths_M, is_new)[1].sum()), max(held, default=0)
+
+
+def _read(storage: Storage, path: str, columns: list[str]) -> pa.Table:
+    try:
+        with open_parquet(storage, path) as file:
+            return file.read(columns)
+    except (OSError, pa.ArrowException) as error:
+        raise DamagedAtlasError(
+            f"{storage.uri}/{path} cannot be read ({error}): restore it from a copy, or delete its run's folder and "
+            "cluster again"
+        ) from error

@@ -1,0 +1,246 @@
+"""What is clustered: the structures of the current records of an atlas, their sequences, C-alphas and 3Di states.
+
+Structures are numbered in one order everywhere, the longest first, of equal length the smallest structure_id: rows.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from foldatlas.atlas.clusters.descriptors import SIZE, Descriptors, describe
+from foldatlas.atlas.clusters.representatives import confidence
+from foldatlas.atlas.parquet.coordinates import stored_values, structure_ids_of
+from foldatlas.atlas.parquet.files import ParquetFile, open_parquet
+from foldatlas.atlas.parquet.structures import StructureLocation, read_structures
+from foldatlas.atlas.reader import Atlas
+from foldatlas.atlas.reference.chains import CANDIDATE
+from foldatlas.atlas.reference.encode import structural_states
+from foldatlas.atlas.reference.from_atlas import chain_of
+from foldatlas.atlas.reference.mmseqs2 import DatabaseWriter
+from foldatlas.atlas.storage.protocol import Storage
+from foldatlas.schemas.cluster_tables import CHAINS
+from foldatlas.schemas.errors import DamagedAtlasError
+from foldatlas.schemas.manifest import FileEntry
+from foldatlas.schemas.reference_tables import STATE_ALPHABET
+from foldatlas.schemas.tables import COORDINATE_SCALE
+
+if TYPE_CHECKING:
+    from foldatlas.folding.compare.tm_align import Chains
+
+Rows = npt.NDArray[np.int64]
+Ids = npt.NDArray[np.void]  # of ID each
+
+ID: Final = np.dtype("V16")
+
+CHAINS_A_ROW_GROUP: Final = 4_096
+_LETTERS: Final = np.frombuffer(STATE_ALPHABET.encode("ascii"), dtype=np.uint8)
+_STATES: Final = np.zeros(256, dtype=np.uint8)
+_STATES[_LETTERS] = np.arange(len(_LETTERS))
+
+_PRESENT: Final = (
+    "SELECT structure_id, length, mean_plddt, ptm, structure_file::VARCHAR AS structure_file, structure_row "
+    "FROM scores WHERE structure_id IN (SELECT structure_id FROM records WHERE state = 'folded' AND NOT superseded)"
+)
+_ORDER: Final = "ORDER BY length DESC, structure_id"
+
+
+@dataclass(frozen=True, eq=False)
+class Structures:
+    """The structures of an atlas that count, by row. `confidence_N` is pTM x mean pLDDT (`representatives`)."""
+
+    ids_N: Ids
+    lengths_N: npt.NDArray[np.int32]
+    confidence_N: npt.NDArray[np.float64]
+    files_N: "pa.ChunkedArray[Any]"
+    file_rows_N: Rows
+
+    def __len__(self) -> int:
+        return len(self.ids_N)
+
+    @property
+    def residues(self) -> int:
+        return int(self.lengths_N.sum(dtype=np.int64))
+
+    def locations(self, rows: Rows) -> tuple[Rows, Iterator[StructureLocation]]:
+        """Return `rows` in the order in which their structures are stored, and where each is."""
+        files = self.files_N.take(pa.array(rows)).to_pylist()
+        order = sorted(range(len(rows)), key=lambda at: (files[at], self.file_rows_N[rows[at]]))
+        sorted_rows = rows[order]
+        locations = (
+            StructureLocation(self.ids_N[row].tobytes(), files[at], int(self.file_rows_N[row]))
+            for at, row in zip(order, sorted_rows, strict=True)
+        )
+        return sorted_rows, locations
+
+
+def present_structures(atlas: Atlas) -> Structures:
+    """Return the folded structures that a current record has."""
+    table = atlas.query(f"{_PRESENT} {_ORDER}").arrow()
+
+    def numbers(name: str, dtype: Any) -> Any:
+        return table.column(name).to_numpy(zero_copy_only=False).astype(dtype)
+
+    return Structures(
+        ids_N=ids_of(table),
+        lengths_N=numbers("length", np.int32),
+        confidence_N=confidence(numbers("mean_plddt", np.float64), numbers("ptm", np.float64)),
+        files_N=table.column("structure_file"),
+        file_rows_N=numbers("structure_row", np.int64),
+    )
+
+
+def write_sequences(atlas: Atlas, structures: Structures, path: Path) -> None:
+    """Write the MMseqs2 database `path` of the sequences of `structures`; keys are rows."""
+    result = atlas.query(
+        "SELECT sequences.structure_id, sequences.sequence FROM sequences "
+        f"JOIN ({_PRESENT}) AS present ON present.structure_id = sequences.structure_id "
+        "ORDER BY present.length DESC, present.structure_id"
+    )
+    row = 0
+    with DatabaseWriter(path) as writer:
+        for batch in result.batches():
+            ids = structure_ids_of(pa.Table.from_batches([batch]))
+            if b"".join(ids) != structures.ids_N[row : row + len(ids)].tobytes():
+                break
+            writer.write(sequence.encode("ascii") for sequence in batch.column("sequence").to_pylist())
+            row += len(ids)
+    if row != len(structures):
+        place = atlas.folder.uri
+        raise DamagedAtlasError(
+            f"the sequences of {place} are not those of its index: run `foldatlas index {place}`, and "
+            f"`foldatlas verify {place}` if that does not help"
+        )
+
+
+@dataclass(frozen=True, eq=False)
+class StagedChains:
+    """Chains that are compared, on this machine's disk. `rows_M` are their rows among the structures, `ids_M` their
+    structure_ids, `lengths_M` their residues with a C-alpha, never rising. `too_short` were left out."""
+
+    rows_M: Rows
+    ids_M: Ids
+    lengths_M: npt.NDArray[np.int32]
+    too_short: int
+    _starts_M: Rows
+    _points: Any
+    _states: Any
+    _descriptors: Any
+    _places_M: Rows
+
+    @classmethod
+    def stage(cls, storage: Storage, structures: Structures, rows: Rows, scratch: Path) -> "StagedChains":
+        """Read C-alphas and 3Di states of some structures, in the order in which they are stored, into files in the
+        folder `scratch` of the caller's: 13 bytes a residue.
+
+        Structures of fewer than 30 residues with a C-alpha are left out: no TM-score says much of them.
+        """
+        stored_rows, locations = structures.locations(rows)
+        lengths = np.zeros(len(rows), dtype=np.int32)
+        files = (scratch / "points", scratch / "states", scratch / "descriptors")
+        with files[0].open("xb") as points, files[1].open("xb") as states, files[2].open("xb") as descriptors:
+            for at, structure in enumerate(read_structures(storage, locations)):
+                chain = chain_of(structure)
+                if chain.outcome == CANDIDATE:
+                    lengths[at] = len(chain.sequence)
+                    n, c_alpha, c, c_beta = chain.backbone
+                    points.write(np.rint(c_alpha.astype(np.float64) * COORDINATE_SCALE).astype(np.int32).tobytes())
+                    states_L = structural_states(n, c_alpha, c, c_beta)
+                    states.write(states_L.tobytes())
+                    descriptors.write(describe(c_alpha, states_L).tobytes())
+        starts = np.concatenate([[0], np.cumsum(lengths, dtype=np.int64)])
+        order = np.lexsort((stored_rows, -lengths))
+        order = order[lengths[order] > 0]
+        place = np.cumsum(lengths > 0) - 1  # in the files that hold one item a chain
+        return cls(
+            rows_M=stored_rows[order],
+            ids_M=structures.ids_N[stored_rows[order]],
+            lengths_M=lengths[order],
+            too_short=int((lengths == 0).sum()),
+            _starts_M=starts[order],
+            _points=_mapped(files[0], np.int32).reshape(-1, 3),
+            _states=_mapped(files[1], np.uint8),
+            _descriptors=_mapped(files[2], np.int16).reshape(-1, SIZE),
+            _places_M=place[order],
+        )
+
+    def write(self, storage: Storage, path: str, is_new_M: npt.NDArray[np.bool_]) -> FileEntry:
+        """Write them to `path`, a file of `cluster_tables.CHAINS`."""
+        with ParquetFile(storage, path, "chains", schema=CHAINS) as file:
+            for begin in range(0, max(len(self.rows_M), 1), CHAINS_A_ROW_GROUP):
+                file.write(self._table(slice(begin, begin + CHAINS_A_ROW_GROUP), is_new_M))
+        assert file.entry is not None, "the block ended"
+        return file.entry
+
+    def _table(self, some: slice, is_new_M: npt.NDArray[np.bool_]) -> pa.Table:
+        lengths = self.lengths_M[some]
+        spans = [slice(start, start + length) for start, length in zip(self._starts_M[some], lengths, strict=True)]
+        ends = pa.array(np.concatenate([[0], np.cumsum(lengths)]).astype(np.int32))
+        xyz = np.concatenate([np.empty((0, 3), np.int32), *(self._points[span] for span in spans)])
+        columns: list[Any] = [
+            pa.ExtensionArray.from_storage(
+                pa.uuid(), pa.array([identity.tobytes() for identity in self.ids_M[some]], pa.binary(16))
+            ),
+            pa.array(lengths),
+            *(
+                pa.ListArray.from_arrays(
+                    ends, pa.array(np.ascontiguousarray(xyz[:, axis])), type=CHAINS.field("x").type
+                )
+                for axis in range(3)
+            ),
+            pa.array([_LETTERS[self._states[span]].tobytes().decode("ascii") for span in spans], pa.string()),
+            pa.FixedSizeListArray.from_arrays(
+                pa.array(self._descriptors[self._places_M[some]].reshape(-1)), type=CHAINS.field("descriptor").type
+            ),
+            pa.array(is_new_M[some]),
+        ]
+        return pa.Table.from_arrays(columns, schema=CHAINS)
+
+
+class ReadChains(NamedTuple):
+    """Chains of a chains file: their structure_ids, whether each was compared by no run before, their descriptors, and
+    the chains."""
+
+    ids_K: Ids
+    is_new_K: npt.NDArray[np.bool_]
+    descriptors_KD: Descriptors
+    chains: "Chains"
+
+
+def read_chains(storage: Storage, path: str, begin: int, end: int) -> ReadChains:
+    """Return the rows `begin` to `end` of a chains file. Raise DamagedAtlasError."""
+    from foldatlas.folding.compare.tm_align import Chains
+
+    first, last = begin // CHAINS_A_ROW_GROUP, -(-end // CHAINS_A_ROW_GROUP)
+    try:
+        with open_parquet(storage, path) as file:
+            table = file.read_row_groups(list(range(first, last)))
+    except (OSError, pa.ArrowException) as error:
+        raise DamagedAtlasError(f"{storage.uri}/{path} cannot be read ({error}): restore it from a copy") from error
+    table = table.slice(begin - first * CHAINS_A_ROW_GROUP, end - begin)
+    planes = [stored_values(table, axis) for axis in "xyz"]
+    points = np.stack([values / COORDINATE_SCALE for values, _ in planes], axis=-1).astype(np.float32)
+    states = _STATES[np.frombuffer("".join(table.column("states").to_pylist()).encode("ascii"), dtype=np.uint8)]
+    offsets = planes[0][1]
+    if table.num_rows != end - begin or len(points) != len(states) or len(points) != offsets[-1]:
+        raise DamagedAtlasError(f"{storage.uri}/{path} holds other chains than its run: restore it from a copy")
+    is_new = table.column("is_new").to_numpy(zero_copy_only=False)
+    descriptors: Any = table.column("descriptor").combine_chunks()
+    numbers = descriptors.flatten().to_numpy().reshape(-1, SIZE)
+    return ReadChains(ids_of(table), is_new, numbers, Chains(points, states, offsets))
+
+
+def ids_of(table: pa.Table) -> Ids:
+    """Return the column `structure_id` as an array."""
+    found: Ids = np.frombuffer(b"".join(structure_ids_of(table)), dtype=ID)
+    return found
+
+
+def _mapped(path: Path, dtype: Any) -> Any:
+    if not path.stat().st_size:
+        return np.empty(0, dtype)
+    return np.memmap(path, dtype=dtype, mode="r")

@@ -1,0 +1,85 @@
+"""All runs of derived stages of an atlas: which there are, which is the latest, and what is left of dead ones."""
+
+from pathlib import Path
+from typing import NamedTuple
+
+from foldatlas.atlas.folder import AtlasFolder
+from foldatlas.atlas.stages.run import COMPLETE, MANIFEST, RUN, StageRun
+from foldatlas.atlas.storage.commit import hidden_owner
+from foldatlas.schemas.stages import KINDS, StageCompletion
+
+
+class Completed(NamedTuple):
+    """A complete run and its mark."""
+
+    run: StageRun
+    mark: StageCompletion
+
+
+def run_names(folder: AtlasFolder, kind: str) -> list[str]:
+    """Return the names of the runs of `kind` that were begun, sorted."""
+    documents = (file.name.split("/") for file in folder.storage.files(kind))
+    return sorted(parts[1] for parts in documents if len(parts) == 3 and parts[2] == RUN)
+
+
+def runs(folder: AtlasFolder, kind: str) -> list[StageRun]:
+    """Return the runs of `kind` that were begun, complete or not, by name. Raise DamagedAtlasError."""
+    return [StageRun.open(folder, kind, name) for name in run_names(folder, kind)]
+
+
+def completed_runs(folder: AtlasFolder, kind: str) -> list[Completed]:
+    """Return the complete runs of `kind`, the one completed first first. Raise DamagedAtlasError."""
+    found = [Completed(run, mark) for run in runs(folder, kind) if (mark := run.completion()) is not None]
+    return sorted(found, key=lambda one: (one.mark.completed, one.run.name))
+
+
+def latest_complete(folder: AtlasFolder, kind: str) -> Completed | None:
+    """Return the run of `kind` that was completed last, or None."""
+    return next(reversed(completed_runs(folder, kind)), None)
+
+
+def completion_names(folder: AtlasFolder) -> list[str]:
+    """Return the paths of the marks of all complete runs: an index without one of them is stale."""
+    found = [file.name for kind in KINDS for file in folder.storage.files(kind)]
+    return [name for name in found if name.count("/") == 2 and name.endswith(f"/{COMPLETE}")]
+
+
+def is_stage_document(name: str) -> bool:
+    """Whether a path, relative to the atlas, is that of a run's document."""
+    parts = name.split("/")
+    if parts[0] not in KINDS:
+        return False
+    return (len(parts) == 3 and parts[2] in (RUN, COMPLETE)) or (
+        len(parts) == 4 and parts[2] == MANIFEST and parts[3].endswith(".json")
+    )
+
+
+def sweep_stages(folder: AtlasFolder) -> int:
+    """Delete files in runs' folders that nothing lists and whose writer is gone (`Storage.leftovers`).
+
+    Files of a shard without an entry stay: their attempt may be waiting for its entry. Return how many files went.
+    """
+    storage = folder.storage
+    folders = {file.name.rpartition("/")[0] for kind in KINDS for file in storage.files(kind, hidden=True)}
+    # list leftovers before reading the documents, so that anything dead processes committed is in those
+    left = [name for name in storage.leftovers(sorted(folders)) if name.partition("/")[0] in KINDS]
+    if not left:
+        return 0
+    listed: set[str] = set()
+    waiting: set[tuple[str, str]] = set()
+    for kind in KINDS:
+        for run in runs(folder, kind):
+            listed |= {file.path for _, file in run.listed()}
+            waiting |= {(run.path("").rstrip("/"), shard.name) for shard in run.missing()}
+
+    def is_garbage(name: str) -> bool:
+        place, _, base = name.rpartition("/")
+        if hidden_owner(Path(base)):
+            return True
+        is_waiting = (place.rpartition("/")[0], base.partition(".")[0]) in waiting
+        return name not in listed and not is_stage_document(name) and not is_waiting
+
+    garbage = [name for name in left if is_garbage(name)]
+    for name in garbage:
+        storage.delete(name)
+    return len(garbage)

@@ -1,0 +1,202 @@
+"""`foldatlas novelty`: search an atlas's structures, or sequences, against a reference database."""
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+from foldatlas.jobs.arguments import ATLAS_HELP, path, positive, say
+from foldatlas.schemas.errors import UsageError
+
+if TYPE_CHECKING:
+    from foldatlas.atlas.novelty.sequence_search import SequenceSettings
+    from foldatlas.atlas.novelty.settings import SearchSettings
+    from foldatlas.atlas.reference.reader import Reference
+    from foldatlas.pipeline.search.run import SearchForecast, SearchReport
+
+EXAMPLES: Final = """examples:
+  foldatlas novelty atlas --reference structures
+  foldatlas novelty atlas --reference structures --reference known_sequences
+  foldatlas novelty atlas --reference structures --sensitive --workers 4
+  foldatlas novelty atlas --reference structures --dry-run
+  foldatlas novelty atlas --reference demo
+
+A reference is what `foldatlas reference` makes; "demo" is a small one to try the search out, against which nothing is
+called novel. Run again after the atlas or the reference grew, what is new alone is searched. Results are columns of
+`proteins` and the tables `novelty` and `sequence_novelty` (docs/sql.md).
+"""
+
+
+def novelty(
+    atlas: str | Path,
+    references: Sequence[str | Path],
+    *,
+    mode: str = "default",
+    verdict_only: bool = False,
+    each: bool = False,
+    full: bool = False,
+    runner: str | None = None,
+    workers: int | None = None,
+    beam_options: Sequence[str] = (),
+    log: str | None = None,
+    show_progress: bool = False,
+) -> "list[SearchReport]":
+    """Search `atlas` against each of `references`, and index what was found. Return a report for each.
+
+    `mode` is "default", "sensitive" or "exhaustive", and `verdict_only` stops at a TM-score of 0.5: for references of
+    structures. `each`: search every structure, not one of each cluster; `full`: search all again, whatever earlier
+    runs found. `runner`, `workers` and `beam_options` choose the engine as in `fold`; `log` is a file to which events
+    are appended.
+
+    Raise UsageError before anything is searched; Interrupted with every finished shard kept.
+    """
+    from foldatlas.atlas.folder import AtlasFolder
+    from foldatlas.pipeline import events
+    from foldatlas.pipeline.engines import dispatch
+    from foldatlas.pipeline.engines.choose import choose_engine
+    from foldatlas.pipeline.search.run import search_atlas
+
+    engine = choose_engine(runner, workers, beam_options)
+    folder = AtlasFolder.existing(atlas)
+    log = events.absolute(log)
+    searches = opened(references, mode=mode, verdict_only=verdict_only)
+    reports = []
+    with dispatch.opened(engine, "cpu"):
+        for place, reference, settings in searches:
+            report = search_atlas(
+                folder, reference, place, settings,
+                each=each, full=full, engine=engine, show_progress=show_progress, log=log,
+            )  # fmt: skip
+            reports.append(report)
+            if show_progress:
+                _say_what_was_done(report, reference)
+    return reports
+
+
+def dry_run(
+    atlas: str | Path,
+    references: Sequence[str | Path],
+    *,
+    mode: str = "default",
+    verdict_only: bool = False,
+    each: bool = False,
+    full: bool = False,
+) -> "list[SearchForecast]":
+    """Return what `novelty` would do, and what it would take."""
+    from foldatlas.atlas.folder import AtlasFolder
+    from foldatlas.pipeline.search.run import forecast
+
+    folder = AtlasFolder.existing(atlas)
+    return [
+        forecast(folder, reference, settings, each=each, full=full)
+        for _, reference, settings in opened(references, mode=mode, verdict_only=verdict_only)
+    ]
+
+
+def opened(
+    references: Sequence[str | Path], *, mode: str = "default", verdict_only: bool = False
+) -> "list[tuple[str, Reference, SearchSettings | SequenceSettings]]":
+    """Open reference databases, and check that this machine can search them. Return each as it was named, with the
+    settings of its search. Raise UsageError."""
+    from foldatlas.atlas.novelty.sequence_search import SequenceSettings
+    from foldatlas.atlas.novelty.settings import SearchSettings
+    from foldatlas.atlas.reference.reader import Reference
+    from foldatlas.pipeline.search.workers import check_machine
+
+    if not references:
+        raise UsageError("no reference was named: --reference DB, a database that `foldatlas reference` makes")
+    settings = SearchSettings(mode=mode, verdict_only=verdict_only)  # type: ignore[arg-type]
+    found: list[tuple[str, Reference, SearchSettings | SequenceSettings]] = []
+    for name in map(str, references):
+        reference = Reference.open(name)
+        check_machine(reference)
+        if any(reference.digest == other.digest for _, other, _ in found):
+            raise UsageError(f"{name} is named twice: name each reference once")
+        found.append((name, reference, settings if reference.kind == "structures" else SequenceSettings()))
+    if settings != SearchSettings() and all(reference.kind == "sequences" for _, reference, _ in found):
+        raise UsageError("--sensitive, --exhaustive and --verdict-only are for references of structures alone")
+    return found
+
+
+def _say_what_was_done(report: "SearchReport", reference: "Reference") -> None:
+    from foldatlas.schemas.wording import counted, readable_time
+
+    if report.now:
+        rate = report.now / max(report.seconds, 1e-3)
+        say(f"searched {counted(report.now, 'structure')} in {readable_time(report.seconds)} ({rate:.3g}/s)")
+    elif report.is_new:
+        say("no structure had to be searched: earlier results were taken over")
+    else:
+        say("nothing to search: the atlas and the reference are as they were")
+    if reference.is_demo:
+        say("the demo reference is small: a structure without a hit there may be well known, and none is called novel")
+
+
+def configure_search(parser: argparse.ArgumentParser) -> None:
+    """Add the options of a search, which `fold` has too."""
+    parser.add_argument(
+        "--reference",
+        action="append",
+        type=path,
+        default=[],
+        metavar="DB",
+        help='search against this reference database, or "demo"; may be given several times',
+    )
+    modes = parser.add_mutually_exclusive_group()
+    modes.add_argument(
+        "--sensitive", dest="mode", action="store_const", const="sensitive", default="default",
+        help="align more candidates of each structure: slower, misses fewer best hits",
+    )  # fmt: skip
+    modes.add_argument(
+        "--exhaustive", dest="mode", action="store_const", const="exhaustive",
+        help="align each structure with every entry of the reference",
+    )  # fmt: skip
+    parser.add_argument(
+        "--verdict-only",
+        action="store_true",
+        help="stop at a TM-score of 0.5, which need not be the best hit",
+    )
+    parser.add_argument("--all", action="store_true", help="search every structure, not one of each 90 %% cluster")
+    parser.add_argument("--full", action="store_true", help="search all again, whatever earlier searches found")
+
+
+def search_options(arguments: argparse.Namespace) -> dict[str, object]:
+    """Return the options of `configure_search` as arguments of `novelty`."""
+    return {
+        "mode": arguments.mode,
+        "verdict_only": arguments.verdict_only,
+        "each": arguments.all,
+        "full": arguments.full,
+    }
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("atlas", type=path, metavar="ATLAS", help=ATLAS_HELP)
+    configure_search(parser)
+    parser.add_argument("--dry-run", action="store_true", help="predict time and disk, and search nothing")
+    parser.add_argument("--workers", type=positive, metavar="N", help="processes on this machine (default: 1)")
+    parser.add_argument("--runner", metavar="R", help="Beam's engine, as in `foldatlas fold`")
+    parser.add_argument(
+        "--log", type=path, metavar="FILE", help="append events to this file as JSON lines (-: to standard error)"
+    )
+
+
+def run(arguments: argparse.Namespace) -> int:
+    options = search_options(arguments)
+    if arguments.dry_run:
+        forecasts = dry_run(arguments.atlas, arguments.reference, **options)  # type: ignore[arg-type]
+        print("\n".join(line for one in forecasts for line in one.lines()))
+        return 0
+    reports = novelty(
+        arguments.atlas,
+        arguments.reference,
+        runner=arguments.runner,
+        workers=arguments.workers,
+        beam_options=arguments.beam_options,
+        log=arguments.log,
+        show_progress=True,
+        **options,  # type: ignore[arg-type]
+    )
+    for report in reports:
+        print(report.line())
+    return 3 if any(report.failed for report in reports) else 0

