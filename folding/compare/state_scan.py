@@ -14,7 +14,6 @@ from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
-from llvmlite import ir
 from numba.core import types
 from numba.core.cgutils import alloca_once, for_range
 from numba.extending import intrinsic
@@ -119,6 +118,8 @@ def _column(typingctx: Any, profile: Any, begin: Any, codes: Any, cells: Any, ga
     """
 
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        from llvmlite import ir
+
         element = ir.IntType(cells.dtype.bitwidth)
         lanes = _VECTOR_BYTES * 8 // cells.dtype.bitwidth
         vector = ir.VectorType(element, lanes)
