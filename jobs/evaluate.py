@@ -54,7 +54,7 @@ def evaluate(
     from foldatlas.schemas.version import program_version
 
     out = Path(out)
-    files.check_place(out)
+    files.check_output_folder(out)
     weights_dir = None if weights is None else str(weights)
     choices = [choice.parse_choice(split, max_length) for split in splits]
     every = read_chains(chains)

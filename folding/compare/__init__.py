@@ -1,11 +1,11 @@
-"""Structures compared: predictions with experiment, chains with one another. No torch, so that atlas/ may use it.
+"""Comparison of structures: predictions with experiment, and chains with chains. Without torch, for use by atlas/.
 
 superposition.py        superposition, RMSD, TM-score, GDT
 lddt.py                 lDDT, all-atom and of C-alphas
-contact_precision.py    how many predicted contacts are contacts
-experimental.py         experimental chains, read from Parquet
-shape.py                radius of gyration, helices and strands
-atom_layouts.py         a prediction's atoms as atom14 and atom37
+contact_precision.py    precision of predicted contacts
+experimental.py         reading of experimental chains from Parquet
+shape.py                radius of gyration, secondary structure
+atom_layouts.py         conversion to atom14 and atom37
 
 Compiled by numba, which nothing else in the project imports; these modules are imported where they are used:
     tm_align.py                 TM-align of a query with one chain or many, lower bounds, scores of pairs

@@ -1,5 +1,6 @@
-"""A prediction's atoms in the layouts of other programs: AlphaFold 2's `atom14` and `atom37` (Jumper et al. 2021,
-supplement 1.2). numpy only.
+"""Conversion of a prediction's atoms to AlphaFold 2's layouts `atom14` and `atom37`. numpy only.
+
+Jumper et al. 2021, supplement 1.2.
 
 Shapes: A atoms of a protein (records.ATOMS, residue after residue), L residues.
 """
@@ -20,29 +21,29 @@ ATOM37: Final = (
     "CZ CZ2 CZ3 NZ OXT".split()
 )  # the last, the terminal oxygen, is not predicted
 
-_PLACE_14: Final = {residue: tuple(range(len(atoms))) for residue, atoms in ATOMS.items()}
-_PLACE_37: Final = {residue: tuple(ATOM37.index(atom) for atom in atoms) for residue, atoms in ATOMS.items()}
+_INDEX_14: Final = {residue: tuple(range(len(atoms))) for residue, atoms in ATOMS.items()}
+_INDEX_37: Final = {residue: tuple(ATOM37.index(atom) for atom in atoms) for residue, atoms in ATOMS.items()}
 
 
 def atom14(sequence: str, positions_A3: Floats) -> tuple[Floats, Mask]:
-    """Positions [L, 14, 3], zero where there is no atom, and the mask [L, 14], True where there is one."""
-    return _spread(sequence, positions_A3, _PLACE_14, NUM_ATOM14)
+    """Return positions [L, 14, 3], zero where a residue has no such atom, and the mask [L, 14] of existing atoms."""
+    return _spread(sequence, positions_A3, _INDEX_14, NUM_ATOM14)
 
 
 def atom37(sequence: str, positions_A3: Floats) -> tuple[Floats, Mask]:
-    """The same by atom name, in the order of ATOM37: [L, 37, 3] and [L, 37]."""
-    return _spread(sequence, positions_A3, _PLACE_37, len(ATOM37))
+    """Return the same by atom name, in the order of ATOM37: [L, 37, 3] and [L, 37]."""
+    return _spread(sequence, positions_A3, _INDEX_37, len(ATOM37))
 
 
 def _spread(
-    sequence: str, positions_A3: Floats, places: dict[str, tuple[int, ...]], num_atoms: int
+    sequence: str, positions_A3: Floats, indices: dict[str, tuple[int, ...]], num_atoms: int
 ) -> tuple[Floats, Mask]:
-    residue_A = [row for row, residue in enumerate(sequence) for _ in places[residue]]
-    place_A = [place for residue in sequence for place in places[residue]]
-    if positions_A3.shape != (len(place_A), 3):
-        raise ValueError(f"the sequence has {len(place_A)} atoms, the positions are {positions_A3.shape}")
+    residue_A = [row for row, residue in enumerate(sequence) for _ in indices[residue]]
+    index_A = [index for residue in sequence for index in indices[residue]]
+    if positions_A3.shape != (len(index_A), 3):
+        raise ValueError(f"the sequence has {len(index_A)} atoms, the positions are {positions_A3.shape}")
     spread = np.zeros((len(sequence), num_atoms, 3), np.float32)
     mask = np.zeros((len(sequence), num_atoms), np.bool_)
-    spread[residue_A, place_A] = positions_A3
-    mask[residue_A, place_A] = True
+    spread[residue_A, index_A] = positions_A3
+    mask[residue_A, index_A] = True
     return spread, mask

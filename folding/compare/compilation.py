@@ -1,16 +1,16 @@
-"""Compilation of the numeric kernels by numba, and where the compiled code is kept. numba is imported here.
+"""Compilation of the numeric kernels by numba, and the cache of compiled code. Imports numba.
 
-numba caches machine code beside the source by default, which fails where the package is installed read-only, and it
-does not see changes of the functions that a cached function calls. Here the cache is a folder of its own, named
-after the digest of all kernel sources, numba's version and the processor, under the first of these that is usable:
+By default numba caches machine code beside the source, which fails if the package is installed read-only, and it does
+not detect changes in functions that a cached function calls. Here the cache is a separate folder, named after the
+digest of all kernel sources, numba's version and the processor, under the first usable one of these:
 
-    $NUMBA_CACHE_DIR        for workers that share a disk or whose home is not writable
+    $NUMBA_CACHE_DIR        for workers that share a disk, or have no writable home folder
     $XDG_CACHE_HOME/foldatlas, ~/.cache/foldatlas
     <temporary folder>/foldatlas-numba-<user>
 
-numba unpickles what it finds in its cache, so a folder that belongs to another user, or that others can write to, is
-never used, and a link in the temporary folder is not followed. Without a usable folder the kernels are compiled in
-every process (docs/decisions/0028-tm-align.md has the times).
+numba unpickles the files in its cache, so a folder that belongs to another user, or that others can write to, is never
+used, and a link in the temporary folder is not followed. Without a usable folder every process compiles the kernels
+(docs/decisions/0028-tm-align.md gives the times).
 """
 
 import functools
@@ -31,7 +31,7 @@ Result = TypeVar("Result")
 
 _PRIVATE: Final = 0o700
 _OTHERS_WRITE: Final = stat.S_IWGRP | stat.S_IWOTH
-# Sums may be reordered, which is what lets them use vector registers; NaN and infinity keep their meaning.
+# Sums may be reordered, so that they can be vectorised; NaN and infinity keep their meaning.
 _FAST_MATH: Final = {"reassoc", "contract", "nsz", "arcp"}
 
 
@@ -53,9 +53,9 @@ def kernel(function: Callable[Parameters, Result]) -> Callable[Parameters, Resul
 
 
 def inner(function: Callable[Parameters, Result]) -> Callable[Parameters, Result]:
-    """Return `function` compiled as a part of the kernels that call it: it cannot be called from Python.
+    """Return `function` compiled as a part of the kernels that call it; it cannot be called from Python.
 
-    Nothing to call it by is generated, and it is cached as a part of its callers: compilation takes less time.
+    Without the wrapper for Python, and cached as a part of its callers, it takes less time to compile.
     """
     njit: Any = numba.njit  # typed without these two options
     compiled: Callable[Parameters, Result] = njit(
@@ -66,14 +66,14 @@ def inner(function: Callable[Parameters, Result]) -> Callable[Parameters, Result
 
 @functools.cache
 def cache_folder() -> Path | None:
-    """Return the folder of compiled code, made if necessary, or None with a warning where there is no usable one."""
+    """Return the folder of compiled code, created if necessary, or None, with a warning, if there is no usable one."""
     name = f"numba-{_digest()}"
     for base in _bases():
         folder = base / name
         if _usable(base) and _usable(folder):
             return folder
     warnings.warn(
-        "no private writable folder for compiled code: every process compiles anew; set NUMBA_CACHE_DIR",
+        "no private writable folder for compiled code: every process compiles the kernels again; set NUMBA_CACHE_DIR",
         RuntimeWarning,
         stacklevel=2,
     )
@@ -114,7 +114,7 @@ def _usable(folder: Path) -> bool:
     except OSError:
         return False
     if not stat.S_ISDIR(found.st_mode):
-        # A link is followed only where the user named it; in a shared temporary folder anyone could have made it.
+        # A link is followed only if the user gave its path; in a shared temporary folder anyone could create one.
         if not folder.is_dir() or folder.parent == Path(tempfile.gettempdir()):
             return False
         found = folder.stat()

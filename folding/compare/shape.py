@@ -1,7 +1,7 @@
-"""The shape of a chain from its C-alphas: size, helices and strands. numpy only.
+"""Radius of gyration and secondary structure of a chain, from its C-alphas. numpy only.
 
-Helices and strands are P-SEA's (Labesse et al. 1997, CABIOS 13:291, table 1): ranges of distances and angles along
-the chain. Chains are taken as unbroken. biotite.structure.annotate_sse is the reference that tests compare with.
+Secondary structure is assigned by P-SEA (Labesse et al. 1997, CABIOS 13:291, table 1): ranges of distances and angles
+along the chain, which is assumed to have no breaks. Tests compare with biotite.structure.annotate_sse.
 
 Shapes: L residues, S = L - 1 steps from one C-alpha to the next.
 """
@@ -22,8 +22,8 @@ COIL: Final = "c"
 
 _MIN_LENGTH: Final = 6  # residues; shorter chains are coil
 
-# Distances in angstrom to the second, third and fourth residue on; angles of three and dihedrals of four residues in
-# degrees.
+# Distances in angstrom from residue i to i + 2, i + 3 and i + 4; angles of three and dihedrals of four consecutive
+# residues in degrees.
 _HELIX_DISTANCE_3: Final = (5.3 - 0.5, 5.3 + 0.5)
 _HELIX_DISTANCE_4: Final = (6.4 - 0.6, 6.4 + 0.6)
 _HELIX_ANGLE: Final = (77.0, 101.0)
@@ -36,33 +36,33 @@ _STRAND_DIHEDRAL: Final = ((-180.0, -125.0), (145.0, 180.0))
 
 _MIN_HELIX: Final = 5  # residues
 _MIN_STRAND: Final = 4
-# A strand of three counts where its C-alphas have this many others at the distance of a neighbouring strand.
+# A strand of three residues is accepted if its C-alphas have this many contacts, at the distance between strands.
 _MIN_SHORT_STRAND: Final = 3
 _MIN_CONTACTS: Final = 5
 _CONTACT: Final = (4.2, 5.2)  # angstrom
 
 
 def radius_of_gyration(c_alphas_L3: Floats) -> float:
-    """Root mean square distance of the C-alphas from their centre, in the unit of the coordinates."""
+    """Return the root mean square distance of the C-alphas from their centroid, in the unit of the coordinates."""
     from_centre = c_alphas_L3.astype(np.float64) - c_alphas_L3.mean(axis=0, dtype=np.float64)
     return float(np.sqrt((from_centre**2).sum(axis=1).mean()))
 
 
 def helix_and_strand_fractions(c_alphas_L3: Floats) -> tuple[float, float]:
-    """Fractions, 0 to 1, of the residues in helices and in strands; coordinates in angstrom."""
-    kinds = secondary_structure(c_alphas_L3)
-    return float((kinds == HELIX).mean()), float((kinds == STRAND).mean())
+    """Return the fractions, 0 to 1, of residues in helices and in strands; coordinates in angstrom."""
+    states = secondary_structure(c_alphas_L3)
+    return float((states == HELIX).mean()), float((states == STRAND).mean())
 
 
 def secondary_structure(c_alphas_L3: Floats) -> npt.NDArray[np.str_]:
-    """One of HELIX, STRAND, COIL for each residue; coordinates in angstrom."""
+    """Return HELIX, STRAND or COIL for each residue; coordinates in angstrom."""
     length = len(c_alphas_L3)
-    kinds = np.full(length, COIL)
+    states = np.full(length, COIL)
     if length < _MIN_LENGTH:
-        return kinds
-    # Single precision, as in the reference: a value on the edge of a range then falls to the same side.
+        return states
+    # Single precision, as in biotite, so that values at the limit of a range have the same result.
     c_alphas_L3 = c_alphas_L3.astype(np.float32)
-    # What spans several residues is entered at the second of them, NaN where the chain ends too soon.
+    # A value of several residues is stored at the second of them; NaN at the end of the chain.
     distance_2, distance_3, distance_4 = (_distances(c_alphas_L3, span) for span in (2, 3, 4))
     angle, dihedral = _angles(c_alphas_L3)
 
@@ -80,13 +80,13 @@ def secondary_structure(c_alphas_L3: Floats) -> npt.NDArray[np.str_]:
     paired = _runs_with_contacts(_runs_of(strand, _MIN_SHORT_STRAND), c_alphas_L3)
     strand = _extend(_runs_of(strand, _MIN_STRAND) | paired, near_strand)
 
-    kinds[helix] = HELIX
-    kinds[strand] = STRAND
-    return kinds
+    states[helix] = HELIX
+    states[strand] = STRAND
+    return states
 
 
 def _distances(c_alphas_L3: Floats, span: int) -> Floats:
-    """Distance [L] between residues `span` apart."""
+    """Return the distance [L] between residues `span` apart."""
     difference = c_alphas_L3[span:] - c_alphas_L3[:-span]
     distances = np.full(len(c_alphas_L3), np.nan)
     distances[1 : 1 + len(difference)] = np.sqrt((difference * difference).sum(axis=1))
@@ -94,10 +94,10 @@ def _distances(c_alphas_L3: Floats, span: int) -> Floats:
 
 
 def _angles(c_alphas_L3: Floats) -> tuple[Floats, Floats]:
-    """Angle at each residue between its neighbours, and dihedral from the residue before to two after, in degrees."""
+    """Return the angle at each residue, and the dihedral of residues i - 1 to i + 2, in degrees."""
     angle, dihedral = np.full((2, len(c_alphas_L3)), np.nan)
     step_S3 = np.diff(c_alphas_L3, axis=0)
-    # C-alphas that coincide have no direction: NaN, which lies in no range.
+    # The direction between equal C-alphas is NaN, which is in no range.
     with np.errstate(invalid="ignore"):
         step_S3 /= np.linalg.norm(step_S3, axis=1, keepdims=True)
         angle[1:-1] = np.arccos(-(step_S3[:-1] * step_S3[1:]).sum(axis=1))
@@ -117,24 +117,24 @@ def _within_any(values: Floats, ranges: Sequence[Range]) -> Mask:
 
 
 def _bounds(mask: Mask) -> npt.NDArray[np.intp]:
-    """First index of each run of True, and the index after its last: [runs, 2]."""
+    """Return start and end (exclusive) of each run of True: [runs, 2]."""
     return np.flatnonzero(np.diff(mask, prepend=False, append=False)).reshape(-1, 2)
 
 
 def _runs_of(mask: Mask, min_length: int) -> Mask:
-    """`mask` without its runs of True shorter than `min_length`."""
+    """Return `mask` without runs of True shorter than `min_length`."""
     return _keep(mask, np.diff(_bounds(mask), axis=1).ravel() >= min_length)
 
 
 def _keep(mask: Mask, is_kept: Mask) -> Mask:
-    """`mask` without the runs of True whose entry in `is_kept` is False."""
+    """Return `mask` without the runs of True whose entry in `is_kept` is False."""
     kept = mask.copy()
     kept[mask] = np.repeat(is_kept, np.diff(_bounds(mask), axis=1).ravel())
     return kept
 
 
 def _extend(mask: Mask, candidates: Mask) -> Mask:
-    """`mask` with each run one residue longer at either end, where that residue is among `candidates`."""
+    """Return `mask` with each run extended by one residue at each end, if that residue is in `candidates`."""
     beside = np.zeros_like(mask)
     beside[:-1] |= mask[1:]
     beside[1:] |= mask[:-1]
@@ -142,7 +142,7 @@ def _extend(mask: Mask, candidates: Mask) -> Mask:
 
 
 def _runs_with_contacts(mask: Mask, c_alphas_L3: Floats) -> Mask:
-    """The runs of `mask` whose residues together have _MIN_CONTACTS C-alphas at the distance of a contact."""
+    """Return the runs of `mask` whose residues have together at least _MIN_CONTACTS contacts between C-alphas."""
     if not mask.any():
         return mask
     difference = c_alphas_L3[mask][:, np.newaxis] - c_alphas_L3

@@ -1,13 +1,13 @@
-"""Models against experiment: what `foldatlas evaluate` computes, one idea a file.
+"""`foldatlas evaluate`: comparison of models with experimental structures.
 
-measures.py             one structure against one experimental chain
-baselines.py            an ideal helix, and another chain of that length: what is reached without a model
-calibration.py          whether pLDDT and pTM keep their word
-unigram.py              perplexity of a model that knows how frequent each residue is, and no more
-choice.py               which chains
-run.py                  every chain and model (torch)
-summary.py              rows -> figures
-plots.py                figures -> SVG (matplotlib)
-report.py               figures and plots -> one HTML page
-files.py                all of it -> a folder, whole or not at all
+measures.py             scores of one structure against one experimental chain
+baselines.py            baselines without a network: an ideal helix, and a random training chain
+calibration.py          calibration of pLDDT against lDDT and of pTM against TM-score
+unigram.py              perplexity of a unigram model
+choice.py               selection of chains
+run.py                  folds and measures every chain with every model (torch)
+summary.py              summary statistics of the rows
+plots.py                plots as SVG (matplotlib)
+report.py               one HTML page with tables and plots
+files.py                writes the results to a folder, atomically
 """

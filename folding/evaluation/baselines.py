@@ -1,8 +1,8 @@
-"""What is reached without a model: an ideal alpha helix, and another chain of about that length. numpy only.
+"""Baselines without a network: an ideal alpha helix, and a random training chain of about the same length. numpy only.
 
-A number means little beside nothing. An ideal helix has the short distances of every helix right; a random chain has
-what all proteins have in common: they are compact, with helices and strands. The third baseline, an untrained network,
-is folded as a model (run.py).
+They show which scores are reached without information on the chain. An ideal helix has the short distances of every
+helix; a random chain has the properties of all proteins: it is compact, with helices and strands. The third baseline,
+an untrained network, is folded like a model (run.py).
 
 Shapes: L residues, A = 14 atoms of a residue (records.ATOMS).
 """
@@ -23,19 +23,19 @@ RANDOM_CHAIN: Final = "random training chain"
 UNTRAINED: Final = "untrained network"
 NAMES: Final = (UNTRAINED, HELIX, RANDOM_CHAIN)
 
-# Bond lengths (angstrom) and angles (degrees) of the peptide backbone after Engh & Huber 1991; torsions of alpha
-# helices at their most frequent in crystals (Hollingsworth & Karplus 2010).
+# Bond lengths (angstrom) and angles (degrees) of the peptide backbone after Engh & Huber 1991; the most frequent
+# torsions of alpha helices in crystal structures (Hollingsworth & Karplus 2010).
 _N_CA, _CA_C, _C_N = 1.458, 1.525, 1.329
 _N_CA_C, _CA_C_N, _C_N_CA = 111.0, 116.9, 121.7
 _PHI, _PSI, _OMEGA = -63.0, -43.0, 180.0
 _C_O, _CA_C_O = 1.231, 120.4
-_CA_CB, _C_CA_CB, _CB_TORSION = 1.53, 110.4, 122.6  # the torsion about C-CA between N and CB, of L-residues
+_CA_CB, _C_CA_CB, _CB_TORSION = 1.53, 110.4, 122.6  # the torsion N-C-CA-CB of L-amino acids
 
-_CANDIDATES: Final = 10  # chains nearest in length, of which one is drawn
+_CANDIDATES: Final = 10  # chains closest in length, of which one is drawn
 
 
 def ideal_helix(length: int) -> Doubles:
-    """N, CA, C, O and CB of an alpha helix of `length` residues, [L, A, 3] in angstrom; NaN elsewhere."""
+    """Return N, CA, C, O and CB of an alpha helix of `length` residues, [L, A, 3] in angstrom; NaN elsewhere."""
     atoms = [np.array([0.0, 0, 0]), np.array([_N_CA, 0, 0])]
     angle = np.deg2rad(180 - _N_CA_C)
     atoms.append(atoms[1] + _CA_C * np.array([np.cos(angle), np.sin(angle), 0]))
@@ -52,10 +52,10 @@ def ideal_helix(length: int) -> Doubles:
     return positions_LA3
 
 
-def _place(before: Sequence[Doubles], length: float, angle: float, torsion: float) -> Doubles:
-    """The point d after the three points a, b, c: at `length` from c, with the angle b-c-d and the torsion a-b-c-d in
+def _place(previous: Sequence[Doubles], length: float, angle: float, torsion: float) -> Doubles:
+    """Return the point d that follows a, b, c at distance `length` from c, with angle b-c-d and torsion a-b-c-d in
     degrees."""
-    a, b, c = before
+    a, b, c = previous
     bend, turn = np.deg2rad(angle), np.deg2rad(torsion)
     along = (c - b) / np.linalg.norm(c - b)
     normal = np.cross(b - a, along)
@@ -67,10 +67,10 @@ def _place(before: Sequence[Doubles], length: float, angle: float, torsion: floa
 
 
 def random_chain(chain: Chain, others: Sequence[Chain]) -> Doubles | None:
-    """The backbone and C-betas of another chain, cut to the length of `chain`, [L, A, 3] in angstrom; NaN elsewhere.
+    """Return backbone and C-betas of another chain, cut to the length of `chain`: [L, A, 3] angstrom; NaN elsewhere.
 
-    It is drawn among the ten of `others` that are nearest in length and not shorter, and are of another cluster, by a
-    seed made of the chain's name: the same in every run. None where no other is as long.
+    It is drawn from the ten of `others` that are of another cluster, not shorter, and closest in length. The seed is
+    the chain's name, so that every run draws the same. Return None if no other chain is long enough.
     """
     length = len(chain.sequence)
     longer = [other for other in others if len(other.sequence) >= length and other.cluster != chain.cluster]

@@ -1,10 +1,9 @@
-"""Whether a confidence keeps its word: pLDDT against lDDT, pTM against TM-score. numpy only.
+"""Calibration of pLDDT against lDDT and of pTM against TM-score. numpy only.
 
-Both are fractions, 0 to 1, on the same scale: what was claimed and what came true. Rank correlation says whether the
-better are told from the worse; the mean difference, the bins and the expected calibration error (Naeini et al. 2015)
-whether the numbers themselves are right.
+Predicted and true scores are fractions, 0 to 1. Rank correlation measures the ranking; the mean difference, the bins
+and the expected calibration error (Naeini et al. 2015) measure the values themselves.
 
-Shapes: N claims.
+Shapes: N predicted scores.
 """
 
 from dataclasses import dataclass
@@ -21,8 +20,8 @@ NUM_BINS: Final = 10
 
 @dataclass(frozen=True, slots=True)
 class Bin:
-    """Claims from `low` to below `high` (the last bin: to 1): how many, their mean, and the mean of what came true;
-    None for both where there are none."""
+    """Scores predicted from `low` to below `high` (in the last bin up to 1): their number, and the means of predicted
+    and true scores, None in an empty bin."""
 
     low: float
     high: float
@@ -33,9 +32,14 @@ class Bin:
 
 @dataclass(frozen=True, slots=True)
 class Calibration:
-    """`count` claims. `rank_correlation` is Spearman's, -1 to 1, None where one side is constant; `mean_difference`
-    the mean of claim less truth; `expected_calibration_error` the mean over claims of the distance between the means
-    of the claim's bin. All None for no claims."""
+    """Calibration of `count` predicted scores; all values are None if there are none.
+
+    mean_claimed                 mean of the predicted scores
+    mean_true                    mean of the true scores
+    mean_difference              mean of predicted minus true score
+    rank_correlation             Spearman's, -1 to 1; None if one of the two is constant
+    expected_calibration_error   mean over scores of | mean predicted - mean true | in their bin
+    """
 
     count: int
     mean_claimed: float | None
@@ -47,16 +51,16 @@ class Calibration:
 
 
 def calibration(claimed_N: Numbers, true_N: Numbers, num_bins: int = NUM_BINS) -> Calibration:
-    """Compares claims with what came true, both 0 to 1; pairs with a NaN are left out.
+    """Compare predicted scores with true ones, both 0 to 1; pairs with a NaN are excluded.
 
-    Raises ValueError for arrays of different shapes or claims outside 0 to 1.
+    Raise ValueError for arrays of different shapes or predicted scores outside 0 to 1.
     """
     if claimed_N.shape != true_N.shape:
-        raise ValueError(f"each claim needs its truth: {claimed_N.shape=}, {true_N.shape=}")
+        raise ValueError(f"predicted and true scores must have one shape: {claimed_N.shape=}, {true_N.shape=}")
     known_N = np.isfinite(claimed_N) & np.isfinite(true_N)
     claimed_N, true_N = claimed_N[known_N].astype(np.float64), true_N[known_N].astype(np.float64)
     if len(claimed_N) and not (claimed_N.min() >= 0 and claimed_N.max() <= 1):
-        raise ValueError(f"claims must be 0 to 1, not {claimed_N.min():g} to {claimed_N.max():g}")
+        raise ValueError(f"predicted scores must be 0 to 1, not {claimed_N.min():g} to {claimed_N.max():g}")
     edges = np.linspace(0, 1, num_bins + 1)
     bin_N = np.minimum((claimed_N * num_bins).astype(np.int64), num_bins - 1)
     bins, error = [], 0.0
@@ -82,8 +86,7 @@ def calibration(claimed_N: Numbers, true_N: Numbers, num_bins: int = NUM_BINS) -
 
 
 def rank_correlation(one_N: Numbers, other_N: Numbers) -> float | None:
-    """Spearman's rank correlation, -1 to 1: equal values share the mean of their ranks. None where one is constant
-    or there is nothing."""
+    """Return Spearman's rank correlation, -1 to 1, with mean ranks for ties; None if one is constant or empty."""
     if not len(one_N):
         return None
     one_N, other_N = _ranks(one_N), _ranks(other_N)
@@ -93,7 +96,7 @@ def rank_correlation(one_N: Numbers, other_N: Numbers) -> float | None:
 
 
 def _ranks(values_N: Numbers) -> Doubles:
-    _, place_N, counts = np.unique(values_N, return_inverse=True, return_counts=True)
+    _, inverse_N, counts = np.unique(values_N, return_inverse=True, return_counts=True)
     last = np.cumsum(counts)
-    ranks_N: Doubles = (last - (counts - 1) / 2)[place_N]
+    ranks_N: Doubles = (last - (counts - 1) / 2)[inverse_N]
     return ranks_N

@@ -1,7 +1,7 @@
-"""Which chains are evaluated: splits, each with a longest chain of its own, and roles that divide a split.
+"""Selection of the chains to evaluate: by split, length, and role.
 
-A training run that withholds chains from part of a model says so in a table of roles: `trunk` and `confidence` are then
-evaluated apart, though both are `train` in the file of chains.
+A table of roles divides a split: chains of the roles `trunk` and `confidence`, on which different parts of a model were
+trained, are then evaluated separately, although both are `train` in the file of chains.
 """
 
 import csv
@@ -21,7 +21,7 @@ _SEED: Final = 0
 
 @dataclass(frozen=True, slots=True)
 class Choice:
-    """Chains to evaluate: those of `split`, as long as `max_length` residues at most (None: any)."""
+    """Chains to evaluate: those of `split` with at most `max_length` residues (None: any length)."""
 
     split: str
     max_length: int | None = None
@@ -32,17 +32,17 @@ class Choice:
 
 
 def parse_choice(text: str, max_length: int | None) -> Choice:
-    """`valid`, or `train:150` with a length of its own. Raises UsageError for a length that is none."""
+    """Parse `valid`, or `train:150` with its own longest length. Raise UsageError for an invalid length."""
     split, colon, number = text.partition(":")
     if colon and not (number.isascii() and number.isdigit() and int(number) > 0):
-        raise UsageError(f"--split {text!r}: give a split, or a split and the longest chain of it, as in train:150")
+        raise UsageError(f"--split {text!r}: give a split, or a split and its longest length, such as train:150")
     return Choice(split, int(number) if colon else max_length)
 
 
 def choose(chains: Sequence[Chain], choices: Sequence[Choice], limit: int | None) -> dict[str, list[Chain]]:
-    """Label -> its chains; `limit` of each at most, drawn by a fixed seed.
+    """Return label -> chains; at most `limit` of each, drawn by a fixed seed.
 
-    Raises UsageError for a choice that no chain meets.
+    Raise UsageError if no chain matches a choice.
     """
     chosen = {}
     for choice in choices:
@@ -53,7 +53,9 @@ def choose(chains: Sequence[Chain], choices: Sequence[Choice], limit: int | None
         ]
         if not found:
             splits = sorted({chain.split for chain in chains})
-            raise UsageError(f"there is no chain of split {choice.label}: the splits are {', '.join(splits)}")
+            raise UsageError(
+                f"there is no chain of split {choice.label}: the splits are {', '.join(splits)}; check --split"
+            )
         if limit is not None and len(found) > limit:
             drawn = np.random.default_rng(_SEED).choice(len(found), limit, replace=False)
             found = [found[index] for index in sorted(drawn)]
@@ -62,15 +64,15 @@ def choose(chains: Sequence[Chain], choices: Sequence[Choice], limit: int | None
 
 
 def distinct(chosen: Mapping[str, Sequence[Chain]]) -> list[Chain]:
-    """Every chain of any label once, shortest first."""
+    """Return the chains of all labels, each once, shortest first."""
     by_name = {chain.name: chain for chains in chosen.values() for chain in chains}
     return sorted(by_name.values(), key=lambda chain: (len(chain.sequence), chain.name))
 
 
 def read_roles(path: str | Path) -> dict[str, str]:
-    """Chain -> role, from a tab-separated table whose header names the columns `name` and `role`.
+    """Return chain -> role from a tab-separated table with a header and the columns `name` and `role`.
 
-    Raises UsageError for a file that is missing or has no such columns.
+    Raise UsageError if the file is missing or lacks one of these columns.
     """
     try:
         with open(path, encoding="utf-8", newline="") as file:
@@ -78,13 +80,15 @@ def read_roles(path: str | Path) -> dict[str, str]:
             missing = [column for column in ("name", "role") if column not in (table.fieldnames or ())]
             if missing:
                 raise UsageError(
-                    f"{path} has no column {missing[0]!r}: roles are a table of name and role, tab-separated"
+                    f"{path} has no column {missing[0]!r}: give a tab-separated table with the columns name and role"
                 )
             return {row["name"]: row["role"] for row in table if row["role"]}
     except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise UsageError(f"{path} cannot be read as a table of roles ({error})") from error
+        raise UsageError(
+            f"{path} cannot be read ({error}): give a tab-separated table with the columns name and role"
+        ) from error
 
 
 def with_roles(chains: Sequence[Chain], roles: Mapping[str, str]) -> list[Chain]:
-    """The chains, the split of those in `roles` (by name) replaced by their role."""
+    """Return the chains, with the role in place of the split for those in `roles` (by name)."""
     return [dataclasses.replace(chain, split=roles.get(chain.name, chain.split)) for chain in chains]

@@ -1,4 +1,4 @@
-"""An evaluation -> a folder of three files, which appears whole or not at all. docs/training.md describes them."""
+"""Writing of an evaluation: a folder of three files, created atomically. docs/training.md describes them."""
 
 import contextlib
 import dataclasses
@@ -29,20 +29,20 @@ _RESIDUES: Final = {"plddt_L": "plddt_of_residues", "lddt_ca_L": "lddt_ca_of_res
 
 
 def refuse_existing(out: Path) -> None:
-    """Raises UsageError where something is called `out`, or nothing is there to hold it."""
+    """Raise UsageError if `out` exists, or if its parent folder does not."""
     if out.exists() or out.is_symlink():
-        raise UsageError(f"{out} exists: name a new folder")
+        raise UsageError(f"{out} exists: give a new folder")
     if not out.absolute().parent.is_dir():
-        raise UsageError(f"{out.absolute().parent} is not a folder: make it, or name another place for {out.name}")
+        raise UsageError(f"{out.absolute().parent} is not a folder: create it, or give another path for {out.name}")
 
 
-def check_place(out: Path) -> None:
-    """Raises UsageError where the folder `out` cannot be made: before hours of folding, not after."""
+def check_output_folder(out: Path) -> None:
+    """Raise UsageError if the folder `out` cannot be created. Called before folding, which may take hours."""
     refuse_existing(out)
     try:
-        os.rmdir(_aside(out))
+        os.rmdir(_temporary_folder(out))
     except OSError as error:
-        raise UsageError(f"{out} cannot be made ({error.strerror}): name another place") from error
+        raise UsageError(f"{out} cannot be created ({error.strerror}): give another path") from error
 
 
 def write(
@@ -56,10 +56,10 @@ def write(
     source: str,
     notes: Sequence[str],
 ) -> dict[str, Any]:
-    """Makes figures, plots and page of the rows, writes all into the new folder `out`, and gives what its summary
-    holds. `program` and `source` say what made it of which file; `notes` are shown to people.
+    """Write table, summary and report of `rows` to the new folder `out`; return the content of the summary.
 
-    Raises UsageError where `out` exists or cannot be made.
+    `program` and `source` are recorded: name and version of the program, and the file of chains. `notes` are sentences
+    for the reader. Raise UsageError if `out` exists or cannot be created.
     """
     refuse_existing(out)
     figures = summarise(rows, chosen, training)
@@ -68,42 +68,42 @@ def write(
         drawn = plots(rows, chosen, figures)
     except ImportError:
         drawn = None
-        notes = [*notes, "There are no plots: matplotlib is not installed (pip install 'foldatlas[train]')."]
+        notes = [*notes, "No plots: matplotlib is not installed (pip install 'foldatlas[train]')."]
     summary = {"program": program, "chains": source, "models": models, "notes": list(notes), "splits": figures}
     page = report(figures, models, drawn or {}, notes, f"{', '.join(one.model for one in settings)} against experiment")
-    _write_whole(out, to_table(rows, {"program": program, "models": json.dumps(models)}), summary, page)
+    _write_atomically(out, to_table(rows, {"program": program, "models": json.dumps(models)}), summary, page)
     return summary
 
 
-def _write_whole(out: Path, table: Any, summary: Mapping[str, Any], page: str) -> None:
+def _write_atomically(out: Path, table: Any, summary: Mapping[str, Any], page: str) -> None:
     import pyarrow.parquet as pq
 
-    aside = _aside(out)
+    temporary = _temporary_folder(out)
     try:
-        pq.write_table(table, aside / CHAINS, compression="zstd")
-        (aside / SUMMARY).write_text(json.dumps(summary, indent=1, allow_nan=False) + "\n", encoding="utf-8")
-        (aside / REPORT).write_text(page, encoding="utf-8")
+        pq.write_table(table, temporary / CHAINS, compression="zstd")
+        (temporary / SUMMARY).write_text(json.dumps(summary, indent=1, allow_nan=False) + "\n", encoding="utf-8")
+        (temporary / REPORT).write_text(page, encoding="utf-8")
         umask = os.umask(0)
         os.umask(umask)
-        aside.chmod(0o777 & ~umask)  # mkdtemp's own is for its maker alone
-        for path in (*aside.iterdir(), aside):
+        temporary.chmod(0o777 & ~umask)  # mkdtemp makes a folder that only its owner can read
+        for path in (*temporary.iterdir(), temporary):
             sync(path)
         refuse_existing(out)
-        aside.rename(out)
+        temporary.rename(out)
         sync(out.absolute().parent)
     except BaseException:
         with contextlib.suppress(OSError):
-            shutil.rmtree(aside)
+            shutil.rmtree(temporary)
         raise
 
 
-def _aside(out: Path) -> Path:
-    """A new hidden folder beside `out`, for this user alone."""
+def _temporary_folder(out: Path) -> Path:
+    """Create a hidden folder beside `out`, readable by this user only."""
     return Path(tempfile.mkdtemp(prefix=f".{out.name}.", dir=out.absolute().parent))
 
 
 def to_table(rows: Sequence[Row], metadata: Mapping[str, str]) -> Any:
-    """The pyarrow table of a row a chain and model; docs/training.md describes the columns."""
+    """Return a pyarrow table with one row for each chain and model; docs/training.md describes the columns."""
     import pyarrow as pa
 
     fields, columns = [], []

@@ -1,4 +1,4 @@
-"""Plots of an evaluation as SVG texts, by matplotlib, which is in the extra `train` and imported where it is used."""
+"""Plots of an evaluation as SVG. matplotlib, which is in the extra `train`, is imported inside functions."""
 
 import io
 from collections.abc import Callable, Mapping, Sequence
@@ -21,17 +21,15 @@ _HEXAGONS: Final = 40
 
 
 def plots(rows: Sequence[Row], chosen: Mapping[str, Sequence[Chain]], figures: Mapping[str, Any]) -> dict[str, str]:
-    """Title -> SVG. Raises ImportError where matplotlib is not installed."""
+    """Return title -> SVG. Raise ImportError if matplotlib is not installed."""
     models = [name for name in order_of_models(figures) if any(r.model == name and r.kind == "model" for r in rows)]
     made = {}
     for name, title in MEASURE_TITLES.items():
         draw = _distributions(rows, chosen, order_of_models(figures), name)
-        made[f"{title}: each split beside the baselines"] = _svg(
-            draw, len(chosen), title, sharey=True, titles=list(chosen)
-        )
+        made[f"{title}: by split, with baselines"] = _svg(draw, len(chosen), title, sharey=True, titles=list(chosen))
     for model in models:
         of_model = [row for row in rows if row.model == model]
-        made[f"{model}: does pLDDT keep its word? Mean lDDT of residues by their pLDDT"] = _svg(
+        made[f"{model}: calibration of pLDDT, mean lDDT of residues by pLDDT"] = _svg(
             _reliability(figures, model), len(figures), "plddt" + model, titles=list(figures)
         )
         made[f"{model}: pLDDT against lDDT of C-alphas, residues"] = _svg(
@@ -46,23 +44,23 @@ def plots(rows: Sequence[Row], chosen: Mapping[str, Sequence[Chain]], figures: M
     }
     labels = [label for label, found in asked.items() if found]
     if labels:
-        made["Perplexity and TM-score: a model a point"] = _svg(
+        made["Perplexity and TM-score of each model"] = _svg(
             _scaling(figures, labels, asked), len(labels), "scaling", titles=labels, sharey=True
         )
     return made
 
 
 def _svg(draw: Draw, num_panels: int, salt: str, *, titles: Sequence[str], sharey: bool = False) -> str:
-    """`draw(panel, axes)` for each panel, side by side, as an SVG element without the heading of a file of its own."""
+    """Call `draw(panel, axes)` for each panel, side by side; return an SVG element without XML declaration."""
     import matplotlib
     from matplotlib.figure import Figure
 
     settings: dict[Any, Any] = {
-        "svg.fonttype": "none",  # text stays text
-        "svg.hashsalt": salt,  # equal data, equal file; ids differ between plots of one page
+        "svg.fonttype": "none",  # keep text as text
+        "svg.hashsalt": salt,  # the same ids for the same data, different ids in different plots of a page
         "font.family": "sans-serif",
         "font.size": 9,
-        "text.parse_math": False,  # a dollar in a name is a dollar
+        "text.parse_math": False,  # names may have a dollar sign
         "axes.spines.top": False,
         "axes.spines.right": False,
     }

@@ -1,4 +1,4 @@
-"""An evaluation as one HTML page that needs nothing else: tables, plots, and what to bear in mind."""
+"""The report of an evaluation: one self-contained HTML page with tables, plots and explanations."""
 
 from collections.abc import Mapping, Sequence
 from html import escape
@@ -31,17 +31,16 @@ tr.baseline { color: #66707a; } .scroll { overflow-x: auto; } svg { max-width: 1
 .note { color: #444d55; }
 """
 _NOTES: Final = (
-    "TM-score, GDT and RMSD pair residues as they stand: nothing is aligned again.",
-    "lDDT is 0 to 1, without checks of stereochemistry; exchangeable atoms of ASP, GLU, PHE and TYR are named as fits "
-    "better. Baselines other than the untrained network have no side chains, so no lDDT of all atoms.",
-    "Boxes hold the middle half of the chains and their median; lines reach from the 5th to the 95th of a hundred, and "
-    "the diamond is the mean.",
-    "Contacts: precision of the L/5 long-range pairs (24 residues apart or more, C-betas within 8 Å) that are nearest "
-    "in the structure, or likeliest by the distogram.",
-    "The sequence of a chain is that of its observed residues. Where some are missing, a model took their neighbours "
-    "for neighbours of each other, which makes its task harder.",
-    "Perplexity is that of all residues together, some 15 % of them masked at a time unless it is called exact. The "
-    "unigram knows how frequent each residue is in the training chains, and no more.",
+    "TM-score, GDT and RMSD compare residue i with residue i, without sequence alignment.",
+    "lDDT is 0 to 1, without stereochemistry checks; ambiguous atom names of ASP, GLU, PHE and TYR are chosen to fit "
+    "better. Baselines other than the untrained network have no side chains, so no all-atom lDDT.",
+    "Boxes show the quartiles and the median of the chains, whiskers the 5th and 95th percentile, diamonds the mean.",
+    "Contacts: precision of the L/5 long-range pairs (24 or more residues apart, C-betas within 8 Å) that are closest "
+    "in the structure, or most probable in the distogram.",
+    "The sequence of a chain is that of its observed residues. Residues before and after a gap are predicted as "
+    "neighbours, which makes the prediction harder.",
+    "Perplexity is that of all residues together, with about 15 % of them masked at a time unless exact values were "
+    "requested. The unigram model has the residue frequencies of the training chains only.",
 )
 
 
@@ -52,8 +51,11 @@ def report(
     notes: Sequence[str],
     title: str,
 ) -> str:
-    """The page. `figures` are summary.py's, `models` a dictionary of settings each, `plots` title -> SVG, `notes` what
-    else must be said. Every text is escaped but the plots."""
+    """Return the HTML page.
+
+    `figures` are the statistics of summary.py, `models` the settings of each model, `plots` title -> SVG, `notes`
+    further sentences. All text except the plots is escaped.
+    """
     parts = [
         f"<h1>{escape(title)}</h1>",
         _models(models),
@@ -64,7 +66,7 @@ def report(
         _perplexity(figures),
         *(f"<h3>{escape(name)}</h3><div class=scroll>{svg}</div>" for name, svg in plots.items()),
     ]
-    parts += ["<h2>How to read this</h2><ul>", *(f"<li>{escape(note)}</li>" for note in _NOTES), "</ul>"]
+    parts += ["<h2>Definitions</h2><ul>", *(f"<li>{escape(note)}</li>" for note in _NOTES), "</ul>"]
     body = "\n".join(parts)
     return (
         f'<!doctype html>\n<html lang="en"><head><meta charset="utf-8"><title>{escape(title)}</title>'
@@ -76,8 +78,8 @@ def _table(header: Sequence[str], rows: Sequence[Sequence[str]], classes: Sequen
     classes = classes or [""] * len(rows)
     head = "".join(f"<th>{escape(cell)}</th>" for cell in header)
     body = "\n".join(
-        f'<tr class="{escape(kind)}">' + "".join(f"<td>{escape(cell)}</td>" for cell in row) + "</tr>"
-        for kind, row in zip(classes, rows, strict=True)
+        f'<tr class="{escape(css_class)}">' + "".join(f"<td>{escape(cell)}</td>" for cell in row) + "</tr>"
+        for css_class, row in zip(classes, rows, strict=True)
     )
     return f"<div class=scroll><table><tr>{head}</tr>\n{body}</table></div>"
 
@@ -101,16 +103,16 @@ def _scores(label: str, part: Mapping[str, Any], order: Sequence[str]) -> str:
         means = (_number(found["measures"][key]["mean"], _DECIMALS.get(key, 3)) for key in _COLUMNS)
         rows.append((name, f"{found['folded']:,}", f"{found['failed']:,}", *means))
         kinds.append(found["kind"])
-    said = (
+    description = (
         f"{counted(part['chains'], 'chain')} of {part['shortest']:,} to {part['longest']:,} residues; "
         f"{part['with_gaps']:,} have gaps in their numbering. Means over chains."
     )
     table = _table(("", "chains", "failed", *_COLUMNS.values()), rows, kinds)
-    return f"<h2>{escape(label)}</h2><p class=note>{escape(said)}</p>{table}"
+    return f"<h2>{escape(label)}</h2><p class=note>{escape(description)}</p>{table}"
 
 
 def _confidence(figures: Mapping[str, Any]) -> str:
-    header = ("", "of", "split", "count", "claimed", "true", "difference", "rank correlation", "calibration error")
+    header = ("", "of", "split", "count", "predicted", "true", "difference", "rank correlation", "calibration error")
     names = {"plddt_of_residues": "pLDDT, residues", "plddt_of_chains": "pLDDT, chains", "ptm": "pTM, chains"}
     rows = []
     for model in order_of_models(figures):
@@ -127,7 +129,7 @@ def _confidence(figures: Mapping[str, Any]) -> str:
                     )
                     rows.append((model, name, label, _number(found["count"]), *(_number(found[n]) for n in numbers)))
     if not rows:
-        return "<p>No model gave a confidence.</p>"
+        return "<p>There are no confidence scores.</p>"
     return _table(header, rows)
 
 
@@ -139,5 +141,5 @@ def _perplexity(figures: Mapping[str, Any]) -> str:
         if (found := part["models"].get(model, {}).get("perplexity"))
     ]
     if not rows:
-        return "<p>No model has a head for masked residues, so there is no perplexity.</p>"
+        return "<p>No perplexity: no model has a masked-token head.</p>"
     return "<h2>Perplexity</h2>" + _table(("", "split", "perplexity", "unigram", "residues"), rows)

@@ -1,7 +1,7 @@
-"""Every chain and every model: folded, measured, and put beside the three baselines.
+"""Folding and measuring of every chain with every model, and the three baselines.
 
-A chain that a model cannot fold is a row with the reason. Only the network runs on the device; measures are computed
-on the host, chain after chain.
+A chain that a model cannot fold becomes a row with the reason. The network runs on the device; scores are computed on
+the host, one chain at a time.
 
 Shapes: L residues, A = 14 atoms of a residue (records.ATOMS).
 """
@@ -25,9 +25,9 @@ from foldatlas.schemas.records import Settings
 if TYPE_CHECKING:
     from foldatlas.folding.predictor import Predictor
 
-Progress = Callable[[str, int, int], None]  # what is done, of how many
+Progress = Callable[[str, int, int], None]  # name of the model, chains done, chains in all
 
-_MOST_BYTES: Final = 4 << 30  # of a batch on its device, so that the host can hold its distograms
+_MAX_BATCH_BYTES: Final = 4 << 30  # on the device, so that the distograms of a batch fit into the host's memory
 
 
 def evaluate_model(
@@ -37,14 +37,14 @@ def evaluate_model(
     exact_perplexity: bool = False,
     progress: Progress | None = None,
 ) -> list[Row]:
-    """A row for each of `chains`, which are sorted by length: folded in batches, one by one where a batch fails.
+    """Return a row for each of `chains`, which must be sorted by length.
 
-    `kind` is "model" or "baseline".
+    Chains are folded in batches; those of a batch that fails are folded one by one. `kind` is "model" or "baseline".
     """
     rows: list[Row] = []
     name = predictor.settings.model
     lengths = [len(chain.sequence) for chain in chains]
-    for batch in predictor.batches(lengths, distogram=True, most_bytes=_MOST_BYTES):
+    for batch in predictor.batches(lengths, distogram=True, most_bytes=_MAX_BATCH_BYTES):
         for chain, outcome in _fold(predictor, chains[batch.start : batch.stop]):
             row = empty_row(chain, name, kind)
             if isinstance(outcome, Prediction):
@@ -62,7 +62,7 @@ def evaluate_model(
 def evaluate_baselines(
     chains: Sequence[Chain], training: Sequence[Chain], progress: Progress | None = None
 ) -> list[Row]:
-    """A row for each chain and baseline that needs no network."""
+    """Return a row for each chain and each baseline without a network."""
     rows = []
     for number, chain in enumerate(chains, start=1):
         helix = empty_row(chain, baselines.HELIX, "baseline")
@@ -80,7 +80,7 @@ def evaluate_baselines(
 
 
 def untrained_predictor(device: str, recycles: int | None = None) -> "Predictor":
-    """A network of nano's sizes with generated weights: what the architecture gives before it has learnt."""
+    """Return an untrained network of nano's sizes, with generated weights."""
     from foldatlas.folding.predictor import Predictor
     from foldatlas.folding.weights import fitting
 
@@ -91,7 +91,7 @@ def untrained_predictor(device: str, recycles: int | None = None) -> "Predictor"
 
 
 def _fold(predictor: "Predictor", batch: Collection[Chain]) -> Iterator[tuple[Chain, Prediction | str]]:
-    """Each chain with its prediction, or why there is none. A batch that fails is tried again one by one."""
+    """Yield each chain with its prediction or the reason of its failure. A failed batch is retried one by one."""
     try:
         predictions = predictor.fold_batch([chain.sequence for chain in batch], distogram=True)
     except (WorkerError, SequenceError) as error:
@@ -115,7 +115,7 @@ def _measure_prediction(row: Row, chain: Chain, prediction: Prediction) -> None:
 
 
 def _measure_perplexity(row: Row, chain: Chain, predictor: "Predictor", exact: bool) -> None:
-    """Perplexity of the chain; a chain without a standard residue has none, nor has one that does not fit."""
+    """Set the perplexity in `row`, unless the chain has no standard residue or does not fit into memory."""
     row.perplexity_residues = num_standard(chain.sequence)
     if not row.perplexity_residues:
         return

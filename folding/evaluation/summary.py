@@ -1,6 +1,6 @@
-"""Rows of an evaluation -> figures: means of each measure by split and model, calibration, perplexity.
+"""Summary statistics of an evaluation: distributions of scores by split and model, calibration, perplexity.
 
-The figures are what summary.json holds, so they are made of dictionaries, lists, texts and numbers alone.
+They are the content of summary.json, so they consist of dictionaries, lists, strings and numbers.
 """
 
 import dataclasses
@@ -32,9 +32,9 @@ TOGETHER: Final = "all splits together"
 
 
 def summarise(rows: Sequence[Row], chosen: Mapping[str, Sequence[Chain]], training: Sequence[Chain]) -> dict[str, Any]:
-    """The figures of `rows` for each label of `chosen`, and of the chains of all labels together.
+    """Return the statistics of `rows` for each label of `chosen`, and for the chains of all labels together.
 
-    `training` are the chains to whose sequences the unigram is fitted; without any it has no figure.
+    The unigram model is fitted to the sequences of `training`; if that is empty, its perplexity is None.
     """
     unigram = Unigram.fit(chain.sequence for chain in training) if training else None
     labels = dict(chosen)
@@ -112,7 +112,7 @@ def _plain(found: Calibration) -> dict[str, Any]:
 
 
 def _perplexity(rows: Sequence[Row], sequences: Mapping[str, str], unigram: Unigram | None) -> dict[str, Any]:
-    """Of all residues of the chains together; the unigram's on the same residues."""
+    """Return the perplexity of all residues of the chains together, and that of the unigram on the same residues."""
     counts = [row.perplexity_residues or 0 for row in rows]
     values = [row.perplexity for row in rows if row.perplexity is not None]
     figures: dict[str, Any] = {"model": pooled(values, counts), "residues": sum(counts), "unigram": None}
@@ -124,7 +124,7 @@ def _perplexity(rows: Sequence[Row], sequences: Mapping[str, str], unigram: Unig
 
 
 def order_of_models(figures: Mapping[str, Any]) -> list[str]:
-    """Names of models as tables and plots show them: models first, then the baselines."""
+    """Return the names in the order of tables and plots: models, then baselines."""
     names = [name for part in figures.values() for name in part["models"]]
     kinds = {name: part["models"][name]["kind"] for part in figures.values() for name in part["models"]}
     models = [name for name in dict.fromkeys(names) if kinds[name] == "model"]

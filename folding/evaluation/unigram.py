@@ -1,6 +1,6 @@
-"""The least that a language model must beat: the frequency of each residue, and perplexity of several chains together.
+"""Perplexity of a unigram model, the baseline of language models, and of several chains together.
 
-Only the twenty standard residues are asked for, as in folding/perplexity.py; a chain's other residues do not count.
+Only the twenty standard residues are scored, as in folding/perplexity.py.
 """
 
 import math
@@ -13,13 +13,13 @@ from foldatlas.schemas.records import STANDARD_RESIDUES
 
 @dataclass(frozen=True, slots=True)
 class Unigram:
-    """Log-probability of each standard residue."""
+    """A unigram model: the log-probability of each standard residue."""
 
     log_probability: dict[str, float]
 
     @classmethod
     def fit(cls, sequences: Iterable[str]) -> "Unigram":
-        """Frequencies in `sequences`, each residue counted once more than it was seen, so that none is impossible."""
+        """Return the model with the frequencies in `sequences`, plus one for each residue so that none is 0."""
         counts = Counter(dict.fromkeys(STANDARD_RESIDUES, 1))
         for sequence in sequences:
             counts.update(residue for residue in sequence if residue in _STANDARD)
@@ -27,7 +27,7 @@ class Unigram:
         return cls({residue: math.log(counts[residue] / total) for residue in STANDARD_RESIDUES})
 
     def perplexity(self, sequence: str) -> float | None:
-        """Perplexity, 1 or more, of one sequence; None where it has no standard residue."""
+        """Return the perplexity, 1 or more, of one sequence; None if it has no standard residue."""
         known = [self.log_probability[residue] for residue in sequence if residue in _STANDARD]
         return math.exp(-math.fsum(known) / len(known)) if known else None
 
@@ -36,13 +36,15 @@ _STANDARD = frozenset(STANDARD_RESIDUES)
 
 
 def num_standard(sequence: str) -> int:
-    """Residues that are asked for."""
+    """Return the number of standard residues of `sequence`."""
     return sum(residue in _STANDARD for residue in sequence)
 
 
 def pooled(perplexities: Sequence[float], num_residues: Sequence[int]) -> float | None:
-    """Perplexity of all residues of several chains, from each chain's perplexity and number of residues; None for
-    no residues. A long chain counts more than a short one, as in a language model's loss."""
+    """Return the perplexity of all residues of several chains, from that of each chain; None if there are no residues.
+
+    Chains are weighted by their number of residues, as in a language model's loss.
+    """
     total = sum(num_residues)
     if not total:
         return None

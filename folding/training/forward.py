@@ -1,7 +1,7 @@
-"""The network as training runs it: from crops of experimental chains to everything the losses read.
+"""Forward pass for training: from crops of experimental chains to all outputs that the losses read.
 
-The language model sees whole chains, or a window of MAX_WINDOW residues around the crop; the trunk sees the crop. The
-window is our choice. Folding itself uses ESMFold.forward, which is this without gradients and with fewer outputs.
+The language model reads whole chains, or a window of MAX_WINDOW residues around the crop; the trunk reads the crop. The
+window is our own choice. For folding see ESMFold.forward, which has no gradients and fewer outputs.
 
 Shapes: B crops, L residues of the longest, W residues of the longest window, T = W + 2 tokens, D channels.
 """
@@ -23,21 +23,21 @@ from foldatlas.folding.training.data.crops import Crop
 from foldatlas.folding.training.losses.outputs import NetworkOutputs
 from foldatlas.folding.training.losses.targets import Targets, make_targets
 
-MAX_WINDOW: Final = 1024  # residues that the language model sees, as in its own training; more where a crop has more
+MAX_WINDOW: Final = 1024  # residues that the language model reads, as in its own training; longer for longer crops
 
 
 @dataclass(frozen=True, slots=True)
 class Examples:
-    """Crops, padded to the longest, and what is known of them."""
+    """Crops, padded to the longest, with their targets."""
 
-    windows: Batch  # of the chains, around the crops
-    starts: list[int]  # of each crop, in its window
-    batch: Batch  # of the crops alone
+    windows: Batch  # the window of the chain around each crop
+    starts: list[int]  # start of each crop in its window
+    batch: Batch  # the crops
     targets: Targets
 
 
 def make_examples(chains: Sequence[Chain], crops: Sequence[Crop], device: torch.device | str = "cpu") -> Examples:
-    """The network's input and targets for `crops` of `chains`, on `device`."""
+    """Return the network's input and the targets for `crops` of `chains`, on `device`."""
     windows, starts = [], []
     for crop in crops:
         sequence = chains[crop.chain].sequence
@@ -64,9 +64,10 @@ def make_examples(chains: Sequence[Chain], crops: Sequence[Crop], device: torch.
 
 
 def forward(network: ESMFold, examples: Examples, recycles: int, *, train_language_model: bool) -> NetworkOutputs:
-    """Outputs for the losses, with gradients where they are recorded.
+    """Return the outputs for the losses, with gradients if they are recorded.
 
-    `train_language_model` lets them into the language model; else they end at the weights of its states.
+    Gradients include the language model only with `train_language_model`; the weights of its hidden states are always
+    trained.
     """
     batch = examples.batch
     states_BLD = _states(network, examples, train_language_model)
@@ -90,17 +91,17 @@ def forward(network: ESMFold, examples: Examples, recycles: int, *, train_langua
 
 
 def _states(network: ESMFold, examples: Examples, train: bool) -> Tensor:
-    """The weighted sum of the language model's states at the residues of each crop, [B, L, D]."""
+    """Return the weighted sum of the language model's hidden states at the residues of each crop, [B, L, D]."""
     tokens_BT = language_tokens(examples.windows)
     length = examples.batch.mask_BL.shape[1]
     first_B1 = torch.tensor(examples.starts, device=tokens_BT.device).unsqueeze(1)
-    # The token before the residues shifts by one; padding of a crop takes some residue.
-    place_BL = (1 + first_B1 + torch.arange(length, device=tokens_BT.device)).clamp(max=tokens_BT.shape[1] - 1)
+    # The 1 is for the <cls> token; padding of a crop reads an arbitrary token.
+    token_BL = (1 + first_B1 + torch.arange(length, device=tokens_BT.device)).clamp(max=tokens_BT.shape[1] - 1)
     weights_N = network.esm_s_combine.softmax(dim=0)
     summed: Tensor | None = None
     with torch.set_grad_enabled(train and torch.is_grad_enabled()):
         states = [
-            x_BTD.take_along_dim(place_BL.unsqueeze(-1), dim=1).float()
+            x_BTD.take_along_dim(token_BL.unsqueeze(-1), dim=1).float()
             for x_BTD in network.esm.hidden_states(tokens_BT)
         ]
     for weight, state_BLD in zip(weights_N, states, strict=True):

@@ -1,10 +1,10 @@
-"""Weights that training of the folding head begins with.
+"""Initial weights of the folding head.
 
-Jumper et al. 2021, supplement 1.11.4: layers whose output is added to a representation begin at zero, so that each
-block begins as the identity; gates begin open; other layers keep the variance of their input (LeCun), those before a
-ReLU twice that (He). The language model's weights are given.
+Jumper et al. 2021, supplement 1.11.4: the last layers of residual updates are zero, so that each block is initially the
+identity; gates are initially open; other layers preserve the variance of their input (LeCun), those before a ReLU
+double it (He). The language model's weights are given.
 
-Each tensor is a function of the seed and its name, whatever the other tensors are.
+Each tensor is a function of the seed and of its name, independent of the other tensors.
 """
 
 import hashlib
@@ -21,7 +21,7 @@ from foldatlas.folding.network.esmfold import ESMFold
 from foldatlas.folding.network.layout import without_values
 from foldatlas.folding.weights import fitting
 
-# softplus of it is 1: Jumper et al. 2021, algorithm 22, begins with all heads alike.
+# Its softplus is 1, so that the point terms of all heads have weight 1 at first (Jumper et al. 2021, algorithm 22).
 _HEAD_WEIGHT: Final = math.log(math.e - 1)
 
 _LAYER_NORM: Final = re.compile(r"(layer_?norm\w*|_norm|mlp(_seq|_pair)?\.0|esm_s_mlp\.0|lddt_head\.0)\.(weight|bias)")
@@ -38,9 +38,9 @@ _BEFORE_RELU: Final = re.compile(
 
 
 def network(config: ESMFoldConfig, language_model: Mapping[str, Tensor], seed: int) -> ESMFold:
-    """A network of these sizes with new weights, but for those of the language model, named `esm.` and so on.
+    """Return a network of these sizes with new weights and those of `language_model`, named `esm.*`.
 
-    Raises ModelError where the language model's weights do not fit.
+    Raise ModelError if the language model's weights do not fit.
     """
     with without_values():
         shapes = {name: tuple(tensor.shape) for name, tensor in ESMFold(config).state_dict().items()}
@@ -49,7 +49,7 @@ def network(config: ESMFoldConfig, language_model: Mapping[str, Tensor], seed: i
 
 
 def initial(name: str, shape: tuple[int, ...], seed: int) -> Tensor:
-    """The first value of the tensor `name`, float32."""
+    """Return the initial value of the tensor `name`, float32."""
     is_bias = name.endswith(".bias")
     if _LAYER_NORM.search(name) or (_GATE.search(name) and is_bias):
         return torch.zeros(shape) if is_bias and not _GATE.search(name) else torch.ones(shape)

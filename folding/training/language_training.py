@@ -236,7 +236,7 @@ class _Run:
 
     def valid_perplexity(self) -> float | None:
         """Return exp of the mean cross entropy at masked residues of held-out clusters; None if none is held out."""
-        examples = sampling.held_out(self.corpus, most=self.settings.max_valid, crop=self.recipe.crop)
+        examples = sampling.held_out(self.corpus, max_clusters=self.settings.max_valid, crop=self.recipe.crop)
         if not examples:
             return None
         sums = torch.zeros(2, dtype=torch.float64, device=self.processes.device)

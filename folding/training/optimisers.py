@@ -1,9 +1,9 @@
-"""Optimisers: AdamW for everything, or Muon on matrices and AdamW on the rest; their state as named tensors.
+"""Optimisers: AdamW for all parameters, or Muon for matrices and AdamW for the others; their state as named tensors.
 
-AdamW is Loshchilov & Hutter 2019 (weight decay apart from the gradient's averages, as fairseq's "Adam", with which
-ESM-2 was trained, has it too; that decays every parameter). Here biases, LayerNorms and other tensors with one axis
-are not decayed: what scales and shifts a normalised activation has no reason to be small. Muon is Jordan et al. 2024,
-each update scaled to the size of AdamW's (Liu et al. 2025), so that both take learning rates of one order.
+AdamW is Loshchilov & Hutter 2019, with decoupled weight decay like fairseq's "Adam", with which ESM-2 was trained.
+fairseq decays every parameter; here tensors with one axis (biases, LayerNorms) are not decayed, because scales and
+shifts of normalised activations need not be small. Muon is Jordan et al. 2024, with updates scaled to the size of
+AdamW's (Liu et al. 2025), so that learning rates of both have the same order of magnitude.
 """
 
 import math
@@ -18,12 +18,12 @@ from torch.distributed.tensor import DTensor, distribute_tensor
 from foldatlas.schemas.errors import UsageError
 
 Named = tuple[str, nn.Parameter]
-_PEAK = "peak"  # in a group of parameters: its learning rate before the schedule
+_PEAK = "peak"  # key in a parameter group: its peak learning rate, which the schedule multiplies
 
 
 @dataclass(frozen=True, slots=True)
 class AdamW:
-    """`learning_rate` is the peak; ESM-2's values otherwise (Lin et al. 2023, A.1.1)."""
+    """Settings of AdamW. `learning_rate` is the peak; the defaults are ESM-2's (Lin et al. 2023, A.1.1)."""
 
     learning_rate: float
     betas: tuple[float, float] = (0.9, 0.98)
@@ -36,7 +36,7 @@ class AdamW:
 
 @dataclass(frozen=True, slots=True)
 class Muon:
-    """`learning_rate` is the peak."""
+    """Settings of Muon. `learning_rate` is the peak."""
 
     learning_rate: float
     momentum: float = 0.95
@@ -53,17 +53,17 @@ def _check(learning_rate: float, weight_decay: float) -> None:
         raise UsageError(f"weight decay {weight_decay} must be 0 or more: ESM-2's was 0.01")
 
 
-def check_norm(most: float | None) -> None:
-    """Raises UsageError for a largest norm of the gradients that is none; None is any."""
-    if most is not None and not most > 0:
-        raise UsageError(f"gradients cannot be clipped to a norm of {most}: give a number above 0, such as 1")
+def check_norm(max_norm: float | None) -> None:
+    """Raise UsageError if `max_norm` is not a valid limit of the gradient norm; None means no limit."""
+    if max_norm is not None and not max_norm > 0:
+        raise UsageError(f"gradients cannot be clipped to a norm of {max_norm}: give a number above 0, such as 1")
 
 
 class Optimiser:
-    """One or two of torch's optimisers that act as one, over parameters by name.
+    """One or two of torch's optimisers with one interface, over named parameters.
 
-    `muon` takes the tensors with two axes for which `is_matrix` says True, AdamW all others. Parameters that do not
-    require gradients are left out.
+    Muon, if given, updates the tensors with two axes for which `is_matrix` is True, AdamW all others. Parameters that
+    do not require gradients are excluded.
     """
 
     def __init__(
@@ -75,7 +75,7 @@ class Optimiser:
     ):
         self._named = {name: parameter for name, parameter in parameters if parameter.requires_grad}
         if not self._named:
-            raise UsageError("nothing is to be trained: every parameter is frozen")
+            raise UsageError("every parameter is frozen: there is nothing to train")
         matrices = {
             name: parameter
             for name, parameter in self._named.items()
@@ -96,7 +96,7 @@ class Optimiser:
                     self._states[names[id(parameter)]] = optimiser.state[parameter]
 
     def step(self, factor: float) -> None:
-        """One update with every learning rate at `factor` of its peak; forgets the gradients afterwards."""
+        """Make one update with every learning rate at `factor` of its peak, and clear the gradients."""
         for group in self._groups():
             group["lr"] = group[_PEAK] * factor
         for optimiser in self._optimisers:
@@ -104,41 +104,40 @@ class Optimiser:
             optimiser.zero_grad(set_to_none=True)
 
     def clip(self, max_norm: float) -> Tensor:
-        """Scales all gradients so that their norm together is `max_norm` at most; the norm before that."""
+        """Scale all gradients so that their global norm is at most `max_norm`; return the norm before scaling."""
         norm = nn.utils.clip_grad_norm_(self._named.values(), max_norm)
         return norm.full_tensor() if isinstance(norm, DTensor) else norm
 
     def state(self, *, keep: bool = True) -> dict[str, Tensor]:
-        """All state on the host, exact, as `PARAMETER:QUANTITY`; of sharded parameters the whole.
+        """Return all state on the host, bitwise, as `PARAMETER:QUANTITY`; sharded state is gathered.
 
-        All processes of a run must call it together; where `keep` is False the answer is empty, as it is before the
-        first update.
+        Collective: every process must call it. With `keep` False, and before the first update, the result is empty.
         """
-        return whole(
+        return gathered(
             {f"{name}:{quantity}": value for name, state in self._states.items() for quantity, value in state.items()},
             keep=keep,
         )
 
     def load(self, state: Mapping[str, Tensor]) -> None:
-        """Takes up the state that `state` gave, of this many processes or another number.
+        """Restore the state that the method `state` returned, for any number of processes.
 
-        Raises UsageError for state of other parameters.
+        Raise UsageError if it is of other parameters.
         """
         for key, value in state.items():
             name, _, quantity = key.rpartition(":")
             parameter = self._named.get(name)
             if parameter is None or (value.dim() and value.shape != parameter.shape):
-                raise UsageError(f"the checkpoint holds {key}, which belongs to no parameter of this network")
+                raise UsageError(f"the checkpoint has {key}, which is not of a parameter of this network")
             self._states[name][quantity] = value.clone() if value.dim() == 0 else like(value, parameter)
 
     def _groups(self) -> list[dict[str, Any]]:
         return [group for optimiser in self._optimisers for group in optimiser.param_groups]
 
 
-def whole(tensors: Mapping[str, Tensor], *, keep: bool = True) -> dict[str, Tensor]:
-    """`tensors` on the host; of those that are cut over processes the whole, which all must ask for together.
+def gathered(tensors: Mapping[str, Tensor], *, keep: bool = True) -> dict[str, Tensor]:
+    """Return `tensors` on the host, those that are sharded gathered. Collective: every process must call it.
 
-    Where `keep` is False this process only helps the others, and keeps none.
+    With `keep` False, this process takes part in gathering and returns nothing.
     """
     found = {}
     for name, tensor in tensors.items():
@@ -151,10 +150,10 @@ def whole(tensors: Mapping[str, Tensor], *, keep: bool = True) -> dict[str, Tens
 
 
 def like(value: Tensor, parameter: Tensor) -> Tensor:
-    """A copy of `value`, the same on every process, where and as `parameter` is: its device, and cut as it is."""
+    """Return a copy of `value`, which every process has, on the device of `parameter` and sharded like it."""
     copy = value.to(parameter.device, copy=True)
     if isinstance(parameter, DTensor):
-        # Every process has the whole, so each cuts out its own part and nothing is sent.
+        # Every process has the full tensor, so each takes its own shard without communication.
         return distribute_tensor(copy, parameter.device_mesh, parameter.placements, src_data_rank=None)
     return copy
 

@@ -1,7 +1,7 @@
-"""Sizes and recipes with a name: ESM-2's six, and `nano`'s language model. No torch.
+"""Named presets of language model training: ESM-2's six sizes, and `nano`. Does not import torch.
 
-Lin et al. 2023, A.1.1: updates, learning rate and weight decay; all but the largest with batches of 2 million tokens,
-that with 3.2 million.
+Lin et al. 2023, A.1.1: number of updates, learning rate and weight decay; batches of 2 million tokens, 3.2 million for
+the largest model.
 """
 
 from dataclasses import dataclass
@@ -11,12 +11,12 @@ from foldatlas.folding.config import LanguageModelConfig
 from foldatlas.folding.weights import nano
 
 WARM_UP_STEPS: Final = 2_000
-CROP: Final = 1_024  # tokens, <cls> and <eos> among them
+CROP: Final = 1_024  # tokens, including <cls> and <eos>
 
 
 @dataclass(frozen=True, slots=True)
 class Preset:
-    """Sizes, and the defaults of a run: `steps` updates of `tokens_per_batch`, the peak learning rate."""
+    """Sizes, and the defaults of a run: `steps` updates with `tokens_per_batch` each, and the peak learning rate."""
 
     config: LanguageModelConfig
     steps: int = 500_000

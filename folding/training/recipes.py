@@ -1,10 +1,10 @@
-"""Settings of the folding head's training with a name. No network.
+"""Named presets of folding head training.
 
-`esmfold` has the sizes of the released model and goes after Lin et al. 2023, supplement A.3, and Jumper et al. 2021,
-supplement 1.11. It was never run, and its numbers are no transcription: the learning rate decays linearly here,
-gradients are clipped by the norm of a whole step where AlphaFold 2 clips those of each example, and the head of aligned
-errors, without which there is no pTM, learns from the start. `nano` is what a network of a million parameters learns
-from on two cores: its phases are those that made the model on board, in one run instead of two (docs/training.md).
+`esmfold` has the sizes of the released model and follows Lin et al. 2023, supplement A.3, and Jumper et al. 2021,
+supplement 1.11. It was never run, and differs from these: the learning rate decays linearly, gradients are clipped by
+the norm of a whole step where AlphaFold 2 clips those of each example, and the PAE head, which pTM needs, is trained
+from the start. `nano` trains a network of a million parameters on two cores: its phases are those of the embedded
+model, in one run instead of two (docs/training.md).
 """
 
 from dataclasses import dataclass, replace
@@ -20,7 +20,7 @@ from foldatlas.folding.weights import nano
 
 @dataclass(frozen=True, slots=True)
 class Preset:
-    """Sizes of a new network, whose language model may be another, and how it is trained."""
+    """Sizes of a new network and its training recipe. The language model may have other sizes."""
 
     config: ESMFoldConfig
     recipe: Recipe

@@ -1,4 +1,4 @@
-"""The learning rate, step by step: a linear warm-up, then a linear decay to a part of the peak, then that part."""
+"""Learning rate schedule: linear warm-up, linear decay to a fraction of the peak, then constant."""
 
 from dataclasses import dataclass
 
@@ -7,9 +7,10 @@ from foldatlas.schemas.errors import UsageError
 
 @dataclass(frozen=True, slots=True)
 class Schedule:
-    """What each update's learning rate is multiplied with; updates count from 1.
+    """Factor of the learning rate for each update, counted from 1.
 
-    It rises from 0 to 1 over `warm_up_steps`, falls to `final_fraction` (0 to 1) at step `decay_until`, and stays.
+    It rises from 0 to 1 over `warm_up_steps`, decreases to `final_fraction` (0 to 1) at step `decay_until`, and is
+    constant from then on.
     """
 
     warm_up_steps: int
@@ -20,10 +21,10 @@ class Schedule:
         if not 0 <= self.warm_up_steps < self.decay_until:
             raise UsageError(
                 f"a warm-up of {self.warm_up_steps} steps does not fit before step {self.decay_until}, where the "
-                "learning rate has decayed: take fewer warm-up steps or more steps"
+                "learning rate has decayed: use fewer warm-up steps, or more steps"
             )
         if not 0 <= self.final_fraction <= 1:
-            raise UsageError(f"final_fraction={self.final_fraction} must be 0 to 1: it is a part of the peak")
+            raise UsageError(f"final_fraction={self.final_fraction} must be 0 to 1: it is a fraction of the peak")
 
     def __call__(self, step: int) -> float:
         if step < self.warm_up_steps:

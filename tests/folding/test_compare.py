@@ -197,7 +197,7 @@ def test_a_structure_equals_itself_at_every_length():
 def test_a_small_memory_gives_the_same(monkeypatch):
     mobile, target = hinged(70, 4, 2.0)
     before = superposition.tm_score(mobile, target), superposition.gdt_ts(mobile, target)
-    monkeypatch.setattr(superposition, "_AT_ONCE", 700)
+    monkeypatch.setattr(superposition, "_BLOCK", 700)
     assert (superposition.tm_score(mobile, target), superposition.gdt_ts(mobile, target)) == pytest.approx(
         before, abs=1e-12
     )

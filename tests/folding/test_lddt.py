@@ -151,7 +151,7 @@ def test_a_small_memory_gives_the_same(random_sequence, monkeypatch):
     reference, observed = protein(sequence)
     predicted = reference + np.random.default_rng(6).normal(size=reference.shape)
     before = lddt.lddt_all_atom(sequence, predicted, reference, observed)
-    monkeypatch.setattr(lddt, "_AT_ONCE", 1)
+    monkeypatch.setattr(lddt, "_BLOCK", 1)
     after = lddt.lddt_all_atom(sequence, predicted, reference, observed)
     assert after.score == pytest.approx(before.score, abs=1e-12)
     np.testing.assert_allclose(after.per_residue_L, before.per_residue_L, atol=1e-12)

@@ -169,7 +169,7 @@ def test_aligning_all_finds_what_shares_no_word(tmp_path: Path, protein: Callabl
 
 def test_without_mmseqs_it_says_what_to_install(inputs: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     assert make_nano_data.main([*inputs, "--mmseqs", "no-such-program"]) == 2
-    assert "no-such-program is not there: install MMseqs2" in capsys.readouterr().err
+    assert "no-such-program was not found: install MMseqs2" in capsys.readouterr().err
 
 
 def test_a_failing_program_is_named(inputs: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -177,7 +177,7 @@ def test_a_failing_program_is_named(inputs: list[str], tmp_path: Path, capsys: p
     program.write_text("#!/bin/sh\necho no room left >&2\nexit 3\n")
     program.chmod(0o755)
     assert make_nano_data.main([*inputs, "--mmseqs", str(program)]) == 1
-    assert "mmseqs createdb ended with exit code 3:\nno room left" in capsys.readouterr().err
+    assert "mmseqs createdb failed with exit code 3:\nno room left" in capsys.readouterr().err
     assert list((tmp_path / "out").iterdir()) == []  # nothing half made
 
 
@@ -190,7 +190,7 @@ def test_a_failing_program_is_named(inputs: list[str], tmp_path: Path, capsys: p
             "has no chain of the split",
         ),
         ({"chain_id": ["a"], "cluster30": ["a"], "split": ["train"], "sequence": [None]}, "a value is missing"),
-        ({"chain_id": ["a\t"], "cluster30": ["a"], "split": ["train"], "sequence": ["MKV"]}, "holds white space"),
+        ({"chain_id": ["a\t"], "cluster30": ["a"], "split": ["train"], "sequence": ["MKV"]}, "has white space"),
     ],
 )
 def test_other_tables_are_refused(

@@ -20,7 +20,7 @@ def test_fasta_is_read_with_accessions_stops_and_soft_masks() -> None:
     assert list(nano_data.read_fasta("", "here")) == []
 
 
-@pytest.mark.parametrize(("text", "message"), [("MKV\n>a\nMKV", "here begins with 'MKV'"), (">\nMKV", "record 1")])
+@pytest.mark.parametrize(("text", "message"), [("MKV\n>a\nMKV", "here starts with 'MKV'"), (">\nMKV", "record 1")])
 def test_what_is_not_fasta_is_refused(text: str, message: str) -> None:
     with pytest.raises(SourceError, match=message):
         list(nano_data.read_fasta(text, "here"))
@@ -43,7 +43,7 @@ def test_collecting_counts_every_record_once() -> None:
 
 
 def test_one_name_for_two_sequences_is_refused() -> None:
-    with pytest.raises(SourceError, match="genome: a is the name of two different sequences"):
+    with pytest.raises(SourceError, match="genome: two different sequences have the name a"):
         nano_data.collect({"chains": [("a", ALANINES)], "genome": [("a", "G" * 40)]})
 
 

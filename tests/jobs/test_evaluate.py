@@ -73,11 +73,11 @@ def test_one_command_measures_folds_and_reports(
     ("changed", "message"),
     [
         (["--split", "tset"], "no chain of split tset: the splits are train, valid"),
-        (["--split", "train:many"], "as in train:150"),
+        (["--split", "train:many"], "such as train:150"),
         (["--split", "valid:10"], "no chain of split valid, up to 10 residues"),
         (["--model", "nano"], "two models are called nano"),
         (["--model", "no-such-model"], "no-such-model"),
-        (["--roles", "none.tsv"], "cannot be read as a table of roles"),
+        (["--roles", "none.tsv"], "give a tab-separated table"),
     ],
 )
 def test_what_cannot_be_carried_out_writes_nothing(
@@ -91,7 +91,7 @@ def test_what_cannot_be_carried_out_writes_nothing(
 
 def test_an_output_that_exists_is_left_alone(chains: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["evaluate", str(chains), str(chains), "--model", "nano"]) == 2
-    assert "exists: name a new folder" in capsys.readouterr().err
+    assert "exists: give a new folder" in capsys.readouterr().err
     assert pq.read_metadata(chains).num_rows == 5
 
 
@@ -100,7 +100,7 @@ def test_unwritable_output_is_refused_before_folding(
 ) -> None:
     monkeypatch.delattr(Predictor, "fold_batch")
     assert main(["evaluate", str(chains), "/proc/evaluation", "--model", "nano"]) == 2
-    assert "/proc/evaluation cannot be made" in capsys.readouterr().err
+    assert "/proc/evaluation cannot be created" in capsys.readouterr().err
 
 
 def test_chains_that_fail_have_rows_and_exit_code_3(

@@ -1,11 +1,11 @@
-"""What the networks learn from.
+"""Training data.
 
-crops.py                what each step sees of which experimental chain
-corpus.py               sequences as tokens, by clusters; some held out
-sampling.py             which sequences a batch holds
-masking.py              which residues are hidden
-packing.py              sequences into passes, without padding
-nano_data.py            which sequences `nano` learns from, and which are held out (no torch)
-sequence_search.py      MMseqs2, as a program of its own (no torch)
-make_nano_data.py       runs the searches and writes the files (no torch)
+crops.py                sampling of chains and crops for the folding head
+corpus.py               sequences as tokens, by cluster, with held-out clusters
+sampling.py             sampling of sequences for the language model
+masking.py              masking of residues
+packing.py              division of sequences into passes without padding
+nano_data.py            selection and splits of `nano`'s training data (no torch)
+sequence_search.py      running the program MMseqs2 (no torch)
+make_nano_data.py       command that makes `nano`'s training data (no torch)
 """

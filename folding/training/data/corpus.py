@@ -1,8 +1,8 @@
-"""Sequences to train a language model on, in memory as tokens of a byte each, by clusters; some clusters held out.
+"""The training sequences of a language model, in memory as one-byte tokens, by cluster; some clusters are held out.
 
-Clusters come from a table, as UniRef50's of UniRef90's members for ESM-2. Without one, and for a sequence that the
-table lacks, equal sequences are a cluster. Whether a cluster is held out depends on its name alone, so it is held out
-of every run. numpy only.
+Clusters come from a table, for ESM-2 that of UniRef50 clusters of UniRef90 members. Without a table, and for sequences
+that are not in it, equal sequences are a cluster. Whether a cluster is held out depends on its name alone, so it is the
+same in every run. numpy only.
 
 Shapes: R residues of all sequences, S sequences, C clusters.
 """
@@ -28,7 +28,7 @@ _HASH_BYTES: Final = 8
 
 @dataclass(frozen=True)
 class Clusters:
-    """C clusters: the sequences of cluster c are `members[starts[c]:starts[c + 1]]`."""
+    """C clusters. The sequences of cluster c are `members[starts[c]:starts[c + 1]]`."""
 
     members: Integers
     starts: Integers
@@ -39,9 +39,10 @@ class Clusters:
 
 @dataclass(frozen=True)
 class Corpus:
-    """`residues` [R], tokens of sequence s from `starts[s]` to `starts[s + 1]`; clusters for training and held out.
+    """Sequences and their clusters.
 
-    `unlisted` sequences were not in the table of clusters.
+    `residues` [R] are tokens; those of sequence s are `residues[starts[s]:starts[s + 1]]`. `training` and `valid` are
+    the clusters to train on and the held-out ones. `unlisted` counts sequences that were not in the table of clusters.
     """
 
     residues: npt.NDArray[np.uint8]
@@ -51,17 +52,17 @@ class Corpus:
     unlisted: int
 
     def num_tokens(self, sequences: Integers) -> Integers:
-        """Tokens of each of `sequences`, <cls> and <eos> among them."""
+        """Return the number of tokens of each of `sequences`, including <cls> and <eos>."""
         lengths: Integers = self.starts[sequences + 1] - self.starts[sequences] + 2
         return lengths
 
     def tokens(self, sequence: int) -> Tokens:
-        """<cls>, residues, <eos>."""
+        """Return the tokens of a sequence: <cls>, residues, <eos>."""
         residues = self.residues[self.starts[sequence] : self.starts[sequence + 1]].astype(np.int64)
         return np.concatenate(([CLS], residues, [EOS]))
 
     def digest(self) -> str:
-        """sha256 of everything: equal for equal data."""
+        """Return the sha256 of sequences and clusters, which is equal for equal data."""
         total = hashlib.sha256()
         for part in (self.residues, self.starts, self.training.members, self.training.starts):
             total.update(np.ascontiguousarray(part).data)
@@ -77,12 +78,12 @@ def build(
     valid_fraction: float = 0.0,
     valid_records: Iterable[tuple[str, str]] = (),
 ) -> Corpus:
-    """A corpus of `records`, (id, sequence of upper-case residue codes) each.
+    """Return the corpus of `records`, pairs of an id and a sequence of upper-case residue codes.
 
-    `cluster_of` gives the cluster of an id. Held out are a part of the clusters, `valid_fraction` (0 to 1) of them on
-    average, or the clusters of `valid_records`, which are then all that they consist of.
+    `cluster_of` maps ids to clusters. A random `valid_fraction` (0 to 1) of the clusters is held out, and the clusters
+    of `valid_records`, of which only these sequences are used.
 
-    Raises SourceError where nothing is left to train on, and where the table knows none of the ids.
+    Raise SourceError if nothing is left to train on, or if none of the ids is in the table.
     """
     letters = bytearray()
     lengths: list[int] = []
@@ -94,7 +95,7 @@ def build(
         name = None if cluster_of is None else cluster_of.get(identifier)
         if name is None:
             unlisted += cluster_of is not None
-            # A name that no table has, as tables are of text without a tab.
+            # The tab makes it different from all names in tables, which have no tabs.
             name = "\t" + hashlib.sha256(sequence.encode()).hexdigest()
         letters.extend(sequence.encode("ascii"))
         lengths.append(len(sequence))
@@ -107,19 +108,19 @@ def build(
         by_cluster.setdefault(add(identifier, sequence), []).append(len(lengths) - 1)
     if cluster_of is not None and lengths and unlisted == len(lengths):
         raise SourceError(
-            f"of {counted(len(lengths), 'sequence')} none is in the table of {counted(len(cluster_of), 'member')}: its "
-            "first column must have the ids of the FASTA files"
+            f"none of {counted(len(lengths), 'sequence')} is in the table of {counted(len(cluster_of), 'member')}: its "
+            "first column must be the ids of the FASTA files"
         )
     if not by_cluster:
-        raise SourceError("no record was accepted, so there is nothing to train on: name other FASTA files")
+        raise SourceError("no record was accepted, so there is nothing to train on: give other FASTA files")
     training = {name: numbers for name, numbers in by_cluster.items() if name not in named_valid}
     if valid_fraction:
-        held_out = {name: place for name in training if (place := _place(name)) < valid_fraction}
+        held_out = {name: rank for name in training if (rank := _rank(name)) < valid_fraction}
         named_valid.update((name, training.pop(name)) for name in sorted(held_out, key=held_out.__getitem__))
     if not training:
         raise SourceError(
-            f"of {counted(len(by_cluster), 'cluster')} none is left to train on: hold out fewer, or name "
-            "other FASTA files"
+            f"all of {counted(len(by_cluster), 'cluster')} would be held out, so there is nothing to train on: hold "
+            "out fewer, or give other FASTA files"
         )
     return Corpus(
         residues=np.frombuffer(bytes(letters).translate(_TOKEN_OF_LETTER), dtype=np.uint8),
@@ -130,8 +131,8 @@ def build(
     )
 
 
-def _place(name: str) -> float:
-    """Where a cluster stands, 0 to 1, in an order that is random and always the same."""
+def _rank(name: str) -> float:
+    """Return a pseudo-random number, 0 to 1, that is a function of the cluster's name."""
     digest = hashlib.blake2b(name.encode(), digest_size=_HASH_BYTES).digest()
     return int.from_bytes(digest, "little") / (1 << (8 * _HASH_BYTES))
 

@@ -1,11 +1,11 @@
-"""Which parts of which experimental chains a training step sees.
+"""Sampling of experimental chains and crops for each training step.
 
-Every step's crops are a function of the seed and the step's number alone, so that a run goes on exactly, with any
-number of processes. Chains come as often as their weight says, evenly: each epoch takes every chain the rounded-down
-or rounded-up number of times (systematic resampling), in a random order.
+The crops of a step are a function of the seed and the step number, so a resumed run continues exactly, with any number
+of processes. Each epoch takes every chain in proportion to its weight, rounded down or up (systematic resampling), in a
+random order.
 
-Weights follow Jumper et al. 2021, supplement 1.2.5: related chains less often each, long ones more often. Crops are
-contiguous (1.2.8), and the number of recycles is random (algorithm 31, line 3).
+Weights follow Jumper et al. 2021, supplement 1.2.5: chains with many relatives are sampled less often, long chains more
+often. Crops are contiguous (1.2.8), and the number of recycles is random (algorithm 31, line 3).
 """
 
 import re
@@ -19,13 +19,13 @@ import numpy.typing as npt
 from foldatlas.folding.compare.experimental import Chain
 from foldatlas.schemas.errors import UsageError
 
-_EPOCH, _STEP = 0, 1  # which stream of random numbers
+_EPOCH, _STEP = 0, 1  # part of the seed: separate random streams
 _PHASE_NUMBER = re.compile("[1-9][0-9]{0,8}")
 
 
 @dataclass(frozen=True, slots=True)
 class Phase:
-    """`steps` updates from `batch` crops each, of at most `crop` residues."""
+    """`steps` updates with `batch` crops of at most `crop` residues each."""
 
     crop: int
     batch: int
@@ -36,16 +36,16 @@ class Phase:
 
 
 def parse_phase(text: str) -> Phase:
-    """`CROPxBATCHxSTEPS`, such as 64x4x6000. Raises UsageError for anything else."""
+    """Parse `CROPxBATCHxSTEPS`, such as 64x4x6000. Raise UsageError for other text."""
     parts = text.split("x")
     if len(parts) != 3 or not all(_PHASE_NUMBER.fullmatch(part) for part in parts):
-        raise UsageError(f"{text!r} is no phase: write CROPxBATCHxSTEPS, such as 64x4x6000, all above 0")
+        raise UsageError(f"{text!r} is not a phase: give CROPxBATCHxSTEPS, such as 64x4x6000, all above 0")
     return Phase(*map(int, parts))
 
 
 @dataclass(frozen=True, slots=True)
 class Crop:
-    """`length` residues from `start` on, of the chain with this number."""
+    """`length` residues from `start` of the chain with index `chain`."""
 
     chain: int
     start: int
@@ -54,36 +54,36 @@ class Crop:
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """What one update is made of."""
+    """The crops and the number of recycles of one update."""
 
     crops: list[Crop]
     recycles: int  # trunk passes after the first
 
 
 class CropSampler:
-    """The steps of a run over `chains` in its phases; a step's number of recycles is one of `recycles`.
+    """Sampler of the steps of a run over `chains`, in several phases; each step draws one of `recycles`.
 
-    Clusters count by the square root of their size; of chains up to twice a phase's crop, longer ones come more often
-    in proportion.
+    The weight of a cluster is the square root of its size; the weight of a chain is proportional to its length, between
+    the crop of the phase and twice the crop.
     """
 
     def __init__(self, chains: Sequence[Chain], phases: Sequence[Phase], *, seed: int, recycles: range):
         if not chains:
-            raise UsageError("there is no chain to train on: check the file, its splits and --max-length")
+            raise UsageError("there is no chain to train on: check the file, --split and --max-length")
         self._lengths = np.array([len(chain.sequence) for chain in chains])
         sizes = Counter(chain.cluster for chain in chains)
         self._weights = np.array([sizes[chain.cluster] ** -0.5 for chain in chains])
         self._phases = phases
         self._seed = seed
         self._recycles = recycles
-        self._order: tuple[tuple[int, int], npt.NDArray[np.int64]] | None = None  # of the epoch used last
+        self._order: tuple[tuple[int, int], npt.NDArray[np.int64]] | None = None  # of the last epoch that was used
 
     @property
     def num_steps(self) -> int:
         return sum(phase.steps for phase in self._phases)
 
     def step(self, number: int) -> Step:
-        """The step `number`, from 1 to `num_steps`."""
+        """Return step `number`, from 1 to `num_steps`."""
         before = 0
         for index, phase in enumerate(self._phases):
             if number <= before + phase.steps:
@@ -94,23 +94,24 @@ class CropSampler:
     def _step(self, number: int, in_phase: int, index: int, phase: Phase) -> Step:
         generator = np.random.default_rng((self._seed, _STEP, number))
         crops = []
-        for place in range(in_phase * phase.batch, (in_phase + 1) * phase.batch):
-            chain = self._chain(place, index, phase)
+        for draw in range(in_phase * phase.batch, (in_phase + 1) * phase.batch):
+            chain = self._chain(draw, index, phase)
             length = min(phase.crop, int(self._lengths[chain]))
             start = int(generator.integers(self._lengths[chain] - length + 1))
             crops.append(Crop(chain, start, length))
         return Step(crops, int(generator.choice(self._recycles)))
 
-    def _chain(self, place: int, index: int, phase: Phase) -> int:
-        epoch, place = divmod(place, len(self._lengths))
+    def _chain(self, draw: int, index: int, phase: Phase) -> int:
+        """Return the chain of draw number `draw` of the phase with this index."""
+        epoch, position = divmod(draw, len(self._lengths))
         if self._order is None or self._order[0] != (index, epoch):
             weights = self._weights * np.clip(self._lengths, phase.crop, 2 * phase.crop)
             generator = np.random.default_rng((self._seed, _EPOCH, index, epoch))
             self._order = (index, epoch), generator.permutation(systematic(weights, generator.random()))
-        return int(self._order[1][place])
+        return int(self._order[1][position])
 
 
 def systematic(weights: npt.NDArray[np.floating], offset: float) -> npt.NDArray[np.int64]:
-    """As many indices as weights, each as often as its weight says, rounded down or up; `offset` is 0 to 1."""
+    """Return len(weights) indices, each in proportion to its weight, rounded down or up; `offset` is 0 to 1."""
     ends = np.cumsum(weights / weights.sum()) * len(weights)
     return np.minimum(np.searchsorted(ends, np.arange(len(weights)) + offset, side="right"), len(weights) - 1)

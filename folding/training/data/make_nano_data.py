@@ -1,9 +1,9 @@
-"""Makes the data of `nano`: runs MMseqs2, and writes what `nano_data.py` decides. `scripts/nano-data` calls it.
+"""Make the training data of `nano`: run MMseqs2, and write the selection of `nano_data.py`.
 
     python -m foldatlas.folding.training.data.make_nano_data CHAINS.parquet OUT --fasta SOURCE=FILE ... [--without F]
 
-docs/training.md, "nano's data", says what the files hold. Two runs with one version of MMseqs2 give equal files,
-whatever the number of threads.
+`scripts/nano-data` runs it. The files are described in docs/training.md, "nano's data". Runs with the same version of
+MMseqs2 write equal files for any number of threads.
 """
 
 import argparse
@@ -25,16 +25,16 @@ from foldatlas.folding.training.data.nano_data import Chain, Sequence
 from foldatlas.folding.training.data.sequence_search import Hit, MMseqs, find_program
 from foldatlas.schemas.errors import FoldAtlasError, SourceError
 
-MOST_ROUNDS: Final = 10
-LARGEST_EVALUE: Final = 10.0  # looked at beside the valid split: what is long and alike by chance is left out too
-MOST_FAMILIAR: Final = 20
-FAMILIAR_CHAIN_LENGTH: Final = 150  # residues: the longest chain that a familiar sequence is like
+MAX_ROUNDS: Final = 10
+LARGEST_EVALUE: Final = 10.0  # compared with the valid split: long chance similarities are excluded too
+MAX_FAMILIAR: Final = 20
+FAMILIAR_CHAIN_LENGTH: Final = 150  # residues of the longest chain that a familiar sequence resembles
 
-LENGTH_BINS: Final = (100, 150, 250)  # of the summary: the longest chain of each but the last
+LENGTH_BINS: Final = (100, 150, 250)  # upper limits of the summary's length bins; the last bin has none
 
 
 def read_chains(path: Path) -> dict[str, list[Chain]]:
-    """Split -> chains sorted by name. Raises SourceError for a file that is not a table of chains."""
+    """Return split -> chains sorted by name. Raise SourceError for a file that is not a table of chains."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
@@ -46,7 +46,7 @@ def read_chains(path: Path) -> dict[str, list[Chain]]:
     splits: dict[str, list[Chain]] = {}
     for row in sorted(rows, key=lambda row: str(row["chain_id"])):
         if not all(isinstance(value, str) and value.split() == [value] for value in row.values()):
-            raise SourceError(f"{path}: in the row of {row['chain_id']!r} a value is missing or holds white space")
+            raise SourceError(f"{path}: in the row of {row['chain_id']!r} a value is missing or has white space")
         splits.setdefault(row["split"], []).append(Chain(row["chain_id"], row["cluster30"], row["sequence"]))
     for needed in ("train", "valid"):
         if needed not in splits:
@@ -55,7 +55,7 @@ def read_chains(path: Path) -> dict[str, list[Chain]]:
 
 
 def read_fasta(path: Path) -> list[tuple[str, str]]:
-    """Records of a FASTA file, plain or gz."""
+    """Return the records of a FASTA file, plain or gz."""
     try:
         content = path.read_bytes()
         if path.suffix == ".gz":
@@ -68,26 +68,27 @@ def read_fasta(path: Path) -> list[tuple[str, str]]:
 def drop_near(
     mmseqs: MMseqs, held_out: Mapping[str, str], sequences: Collection[Sequence]
 ) -> tuple[list[Sequence], dict[str, str]]:
-    """The sequences that are not near any of `held_out`; and why the others went: `identity`, `evalue` or `both`.
+    """Return the sequences that are not near any of `held_out`, and the reasons of the others: `identity`, `evalue` or
+    `both`.
 
-    Every pair is aligned: a search by words missed one relative in ten. E-values depend on how much is searched, so
-    what is left is searched again until nothing is found.
+    Every pair is aligned, because the k-mer prefilter missed one homologue in ten. E-values depend on the size of the
+    database, so the remaining sequences are searched again until nothing is found.
     """
-    left, dropped = list(sequences), dict[str, str]()
-    for _ in range(MOST_ROUNDS):
-        targets = {sequence.name: sequence.residues for sequence in left}
+    remaining, dropped = list(sequences), dict[str, str]()
+    for _ in range(MAX_ROUNDS):
+        targets = {sequence.name: sequence.residues for sequence in remaining}
         found = nano_data.near(mmseqs.align_all(held_out, targets, LARGEST_EVALUE))
         if not found:
-            return left, dropped
+            return remaining, dropped
         dropped |= found
-        left = [sequence for sequence in left if sequence.name not in found]
-    raise FoldAtlasError(f"after {MOST_ROUNDS} searches there are still sequences near the valid split: report this")
+        remaining = [sequence for sequence in remaining if sequence.name not in found]
+    raise FoldAtlasError(f"after {MAX_ROUNDS} searches there are still sequences near the valid split: report this")
 
 
 def find_familiar(
     mmseqs: MMseqs, sequences: Collection[Sequence], found: Collection[list[Chain]], roles: Mapping[str, str]
 ) -> list[Hit]:
-    """Learnt sequences that resemble short chains of the trunk's, best first."""
+    """Return the best hits of training sequences that resemble short chains of role `trunk`."""
     family_of = {
         chain.name: family[0].name
         for family in found
@@ -102,27 +103,27 @@ def find_familiar(
         if sequence.source != nano_data.CHAINS and shortest <= len(sequence.residues) <= longest
     }
     hits = mmseqs.search(queries, targets, nano_data.HOMOLOGOUS)
-    return nano_data.familiar(hits, family_of, MOST_FAMILIAR)
+    return nano_data.familiar(hits, family_of, MAX_FAMILIAR)
 
 
 def make(
     chains: Path, out: Path, fastas: Collection[tuple[str, Path]], without: Collection[Path], mmseqs: MMseqs
 ) -> dict[str, Any]:
-    """Writes the files into the folder `out`, which exists, and returns what summary.json holds.
+    """Write the files into the existing folder `out`; return the content of summary.json.
 
-    `fastas`: source and file. `without`: FASTA files whose proteins are not to be among the familiar ones.
+    `fastas`: source and file. `without`: FASTA files whose proteins are excluded from the familiar sequences.
     """
-    (out / "summary.json").unlink(missing_ok=True)  # it comes last: where it is, the other files are whole
+    (out / "summary.json").unlink(missing_ok=True)  # written last: if it exists, the other files are complete
     splits = read_chains(chains)
     records = {nano_data.CHAINS: [(chain.name, chain.residues) for chain in splits["train"]]}
     for source, path in fastas:
         records.setdefault(source, []).extend(read_fasta(path))
     sequences, outcomes = nano_data.collect(records)
-    _say(f"{len(sequences)} distinct sequences; aligning all of them with {len(splits['valid'])} valid chains")
+    _log(f"{len(sequences)} distinct sequences; aligning all of them with {len(splits['valid'])} valid chains")
     learnable, dropped = drop_near(mmseqs, {chain.name: chain.residues for chain in splits["valid"]}, sequences)
-    _say(f"{len(dropped)} left out; clustering {len(learnable)}")
+    _log(f"{len(dropped)} excluded; clustering {len(learnable)}")
     clusters = mmseqs.cluster({sequence.name: sequence.residues for sequence in learnable})
-    _say(f"{len(set(clusters.values()))} clusters; looking for families among {len(splits['train'])} training chains")
+    _log(f"{len(set(clusters.values()))} clusters; searching for families of {len(splits['train'])} training chains")
     residues = {chain.name: chain.residues for chain in splits["train"]}
     found = nano_data.families(splits["train"], mmseqs.search(residues, residues, nano_data.SAME_FAMILY))
     roles = nano_data.split_roles(found)
@@ -188,7 +189,7 @@ def _digest(content: bytes) -> str:
 def _by_outcome(
     source: str, outcomes: Counter[str], sequences: Collection[Sequence], dropped: Mapping[str, str]
 ) -> dict[str, int]:
-    """Records of one source by what became of them; they add up to `records`."""
+    """Return counts of the records of one source by outcome; their sum is `records`."""
     near = sum(sequence.source == source and sequence.name in dropped for sequence in sequences)
     counts = {name: outcomes[name] for name in ("nonstandard", "short", "duplicate")}
     return {"records": outcomes.total(), **counts, "near_valid": near, "learnt_or_held_out": outcomes["kept"] - near}
@@ -202,7 +203,7 @@ def _by_source(sequences: Collection[Sequence]) -> dict[str, dict[str, int]]:
 
 
 def _by_length(chains: Collection[Chain], roles: Mapping[str, str]) -> dict[str, Any]:
-    """Chains and clusters of each role, by the chains' length."""
+    """Return counts of chains and clusters of each role, by chain length."""
     counts: dict[str, Any] = {}
     for role in (nano_data.TRUNK, nano_data.CONFIDENCE):
         part = [chain for chain in chains if roles[chain.name] == role]
@@ -214,7 +215,7 @@ def _by_length(chains: Collection[Chain], roles: Mapping[str, str]) -> dict[str,
     return counts
 
 
-def _say(message: str) -> None:
+def _log(message: str) -> None:
     print(f"nano-data: {message}", file=sys.stderr)
 
 
@@ -226,13 +227,13 @@ def _source_and_file(text: str) -> tuple[str, Path]:
 
 
 def main(words: list[str] | None = None) -> int:
-    """The command line; returns its exit code."""
-    parser = argparse.ArgumentParser(prog="make_nano_data", description="Make the data that nano learns from.")
+    """Run the command line; return the exit code."""
+    parser = argparse.ArgumentParser(prog="make_nano_data", description="Make the training data of nano.")
     parser.add_argument("chains", type=Path, metavar="CHAINS.parquet", help="experimental chains with a split")
     parser.add_argument("out", type=Path, metavar="OUT", help="folder; its files are replaced")
     parser.add_argument("--fasta", type=_source_and_file, action="append", default=[], metavar="SOURCE=FILE")
-    parser.add_argument("--without", type=Path, action="append", default=[], metavar="FASTA", help="never familiar")
-    parser.add_argument("--mmseqs", default="mmseqs", metavar="PATH", help="MMseqs2's program")
+    parser.add_argument("--without", type=Path, action="append", default=[], metavar="FASTA", help="not familiar ones")
+    parser.add_argument("--mmseqs", default="mmseqs", metavar="PATH", help="the program MMseqs2")
     parser.add_argument("--threads", type=int, default=os.cpu_count() or 1, metavar="N")
     arguments = parser.parse_args(words)
     start = time.monotonic()
@@ -245,7 +246,7 @@ def main(words: list[str] | None = None) -> int:
         print(f"nano-data: {error}", file=sys.stderr)
         return error.exit_code if isinstance(error, FoldAtlasError) else 1
     print(json.dumps({name: part for name, part in summary.items() if name not in ("inputs", "outputs")}, indent=1))
-    _say(f"done in {time.monotonic() - start:.0f} s: {arguments.out}")
+    _log(f"done in {time.monotonic() - start:.0f} s: {arguments.out}")
     return 0
 
 

@@ -1,10 +1,10 @@
-"""Which residues of a sequence are hidden, and what stands in their place: BERT's recipe, as ESM-2 was trained.
+"""Masking of residues: BERT's recipe, with which ESM-2 was trained.
 
-15 % of the residues are asked for (Devlin et al. 2019; Lin et al. 2023, A.1.1). Of those 80 % are replaced by <mask>,
-10 % by a random standard residue, and 10 % stay. <cls> and <eos> are never asked for. As in fairseq the number is
-15 % of the length, rounded up or down at random so that its mean is exact.
+15 % of the residues are selected for prediction (Devlin et al. 2019; Lin et al. 2023, A.1.1). Of these, 80 % are
+replaced by <mask>, 10 % by a random standard residue, and 10 % are kept. <cls> and <eos> are never selected. As in
+fairseq, the number is 15 % of the length, rounded up or down at random so that its mean is exact.
 
-Everything comes from a generator that the caller seeds, so that a mask belongs to an example, not to a process.
+The caller seeds the random generator by the example, so that its mask does not depend on the process.
 
 Shapes: T tokens of one sequence.
 """
@@ -20,24 +20,24 @@ from foldatlas.schemas.records import STANDARD_RESIDUES
 Tokens = npt.NDArray[np.int64]
 Mask = npt.NDArray[np.bool_]
 
-ASKED: Final = 0.15  # of the residues
-HIDDEN: Final = 0.8  # of those asked for
-CHANGED: Final = 0.1
+SELECTED: Final = 0.15  # fraction of the residues
+MASKED: Final = 0.8  # fraction of the selected residues that become <mask>
+REPLACED: Final = 0.1  # fraction of the selected residues that become a random residue
 
 _STANDARD: Final = np.array(AATYPE_TOKENS[: len(STANDARD_RESIDUES)], dtype=np.int64)
 
 
 def mask(tokens_T: Tokens, generator: np.random.Generator) -> tuple[Tokens, Mask]:
-    """A copy of the tokens with some replaced, and where residues are asked for (True), replaced or not."""
+    """Return the masked tokens, and True at the positions to predict, including those whose token was kept."""
     residues = np.flatnonzero((tokens_T != CLS) & (tokens_T != EOS))
-    number = int(ASKED * len(residues) + generator.random())
-    asked = generator.permutation(residues)[:number]
+    number = int(SELECTED * len(residues) + generator.random())
+    selected = generator.permutation(residues)[:number]
     draw = generator.random(number)
     random_residue = generator.choice(_STANDARD, number)
-    seen_T = tokens_T.copy()
-    is_changed = (draw >= HIDDEN) & (draw < HIDDEN + CHANGED)
-    seen_T[asked[draw < HIDDEN]] = MASK
-    seen_T[asked[is_changed]] = random_residue[is_changed]
-    is_asked_T = np.zeros(len(tokens_T), dtype=np.bool_)
-    is_asked_T[asked] = True
-    return seen_T, is_asked_T
+    masked_T = tokens_T.copy()
+    is_replaced = (draw >= MASKED) & (draw < MASKED + REPLACED)
+    masked_T[selected[draw < MASKED]] = MASK
+    masked_T[selected[is_replaced]] = random_residue[is_replaced]
+    is_selected_T = np.zeros(len(tokens_T), dtype=np.bool_)
+    is_selected_T[selected] = True
+    return masked_T, is_selected_T

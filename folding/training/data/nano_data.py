@@ -1,8 +1,8 @@
-"""What `nano` learns from: which sequences are taken, which are held out, and which are left out.
+"""Selection and splits of `nano`'s training data: which sequences are used, held out and excluded.
 
-Everything here is a function of its arguments: the searches (MMseqs2, Steinegger and Soeding 2017) are run by
-`sequence_search.py`, and their hits come in as values. Nothing is drawn at random: where a choice is needed, names are
-ordered by their SHA-256, so that the same input gives the same split on every machine.
+All functions are pure: the searches (MMseqs2, Steinegger and Soeding 2017) are run by `sequence_search.py`, and their
+hits are arguments. Nothing is random: choices are made by the order of the SHA-256 of names, so that the same input
+gives the same split on every machine.
 """
 
 import hashlib
@@ -17,25 +17,25 @@ from foldatlas.schemas.errors import SourceError
 from foldatlas.schemas.records import STANDARD_RESIDUES
 
 SHORTEST: Final = 30  # residues
-CHAINS: Final = "chains"  # the source of a structure's own sequence
+CHAINS: Final = "chains"  # source name of the sequences of experimental structures
 
-# A sequence this like a chain that is held out for evaluation is not learnt from. Either rule is enough.
+# Sequences this similar to a chain held out for evaluation are excluded. Either rule is sufficient.
 NEAR_IDENTITY: Final = 0.30  # of the aligned residues
 NEAR_COVERAGE: Final = 0.50  # of the shorter sequence
-HOMOLOGOUS: Final = 1e-3  # of a hit: below it is a relative
+HOMOLOGOUS: Final = 1e-3  # E-value below which a hit is a homologue
 
-# Families are told apart as the chains' own splits are: a hit below this E-value joins, whatever it covers.
+# Families are separated as in the splits of the chains: a hit below this E-value joins, for any coverage.
 SAME_FAMILY: Final = 0.01
 
-HELD_OUT_SHARE: Final = 0.025  # of the language model's clusters
+HELD_OUT_FRACTION: Final = 0.025  # of the language model's clusters
 
-# The longest median length of a stratum, in residues -> the share of its clusters that fits the confidence heads. The
-# short ones give more: chains of up to 150 residues are what `nano` folds.
-CONFIDENCE_SHARES: Final = {100.0: 0.18, 150.0: 0.18, 250.0: 0.11, float("inf"): 0.09}
-LARGEST_FAMILY: Final = 10  # chains: a larger family is what the trunk learns best, so it stays with the trunk
+# Longest median length of a stratum, residues -> fraction of its clusters used to train the confidence heads. It is
+# higher for short chains: `nano` folds chains of up to 150 residues.
+CONFIDENCE_FRACTIONS: Final = {100.0: 0.18, 150.0: 0.18, 250.0: 0.11, float("inf"): 0.09}
+LARGEST_FAMILY: Final = 10  # chains; the trunk learns most from larger families, so they are never taken from it
 
-FAMILIAR_LENGTHS: Final = (40, 150)  # residues, both included
-FAMILIAR_IDENTITIES: Final = (0.40, 0.95)  # lower: folds badly; higher: no test of anything
+FAMILIAR_LENGTHS: Final = (40, 150)  # residues, inclusive
+FAMILIAR_IDENTITIES: Final = (0.40, 0.95)  # lower ones fold badly; higher ones are no test
 FAMILIAR_COVERAGE: Final = 0.80  # of both sequences
 
 TRUNK: Final = "trunk"
@@ -44,7 +44,7 @@ CONFIDENCE: Final = "confidence"
 
 @dataclass(frozen=True)
 class Sequence:
-    """A protein of the language model's. `residues`: standard ones, upper case."""
+    """A protein for the language model. `residues` are standard ones, in upper case."""
 
     name: str
     source: str
@@ -53,7 +53,7 @@ class Sequence:
 
 @dataclass(frozen=True)
 class Chain:
-    """An experimental structure's sequence. `cluster`: 30 % identity, as the file of chains has it."""
+    """The sequence of an experimental structure. `cluster`: its cluster at 30 % identity in the file of chains."""
 
     name: str
     cluster: str
@@ -61,19 +61,19 @@ class Chain:
 
 
 def order(name: str, purpose: str) -> bytes:
-    """Where `name` stands in an order that looks random and is the same everywhere; one order for each purpose."""
+    """Return the sort key of `name` in a pseudo-random but reproducible order; `purpose` selects the order."""
     return hashlib.sha256(f"nano {purpose} {name}".encode()).digest()
 
 
 def read_fasta(text: str, origin: str) -> Iterator[tuple[str, str]]:
-    """Name and residues of each record, in order. The name of `>sp|P12345|ABC_DEF ...` is the accession P12345.
+    """Yield name and residues of each record, in order. The name of `>sp|P12345|ABC_DEF ...` is the accession P12345.
 
-    Residues are in upper case, without a stop (`*`) at the end. Raises SourceError where text stands before the first
-    record, or a record has no name; `origin` says whose text it is.
+    Residues are in upper case, without a stop (`*`) at the end. Raise SourceError for text before the first record or a
+    record without a name; `origin` is the file's name for the message.
     """
     before, *records = ("\n" + text).split("\n>")
     if before.strip():
-        raise SourceError(f"{origin} begins with {before.strip()[:30]!r}, not with '>': is it FASTA?")
+        raise SourceError(f"{origin} starts with {before.strip()[:30]!r}, not with '>': give a FASTA file")
     for number, record in enumerate(records, start=1):
         header, _, body = record.partition("\n")
         if not header.strip():
@@ -85,10 +85,10 @@ def read_fasta(text: str, origin: str) -> Iterator[tuple[str, str]]:
 
 
 def collect(sources: Mapping[str, Iterable[tuple[str, str]]]) -> tuple[list[Sequence], dict[str, Counter[str]]]:
-    """Every usable sequence once, in the order of the sources; and a count of outcomes for each source.
+    """Return every usable sequence once, in the order of the sources, and counts of outcomes for each source.
 
-    Outcomes: `kept`, or `nonstandard` (a letter that is no standard residue), `short` (under 30 residues) or
-    `duplicate` (these residues came before). Raises SourceError if two different sequences have one name.
+    The outcomes are `kept`, `nonstandard` (a letter that is not a standard residue), `short` (below 30 residues) and
+    `duplicate` (the same residues as an earlier record). Raise SourceError if two different sequences have one name.
     """
     kept: dict[str, Sequence] = {}
     outcomes: dict[str, Counter[str]] = {}
@@ -105,7 +105,7 @@ def collect(sources: Mapping[str, Iterable[tuple[str, str]]]) -> tuple[list[Sequ
                 count["duplicate"] += 1
             else:
                 if name in names:
-                    raise SourceError(f"{source}: {name} is the name of two different sequences: give them two names")
+                    raise SourceError(f"{source}: two different sequences have the name {name}: rename one of them")
                 names.add(name)
                 kept[residues] = Sequence(name, source, residues)
                 count["kept"] += 1
@@ -113,13 +113,13 @@ def collect(sources: Mapping[str, Iterable[tuple[str, str]]]) -> tuple[list[Sequ
 
 
 def is_near(hit: Hit) -> bool:
-    """At least 30 % identity over at least half of the shorter sequence."""
+    """Return whether a hit has at least 30 % identity over at least half of the shorter sequence."""
     shorter = min(hit.query_length, hit.target_length)
     return hit.identity >= NEAR_IDENTITY and hit.aligned >= NEAR_COVERAGE * shorter
 
 
 def near(hits: Iterable[Hit]) -> dict[str, str]:
-    """Target -> why it may not be learnt from: `identity`, `evalue`, or `both`. The queries are held-out chains."""
+    """Return target -> reason of its exclusion, `identity`, `evalue` or `both`. The queries are held-out chains."""
     rules: defaultdict[str, set[str]] = defaultdict(set)
     for hit in hits:
         if is_near(hit):
@@ -130,10 +130,10 @@ def near(hits: Iterable[Hit]) -> dict[str, str]:
 
 
 def families(chains: Collection[Chain], hits: Iterable[Hit]) -> list[list[Chain]]:
-    """Chains joined by a shared cluster or by a hit with E < 0.01, whatever its coverage: connected components.
+    """Return families: connected components of chains that share a cluster or have a hit with E < 0.01.
 
-    No chain of one family has such a hit in another, so a family can be withheld as a whole. Sorted by name, within a
-    family and among them.
+    No chain has such a hit in another family, so that a family can be held out as a whole. Families, and the chains of
+    each, are sorted by name.
     """
     parents = {chain.name: chain.name for chain in chains}
 
@@ -156,21 +156,21 @@ def families(chains: Collection[Chain], hits: Iterable[Hit]) -> list[list[Chain]
 
 
 def split_roles(found: Collection[list[Chain]]) -> dict[str, str]:
-    """Chain -> `trunk` or `confidence`, whole families at a time.
+    """Return chain -> `trunk` or `confidence`, with one role for each family.
 
-    Families are put into strata by their median length. In each, families of at most 10 chains are taken in the order
-    of their first name's hash, until the share of the stratum's clusters is reached.
+    Families are stratified by their median length. In each stratum, families of at most 10 chains are assigned to
+    `confidence`, in the order of the hash of their first name, up to the stratum's fraction of clusters.
     """
     strata: defaultdict[float, list[list[Chain]]] = defaultdict(list)
     for family in found:
         median = statistics.median(len(chain.residues) for chain in family)
-        strata[min(limit for limit in CONFIDENCE_SHARES if median <= limit)].append(family)
+        strata[min(limit for limit in CONFIDENCE_FRACTIONS if median <= limit)].append(family)
     roles = {chain.name: TRUNK for family in found for chain in family}
     for limit, stratum in strata.items():
-        wanted = round(CONFIDENCE_SHARES[limit] * sum(_num_clusters(family) for family in stratum))
+        remaining = round(CONFIDENCE_FRACTIONS[limit] * sum(_num_clusters(family) for family in stratum))
         for family in sorted(stratum, key=lambda family: order(family[0].name, CONFIDENCE)):
-            if len(family) <= LARGEST_FAMILY and _num_clusters(family) <= wanted:
-                wanted -= _num_clusters(family)
+            if len(family) <= LARGEST_FAMILY and _num_clusters(family) <= remaining:
+                remaining -= _num_clusters(family)
                 roles.update((chain.name, CONFIDENCE) for chain in family)
     return roles
 
@@ -180,11 +180,11 @@ def _num_clusters(family: list[Chain]) -> int:
 
 
 def hold_out(clusters: Mapping[str, str], roles: Mapping[str, str]) -> set[str]:
-    """The clusters that measure the language model's perplexity: 2.5 % of all.
+    """Return the clusters that are held out to measure the language model's perplexity: 2.5 % of all.
 
-    Those that hold a chain of the confidence heads' come first: such a chain should be as new to the language model as
-    a protein that a user brings. The rest, by hash, are clusters without any chain: those of the trunk's chains are
-    learnt from. `clusters`: member -> cluster. `roles`: chain -> role.
+    They include all clusters with a chain of role `confidence`, because the language model should not have seen those,
+    as it has not seen a user's protein. The others, in the order of a hash, are clusters without any chain. `clusters`:
+    member -> cluster. `roles`: chain -> role.
     """
     held: set[str] = set()
     seen: set[str] = set()
@@ -194,15 +194,14 @@ def hold_out(clusters: Mapping[str, str], roles: Mapping[str, str]) -> set[str]:
     held -= seen
     everything = set(clusters.values())
     others = sorted(everything - held - seen, key=lambda cluster: order(cluster, "held out"))
-    return held | set(others[: max(0, round(HELD_OUT_SHARE * len(everything)) - len(held))])
+    return held | set(others[: max(0, round(HELD_OUT_FRACTION * len(everything)) - len(held))])
 
 
-def familiar(hits: Iterable[Hit], family_of: Mapping[str, str], most: int) -> list[Hit]:
-    """The best hits of proteins that resemble a chain of the trunk's, `most` at most, by identity: the best of each
-    family, then the second best of each, and so on.
+def familiar(hits: Iterable[Hit], family_of: Mapping[str, str], max_hits: int) -> list[Hit]:
+    """Return up to `max_hits` hits of proteins that resemble a chain of role `trunk`, by identity.
 
-    A query of 40 to 150 residues, 40 to 95 % identity, over 80 % of both covered, and more than 95 % to no target.
-    `family_of`: target -> family.
+    The best hit of each family comes first, then the second best of each, and so on. Queries have 40 to 150 residues,
+    40 to 95 % identity and more than 80 % coverage of both, and no hit above 95 %. `family_of`: target -> family.
     """
     hits = list(hits)
     known = {hit.query for hit in hits if hit.identity > FAMILIAR_IDENTITIES[1]}
@@ -224,5 +223,5 @@ def familiar(hits: Iterable[Hit], family_of: Mapping[str, str], most: int) -> li
             queries.add(hit.query)
             ranked.append((ranks[family_of[hit.target]], hit))
             ranks[family_of[hit.target]] += 1
-    ranked.sort(key=lambda item: item[0])  # of one rank they stay in order
-    return [hit for _, hit in ranked[:most]]
+    ranked.sort(key=lambda item: item[0])  # stable: the order within a rank is kept
+    return [hit for _, hit in ranked[:max_hits]]

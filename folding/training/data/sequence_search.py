@@ -1,7 +1,7 @@
-"""MMseqs2 as a program of its own: a search and a clustering of named sequences (Steinegger and Soeding 2017).
+"""Running the program MMseqs2 (Steinegger and Soeding 2017): search and clustering of named sequences.
 
-It is called and not linked: releases before 16 are under the GPL. Names are handed over as numbers, so that no name
-can be misread, and what comes back is sorted, so that it depends on neither threads nor chance.
+It is called as a process and not linked: releases before 16 are under the GPL. Sequences are passed under numbers, so
+that no name can be misparsed, and results are sorted, so that they do not depend on threads or timing.
 """
 
 import os
@@ -16,15 +16,15 @@ from typing import Final
 from foldatlas.schemas.errors import FoldAtlasError, SourceError, UsageError
 
 SENSITIVITY: Final = "7.5"  # MMseqs2's most sensitive setting
-MOST_HITS: Final = "100000"  # a query: more than there are sequences, so that none is cut off
+MAX_HITS: Final = "100000"  # per query: more than there are sequences, so that none is cut off
 CLUSTERING: Final = ("--min-seq-id", "0.5", "-c", "0.8", "--cov-mode", "0")
-PREFILTER_RESULT: Final = (7).to_bytes(4, "little")  # MMseqs2's mark of such a database
-HIT_COLUMNS: Final = "query,target,fident,alnlen,qlen,tlen,evalue,qcov,tcov"  # what MMseqs2 writes for a Hit
+PREFILTER_RESULT: Final = (7).to_bytes(4, "little")  # MMseqs2's type code of a prefilter database
+HIT_COLUMNS: Final = "query,target,fident,alnlen,qlen,tlen,evalue,qcov,tcov"  # MMseqs2's columns of a Hit
 
 
 @dataclass(frozen=True)
 class Hit:
-    """An alignment. Identity, of the aligned columns, and both coverages: 0-1. Lengths: residues."""
+    """An alignment. Identity, of the aligned columns, and both coverages are 0 to 1; lengths are in residues."""
 
     query: str
     target: str
@@ -38,7 +38,7 @@ class Hit:
 
 
 def parse_hits(text: str) -> Iterator[Hit]:
-    """The lines that MMseqs2 writes with `--format-output HIT_COLUMNS`. Raises SourceError for other lines."""
+    """Parse what MMseqs2 writes with `--format-output HIT_COLUMNS`. Raise SourceError for other lines."""
     for number, line in enumerate(text.splitlines(), start=1):
         fields = line.split("\t")
         try:
@@ -48,12 +48,12 @@ def parse_hits(text: str) -> Iterator[Hit]:
             yield Hit(query, target, float(identity), *counts, float(evalue), query_coverage, target_coverage)
         except ValueError as error:
             raise SourceError(
-                f"line {number} of MMseqs2's hits is {line[:80]!r}, not {HIT_COLUMNS}: use MMseqs2 14 or newer"
+                f"line {number} of MMseqs2's hits is {line[:80]!r}, not {HIT_COLUMNS}: use MMseqs2 14 or later"
             ) from error
 
 
 def parse_clusters(text: str) -> dict[str, str]:
-    """Member -> representative, from MMseqs2's table of representative and member."""
+    """Return member -> representative from MMseqs2's table of representatives and members."""
     clusters = {}
     for number, line in enumerate(text.splitlines(), start=1):
         fields = line.split("\t")
@@ -65,7 +65,7 @@ def parse_clusters(text: str) -> dict[str, str]:
 
 @dataclass(frozen=True)
 class MMseqs:
-    """The program `mmseqs`, how many threads it may use, and a folder for what it leaves."""
+    """The program `mmseqs`, its number of threads, and a folder for its files."""
 
     program: str
     threads: int
@@ -75,17 +75,20 @@ class MMseqs:
         return self._call("version").strip()
 
     def search(self, queries: Mapping[str, str], targets: Mapping[str, str], largest_evalue: float) -> list[Hit]:
-        """Hits of `queries` in `targets` (name -> residues), in their order, among pairs that share similar words."""
+        """Return the hits of `queries` in `targets` (name -> residues), in their order, after the k-mer prefilter."""
         if not queries or not targets:
             return []
         self._write("queries", queries.values())
         self._write("targets", targets.values())
-        options = ("-s", SENSITIVITY, "--max-seqs", MOST_HITS, "--format-output", HIT_COLUMNS)
+        options = ("-s", SENSITIVITY, "--max-seqs", MAX_HITS, "--format-output", HIT_COLUMNS)
         self._run("easy-search", ("queries", "targets", "hits"), (*options, *_aligned(largest_evalue)))
         return self._hits(list(queries), list(targets))
 
     def align_all(self, queries: Mapping[str, str], targets: Mapping[str, str], largest_evalue: float) -> list[Hit]:
-        """The same of every query with every target: some relatives share no word. Linear in the residues of both."""
+        """Return the same, aligning every query with every target: the prefilter misses some relatives.
+
+        The time is proportional to the product of the residues of both.
+        """
         if not queries or not targets:
             return []
         with tempfile.TemporaryDirectory(prefix="databases-", dir=self.folder) as databases:
@@ -108,7 +111,7 @@ class MMseqs:
         return [replace(hit, query=query_names[int(hit.query)], target=target_names[int(hit.target)]) for hit in hits]
 
     def cluster(self, sequences: Mapping[str, str]) -> dict[str, str]:
-        """Member -> representative at 50 % identity, 80 % of both covered; in the order of `sequences`."""
+        """Return member -> representative at 50 % identity and 80 % coverage of both, in the order of `sequences`."""
         names = list(sequences)
         self._write("sequences", sequences.values())
         self._run("easy-cluster", ("sequences", "clusters"), CLUSTERING)
@@ -116,12 +119,12 @@ class MMseqs:
         return {name: names[int(found[str(number)])] for number, name in enumerate(names)}
 
     def _write(self, name: str, sequences: Iterable[str]) -> None:
-        """FASTA with numbers for names, so that no name can be misread."""
+        """Write FASTA with numbers as names, so that no name can be misparsed."""
         text = "".join(f">{number}\n{residues}\n" for number, residues in enumerate(sequences))
         (self.folder / name).write_text(text, encoding="ascii")
 
     def _run(self, command: str, files: Sequence[str], options: Sequence[str]) -> None:
-        # A scratch folder of its own each time: in an old one MMseqs2 takes what it finds for results of this run.
+        # A new scratch folder for each run: MMseqs2 would reuse results that it finds in an old one.
         with tempfile.TemporaryDirectory(prefix="scratch-", dir=self.folder) as scratch:
             self._call(command, *files, scratch, *options, "--threads", str(self.threads))
 
@@ -136,19 +139,19 @@ class MMseqs:
         )
         if done.returncode != 0:
             last = "\n".join((done.stdout + done.stderr).splitlines()[-5:])
-            raise FoldAtlasError(f"mmseqs {words[0]} ended with exit code {done.returncode}:\n{last}")
+            raise FoldAtlasError(f"mmseqs {words[0]} failed with exit code {done.returncode}:\n{last}")
         return done.stdout
 
 
 def _aligned(largest_evalue: float) -> tuple[str, ...]:
-    return ("-e", str(largest_evalue), "--alignment-mode", "3")  # 3: identity is counted, not estimated
+    return ("-e", str(largest_evalue), "--alignment-mode", "3")  # 3: exact identity, not an estimate
 
 
 def _pair_all(query: Path, target: Path, pairs: Path) -> None:
-    """A prefilter's result in which every query has every target, by the trick of MMseqs2's own guide.
+    """Write a prefilter result in which every query has every target, as in MMseqs2's user guide ("fake prefilter").
 
-    A result lists targets by lines that begin with a key, and so does the index of the targets' database. Every
-    query is pointed at the whole of it.
+    A prefilter result lists targets by lines that begin with a key, as does the index of the target database. Each
+    query refers to the whole of that index.
     """
     content = target.with_name(target.name + ".index").read_bytes()
     pairs.write_bytes(content)
@@ -159,8 +162,10 @@ def _pair_all(query: Path, target: Path, pairs: Path) -> None:
 
 
 def find_program(name: str) -> str:
-    """The path of MMseqs2's program. Raises UsageError where there is none."""
+    """Return the absolute path of the program `name`. Raise UsageError if it is not installed."""
     found = shutil.which(name)
     if found is None:
-        raise UsageError(f"{name} is not there: install MMseqs2 (Debian: mmseqs2), or name its program: --mmseqs PATH")
-    return os.path.abspath(found)  # it runs in another folder
+        raise UsageError(
+            f"{name} was not found: install MMseqs2 (Debian: mmseqs2), or give its path with --mmseqs PATH"
+        )
+    return os.path.abspath(found)  # absolute, because it runs in another folder

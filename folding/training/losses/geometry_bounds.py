@@ -1,9 +1,9 @@
-"""Bonds, angles and sizes of atoms: how near and how far apart the atoms of a structure may be.
+"""Bounds for distances between atoms: bond lengths, bond angles and van der Waals radii.
 
 Jumper et al. 2021, supplement 1.9.11. Between residues: lengths and angles of the peptide bond after Engh and Huber
-(1991), as AlphaFold 2 has them. Within a residue AlphaFold 2 reads a file of literature values; here the ideal
-geometry of residue_constants.py, which is made of the same values, gives the length of every bond and the distance
-across every bond angle, and one common deviation stands for those of the file.
+(1991), with AlphaFold 2's values. Within a residue AlphaFold 2 reads a file of literature values; here the ideal
+geometry of residue_constants.py, which has the same values, gives the length of every bond and the distance across
+every bond angle, with one common deviation in place of those of the file.
 
 Shapes: R = 21 residue types, A = 14 atoms.
 """
@@ -28,8 +28,8 @@ PEPTIDE_DEVIATION: Final = 0.014, 0.016
 COSINE_CA_C_N: Final = -0.4473, 0.0311
 COSINE_C_N_CA: Final = -0.5203, 0.0353
 
-TOLERANCE: Final = 12.0  # deviations that pass without a penalty
-CLASH_TOLERANCE: Final = 1.5  # angstrom by which spheres may overlap
+TOLERANCE: Final = 12.0  # standard deviations without a penalty
+CLASH_TOLERANCE: Final = 1.5  # angstrom; allowed overlap of van der Waals spheres
 
 # Bondi (1964), angstrom.
 VAN_DER_WAALS_RADIUS: Final = {"C": 1.7, "N": 1.55, "O": 1.52, "S": 1.8}
@@ -40,7 +40,7 @@ ANGLE_DEVIATION: Final = 0.035
 # Longer than any bond of the twenty residues (C-S: 1.81), shorter than any distance across an angle (2.1).
 _MAX_BOND: Final = 1.95
 
-# The ring of proline closes only at some torsions, so its last bond is not part of the ideal geometry.
+# Whether the ring of proline is closed depends on its torsions, so its last bond is not part of the ideal geometry.
 _PROLINE: Final = STANDARD_RESIDUES.index("P")
 _PROLINE_N_CD: Final = 1.473
 _PROLINE_CA_N_CD: Final = math.radians(112.0)
@@ -50,7 +50,7 @@ Floats = npt.NDArray[np.float32]
 
 
 def radii() -> Floats:
-    """Van der Waals radius [R, A] of every atom in angstrom, 0 where there is none."""
+    """Return the van der Waals radius [R, A] of every atom in angstrom, 0 where a residue has no such atom."""
     radius = np.zeros((NUM_AATYPES, NUM_ATOMS), np.float32)
     for aatype, residue in enumerate(STANDARD_RESIDUES + "X"):
         radius[aatype, : len(ATOMS[residue])] = [VAN_DER_WAALS_RADIUS[name[0]] for name in ATOMS[residue]]
@@ -59,10 +59,10 @@ def radii() -> Floats:
 
 @functools.cache
 def within_residue() -> tuple[Floats, Floats]:
-    """Smallest and largest distance [R, A, A] in angstrom of two atoms of one residue.
+    """Return the smallest and largest allowed distance [R, A, A] in angstrom of two atoms of one residue.
 
-    Bonded atoms and atoms bonded to a common one: the ideal distance and 12 deviations to either side. All others:
-    the sum of radii less 1.5, and infinity. Pairs that do not exist: 0 and infinity.
+    For bonded atoms and atoms bonded to a common one: the ideal distance minus and plus 12 standard deviations. For
+    other pairs: the sum of radii minus 1.5, and infinity. For pairs that do not exist: 0 and infinity.
     """
     ideal_RAA = _ideal_distances()
     both_RAA = ATOM_EXISTS_RA[:, :, None] & ATOM_EXISTS_RA[:, None, :] & ~np.eye(NUM_ATOMS, dtype=np.bool_)
@@ -79,11 +79,11 @@ def within_residue() -> tuple[Floats, Floats]:
 
 
 def _ideal_distances() -> npt.NDArray[np.float64]:
-    """Distances [R, A, A] in residues that are stretched out: those of bonds and angles hold at any torsion."""
+    """Return distances [R, A, A] in extended residues; those of bonds and angles are the same for all torsions."""
     aatype = torch.arange(NUM_AATYPES).unsqueeze(0)
     frames = Rigid(torch.eye(3).expand(1, NUM_AATYPES, 3, 3), torch.zeros(1, NUM_AATYPES, 3))
-    stretched = torch.tensor([0.0, -1.0]).expand(1, NUM_AATYPES, NUM_TORSIONS, 2)
-    positions_RA3 = IdealResidues().atoms(frames, stretched, aatype)[0].double().numpy()
+    extended = torch.tensor([0.0, -1.0]).expand(1, NUM_AATYPES, NUM_TORSIONS, 2)
+    positions_RA3 = IdealResidues().atoms(frames, extended, aatype)[0].double().numpy()
     distances: npt.NDArray[np.float64] = np.linalg.norm(positions_RA3[:, :, None] - positions_RA3[:, None], axis=-1)
     return distances
 

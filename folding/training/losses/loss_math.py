@@ -1,4 +1,4 @@
-"""What all losses share: means where something was observed, precision, tables on the device.
+"""Functions that the losses share: masked means, precision, distances, tables on the device.
 
 Shapes: `...` any axes.
 """
@@ -10,12 +10,12 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-# Added to a squared distance before its root, whose slope is infinite at 0; in square angstrom.
+# Square angstrom; added to a squared distance before the root, whose derivative is infinite at 0.
 DISTANCE_EPSILON: Final = 1e-8
 
 
 def masked_mean(values: Tensor, mask: Tensor, dims: tuple[int, ...]) -> Tensor:
-    """Mean of `values` over `dims` where `mask` is True; 0, with gradient 0, where nothing is.
+    """Return the mean of `values` over `dims` where `mask` is True; 0, with gradient 0, if it is False everywhere.
 
     `mask` broadcasts to `values`.
     """
@@ -25,17 +25,17 @@ def masked_mean(values: Tensor, mask: Tensor, dims: tuple[int, ...]) -> Tensor:
 
 
 def at_least_float32(values: Tensor) -> Tensor:
-    """`values`, in float32 where they come in 16 bits.
+    """Return `values`, converted to float32 if they have 16 bits.
 
-    A loss adds up many small terms, and one step of bfloat16 at 50 angstrom is a quarter of an angstrom.
+    A loss is a sum of many small terms, and the spacing of bfloat16 values at 50 angstrom is a quarter of an angstrom.
     """
     return values.float() if values.dtype in (torch.bfloat16, torch.float16) else values
 
 
 def distances(points_BP3: Tensor) -> Tensor:
-    """Distances [B, P, P] between the points of each protein, in their unit; differentiable where points meet.
+    """Return distances [B, P, P] between the points of each protein, in their unit; differentiable at distance 0.
 
-    No matrix product is used: with the hardware's short formats it would lose the digits that a loss is made of.
+    No matrix product is used: hardware may compute it with reduced precision (TF32).
     """
     points_BP3 = at_least_float32(points_BP3)
     difference_BPP3 = points_BP3.unsqueeze(2) - points_BP3.unsqueeze(1)
@@ -43,5 +43,5 @@ def distances(points_BP3: Tensor) -> Tensor:
 
 
 def on_device(table: npt.NDArray[np.generic], device: torch.device) -> Tensor:
-    """A small table of constants as a tensor; its copy is queued and waits for nothing."""
+    """Return a small table of constants as a tensor on `device`, copied asynchronously."""
     return torch.from_numpy(table).to(device, non_blocking=True)

@@ -1,11 +1,11 @@
-"""Which atoms define the torsions and rigid groups of a residue, and which side chains may be named in two ways.
+"""Atoms that define the torsions and rigid groups of each residue type, and side chains with ambiguous names.
 
-Jumper et al. 2021, supplement table 2 (torsions and rigid groups) and table 3 (ambiguous names). The tables follow
-from residue_constants.py: a chi's axis runs from the origin of the group before to its own, and the first atom of the
-group defines the angle.
+Jumper et al. 2021, supplement table 2 (torsions and rigid groups) and table 3 (ambiguous names). The tables are derived
+from residue_constants.py: the axis of a chi angle goes from the origin of the previous group to that of its own group,
+whose first atom defines the angle.
 
-Tables are indexed by `aatype`. Places of atoms are those of records.ATOMS; in TORSION_ATOMS_RT4 the residue before
-comes first: 0 to 13 are its atoms, 14 to 27 those of the residue.
+Tables are indexed by `aatype`. Atom indices are those of records.ATOMS; in TORSION_ATOMS_RT4, 0 to 13 are the atoms of
+the previous residue, and 14 to 27 those of the residue itself.
 
 Shapes: R = 21 residue types, A = 14 atoms, G = 8 rigid groups, T = 7 torsions.
 """
@@ -38,19 +38,19 @@ PSI: Final = 2
 PSI_GROUP: Final = 3
 CHI1_GROUP: Final = 4
 
-# Chi angles whose turn by 180 degrees gives the same atoms under other names, counted from 1, and those names.
+# Number, from 1, of the chi angle whose rotation by 180 degrees exchanges the ambiguous atoms.
 _SYMMETRIC_CHI: Final = {"D": 2, "E": 3, "F": 2, "Y": 2}
-MAX_AMBIGUOUS: Final = 4  # atoms of one residue
+MAX_AMBIGUOUS: Final = 4  # ambiguous atoms of one residue
 
 
 def _torsion_tables() -> tuple[npt.NDArray[np.int64], npt.NDArray[np.bool_]]:
     atoms = np.zeros((NUM_AATYPES, NUM_TORSIONS, 4), np.int64)
     exists = np.zeros((NUM_AATYPES, NUM_TORSIONS), np.bool_)
-    here = NUM_ATOMS
+    own = NUM_ATOMS  # offset of the residue's own atoms
     for aatype in range(NUM_AATYPES):
-        atoms[aatype, OMEGA] = CA, C, here + N, here + CA
-        atoms[aatype, PHI] = C, here + N, here + CA, here + C
-        atoms[aatype, PSI] = here + N, here + CA, here + C, here + O  # the oxygen lies opposite the next nitrogen
+        atoms[aatype, OMEGA] = CA, C, own + N, own + CA
+        atoms[aatype, PHI] = C, own + N, own + CA, own + C
+        atoms[aatype, PSI] = own + N, own + CA, own + C, own + O  # the oxygen is opposite to the next nitrogen
         exists[aatype, : PSI + 1] = True
         chain = [N, CA, CB]
         for group in range(CHI1_GROUP, NUM_GROUPS):
@@ -58,7 +58,7 @@ def _torsion_tables() -> tuple[npt.NDArray[np.int64], npt.NDArray[np.bool_]]:
             if members.size == 0:
                 break
             chain.append(int(members[0]))
-            atoms[aatype, group - 1] = [here + atom for atom in chain[-4:]]
+            atoms[aatype, group - 1] = [own + atom for atom in chain[-4:]]
             exists[aatype, group - 1] = True
     return atoms, exists
 
@@ -81,17 +81,17 @@ def _ambiguity_tables() -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64], n
     symmetric = np.zeros((NUM_AATYPES, NUM_TORSIONS), np.bool_)
     for residue, pairs in AMBIGUOUS_ATOMS.items():
         aatype = STANDARD_RESIDUES.index(residue)
-        places = [ATOMS[residue].index(name) for pair in pairs for name in pair]
-        for first, second in zip(places[::2], places[1::2], strict=True):
+        atoms = [ATOMS[residue].index(name) for pair in pairs for name in pair]
+        for first, second in zip(atoms[::2], atoms[1::2], strict=True):
             swap[aatype, first], swap[aatype, second] = second, first
-        ambiguous[aatype, : len(places)] = places
+        ambiguous[aatype, : len(atoms)] = atoms
         symmetric[aatype, PSI + _SYMMETRIC_CHI[residue]] = True
     return swap, ambiguous, symmetric
 
 
 TORSION_ATOMS_RT4, TORSION_EXISTS_RT = _torsion_tables()
-"""Four atoms of each torsion, and whether the residue has it (omega and phi: where a residue comes before)."""
+"""The four atoms of each torsion, and whether the residue has it (omega and phi need a previous residue)."""
 GROUP_ATOMS_RG4, GROUP_EXISTS_RG = _group_tables()
-"""Start and end of a group's x axis, the atom that y leans to, and the origin; whether the group has heavy atoms."""
+"""Start and end of a group's x axis, an atom in its xy plane, and its origin; whether the group has heavy atoms."""
 SWAP_RA, AMBIGUOUS_ATOMS_R4, SYMMETRIC_RT = _ambiguity_tables()
-"""The atom that may bear the name instead; atoms with two names (-1: none); torsions that are the same at 180 more."""
+"""The atom with which each is exchanged; ambiguous atoms (padded with -1); torsions with a period of 180 degrees."""

@@ -1,7 +1,7 @@
-"""The sum of all losses of the folding head, and the published weights.
+"""The weighted sum of all losses of the folding head, and the published weights.
 
-Jumper et al. 2021, supplement 1.9, equation 7; Lin et al. 2023 train ESMFold with the same losses but those of the
-multiple alignment, which it has not.
+Jumper et al. 2021, supplement 1.9, equation 7. Lin et al. 2023 train ESMFold with the same losses, without that of the
+multiple sequence alignment.
 
 Shapes: B batch, L residues.
 """
@@ -36,26 +36,26 @@ T = TypeVar("T")
 class LossWeights:
     """Weight of each loss, 0 or more; a loss of weight 0 is not computed.
 
-    Losses named "each" are means over the iterations of the structure module, the others are of the last.
+    Losses marked "every iteration" are means over the iterations of the structure module; others are of the last one.
     """
 
     side_chain_fape: float = 0.0  # all atoms in all rigid groups, always clamped at 10 angstrom
-    backbone_fape: float = 0.0  # each
-    local_fape: float = 0.0  # each; the backbone's within `local_separation` residues
-    smooth_lddt: float = 0.0  # each
-    torsion: float = 0.0  # each
+    backbone_fape: float = 0.0  # every iteration
+    local_fape: float = 0.0  # every iteration; backbone FAPE within `local_separation` residues
+    smooth_lddt: float = 0.0  # every iteration
+    torsion: float = 0.0  # every iteration
     distogram: float = 0.0
     plddt: float = 0.0
     aligned_error: float = 0.0
     violation: float = 0.0
-    backbone_clamps: tuple[tuple[float, float], ...] = ((CLAMP, 1.0),)  # (angstrom, share) of backbone_fape
+    backbone_clamps: tuple[tuple[float, float], ...] = ((CLAMP, 1.0),)  # (angstrom, fraction) of backbone_fape
     local_separation: int = 8
     backbone_torsions_only: bool = False
 
 
 # Equation 7, first stage: 0.5 FAPE + 0.5 auxiliary (backbone FAPE and torsions of each iteration) + 0.3 distogram +
-# 0.01 confidence. A tenth of the mini-batches has no clamp on the backbone (supplement 1.11.5); their share in the sum
-# has the same mean. Without the alignment's 2.0.
+# 0.01 confidence, without 2.0 for the alignment. A tenth of the mini-batches has no clamp on the backbone (supplement
+# 1.11.5); here each sum has a tenth of both, which has the same mean.
 ALPHAFOLD2: Final = LossWeights(
     side_chain_fape=0.5,
     backbone_fape=0.5,
@@ -64,8 +64,9 @@ ALPHAFOLD2: Final = LossWeights(
     plddt=0.01,
     backbone_clamps=((CLAMP, 0.9), (NO_CLAMP, 0.1)),
 )
-# Equation 7, fine-tuning: violations 1.0. The PAE head came later, with 0.1: AlphaFold 2's released configuration
-# (`predicted_aligned_error.weight` of the `_ptm` models). Its head for resolved atoms, 0.01, is not part of ESMFold.
+# Equation 7, fine-tuning: violations 1.0. The weight of the PAE head, 0.1, is that of AlphaFold 2's released
+# configuration (`predicted_aligned_error.weight` of the `_ptm` models). Its head for experimentally resolved atoms,
+# 0.01, is not part of ESMFold.
 ALPHAFOLD2_FINE_TUNING: Final = LossWeights(
     side_chain_fape=0.5,
     backbone_fape=0.5,
@@ -76,8 +77,8 @@ ALPHAFOLD2_FINE_TUNING: Final = LossWeights(
     violation=1.0,
     backbone_clamps=((CLAMP, 0.9), (NO_CLAMP, 0.1)),
 )
-# Ours, for networks of about a million parameters: the plain FAPE stays flat for long, while the local FAPE and the
-# smooth lDDT fall from the first step. No side chains.
+# Ours, for networks of about a million parameters: FAPE decreases only after many steps, local FAPE and smooth lDDT
+# from the first step. No side chains.
 SMALL: Final = LossWeights(
     backbone_fape=0.5,
     local_fape=0.5,
@@ -95,11 +96,11 @@ PRESETS: Final = {"alphafold2": ALPHAFOLD2, "alphafold2-fine-tuning": ALPHAFOLD2
 def structure_loss(
     outputs: NetworkOutputs, targets: Targets, weights: LossWeights, clamp_B: Tensor | None = None
 ) -> dict[str, Tensor]:
-    """Every loss of non-zero weight, unweighted, by its name in LossWeights, and their weighted sum `total`; each [B].
+    """Return every loss with non-zero weight, unweighted, by name, and their weighted sum `total`; each [B].
 
-    `clamp_B` in angstrom (NO_CLAMP for none) takes the place of `weights.backbone_clamps`, for a loop that draws one
-    for each protein. A protein of which nothing was observed has only what needs no truth: the norm of the torsions'
-    vectors and violations. Raises ValueError where a loss of non-zero weight has no output.
+    `clamp_B` in angstrom (NO_CLAMP for none) replaces `weights.backbone_clamps`, for training loops that draw a clamp
+    for each protein. Proteins without observed atoms only have the losses that need no experiment: the norm of the
+    torsion vectors, and violations. Raise ValueError if the output of a loss with non-zero weight is missing.
     """
     clamp: Clamp = weights.backbone_clamps if clamp_B is None else clamp_B
     last = outputs.frames[-1]
@@ -143,7 +144,7 @@ def structure_loss(
         ),
         "violation": violation,
     }
-    # Mixed precision would take some of the operations in 16 bits.
+    # Autocast would compute some of these operations with 16 bits.
     with torch.autocast(last.translation.device.type, enabled=False):
         found = {name: loss() for name, loss in losses.items() if getattr(weights, name) != 0}
     total_B = last.translation.new_zeros(targets.aatype_BL.shape[0])
@@ -153,11 +154,11 @@ def structure_loss(
 
 
 def _mean(losses: Iterable[Tensor]) -> Tensor:
-    """Mean [B] over iterations of losses [B]."""
+    """Return the mean [B] over iterations of losses [B]."""
     return torch.stack(list(losses)).mean(dim=0)
 
 
 def _last(values: Sequence[T], loss: str, output: str) -> T:
     if not values:
-        raise ValueError(f"the loss {loss!r} has a weight but NetworkOutputs.{output} is empty: fill it or weigh it 0")
+        raise ValueError(f"the loss {loss!r} has a weight, but NetworkOutputs.{output} is empty: set its weight to 0")
     return values[-1]

@@ -1,4 +1,4 @@
-"""Torsion angles: how far their unit vectors are from the true ones.
+"""Torsion angle loss: squared distance between predicted and true unit vectors.
 
 Jumper et al. 2021, algorithm 27 and supplement 1.9.1.
 
@@ -19,13 +19,13 @@ _EPSILON: Final = 1e-8
 
 
 def torsion_loss(vectors_BLT2: Tensor, targets: Targets, backbone_only: bool = False) -> Tensor:
-    """Mean squared distance [B] of unit vectors, 0 to 4, plus 0.02 of how far their lengths are from 1; algorithm 27.
+    """Return the mean squared distance [B] of unit vectors, 0 to 4, plus 0.02 times | length - 1 |; algorithm 27.
 
-    `vectors_BLT2` are (sine, cosine) as the network gives them, of any length. Of a torsion that is the same after
-    half a turn the nearer of the two counts. `backbone_only` leaves the chi angles out of both terms.
+    `vectors_BLT2` are (sine, cosine) before normalisation. For torsions with a period of 180 degrees, the smaller of
+    the two distances is used. `backbone_only` excludes the chi angles from both terms.
     """
     vectors_BLT2 = at_least_float32(vectors_BLT2)
-    # The root's slope at a vector of length 0 would be infinite.
+    # The derivative of the root would be infinite for a vector of length 0.
     length_BLT = (vectors_BLT2.square().sum(-1) + _EPSILON).sqrt()
     unit_BLT2 = vectors_BLT2 / length_BLT.unsqueeze(-1)
     error_BLT = torch.minimum(
@@ -33,7 +33,7 @@ def torsion_loss(vectors_BLT2: Tensor, targets: Targets, backbone_only: bool = F
         (unit_BLT2 - targets.alternative_torsions_BLT2).square().sum(-1),
     )
     torsion_mask_BLT = targets.torsion_mask_BLT
-    # All vectors have a length, those of torsions that are unseen or that the residue lacks too.
+    # The norm term includes the vectors of unobserved torsions, and of torsions that the residue does not have.
     norm_mask_BLT = targets.mask_BL.unsqueeze(-1).expand_as(torsion_mask_BLT)
     if backbone_only:
         chosen = slice(NUM_BACKBONE_TORSIONS)

@@ -1,7 +1,7 @@
-"""Structural violations: bonds and angles between residues, clashes, and distances within residues.
+"""Structural violations: bond lengths and angles between residues, clashes, and distances within residues.
 
-Jumper et al. 2021, supplement 1.9.11, equations 44 to 47; the bounds are those of geometry_bounds.py. Nothing is
-compared with the experiment: a structure that keeps the rules of chemistry scores 0 wherever it lies.
+Jumper et al. 2021, supplement 1.9.11, equations 44 to 47; the bounds are those of geometry_bounds.py. The experiment
+is not used: any structure within the bounds has loss 0.
 
 Shapes: B batch, L residues, A = 14 atoms.
 """
@@ -25,24 +25,24 @@ _SG: Final = ATOMS["C"].index("SG")
 
 @dataclass(frozen=True, slots=True)
 class Violations:
-    """Each [B], 0 where nothing is violated. Lengths in angstrom, angles as cosines."""
+    """Violations, each [B], 0 or more. Lengths in angstrom, angles as cosines."""
 
     bond_length_B: Tensor  # mean over peptide bonds
     bond_angle_B: Tensor  # sum of the means over CA-C-N and over C-N-CA
-    clash_B: Tensor  # overlap of atoms of different residues: sum over each atom's partners, mean over atoms
-    within_residue_B: Tensor  # the same of distances within residues
+    clash_B: Tensor  # overlap with atoms of other residues: sum over the partners of an atom, mean over atoms
+    within_residue_B: Tensor  # the same for distances outside their bounds, within residues
 
     @property
     def total_B(self) -> Tensor:
-        """Their sum, as in AlphaFold 2's code; the supplement does not divide clashes by the number of atoms."""
+        """Sum of all violations, as in AlphaFold 2's code; the supplement does not divide clashes by the atom count."""
         return self.bond_length_B + self.bond_angle_B + self.clash_B + self.within_residue_B
 
 
 def violations(positions_BLA3: Tensor, aatype_BL: Tensor, mask_BL: Tensor, bonded_BL: Tensor) -> Violations:
-    """How far predicted atoms, [B, L, A, 3] in angstrom, are from chemistry.
+    """Return the violations of predicted atoms [B, L, A, 3] in angstrom.
 
-    `mask_BL` is True at residues, `bonded_BL` where the residue before is bonded to this one (Targets.bonded_BL).
-    Clashes take some 20 bytes for each pair of the 14 L atoms.
+    `mask_BL` is True at residues, `bonded_BL` if the previous residue is bonded to this one (Targets.bonded_BL). The
+    memory for clashes is about 20 bytes for each pair of the 14 L atoms.
     """
     positions_BLA3 = at_least_float32(positions_BLA3)
     exists_BLA = on_device(ATOM_EXISTS_RA, aatype_BL.device)[aatype_BL] & mask_BL.unsqueeze(-1)
@@ -56,11 +56,11 @@ def violations(positions_BLA3: Tensor, aatype_BL: Tensor, mask_BL: Tensor, bonde
 
 
 def _peptide_bonds(positions_BLA3: Tensor, aatype_BL: Tensor, bonded_BL: Tensor) -> tuple[Tensor, Tensor]:
-    before, here = positions_BLA3[:, :-1], positions_BLA3[:, 1:]
+    previous, own = positions_BLA3[:, :-1], positions_BLA3[:, 1:]
     bonded_BM = bonded_BL[:, 1:]  # M = L - 1 bonds
-    ca_to_c, _ = _unit(before[:, :, tables.C] - before[:, :, tables.CA])
-    c_to_n, length_BM = _unit(here[:, :, tables.N] - before[:, :, tables.C])
-    n_to_ca, _ = _unit(here[:, :, tables.CA] - here[:, :, tables.N])
+    ca_to_c, _ = _unit(previous[:, :, tables.C] - previous[:, :, tables.CA])
+    c_to_n, length_BM = _unit(own[:, :, tables.N] - previous[:, :, tables.C])
+    n_to_ca, _ = _unit(own[:, :, tables.CA] - own[:, :, tables.N])
     is_proline_BM = (aatype_BL[:, 1:] == _PROLINE).to(length_BM.dtype)
     ideal_BM, deviation_BM = (
         torch.lerp(torch.full_like(length_BM, any_residue), torch.full_like(length_BM, proline), is_proline_BM)
@@ -86,7 +86,7 @@ def _clashes(positions_BLA3: Tensor, aatype_BL: Tensor, exists_BLA: Tensor, bond
     overlap_BPP = (limit_BPP - _distances(positions_BLA3.flatten(1, 2))).relu()
     residue_P = torch.arange(length, device=device).repeat_interleave(num_atoms)
     atom_P = torch.arange(num_atoms, device=device).repeat(length)
-    # The two bonds that there are between residues: C to the next N, and sulphur to sulphur.
+    # Bonds between residues are no clashes: C to the next N, and disulphides.
     next_PP = residue_P.unsqueeze(1) + 1 == residue_P
     c_to_n_PP = next_PP & (atom_P == tables.C).unsqueeze(1) & (atom_P == tables.N)
     peptide_BPP = c_to_n_PP & bonded_BL.repeat_interleave(num_atoms, dim=1).unsqueeze(1)
@@ -108,19 +108,19 @@ def _within_residues(positions_BLA3: Tensor, aatype_BL: Tensor, exists_BLA: Tens
 
 
 def _per_atom(error: Tensor, counted: Tensor, exists: Tensor) -> Tensor:
-    """Sum of the errors that count, [B], divided by the number of atoms that exist; 0 where there are none."""
+    """Return the sum of the `counted` errors, [B], divided by the number of existing atoms; 0 without atoms."""
     axes = tuple(range(1, error.ndim))
     return torch.where(counted, error, 0).sum(axes) / exists.flatten(1).sum(1).clamp(min=1)
 
 
 def _unit(vector: Tensor) -> tuple[Tensor, Tensor]:
-    """Vectors [..., 3] of length 1, and the lengths [...] that they had."""
+    """Return normalised vectors [..., 3], and their original lengths [...]."""
     length = (vector.square().sum(-1) + DISTANCE_EPSILON).sqrt()
     return vector / length.unsqueeze(-1), length
 
 
 def _distances(points_BP3: Tensor) -> Tensor:
-    """Distances [B, P, P] between the points of each entry, an axis at a time."""
+    """Return distances [B, P, P] between the points of each entry, computed one axis at a time to save memory."""
     squared = torch.full((), DISTANCE_EPSILON, dtype=points_BP3.dtype, device=points_BP3.device)
     for coordinate_BP in points_BP3.unbind(-1):
         squared = squared + (coordinate_BP.unsqueeze(2) - coordinate_BP.unsqueeze(1)).square()

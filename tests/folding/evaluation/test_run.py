@@ -231,11 +231,11 @@ def test_nothing_half_written_stays(evaluated, tmp_path, monkeypatch, without_ma
         raise OSError("no space left")
 
     with monkeypatch.context() as patch, pytest.raises(OSError, match="no space"):
-        patch.setattr(files, "flush", failing)  # all is written by then, aside
+        patch.setattr(files, "sync", failing)  # everything is written by then, to a temporary folder
         write(tmp_path / "out", evaluated)
     assert list(tmp_path.iterdir()) == []
     (tmp_path / "out").mkdir()
-    with pytest.raises(UsageError, match="exists: name a new folder"):
+    with pytest.raises(UsageError, match="exists: give a new folder"):
         write(tmp_path / "out", evaluated)
     assert list((tmp_path / "out").iterdir()) == []
     with pytest.raises(UsageError, match="is not a folder"):

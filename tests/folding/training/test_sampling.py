@@ -86,8 +86,8 @@ def test_clusters_are_held_out_whole_and_always_the_same(sequences: list[str]) -
     assert training.isdisjoint(valid)
     more = build(records[:240], cluster_of=table, valid_fraction=0.2)
     assert {table[f"p{member}"] for member in more.valid.members} == {name for name in valid if int(name[1:]) < 80}
-    held_out = sampling.held_out(corpus, most=10, crop=50)
-    assert held_out == sampling.held_out(corpus, most=10, crop=50)
+    held_out = sampling.held_out(corpus, max_clusters=10, crop=50)
+    assert held_out == sampling.held_out(corpus, max_clusters=10, crop=50)
     assert len({table[f"p{example.sequence}"] for example in held_out}) == 10
 
 
@@ -104,13 +104,13 @@ def test_named_sequences_take_their_clusters_out(sequences: list[str]) -> None:
 
 def test_what_cannot_be_trained_on_is_refused(sequences: list[str]) -> None:
     records = [(f"p{number}", sequence) for number, sequence in enumerate(sequences)]
-    with pytest.raises(SourceError, match="of 24 sequences none is in the table of 1 member"):
+    with pytest.raises(SourceError, match="none of 24 sequences is in the table of 1 member"):
         build(records, cluster_of={"x": "y"})
-    with pytest.raises(SourceError, match="of 24 clusters none is left"):
+    with pytest.raises(SourceError, match="all of 24 clusters would be held out"):
         build(records, valid_records=records)
     with pytest.raises(SourceError, match="no record was accepted, so there is nothing to train on"):
         build([], valid_records=records)
-    with pytest.raises(UsageError, match="1,025 tokens does not fit a pass of 1,024"):
+    with pytest.raises(UsageError, match="1,025 tokens does not fit into a pass of 1,024"):
         pack([3, 1_025], 1_024)
 
 
