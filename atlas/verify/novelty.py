@@ -178,7 +178,7 @@ def wrong_hit(row: Mapping[str, Any], structure: StoredStructure, target: Target
         abs(np.linalg.det(rotation) - 1) > TM_TOLERANCE
         or np.abs(rotation @ rotation.T - np.eye(3)).max() > TM_TOLERANCE
     ):
-        yield "its rotation is none"
+        yield "its rotation is not a rotation"
     same = [structure.sequence[one] == target.sequence[other] for one, other in zip(own, theirs, strict=True)]
     found = {
         "aligned_length": (float(len(own)), 0.0),

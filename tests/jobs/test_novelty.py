@@ -1,5 +1,6 @@
 """foldatlas novelty on a generated atlas: what a search finds, keeps, and brings to SQL."""
 
+import dataclasses
 import json
 import shutil
 from collections.abc import Callable
@@ -12,11 +13,15 @@ import pyarrow.parquet as pq
 import pytest
 
 from foldatlas.atlas.folder import AtlasFolder
+from foldatlas.atlas.index.build import build_index
 from foldatlas.atlas.reader import Atlas
 from foldatlas.atlas.storage.protocol import file_sha256
 from foldatlas.atlas.verify.atlas import verify
+from foldatlas.jobs.cluster import cluster
 from foldatlas.jobs.novelty import dry_run, novelty
 from foldatlas.schemas.errors import UsageError
+
+KNOWN = given.proteins()["known"]
 
 
 def rows(atlas: AtlasFolder, sql: str) -> list[tuple[Any, ...]]:
@@ -158,6 +163,31 @@ def test_a_grown_atlas_is_searched_in_part(searched: AtlasFolder, reference: Pat
     (report,) = novelty(atlas.root, [reference])
     assert (report.now, report.searched) == (1, 13)
     assert rows(atlas, "select count(*) from proteins where tm_query is null") == [(1,)]
+
+
+def test_members_inherit_from_their_cluster(folder: AtlasFolder, reference: Path, copied: Any) -> None:
+    """One structure a cluster is searched; a member whose cluster changed is NULL until the next search."""
+    atlas = copied(folder)
+    twin = "".join("A" if place == 30 and letter != "A" else letter for place, letter in enumerate(KNOWN.sequence))
+    given.write_atlas(atlas, {"twin": dataclasses.replace(KNOWN, chain=(twin, KNOWN.chain[1]), plddt=80.0)}, "twin")
+    cluster(atlas.root)
+    (report,) = novelty(atlas.root, [reference])
+    assert (report.searched, report.inherited) == (12, 1)
+    shown = "select tm_query, tm_target, nearest_structure, novelty_source, structure_id from proteins where id = '{}'"
+    [known], [inherited] = (rows(atlas, shown.format(name)) for name in ("known", "twin"))
+    assert inherited[:4] == known[:4] and known[3] == known[4] != inherited[4]
+    details = "select rmsd, method, aligned_length from novelty join proteins using (structure_id) where id = 'twin'"
+    assert rows(atlas, details) == [(None, None, None)]
+    assert verify(atlas).faults == []
+    (every,) = novelty(atlas.root, [reference], each=True)
+    assert (every.now, every.searched, every.inherited) == (1, 13, 0)
+    shutil.rmtree(next(iter(run for run in (atlas.root / "novelty").iterdir() if every.run == run.name)))
+    shutil.rmtree(atlas.root / "clusters")
+    build_index(atlas)
+    [alone] = rows(atlas, shown.format("twin"))
+    assert alone[:4] == (None, None, None, None)
+    (after,) = novelty(atlas.root, [reference])
+    assert (after.now, after.searched, after.inherited) == (1, 13, 0)
 
 
 def test_nothing_is_novel_against_the_demo(folder: AtlasFolder, copied: Any) -> None:
