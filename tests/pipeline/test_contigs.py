@@ -18,11 +18,8 @@ from Bio import SeqIO
 from Bio.Data import CodonTable
 from Bio.Seq import Seq
 
-from foldatlas.atlas.folder import AtlasFolder
-from foldatlas.folding.models import settings_of
 from foldatlas.pipeline.engines.dask.local import worker_environments
-from foldatlas.pipeline.planning.costs import CostModel
-from foldatlas.pipeline.planning.planner import Planned, make_plan
+from foldatlas.pipeline.planning.planner import Planned
 from foldatlas.pipeline.sources import contigs, fasta
 from foldatlas.pipeline.sources.contigs import ContigReader
 from foldatlas.pipeline.sources.find import SourceFile, SourceWarning, find_sources
@@ -215,15 +212,6 @@ def test_a_contig_that_a_broken_file_ends_in_is_refused() -> None:
     *genes, last = list(reader)
     assert (last.fault, reader.error) == (Outcome.TRUNCATED, "the compressed file ends early")
     assert texts(genes) == [text for text in texts(read(FILE)) if not text.startswith("c7_")]
-
-
-@pytest.fixture
-def plan(tmp_path: Path, costs: CostModel) -> Callable[..., Planned]:
-    def make(path: Path, *, genes: bool, max_length: int = 1280) -> Planned:
-        folder = AtlasFolder(tmp_path / "atlas")
-        return make_plan([str(path)], folder, settings_of("nano"), costs, max_length=max_length, genes=genes)
-
-    return make
 
 
 @pytest.fixture

@@ -14,8 +14,6 @@ from msgspec import structs
 from foldatlas.atlas.folder import AtlasFolder
 from foldatlas.atlas.parquet.coordinates import decode_structures
 from foldatlas.atlas.storage import local as storage_module
-from foldatlas.pipeline.planning.costs import CostModel
-from foldatlas.pipeline.planning.planner import make_plan
 from foldatlas.pipeline.shards.fold import fold_shard
 from foldatlas.pipeline.shards.run import _with_random_start, fold_atlas
 from foldatlas.pipeline.shards.task import FoldOptions, FoldTask
@@ -31,18 +29,6 @@ from foldatlas.schemas.errors import (
 from foldatlas.schemas.manifest import ShardEntry
 from foldatlas.schemas.records import format_structure_id, structure_id
 from foldatlas.schemas.tables import SHARD_TABLES
-
-
-@pytest.fixture
-def planned(
-    tmp_path: Path, worker: WorkerSpec, costs: CostModel, write_fasta: Callable[..., str]
-) -> Callable[[list[str]], AtlasFolder]:
-    def plan(sequences: list[str], name: str = "atlas") -> AtlasFolder:
-        folder = AtlasFolder(tmp_path / name)
-        make_plan([write_fasta(sequences, f"{name}.fasta")], folder, worker.settings, costs, max_length=1280)
-        return folder
-
-    return plan
 
 
 def task_of(folder: AtlasFolder, worker: WorkerSpec) -> FoldTask:

@@ -37,19 +37,6 @@ EXAMPLE = Path(__file__).parents[2] / "examples" / "gut.fasta"
 SETTINGS = settings_of("nano")
 
 
-@pytest.fixture
-def folder(tmp_path: Path) -> AtlasFolder:
-    return AtlasFolder(tmp_path / "atlas")
-
-
-@pytest.fixture
-def plan(folder: AtlasFolder, costs: CostModel) -> Callable[..., Planned]:
-    def make(*names: str | Path, max_length: int = 1280) -> Planned:
-        return make_plan([str(name) for name in names], folder, SETTINGS, costs, max_length=max_length)
-
-    return make
-
-
 def records(folder: AtlasFolder, plan: Plan) -> list[dict[str, object]]:
     return [row for file in plan.records for row in pq.read_table(folder.root / file.path).to_pylist()]
 

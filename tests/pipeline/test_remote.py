@@ -43,19 +43,6 @@ def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
         yield running
 
 
-@pytest.fixture
-def folder(tmp_path: Path) -> AtlasFolder:
-    return AtlasFolder(tmp_path / "atlas")
-
-
-@pytest.fixture
-def plan(folder: AtlasFolder, costs: CostModel) -> Callable[..., Planned]:
-    def make(*names: str) -> Planned:
-        return make_plan(names, folder, settings_of("nano"), costs, max_length=1280)
-
-    return make
-
-
 def read_all(stream: RemoteStream) -> bytes:
     data = b""
     while block := stream.read(100_000):

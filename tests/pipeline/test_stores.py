@@ -42,14 +42,6 @@ def client(s3: Any, monkeypatch: pytest.MonkeyPatch) -> Any:
     return s3
 
 
-@pytest.fixture
-def plan(tmp_path: Path, costs: CostModel) -> Callable[..., Planned]:
-    def make(*names: str) -> Planned:
-        return make_plan(names, AtlasFolder(tmp_path / "atlas"), settings_of("nano"), costs, max_length=1280)
-
-    return make
-
-
 @pytest.mark.parametrize("key", ["gut.fasta", "gut.faa.gz"])
 def test_an_object_becomes_a_plan_and_is_known_then(client: Any, plan: Callable[..., Planned], key: str) -> None:
     made = plan(f"s3://proteins/{key}").plan
