@@ -7,6 +7,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
+from foldatlas.jobs import cluster as cluster_job
 from foldatlas.jobs import plan as plan_job
 from foldatlas.jobs.arguments import path, say
 from foldatlas.jobs.choices import EngineChoice, Inputs, ModelChoice
@@ -18,6 +19,7 @@ from foldatlas.schemas.wording import counted
 if TYPE_CHECKING:
     from foldatlas.atlas.accounting import Accounting
     from foldatlas.atlas.folder import AtlasFolder
+    from foldatlas.pipeline.clustering import ClusterReport
     from foldatlas.pipeline.planning.selection import Choice
     from foldatlas.pipeline.search.run import SearchReport
     from foldatlas.pipeline.shards.run import FoldReport
@@ -70,14 +72,16 @@ class PartSummary:
 class FoldSummary:
     """What `fold` did in this run (`plan`, `report`), and the `accounting` of all records of the atlas.
 
-    `part` describes the selected part, if any; then `accounting` is None while other parts are missing. `searches` are
-    those against each reference, which wait for the last part.
+    `part` describes the selected part, if any; then `accounting` is None while other parts are missing. `clusters` is
+    None where they were not asked for, or there is no index or no structure yet. `searches` are those against each
+    reference, which wait for the last part.
     """
 
     plan: plan_job.PlanSummary
     report: "FoldReport"
     accounting: "Accounting | None"
     part: PartSummary | None = None
+    clusters: "ClusterReport | None" = None
     searches: "tuple[SearchReport, ...]" = ()
 
 
@@ -97,6 +101,7 @@ def fold(
     shards: str | None = None,
     part: str | None = None,
     retry_failed: bool = False,
+    cluster: bool = False,
     references: Sequence[str | Path] = (),
     log: str | None = None,
     genes: bool = False,
@@ -115,9 +120,10 @@ def fold(
     `precision`: "fp32", "bf16", or "fp16" (language model only). `genes`: the files are contigs; fold their genes.
     `shards` ("0-99,150") or `part` ("3/16"): fold only these shards of the plans of `fasta` (None: all shards of the
     atlas), and build the index only if no shard is missing afterwards. `retry_failed`: retry failed sequences once;
-    `fasta` may be empty. `name`, `replace`: as in `plan`. `references`: reference databases to search the structures
-    against, as `novelty` does; a search that fails leaves structures and index, and its report has an `error`. `log`:
-    file to append events to, as JSON lines. `runner`, `workers`, `beam_options`: the engine
+    `fasta` may be empty. `cluster`: cluster the atlas once it is indexed (jobs/cluster.py). `references`: reference
+    databases to search the structures against (jobs/novelty.py); a search that fails leaves structures and index, and
+    its report has an `error`. `name`, `replace`: as in `plan`. `log`: file to append events to, as JSON lines.
+    `runner`, `workers`, `beam_options`: the engine
     (pipeline/engines/engine.py; by default one worker in this process).
 
     Raise UsageError with the atlas unchanged (or only planned, if `shards` does not fit the plan), and Interrupted
@@ -133,6 +139,8 @@ def fold(
     from foldatlas.pipeline.workers.supervisor import WorkerSpec
 
     # Resolve and check every argument before anything is written or downloaded.
+    if cluster:
+        cluster_job.check_program()
     chosen_engine = choose_engine(runner, workers, beam_options)
     selection = chosen(shards, part)
     inputs = Inputs(tuple(fasta), max_length, genes, name, replace)
@@ -165,13 +173,23 @@ def fold(
             engine=engine.engine,
         )
 
-        # Build the index, unless shards of other parts are missing, and search what it holds.
-        done = None if share is None else share.summary(folder, outputs if add_outputs else ())
-        if done is not None and done.left:
-            return FoldSummary(summary, report, None, done)
-        accounting = _indexed(folder)
-        found = search_each(folder, searches, engine.engine, log=log, show_progress=show_progress)
-        return FoldSummary(summary, report, accounting, done, tuple(found))
+    # Build the index, unless shards of other parts are missing; then cluster and search what is indexed.
+    done = None if share is None else share.summary(folder, outputs if add_outputs else ())
+    if done is not None and done.left:
+        return FoldSummary(summary, report, None, done)
+    accounting, clusters = _indexed(folder), None
+    if cluster and accounting.folded:
+        clusters = cluster_job.cluster(
+            atlas,
+            runner=runner,
+            workers=workers,
+            beam_options=beam_options,
+            log=log,
+            show_progress=show_progress,
+            on_phase=say if show_progress else lambda name: None,
+        )
+    found = search_each(folder, searches, chosen_engine, log=log, show_progress=show_progress)
+    return FoldSummary(summary, report, accounting, done, clusters, tuple(found))
 
 
 def _refuse_contradictions(
@@ -246,14 +264,22 @@ def configure(parser: argparse.ArgumentParser) -> None:
         help="retry failed proteins once, for example on a device with more memory; FASTA may be omitted",
     )
     parser.add_argument(
+        "--cluster",
+        action="store_true",
+        help="cluster the atlas by sequence and structure after folding, as `foldatlas cluster` does",
+    )
+    parser.add_argument(
         "--log", type=path, metavar="FILE", help="append events to this file as JSON lines (-: standard error)"
     )
     parser.add_argument("--strict", action="store_true", help="exit with code 3 if any record is refused")
 
 
+ASKED: Final = ("add_outputs", "shards", "part", "retry_failed", "cluster", "log")  # arguments that plan does not have
+
+
 def _refuse_beside_dry_run(arguments: argparse.Namespace) -> None:
     """Raise UsageError for an option that `--dry-run` would ignore."""
-    for name in ("add_outputs", "shards", "part", "retry_failed", "log", "strict"):
+    for name in (*ASKED, "strict"):
         if getattr(arguments, name):
             option = "--" + name.replace("_", "-")
             raise UsageError(
@@ -268,7 +294,7 @@ def run(arguments: argparse.Namespace) -> int:
         forecasts = plan_job.search_forecasts(arguments.references, arguments.atlas, planned)
         print("\n".join([*planned.report(), *(line for one in forecasts for line in one.lines())]))
         return 0
-    asked = {name: getattr(arguments, name) for name in ("add_outputs", "shards", "part", "retry_failed", "log")}
+    asked = {name: getattr(arguments, name) for name in ASKED}
     summary = fold(
         **plan_job.planning_arguments(arguments), **asked, references=arguments.references, show_progress=True
     )
@@ -294,6 +320,10 @@ def run(arguments: argparse.Namespace) -> int:
         say(part.line())
     if accounting.failed and not arguments.retry_failed:
         say("to retry failed proteins, for example on a device with more memory: --retry-failed")
+    if summary.clusters is not None:
+        say(*cluster_job.lines(summary.clusters))
+    elif report.folded and cluster_job.is_clustered(arguments.atlas):
+        say(f"the clusters are of earlier structures; to renew them: foldatlas cluster {arguments.atlas}")
     print(accounting.line())
     for search in summary.searches:
         print(search.line())

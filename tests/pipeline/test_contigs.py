@@ -254,7 +254,7 @@ def test_proteins_and_genbank_are_no_contigs(plan: Callable[..., Planned], tmp_p
 
 def test_contigs_of_which_none_has_a_gene_are_a_warning(plan: Callable[..., Planned], tmp_path: Path) -> None:
     (tmp_path / "in.fna").write_bytes(b">a\nACGT\n>b\nACGT\n")
-    with pytest.warns(SourceWarning, match="no gene in 2 contigs"):
+    with pytest.warns(SourceWarning, match="no gene found in 2 contigs"):
         made = plan(tmp_path / "in.fna", genes=True).plan
     assert made is not None and (made.outcomes, made.shards) == ({}, ())
     assert plan(tmp_path / "in.fna", genes=True).plan is None

@@ -24,8 +24,8 @@ from foldatlas.folding.prediction import Embedding
 from foldatlas.folding.weights import nano
 from foldatlas.pipeline import embedding
 from foldatlas.pipeline.embedding import Embedded, embed_fasta
-from foldatlas.pipeline.workers.supervisor import WorkerSpec
-from foldatlas.schemas.errors import Interrupted, ModelError, OutOfMemory, SourceError, UsageError
+from foldatlas.pipeline.workers.supervisor import BatchError, WorkerSpec
+from foldatlas.schemas.errors import Interrupted, ModelError, NonFiniteOutput, OutOfMemory, SourceError, UsageError
 from foldatlas.schemas.records import structure_id
 from foldatlas.schemas.tables import EMBEDDED
 
@@ -42,13 +42,16 @@ LAST = nano.CONFIG.language_model.num_layers
 
 @dataclass
 class InThisProcess:
-    """What supervisor.Child is to embed_fasta, without a process."""
+    """Replaces supervisor.Child in embed_fasta, without a process."""
 
     language: LanguagePredictor
 
-    def compute(self, batch: list[str], cost: int, **wanted: Any) -> list[Embedding]:
+    def compute(self, batch: list[str], cost: int, **arguments: Any) -> list[Embedding]:
         assert cost > 0
-        return self.language.embed(batch, **wanted)
+        try:
+            return self.language.embed(batch, **arguments)
+        except NonFiniteOutput as error:
+            raise BatchError(str(error)) from error
 
     def renew(self) -> bool:
         return False

@@ -272,7 +272,7 @@ def test_a_child_that_dies_while_it_starts_fails_no_protein(
 ) -> None:
     folder = planned(proteins)
     stillborn = replace(worker, command=(sys.executable, "-c", "import sys; sys.exit(7)"))
-    with pytest.raises(ModelError, match=r"did not get ready on cpu .*exit code 7"):
+    with pytest.raises(ModelError, match=r"did not start on cpu .*exit code 7"):
         fold_atlas(folder, stillborn, show_progress=False)
     assert folder.entries() == {} and shard_files(folder) == set()
     assert fold_atlas(folder, worker, show_progress=False).folded == 60

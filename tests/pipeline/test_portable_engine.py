@@ -122,7 +122,7 @@ def test_engine_that_does_nothing_is_refused_before_any_shard(
     service = IdleJobService()
     with serving(service) as address:
         engine = engine_at(runner, address)
-        with pytest.raises(UsageError, match="says that it is done, but 40 of 40 tasks left no mark"):
+        with pytest.raises(UsageError, match="reports success, but 40 of 40 tasks left no mark"):
             make_plan([source], folder, worker.settings, costs, max_length=200, engine=engine)
         assert not folder.root.exists()
         make_plan([source], folder, worker.settings, costs, max_length=200)
@@ -155,8 +155,7 @@ def test_a_job_that_fails_is_one_line(caplog: pytest.LogCaptureFixture, capfd: p
     with serving(IdleJobService(api.JobState.FAILED, trace)) as address, pytest.raises(EngineError) as error:
         dispatch.run("fold", [1], print, engine_at("FlinkRunner", address))
     assert str(error.value) == (
-        "FlinkRunner gave up (OSError: a worker was lost); what was finished is kept: "
-        "run the same command again to go on"
+        "FlinkRunner failed (OSError: a worker was lost); finished work is kept: run the same command again to go on"
     )
     assert caplog.records == []
     assert capfd.readouterr().err == ""

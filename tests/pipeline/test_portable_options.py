@@ -24,18 +24,18 @@ DATAFLOW = ["--project=p", "--region=r", "--temp_location=gs://bucket/t", "--sdk
     ("runner", "options", "named"),
     [
         ("PrismRunner", [], ["--prism_location=FILE"]),
-        ("PrismRunner", ["--prism_location=not-there"], ["not-there is no file"]),
+        ("PrismRunner", ["--prism_location=not-there"], ["not-there: no such file"]),
         ("PrismRunner", ["--job_endpoint=a:1", "--environment_type=EXTERNAL"], ["--environment_config=HOST:PORT"]),
         ("FlinkRunner", [], ["--job_endpoint=", "--flink_job_server_jar=", "--flink_master=", "--environment_type="]),
         ("FlinkRunner", ["--job_endpoint=a:1"], ["--environment_type=EXTERNAL", "jobs/deploy/Dockerfile"]),
         ("FlinkRunner", ["--job_endpoint=a:1", "--environment_type=DOCKER"], ["--environment_config=an image"]),
-        ("FlinkRunner", ["--flink_job_server_jar=x.jar", "--flink_master=[local]"], ["x.jar is no file"]),
+        ("FlinkRunner", ["--flink_job_server_jar=x.jar", "--flink_master=[local]"], ["x.jar: no such file"]),
         ("SparkRunner", [], ["--job_endpoint=", "--spark_job_server_jar="]),
         ("SparkRunner", ["--spark_master_url=spark://a:1"], ["--spark_job_server_jar=", "--environment_type="]),
         ("SparkRunner", ["--job_endpoint=a:1", *POOL, "--spark_submit_uber_jar"], ["--spark_rest_url=URL"]),
         ("DataflowRunner", [], ["--project=", "--region=", "--temp_location=gs://", "--sdk_container_image="]),
         ("DataflowRunner", ["--project=p", "--region=r"], ["--temp_location=gs://", "--sdk_container_image="]),
-        ("DataflowRunner", [*DATAFLOW, "--temp_location=/tmp"], ["/tmp is none"]),
+        ("DataflowRunner", [*DATAFLOW, "--temp_location=/tmp"], ["/tmp does not begin with gs://"]),
     ],
 )
 def test_what_is_missing_is_listed(runner: str, options: list[str], named: list[str]) -> None:

@@ -187,7 +187,7 @@ def test_file_changed_before_reading_is_refused(server: Any) -> None:
 
 def test_a_server_that_does_not_mark_the_end_is_refused(server: Any) -> None:
     server.length = ""
-    with pytest.raises(SourceError, match="does not say how long"):
+    with pytest.raises(SourceError, match="does not report its length"):
         find_sources([server.url("gut.fasta")])
 
 

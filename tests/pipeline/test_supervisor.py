@@ -138,7 +138,7 @@ def test_a_child_that_stops_in_the_middle_of_a_message_is_ended(
     """
     monkeypatch.setattr(supervisor, "STALL_SECONDS", 0.5)
     child = child_that_hangs(worker, tmp_path, then)
-    with pytest.raises(WorkerTimeout, match="stopped in the middle"):
+    with pytest.raises(WorkerTimeout, match="stopped halfway"):
         fold(child, "MKVL")
     assert child._process is None
 
@@ -149,7 +149,7 @@ def test_a_child_that_takes_no_work_is_ended(
     """A batch larger than the socket's buffer, and a child that does not read it."""
     monkeypatch.setattr(supervisor, "STALL_SECONDS", 0.5)
     child = child_that_hangs(worker, tmp_path)
-    with pytest.raises(WorkerTimeout, match="took no work"):
+    with pytest.raises(WorkerTimeout, match="accepted no work"):
         fold(child, *("M" * number for number in range(1, 3000)))  # 4.5 MB
     assert child._process is None
 
