@@ -1,11 +1,12 @@
-"""Several atlases of equal settings -> a new one with the plans and structures of all.
+"""Merge several atlases with equal settings into a new one that has the plans and structures of all.
 
-The union of plans: a structure that stands in several counts in the first atlas named that has it (`Plan.order`). Where
-atlases hold parts of one plan (folded by number, on several machines), its shards are united; a shard that several have
-committed comes whole from the first, or from the first that left the fewest of its sequences out. A version of a source
-is superseded only where a plan of an input records it: merging adds no lineage. Files are linked where the file system
-allows it and else copied, with their sha256 checked in passing. The new atlas is built under a hidden name and renamed,
-so that there is all of it or none; the inputs are only read. docs/decisions/0021-merging.md says why.
+The new atlas has the union of the plans. A structure in several plans counts in the first of the named atlases that has
+it (`Plan.order`). If atlases have parts of the same plan, folded on several machines, its shards are united; a shard
+that several atlases have committed is taken whole from the first one, or from the first one with the fewest skipped
+sequences. Merging adds no lineage: a version of a source is superseded only if a plan of an input records it. Files are
+linked if the file system permits it, otherwise copied with their sha256 checked on the way. The new atlas is built
+under a hidden name and then renamed, so that it appears complete or not at all; the inputs are only read. The reasons
+are in docs/decisions/0021-merging.md.
 """
 
 import errno
@@ -31,23 +32,23 @@ from foldatlas.schemas.manifest import FileEntry, Plan, ShardEntry, settings_dig
 from foldatlas.schemas.stages import KINDS
 from foldatlas.schemas.tables import OPTIONAL_TABLES
 
-_ASIDE: Final = ".merging"  # suffix of the hidden folder in which the new atlas is built
+_SUFFIX: Final = ".merging"  # of the hidden folder in which the new atlas is built
 _CHUNK: Final = 1 << 20
-# What a system says that cannot link here, or may not: then files are copied.
+# Errors of systems that cannot or may not create links: files are then copied.
 _NO_LINKS: Final = frozenset({errno.EXDEV, errno.EPERM, errno.EACCES, errno.EMLINK, errno.ENOTSUP, errno.EOPNOTSUPP})
 
 
 @dataclass(frozen=True)
 class _Taken:
-    """What the new atlas takes: plans with their new order, and shards with all their generations, each with the atlas
-    that it comes from."""
+    """The content of the new atlas: plans with their new order, and shards with all their generations, each with the
+    atlas that it is taken from."""
 
     plans: list[tuple[AtlasFolder, Plan]]
     shards: list[tuple[AtlasFolder, list[ShardEntry]]]
     stages: list[StageRun]
 
     def files(self) -> Iterator[tuple[AtlasFolder, FileEntry, str]]:
-        """Every data file that counts, and the table that it is of."""
+        """Yield every data file of a plan or of the newest generation of a shard, with its atlas and table."""
         for folder, plan in self.plans:
             for table, files in (("records", plan.records), ("sequences", plan.sequences)):
                 for file in files:
@@ -57,7 +58,7 @@ class _Taken:
                 yield folder, file, table
 
     def stage_files(self) -> Iterator[tuple[AtlasFolder, FileEntry]]:
-        """Every data file of the runs of derived stages, once."""
+        """Yield every data file of stage runs, once, with its atlas."""
         found = {file.path: (run.folder, file) for run in self.stages for _, file in run.listed()}
         yield from found.values()
 
@@ -69,23 +70,23 @@ def merge_atlases(
     check: bool = False,
     progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> Accounting:
-    """Merges the atlases `names` into the new atlas `out` and indexes it; says how many records are in which state.
+    """Merge the atlases `names` into the new atlas `out` and index it. Return the number of records by state.
 
-    `check`: whether to read linked files too, and compare their sha256. `progress(done, total)` is told the bytes of
-    data files that are in place, after each. Raises NotAnAtlasError, UsageError, ForeignFolderError or
-    SettingsMismatchError before anything is made, DamagedAtlasError for a file that is not what was committed.
+    `check`: read linked files too and compare their sha256. `progress(done, total)` is called after each data file,
+    with the bytes that are linked or copied. Raise NotAnAtlasError, UsageError, ForeignFolderError or
+    SettingsMismatchError before anything is written, DamagedAtlasError for a file that differs from what was committed.
     """
     folders = [AtlasFolder.existing(_local(name)) for name in names]
     target = _local(out)
-    _refuse_places(folders, target)
+    _refuse_paths(folders, target)
     _refuse_settings(folders)
     taken = _union(folders)
     _refuse_outputs(taken.shards)
     target.parent.mkdir(parents=True, exist_ok=True)
-    with attempt_folder(target.parent, f".{target.name}.", _ASIDE) as aside:
-        _fill(AtlasFolder(aside), taken, folders[0], check=check, progress=progress)
+    with attempt_folder(target.parent, f".{target.name}.", _SUFFIX) as hidden:
+        _fill(AtlasFolder(hidden), taken, folders[0], check=check, progress=progress)
         try:
-            os.rename(aside, target)
+            os.rename(hidden, target)
         except OSError as error:
             if error.errno in (errno.ENOTEMPTY, errno.EEXIST):
                 raise _not_empty(target) from error
@@ -96,23 +97,27 @@ def merge_atlases(
 
 def _local(name: str | Path) -> Path:
     if "://" in str(name):
-        raise UsageError(f"{name} is no local folder, and merging takes those alone: copy the atlas to a disk first")
+        raise UsageError(
+            f"{name} is not a local folder; only local atlases can be merged: copy the atlas to a local disk first"
+        )
     return Path(name).resolve()
 
 
 def _not_empty(out: Path) -> ForeignFolderError:
-    return ForeignFolderError(f"{out} is there and is not empty: name a new folder for the merged atlas")
+    return ForeignFolderError(f"{out} exists and is not empty: name a new folder for the merged atlas")
 
 
-def _refuse_places(folders: Sequence[AtlasFolder], out: Path) -> None:
+def _refuse_paths(folders: Sequence[AtlasFolder], out: Path) -> None:
     roots = [folder.root for folder in folders]
     for number, root in enumerate(roots):
         if root in roots[:number]:
-            raise UsageError(f"{root} is named twice: name each atlas once, and last the new one")
+            raise UsageError(f"{root} is named twice: name each atlas once, and the new atlas last")
         if out == root or root in out.parents:
             raise UsageError(f"{out} is {'' if out == root else 'inside of '}an atlas to be merged: name a new folder")
     if len(roots) < 2:
-        raise UsageError("merging takes two atlases at least, and last the new one; to copy one, copy its folder")
+        raise UsageError(
+            "merging needs at least two atlases, and the new atlas last; to copy an atlas, copy its folder"
+        )
     AtlasFolder(out).refuse_foreign()
     if out.exists() and any(out.iterdir()):
         raise _not_empty(out)
@@ -160,15 +165,15 @@ def _stages(folders: Sequence[AtlasFolder]) -> list[StageRun]:
 
 
 def _refuse_outputs(shards: Sequence[tuple[AtlasFolder, list[ShardEntry]]]) -> None:
-    """An atlas has an output everywhere or nowhere: raises UsageError where the new one would have it in places."""
+    """Raise UsageError if some shards have an optional output and others do not."""
     for table, option in OPTIONAL_TABLES.items():
         having: dict[bool, Path] = {}
         for folder, history in shards:
             having.setdefault(table in history[-1].files, folder.root)
         if len(having) == 2:
             raise UsageError(
-                f"{having[True]} has {table}, {having[False]} has shards without: an atlas has them everywhere or "
-                f"nowhere, so fold {having[False]} again with {option} --add-outputs, then merge"
+                f"{having[True]} has {table}, {having[False]} has shards without; in an atlas all shards or none "
+                f"have them, so fold {having[False]} again with {option} --add-outputs, then merge"
             )
 
 
@@ -182,11 +187,11 @@ def _fill(
         parts = Path(file.path).parts
         if len(parts) != 2 or parts[0] != table or parts[1].startswith("."):
             raise DamagedAtlasError(f"{folder.root} lists {file.path!r} as a file of {table}: restore it from a copy")
-        _place(folder.root / file.path, new.root / file.path, file, check=check)
+        _link_or_copy(folder.root / file.path, new.root / file.path, file, check=check)
         done += file.bytes
         progress(done, total)
     for folder, file in stage_files:
-        _place(folder.root / file.path, new.root / file.path, file, check=check)
+        _link_or_copy(folder.root / file.path, new.root / file.path, file, check=check)
         done += file.bytes
         progress(done, total)
     for _, plan in taken.plans:
@@ -194,18 +199,18 @@ def _fill(
     for folder, history in taken.shards:
         for entry in history:
             source = folder.entry_path(entry.shard, entry.generation)
-            _place(source, new.entry_path(entry.shard, entry.generation), None, check=False)
+            _link_or_copy(source, new.entry_path(entry.shard, entry.generation), None, check=False)
     for run in taken.stages:
         for name in run.documents():
-            _place(run.folder.root / name, new.root / name, None, check=False)
+            _link_or_copy(run.folder.root / name, new.root / name, None, check=False)
     for path in new.root.rglob("*"):
         if path.is_dir():
             sync_folder(path)
     sync_folder(new.root)
 
 
-def _place(source: Path, target: Path, file: FileEntry | None, *, check: bool) -> None:
-    """Links or copies `source` to `target`. Raises DamagedAtlasError if it is not the `file` that was committed."""
+def _link_or_copy(source: Path, target: Path, file: FileEntry | None, *, check: bool) -> None:
+    """Link or copy `source` to `target`. Raise DamagedAtlasError if it differs from the committed `file`."""
     target.parent.mkdir(parents=True, exist_ok=True)
     digest: str | None = None
     try:
@@ -218,7 +223,7 @@ def _place(source: Path, target: Path, file: FileEntry | None, *, check: bool) -
         else:
             digest = file_sha256(target) if check and file is not None else None
     except FileNotFoundError as error:
-        raise DamagedAtlasError(f"{source} does not exist: `foldatlas verify` says what to do") from error
+        raise DamagedAtlasError(f"{source} does not exist: run `foldatlas verify`") from error
     if file is None:
         return
     size = target.stat().st_size
@@ -228,11 +233,11 @@ def _place(source: Path, target: Path, file: FileEntry | None, *, check: bool) -
         what = "another sha256 than was committed"
     else:
         return
-    raise DamagedAtlasError(f"{source} has {what}: `foldatlas verify` says what to do")
+    raise DamagedAtlasError(f"{source} has {what}: run `foldatlas verify`")
 
 
 def _copy(source: Path, target: Path) -> str:
-    """Copies bytes and makes them last; gives their sha256, taken from what was read."""
+    """Copy a file durably and return the sha256 of the bytes that were read."""
     digest = hashlib.sha256()
     with source.open("rb") as read, target.open("xb") as write:
         while chunk := read.read(_CHUNK):

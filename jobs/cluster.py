@@ -1,4 +1,4 @@
-"""`foldatlas cluster`: which family each protein belongs to, by sequence and by structure."""
+"""`foldatlas cluster`: cluster the proteins of an atlas, by sequence and by structure."""
 
 import argparse
 import os
@@ -19,8 +19,8 @@ EXAMPLES: Final = """examples:
   foldatlas cluster atlas --workers 8
   foldatlas cluster atlas --runner DaskRunner -- --dask_client_address=tls://host:8786
 
-Clusters at 90 % and 30 % sequence identity, and of structures of one fold. After more proteins were folded, the same
-command compares what is new. docs/clusters.md says what the clusters are, and how to query them.
+Clusters sequences at 90 % and 30 % identity, and structures by TM-score. After more proteins were folded, the same
+command compares only what is new. docs/clusters.md describes the clusters and how to query them.
 """
 
 
@@ -36,14 +36,14 @@ def cluster(
     show_progress: bool = False,
     on_phase: Callable[[str], None] = lambda name: None,
 ) -> "ClusterReport":
-    """Cluster the structures of `atlas`, and index it, unless its clusters are of these structures already.
+    """Cluster the structures of `atlas` and update its index, unless its clusters are up to date.
 
-    `full`: take no pair of structures over from earlier runs. `threads` are each worker's (None: its share of this
-    machine's cores). `runner`, `workers` and `beam_options` choose the engine, as for `fold`. `log`: a file to which
-    events are appended as JSON lines.
+    `full`: do not reuse pairs of structures from earlier runs. `threads`: threads per worker (None: its share of this
+    machine's cores). `runner`, `workers`, `beam_options`: the engine, as for `fold`. `log`: file to append events to,
+    as JSON lines.
 
-    Raise UsageError, with nothing made, for an atlas without structures or a machine without MMseqs2; Interrupted with
-    every finished shard kept.
+    Raise UsageError, with nothing written, for an atlas without structures or a machine without MMseqs2, and
+    Interrupted with all finished shards kept.
     """
     from foldatlas.atlas.folder import AtlasFolder
     from foldatlas.atlas.index.build import build_index, current_accounting
@@ -73,8 +73,23 @@ def cluster(
     return report
 
 
+def check_program() -> None:
+    """Raise UsageError where MMseqs2 is missing or cannot run on this machine."""
+    from foldatlas.atlas.reference.mmseqs2 import program_version
+
+    program_version()
+
+
+def is_clustered(atlas: str | Path) -> bool:
+    """Return whether the atlas has clusters, of whichever of its structures."""
+    from foldatlas.atlas.folder import AtlasFolder
+    from foldatlas.atlas.stages.runs import latest_complete
+
+    return latest_complete(AtlasFolder.existing(atlas), "clusters") is not None
+
+
 def forecast(atlas: str | Path) -> "ClusterForecast":
-    """Predict what clustering `atlas` takes, from its index, which is built if it is not current."""
+    """Predict time, memory and disk for clustering `atlas`, from its index, which is built if it is out of date."""
     from foldatlas.atlas.clusters.forecast import predict
     from foldatlas.atlas.clusters.structures import present_structures
     from foldatlas.atlas.folder import AtlasFolder
@@ -94,32 +109,30 @@ def add_engine(parser: argparse.ArgumentParser) -> None:
         "--workers",
         type=positive,
         metavar="N",
-        help="processes on this machine, each with its share of the cores (default: 1)",
+        help="worker processes on this machine, each with its share of the cores (default: 1)",
     )
     parser.add_argument(
         "--runner",
         metavar="R",
-        help="Beam's engine, as for `foldatlas fold`; options of its own follow the rest after --",
+        help="Beam runner, as for `foldatlas fold`; its options are last, after --",
     )
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("atlas", type=path, metavar="ATLAS", help=ATLAS_HELP)
+    parser.add_argument("--full", action="store_true", help="compare all structures again instead of only new ones")
     parser.add_argument(
-        "--full", action="store_true", help="compare all structures again, in place of what is new alone"
-    )
-    parser.add_argument(
-        "--threads", type=positive, metavar="N", help="of each worker (default: its share of this machine's cores)"
+        "--threads", type=positive, metavar="N", help="threads per worker (default: its share of this machine's cores)"
     )
     add_engine(parser)
     parser.add_argument(
-        "--log", type=path, metavar="FILE", help="append events to this file as JSON lines (-: to standard error)"
+        "--log", type=path, metavar="FILE", help="append events to this file as JSON lines (-: standard error)"
     )
-    parser.add_argument("--dry-run", action="store_true", help="predict time, memory and disk, and cluster nothing")
+    parser.add_argument("--dry-run", action="store_true", help="predict time, memory and disk without clustering")
 
 
 def lines(report: "ClusterReport") -> list[str]:
-    """For people: what there is now."""
+    """Return the numbers of clusters, for the terminal."""
     short = f" ({report.too_short:,} too short to compare)" if report.too_short else ""
     return [
         f"{counted(report.structures, 'structure')}: {counted(report.clusters90, 'cluster')} at 90 % identity, "
@@ -146,9 +159,9 @@ def run(arguments: argparse.Namespace) -> int:
     )
     if report.is_new:
         new = report.pairs - report.taken_over
-        taken = f", {report.taken_over:,} taken over" if report.taken_over else ""
-        say(f"{counted(new, 'new pair')} of one fold{taken}, in {readable_time(report.seconds)}")
+        taken = f", {report.taken_over:,} reused" if report.taken_over else ""
+        say(f"{counted(new, 'new pair')} of similar structures{taken}, in {readable_time(report.seconds)}")
     else:
-        say("nothing to cluster: the clusters are of these structures already")
+        say("nothing to cluster: the clusters are up to date")
     print("\n".join(lines(report)))
     return 0

@@ -7,6 +7,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
+from foldatlas.jobs import cluster as cluster_job
 from foldatlas.jobs import plan as plan_job
 from foldatlas.jobs.arguments import path, say
 from foldatlas.jobs.choices import EngineChoice, Inputs, ModelChoice
@@ -17,6 +18,7 @@ from foldatlas.schemas.wording import counted
 if TYPE_CHECKING:
     from foldatlas.atlas.accounting import Accounting
     from foldatlas.atlas.folder import AtlasFolder
+    from foldatlas.pipeline.clustering import ClusterReport
     from foldatlas.pipeline.planning.selection import Choice
     from foldatlas.pipeline.shards.run import FoldReport
     from foldatlas.schemas.manifest import Plan, Shard
@@ -67,13 +69,15 @@ class PartSummary:
 class FoldSummary:
     """What `fold` did in this run (`plan`, `report`), and the `accounting` of all records of the atlas.
 
-    `part` describes the selected part, if any; then `accounting` is None while other parts are missing.
+    `part` describes the selected part, if any; then `accounting` is None while other parts are missing. `clusters` is
+    None where they were not asked for, or there is no index or no structure yet.
     """
 
     plan: plan_job.PlanSummary
     report: "FoldReport"
     accounting: "Accounting | None"
     part: PartSummary | None = None
+    clusters: "ClusterReport | None" = None
 
 
 def fold(
@@ -92,6 +96,7 @@ def fold(
     shards: str | None = None,
     part: str | None = None,
     retry_failed: bool = False,
+    cluster: bool = False,
     log: str | None = None,
     genes: bool = False,
     name: str | None = None,
@@ -109,8 +114,9 @@ def fold(
     `precision`: "fp32", "bf16", or "fp16" (language model only). `genes`: the files are contigs; fold their genes.
     `shards` ("0-99,150") or `part` ("3/16"): fold only these shards of the plans of `fasta` (None: all shards of the
     atlas), and build the index only if no shard is missing afterwards. `retry_failed`: retry failed sequences once;
-    `fasta` may be empty. `name`, `replace`: as in `plan`. `log`: file to append events to, as JSON lines. `runner`,
-    `workers`, `beam_options`: the engine (pipeline/engines/engine.py; by default one worker in this process).
+    `fasta` may be empty. `cluster`: cluster the atlas once it is indexed (jobs/cluster.py). `name`, `replace`: as in
+    `plan`. `log`: file to append events to, as JSON lines. `runner`, `workers`, `beam_options`: the engine
+    (pipeline/engines/engine.py; by default one worker in this process).
 
     Raise UsageError with the atlas unchanged (or only planned, if `shards` does not fit the plan), and Interrupted
     with all finished shards kept.
@@ -125,6 +131,8 @@ def fold(
     from foldatlas.pipeline.workers.supervisor import WorkerSpec
 
     # Resolve and check every argument before anything is written or downloaded.
+    if cluster:
+        cluster_job.check_program()
     chosen_engine = choose_engine(runner, workers, beam_options)
     selection = chosen(shards, part)
     inputs = Inputs(tuple(fasta), max_length, genes, name, replace)
@@ -156,11 +164,22 @@ def fold(
             engine=engine.engine,
         )
 
-    # Build the index, unless shards of other parts are missing.
-    if share is None:
-        return FoldSummary(summary, report, _indexed(folder))
-    done = share.summary(folder, outputs if add_outputs else ())
-    return FoldSummary(summary, report, None if done.left else _indexed(folder), done)
+    # Build the index, unless shards of other parts are missing; then cluster what is indexed.
+    done = None if share is None else share.summary(folder, outputs if add_outputs else ())
+    if done is not None and done.left:
+        return FoldSummary(summary, report, None, done)
+    accounting, clusters = _indexed(folder), None
+    if cluster and accounting.folded:
+        clusters = cluster_job.cluster(
+            atlas,
+            runner=runner,
+            workers=workers,
+            beam_options=beam_options,
+            log=log,
+            show_progress=show_progress,
+            on_phase=say if show_progress else lambda name: None,
+        )
+    return FoldSummary(summary, report, accounting, done, clusters)
 
 
 def _refuse_contradictions(
@@ -235,14 +254,22 @@ def configure(parser: argparse.ArgumentParser) -> None:
         help="retry failed proteins once, for example on a device with more memory; FASTA may be omitted",
     )
     parser.add_argument(
+        "--cluster",
+        action="store_true",
+        help="cluster the atlas by sequence and structure after folding, as `foldatlas cluster` does",
+    )
+    parser.add_argument(
         "--log", type=path, metavar="FILE", help="append events to this file as JSON lines (-: standard error)"
     )
     parser.add_argument("--strict", action="store_true", help="exit with code 3 if any record is refused")
 
 
+ASKED: Final = ("add_outputs", "shards", "part", "retry_failed", "cluster", "log")  # arguments that plan does not have
+
+
 def _refuse_beside_dry_run(arguments: argparse.Namespace) -> None:
     """Raise UsageError for an option that `--dry-run` would ignore."""
-    for name in ("add_outputs", "shards", "part", "retry_failed", "log", "strict"):
+    for name in (*ASKED, "strict"):
         if getattr(arguments, name):
             option = "--" + name.replace("_", "-")
             raise UsageError(
@@ -255,7 +282,7 @@ def run(arguments: argparse.Namespace) -> int:
         _refuse_beside_dry_run(arguments)
         print("\n".join(plan_job.plan(**plan_job.planning_arguments(arguments), dry_run=True).report()))
         return 0
-    asked = {name: getattr(arguments, name) for name in ("add_outputs", "shards", "part", "retry_failed", "log")}
+    asked = {name: getattr(arguments, name) for name in ASKED}
     summary = fold(**plan_job.planning_arguments(arguments), **asked, show_progress=True)
     report, accounting = summary.report, summary.accounting
     from foldatlas.schemas.wording import readable_time
@@ -279,6 +306,10 @@ def run(arguments: argparse.Namespace) -> int:
         say(part.line())
     if accounting.failed and not arguments.retry_failed:
         say("to retry failed proteins, for example on a device with more memory: --retry-failed")
+    if summary.clusters is not None:
+        say(*cluster_job.lines(summary.clusters))
+    elif report.folded and cluster_job.is_clustered(arguments.atlas):
+        say(f"the clusters are of earlier structures; to renew them: foldatlas cluster {arguments.atlas}")
     print(accounting.line())
     failed = accounting.failed if part is None else part.failed
     return 3 if failed or (arguments.strict and accounting.num_refused) else 0

@@ -1,4 +1,4 @@
-"""`foldatlas novelty`: search an atlas's structures, or sequences, against a reference database."""
+"""`foldatlas novelty`: search the structures or sequences of an atlas against a reference database."""
 
 import argparse
 from collections.abc import Sequence
@@ -21,8 +21,8 @@ EXAMPLES: Final = """examples:
   foldatlas novelty atlas --reference structures --dry-run
   foldatlas novelty atlas --reference demo
 
-A reference is what `foldatlas reference` makes; "demo" is a small one to try the search out, against which nothing is
-called novel. Run again after the atlas or the reference grew, what is new alone is searched. Results are columns of
+`foldatlas reference` builds references; "demo" is a small one for trying the search, with which nothing is reported as
+novel. After the atlas or the reference has grown, the same command searches only what is new. Results are columns of
 `proteins` and the tables `novelty` and `sequence_novelty` (docs/sql.md).
 """
 
@@ -41,14 +41,14 @@ def novelty(
     log: str | None = None,
     show_progress: bool = False,
 ) -> "list[SearchReport]":
-    """Search `atlas` against each of `references`, and index what was found. Return a report for each.
+    """Search `atlas` against each of `references` and update its index. Return one report per reference.
 
-    `mode` is "default", "sensitive" or "exhaustive", and `verdict_only` stops at a TM-score of 0.5: for references of
-    structures. `each`: search every structure, not one of each cluster; `full`: search all again, whatever earlier
-    runs found. `runner`, `workers` and `beam_options` choose the engine as in `fold`; `log` is a file to which events
-    are appended.
+    For references of structures, `mode` is "default", "sensitive" or "exhaustive", and `verdict_only` stops at a
+    TM-score of 0.5. `each`: search every structure instead of one per cluster. `full`: search all again, without
+    results of earlier runs. `runner`, `workers`, `beam_options`: the engine, as in `fold`. `log`: file to append events
+    to, as JSON lines.
 
-    Raise UsageError before anything is searched; Interrupted with every finished shard kept.
+    Raise UsageError before anything is searched, and Interrupted with all finished shards kept.
     """
     from foldatlas.atlas.folder import AtlasFolder
     from foldatlas.pipeline import events
@@ -82,7 +82,7 @@ def dry_run(
     each: bool = False,
     full: bool = False,
 ) -> "list[SearchForecast]":
-    """Return what `novelty` would do, and what it would take."""
+    """Predict time and disk of `novelty` for each reference."""
     from foldatlas.atlas.folder import AtlasFolder
     from foldatlas.pipeline.search.run import forecast
 
@@ -96,25 +96,27 @@ def dry_run(
 def opened(
     references: Sequence[str | Path], *, mode: str = "default", verdict_only: bool = False
 ) -> "list[tuple[str, Reference, SearchSettings | SequenceSettings]]":
-    """Open reference databases, and check that this machine can search them. Return each as it was named, with the
-    settings of its search. Raise UsageError."""
+    """Open reference databases and check that this machine can search them.
+
+    Return for each its name as given, the reference and the settings of its search. Raise UsageError.
+    """
     from foldatlas.atlas.novelty.sequence_search import SequenceSettings
     from foldatlas.atlas.novelty.settings import SearchSettings
     from foldatlas.atlas.reference.reader import Reference
     from foldatlas.pipeline.search.workers import check_machine
 
     if not references:
-        raise UsageError("no reference was named: --reference DB, a database that `foldatlas reference` makes")
+        raise UsageError("no reference was given: pass --reference DB, a database made by `foldatlas reference`")
     settings = SearchSettings(mode=mode, verdict_only=verdict_only)  # type: ignore[arg-type]
     found: list[tuple[str, Reference, SearchSettings | SequenceSettings]] = []
     for name in map(str, references):
         reference = Reference.open(name)
         check_machine(reference)
         if any(reference.digest == other.digest for _, other, _ in found):
-            raise UsageError(f"{name} is named twice: name each reference once")
+            raise UsageError(f"{name} is given twice: give each reference once")
         found.append((name, reference, settings if reference.kind == "structures" else SequenceSettings()))
     if settings != SearchSettings() and all(reference.kind == "sequences" for _, reference, _ in found):
-        raise UsageError("--sensitive, --exhaustive and --verdict-only are for references of structures alone")
+        raise UsageError("--sensitive, --exhaustive and --verdict-only need a reference of structures")
     return found
 
 
@@ -125,27 +127,27 @@ def _say_what_was_done(report: "SearchReport", reference: "Reference") -> None:
         rate = report.now / max(report.seconds, 1e-3)
         say(f"searched {counted(report.now, 'structure')} in {readable_time(report.seconds)} ({rate:.3g}/s)")
     elif report.is_new:
-        say("no structure had to be searched: earlier results were taken over")
+        say("nothing to search: all results are from earlier runs")
     else:
-        say("nothing to search: the atlas and the reference are as they were")
+        say("nothing to search: atlas and reference have not changed")
     if reference.is_demo:
-        say("the demo reference is small: a structure without a hit there may be well known, and none is called novel")
+        say("the demo reference is small: a structure without a hit may be known, so none is reported as novel")
 
 
 def configure_search(parser: argparse.ArgumentParser) -> None:
-    """Add the options of a search, which `fold` has too."""
+    """Add the options of a search, which `fold` shares."""
     parser.add_argument(
         "--reference",
         action="append",
         type=path,
         default=[],
         metavar="DB",
-        help='search against this reference database, or "demo"; may be given several times',
+        help='reference database to search, or "demo"; can be repeated',
     )
     modes = parser.add_mutually_exclusive_group()
     modes.add_argument(
         "--sensitive", dest="mode", action="store_const", const="sensitive", default="default",
-        help="align more candidates of each structure: slower, misses fewer best hits",
+        help="align more candidates per structure: slower, misses fewer best hits",
     )  # fmt: skip
     modes.add_argument(
         "--exhaustive", dest="mode", action="store_const", const="exhaustive",
@@ -154,10 +156,10 @@ def configure_search(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--verdict-only",
         action="store_true",
-        help="stop at a TM-score of 0.5, which need not be the best hit",
+        help="stop at a TM-score of 0.5, without looking for the best hit",
     )
-    parser.add_argument("--all", action="store_true", help="search every structure, not one of each 90 %% cluster")
-    parser.add_argument("--full", action="store_true", help="search all again, whatever earlier searches found")
+    parser.add_argument("--all", action="store_true", help="search every structure instead of one per 90 %% cluster")
+    parser.add_argument("--full", action="store_true", help="search all again, without results of earlier searches")
 
 
 def search_options(arguments: argparse.Namespace) -> dict[str, object]:
@@ -173,11 +175,11 @@ def search_options(arguments: argparse.Namespace) -> dict[str, object]:
 def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("atlas", type=path, metavar="ATLAS", help=ATLAS_HELP)
     configure_search(parser)
-    parser.add_argument("--dry-run", action="store_true", help="predict time and disk, and search nothing")
-    parser.add_argument("--workers", type=positive, metavar="N", help="processes on this machine (default: 1)")
-    parser.add_argument("--runner", metavar="R", help="Beam's engine, as in `foldatlas fold`")
+    parser.add_argument("--dry-run", action="store_true", help="predict time and disk without searching")
+    parser.add_argument("--workers", type=positive, metavar="N", help="worker processes on this machine (default: 1)")
+    parser.add_argument("--runner", metavar="R", help="Beam runner, as for `foldatlas fold`")
     parser.add_argument(
-        "--log", type=path, metavar="FILE", help="append events to this file as JSON lines (-: to standard error)"
+        "--log", type=path, metavar="FILE", help="append events to this file as JSON lines (-: standard error)"
     )
 
 

@@ -1,14 +1,14 @@
 """The index of an atlas: `atlas.duckdb`, built from the Parquet files that plans and manifest list.
 
-build.py        builds it, or adds what is new
-contents.py     what it holds, and whether that is all that is committed
-novelty.py      what searches found: runs, hits, targets
+build.py        building the index
+contents.py     the digest of what an index was built from, and whether it is stale
+novelty.py      tables of search runs: runs, hits, targets
 clusters.py     the latest clusters: columns of structures, table and views
 views.py        the columns of `proteins`, and the views on top of it
 lineage.py      which versions of sources are current
 needed.py       which sequences a present record has
-changes.py      what a new version of a source changes
+changes.py      which ids a new version of a source adds and removes
 counts.py       how many records are in which state
-runs.py         which run made what
-published.py    the index where readers find it, and their copy of it
+runs.py         which run wrote each file and folded each structure
+published.py    the published index, and local copies of it
 """

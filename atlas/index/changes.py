@@ -1,4 +1,4 @@
-"""What a new version of a source changes: how many of the earlier version's ids it still has."""
+"""Comparison of a new version of a source with the earlier one: ids that are new, and ids that are gone."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -18,8 +18,12 @@ from foldatlas.schemas.wording import counted
 
 @dataclass(frozen=True)
 class Change:
-    """A new version of the source that people call `name`: its records before and now, and distinct accepted ids:
-    `earlier` ones, of which `gone` are no longer there, and `new` ones."""
+    """What a new version of the source `name` changes.
+
+    before, now: numbers of records.
+    earlier: distinct accepted ids before, of which `gone` are not in the new version.
+    new: distinct accepted ids that were not in the earlier version.
+    """
 
     name: str
     before: int
@@ -34,7 +38,7 @@ class Change:
         return 2 * (self.earlier - self.gone) >= self.earlier
 
     def line(self) -> str:
-        """`x.faa changed: 4 records before, 5 now; 1 new, 0 gone`."""
+        """Return a line such as `x.faa changed: 4 records before, 5 now; 1 new, 0 gone`."""
         before = counted(self.before, "record")
         return f"{self.name} changed: {before} before, {self.now:,} now; {self.new:,} new, {self.gone:,} gone"
 
@@ -42,8 +46,11 @@ class Change:
 def change_of(
     folder: AtlasFolder, work: Path, heads: Sequence[Head], staged: Sequence[Path], name: str, now: int
 ) -> Change:
-    """Compares the records of a source's `heads` with those just read, `staged` tables of records, of which `now` are
-    the source's. `work` is a folder for copies of files of a store."""
+    """Compare the records of a source's `heads` with those that were just read.
+
+    `staged` are tables of records, of which `now` are of this source. `work` is a folder for copies of files of a
+    store.
+    """
     copies = LocalCopies(folder.storage, work)
     plans = {head.plan.name: head.plan for head in heads}
     earlier = copies.have(file.path for plan in plans.values() for file in plan.records)

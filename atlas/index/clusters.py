@@ -75,8 +75,12 @@ def make_clusters(connection: Any) -> None:
     )
 
 
-def cluster_views(max_novel_tm: float, min_known_identity: float) -> dict[str, tuple[str, str]]:
-    """Return SQL and comment of the views on clusters, by name."""
+def cluster_views(max_novel_tm: float, min_known_identity: float, is_demo: str) -> dict[str, tuple[str, str]]:
+    """Return SQL and comment of the views on clusters, by name.
+
+    A member is known from `max_novel_tm` or `min_known_identity` upwards. `is_demo` is SQL that says whether the latest
+    search of structures was against a demonstration, against which nothing is dark.
+    """
     members = " UNION ALL ".join(
         f"SELECT {literal(level)} AS level, {cluster} AS cluster, structure_id, {cluster} = structure_id AS "
         f"is_representative, {centre} AS centre, {identity} AS identity, {coverage} AS coverage, {tm} AS tm "
@@ -94,8 +98,8 @@ def cluster_views(max_novel_tm: float, min_known_identity: float) -> dict[str, t
             "SELECT clusters.* EXCLUDE (level), num_searched FROM clusters JOIN (SELECT cluster_structure AS cluster, "
             f"bool_or({is_known}) AS is_known, count(tm_query) AS num_searched FROM scores WHERE structure_id IN "
             f"({present}) GROUP BY cluster_structure) AS known USING (cluster) "
-            "WHERE level = 'structure' AND NOT is_known AND num_searched > 0",
+            f"WHERE level = 'structure' AND NOT is_known AND num_searched > 0 AND NOT {is_demo}",
             f"clusters by structure of which a member was searched and none has tm_query >= {max_novel_tm} or "
-            f"identity_max >= {min_known_identity}",
+            f"identity_max >= {min_known_identity}; empty where the reference is a demonstration",
         ),
     }

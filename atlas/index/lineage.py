@@ -1,10 +1,10 @@
-"""Versions of sources: which of them are current, decided by recorded lineage alone.
+"""Versions of sources, and which of them are current, from the lineage that plans record.
 
-A source (a URI) is read again when its bytes changed. The plan that reads the new bytes records, for that source, which
-plans' versions it supersedes. A version is identified by its content and its ancestry, (URI, sha256, the versions that
-it supersedes), as a commit is in git: the bytes A before B and the same bytes after B are two versions, and the same
-bytes that two plans read first, in whatever company, are one. The versions that no other supersedes are the source's
-heads. Times and the order of plans play no part. docs/decisions/0024-versions-of-a-source.md says why.
+A source (a URI) is read again if its bytes changed. The plan that reads the new bytes records which versions, of which
+plans, it supersedes. A version is identified by its content and its ancestors (URI, sha256, superseded versions), as a
+commit in git: bytes A before B and the same bytes after B are two versions, and the same bytes that two plans read as a
+first version are one. Versions that no other version supersedes are the heads of the source. Times and the order of
+plans have no effect. The reasons are in docs/decisions/0024-versions-of-a-source.md.
 """
 
 import hashlib
@@ -27,54 +27,65 @@ class Head(NamedTuple):
 
 @dataclass(frozen=True)
 class Lineage:
-    """The versions of an atlas's sources. `versions` gives the identity of the version that a plan read, by the plan's
-    name and the URI; `heads` are the current ones by URI, in the order of the plans."""
+    """The versions of an atlas's sources.
+
+    versions: the identity of the version that a plan read, by name of the plan and URI.
+    heads: the current versions by URI, in the order of the plans.
+    """
 
     versions: Mapping[_Node, str] = field(default_factory=dict)
     heads: Mapping[str, tuple[Head, ...]] = field(default_factory=dict)
 
     @property
     def is_trivial(self) -> bool:
-        """Whether no version is superseded: every record is present."""
+        """Whether no version is superseded, so that every record is present."""
         return len(self.versions) == sum(map(len, self.heads.values()))
 
     @property
     def present(self) -> frozenset[_Node]:
-        """The plans' sources of which the records are present, as (name of the plan, URI)."""
+        """The sources whose records are present, as (name of the plan, URI)."""
         return frozenset((head.plan.name, uri) for uri, heads in self.heads.items() for head in heads)
 
     def is_current(self, plan: Plan) -> bool:
-        """Whether all that a plan read is current."""
+        """Return whether all versions that a plan read are current."""
         present = self.present
         return all((plan.name, source.uri) in present for source in plan.sources)
 
     def contents(self, uri: str) -> list[str]:
-        """The distinct sha256 of a source's heads. More than one: nothing says which is the newest."""
+        """Return the distinct sha256 of a source's heads. With more than one, the newest is not known."""
         return list(dict.fromkeys(head.source.sha256 for head in self.heads.get(uri, ())))
 
     def superseded_by(self, source: Source) -> tuple[Head, ...]:
-        """The heads that `source`, a new version, records as superseded."""
+        """Return the heads that `source`, a new version, supersedes."""
         old = set(source.supersedes or ())
         return tuple(head for head in self.heads.get(source.uri, ()) if _reference(head) in old)
 
     def next_version(self, source: Source, *, replace: bool = False) -> tuple[Superseded, ...]:
-        """What `source`, as read now with other content than its heads, supersedes: all of them. Where several were
-        read by a program that recorded no lineage, these only with `replace`: any of them may be wanted."""
+        """Return what `source`, read now with other content than its heads, supersedes: all of its heads.
+
+        If several heads were read by a program that recorded no lineage, they are superseded only with `replace`: the
+        user may want to keep any of them.
+        """
         heads = self.heads.get(source.uri, ())
         unrecorded = {head.source.sha256 for head in heads if head.source.supersedes is None}
         kept = unrecorded if len(unrecorded) > 1 and not replace else set()
         return tuple(sorted({_reference(head) for head in heads if head.source.sha256 not in kept}))
 
     def same_version(self, source: Source) -> tuple[Superseded, ...]:
-        """What `source`, whose bytes are those of a head that is read again (another limit on length), supersedes: what
-        that head does. So it is the same version."""
+        """Return what `source`, with the bytes of a head that is read again with another maximal length, supersedes.
+
+        It supersedes what the head does, so it is the same version.
+        """
         same = (head.source for head in self.heads.get(source.uri, ()) if head.source.sha256 == source.sha256)
         return tuple(sorted({old for earlier in same for old in earlier.supersedes or ()}))
 
 
 def lineage_of(plans: Sequence[Plan]) -> Lineage:
-    """The versions that `plans` read. Raises DamagedAtlasError where versions supersede each other in a circle, which
-    no program writes (a plan's name is a digest of what it supersedes)."""
+    """Return the versions that `plans` read.
+
+    Raise DamagedAtlasError for a cycle of versions, which no program writes: the name of a plan is a digest of what it
+    supersedes.
+    """
     nodes = {(plan.name, source.uri): Head(plan, source) for plan in plans for source in plan.sources}
     versions: dict[_Node, str] = {}
     superseded: set[tuple[str, str]] = set()  # by URI and version
@@ -95,7 +106,7 @@ def _reference(head: Head) -> Superseded:
 
 
 def _version(old: Superseded, uri: str, versions: Mapping[_Node, str]) -> str:
-    """A superseded version's identity. One whose plan the atlas lacks supersedes nothing that it has."""
+    """Return the identity of a superseded version. If its plan is missing, its ancestors are not known."""
     return versions.get((old.plan, uri)) or _digest([uri, old.plan, old.sha256, "absent"])
 
 
@@ -104,8 +115,10 @@ def _digest(parts: Iterable[str]) -> str:
 
 
 def _parents_first(nodes: Mapping[_Node, Head]) -> list[_Node]:
-    """The nodes in an order in which each follows all that it supersedes. A source may have thousands of versions, so
-    nothing recurses."""
+    """Return the nodes in topological order: each after all that it supersedes.
+
+    Not recursive, because a source may have thousands of versions.
+    """
     waiting: dict[_Node, int] = {}
     children: dict[_Node, list[_Node]] = {}
     for node, head in nodes.items():
@@ -114,7 +127,7 @@ def _parents_first(nodes: Mapping[_Node, Head]) -> list[_Node]:
         for parent in parents:
             children.setdefault(parent, []).append(node)
     ready = [node for node, count in waiting.items() if not count]
-    for node in ready:  # grows meanwhile
+    for node in ready:  # grows in the loop
         for child in children.get(node, ()):
             waiting[child] -= 1
             if not waiting[child]:

@@ -1,9 +1,9 @@
-"""Which sequences a present record has: those that are folded, retried and counted.
+"""Which sequences are needed, that is, belong to a present record. Only these are folded, retried and counted.
 
-Only an atlas in which a version of a source was superseded has others; in all the rest nothing is read here. A sequence
-that is not needed stays in its shard, whose boundaries and digest never change: a shard without needed sequences is not
-folded, another is folded without those that are not needed. If a present record has one again, it is folded in the next
-generation of the shard's entry.
+If no version of a source was superseded, all sequences are needed, and no file is read here. A sequence that is not
+needed stays in its shard, whose boundaries and digest never change: shards without needed sequences are not folded, and
+others are folded without the sequences that are not needed. If a sequence becomes needed again, it is folded in the
+next generation of the shard's manifest entry.
 """
 
 from collections.abc import Mapping, Sequence
@@ -29,23 +29,26 @@ _Mask = npt.NDArray[np.bool_]
 
 @dataclass(frozen=True)
 class Needed:
-    """`masks` say of each shard that has sequences no present record has which of its rows are needed, in the order of
-    its sequences. Of a shard that is not in it, all are."""
+    """The needed sequences of an atlas.
+
+    `masks` has, for each shard with sequences that are not needed, a mask over its sequences, in their order: True
+    means needed. Of other shards all sequences are needed.
+    """
 
     masks: Mapping[str, _Mask] = field(default_factory=dict)
 
     def mask(self, shard: Shard) -> _Mask:
-        """Which of the shard's rows are needed."""
+        """Return which sequences of the shard are needed, bool [proteins]."""
         found = self.masks.get(shard.name)
         return np.ones(shard.proteins, np.bool_) if found is None else found
 
     def has(self, shard: Shard) -> bool:
-        """Whether any sequence of the shard is needed."""
+        """Return whether any sequence of the shard is needed."""
         return shard.name not in self.masks or bool(self.masks[shard.name].any())
 
 
 class Presence(NamedTuple):
-    """Counts of what is present: records by outcome, and distinct sequences that present records have."""
+    """Numbers of present records by outcome, and of the distinct sequences and residues that they have."""
 
     outcomes: dict[str, int]
     proteins: int
@@ -56,7 +59,7 @@ class Presence(NamedTuple):
 
 
 def needed_in(folder: AtlasFolder, plans: Sequence[Plan]) -> Needed:
-    """Which sequences of the shards of `plans` are needed. Raises DamagedAtlasError for a file that cannot be read."""
+    """Return the needed sequences of `plans`. Raise DamagedAtlasError for a file that cannot be read."""
     lineage = lineage_of(plans)
     if lineage.is_trivial:
         return Needed()
@@ -85,7 +88,7 @@ _NUMBERED = "filename = true, file_row_number = true"
 
 
 def _masks(plans: Sequence[Plan], unneeded: Mapping[str, npt.NDArray[np.int64]]) -> dict[str, _Mask]:
-    """Masks of the shards that hold `unneeded` rows of sequences files."""
+    """Return masks of the shards that have sequences in `unneeded`: rows of sequences files, by path."""
     masks = {}
     for plan in plans:
         begins = [0] * len(plan.sequences)
@@ -102,7 +105,7 @@ def _masks(plans: Sequence[Plan], unneeded: Mapping[str, npt.NDArray[np.int64]])
 
 
 def presence_of(folder: AtlasFolder, plans: Sequence[Plan], entries: Sequence[ShardEntry]) -> Presence | None:
-    """Counts of what is present, or None where everything is: then plans and entries say it."""
+    """Return numbers of present records, or None if all records are present: then plans and entries have them."""
     lineage = lineage_of(plans)
     if lineage.is_trivial:
         return None
@@ -146,7 +149,7 @@ def _read(folder: AtlasFolder, connection: Any, call: Any, copies: LocalCopies) 
 def _list_needed(
     connection: Any, copies: LocalCopies, plans: list[Plan], lineage: Lineage, entries: list[ShardEntry]
 ) -> None:
-    """Makes the temporary `present_records`, each once, and `needed`: the sequences that these have."""
+    """Create the temporary tables `present_records`, with each record once, and `needed`, their sequences."""
     names = {plan.name for plan in plans}
     list_files(connection, copies, plans, [entry for entry in entries if entry.plan in names], {})
     create_presence(connection, plans, lineage)
@@ -165,9 +168,9 @@ def _list_needed(
 
 
 def skipped_rows(folder: AtlasFolder, sequences: str, shard: Shard, entry: ShardEntry) -> _Mask:
-    """Which rows of a committed shard were neither folded nor failed. `sequences` is the path of its sequences file.
+    """Return which rows of a committed shard were not tried, bool [proteins]: neither folded nor failed.
 
-    Raises DamagedAtlasError for a file that cannot be read.
+    `sequences` is the path of its sequences file. Raise DamagedAtlasError for a file that cannot be read.
     """
     if not entry.skipped:
         return np.zeros(shard.proteins, np.bool_)
@@ -177,7 +180,7 @@ def skipped_rows(folder: AtlasFolder, sequences: str, shard: Shard, entry: Shard
 
 
 def needed_failures(folder: AtlasFolder, sequences: str, shard: Shard, entry: ShardEntry, needed: Needed) -> bool:
-    """Whether a committed shard has a failure that is needed. Raises DamagedAtlasError."""
+    """Return whether a failed sequence of a committed shard is needed. Raise DamagedAtlasError."""
     if not entry.failed or shard.name not in needed.masks:
         return entry.failed > 0
     failed = set(ids_in(folder, entry.files["failures"].path))
@@ -186,18 +189,18 @@ def needed_failures(folder: AtlasFolder, sequences: str, shard: Shard, entry: Sh
 
 
 def ids_in(folder: AtlasFolder, path: str, row_group: int | None = None) -> list[bytes]:
-    """The structure ids in a file, or in one of its row groups. Raises DamagedAtlasError."""
+    """Return the structure ids in a file, or in one of its row groups. Raise DamagedAtlasError."""
     return structure_ids_of(folder.read_table(path, ["structure_id"], row_group))
 
 
 def left_to_fold(folder: AtlasFolder, plans: Sequence[Plan], entries: Mapping[str, ShardEntry]) -> list[Shard]:
-    """Shards that hold a needed sequence that was never tried, in the order in which they should run."""
+    """Return the shards with a needed sequence that was never tried, in the order in which they should run."""
     needed = needed_in(folder, plans)
     return [shard for plan in plans for shard in plan.shards if is_left(folder, plan, shard, entries, needed)]
 
 
 def is_left(folder: AtlasFolder, plan: Plan, shard: Shard, entries: Mapping[str, ShardEntry], needed: Needed) -> bool:
-    """Whether a shard holds a needed sequence that was never tried."""
+    """Return whether a shard has a needed sequence that was never tried."""
     entry = entries.get(shard.name)
     if entry is None:
         return needed.has(shard)

@@ -1,9 +1,9 @@
-"""Which run made what: the run of each file and of each structure, and the table `runs` of the index.
+"""The run that wrote each file and folded each structure, and the table `runs` of the index.
 
-A shard's entries are generations: the first is of the run that folded it, later ones are of runs that added outputs,
-tried failed proteins again or mended files, and take over what they did not make. So a file belongs to the first
-generation that lists it. A structure belongs to the run that folded it: where a file of structures was written anew,
-the `kept` rows at its beginning belong to whom they belonged before.
+The manifest entries of a shard are generations: the first is of the run that folded it, later ones are of runs that
+added outputs, retried failed proteins or repaired files, and list the unchanged files again. A file therefore belongs
+to the first generation that lists it. A structure belongs to the run that folded it: in a structures file that was
+rewritten, the first `kept` rows belong to the same runs as before.
 """
 
 from collections.abc import Iterable, Sequence
@@ -23,7 +23,7 @@ RUNS = pa.schema(
 
 
 class Rows(NamedTuple):
-    """Rows [first, end) of a shard's standing structures file, and the generation of its history that folded them."""
+    """Rows [first, end) of a shard's current structures file, and the generation that folded them."""
 
     generation: int
     first: int
@@ -31,7 +31,7 @@ class Rows(NamedTuple):
 
 
 def makers(history: Iterable[ShardEntry]) -> dict[str, str]:
-    """The run that made each file of a shard, by path. `history` is its entries, first generation first."""
+    """Return the run that wrote each file of a shard, by path. `history` are its entries by generation."""
     found: dict[str, str] = {}
     for entry in history:
         for file in entry.files.values():
@@ -40,37 +40,37 @@ def makers(history: Iterable[ShardEntry]) -> dict[str, str]:
 
 
 def folded_rows(history: Sequence[ShardEntry]) -> list[Rows]:
-    """Who folded the structures that stand: ranges of rows in order, which cover the standing file once.
+    """Return which generation folded each row of a shard's current structures file, as consecutive ranges.
 
-    `history` is a shard's entries, first generation first; `Rows.generation` counts places in it.
+    `history` are the shard's entries by generation; `Rows.generation` is an index into it.
     """
     found: list[Rows] = []
     end = history[-1].folded
-    for place in range(len(history) - 1, -1, -1):
-        entry = history[place]
-        if place and entry.files.get("structures") == history[place - 1].files.get("structures"):
-            continue  # taken over by name
-        first = min(entry.kept, end) if place else 0
+    for number in range(len(history) - 1, -1, -1):
+        entry = history[number]
+        if number and entry.files.get("structures") == history[number - 1].files.get("structures"):
+            continue  # this generation kept the file
+        first = min(entry.kept, end) if number else 0
         if first < end:
-            found.append(Rows(place, first, end))
+            found.append(Rows(number, first, end))
         end = first
     return found[::-1]
 
 
 def runs_table(histories: Iterable[Sequence[ShardEntry]]) -> pa.Table:
-    """A row for each entry of each shard's history: what its run did there.
+    """Return a table with one row per manifest entry: what its run did in this shard.
 
-    `folded` and `residues` count the structures that stand, in the entry that folded them; `failed` the failures that
-    stand, in the entry that last tried them; `added` structures that an entry gave more outputs; `computed` are the
-    residues that went through the network whatever became of them.
+    `folded` and `residues` count current structures, in the entry that folded them; `failed` counts current failures,
+    in the entry that tried them last; `added` counts structures to which an entry added outputs; `computed` is the
+    number of residues that went through the network, whatever the result.
     """
     rows = []
     for history in histories:
         folded = {part.generation: part.end - part.first for part in folded_rows(history)}
         failures = history[-1].files.get("failures")
-        tried = next(place for place, entry in enumerate(history) if entry.files.get("failures") == failures)
-        for place, entry in enumerate(history):
-            more = place > 0 and not entry.files.keys() <= history[place - 1].files.keys()
+        tried = next(number for number, entry in enumerate(history) if entry.files.get("failures") == failures)
+        for number, entry in enumerate(history):
+            more = number > 0 and not entry.files.keys() <= history[number - 1].files.keys()
             rows.append(
                 {
                     "run_id": entry.run.run_id,
@@ -79,10 +79,10 @@ def runs_table(histories: Iterable[Sequence[ShardEntry]]) -> pa.Table:
                     "host": entry.run.host,
                     "version": entry.run.version,
                     "started": entry.run.started,
-                    "folded": folded.get(place, 0),
-                    "failed": entry.failed if place == tried else 0,
+                    "folded": folded.get(number, 0),
+                    "failed": entry.failed if number == tried else 0,
                     "added": entry.folded if more else 0,
-                    "residues": entry.residues if place in folded else 0,
+                    "residues": entry.residues if number in folded else 0,
                     "computed": entry.residues,
                     "seconds": entry.run.seconds,
                 }
@@ -91,9 +91,9 @@ def runs_table(histories: Iterable[Sequence[ShardEntry]]) -> pa.Table:
 
 
 def retried_rows(histories: Iterable[Sequence[ShardEntry]]) -> list[dict[str, Any]]:
-    """Structures that another run folded than the one that wrote their file: shard, first_row, end_row, run_id.
+    """Return rows of structures that another run folded than wrote their file: shard, first_row, end_row, run_id.
 
-    Few shards have any, so the index asks for these alone.
+    Few shards have any.
     """
     return [
         {"shard": history[-1].shard, "first_row": part.first, "end_row": part.end, "run_id": run}
@@ -105,7 +105,7 @@ def retried_rows(histories: Iterable[Sequence[ShardEntry]]) -> list[dict[str, An
 
 
 def make_runs(connection: Any, histories: Iterable[Sequence[ShardEntry]], model: str) -> None:
-    """Makes `runs`: one row a run, its devices' seconds summed, so that residues_per_second is one device's rate."""
+    """Create the table `runs`: one row per run. Seconds are summed over devices, so rates are of one device."""
     connection.register("ran", runs_table(histories))
     names = ("device", "device_name", "host", "version")
     each = ", ".join(f"string_agg(DISTINCT {name}, ', ' ORDER BY {name}) AS {name}" for name in names)

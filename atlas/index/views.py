@@ -179,7 +179,7 @@ def create_views(connection: Any, model: str) -> None:
             "one row a refused record, and why",
         ),
     }
-    views |= cluster_views(MAX_NOVEL_TM, HOMOLOGOUS_IDENTITY)
+    views |= cluster_views(MAX_NOVEL_TM, HOMOLOGOUS_IDENTITY, _DEMO.format("structures"))
     for view, (sql, comment) in views.items():
         connection.execute(f"CREATE VIEW {view} AS {sql}")
         connection.execute(f"COMMENT ON VIEW {view} IS {literal(comment)}")

@@ -1,8 +1,8 @@
-"""Whether an atlas is whole.
+"""Verification of an atlas.
 
 atlas.py    every listed file, then every row
-shard.py    what a shard's files hold
-stages.py   runs of derived stages: documents, and the files that they list
+shard.py    contents of a shard's files
+stages.py   documents of stage runs, and the files that they list
 tables.py   checks that need all files at once: records, scores, the index
-fault.py    a fault, and what to do about it
+fault.py    a fault and its next step
 """

@@ -1,6 +1,6 @@
-"""Verifies an atlas: every listed file, every row, the scores, the records and the index.
+"""Verify an atlas: every listed file, every row, the scores, the records and the index.
 
-One fault does not hide others: a file that is damaged is left out of what is compared after it.
+One fault does not hide others: a damaged file is left out of later comparisons.
 """
 
 from collections.abc import Iterator
@@ -29,7 +29,7 @@ _NEEDED: Final = frozenset(NEEDED_TABLES)
 
 @dataclass
 class Verification:
-    """What was found. `notes` are no faults: files that nothing lists, shards still to fold, no index yet."""
+    """The result of a verification. `notes` are not faults: unlisted files, shards still to fold, a missing index."""
 
     faults: list[Fault] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
@@ -38,16 +38,16 @@ class Verification:
     proteins: int = 0
 
     def line(self) -> str:
-        """One line for people."""
+        """Return a summary in one line."""
         found = counted(len(self.faults), "fault") if self.faults else "no fault"
         structures = counted(self.proteins, "structure")
         return f"{counted(self.files, 'file')}, {self.bytes:,} bytes, {structures}: {found}"
 
 
 def verify(folder: AtlasFolder, *, deep: bool = True) -> Verification:
-    """Checks the atlas. Not `deep`: only documents, and that every listed file exists and has its size.
+    """Check the atlas. Without `deep`, check only documents, and that every listed file exists and has its size.
 
-    Raises NotAnAtlasError, and DamagedAtlasError for an unreadable header; whatever else is wrong is a Fault.
+    Raise NotAnAtlasError, and DamagedAtlasError for an unreadable header; everything else that is wrong is a Fault.
     """
     header = folder.header()
     result = Verification()
@@ -125,13 +125,13 @@ def _read_plans(folder: AtlasFolder, result: Verification) -> list[Plan]:
 
 
 def _wrong_lineage(plans: list[Plan]) -> Iterator[Fault]:
-    """Faults of plans that supersede what no plan of the atlas read: a document is missing, or another than then."""
+    """Yield faults of plans that supersede a version that no plan of the atlas read: a plan is missing or changed."""
     read = {(plan.name, source.uri): source.sha256 for plan in plans for source in plan.sources}
     for plan in plans:
         for source in plan.sources:
             for old in source.supersedes or ():
                 if read.get((old.plan, source.uri)) != old.sha256:
-                    what = f"it supersedes the version of {source.uri} that plan {old.plan} read, and no such plan did"
+                    what = f"it supersedes the version of {source.uri} of plan {old.plan}, which does not exist"
                     yield Fault(FaultKind.DOCUMENT, f"plans/{plan.name}.json", what, RESTORE)
 
 
@@ -147,15 +147,15 @@ def _wrong_plan(plan: Plan, stem: str) -> Iterator[str]:
         "records": (sum(plan.outcomes.values()), sum(file.rows for file in plan.records)),
         "records of its sources": (sum(plan.outcomes.values()), sum(source.records for source in plan.sources)),
     }
-    for what, (said, added) in sums.items():
-        if said != added:
-            yield f"it says {said:,} {what}, its parts add up to {added:,}"
+    for what, (stated, added) in sums.items():
+        if stated != added:
+            yield f"it states {stated:,} {what}, its parts add up to {added:,}"
 
 
 def _read_histories(
     folder: AtlasFolder, plans: list[Plan], header: AtlasHeader, result: Verification
 ) -> dict[str, list[ShardEntry]]:
-    """The readable entries of each planned shard that name its files, the lowest generation first."""
+    """Return the readable manifest entries of each planned shard by generation, and add faults to `result`."""
     shards = {shard.name: shard for plan in plans for shard in plan.shards}
     histories: dict[str, list[ShardEntry]] = {}
     for where, content in folder.readable_documents("manifest"):
@@ -165,7 +165,7 @@ def _read_histories(
             result.faults.append(Fault(FaultKind.DOCUMENT, where, str(error), RESTORE))
             continue
         if entry.shard not in shards:
-            result.notes.append(f"{where} is of a shard that no plan has: it is ignored")
+            result.notes.append(f"{where} is of a shard of no plan: it is ignored")
             continue
         shard = shards[entry.shard]
         again = restore_or_fold(shard.name)
@@ -192,13 +192,13 @@ def _read_histories(
 
 
 def _wrong_history(history: list[ShardEntry]) -> Iterator[Fault]:
-    """Faults between a shard's generations: what one says that it kept must be in the one before."""
+    """Yield faults between generations of a shard: structures that one kept must be in the one before."""
     before = {entry.generation: entry for entry in history}
     for entry in history:
         earlier = before.get(entry.generation - 1)
         held = earlier.folded if earlier is not None else 0
         if earlier is None and entry.generation > 0:
-            continue  # it could not be read, which is a fault of its own
+            continue  # it could not be read, which is reported as another fault
         if not 0 <= entry.kept <= min(held, entry.folded):
             where = f"manifest/{entry.shard}.{entry.generation}.json"
             what = (
@@ -229,7 +229,7 @@ def _check_file(storage: Storage, file: FileEntry, step: str, *, deep: bool) -> 
 def _notes(folder: AtlasFolder, plans: list[Plan], entries: dict[str, ShardEntry], listed: set[str]) -> Iterator[str]:
     try:
         left = len(left_to_fold(folder, plans, entries))
-    except DamagedAtlasError:  # a fault of its own
+    except DamagedAtlasError:  # reported as another fault
         left = sum(shard.name not in entries for plan in plans for shard in plan.shards)
     if left:
         yield f"{counted(left, 'shard')} still to fold: run `foldatlas fold` again"
@@ -243,6 +243,6 @@ def _notes(folder: AtlasFolder, plans: list[Plan], entries: dict[str, ShardEntry
         if file.name in ours or file.name in listed or table == STAGING or is_stage_document(file.name):
             continue
         if table in (INDEX_FOLDER, packs.FOLDER) and not folder.is_local:
-            continue  # older indexes, which the next one sweeps, and entries once more
+            continue  # older indexes, which the next index deletes, and packs
         if table not in ("plans", "manifest") or path.suffix != ".json" or path.name.startswith("."):
-            yield f"{file.name} is listed nowhere: nothing reads it"
+            yield f"{file.name} is listed nowhere and is not read"

@@ -8,28 +8,28 @@ RESTORE: Final = "restore it from a copy"
 
 
 def restore_or_fold(shard: str) -> str:
-    """The next step for a fault of a committed shard."""
+    """Return the next step for a fault of a committed shard."""
     return f"{RESTORE}, or delete manifest/{shard}.*.json and fold again"
 
 
 class FaultKind(StrEnum):
-    """What sort of contradiction it is."""
+    """The kind of a fault."""
 
-    DOCUMENT = "document"  # a plan or an entry that cannot be read or contradicts itself
+    DOCUMENT = "document"  # a plan or manifest entry that cannot be read or contradicts itself
     MISSING = "missing"  # a listed file that does not exist
-    DAMAGED = "damaged"  # other bytes than those committed
-    SCHEMA = "schema"  # other columns than `schemas.tables` says
-    ROWS = "rows"  # other numbers of rows, or other ids, than plan and manifest say
+    DAMAGED = "damaged"  # bytes that differ from those committed
+    SCHEMA = "schema"  # columns that differ from `schemas.tables`
+    ROWS = "rows"  # numbers of rows, or ids, that differ from plan and manifest
     CONTENT = "content"  # a row that contradicts itself
-    SCORES = "scores"  # scores that do not follow from the stored structure
-    RECORDS = "records"  # records that plan and sequences contradict
-    INDEX = "index"  # an index that says something else than the Parquet files
-    STALE_INDEX = "stale_index"  # an index that is older than the newest plan or shard
+    SCORES = "scores"  # scores that differ from those computed from the stored structure
+    RECORDS = "records"  # records that contradict plan or sequences
+    INDEX = "index"  # an index that differs from the Parquet files
+    STALE_INDEX = "stale_index"  # an index older than the newest plan or shard
 
 
 @dataclass(frozen=True, slots=True)
 class Fault:
-    """`where` is a path relative to the atlas; `what` is wrong there; `next_step` what to do about it."""
+    """A fault: `where` is a path relative to the atlas, `what` is wrong there, `next_step` is what the user can do."""
 
     kind: FaultKind
     where: str

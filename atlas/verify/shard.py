@@ -1,7 +1,7 @@
-"""Checks what a shard's files hold: against the plan, against each other, and each row against itself.
+"""Check the contents of a shard's files against the plan, against each other, and each row by itself.
 
-Scores follow from the stored integers, so they are computed again from those: counts must be equal, the rest agree
-within float32. Only pTM and the fractions of secondary structure are taken as they are. Reads a row group at a time.
+Scores are computed again from the stored integers: counts must be equal, other scores must agree within float32. Only
+the ranges of pTM and of the fractions of secondary structure can be checked. Files are read by row group.
 """
 
 import hashlib
@@ -24,11 +24,11 @@ from foldatlas.schemas.records import UNKNOWN_RESIDUES, format_structure_id
 from foldatlas.schemas.tables import COORDINATE_SCALE, OPTIONAL_TABLES, PAE_SCALE, PLDDT_SCALE, SCORES, TABLES
 from foldatlas.schemas.wording import counted
 
-TOLERANCE: Final = 1e-4  # of float32 scores, in their unit; of large ones, 1e-7 of their size is added
-CONFIDENT_PLDDT: Final = 70  # as the columns of `schemas.tables.SCORES` say
+TOLERANCE: Final = 1e-4  # of float32 scores, in their unit, plus 1e-7 of their value
+CONFIDENT_PLDDT: Final = 70  # as in the meanings of `schemas.tables.SCORES`
 VERY_HIGH_PLDDT: Final = 90
 GREATEST_PAE: Final = 31.75  # angstrom: the centre of the last bin
-MAX_COORDINATE: Final = 9_999.99  # angstrom; farther out no PDB file can say where an atom is
+MAX_COORDINATE: Final = 9_999.99  # angstrom, the limit of PDB files
 
 _Floats = npt.NDArray[np.float64]
 _Mask = npt.NDArray[np.bool_]
@@ -37,7 +37,7 @@ _Mask = npt.NDArray[np.bool_]
 def check_shard(
     atlas: Path | Storage, plan: Plan, shard: Shard, entry: ShardEntry | None, model: str, bad: set[str]
 ) -> Iterator[Fault]:
-    """Faults in a shard's sequences and, if it is committed, in its files. Files in `bad` are not opened."""
+    """Yield faults of a shard's sequences and, if it is committed, of its files. Files in `bad` are not opened."""
     storage = open_storage(atlas)
     sequences_path = plan.sequences[shard.file].path
     sequences: dict[bytes, str] | None = None
@@ -82,7 +82,7 @@ def _check_sequences(group: pa.Table, path: str, shard: Shard) -> Iterator[Fault
     yield from _some(lengths != stated, identities, "a length is not that of its sequence", path, shard)
     where = f"row group {shard.row_group}, shard {shard.name},"
     if shard_digest(identities) != shard.digest:
-        yield _fault(FaultKind.ROWS, path, f"{where} holds other structure ids than the plan's digest says", shard)
+        yield _fault(FaultKind.ROWS, path, f"{where} has other structure ids than those of the plan's digest", shard)
     extremes = (int(lengths.min()), int(lengths.max())) if len(lengths) else (0, 0)
     found = (len(identities), int(lengths.sum()), *extremes)
     planned = (shard.proteins, shard.residues, shard.min_length, shard.max_length)
@@ -96,7 +96,7 @@ def _wrong_letters(identities: list[bytes], sequences: list[str], path: str, sha
     differ = np.array([digest != identity for digest, identity in zip(digests, identities, strict=True)], dtype=bool)
     yield from _some(differ, identities, "a structure_id is not the md5 of its sequence", path, shard)
     odd = np.array([bool((atoms_per_residue([sequence]) == 0).any()) for sequence in sequences], dtype=bool)
-    yield from _some(odd, identities, "a sequence holds a letter that is no residue", path, shard)
+    yield from _some(odd, identities, "a sequence has a letter that is not a residue code", path, shard)
 
 
 def _check_file(opened: pq.ParquetFile, name: str, path: str, rows: int, model: str, shard: Shard) -> Iterator[Fault]:
@@ -114,7 +114,7 @@ def _check_file(opened: pq.ParquetFile, name: str, path: str, rows: int, model: 
 def _check_contents(
     tables: dict[str, pq.ParquetFile], entry: ShardEntry, sequences: dict[bytes, str] | None, shard: Shard
 ) -> Iterator[Fault]:
-    """Checks the readable ones of a shard's `tables` against the plan's `sequences` and each other."""
+    """Check the readable tables of a shard against the plan's `sequences` and each other."""
     scores = tables["scores"].read() if "scores" in tables else None
     identities = _identities(tables["structures"]) if "structures" in tables else None
     failed = _identities(tables["failures"]) if "failures" in tables else None
@@ -122,7 +122,7 @@ def _check_contents(
         done = [*identities, *failed]
         path = entry.files["structures"].path
         if len(set(done)) < len(done):
-            yield _fault(FaultKind.ROWS, path, "a structure_id stands twice in the shard's files", shard)
+            yield _fault(FaultKind.ROWS, path, "a structure_id occurs twice in the shard's files", shard)
         absent, foreign = set(sequences) - set(done), set(done) - set(sequences)
         if len(absent) != entry.skipped or foreign:
             first = format_structure_id(min(absent or foreign or sequences))
@@ -164,7 +164,7 @@ def _identities(file: pq.ParquetFile) -> list[bytes]:
 
 
 def _check_optional(file: pq.ParquetFile, identities: list[bytes], path: str, shard: Shard) -> Iterator[Fault]:
-    """Faults in a file of embeddings, residue_embeddings or pae."""
+    """Yield faults of a file of embeddings, residue_embeddings or pae."""
     column = file.schema_arrow.names[-1]
     if _identities(file) != identities:
         yield _fault(FaultKind.ROWS, path, "its structure ids are not those of the structures, in their order", shard)
@@ -190,7 +190,7 @@ def _check_optional(file: pq.ParquetFile, identities: list[bytes], path: str, sh
 
 
 def _check_score_ranges(scores: pa.Table, path: str, shard: Shard) -> Iterator[Fault]:
-    """Ranges of those scores that the stored structure does not determine (others are computed again)."""
+    """Check the ranges of the scores that cannot be computed from the stored structure."""
     identities = structure_ids_of(scores)
     for name in ("ptm", "helix_fraction", "strand_fraction"):
         values = scores.column(name).to_numpy()
@@ -202,7 +202,7 @@ def _check_score_ranges(scores: pa.Table, path: str, shard: Shard) -> Iterator[F
 def _check_structures(
     group: pa.Table, scores: dict[str, npt.NDArray[Any]] | None, entry: ShardEntry, shard: Shard
 ) -> Iterator[Fault]:
-    """Checks one row group of structures, and the scores of its rows if they are known."""
+    """Check one row group of structures, and the scores of its rows if they are known."""
     path = entry.files["structures"].path
     identities = structure_ids_of(group)
     sequences: list[str] = group.column("sequence").to_pylist()
@@ -218,7 +218,7 @@ def _check_structures(
         wrong | (lengths == 0), identities, "another number of atoms or residues than its sequence has", path, shard
     )
     if wrong.any() or (lengths == 0).any():
-        return  # what follows needs to know which atom is whose
+        return  # the checks below need the right number of atoms
     atom_begins = planes[0][1][:-1]
     positions = np.stack([values for values, _ in planes], axis=-1) / COORDINATE_SCALE
     far = np.logical_or.reduceat(np.abs(np.nan_to_num(positions)).max(axis=1) > MAX_COORDINATE, atom_begins)
@@ -241,13 +241,13 @@ def _compare(
     begins: npt.NDArray[np.int64],
     positions: _Floats,
 ) -> dict[str, _Mask]:
-    """For each score, which proteins' value differs from the one computed from stored `plddt` and `positions`."""
+    """Return, for each score, in which proteins it differs from the value computed from `plddt` and `positions`."""
 
     def total(values: npt.NDArray[Any]) -> _Floats:
         return np.add.reduceat(values.astype(np.float64), begins)
 
     def off(name: str, expected: _Floats) -> _Mask:
-        # NaN in `expected` (no pLDDT, no C-alpha) says nothing; NaN in the score is always wrong
+        # NaN in `expected` (no pLDDT, no C-alpha) cannot be compared; NaN in the score is always wrong
         allowed = TOLERANCE * (1 + 1e-3 * np.abs(expected))
         return ~(np.abs(scores[name] - expected) <= allowed) & ~np.isnan(expected)
 
@@ -276,7 +276,7 @@ def _compare(
 def _some(
     wrong: _Mask, identities: Sequence[bytes], what: str, path: str, shard: Shard, kind: FaultKind = FaultKind.CONTENT
 ) -> Iterator[Fault]:
-    """One fault for all proteins that are `wrong`, which names the first."""
+    """Yield one fault for all proteins that are `wrong`, with the id of the first."""
     rows = np.flatnonzero(wrong)
     if len(rows):
         first = format_structure_id(identities[rows[0]])

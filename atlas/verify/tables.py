@@ -1,4 +1,4 @@
-"""Checks that need all files at once: records against sequences, and the index against the Parquet files."""
+"""Checks across all files: records against sequences, and the index against the Parquet files."""
 
 import contextlib
 from collections.abc import Iterator
@@ -30,7 +30,7 @@ from foldatlas.schemas.wording import counted
 
 
 def check_tables(folder: AtlasFolder, plans: list[Plan], entries: list[ShardEntry], bad: set[str]) -> Iterator[Fault]:
-    """Faults of records, sequences and the index. What would need a file in `bad` is left out."""
+    """Yield faults of records, sequences and the index. Checks that need a file in `bad` are left out."""
     with _connection(folder, plans, entries, bad) as (connection, copies):
         for check in (_check_sequences, _check_records):
             try:
@@ -83,7 +83,7 @@ def _check_sequences(connection: Any, copies: LocalCopies, plans: list[Plan], ba
         "HAVING count(*) > 1 ORDER BY ALL LIMIT 10"
     ).fetchall()
     for path, identity, count in rows:
-        yield Fault(FaultKind.ROWS, path, f"structure {identity} stands {count} times in one plan", RESTORE)
+        yield Fault(FaultKind.ROWS, path, f"structure {identity} occurs {count} times in one plan", RESTORE)
 
 
 def _check_records(connection: Any, copies: LocalCopies, plans: list[Plan], bad: set[str]) -> Iterator[Fault]:
@@ -91,7 +91,9 @@ def _check_records(connection: Any, copies: LocalCopies, plans: list[Plan], bad:
     known = ", ".join(literal(outcome) for outcome in Outcome)
     checks = {
         f"outcome NOT IN ({known})": "an unknown outcome",
-        "(outcome IN ('accepted', 'repeated')) <> (structure_id IS NOT NULL)": "an outcome its structure_id belies",
+        "(outcome IN ('accepted', 'repeated')) <> (structure_id IS NOT NULL)": (
+            "an outcome that contradicts its structure_id"
+        ),
         "(records.plan_number, source) NOT IN (SELECT plan_number, source FROM sources)": "no source of the plan",
     }
     if not any(file.path in bad for plan in plans for file in plan.sequences):
@@ -111,20 +113,23 @@ def _check_records(connection: Any, copies: LocalCopies, plans: list[Plan], bad:
         "HAVING count(*) > 1 ORDER BY ALL LIMIT 10"
     ).fetchall()
     for path, source, offset, count in rows:
-        yield Fault(FaultKind.RECORDS, path, f"offset {offset} of {source} stands {count} times in one plan", RESTORE)
+        yield Fault(FaultKind.RECORDS, path, f"offset {offset} of {source} occurs {count} times in one plan", RESTORE)
     outcomes: dict[str, dict[str, int]] = {plan.name: {} for plan in plans}
     rows = connection.execute(f"SELECT plan, outcome, count(*) FROM {joined} GROUP BY ALL").fetchall()
     for plan_name, outcome, count in rows:
         outcomes[plan_name][outcome] = count
     for plan in plans:
-        said = {outcome: count for outcome, count in plan.outcomes.items() if count}
-        if outcomes[plan.name] != said and not any(file.path in bad for file in plan.records):
-            what = f"its records have the outcomes {outcomes[plan.name]}, the plan says {said}"
+        stated = {outcome: count for outcome, count in plan.outcomes.items() if count}
+        if outcomes[plan.name] != stated and not any(file.path in bad for file in plan.records):
+            what = f"its records have the outcomes {outcomes[plan.name]}, the plan states {stated}"
             yield Fault(FaultKind.RECORDS, f"plans/{plan.name}.json", what, RESTORE)
 
 
 def _check_index(connection: Any, copies: LocalCopies, rebuild: str) -> Iterator[Fault]:
-    """Compares `built` with the files in both directions; rows that overlap may come from any of their files."""
+    """Compare the index, attached as `built`, with the files in both directions.
+
+    Rows that are in several files may come from any of them.
+    """
     records, scores = parquet_reader(connection, copies, "records"), parquet_reader(connection, copies, "scores")
     failures = parquet_reader(connection, copies, "failures")
     record_columns = ", ".join(quoted(name) for name in RECORDS.names)

@@ -199,7 +199,7 @@ def test_places_that_cannot_be_used(atlas_of: Callable[..., AtlasFolder], tmp_pa
         ([one, other], tmp_path / "link", UsageError, "is an atlas to be merged"),
         ([one, other], other / "deep" / "out", UsageError, "inside of an atlas"),
         ([one, tmp_path / "link"], tmp_path / "out", UsageError, "named twice"),
-        ([one], tmp_path / "out", UsageError, "two atlases at least"),
+        ([one], tmp_path / "out", UsageError, "at least two atlases"),
         ([one, other], tmp_path / "thesis", ForeignFolderError, "thesis"),
         ([one, tmp_path / "thesis"], tmp_path / "out", NotAnAtlasError, "not an atlas"),
         ([one, "s3://bucket/atlas"], tmp_path / "out", UsageError, "local folder"),
@@ -277,6 +277,6 @@ def test_interrupted_merge_leaves_no_atlas(
     living = commit.attempt_name()
     dead = living.replace(f"_{os.getpid()}_", "_4194304_")
     for attempt in (living, dead):
-        (tmp_path / f".out.{attempt}{merge._ASIDE}").mkdir()
+        (tmp_path / f".out.{attempt}{merge._SUFFIX}").mkdir()
     merge_atlases([one, other], out)
-    assert sorted(path.name for path in tmp_path.iterdir()) == [f".out.{living}{merge._ASIDE}", "one", "other", "out"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == [f".out.{living}{merge._SUFFIX}", "one", "other", "out"]

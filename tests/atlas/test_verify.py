@@ -220,12 +220,12 @@ def test_entries_that_contradict_the_plan(sound, changes: dict, said: str) -> No
     assert any(said in f.what and f.where == f"manifest/{entry.shard}.0.json" for f in faults)
 
 
-def test_documents_that_are_no_json(sound) -> None:
+def test_documents_that_are_not_json_are_faults(sound) -> None:
     (sound.root / "plans" / f"{sound.plans[0].name}.json").write_text("{")
     sound.folder.entry_path(sound.plans[1].shards[1].name, 0).write_text("[]")
     result = verify(sound.folder, deep=False)
     assert {f.where.split("/")[0] for f in result.faults} == {"plans", "manifest"}
-    assert any("no plan has" in note for note in result.notes)  # the first plan's entries
+    assert any("of a shard of no plan" in note for note in result.notes)  # the first plan's entries
 
 
 def test_plans_that_contradict_themselves(sound) -> None:

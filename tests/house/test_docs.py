@@ -13,7 +13,7 @@ import msgspec
 import pyarrow as pa
 import pytest
 
-from foldatlas.schemas import manifest, records, reference_tables, tables
+from foldatlas.schemas import cluster_tables, manifest, records, reference_tables, tables
 
 FENCE = re.compile(r"^```(\w*)[^\n]*\n(.*?)^```", re.MULTILINE | re.DOTALL)
 UNCHECKED = {"text", "python", "sql", "json", "fasta", "yaml", "toml", "dockerfile", "mermaid"}
@@ -104,7 +104,7 @@ def test_every_command_explains_itself(parser: argparse.ArgumentParser) -> None:
         assert re.search(rf"^\s+{name}\b", listing, re.MULTILINE), f"{name} is not in --help"
 
 
-def test_commands_are_found_where_people_write_them() -> None:
+def test_commands_in_documents_are_found() -> None:
     text = """
 ```sh
 foldatlas plan a.fasta atlas --model nano   # a comment
@@ -185,6 +185,11 @@ def test_every_setting_and_outcome_is_described(documents: dict[str, str]) -> No
     text = documents["docs/files.md"]
     assert list(rows(section(text, "Settings"))) == list(records.Settings.__dataclass_fields__)
     assert list(rows(section(text, "Outcomes"))) == [outcome.value for outcome in records.Outcome]
+
+
+def test_tables_of_clusters_are_described(documents: dict[str, str]) -> None:
+    for name, schema in cluster_tables.CLUSTER_TABLES.items():
+        assert list(rows(section(documents["docs/clusters.md"], f"`{name}`"))) == schema.names
 
 
 def test_reference_databases_are_described(documents: dict[str, str]) -> None:

@@ -1,6 +1,7 @@
 """`foldatlas cluster` on atlases of made families: whatever the order of input, threads, workers, kills and growth."""
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -175,6 +176,18 @@ def test_columns_and_views_of_the_index(whole: Path, proteins: list[Protein]) ->
         [(members,)] = atlas.query("SELECT count(*) FROM members WHERE level = 'structure' AND tm >= 0.5").rows()
         assert members == 40
         assert atlas.query("SELECT * FROM dark_clusters").rows() == []  # nothing was searched
+
+
+def test_queries_of_the_cookbook(whole: Path) -> None:
+    """Those of novelty are in test_novelty_of_clusters."""
+    text = (Path(__file__).parents[2] / "docs" / "sql.md").read_text()
+    section = text.partition("## Clusters\n")[2].partition("\n## ")[0]
+    statements = [sql for block in re.findall(r"```sql\n(.*?)```", section, re.DOTALL) for sql in block.split(";")]
+    asked = [sql for sql in statements if sql.strip() and "dark" not in sql and "novel" not in sql]
+    assert len(asked) == 3
+    with Atlas.open(whole) as atlas:
+        for sql in asked:
+            assert atlas.query(sql).rows()
 
 
 def test_merged_atlas_keeps_clusters_and_clusters_again(whole: Path, proteins: list[Protein], tmp_path: Path) -> None:

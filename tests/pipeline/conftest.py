@@ -4,11 +4,15 @@ import random
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from foldatlas.atlas.folder import AtlasFolder
 from foldatlas.folding.models import settings_of
 from foldatlas.pipeline.planning.costs import CostModel
+from foldatlas.pipeline.planning.planner import Planned, make_plan
+from foldatlas.pipeline.sources.pipes import Spool
 from foldatlas.pipeline.workers.supervisor import WorkerSpec, end_children
 from foldatlas.schemas.records import STANDARD_RESIDUES
 
@@ -25,6 +29,39 @@ def worker() -> Iterator[WorkerSpec]:
 @pytest.fixture
 def costs() -> CostModel:
     return CostModel(lambda length: length * length + 1, 1e6, 34.0, 80.0)
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> AtlasFolder:
+    return AtlasFolder(tmp_path / "atlas")
+
+
+@pytest.fixture
+def plan(folder: AtlasFolder, costs: CostModel) -> Callable[..., Planned]:
+    """Plan sources into `folder`, for nano, with the options of make_plan."""
+
+    def make(*sources: object, max_length: int = 1280, **options: Any) -> Planned:
+        with Spool(folder) as spool:
+            return make_plan(
+                [str(source) for source in sources], folder, settings_of("nano"), costs,
+                max_length=max_length, spool=spool, **options,
+            )  # fmt: skip
+
+    return make
+
+
+@pytest.fixture
+def planned(
+    tmp_path: Path, worker: WorkerSpec, costs: CostModel, write_fasta: Callable[..., str]
+) -> Callable[..., AtlasFolder]:
+    """Plan sequences into an atlas of their own, for `worker`. Not folded."""
+
+    def make(sequences: list[str], name: str | Path = "atlas") -> AtlasFolder:
+        folder = AtlasFolder(tmp_path / name)
+        make_plan([write_fasta(sequences, "proteins.fasta")], folder, worker.settings, costs, max_length=1280)
+        return folder
+
+    return make
 
 
 @pytest.fixture

@@ -18,11 +18,8 @@ from Bio import SeqIO
 from Bio.Data import CodonTable
 from Bio.Seq import Seq
 
-from foldatlas.atlas.folder import AtlasFolder
-from foldatlas.folding.models import settings_of
 from foldatlas.pipeline.engines.dask.local import worker_environments
-from foldatlas.pipeline.planning.costs import CostModel
-from foldatlas.pipeline.planning.planner import Planned, make_plan
+from foldatlas.pipeline.planning.planner import Planned
 from foldatlas.pipeline.sources import contigs, fasta
 from foldatlas.pipeline.sources.contigs import ContigReader
 from foldatlas.pipeline.sources.find import SourceFile, SourceWarning, find_sources
@@ -176,7 +173,7 @@ FAULTS = [
 
 
 @pytest.mark.parametrize(("text", "outcome"), FAULTS)
-def test_a_contig_that_is_none_is_refused_and_costs_no_other(tmp_path: Path, text: bytes, outcome: Outcome) -> None:
+def test_invalid_contig_is_refused_and_costs_no_other(tmp_path: Path, text: bytes, outcome: Outcome) -> None:
     path = tmp_path / "in.fna"
     path.write_bytes(FILE + b">" + text + b"\n" + FILE)
     found = records(*find_sources([str(path)], genes=True))
@@ -218,15 +215,6 @@ def test_a_contig_that_a_broken_file_ends_in_is_refused() -> None:
 
 
 @pytest.fixture
-def plan(tmp_path: Path, costs: CostModel) -> Callable[..., Planned]:
-    def make(path: Path, *, genes: bool, max_length: int = 1280) -> Planned:
-        folder = AtlasFolder(tmp_path / "atlas")
-        return make_plan([str(path)], folder, settings_of("nano"), costs, max_length=max_length, genes=genes)
-
-    return make
-
-
-@pytest.fixture
 def assembly(tmp_path: Path) -> Path:
     path = tmp_path / "assembly.fna"
     path.write_bytes(FILE + b">short\nACGT\n")
@@ -247,14 +235,14 @@ def test_an_assembly_becomes_a_plan_and_is_known_again(plan: Callable[..., Plann
     assert plan(assembly, genes=False).plan is plan(assembly, genes=True).plan is None
 
 
-def test_what_was_read_as_proteins_is_not_known_as_contigs(plan: Callable[..., Planned], assembly: Path) -> None:
+def test_file_read_as_proteins_is_read_again_as_contigs(plan: Callable[..., Planned], assembly: Path) -> None:
     with warnings.catch_warnings(action="ignore", category=SourceWarning):
         assert plan(assembly, genes=False).plan is not None
     made = plan(assembly, genes=True).plan
     assert made is not None and made.outcomes == {"accepted": len(read(FILE))}
 
 
-def test_proteins_and_genbank_are_no_contigs(plan: Callable[..., Planned], tmp_path: Path) -> None:
+def test_proteins_and_genbank_are_refused_as_contigs(plan: Callable[..., Planned], tmp_path: Path) -> None:
     (tmp_path / "in.faa").write_bytes(PROTEINS)
     with pytest.raises(SourceError, match=r"holds no nucleotides.* without --genes"):
         plan(tmp_path / "in.faa", genes=True)
@@ -264,15 +252,15 @@ def test_proteins_and_genbank_are_no_contigs(plan: Callable[..., Planned], tmp_p
     assert not (tmp_path / "atlas").exists()
 
 
-def test_contigs_of_which_none_has_a_gene_are_a_warning(plan: Callable[..., Planned], tmp_path: Path) -> None:
+def test_contigs_without_any_gene_give_a_warning(plan: Callable[..., Planned], tmp_path: Path) -> None:
     (tmp_path / "in.fna").write_bytes(b">a\nACGT\n>b\nACGT\n")
-    with pytest.warns(SourceWarning, match="no gene in 2 contigs"):
+    with pytest.warns(SourceWarning, match="no gene found in 2 contigs"):
         made = plan(tmp_path / "in.fna", genes=True).plan
     assert made is not None and (made.outcomes, made.shards) == ({}, ())
     assert plan(tmp_path / "in.fna", genes=True).plan is None
 
 
-def test_few_nucleotides_among_proteins_are_no_warning(plan: Callable[..., Planned], tmp_path: Path) -> None:
+def test_few_nucleotides_among_proteins_give_no_warning(plan: Callable[..., Planned], tmp_path: Path) -> None:
     (tmp_path / "in.faa").write_bytes(PROTEINS + b">dna\n" + b"ACGT" * 10 + b"\n")
     with warnings.catch_warnings(action="error"):
         made = plan(tmp_path / "in.faa", genes=False).plan

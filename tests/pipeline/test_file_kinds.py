@@ -22,35 +22,17 @@ from backports import zstd
 
 from foldatlas.atlas.folder import AtlasFolder
 from foldatlas.pipeline.planning import ingest
-from foldatlas.pipeline.planning.costs import CostModel
-from foldatlas.pipeline.planning.planner import Planned, make_plan
+from foldatlas.pipeline.planning.planner import Planned
 from foldatlas.pipeline.sources.accepted import accepted
 from foldatlas.pipeline.sources.compression import CompressedStream, decompressed
 from foldatlas.pipeline.sources.find import SourceWarning, cut_ranges, find_sources
 from foldatlas.pipeline.sources.nucleotides import Kind, kind_of
-from foldatlas.pipeline.sources.pipes import Spool
 from foldatlas.pipeline.sources.record_stream import open_records
 from foldatlas.schemas.errors import SourceError
 from foldatlas.schemas.records import STANDARD_RESIDUES, Settings
 
 SETTINGS = Settings("nano", "0" * 64, 0, "fp32")
 PACKERS = {"gzip": gzip.compress, "zstd": zstd.compress, "bzip2": bz2.compress, "xz": lzma.compress}
-
-
-@pytest.fixture
-def folder(tmp_path: Path) -> AtlasFolder:
-    return AtlasFolder(tmp_path / "atlas")
-
-
-@pytest.fixture
-def plan(folder: AtlasFolder, costs: CostModel) -> Callable[..., Planned]:
-    def run(*names: object, **options: object) -> Planned:
-        with Spool(folder) as spool:
-            return make_plan(
-                [str(name) for name in names], folder, SETTINGS, costs, max_length=1280, spool=spool, **options
-            )
-
-    return run
 
 
 def proteins(count: int = 5, *, seed: int = 1) -> bytes:

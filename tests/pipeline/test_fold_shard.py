@@ -14,8 +14,6 @@ from msgspec import structs
 from foldatlas.atlas.folder import AtlasFolder
 from foldatlas.atlas.parquet.coordinates import decode_structures
 from foldatlas.atlas.storage import local as storage_module
-from foldatlas.pipeline.planning.costs import CostModel
-from foldatlas.pipeline.planning.planner import make_plan
 from foldatlas.pipeline.shards.fold import fold_shard
 from foldatlas.pipeline.shards.run import _with_random_start, fold_atlas
 from foldatlas.pipeline.shards.task import FoldOptions, FoldTask
@@ -31,18 +29,6 @@ from foldatlas.schemas.errors import (
 from foldatlas.schemas.manifest import ShardEntry
 from foldatlas.schemas.records import format_structure_id, structure_id
 from foldatlas.schemas.tables import SHARD_TABLES
-
-
-@pytest.fixture
-def planned(
-    tmp_path: Path, worker: WorkerSpec, costs: CostModel, write_fasta: Callable[..., str]
-) -> Callable[[list[str]], AtlasFolder]:
-    def plan(sequences: list[str], name: str = "atlas") -> AtlasFolder:
-        folder = AtlasFolder(tmp_path / name)
-        make_plan([write_fasta(sequences, f"{name}.fasta")], folder, worker.settings, costs, max_length=1280)
-        return folder
-
-    return plan
 
 
 def task_of(folder: AtlasFolder, worker: WorkerSpec) -> FoldTask:
@@ -78,7 +64,7 @@ def test_poison_proteins_fail_and_all_others_fold(
     assert shard_files(folder) == {file.path for entry in folder.entries().values() for file in entry.files.values()}
 
 
-def test_what_is_stored_is_what_was_predicted(
+def test_stored_structures_equal_predictions(
     planned: Callable[..., AtlasFolder], worker: WorkerSpec, proteins: list[str]
 ) -> None:
     folder = planned(proteins)
@@ -256,7 +242,7 @@ def test_an_entry_of_other_settings_is_damage_not_work(
         folder.committed_entry(task.shard, "0" * 64)
 
 
-def test_what_is_missing_is_submitted_again(
+def test_missing_shards_are_submitted_again(
     planned: Callable[..., AtlasFolder], worker: WorkerSpec, proteins: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     folder = planned(proteins)
@@ -286,7 +272,7 @@ def test_a_child_that_dies_while_it_starts_fails_no_protein(
 ) -> None:
     folder = planned(proteins)
     stillborn = replace(worker, command=(sys.executable, "-c", "import sys; sys.exit(7)"))
-    with pytest.raises(ModelError, match=r"did not get ready on cpu .*exit code 7"):
+    with pytest.raises(ModelError, match=r"did not start on cpu .*exit code 7"):
         fold_atlas(folder, stillborn, show_progress=False)
     assert folder.entries() == {} and shard_files(folder) == set()
     assert fold_atlas(folder, worker, show_progress=False).folded == 60

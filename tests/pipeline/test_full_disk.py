@@ -12,8 +12,6 @@ import pytest
 
 from foldatlas.atlas.folder import AtlasFolder
 from foldatlas.atlas.verify.atlas import verify
-from foldatlas.pipeline.planning.costs import CostModel
-from foldatlas.pipeline.planning.planner import make_plan
 from foldatlas.pipeline.shards.run import fold_atlas
 from foldatlas.pipeline.workers.supervisor import WorkerSpec
 from foldatlas.schemas.errors import FoldAtlasError
@@ -36,19 +34,10 @@ def disk(tmp_path: Path) -> Iterator[Path]:
 
 
 @pytest.fixture
-def plan(
-    worker: WorkerSpec, costs: CostModel, write_fasta: Callable[..., str], proteins: list[str]
-) -> Callable[[Path], AtlasFolder]:
-    """Plans 240 proteins, about 700 kB of structures, in 8 or more shards."""
-
-    def make(root: Path) -> AtlasFolder:
-        folder = AtlasFolder(root)
-        many = [*proteins, *(protein[::-1] for protein in proteins)]
-        many += [f"{protein}G" for protein in many]
-        make_plan([write_fasta(many)], folder, worker.settings, costs, max_length=1280)
-        return folder
-
-    return make
+def many(proteins: list[str]) -> list[str]:
+    """240 proteins, about 700 kB of structures, for 8 shards or more."""
+    both = [*proteins, *(protein[::-1] for protein in proteins)]
+    return [*both, *(f"{protein}G" for protein in both)]
 
 
 def resize(disk: Path, size: int) -> None:
@@ -70,9 +59,13 @@ def listed(folder: AtlasFolder) -> set[str]:
 
 
 def test_a_full_disk_stops_the_run_and_loses_nothing(
-    disk: Path, plan: Callable[[Path], AtlasFolder], worker: WorkerSpec, caplog: pytest.LogCaptureFixture
+    disk: Path,
+    planned: Callable[..., AtlasFolder],
+    many: list[str],
+    worker: WorkerSpec,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
-    folder = plan(disk / "atlas")
+    folder = planned(many, disk / "atlas")
     (planned,) = folder.plans()
     resize(disk, shutil.disk_usage(disk).used + ROOM)
     with pytest.raises(FoldAtlasError, match=r"could not be written: No space left on device.*run the same command"):
@@ -89,12 +82,16 @@ def test_a_full_disk_stops_the_run_and_loses_nothing(
 
 
 def test_a_file_that_may_not_grow_is_the_same(
-    tmp_path: Path, plan: Callable[[Path], AtlasFolder], worker: WorkerSpec, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path,
+    planned: Callable[..., AtlasFolder],
+    many: list[str],
+    worker: WorkerSpec,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """A quota, here a limit on the size of any file: what a machine without the right to mount can show."""
     monkeypatch.setenv("PYTHONDONTWRITEBYTECODE", "1")  # compiled modules would be cut short, too
     monkeypatch.setattr(sys, "dont_write_bytecode", True)
-    folder = plan(tmp_path / "atlas")
+    folder = planned(many)
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (8_192, hard))
     try:

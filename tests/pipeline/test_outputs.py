@@ -14,8 +14,6 @@ from foldatlas.atlas.parquet.coordinates import structure_ids_of
 from foldatlas.atlas.parquet.matrices import decode_pae, decode_residue_embeddings
 from foldatlas.atlas.reader import Atlas
 from foldatlas.atlas.verify.atlas import verify
-from foldatlas.pipeline.planning.costs import CostModel
-from foldatlas.pipeline.planning.planner import make_plan
 from foldatlas.pipeline.shards import writer
 from foldatlas.pipeline.shards.outputs import chosen_outputs
 from foldatlas.pipeline.shards.run import fold_atlas
@@ -30,18 +28,9 @@ POISON = "MDEAD" + "G" * 60
 
 
 @pytest.fixture
-def planned(
-    tmp_path: Path, worker: WorkerSpec, costs: CostModel, write_fasta: Callable[..., str], proteins: list[str]
-) -> Callable[[str], AtlasFolder]:
-    """An atlas that is planned and not folded, of 60 proteins and one that kills its process."""
-
-    def plan(name: str) -> AtlasFolder:
-        folder = AtlasFolder(tmp_path / name)
-        fasta = write_fasta([*proteins, POISON], "proteins.fasta")
-        make_plan([fasta], folder, worker.settings, costs, max_length=1280)
-        return folder
-
-    return plan
+def poisoned(proteins: list[str]) -> list[str]:
+    """60 proteins, and one that kills its process."""
+    return [*proteins, POISON]
 
 
 def rows(folder: AtlasFolder, table: str) -> list[dict[str, object]]:
@@ -71,7 +60,7 @@ def listed(entries: dict[str, ShardEntry]) -> set[str]:
         ("residue", True, ALL),
     ],
 )
-def test_what_is_asked_for_names_its_tables(embeddings: str, pae: bool, expected: tuple[str, ...]) -> None:
+def test_requested_outputs_name_their_tables(embeddings: str, pae: bool, expected: tuple[str, ...]) -> None:
     assert chosen_outputs(embeddings, pae) == expected
 
 
@@ -82,11 +71,11 @@ def test_an_unknown_kind_of_embedding_is_refused() -> None:
 
 @pytest.mark.parametrize("group_bytes", [1, 100_000, 1 << 30])
 def test_outputs_are_stored_as_predicted(
-    planned: Callable[[str], AtlasFolder], worker: WorkerSpec, proteins: list[str], monkeypatch: pytest.MonkeyPatch,
-    group_bytes: int,
+    planned: Callable[..., AtlasFolder], poisoned: list[str], worker: WorkerSpec, proteins: list[str],
+    monkeypatch: pytest.MonkeyPatch, group_bytes: int,
 ) -> None:  # fmt: skip
     monkeypatch.setattr(writer, "BULKY_ROW_GROUP_BYTES", group_bytes)
-    folder = planned("atlas")
+    folder = planned(poisoned)
     fold_atlas(folder, worker, outputs=ALL, show_progress=False)
     child = child_of_this_process(worker)
     expected = {
@@ -109,9 +98,9 @@ def test_outputs_are_stored_as_predicted(
 
 
 def test_added_outputs_are_those_of_an_atlas_made_with_them(
-    planned: Callable[[str], AtlasFolder], worker: WorkerSpec, tmp_path: Path
+    planned: Callable[..., AtlasFolder], poisoned: list[str], worker: WorkerSpec, tmp_path: Path
 ) -> None:
-    folder, whole = planned("atlas"), planned("whole")
+    folder, whole = planned(poisoned), planned(poisoned, "whole")
     fold_atlas(whole, worker, outputs=ALL, show_progress=False)
     fold_atlas(folder, worker, show_progress=False)
     before = folder.entries()
@@ -150,9 +139,9 @@ def test_added_outputs_are_those_of_an_atlas_made_with_them(
 
 
 def test_a_shard_that_has_what_is_asked_for_is_left_alone(
-    planned: Callable[[str], AtlasFolder], worker: WorkerSpec
+    planned: Callable[..., AtlasFolder], poisoned: list[str], worker: WorkerSpec
 ) -> None:
-    folder = planned("atlas")
+    folder = planned(poisoned)
     fold_atlas(folder, worker, outputs=["pae"], show_progress=False)
     before = folder.entries()
     for outputs in ([], ["pae"]):
@@ -161,10 +150,10 @@ def test_a_shard_that_has_what_is_asked_for_is_left_alone(
 
 
 def test_driver_that_loses_adding_an_output_deletes_its_files(
-    planned: Callable[[str], AtlasFolder], worker: WorkerSpec, monkeypatch: pytest.MonkeyPatch
+    planned: Callable[..., AtlasFolder], poisoned: list[str], worker: WorkerSpec, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Of two drivers that add the same output, the later one deletes its own files only."""
-    folder = planned("atlas")
+    folder = planned(poisoned)
     fold_atlas(folder, worker, show_progress=False)
     first = folder.entries()
     fold_atlas(folder, worker, outputs=["pae"], add_outputs=True, show_progress=False)
@@ -191,10 +180,10 @@ def test_driver_that_loses_adding_an_output_deletes_its_files(
 
 
 def test_failed_addition_leaves_the_shard_unchanged(
-    planned: Callable[[str], AtlasFolder], worker: WorkerSpec, monkeypatch: pytest.MonkeyPatch
+    planned: Callable[..., AtlasFolder], poisoned: list[str], worker: WorkerSpec, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """When a protein no longer folds, the output is not added and the stored shard stays."""
-    folder = planned("atlas")
+    folder = planned(poisoned)
     fold_atlas(folder, worker, show_progress=False)
     before, on_disk = folder.entries(), files(folder, SHARD_TABLES)
     monkeypatch.setenv("FAKE_CHILD_MEMORY", "50")
@@ -217,11 +206,16 @@ def test_failed_addition_leaves_the_shard_unchanged(
     ],
 )
 def test_verify_finds_what_is_wrong_in_them(
-    planned: Callable[[str], AtlasFolder], worker: WorkerSpec, table: str, column: str, change: Callable[..., object]
+    planned: Callable[..., AtlasFolder],
+    poisoned: list[str],
+    worker: WorkerSpec,
+    table: str,
+    column: str,
+    change: Callable[..., object],
 ) -> None:
     from foldatlas.atlas.verify.shard import check_shard
 
-    folder = planned("atlas")
+    folder = planned(poisoned)
     fold_atlas(folder, worker, outputs=ALL, show_progress=False)
     (plan,) = folder.plans()
     shard = plan.shards[0]

@@ -1,7 +1,6 @@
 """Failed proteins, tried again: what stands does not change by a bit, and every protein is counted once."""
 
 from collections.abc import Callable
-from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -11,8 +10,6 @@ from foldatlas.atlas.folder import AtlasFolder
 from foldatlas.atlas.index.build import build_index
 from foldatlas.atlas.reader import Atlas
 from foldatlas.atlas.verify.atlas import verify
-from foldatlas.pipeline.planning.costs import CostModel
-from foldatlas.pipeline.planning.planner import make_plan
 from foldatlas.pipeline.shards.fold import fold_shard
 from foldatlas.pipeline.shards.run import FoldReport, fold_atlas
 from foldatlas.pipeline.shards.task import FoldOptions, FoldTask
@@ -27,18 +24,9 @@ MEMORY = 70  # residues that the small device holds
 
 
 @pytest.fixture
-def planned(
-    tmp_path: Path, worker: WorkerSpec, costs: CostModel, write_fasta: Callable[..., str], proteins: list[str]
-) -> Callable[..., AtlasFolder]:
-    """An atlas that is planned and not folded, of 60 proteins and one whose numbers are never finite."""
-
-    def plan(name: str, sequences: list[str] | None = None) -> AtlasFolder:
-        folder = AtlasFolder(tmp_path / name)
-        fasta = write_fasta(sequences or [*proteins, POISON], "proteins.fasta")
-        make_plan([fasta], folder, worker.settings, costs, max_length=1280)
-        return folder
-
-    return plan
+def poisoned(proteins: list[str]) -> list[str]:
+    """60 proteins, and one whose numbers are never finite."""
+    return [*proteins, POISON]
 
 
 @pytest.fixture
@@ -67,10 +55,10 @@ def rows(folder: AtlasFolder, table: str) -> dict[str, dict[str, object]]:
     return {str(identity): row for identity, row in found.items()}
 
 
-def test_what_a_larger_device_holds_joins_what_stands(
-    planned: Callable[..., AtlasFolder], run: Callable[..., FoldReport], proteins: list[str]
+def test_retry_on_a_larger_device_adds_to_stored_structures(
+    planned: Callable[..., AtlasFolder], poisoned: list[str], run: Callable[..., FoldReport], proteins: list[str]
 ) -> None:
-    folder, whole = planned("atlas"), planned("whole")
+    folder, whole = planned(poisoned), planned(poisoned, "whole")
     run(whole, outputs=ALL)
     small = run(folder, MEMORY, outputs=ALL)
     too_long = [sequence for sequence in proteins if len(sequence) > MEMORY]
@@ -103,9 +91,9 @@ def test_what_a_larger_device_holds_joins_what_stands(
 
 
 def test_runs_are_credited_with_what_they_folded(
-    planned: Callable[..., AtlasFolder], run: Callable[..., FoldReport], proteins: list[str]
+    planned: Callable[..., AtlasFolder], poisoned: list[str], run: Callable[..., FoldReport], proteins: list[str]
 ) -> None:
-    folder = planned("atlas")
+    folder = planned(poisoned)
     first = run(folder, MEMORY)
     second = run(folder, retry_failed=True)
     third = run(folder, outputs=["pae"], add_outputs=True)
@@ -127,10 +115,10 @@ def test_runs_are_credited_with_what_they_folded(
         assert atlas.query("SELECT count(*) FROM pae").rows() == [(60,)]
 
 
-def test_what_still_fails_adds_up_its_attempts_and_the_run_ends(
-    planned: Callable[..., AtlasFolder], run: Callable[..., FoldReport]
+def test_repeated_failures_add_up_their_attempts(
+    planned: Callable[..., AtlasFolder], poisoned: list[str], run: Callable[..., FoldReport]
 ) -> None:
-    folder = planned("atlas")
+    folder = planned(poisoned)
     run(folder, outputs=["embeddings"])
     (failure,) = rows(folder, "failures").values()
     (before,) = [entry for entry in folder.entries().values() if entry.failed]
@@ -151,7 +139,7 @@ def test_what_still_fails_adds_up_its_attempts_and_the_run_ends(
 def test_without_failures_there_is_nothing_to_try(
     planned: Callable[..., AtlasFolder], run: Callable[..., FoldReport], proteins: list[str]
 ) -> None:
-    folder = planned("atlas", proteins)
+    folder = planned(proteins)
     run(folder)
     before = folder.entries()
     assert run(folder, retry_failed=True).shards == 0
@@ -162,7 +150,7 @@ def test_row_groups_stay_full(
     planned: Callable[..., AtlasFolder], run: Callable[..., FoldReport], proteins: list[str]
 ) -> None:
     """Readers find a structure's row group by its row: every group but the last has as many rows as the schema says."""
-    folder = planned("atlas", ["M" + "AC" * 12 + "G" * number for number in range(1, 90)] + proteins)
+    folder = planned(["M" + "AC" * 12 + "G" * number for number in range(1, 90)] + proteins)
     (plan,) = folder.plans()
     run(folder, 60, outputs=ALL)
     run(folder, 100, outputs=ALL, retry_failed=True)
@@ -183,11 +171,11 @@ def test_row_groups_stay_full(
 
 
 def test_an_addition_in_between_is_kept(
-    planned: Callable[..., AtlasFolder], run: Callable[..., FoldReport], worker: WorkerSpec,
+    planned: Callable[..., AtlasFolder], poisoned: list[str], run: Callable[..., FoldReport], worker: WorkerSpec,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:  # fmt: skip
     """Another driver adds an output while this one retries: the retry loses, looks again, and has both."""
-    folder = planned("atlas")
+    folder = planned(poisoned)
     run(folder, MEMORY)
     (plan,) = folder.plans()
     real, added = AtlasFolder.commit_entry, []

@@ -42,14 +42,6 @@ def client(s3: Any, monkeypatch: pytest.MonkeyPatch) -> Any:
     return s3
 
 
-@pytest.fixture
-def plan(tmp_path: Path, costs: CostModel) -> Callable[..., Planned]:
-    def make(*names: str) -> Planned:
-        return make_plan(names, AtlasFolder(tmp_path / "atlas"), settings_of("nano"), costs, max_length=1280)
-
-    return make
-
-
 @pytest.mark.parametrize("key", ["gut.fasta", "gut.faa.gz"])
 def test_an_object_becomes_a_plan_and_is_known_then(client: Any, plan: Callable[..., Planned], key: str) -> None:
     made = plan(f"s3://proteins/{key}").plan
@@ -118,7 +110,7 @@ def test_odd_keys_are_read(client: Any, plan: Callable[..., Planned]) -> None:
         ("s3://proteins", "name a file in a bucket"),
     ],
 )
-def test_what_is_not_there_is_said(client: Any, name: str, reason: str) -> None:
+def test_missing_objects_are_reported(client: Any, name: str, reason: str) -> None:
     with pytest.raises(SourceError, match=reason):
         find_sources([name])
 
@@ -141,7 +133,7 @@ def test_an_object_that_changes_while_it_is_read_is_refused(client: Any) -> None
             stream.sha256()
 
 
-def test_a_broken_connection_is_taken_up(client: Any) -> None:
+def test_broken_connection_is_resumed(client: Any) -> None:
     with RemoteStream("s3://proteins/gut.fasta") as stream:
         data = stream.read(100)
         stream._drop()
