@@ -44,7 +44,7 @@ def imported(source: str, module: str) -> set[str]:
 
 
 def graph(sources: Mapping[str, str]) -> dict[str, set[str]]:
-    """Module -> the modules that it imports. A package that is only passed through on the way to a module is none."""
+    """Module -> the modules that it imports. Packages on the way to a module do not count."""
     names = {path.removesuffix(".py").removesuffix("/__init__").replace("/", "."): path for path in sources}
     found = {}
     for name, path in names.items():
