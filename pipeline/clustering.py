@@ -42,7 +42,7 @@ from foldatlas.atlas.stages.run import StageRun
 from foldatlas.atlas.stages.runs import Completed, latest_complete
 from foldatlas.atlas.storage.commit import attempt_name
 from foldatlas.atlas.storage.protocol import Storage
-from foldatlas.atlas.storage.scratch import work_folder
+from foldatlas.atlas.storage.scratch import sweep_work_folders, work_folder
 from foldatlas.pipeline.engines.engine import EMBEDDED, Engine
 from foldatlas.pipeline.interruption import interruptible, raise_if_stopping, stopping
 from foldatlas.pipeline.stages.run import run_stage
@@ -103,6 +103,7 @@ def cluster_atlas(
     finished shards kept.
     """
     started = time.monotonic()
+    sweep_work_folders()
     with Atlas.open(folder.uri) as atlas, work_folder() as scratch:
         structures = present_structures(atlas)
         if not len(structures):

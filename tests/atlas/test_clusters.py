@@ -70,6 +70,8 @@ def test_window_holds_chains_of_four_fifths() -> None:
     for row, length in enumerate(lengths.tolist()):
         expected = [other for other in range(row, len(lengths)) if lengths[other] * 5 >= length * 4]
         assert window_end(lengths, row) == expected[-1] + 1
+    number, _ = results._pairs_and_cost(lengths, np.ones(len(lengths), np.bool_))
+    assert number.tolist() == [window_end(lengths, row) - row - 1 for row in range(len(lengths))]
 
 
 @pytest.mark.parametrize("seed", range(5))
@@ -108,8 +110,14 @@ def chains() -> tuple[Chains, np.ndarray]:
     return found, np.stack([describe(*both) for both in zip(points, states, strict=True)])
 
 
-def test_pairs_equal_all_alignments(chains: tuple[Chains, np.ndarray]) -> None:
-    """Those whose TM-score by the longer is at least 0.5, of all pairs within the ratio."""
+@pytest.mark.parametrize("all_near", [False, True])
+def test_pairs_equal_all_alignments(
+    chains: tuple[Chains, np.ndarray], all_near: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Those whose TM-score by the longer is at least 0.5, of all pairs within the ratio; also where all of them are
+    candidates."""
+    if all_near:
+        monkeypatch.setattr(pairs_module, "near", lambda _, row, begin, end, length: np.arange(begin, end))
     all_chains, descriptors = chains
     number, lengths = len(all_chains), np.diff(all_chains.offsets_K1)
     counts = PairCounts()
@@ -123,7 +131,7 @@ def test_pairs_equal_all_alignments(chains: tuple[Chains, np.ndarray]) -> None:
     assert list(zip(found.longer_E.tolist(), found.shorter_E.tolist(), strict=True)) == expected
     assert len(expected) >= 6 * 15 and (found.tm_E >= 0.5).all()
     assert counts.in_ratio == sum(window_end(lengths, row) - row - 1 for row in range(number))
-    assert len(expected) <= counts.candidates < counts.in_ratio
+    assert len(expected) <= counts.candidates and (counts.candidates == counts.in_ratio) is all_near
 
 
 def test_new_pairs_and_old_ones_are_all_pairs(chains: tuple[Chains, np.ndarray]) -> None:
