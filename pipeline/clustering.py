@@ -21,6 +21,8 @@ from foldatlas.atlas.clusters.representatives import representatives
 from foldatlas.atlas.clusters.results import (
     KIND,
     Block,
+    done_again,
+    is_current,
     latest_of_same_rules,
     read_pairs,
     run_settings,
@@ -110,7 +112,9 @@ def cluster_atlas(
             raise UsageError(f"{folder.uri} has no structure to cluster: fold proteins into it first")
         settings = run_settings(structures.ids_N)
         latest = latest_complete(folder, KIND)
-        if latest is not None and not from_nothing and latest.run.document.settings == settings:
+        if from_nothing:
+            settings = done_again(settings, latest)
+        elif latest is not None and is_current(latest, settings):
             return _report(latest, is_new=False, seconds=time.monotonic() - started)
         with interruptible():
             on_phase(f"clustering {len(structures):,} sequences")

@@ -149,6 +149,8 @@ def test_growing_equals_clustering_once(whole: Path, proteins: list[Protein], tm
     assert (again.is_new, again.run) == (False, reports[-1].run)
     full = cluster(folder.root, full=True)
     assert (full.is_new, full.taken_over, full.pairs) == (True, 0, reports[-1].pairs)
+    assert cluster(folder.root, full=True).run not in (full.run, reports[-1].run)  # it compared all again
+    assert not cluster(folder.root).is_new
     assert member_rows(folder.root) == member_rows(whole)
     assert faults_of(folder.root) == []
 
