@@ -261,7 +261,7 @@ def test_crops_of_a_residue_or_two_give_numbers(chains, tmp_path, crop):
 def test_training_overfits_one_protein(chains, tmp_path):
     """In a minute at most: the full runs are in docs/training.md."""
     chain = chains[3]
-    recipe = replace(RECIPE, phases=(Phase(32, 1, 150),), warm_up_steps=10, recycles=0, average_decay=0.9)
+    recipe = replace(RECIPE, phases=(Phase(32, 1, 100),), warm_up_steps=10, recycles=0, average_decay=0.9)
     trainer = make_trainer([chain], tmp_path / "run", recipe, [chain], save_every=1000, log_every=50)
     before = trainer.validate()
     assert run(trainer)
@@ -323,7 +323,7 @@ def test_wrong_input_is_refused_in_words(chains_file, tmp_path):
         ({"phases": ["16x2"]}, "16x2.*CROPxBATCHxSTEPS"),
         ({"phases": ["16x0x3"]}, "CROPxBATCHxSTEPS"),
         ({"phases": [f"{10**20}x1x1"]}, "CROPxBATCHxSTEPS"),
-        ({"preset": "micro"}, "no preset 'micro'"),
+        ({"preset": "micro"}, "unknown preset 'micro'"),
         ({"train": "heads"}, "'heads' cannot be trained"),
         ({"precision": "fp16"}, "'fp16' cannot be used for training"),
         ({"learning_rate": -1.0}, "learning rate -1.0 must be above 0"),
@@ -333,7 +333,7 @@ def test_wrong_input_is_refused_in_words(chains_file, tmp_path):
         ({"average_decay": 1.0}, "average decay 1.0"),
         ({"average_decay": float("nan")}, "average decay nan"),
         ({"recycles": -1}, "recycles=-1"),
-        ({"loss": "large"}, "no losses 'large'"),
+        ({"loss": "large"}, "unknown loss 'large'"),
         ({"init": None}, "--language-model"),
         ({"language_model": "nano"}, "--language-model.*or --init"),
         ({"init": "there-is-no-such-model"}, "there-is-no-such-model"),
