@@ -20,8 +20,8 @@ ORDER = {
     "status verify export merge open matrices structure_files",
     "pipeline": "interruption progress events staging workers sources engines planning shards stages search clustering "
     "embedding dask_preload dask_keys",
-    "jobs": "arguments weights choices plan cluster fold embed evaluate export index merge query status train_fold "
-    "train_lm train verify reference novelty cli",
+    "jobs": "arguments weights choices novelty plan cluster fold embed evaluate export index merge query status "
+    "train_fold train_lm train verify reference cli",
 }
 
 
