@@ -1,6 +1,7 @@
 """Runs of foldatlas novelty: interrupted, killed, on Dask and on a store they come to the same tables."""
 
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -22,7 +23,7 @@ from foldatlas.atlas.reader import Atlas
 from foldatlas.atlas.verify.atlas import verify
 from foldatlas.jobs.novelty import novelty
 from foldatlas.pipeline.search import shard as search_shard
-from foldatlas.schemas.errors import FoldAtlasError, Interrupted
+from foldatlas.schemas.errors import FoldAtlasError, Interrupted, StoreError
 
 COMMAND = [sys.executable, "-m", "foldatlas.jobs.cli"]
 TABLES = ("novelty", "sequence_novelty", "targets")
@@ -87,9 +88,7 @@ def test_sequences_are_searched_beside_structures(whole: Path) -> None:
             id: rest for id, *rest in atlas.query("select id, identity_max, nearest_sequence from proteins").rows()
         }
         [(novel,)] = atlas.query("select count(*) from novel_sequences").rows()
-        both = atlas.query(
-            "select search, is_latest, num_rows from novelty_runs, (select count(*) as num_rows from novelty)"
-        ).rows()
+        latest = atlas.query("select search, is_latest from novelty_runs order by search").rows()
     assert found["known"] == [1.0, "kin_known"] and found["novel1"] == [1.0, "kin_novel1"]
     assert found["leaver"] == [0.0, None]
     assert novel == len(found) - 3 and latest == [("sequences", True), ("structures", True)]
@@ -121,9 +120,9 @@ def test_an_interrupted_search_resumes(
     monkeypatch.setattr(search_shard, "_structures", stopped)
     with pytest.raises(Interrupted):
         novelty(copy, references)
-    monkeypatch.setattr(search_shard, "_structures", lambda *arguments: 1 / 0)
+    monkeypatch.setattr(search_shard, "_structures", away)
     report, _ = novelty(copy, references)
-    assert "3 of 3 shards" in report.error and report.searched == 4 and "not finished" in report.line()
+    assert report.error == "the store is away" and report.searched == 4 and "not finished" in report.line()
     monkeypatch.undo()
     monkeypatch.setattr(planning, "MIN_SHARD", 4)
     report, _ = novelty(copy, references)
@@ -156,6 +155,26 @@ def test_one_bad_structure_costs_no_other(
     assert contents(copy)["proteins"][3][:5] == contents(whole)["proteins"][3][:5]
 
 
+def test_documented_queries_have_rows(copy: Path, references: Sequence[Path], tmp_path: Path) -> None:
+    """Those of docs/sql.md on novelty, after a search of sequences, one of structures, and one of a grown reference."""
+    text = (Path(__file__).parents[2] / "docs" / "sql.md").read_text(encoding="utf-8")
+    section = text.partition("## Novelty\n")[2].partition("\n## ")[0]
+    queries = [
+        query.strip()
+        for block in re.findall(r"^```sql\n(.*?)^```", section, re.MULTILINE | re.DOTALL)
+        for query in block.split(";")
+        if query.strip()
+    ]
+    newer = tmp_path / "structures"
+    shutil.copytree(references[0], newer)
+    novelty(copy, [newer, references[1]])
+    given.grown(newer)
+    novelty(copy, [newer])
+    with Atlas.open(copy) as atlas:
+        found = {query: len(atlas.query(query).rows()) for query in queries}
+    assert len(found) == 9 and all(found.values()), found
+
+
 def test_bisection_finds_each_guilty_structure() -> None:
     structures = [StoredStructure(bytes([k] * 16), "A", None, None) for k in range(13)]  # type: ignore[arg-type]
     tried: list[int] = []
@@ -171,6 +190,10 @@ def test_bisection_finds_each_guilty_structure() -> None:
     with pytest.raises(OSError):
         search_shard.find_with_bisection(_full, structures, lambda: None)
     assert max(tried) == 13
+
+
+def away(*arguments: Any) -> Any:
+    raise StoreError("the store is away")
 
 
 def _full(some: Sequence[StoredStructure]) -> list[dict[str, Any]]:
