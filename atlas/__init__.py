@@ -16,7 +16,7 @@ forecast/       how fast devices are, and what folding will take
 verify/         whether an atlas is whole
 export/         subsets as files: PDB, mmCIF, Foldcomp, FASTA, Parquet
 reference/      reference databases: known structures and sequences, for novelty
-clusters/       families by sequence and by structure
+clusters/       clusters by sequence and by structure
 novelty/        searches of an atlas against reference databases
 
 Old names, for one release:

@@ -6,7 +6,7 @@ plan.py         FASTA -> a plan
 fold.py         plan, fold, index: the main job
 embed.py        embeddings without folding
 choices.py      files, model and engine of `plan` and `fold`, resolved once
-weights.py      download of released weights
+weights.py      download of published weights
 index.py        the SQL index
 status.py       progress of an atlas
 query.py        SQL queries

@@ -55,7 +55,7 @@ def add_weights(parser: argparse._ActionsContainer) -> None:
         "--weights",
         type=path,
         metavar="DIR",
-        help="folder of models, searched before the hub's cache; missing published models are downloaded to it",
+        help="folder of models, searched before the Hugging Face cache; missing published models are downloaded to it",
     )
 
 

@@ -20,11 +20,11 @@ from foldatlas.schemas.version import program_version
 COMMANDS: Final = {
     "fold": "fold all proteins of FASTA files into an atlas (the main command)",
     "plan": "read and check FASTA, cut shards and predict time and cost, without folding",
-    "weights": "download released weights in advance; --model NAME downloads them when they are missing",
+    "weights": "download published weights in advance; --model NAME downloads them when they are missing",
     "status": "show what is folded, what is left, and how long it will take",
     "index": "rebuild the SQL index of an atlas",
     "merge": "merge several atlases of equal settings, or parts of one, into a new atlas",
-    "cluster": "cluster the proteins of an atlas into families, by sequence and by structure",
+    "cluster": "cluster the proteins of an atlas by sequence and by structure",
     "reference": "build a reference database of known structures or sequences, to search for novelty",
     "novelty": "search structures or sequences of an atlas against a reference database",
     "query": "query an atlas with SQL",

@@ -34,8 +34,8 @@ def embed(
 ) -> "Embedded":
     """Write hidden states of `layer` (0: token embedding, -1: last layer) for `fasta` (paths or patterns) to Parquet.
 
-    Mean over residues, and with `per_residue` also the states of each residue. `weights` is a folder that is searched
-    for the model first; `precision` is "fp32", "bf16" or "fp16". Raise UsageError for a file that is not FASTA, an
+    Mean over residues, and with `per_residue` also of each residue. `weights` is a folder that is searched for
+    the model first; `precision` is "fp32", "bf16" or "fp16". Raise UsageError for a file that is not FASTA, an
     `out` that exists, or a layer that the model does not have.
     """
     from foldatlas.folding.language_predictor import layer_numbers
@@ -81,7 +81,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--precision", choices=PRECISIONS, default="fp32", help="precision of the arithmetic (default: %(default)s)"
     )
-    parser.add_argument("--per-residue", action="store_true", help="also store the states of each residue")
+    parser.add_argument("--per-residue", action="store_true", help="also store the hidden state of each residue")
     parser.add_argument(
         "--device", choices=("auto", "cpu", "cuda"), default="auto", help="device (default: %(default)s)"
     )

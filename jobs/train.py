@@ -1,10 +1,10 @@
-"""`foldatlas train`: training, with one subcommand for each recipe."""
+"""`foldatlas train`: training, with one subcommand for each part of a model."""
 
 import argparse
 import importlib
 from typing import Final
 
-RECIPES: Final = {
+PARTS: Final = {
     "lm": "a language model on masked residues, as ESM-2",
     "fold": "a folding head on experimental structures, as ESMFold",
 }
@@ -13,24 +13,24 @@ EXAMPLES: Final = """examples:
   foldatlas train lm proteins.fasta run --preset nano
   foldatlas train fold chains.parquet head --preset nano --language-model run/model.safetensors
 
-`foldatlas train RECIPE --help` shows the options of a recipe.
+`foldatlas train PART --help` shows the options of training this part.
 """
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
-    recipes = parser.add_subparsers(dest="recipe", metavar="RECIPE", required=True)
-    for name, summary in RECIPES.items():
+    parts = parser.add_subparsers(dest="part", metavar="PART", required=True)
+    for name, summary in PARTS.items():
         module = importlib.import_module(f"foldatlas.jobs.train_{name}")
-        recipe = recipes.add_parser(
+        part = parts.add_parser(
             name,
             help=summary,
             description=f"Train {summary}.",
             epilog=module.EXAMPLES,
             formatter_class=argparse.RawDescriptionHelpFormatter,
         )
-        module.configure(recipe)
-        recipe.set_defaults(run_recipe=module.run)
+        module.configure(part)
+        part.set_defaults(run_part=module.run)
 
 
 def run(arguments: argparse.Namespace) -> int:
-    return int(arguments.run_recipe(arguments))
+    return int(arguments.run_part(arguments))

@@ -69,7 +69,9 @@ def train_fold(
     `--model`. `train` selects the parameters: "folding" (all but the language model), "all", or "confidence" (the
     pLDDT and PAE heads, with the number of recycles that folding uses). `loss` names loss weights
     (structure_loss.PRESETS). `only` is a file with the names of chains to train on, one per line, alone or in the
-    first column. None means the preset's value (folding/training/recipes.py).
+    first column. `max_length` is in residues; `phases` are texts like "64x4x3000" (crop length, crops per step, steps);
+    `log_every`, `valid_every` and `save_every` are in steps. None means the preset's value
+    (folding/training/recipes.py).
 
     Raise UsageError or a subclass for invalid input, TrainingError for a run that diverges, Interrupted after a stop
     whose state was saved.
@@ -236,8 +238,8 @@ def _only(chains: "list[Chain]", path: str | Path | None) -> "list[Chain]":
     chosen = [chain for chain in chains if chain.name in names]
     if not chosen:
         raise UsageError(
-            f"{path} has {counted(len(names), 'name')}, none of a chain in the given splits and length: check --split "
-            "and --max-length"
+            f"{path} has {counted(len(names), 'name')}, none of which is a chain of the given splits and length: "
+            "check --split and --max-length"
         )
     return chosen
 
@@ -284,7 +286,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     recipe.add_argument(
         "--muon-learning-rate", type=float, metavar="X", help="peak learning rate of Muon; 0: AdamW trains everything"
     )
-    recipe.add_argument("--warm-up-steps", type=not_negative, metavar="N", help="updates until the peak")
+    recipe.add_argument("--warm-up-steps", type=not_negative, metavar="N", help="steps until the peak")
     recipe.add_argument("--average-decay", type=float, metavar="X", help="decay of the averaged weights, 0 to 1")
     recipe.add_argument("--precision", choices=TRAINING_PRECISIONS, default="fp32", help="default: %(default)s")
     execution = parser.add_argument_group("execution", "options that do not change the result")
@@ -298,7 +300,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
             type=positive,
             default=default,
             metavar="N",
-            help="interval in updates (default: %(default)s)",
+            help="interval in steps (default: %(default)s)",
         )
 
 

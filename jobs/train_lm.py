@@ -148,10 +148,10 @@ def configure(parser: argparse.ArgumentParser) -> None:
     data.add_argument("--crop", type=positive, metavar="N", help="maximum tokens of a sequence (default: 1024)")
     data.add_argument("--seed", type=not_negative, default=0, metavar="N", help="random seed (default: %(default)s)")
     recipe = parser.add_argument_group("recipe", "the preset gives the defaults")
-    recipe.add_argument("--steps", type=positive, metavar="N", help="number of updates")
-    recipe.add_argument("--tokens-per-batch", type=positive, metavar="N", help="tokens per update")
+    recipe.add_argument("--steps", type=positive, metavar="N", help="number of steps, updates of the weights")
+    recipe.add_argument("--tokens-per-batch", type=positive, metavar="N", help="tokens per step")
     recipe.add_argument("--learning-rate", type=float, metavar="X", help="peak, after the warm-up")
-    recipe.add_argument("--warm-up-steps", type=not_negative, metavar="N", help="updates until the peak")
+    recipe.add_argument("--warm-up-steps", type=not_negative, metavar="N", help="steps until the peak")
     recipe.add_argument("--weight-decay", type=float, metavar="X", help="for matrices, not for biases and LayerNorms")
     recipe.add_argument("--clip", type=float, metavar="X", help="maximum gradient norm (default: no clipping)")
     recipe.add_argument("--precision", choices=TRAINING_PRECISIONS, default="fp32", help="default: %(default)s")
@@ -169,7 +169,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
             type=positive,
             default=default,
             metavar="N",
-            help="interval in updates (default: %(default)s)",
+            help="interval in steps (default: %(default)s)",
         )
 
 

@@ -1,4 +1,4 @@
-"""`foldatlas weights`: download released weights in advance.
+"""`foldatlas weights`: download published weights in advance.
 
 Other commands download missing weights at their start, with `provide`; workers never download.
 """
@@ -26,7 +26,7 @@ commands also downloads what is missing, to the folder of --weights or the cache
 
 
 def weights(name: str, folder: str | Path | None = None) -> "ModelFiles":
-    """Download the published model `name` to `folder`/`name`, or to the hub's cache. Raise ModelError."""
+    """Download the published model `name` to `folder`/`name`, or to the Hugging Face cache. Raise ModelError."""
     from foldatlas.folding.weights.hub import fetch
     from foldatlas.folding.weights.model_files import find
 
@@ -37,7 +37,7 @@ def weights(name: str, folder: str | Path | None = None) -> "ModelFiles":
 def provide(
     model: str, folder: str | Path | None, *, to_fold: bool = True, before: Callable[[], object] | None = None
 ) -> None:
-    """Download a published `model` that is not on this machine to `folder`/`model`, or to the hub's cache.
+    """Download a published `model` that is not on this machine to `folder`/`model`, or to the Hugging Face cache.
 
     Other models are left alone. `before` is called before a download, so that its errors cost none. Raise ModelError
     for a language model if `to_fold`, and where the hub cannot be reached (with the files to download by hand);
@@ -56,13 +56,14 @@ def provide(
             )
         if before is not None:
             before()
-        say(f"{model} is not on this machine: downloading it to {'the cache of the hub' if folder is None else folder}")
+        to = "the Hugging Face cache" if folder is None else folder
+        say(f"{model} is not on this machine: downloading it to {to}")
         weights(model, folder)
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("name", metavar="NAME", help="a published model: esmfold_v1, esm2_t33_650M_UR50D, ...")
-    parser.add_argument("dir", nargs="?", metavar="DIR", help="folder of models (default: the cache of the hub)")
+    parser.add_argument("dir", nargs="?", metavar="DIR", help="folder of models (default: the Hugging Face cache)")
 
 
 def run(arguments: argparse.Namespace) -> int:

@@ -2,16 +2,16 @@
 
 embedding.py        FASTA -> a Parquet file of embeddings, without folding
 clustering.py       an atlas -> clusters by sequence and by structure
-staging.py          where tasks leave files for the driver
-interruption.py     SIGINT, SIGTERM and fatal errors, as one flag that ends the run between batches
+staging.py          files that tasks write for the driver
+interruption.py     one flag, set by SIGINT, SIGTERM or a fatal error, that ends the run between batches
 progress.py         the progress bar
 events.py           the log for programs
 
-sources/            input files: found, read, decompressed, parsed, validated
+sources/            input files: find, read, decompress, parse, validate
 planning/           sources -> a committed plan of shards
 shards/             shards -> structures and manifest entries
 stages/             shards of derived stages (novelty, clusters) -> their tables
-search/             searching an atlas's structures against a reference
+search/             search of an atlas's structures against a reference
 workers/            processes that own a device
 engines/            the Beam graph, and the engines that run it
 

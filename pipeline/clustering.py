@@ -21,11 +21,11 @@ from foldatlas.atlas.clusters.representatives import representatives
 from foldatlas.atlas.clusters.results import (
     KIND,
     Block,
-    done_again,
     is_current,
     latest_of_same_rules,
     read_pairs,
     run_settings,
+    settings_of_full_run,
     shards_of,
     take_over,
     write_pairs,
@@ -113,7 +113,7 @@ def cluster_atlas(
         settings = run_settings(structures.ids_N)
         latest = latest_complete(folder, KIND)
         if from_nothing:
-            settings = done_again(settings, latest)
+            settings = settings_of_full_run(settings, latest)
         elif latest is not None and is_current(latest, settings):
             return _report(latest, is_new=False, seconds=time.monotonic() - started)
         with interruptible():

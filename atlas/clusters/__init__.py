@@ -1,4 +1,4 @@
-"""Which family each protein belongs to: clusters by sequence and by structure.
+"""Clusters of the proteins of an atlas, by sequence and by structure.
 
 Modules:
     linclust.py         clusters by sequence, by MMseqs2, and each member's identity to its centre

@@ -10,7 +10,7 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 
-from foldatlas.atlas.clusters.results import cells_to_compare
+from foldatlas.atlas.clusters.results import cost_and_residues
 from foldatlas.schemas.wording import counted, readable_bytes, readable_time
 
 SEQUENCE_SECONDS: Final = 1.8e-4  # a sequence, of linclust at both levels and of aligning members
@@ -56,7 +56,7 @@ def predict(lengths_N: npt.NDArray[np.integer]) -> ClusterForecast:
     """Predict the clustering of structures of these lengths, in any order."""
     lengths = -np.sort(-lengths_N.astype(np.int64))
     number, residues = len(lengths), int(lengths.sum())
-    cells, window = cells_to_compare(lengths)
+    cells, window = cost_and_residues(lengths)
     pairs = number * PAIRS_A_STRUCTURE
     return ClusterForecast(
         structures=number,

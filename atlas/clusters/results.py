@@ -1,7 +1,7 @@
-"""Runs of clustering that an atlas has: the latest, what a new run takes over from it, and the files of a run.
+"""Results of the clustering runs of an atlas: the latest run, the pairs that a new run takes over, the files of a run.
 
-A complete run holds all pairs of its chains: those that it found, in the files of its shards, and those that it took
-over, in a file of its own.
+A complete run has all pairs of its chains: those that it found, in the files of its shards, and those that it took over
+from an earlier run, in a separate file. Shapes: `M` chains of a run, `K` chains of the earlier run, `E` pairs.
 """
 
 import hashlib
@@ -31,15 +31,17 @@ Rows = npt.NDArray[np.int64]
 Mask = npt.NDArray[np.bool_]
 
 KIND: Final = "clusters"
-COST_A_SHARD: Final = 50_000_000  # pairs of 250 residues that are compared: some minutes
-MAX_ROWS: Final = 16_384  # longer chains a shard: bounds its memory
-_STRUCTURES: Final = "structures"  # key of the settings that says what was clustered
-_INSTEAD_OF: Final = "instead_of"  # and of the run that is done again, so that it is another one
-_RESIDUES: Final = 250
+COST_A_SHARD: Final = 50_000_000  # comparisons of two chains of 250 residues: some minutes
+MAX_ROWS: Final = 16_384  # chains per shard, each the longer one of its pairs; it limits the memory of a shard
+_STRUCTURES: Final = "structures"  # key of the settings: digest of the structures
+_INSTEAD_OF: Final = (
+    "instead_of"  # key of the settings: the run that --full replaces, so that the new one has another name
+)
+_RESIDUES: Final = 250  # of both chains in the unit of cost
 
 
 def run_settings(structure_ids: Ids) -> dict[str, Any]:
-    """Return all that the clusters of these structures depend on."""
+    """Return the settings on which the clusters of these structures depend."""
     return {
         "sequence90": list(IDENTITY_90.words),
         "sequence30": list(IDENTITY_30.words),
@@ -54,8 +56,8 @@ def run_settings(structure_ids: Ids) -> dict[str, Any]:
     }
 
 
-def done_again(settings: Mapping[str, Any], latest: Completed | None) -> dict[str, Any]:
-    """Return the settings of a run that compares all again in place of `latest`."""
+def settings_of_full_run(settings: Mapping[str, Any], latest: Completed | None) -> dict[str, Any]:
+    """Return the settings of a run that compares all structures again and replaces `latest`."""
     return {**settings, **({_INSTEAD_OF: latest.run.name} if latest is not None else {})}
 
 
@@ -65,20 +67,20 @@ def is_current(latest: Completed, settings: Mapping[str, Any]) -> bool:
 
 
 def same_rules(ours: Mapping[str, Any], theirs: Mapping[str, Any]) -> bool:
-    """Whether settings differ in nothing but in what was clustered: pairs of one hold in the other."""
+    """Whether two settings differ only in the structures, so that pairs of one run are valid in the other."""
     ignored = {_STRUCTURES: "", _INSTEAD_OF: ""}
     return {**ours, **ignored} == {**theirs, **ignored}
 
 
 def latest_of_same_rules(folder: AtlasFolder, settings: Mapping[str, Any]) -> Completed | None:
-    """Return the run completed last whose pairs can be taken over, or None."""
+    """Return the latest complete run whose pairs can be taken over, or None."""
     found = [done for done in completed_runs(folder, KIND) if same_rules(settings, done.run.document.settings)]
     return found[-1] if found else None
 
 
 @dataclass(frozen=True, eq=False)
 class TakenOver:
-    """What a run takes over: which of its chains the run before did not have, and the pairs of the others."""
+    """What a run takes over: which of its chains are new, and the pairs of the others."""
 
     is_new_M: Mask
     pairs: Pairs
@@ -93,13 +95,15 @@ def take_over(base: Completed | None, ids_M: Ids) -> TakenOver:
     old = ids_of(_read(base.run.folder.storage, chains.path, ["structure_id"]))
     order = np.argsort(ids_M, kind="stable")
     place = np.minimum(np.searchsorted(ids_M[order], old), len(ids_M) - 1)
-    now_K = np.where(ids_M[order[place]] == old, order[place], -1)  # each old chain's row of today
+    now_K = np.where(
+        ids_M[order[place]] == old, order[place], -1
+    )  # row in this run of each earlier chain, -1 if it has none
     is_new = np.ones(len(ids_M), dtype=np.bool_)
     is_new[now_K[now_K >= 0]] = False
     pairs = read_pairs(base.run.folder.storage, pair_files(base))
     longer, shorter = now_K[pairs.longer_E], now_K[pairs.shorter_E]
-    stays = (longer >= 0) & (shorter >= 0)
-    return TakenOver(is_new, Pairs(longer[stays], shorter[stays], pairs.tm_E[stays]))
+    is_kept = (longer >= 0) & (shorter >= 0)
+    return TakenOver(is_new, Pairs(longer[is_kept], shorter[is_kept], pairs.tm_E[is_kept]))
 
 
 def pair_files(done: Completed) -> list[FileEntry]:
@@ -109,7 +113,7 @@ def pair_files(done: Completed) -> list[FileEntry]:
 
 
 def read_pairs(storage: Storage, files: Sequence[FileEntry]) -> Pairs:
-    """Return the pairs of some files. Raise DamagedAtlasError."""
+    """Return the pairs in `files`. Raise DamagedAtlasError."""
     tables = [_read(storage, file.path, ["longer", "shorter", "tm"]) for file in files]
     table = pa.concat_tables([PAIRS.empty_table(), *tables])
     return Pairs(
@@ -120,7 +124,7 @@ def read_pairs(storage: Storage, files: Sequence[FileEntry]) -> Pairs:
 
 
 def write_pairs(storage: Storage, path: str, pairs: Pairs) -> FileEntry:
-    """Write a file of `cluster_tables.PAIRS`."""
+    """Write `pairs` to `path`, with the schema `cluster_tables.PAIRS`."""
     with ParquetFile(storage, path, "pairs", schema=PAIRS) as file:
         columns = (pairs.longer_E.astype(np.int32), pairs.shorter_E.astype(np.int32), pairs.tm_E)
         file.write(pa.table([pa.array(column) for column in columns], schema=PAIRS), row_group_size=1 << 20)
@@ -129,7 +133,7 @@ def write_pairs(storage: Storage, path: str, pairs: Pairs) -> FileEntry:
 
 
 class Block(NamedTuple):
-    """Chains `begin` to `end`, each compared with those that follow it before `last`."""
+    """Chains [begin, end), each of which is compared with the chains that follow it, up to and excluding `last`."""
 
     begin: int
     end: int
@@ -137,13 +141,13 @@ class Block(NamedTuple):
 
     @classmethod
     def of(cls, shard: StageShard) -> "Block":
-        """Return the block of a shard, which its name states."""
+        """Return the block of a shard, parsed from its name."""
         return cls(*map(int, shard.name.split("-")))
 
 
 def shards_of(ids_M: Ids, lengths_M: npt.NDArray[np.int32], is_new_M: Mask) -> list[StageShard]:
-    """Return the shards of a run: blocks of chains in their order, of about equal cost, without those that hold no
-    pair of which one is new. A shard's digest is of what its pairs depend on: the chains, and which are new."""
+    """Return the shards of a run: consecutive blocks of chains, of about equal cost. Blocks without a pair with a new
+    chain are omitted. The digest of a shard covers what its pairs depend on: the chains, and which are new."""
     shards = []
     for begin, end, items, cost in _blocks(lengths_M, is_new_M):
         last = window_end(lengths_M, end - 1)
@@ -155,19 +159,19 @@ def shards_of(ids_M: Ids, lengths_M: npt.NDArray[np.int32], is_new_M: Mask) -> l
 
 
 def _blocks(lengths_M: npt.NDArray[np.integer], is_new_M: Mask) -> Iterator[tuple[int, int, int, int]]:
-    """Yield begin, end, rows and cost of each block."""
+    """Yield begin, end, number of chains and cost of each block."""
     pairs, cost = _pairs_and_cost(lengths_M, is_new_M)
-    begin, so_far = 0, 0
+    begin, block_cost = 0, 0
     for row in range(len(pairs)):
-        so_far += int(cost[row])
-        if so_far >= COST_A_SHARD or row + 1 - begin == MAX_ROWS or row + 1 == len(pairs):
+        block_cost += int(cost[row])
+        if block_cost >= COST_A_SHARD or row + 1 - begin == MAX_ROWS or row + 1 == len(pairs):
             if pairs[begin : row + 1].any():
-                yield begin, row + 1, row + 1 - begin, so_far
-            begin, so_far = row + 1, 0
+                yield begin, row + 1, row + 1 - begin, block_cost
+            begin, block_cost = row + 1, 0
 
 
 def _pairs_and_cost(lengths_M: npt.NDArray[np.integer], is_new_M: Mask) -> tuple[Rows, Rows]:
-    """Return how many pairs each chain is the longer of, and their cost in pairs of 250 residues."""
+    """Return the number of pairs in which each chain is the longer one, and their cost in pairs of 250 residues."""
     lengths = lengths_M.astype(np.int64)
     rows = np.arange(len(lengths))
     last = np.searchsorted(-lengths, lengths * -4 // 5, side="right")  # window_end of each
@@ -176,9 +180,9 @@ def _pairs_and_cost(lengths_M: npt.NDArray[np.integer], is_new_M: Mask) -> tuple
     return pairs, pairs * lengths**2 // _RESIDUES**2
 
 
-def cells_to_compare(lengths_M: npt.NDArray[np.integer]) -> tuple[int, int]:
-    """Return the cost of comparing chains of these lengths, longest first, in pairs of 250 residues, and the residues
-    that the worker of the greatest shard holds."""
+def cost_and_residues(lengths_M: npt.NDArray[np.integer]) -> tuple[int, int]:
+    """Return the cost of comparing chains of these lengths, longest first, in pairs of 250 residues, and the number of
+    residues that the largest shard has in memory."""
     is_new = np.ones(len(lengths_M), dtype=np.bool_)
     ends = np.concatenate([[0], np.cumsum(lengths_M, dtype=np.int64)])
     held = [int(ends[window_end(lengths_M, end - 1)] - ends[begin]) for begin, end, _, _ in _blocks(lengths_M, is_new)]
@@ -191,6 +195,6 @@ def _read(storage: Storage, path: str, columns: list[str]) -> pa.Table:
             return file.read(columns)
     except (OSError, pa.ArrowException) as error:
         raise DamagedAtlasError(
-            f"{storage.uri}/{path} cannot be read ({error}): restore it from a copy, or delete its run's folder and "
-            "cluster again"
+            f"{storage.uri}/{path} cannot be read ({error}): restore it from a copy, or delete the folder of its run "
+            "and cluster again"
         ) from error

@@ -1,6 +1,7 @@
-"""What is clustered: the structures of the current records of an atlas, their sequences, C-alphas and 3Di states.
+"""Input of clustering: the structures of the present records of an atlas, their sequences, C-alphas and 3Di states.
 
-Structures are numbered in one order everywhere, the longest first, of equal length the smallest structure_id: rows.
+A structure is identified by its row, its number in the order of descending length; equal lengths are in the order of
+structure_id. Shapes: `N` structures, `M` chains that are compared, `K` chains read from a file, `D` descriptor values.
 """
 
 from collections.abc import Iterator
@@ -33,7 +34,7 @@ if TYPE_CHECKING:
     from foldatlas.folding.compare.tm_align import Chains
 
 Rows = npt.NDArray[np.int64]
-Ids = npt.NDArray[np.void]  # of ID each
+Ids = npt.NDArray[np.void]  # structure_ids, of dtype ID
 
 ID: Final = np.dtype("V16")
 
@@ -51,7 +52,8 @@ _ORDER: Final = "ORDER BY length DESC, structure_id"
 
 @dataclass(frozen=True, eq=False)
 class Structures:
-    """The structures of an atlas that count, by row. `confidence_N` is pTM x mean pLDDT (`representatives`)."""
+    """The structures of present records, by row. Lengths are in residues; `confidence_N` is pTM x mean pLDDT
+    (`representatives`); `file_rows_N` are rows of the structures files `files_N`."""
 
     ids_N: Ids
     lengths_N: npt.NDArray[np.int32]
@@ -67,7 +69,7 @@ class Structures:
         return int(self.lengths_N.sum(dtype=np.int64))
 
     def locations(self, rows: Rows) -> tuple[Rows, Iterator[StructureLocation]]:
-        """Return `rows` in the order in which their structures are stored, and where each is."""
+        """Return `rows` in the order in which their structures are stored, and the location of each."""
         files = self.files_N.take(pa.array(rows)).to_pylist()
         order = sorted(range(len(rows)), key=lambda at: (files[at], self.file_rows_N[rows[at]]))
         sorted_rows = rows[order]
@@ -79,7 +81,7 @@ class Structures:
 
 
 def present_structures(atlas: Atlas) -> Structures:
-    """Return the folded structures that a current record has."""
+    """Return the structures of present records."""
     table = atlas.query(f"{_PRESENT} {_ORDER}").arrow()
 
     def numbers(name: str, dtype: Any) -> Any:
@@ -110,17 +112,17 @@ def write_sequences(atlas: Atlas, structures: Structures, path: Path) -> None:
             writer.write(sequence.encode("ascii") for sequence in batch.column("sequence").to_pylist())
             row += len(ids)
     if row != len(structures):
-        place = atlas.folder.uri
+        uri = atlas.folder.uri
         raise DamagedAtlasError(
-            f"the sequences of {place} are not those of its index: run `foldatlas index {place}`, and "
-            f"`foldatlas verify {place}` if that does not help"
+            f"the sequences of {uri} are not those of its index: run `foldatlas index {uri}`, and "
+            f"`foldatlas verify {uri}` if that does not help"
         )
 
 
 @dataclass(frozen=True, eq=False)
 class StagedChains:
-    """Chains that are compared, on this machine's disk. `rows_M` are their rows among the structures, `ids_M` their
-    structure_ids, `lengths_M` their residues with a C-alpha, never rising. `too_short` were left out."""
+    """Chains to compare, in local files. `rows_M` are their rows among the structures, `ids_M` their structure_ids,
+    `lengths_M` their residues with a C-alpha, in descending order. `too_short` is the number of structures left out."""
 
     rows_M: Rows
     ids_M: Ids
@@ -130,14 +132,14 @@ class StagedChains:
     _points: Any
     _states: Any
     _descriptors: Any
-    _places_M: Rows
+    _file_indices_M: Rows
 
     @classmethod
     def stage(cls, storage: Storage, structures: Structures, rows: Rows, scratch: Path) -> "StagedChains":
-        """Read C-alphas and 3Di states of some structures, in the order in which they are stored, into files in the
-        folder `scratch` of the caller's: 13 bytes a residue.
+        """Copy C-alphas and 3Di states of the structures `rows` to files in `scratch`, 13 bytes per residue.
 
-        Structures of fewer than 30 residues with a C-alpha are left out: no TM-score says much of them.
+        Structures are read in the order in which they are stored. Those with fewer than 30 residues with a C-alpha are
+        left out, because the TM-score of so short chains is not informative.
         """
         stored_rows, locations = structures.locations(rows)
         lengths = np.zeros(len(rows), dtype=np.int32)
@@ -155,7 +157,7 @@ class StagedChains:
         starts = np.concatenate([[0], np.cumsum(lengths, dtype=np.int64)])
         order = np.lexsort((stored_rows, -lengths))
         order = order[lengths[order] > 0]
-        place = np.cumsum(lengths > 0) - 1  # in the files that hold one item a chain
+        file_indices = np.cumsum(lengths > 0) - 1  # of chains, in the files
         return cls(
             rows_M=stored_rows[order],
             ids_M=structures.ids_N[stored_rows[order]],
@@ -165,11 +167,11 @@ class StagedChains:
             _points=_mapped(files[0], np.int32).reshape(-1, 3),
             _states=_mapped(files[1], np.uint8),
             _descriptors=_mapped(files[2], np.int16).reshape(-1, SIZE),
-            _places_M=place[order],
+            _file_indices_M=file_indices[order],
         )
 
     def write(self, storage: Storage, path: str, is_new_M: npt.NDArray[np.bool_]) -> FileEntry:
-        """Write them to `path`, a file of `cluster_tables.CHAINS`."""
+        """Write the chains to `path`, schema `cluster_tables.CHAINS`. `is_new_M`: no earlier run compared the chain."""
         with ParquetFile(storage, path, "chains", schema=CHAINS) as file:
             for begin in range(0, max(len(self.rows_M), 1), CHAINS_A_ROW_GROUP):
                 file.write(self._table(slice(begin, begin + CHAINS_A_ROW_GROUP), is_new_M))
@@ -194,7 +196,8 @@ class StagedChains:
             ),
             pa.array([_LETTERS[self._states[span]].tobytes().decode("ascii") for span in spans], pa.string()),
             pa.FixedSizeListArray.from_arrays(
-                pa.array(self._descriptors[self._places_M[some]].reshape(-1)), type=CHAINS.field("descriptor").type
+                pa.array(self._descriptors[self._file_indices_M[some]].reshape(-1)),
+                type=CHAINS.field("descriptor").type,
             ),
             pa.array(is_new_M[some]),
         ]
@@ -202,8 +205,7 @@ class StagedChains:
 
 
 class ReadChains(NamedTuple):
-    """Chains of a chains file: their structure_ids, whether each was compared by no run before, their descriptors, and
-    the chains."""
+    """Chains of a chains file: structure_ids, whether each is new (compared by no earlier run), descriptors, chains."""
 
     ids_K: Ids
     is_new_K: npt.NDArray[np.bool_]
@@ -212,7 +214,7 @@ class ReadChains(NamedTuple):
 
 
 def read_chains(storage: Storage, path: str, begin: int, end: int) -> ReadChains:
-    """Return the rows `begin` to `end` of a chains file. Raise DamagedAtlasError."""
+    """Return the rows [begin, end) of a chains file. Raise DamagedAtlasError if it cannot be read or lacks rows."""
     from foldatlas.folding.compare.tm_align import Chains
 
     first, last = begin // CHAINS_A_ROW_GROUP, -(-end // CHAINS_A_ROW_GROUP)
@@ -227,7 +229,7 @@ def read_chains(storage: Storage, path: str, begin: int, end: int) -> ReadChains
     states = _STATES[np.frombuffer("".join(table.column("states").to_pylist()).encode("ascii"), dtype=np.uint8)]
     offsets = planes[0][1]
     if table.num_rows != end - begin or len(points) != len(states) or len(points) != offsets[-1]:
-        raise DamagedAtlasError(f"{storage.uri}/{path} holds other chains than its run: restore it from a copy")
+        raise DamagedAtlasError(f"{storage.uri}/{path} does not have the chains of its run: restore it from a copy")
     is_new = table.column("is_new").to_numpy(zero_copy_only=False)
     descriptors: Any = table.column("descriptor").combine_chunks()
     numbers = descriptors.flatten().to_numpy().reshape(-1, SIZE)

@@ -9,7 +9,7 @@ tests/atlas/test_cif_files.py compares them.
 
 from collections.abc import Iterable, Sequence
 from functools import lru_cache
-from typing import Final
+from typing import Final, NamedTuple
 
 import numpy as np
 
@@ -35,6 +35,15 @@ _FULL_NAMES: Final = dict(
 _ATOM_COLUMN: Final = as_columns([f" {atom[0]} {atom:<3} . {THREE_LETTER[letter]} " for letter, atom in ATOM_ROWS])
 
 
+class _Metric(NamedTuple):
+    """A quality metric, with the text of its value if it is a global one."""
+
+    name: str
+    mode: str
+    description: str
+    value: str = ""
+
+
 def cif_text(
     structure: Structure,
     *,
@@ -47,37 +56,37 @@ def cif_text(
 ) -> str:
     """Return the mmCIF file of `structure`. `name` is the record's id, `model` the model that predicted it.
 
-    Atoms without coordinates are left out; a residue without pLDDT has no local metric and a B-factor of 0. Any number
-    of residues, atoms and chains, and coordinates of any size. Raise UsageError for an invalid structure
-    (`chains.chains_of`).
+    `mean_plddt` is 0 to 100; `ptm` and `iptm` are 0 to 1; `chain_lengths` are the residues of each chain (None: one
+    chain). Atoms without coordinates are left out; a residue without pLDDT has no local metric and a B-factor of 0. The
+    numbers of residues, atoms and chains and the size of coordinates are not limited. Raise UsageError for an invalid
+    structure (`chains.chains_of`).
     """
     chains = chains_of(structure, chain_lengths)
     names = [chain_name(number) for number in range(len(chains.lengths))]
     entities = list(dict.fromkeys(chains.sequences))  # chains of one sequence are one entity
     entity_of = [entities.index(sequence) + 1 for sequence in chains.sequences]
-    metrics: list[tuple[str, str, str, str, float | None, int]] = [
-        ("pLDDT", "global", "pLDDT", "mean of the residues' pLDDT, 0 to 100, higher is better", mean_plddt, 2),
-        ("pTM", "global", "pTM", "predicted TM-score, 0 to 1, higher is better", ptm, 3),
+    metrics = [
+        _Metric("pLDDT", "global", "mean of the residues' pLDDT, 0 to 100, higher is better", f"{mean_plddt:.2f}"),
+        _Metric("pTM", "global", "predicted TM-score, 0 to 1, higher is better", f"{ptm:.3f}"),
     ]
     if iptm is not None:
         explained = "predicted TM-score between chains, 0 to 1, higher is better"
-        metrics.append(("ipTM", "global", "ipTM", explained, iptm, 3))
-    local = ("pLDDT", "local", "pLDDT", "predicted lDDT of the residue's C-alpha, 0 to 100, higher is better", None, 0)
-    metrics.append(local)
+        metrics.append(_Metric("ipTM", "global", explained, f"{iptm:.3f}"))
+    metrics.append(_Metric("pLDDT", "local", "predicted lDDT of the residue's C-alpha, 0 to 100, higher is better"))
     sections = [
         f"data_{chains.identity}\n",
-        *_what_it_is(chains, one_line(name), one_line(model)),
+        *_description(chains, one_line(name), one_line(model)),
         *_molecules(chains, names, entities, entity_of, one_line(name)),
         *_modelling(len(entities), one_line(name), one_line(model)),
         _loop(
             "ma_qa_metric",
             "id name mode type description software_group_id",
-            ([n, m[0], m[1], m[2], quoted(m[3]), 1] for n, m in enumerate(metrics, 1)),
+            ([n, m.name, m.mode, m.name, quoted(m.description), 1] for n, m in enumerate(metrics, 1)),
         ),
         _loop(
             "ma_qa_metric_global",
             "ordinal_id model_id metric_id metric_value",
-            ([n, 1, n, f"{m[4]:.{m[5]}f}"] for n, m in enumerate(metrics, 1) if m[4] is not None),
+            ([n, 1, n, m.value] for n, m in enumerate(metrics, 1) if m.mode == "global"),
         ),
         *_per_residue(chains, names, entities, entity_of, len(metrics)),
         _atoms(chains, names, entity_of),
@@ -104,7 +113,7 @@ def chain_name(number: int) -> str:
 
 @lru_cache(maxsize=1)
 def _version() -> str:
-    return program_version()  # it reads a file
+    return program_version()  # cached, because it reads a file
 
 
 @lru_cache(maxsize=64)
@@ -118,7 +127,7 @@ def _loop(category: str, items: str, rows: Iterable[Iterable[object]]) -> str:
     return _head(category, items) + "".join(lines) if lines else ""
 
 
-def _what_it_is(chains: Chains, name: str, model: str) -> list[str]:
+def _description(chains: Chains, name: str, model: str) -> list[str]:
     used = np.flatnonzero(np.bincount(chains.rows)).tolist()
     title = f"{one_line(model, 60)} prediction of {one_line(name, 60)}"
     return [

@@ -1,8 +1,8 @@
-"""The process that runs foldcomp, for foldcomp_files.py: `python -m foldatlas.atlas.export.foldcomp_child`.
+"""The child process that runs foldcomp, for foldcomp_files.py: `python -m foldatlas.atlas.export.foldcomp_child`.
 
-It reads names and PDB texts from standard input and writes, for each, the Foldcomp file and the PDB text decoded from
-it, until its input ends. Each text is preceded by its size, 8 bytes, little-endian; for an error of foldcomp it writes
-an empty file and the message. foldcomp aborts the process on some structures, so it runs in a separate one.
+foldcomp aborts its process on some structures, so it runs in a separate one. The child reads pairs of name and PDB text
+from standard input until it ends, and writes for each pair the Foldcomp file and the PDB text decoded from it, or, if
+foldcomp raises an error, an empty file and the message. Each text is preceded by its size, 8 bytes, little-endian.
 """
 
 import os
@@ -30,6 +30,7 @@ def without_padding(compressed: bytes) -> bytes:
 
 
 def send(pipe: IO[bytes], *texts: bytes) -> None:
+    """Write each text with its size, and flush the pipe."""
     for text in texts:
         pipe.write(SIZE.pack(len(text)))
         pipe.write(text)
@@ -48,7 +49,7 @@ def receive(pipe: IO[bytes]) -> bytes:
 
 
 def serve(requests: IO[bytes], answers: IO[bytes], foldcomp: Any) -> None:
-    """Answer requests until their end."""
+    """Answer requests until the pipe `requests` is closed."""
     while True:
         try:
             name, text = receive(requests), receive(requests)

@@ -1,7 +1,7 @@
 """Arrays of numbers as text columns of fixed width, for the structure writers.
 
-Numbers are looked up in tables of texts, those with decimals in two parts, so that a row of a structure file costs some
-copies instead of a call of a formatter. Rounding is that of gemmi's PDB writer: to nearest, ties upwards, and no minus
+Numbers are looked up in tables of texts, those with decimals in two parts: array copies instead of one call of a
+formatter per number. Rounding is that of gemmi's PDB writer: to nearest, ties upwards, and no minus
 sign before a zero. tests/atlas/test_pdb_files.py compares the text with gemmi's.
 
 Shape: `N` numbers, of any shape. Each table is created at its first use and kept: 0.6 MB in total.
@@ -23,7 +23,7 @@ PLDDT_WIDTH: Final = 6  # characters: %6.2f
 
 _THOUSAND: Final = 1_000
 _WHOLES: Final = 10_000  # 0 to 9,999 before the decimal point
-_TABLE_DIGITS: Final = 4  # longer integers are composed of parts with so many digits
+_TABLE_DIGITS: Final = 4  # digits of the integers in a table; longer integers are composed of several
 
 
 def coordinates(angstrom: npt.NDArray[np.float32]) -> Text:
@@ -31,17 +31,17 @@ def coordinates(angstrom: npt.NDArray[np.float32]) -> Text:
     wholes, fractions = _coordinate_tables()
     # exact in float64: the product of 24 bits of a float32 and 10 bits of 1,000
     thousandths = np.floor(angstrom.astype(np.float64) * _THOUSAND + 0.5).astype(np.int32)
-    size = np.abs(thousandths)
-    whole = size // _THOUSAND
+    magnitude = np.abs(thousandths)
+    whole = magnitude // _THOUSAND
     text = np.empty((*angstrom.shape, 2), np.uint32)
-    text[..., 1] = fractions[size - whole * _THOUSAND]
+    text[..., 1] = fractions[magnitude - whole * _THOUSAND]
     whole[thousandths < 0] += _WHOLES
     text[..., 0] = wholes[whole]
     return _as_text(text, COORDINATE_WIDTH)
 
 
 def wide_coordinates(angstrom: npt.NDArray[np.float32]) -> Text:
-    """Return the same for coordinates of any size, formatted one by one: [N], as wide as the longest."""
+    """Return `%.3f` of coordinates of any size, formatted one by one: [N], right-justified to the longest."""
     thousandths = np.floor(angstrom.astype(np.float64) * _THOUSAND + 0.5)
     texts = [f"{value:.3f}" for value in (thousandths / _THOUSAND + 0.0).ravel().tolist()]
     width = max(map(len, texts), default=1)
@@ -110,13 +110,13 @@ def joined(*columns: Text | str) -> str:
     rows = np.empty((num_rows, sum(widths)), np.uint8)
     begin = 0
     for column, width in zip(columns, widths, strict=True):
-        place = rows[:, begin : begin + width]
-        place[:] = np.frombuffer(column.encode("ascii"), np.uint8) if isinstance(column, str) else _characters(column)
+        target = rows[:, begin : begin + width]
+        target[:] = np.frombuffer(column.encode("ascii"), np.uint8) if isinstance(column, str) else _characters(column)
         begin += width
     return rows.tobytes().decode("ascii")
 
 
 def as_columns(texts: Sequence[str]) -> Text:
-    """Texts as a column: left-justified, as wide as the longest."""
+    """Return texts as a column: left-justified, as wide as the longest."""
     width = max(map(len, texts))
     return np.array([text.ljust(width).encode("ascii") for text in texts], f"S{width}")

@@ -76,7 +76,7 @@ class Exported:
 
 @dataclass
 class _Folder:
-    """The folder that is being written: its listing, digests and counts."""
+    """The export folder during writing: open files of the listing and digests, and counts for `Exported`."""
 
     root: Path
     listing: IO[bytes]
@@ -87,7 +87,7 @@ class _Folder:
     bytes: int = 0
     num_missing: Counter[str] = field(default_factory=Counter)
 
-    def listed(self, name: str, size: int, sha256: str, proteins: int, **more: str) -> None:
+    def add_file(self, name: str, size: int, sha256: str, proteins: int, **more: str) -> None:
         self.listing.write(_JSON.encode({"file": name, "bytes": size, "sha256": sha256, **more}) + b"\n")
         self.add_sum(name, sha256)
         self.files += 1
@@ -103,7 +103,7 @@ class _Folder:
         if self.missing is not None:
             self.missing.close()
 
-    def miss(self, name: str, why: str, detail: str, source: str) -> None:
+    def add_missing(self, name: str, why: str, detail: str, source: str) -> None:
         """Add a row to missing.tsv, with control characters escaped."""
         if self.missing is None:
             self.missing = (self.root / "missing.tsv").open("xb")
@@ -214,7 +214,7 @@ def _new_folder(dest: Path) -> Iterator[Path]:
         try:
             root.rename(dest)
         except OSError as error:
-            raise ForeignFolderError(f"{dest} was filled meanwhile ({error}): name a new folder") from error
+            raise ForeignFolderError(f"{dest} was created by another process ({error}): name a new folder") from error
     finally:
         shutil.rmtree(root, ignore_errors=True)
 
@@ -237,7 +237,8 @@ def _order(cursor: Any, order_by: str | None) -> str:
 
 
 def _choose(cursor: Any, where: str | None, ids: str | Path | None, order: str | None) -> tuple[int, str | None]:
-    """Make the temporary table `chosen` of rows of `proteins`; with `ids`, also `wanted` and `found`.
+    """Create the temporary table `chosen` of rows of `proteins`; with `ids`, also `wanted` and `found`
+    (sql/records_by_name.py).
 
     Return the number of rows and how `ids` was read. `order` is an ORDER BY with a LIMIT.
     """
@@ -247,7 +248,9 @@ def _choose(cursor: Any, where: str | None, ids: str | Path | None, order: str |
         if not where.strip():
             raise QueryError("the condition is empty: give one like 'mean_plddt > 70', or omit it")
         with query_errors(wrapped=False):
-            duckdb.SQLExpression(where)  # one expression, not the end of one statement and the beginning of another
+            duckdb.SQLExpression(
+                where
+            )  # raises unless `where` is a single expression; "true) ... (" would change the statement
         conditions.append(f"(\n{where}\n)")
     if ids is not None:
         with names_in(ids) as file:
@@ -269,7 +272,7 @@ def _choose(cursor: Any, where: str | None, ids: str | Path | None, order: str |
 
 
 def _write_missing(cursor: Any, folder: _Folder, *, limited: bool) -> None:
-    """List the names of which no protein is exported, with one row for each record with this name."""
+    """Write to missing.tsv each requested name without an exported protein, one row per record with that name."""
     rows = cursor.execute(
         "WITH given AS (SELECT DISTINCT found.number FROM found SEMI JOIN chosen USING (source, id, structure_id) "
         "WHERE found.state = 'folded') "
@@ -280,15 +283,15 @@ def _write_missing(cursor: Any, folder: _Folder, *, limited: bool) -> None:
     while batch := rows.fetchmany(_ROWS_A_BATCH):
         for name, state, outcome, source, error in batch:
             if state is None:
-                folder.miss(name, "unknown", "no record has this id", "")
+                folder.add_missing(name, "unknown", "no record has this id", "")
             elif state == "folded":
                 why = "it does not meet the condition" + (" or is beyond the limit" if limited else "")
-                folder.miss(name, "excluded", why, source)
+                folder.add_missing(name, "excluded", why, source)
             elif state == "refused":
-                folder.miss(name, state, f"{outcome}: {REFUSALS[Outcome(outcome)]}", source)
+                folder.add_missing(name, state, f"{outcome}: {REFUSALS[Outcome(outcome)]}", source)
             else:
                 details = {"failed": error, "pending": "it is not folded yet", "repeated": "its first record counts"}
-                folder.miss(name, state, details[state], source)
+                folder.add_missing(name, state, details[state], source)
 
 
 def _selected(opened: Atlas, cursor: Any, sql: str, columns: list[str] | None) -> Iterator[tuple[pa.Table, pa.Table]]:
@@ -323,7 +326,7 @@ def _write_structures(opened: Atlas, cursor: Any, folder: _Folder, num_proteins:
                 try:
                     content = content_of(structure, name=row["id"], **described)
                 except UsageError as error:
-                    folder.miss(row["id"], "unwritable", str(error), row["source"])
+                    folder.add_missing(row["id"], "unwritable", str(error), row["source"])
                     continue
                 name = row["file_name"]
                 if spread:
@@ -332,7 +335,7 @@ def _write_structures(opened: Atlas, cursor: Any, folder: _Folder, num_proteins:
                         (folder.root / name).parent.mkdir()
                 with (folder.root / name).open("xb") as file:
                     file.write(content)
-                folder.listed(
+                folder.add_file(
                     name,
                     len(content),
                     hashlib.sha256(content).hexdigest(),
@@ -352,7 +355,7 @@ def _write_fasta(opened: Atlas, cursor: Any, folder: _Folder, num_proteins: int)
             for row, sequence in zip(rows.to_pylist(), sequences, strict=True):
                 file.write(fasta_text(row["id"], row["description"], sequence).encode())
     path = folder.root / name
-    folder.listed(name, path.stat().st_size, file_sha256(path), num_proteins)
+    folder.add_file(name, path.stat().st_size, file_sha256(path), num_proteins)
 
 
 def _write_parquet(opened: Atlas, cursor: Any, folder: _Folder) -> None:
@@ -366,7 +369,7 @@ def _write_parquet(opened: Atlas, cursor: Any, folder: _Folder) -> None:
                 file.write(first)
                 first = next(parts, None)
         assert file.entry is not None
-        folder.listed(file.entry.path, file.entry.bytes, file.entry.sha256, file.rows)
+        folder.add_file(file.entry.path, file.entry.bytes, file.entry.sha256, file.rows)
         number += 1
 
 

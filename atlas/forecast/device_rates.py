@@ -1,11 +1,11 @@
-"""Rates of devices, measured from the times of finished shards in the manifest.
+"""Rates of devices, measured from the times of committed shards in the manifest.
 
 Work is predicted in MFLOP, equal on all devices. The rate at which a device does it depends on the length of the
 proteins: short ones do not fill the device, long ones are bound by its memory. A `Rate` therefore has a typical value,
 the median over all shards weighted by cost, and at each power of two of residues a deviation, the median over the
-shards within an octave, shrunk towards 0 where these are few. Rates are of a device model, or of a kind of device where
-the model is not known. Medians, because the seconds of some shards include loading a model, a hung process or the load
-of another program.
+shards within an octave, shrunk towards 0 where these are few. A rate is measured for a device model or, if the model is
+not known, for a kind of device. Medians are used because the seconds of some shards include loading a model, a hung
+process or the load of another program.
 """
 
 import math
@@ -16,7 +16,7 @@ from typing import Final, NamedTuple
 
 from foldatlas.schemas.manifest import Plan, Shard, ShardEntry
 
-# MFLOP per second of a device before any shard was measured.
+# MFLOP per second of a device of which no shard is measured.
 DEFAULT_MFLOP_PER_SECOND: Final = {"cpu": 20_000.0, "cuda": 200_000_000.0}
 
 _KNOTS: Final = tuple(float(2**power) for power in range(4, 13))  # 16 to 4,096 residues
@@ -32,7 +32,7 @@ class Device(NamedTuple):
 
 
 class _Measured(NamedTuple):
-    """A finished shard: mean length in residues, predicted MFLOP, MFLOP per second, and the device model."""
+    """A committed shard: mean length in residues, predicted MFLOP, MFLOP per second, and the device model."""
 
     length: float
     cost: int
@@ -75,7 +75,7 @@ class Rate:
 
 
 def default_rate(device: str) -> Rate:
-    """Return the rate that is assumed for a device ("cpu", "cuda", "cuda:1") before any was measured."""
+    """Return the rate that is assumed for a device ("cpu", "cuda", "cuda:1") of which no shard is measured."""
     kind = device_kind(device)
     return Rate(kind, 0, DEFAULT_MFLOP_PER_SECOND[kind])
 
@@ -91,11 +91,11 @@ def first_entries(histories: Mapping[str, Sequence[ShardEntry]]) -> dict[str, Sh
 
 
 def measured_rate(device: str, plans: Sequence[Plan], entries: Mapping[str, ShardEntry], name: str = "") -> Rate:
-    """Return the rate of a device, measured from finished shards.
+    """Return the rate of a device, measured from committed shards.
 
-    Measured are the shards that devices of the model `name` folded; without any, or for "", those of all devices of
-    the kind; without any of these either, the default is returned. `entries` are `first_entries`: later generations
-    are of other work.
+    Only shards that the device model `name` folded are used. If there are none, or `name` is "", the shards of all
+    devices of the kind are used. If there are none of these either, the default rate is returned. `entries` are
+    `first_entries`: later generations measure other work.
     """
     kind = device_kind(device)
     all_of_kind = _measured(kind, plans, entries)
@@ -114,7 +114,7 @@ def measured_rate(device: str, plans: Sequence[Plan], entries: Mapping[str, Shar
 
 
 def device_names(device: str, entries: Mapping[str, ShardEntry]) -> list[str]:
-    """Return the models of all devices of a kind that folded, sorted; "" stands for an unknown one."""
+    """Return the models of all devices of a kind that folded, sorted; "" is an unknown model."""
     kind = device_kind(device)
     return sorted({entry.run.device_name for entry in entries.values() if device_kind(entry.run.device) == kind})
 

@@ -5,10 +5,10 @@ Two tables are large, and each is sorted by its own key, so that a look-up reads
 `runs`, `files`, `copies` and `settings`; `views.py` has the views. An unfinished atlas has an index too: records whose
 shards are not committed are `pending`.
 
-Plans may overlap. A record is identified by source, digest of the source and offset. Of several rows of a record, one
-of a current version counts first, then the accepted one, then that of the plan with the largest maximal length.
-`superseded` marks records of versions of sources that were superseded (lineage.py). A structure in several shards
-counts once, that of the first plan (`folder.plan_order`); `copies` lists the rows of other files that do not count.
+Plans may overlap. A record is identified by source, digest of the source and offset. If it has several rows, the index
+takes one of a current version, else an accepted one, else that of the plan with the largest `max_length`.
+`superseded` marks records of versions of sources that were superseded (lineage.py). If several shards have a structure,
+the index takes that of the first plan (`folder.plan_order`); `copies` lists the rows of other files that are not used.
 Only ids that occur in several plans are compared, so an atlas without overlap needs at most one pass over the sequence
 ids.
 """
@@ -26,7 +26,7 @@ from foldatlas.atlas.index.contents import contents_of
 from foldatlas.atlas.index.counts import count_records
 from foldatlas.atlas.index.lineage import Lineage, lineage_of
 from foldatlas.atlas.index.published import index_of
-from foldatlas.atlas.index.runs import make_runs, makers, retried_rows
+from foldatlas.atlas.index.runs import make_runs, retried_rows, run_of_files
 from foldatlas.atlas.index.views import MERGED, create_views
 from foldatlas.atlas.sql.interruptible import interruptible_call
 from foldatlas.atlas.sql.records_by_name import TITLES
@@ -49,7 +49,7 @@ def build_index(folder: AtlasFolder) -> Accounting:
     Return the number of records by state. Raise NotAnAtlasError, and DamagedAtlasError for a listed file that is
     missing or unreadable.
     """
-    # 1. Note what the index is built from, before reading it: whatever is committed from now on makes the index stale.
+    # 1. Note what the index is built from, before reading it: any later commit makes the index stale.
     publication = index_of(folder).publication()
     contents = contents_of(folder)
     header, plans = folder.header(), folder.plans()
@@ -121,12 +121,12 @@ def current_accounting(folder: AtlasFolder) -> Accounting | None:
 def _make_tables(
     connection: Any, folder: AtlasFolder, copies: LocalCopies, plans: list[Plan], histories: list[list[ShardEntry]]
 ) -> None:
-    """Create the tables of the index, in an order in which each one finds what it needs."""
-    # Which files there are, which run wrote each, and which sources are present.
-    run_of = {path: run for history in histories for path, run in makers(history).items()}
+    """Create the tables of the index, in the order of their dependencies."""
+    # Files, the run that wrote each, and which sources are present.
+    run_of = {path: run for history in histories for path, run in run_of_files(history).items()}
     list_files(connection, copies, plans, [history[-1] for history in histories], run_of)
     create_presence(connection, plans, lineage_of(plans))
-    # Structures: which are in several plans, which were retried by a later run, and the row of each that counts.
+    # Structures: those in several plans, those that a later run retried, and the row of each that the index takes.
     _find_shared(connection, copies)
     _list_retried(connection, retried_rows(histories))
     clusters.make_members(connection, folder, copies)
@@ -246,7 +246,7 @@ def _find_shared(connection: Any, copies: LocalCopies) -> None:
 
 
 def _list_retried(connection: Any, rows: list[dict[str, Any]]) -> None:
-    """Create the temporary table `retried`: rows of structures files that another run folded than wrote the file."""
+    """Create the temporary table `retried`: rows of structures files that another run than the file's own folded."""
     types = {"shard": pa.string(), "first_row": pa.int32(), "end_row": pa.int32(), "run_id": pa.string()}
     _create(connection, "retried", rows, types)
 
@@ -285,7 +285,7 @@ def _make_scores(connection: Any, copies: LocalCopies) -> None:
 
 
 def _make_copies(connection: Any, copies: LocalCopies) -> None:
-    """Create the table `copies`: rows of files for structures of which the row in another file counts."""
+    """Create the table `copies`: rows of structures that the index takes from another file."""
     connection.execute("CREATE TABLE copies (structure_id UUID, path VARCHAR)")
     if not connection.execute("SELECT count(*) FROM shared").fetchall()[0][0]:
         return
@@ -332,10 +332,10 @@ def _make_records(connection: Any, copies: LocalCopies) -> None:
         "JOIN listed ON listed.absolute = records.filename "
         "JOIN sources ON sources.plan_number = listed.plan_number AND sources.source = records.source"
     )
-    counted = with_plan
+    deduplicated = with_plan
     several = "SELECT source, sha256 FROM sources GROUP BY ALL HAVING count(*) > 1"
     if connection.execute(f"SELECT count(*) FROM ({several})").fetchall()[0][0]:
-        counted = (
+        deduplicated = (
             f"{with_plan} WHERE (sources.source, sources.sha256) NOT IN ({several}) UNION ALL "
             f"{with_plan} WHERE (sources.source, sources.sha256) IN ({several}) "
             'QUALIFY row_number() OVER (PARTITION BY records.source, sources.sha256, records."offset" '
@@ -347,7 +347,7 @@ def _make_records(connection: Any, copies: LocalCopies) -> None:
         f"WHEN outcome = 'repeated' THEN '{State.REPEATED}' WHEN outcome <> 'accepted' THEN '{State.REFUSED}' "
         f"WHEN scores.structure_id IS NOT NULL THEN '{State.FOLDED}' "
         f"WHEN failures.structure_id IS NOT NULL THEN '{State.FAILED}' ELSE '{State.PENDING}' END AS state, superseded "
-        f"FROM ({counted}) AS records LEFT JOIN (SELECT structure_id FROM scores) AS scores USING (structure_id) "
+        f"FROM ({deduplicated}) AS records LEFT JOIN (SELECT structure_id FROM scores) AS scores USING (structure_id) "
         "LEFT JOIN (SELECT structure_id FROM failures) AS failures ON failures.structure_id = records.structure_id "
         'ORDER BY records.id, records.source, records."offset"'
     )

@@ -30,7 +30,7 @@ class Rows(NamedTuple):
     end: int
 
 
-def makers(history: Iterable[ShardEntry]) -> dict[str, str]:
+def run_of_files(history: Iterable[ShardEntry]) -> dict[str, str]:
     """Return the run that wrote each file of a shard, by path. `history` are its entries by generation."""
     found: dict[str, str] = {}
     for entry in history:
@@ -100,7 +100,7 @@ def retried_rows(histories: Iterable[Sequence[ShardEntry]]) -> list[dict[str, An
         for history in histories
         if len(history) > 1
         for part in folded_rows(history)
-        if (run := history[part.generation].run.run_id) != makers(history)[history[-1].files["structures"].path]
+        if (run := history[part.generation].run.run_id) != run_of_files(history)[history[-1].files["structures"].path]
     ]
 
 

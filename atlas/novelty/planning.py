@@ -1,8 +1,8 @@
-"""Plans a search run: which structures are searched in full, which against newer entries alone, and which rows stay.
+"""Plan a search run: which structures are searched in full, which only against newer entries, and which rows are kept.
 
-Out of core, by DuckDB on the atlas's index, whose connection is given. Shards are groups of structures as they are
-stored, so that each reads few row groups; their sizes depend on the atlas alone, so that any number of workers makes
-the same run.
+Planning works out of core, in DuckDB, on a connection to the atlas's index. A shard has structures that are stored
+together, so that reading it takes few row groups. The sizes of shards depend on the atlas alone, so that any number of
+workers makes the same run.
 """
 
 import hashlib
@@ -37,11 +37,11 @@ from foldatlas.schemas.novelty_tables import HITS, MEMBERS, RETRIED, queries_sch
 from foldatlas.schemas.stages import StageShard, stage_name, stage_settings_digest
 from foldatlas.schemas.tables import MAX_SHARDS_A_FILE
 
-MIN_SHARD: Final = 16  # structures: a search's fixed cost is a second or two
-MAX_SHARD: Final = 256  # some minutes against 200,000 entries
-_SHARDS: Final = 64  # wanted, between these limits
+MIN_SHARD: Final = 16  # structures; the fixed cost of a search is one or two seconds
+MAX_SHARD: Final = 256  # structures; they take some minutes against 200,000 entries
+_SHARDS: Final = 64  # target number of shards, within these limits
 _ROWS: Final = 50_000  # read and written at a time
-FIXED_RESIDUES: Final = 80_000_000  # of a reference, whose scan takes as long as what every query needs: some 0.45 s
+FIXED_RESIDUES: Final = 80_000_000  # fixed cost of a query, as residues of a reference to scan in that time: 0.45 s
 
 _EARLIER: Final = {
     kind: [field.name for field in schema if field.name != "structure_id"] for kind, schema in HITS.items()
@@ -50,8 +50,8 @@ _EARLIER: Final = {
 
 @dataclass(frozen=True)
 class Todo:
-    """What a run has to do: structures to search in full and against newer entries alone, rows that are kept, and
-    members that inherit from their cluster's representative."""
+    """Work of a run, as numbers of structures: to search in full, to search against newer entries only, with a row that
+    is kept, and members of clusters that inherit the row of their representative."""
 
     full: int
     newer: int
@@ -66,8 +66,8 @@ class Todo:
 class SearchPlan:
     """The plan of one run, in temporary tables of a connection to the atlas's index.
 
-    `base` is the run whose rows are taken over (None: search all in full); `each`: search every structure, not one of
-    each cluster.
+    `base` is the run whose rows are taken over (None: search all in full); `each`: search every structure instead of
+    one per 90 % cluster.
     """
 
     def __init__(
@@ -84,13 +84,13 @@ class SearchPlan:
         self._reference = reference
         self._recipe = recipe
         self.base = base
-        self._judge(copies, each)
-        counts = dict(connection.execute("SELECT todo, count(*) FROM judged GROUP BY todo").fetchall())
+        self._classify(copies, each)
+        counts = dict(connection.execute("SELECT todo, count(*) FROM classified GROUP BY todo").fetchall())
         [(members,)] = connection.execute("SELECT count(*) FROM inheriting").fetchall()
         self.todo = Todo(counts.get("full", 0), counts.get("newer", 0), counts.get("keep", 0), members)
 
-    def _judge(self, copies: LocalCopies, each: bool) -> None:
-        """Make the temporary `judged`, a row a structure to be in the run itself, `inheriting` and `base`."""
+    def _classify(self, copies: LocalCopies, each: bool) -> None:
+        """Create temporary tables: `classified` (one row per structure that does not inherit), `inheriting`, `base`."""
         run = self._connection.execute
         searched = "true" if each else "cluster90 IS NULL OR cluster90 = structure_id"
         run(
@@ -98,7 +98,7 @@ class SearchPlan:
             "structure_row, length, cluster90 FROM scores WHERE structure_id IN "
             "(SELECT structure_id FROM records WHERE state = 'folded' AND NOT superseded)"
         )
-        # a representative that is not present (clusters are older than the records) leaves its members to themselves
+        # members whose representative is not present (clusters may be older than the records) are searched themselves
         run(
             f"CREATE OR REPLACE TEMP TABLE inheriting AS SELECT structure_id, cluster90 AS novelty_source FROM present "
             f"WHERE NOT ({searched}) AND cluster90 IN (SELECT structure_id FROM present)"
@@ -109,7 +109,7 @@ class SearchPlan:
         since = self.since
         nothing_new = not self._reference.new_rows(since)
         run(
-            "CREATE OR REPLACE TEMP TABLE judged AS SELECT present.*, CASE "
+            "CREATE OR REPLACE TEMP TABLE classified AS SELECT present.*, CASE "
             "WHEN base.structure_id IS NULL OR base.reason IN (SELECT unnest($retried)) THEN 'full' "
             "WHEN base.state = 'hit' AND base.target NOT IN "
             "(SELECT name FROM reference_entries WHERE version <= $since) THEN 'full' "
@@ -140,7 +140,7 @@ class SearchPlan:
         """The settings of the run that this plan makes."""
         reference = self._reference
         structures = self._digest_of(
-            "SELECT structure_id FROM judged ORDER BY structure_id",
+            "SELECT structure_id FROM classified ORDER BY structure_id",
             "SELECT structure_id FROM inheriting ORDER BY structure_id",
             "SELECT novelty_source AS structure_id FROM inheriting ORDER BY inheriting.structure_id",
         )
@@ -166,19 +166,19 @@ class SearchPlan:
 
     @property
     def is_up_to_date(self) -> bool:
-        """Whether the base says all that this run would."""
+        """Whether the base already has all rows of this run."""
         return self.base is not None and self.todo.searches == 0 and self.base.settings == self.settings
 
     def begin(self, folder: AtlasFolder, notes: RunNotes, work: Path) -> SearchRun:
-        """Write the run's inputs and begin it, or return the one that was begun before.
+        """Write the inputs of the run and begin it, or return the run if it was begun before.
 
-        `work` is an empty folder, for an atlas in a folder on the same file system.
+        `work` is an empty local folder; for an atlas in a local folder, on the same file system.
         """
         settings = msgspec.to_builtins(self.settings)
         base = self.base.run.name if self.base is not None else ""
         schema = HITS[self._reference.kind]
         shards, queries = self._write_queries(work)
-        kept = "SELECT base.* FROM base JOIN judged USING (structure_id) WHERE todo = 'keep' ORDER BY structure_id"
+        kept = "SELECT base.* FROM base JOIN classified USING (structure_id) WHERE todo = 'keep' ORDER BY structure_id"
         members = "SELECT structure_id, novelty_source FROM inheriting ORDER BY structure_id"
         written = {
             QUERIES_TABLE: queries,
@@ -214,15 +214,15 @@ class SearchPlan:
         return [file.entry]
 
     def _write_queries(self, work: Path) -> tuple[list[StageShard], list[FileEntry]]:
-        """Write the structures that are to be searched, a shard a row group."""
+        """Write the structures to search, one row group per shard."""
         kind = self._reference.kind
         earlier = ", ".join(f"{name} := base.{name}" for name in _EARLIER[kind])
         since = self.since
         sql = (
-            f"SELECT judged.structure_id, structure_file, structure_row, length, "
+            f"SELECT classified.structure_id, structure_file, structure_row, length, "
             f"CASE WHEN todo = 'newer' THEN {since} ELSE 0 END::INTEGER AS since, "
             f"CASE WHEN todo = 'newer' THEN struct_pack({earlier}) END AS earlier "
-            "FROM judged LEFT JOIN base USING (structure_id) WHERE todo <> 'keep' "
+            "FROM classified LEFT JOIN base USING (structure_id) WHERE todo <> 'keep' "
             "ORDER BY structure_file, structure_row"
         )
         schema = queries_schema(HITS[kind])
@@ -242,25 +242,27 @@ class SearchPlan:
 
     @property
     def since(self) -> int:
-        """The version of the base: newer entries came after it. 0 without a base."""
+        """The version of the reference in the base; newer entries were added after it. 0 without a base."""
         return self.base.settings.version if self.base is not None else 0
 
     @property
     def mean_length(self) -> float:
-        """Mean number of residues of the structures that are searched; 0 where none is."""
-        [(mean,)] = self._connection.execute("SELECT avg(length) FROM judged WHERE todo <> 'keep'").fetchall()
+        """Mean length in residues of the structures to search; 0 if there are none."""
+        [(mean,)] = self._connection.execute("SELECT avg(length) FROM classified WHERE todo <> 'keep'").fetchall()
         return float(mean or 0.0)
 
 
 def query_cost(reference: Reference, since: int) -> float:
-    """Return the predicted cost of a search, a residue of the query, among the entries that came after version `since`:
-    thousands of residues of the reference, and what every query costs in the same unit."""
+    """Return the predicted cost per residue of a query that is searched among the entries added after version `since`.
+
+    The unit is 1,000 residues of the reference; the fixed cost of a query is included.
+    """
     share = len(reference.new_rows(since)) / max(1, len(reference))
     return (share * reference.document.residues + FIXED_RESIDUES) / 1_000
 
 
 def shard_size(structures: int) -> int:
-    """Return how many structures a shard has, where so many are searched."""
+    """Return the number of structures per shard for a run that searches `structures`."""
     return min(MAX_SHARD, max(MIN_SHARD, -(-structures // _SHARDS)))
 
 

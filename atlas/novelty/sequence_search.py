@@ -1,8 +1,9 @@
-"""The known sequence that a protein is most identical to, by MMseqs2 (Steinegger & Soeding 2017).
+"""Search sequences against a reference with MMseqs2 (Steinegger & Soeding 2017): the most identical target of each.
 
-A search is `mmseqs search` of one iteration, called as its two parts: k-mer prefilter and Smith-Waterman alignment.
-Whatever could depend on the machine is fixed here: k-mer length, and into how many parts the reference is split.
-Identity is of the aligned columns, as MMseqs2 states it, to three decimals.
+A search is `mmseqs search` with one iteration, run as its two steps: k-mer prefilter and Smith-Waterman alignment.
+MMseqs2 would choose the k-mer length and the number of parts of the reference by the memory of the machine. Here they
+depend on the reference alone, so that all machines find the same hits. Identity is the fraction of aligned columns with
+equal residues, as MMseqs2 reports it, to three decimals.
 """
 
 import math
@@ -25,20 +26,26 @@ SAME_PROTEIN_IDENTITY: Final = 0.9
 SAME_PROTEIN_COVERAGE: Final = 0.8
 
 SENSITIVITY: Final = 5.7  # the default of `mmseqs search`
-MAX_EVALUE: Final = 1e-3  # likewise
-MAX_CANDIDATES: Final = 300  # likewise: targets a query that the prefilter hands on
+MAX_EVALUE: Final = 1e-3  # the default of `mmseqs search`
+MAX_CANDIDATES: Final = 300  # targets per query that the prefilter passes to alignment; the default of `mmseqs search`
 
 _KMER: Final = 6  # residues, as MMseqs2 chooses itself for references of up to 3.35 G residues
-_SHORT_KMER: Final = 5  # for small references: filling the larger table takes seconds a search, whatever is in it
+_SHORT_KMER: Final = 5  # for small references: the larger table takes seconds to fill in each search
 _SMALL_REFERENCE: Final = 5_000_000  # residues
 _RESIDUES_A_PART: Final = 500_000_000
-_TABLE_BYTES: Final = {_KMER: 900_000_000, _SHORT_KMER: 420_000_000}  # of k-mer tables, whatever is in them (measured)
+_TABLE_BYTES: Final = {_KMER: 900_000_000, _SHORT_KMER: 420_000_000}  # of k-mer tables, for any content (measured)
 _BYTES_A_RESIDUE: Final = 8  # of the part that is searched: k-mer positions and the sequence
 
 
 @dataclass(frozen=True)
 class SequenceSettings:
-    """What changes the hits of a search. Coverage is a fraction of the query, 0 to 1."""
+    """Settings that change the hits of a search. Raise UsageError for a value outside its range.
+
+    sensitivity: of the prefilter, 1 (fast) to 9.5.
+    max_evalue: greatest E-value of a hit, above 0.
+    max_candidates: targets per query that are aligned.
+    min_coverage: preferred coverage, as a fraction of the query, 0 to 1 (`search_sequences`).
+    """
 
     sensitivity: float = SENSITIVITY
     max_evalue: float = MAX_EVALUE
@@ -81,14 +88,15 @@ def search_sequences(
     threads: int = 1,
     scratch: Path,
 ) -> list[SequenceHit | None]:
-    """Return the hit of each (structure_id, sequence), in their order; None where nothing significant was found.
+    """Return the best hit of each (structure_id, sequence), in the given order; None if no alignment is significant.
 
-    Of alignments with an E-value of at most `max_evalue` that cover `min_coverage` of the query, the one of greatest
-    identity; where none covers so much, the one of greatest identity of all. Ties: the greater coverage of the query,
-    then of the target, then the first row. The result does not depend on `threads`, nor on the other sequences.
+    Alignments with an E-value of at most `max_evalue` are significant. The best hit has the greatest identity among
+    those that cover at least `min_coverage` of the query or, if there are none, among all. Ties are broken by the
+    greater coverage of the query, then of the target, then by the lower row. The result depends neither on `threads`
+    nor on the other sequences.
 
-    `since`: search only the entries that came after that version. `scratch` is a folder of the caller's, to be
-    deleted afterwards. Raise UsageError where MMseqs2 is missing, FoldAtlasError where it fails.
+    `since`: search only entries that were added after this version (0: all). `scratch` is an empty folder for temporary
+    files, which the caller deletes. Raise UsageError if MMseqs2 is not installed, FoldAtlasError if it fails.
     """
     settings = settings or SequenceSettings()
     rows = reference.new_rows(since)
@@ -136,12 +144,12 @@ def search_sequences(
 
 
 def number_of_parts(reference: Reference) -> int:
-    """Into how many parts a search splits the reference: by its size alone, since hits may depend on it."""
+    """Return into how many parts a search splits the reference. Hits may depend on it, so only the size decides."""
     return max(1, math.ceil(reference.document.residues / _RESIDUES_A_PART))
 
 
 def memory_bytes(reference: Reference) -> int:
-    """Return the bytes of memory that a search of 1,000 sequences takes, at most. Threads add some 30 MB each."""
+    """Return the maximum memory of a search of 1,000 sequences, in bytes. Each thread adds about 30 MB."""
     part = math.ceil(reference.document.residues / number_of_parts(reference))
     return _TABLE_BYTES[_kmer(reference)] + part * _BYTES_A_RESIDUE
 
@@ -151,7 +159,7 @@ def _kmer(reference: Reference) -> int:
 
 
 def _alignments(text: bytes) -> Iterator[tuple[int, int, float, float, float, float]]:
-    """Row, bits, identity, E-value and both coverages of each alignment of a query."""
+    """Yield row, bits, identity, E-value, and coverage of query and target for each alignment of a query."""
     for line in text.splitlines():
         row, bits, identity, evalue, *spans = line.split(b"\t")[:10]
         begin, end, length, target_begin, target_end, target_length = map(int, spans)
@@ -160,6 +168,6 @@ def _alignments(text: bytes) -> Iterator[tuple[int, int, float, float, float, fl
 
 
 def _rank(hit: tuple[int, int, float, float, float, float], settings: SequenceSettings) -> tuple[float, ...]:
-    """What the best hit has most of, compared from left to right."""
+    """Return the sort key of a hit; the best hit has the greatest."""
     row, bits, identity, evalue, coverage, target_coverage = hit
     return coverage >= settings.min_coverage, identity, coverage, target_coverage, -row, bits, -evalue

@@ -1,15 +1,15 @@
-"""Structures searched against a reference database: for each query the entry of the greatest TM-score.
+"""Search structures against a reference: for each query, the entry with the greatest TM-score.
 
-A cascade, each stage of which hands the best on to a dearer one:
+Three stages, each slower and more accurate than the one before, which selects its candidates:
 
-    scan    Smith-Waterman of 3Di states with every entry (`folding.compare.state_scan`)
-    bound   a superposition from that alignment: a TM-score that is reached, so never above the greatest
+    scan    Smith-Waterman alignment of the 3Di states of every entry (`folding.compare.state_scan`)
+    bound   TM-score of one superposition from that alignment, a lower bound of the entry's TM-score
             (`folding.compare.tm_align.lower_bounds`)
-    align   TM-align of entries whose bound is near the best one
+    align   TM-align (Zhang & Skolnick 2005) of the entries whose bound is near the greatest one
 
-An entry of m residues cannot score more than m / n by a query of n, so one whose m / n is below the best score is left
-out without a loss. `_STAGES` has the numbers; docs/novelty.md says what they miss. numba's kernels are imported when a
-search begins. Queries are divided among threads; results do not depend on how many there are.
+The TM-score of an entry of m residues, normalised by a query of n residues, is at most m / n: an entry whose m / n is
+below the best score is skipped without loss. `_STAGES` has the limits of each stage; docs/novelty.md has the measured
+recall. numba's kernels are imported when a search begins. Results do not depend on the number of threads.
 """
 
 from collections import Counter, defaultdict
@@ -35,20 +35,22 @@ Codes = npt.NDArray[np.uint8]
 Rows = npt.NDArray[np.int64]
 Doubles = npt.NDArray[np.float64]
 
-_SCORES_BYTES: Final = 64 << 20  # of a scan: queries times entries that are held at a time
-_SHORT: Final = 80  # residues: below, many chains score alike, so more are looked at, which takes little
-_ALIGNED_AT_ONCE: Final = 16  # before the best score is looked at again
-_REFERENCE_LENGTH: Final = 240  # residues of a query that gets the number of candidates of _STAGES
+_SCORES_BYTES: Final = 64 << 20  # scores of a scan in memory: one byte for each query and entry
+_SHORT: Final = 80  # residues; many chains score alike with shorter queries, so more are aligned, which is fast
+_ALIGNED_AT_ONCE: Final = 16  # entries between two comparisons with the best score
+_REFERENCE_LENGTH: Final = 240  # residues of a query for which `Stages.candidates` is stated
 
 
 @dataclass(frozen=True, slots=True)
 class Stages:
-    """How much each stage hands on: pairs of values are for queries below _SHORT residues, and for others."""
+    """Limits of each stage. Pairs hold the value for queries of fewer than _SHORT residues, and for others."""
 
-    candidates: int  # of the scan, for a query of _REFERENCE_LENGTH; of shorter ones more in proportion
-    most_candidates: int
-    fraction: tuple[float, float]  # of the greatest bound, below which an entry is not aligned
-    aligned: tuple[int, int]  # at most
+    candidates: (
+        int  # entries selected by the scan for a query of _REFERENCE_LENGTH; for shorter ones more in proportion
+    )
+    max_candidates: int
+    fraction: tuple[float, float]  # entries with a bound below this fraction of the greatest are not aligned
+    aligned: tuple[int, int]  # maximum number of aligned entries
 
 
 _STAGES: Final[dict[Mode, Stages]] = {
@@ -60,7 +62,7 @@ _STAGES: Final[dict[Mode, Stages]] = {
 
 @dataclass(frozen=True, slots=True)
 class StructureSearch:
-    """Results in the order of the queries; seconds that threads spent in each stage; pairs that reached each."""
+    """Results in the order of the queries, thread seconds per stage, and number of pairs that reached each stage."""
 
     results: tuple[SearchResult, ...]
     seconds: dict[str, float]
@@ -68,13 +70,13 @@ class StructureSearch:
 
 
 @dataclass(slots=True, eq=False)
-class _Searched:
-    """A query's residues with a C-alpha, where each stands in the whole query, and what its search took."""
+class _PreparedQuery:
+    """A query's residues with a C-alpha, their indices in the whole query, and its seconds and pairs by stage."""
 
     query: Query
     c_alphas: npt.NDArray[np.float32]
     states: Codes
-    places: Rows
+    residues: Rows
     seconds: defaultdict[str, float] = field(default_factory=lambda: defaultdict(float))
     counts: Counter[str] = field(default_factory=Counter)
 
@@ -87,15 +89,15 @@ def search_structures(
     since: int = 0,
     threads: int = 1,
 ) -> StructureSearch:
-    """Return the best hit of each query among the entries that came after version `since` (0: among all).
+    """Return the best hit of each query among the entries that were added after version `since` (0: all entries).
 
-    Many queries at a time take less than one by one. Raise UsageError for a database of sequences, and for a number of
-    threads below 1.
+    One call with many queries is faster than a call for each. Raise UsageError for a reference of sequences, and if
+    `threads` is below 1.
     """
     if reference.kind != "structures":
-        raise UsageError(f"{reference.root} is a database of {reference.kind}: name one of structures")
+        raise UsageError(f"{reference.root} is a reference of {reference.kind}: give one of structures")
     if threads < 1:
-        raise UsageError(f"a search has 1 thread or more, not {threads}")
+        raise UsageError(f"threads must be 1 or more, it is {threads}")
     from foldatlas.folding.compare.tm_align import Chains
 
     chains = Chains(reference.c_alphas, reference.states, reference.offsets)
@@ -120,23 +122,23 @@ def search_structures(
     return StructureSearch(tuple(results), dict(seconds), dict(counts))
 
 
-def _prepared(query: Query) -> _Searched | None:
-    """Return the residues that take part, None for too few. As in a reference, states are of these residues alone."""
+def _prepared(query: Query) -> _PreparedQuery | None:
+    """Return the residues with a C-alpha, and their 3Di states as in a reference; None if they are too few."""
     from foldatlas.folding.compare.three_di import three_di_states
 
-    places = np.flatnonzero(query.has_c_alpha_L)
-    if len(places) < MIN_RESIDUES:
+    residues = np.flatnonzero(query.has_c_alpha_L)
+    if len(residues) < MIN_RESIDUES:
         return None
-    backbone = query.backbone_L43[places]
+    backbone = query.backbone_L43[residues]
     states = three_di_states(*(backbone[:, atom] for atom in range(4)))
-    return _Searched(query, np.ascontiguousarray(backbone[:, 1], dtype=np.float32), states, places)
+    return _PreparedQuery(query, np.ascontiguousarray(backbone[:, 1], dtype=np.float32), states, residues)
 
 
 def _search_some(
     reference: Reference,
     chains: "Chains",
     rows: Rows,
-    some: list[_Searched],
+    some: list[_PreparedQuery],
     settings: SearchSettings,
     threads: int,
 ) -> list[SearchResult]:
@@ -144,7 +146,7 @@ def _search_some(
         return [NoHit()] * len(some)
     stages = _STAGES[settings.mode]
     scores = None
-    if any(_candidates_wanted(one, stages) < len(rows) for one in some):
+    if any(_num_candidates(one, stages) < len(rows) for one in some):
         from foldatlas.folding.compare.state_scan import state_scores
 
         begun = perf_counter()
@@ -153,7 +155,7 @@ def _search_some(
         for one in some:
             one.seconds["scan"] += spent
             one.counts["scan"] += len(rows)
-    across = min(threads, len(some))  # whole queries in parallel, else the pairs of one
+    across = min(threads, len(some))  # queries in parallel; for a single query its pairs
 
     def search(number: int) -> SearchResult:
         one = some[number]
@@ -166,25 +168,27 @@ def _search_some(
         return list(pool.map(search, range(len(some))))
 
 
-def _candidates_wanted(one: _Searched, stages: Stages) -> int:
-    return min(stages.most_candidates, max(1, stages.candidates * _REFERENCE_LENGTH // min(len(one.states), 240)))
+def _num_candidates(one: _PreparedQuery, stages: Stages) -> int:
+    return min(
+        stages.max_candidates, max(1, stages.candidates * _REFERENCE_LENGTH // min(len(one.states), _REFERENCE_LENGTH))
+    )
 
 
-def _best_scores(one: _Searched, chains: "Chains", rows: Rows, scores: Codes, stages: Stages) -> Rows:
-    """Return the rows of the greatest scores, those that equal the last one included.
+def _best_scores(one: _PreparedQuery, chains: "Chains", rows: Rows, scores: Codes, stages: Stages) -> Rows:
+    """Return the rows with the greatest scores, including all that equal the last of them.
 
-    Where scores that are as great as they get are too many, they are computed in full.
+    If more entries than needed have the saturated score, exact scores are computed for these.
     """
     from foldatlas.folding.compare.state_scan import SATURATED, exact_state_scores
 
-    wanted = _candidates_wanted(one, stages)
+    wanted = _num_candidates(one, stages)
     if wanted >= len(rows):
         return rows
     begun = perf_counter()
-    full = np.flatnonzero(scores == SATURATED)
+    saturated = np.flatnonzero(scores == SATURATED)
     exact: npt.NDArray[np.integer] = scores
-    if len(full) > wanted:
-        rows = rows[full]
+    if len(saturated) > wanted:
+        rows = rows[saturated]
         exact = exact_state_scores([one.states], chains, rows)[0]
     least = np.partition(exact, len(exact) - wanted)[len(exact) - wanted]
     one.seconds["scan"] += perf_counter() - begun
@@ -193,7 +197,7 @@ def _best_scores(one: _Searched, chains: "Chains", rows: Rows, scores: Codes, st
 
 
 def _search_one(
-    reference: Reference, chains: "Chains", rows: Rows, one: _Searched, settings: SearchSettings, threads: int
+    reference: Reference, chains: "Chains", rows: Rows, one: _PreparedQuery, settings: SearchSettings, threads: int
 ) -> SearchResult:
     """Return the best hit among candidates."""
     from foldatlas.folding.compare.tm_align import lower_bounds
@@ -208,7 +212,7 @@ def _search_one(
         best.offer(rows[[bounds.argmax()]], one, chains, "bound", threads)
         if best.score >= VERDICT_TM:
             return _finished(reference, one, best, begun)
-    order = _worth_aligning(one, bounds, _STAGES[settings.mode])
+    order = _selected_by_bound(one, bounds, _STAGES[settings.mode])
     reachable = (chains.offsets_K1[rows + 1] - chains.offsets_K1[rows]) / len(one.states)
     for start in range(0, len(order), _ALIGNED_AT_ONCE):
         some = order[start : start + _ALIGNED_AT_ONCE]
@@ -225,8 +229,8 @@ def _search_one(
     return _finished(reference, one, best, begun)
 
 
-def _worth_aligning(one: _Searched, bounds: Doubles, stages: Stages) -> Rows:
-    """Return the places of bounds near the greatest, greatest first, of equal ones the first row first."""
+def _selected_by_bound(one: _PreparedQuery, bounds: Doubles, stages: Stages) -> Rows:
+    """Return the indices of the bounds near the greatest, in descending order; equal bounds in the order of rows."""
     size = 0 if len(one.states) < _SHORT else 1
     order: Rows = np.argsort(-bounds, kind="stable")
     order = order[bounds[order] >= stages.fraction[size] * bounds.max()]
@@ -234,37 +238,37 @@ def _worth_aligning(one: _Searched, bounds: Doubles, stages: Stages) -> Rows:
 
 
 class _Best:
-    """The alignment of the greatest score so far; of equal ones the one of the first row."""
+    """The alignment with the greatest score so far; of equal scores, the one with the lower row."""
 
     def __init__(self) -> None:
         self.score, self.row = 0.0, -1
         self.method: Method = "align"
         self.found: Alignments | None = None
-        self.place = -1
+        self.index = -1
 
-    def offer(self, rows: Rows, one: _Searched, chains: "Chains", method: Method, threads: int) -> Doubles:
-        """Align with `rows`, keep what is better, and return the scores."""
+    def offer(self, rows: Rows, one: _PreparedQuery, chains: "Chains", method: Method, threads: int) -> Doubles:
+        """Align with the entries `rows`, keep the best alignment if it is better, and return the TM-score of each."""
         from foldatlas.folding.compare.tm_align import tm_align_many
 
         found = tm_align_many(one.c_alphas, one.states, chains, rows, threads, quick=method == "bound")
         scores = found.tm_query_P
-        place = min(np.flatnonzero(scores == scores.max()), key=lambda k: rows[k])
-        score, row = float(scores[place]), int(rows[place])
+        index = min(np.flatnonzero(scores == scores.max()), key=lambda k: rows[k])
+        score, row = float(scores[index]), int(rows[index])
         if score > 0.0 and (score, -row) > (self.score, -self.row):
-            self.score, self.row, self.method, self.found, self.place = score, row, method, found, int(place)
+            self.score, self.row, self.method, self.found, self.index = score, row, method, found, int(index)
         return scores
 
 
-def _finished(reference: Reference, one: _Searched, best: _Best, begun: float) -> SearchResult:
+def _finished(reference: Reference, one: _PreparedQuery, best: _Best, begun: float) -> SearchResult:
     found = NoHit() if best.found is None else _hit(reference, one, best, best.found)
     one.seconds["align"] += perf_counter() - begun
     return found
 
 
-def _hit(reference: Reference, one: _Searched, best: _Best, found: "Alignments") -> StructureHit:
+def _hit(reference: Reference, one: _PreparedQuery, best: _Best, found: "Alignments") -> StructureHit:
     sequence, target = reference.chain(best.row)
     partners = np.full(len(one.query.sequence), -1, np.int32)
-    partners[one.places] = found.partners_PL[best.place]
+    partners[one.residues] = found.partners_PL[best.index]
     aligned = np.flatnonzero(partners >= 0)
     own, theirs = (
         np.frombuffer(text.encode("latin-1", "replace"), np.uint8) for text in (one.query.sequence, sequence)
@@ -272,14 +276,14 @@ def _hit(reference: Reference, one: _Searched, best: _Best, found: "Alignments")
     return StructureHit(
         row=best.row,
         tm_query=best.score,
-        tm_target=float(found.tm_target_P[best.place]),
+        tm_target=float(found.tm_target_P[best.index]),
         tm_confident=_tm_confident(one.query, target, partners),
         aligned_length=len(aligned),
-        rmsd=float(found.rmsd_P[best.place]),
+        rmsd=float(found.rmsd_P[best.index]),
         identity=float((own[aligned] == theirs[partners[aligned]]).mean()),
         method=best.method,
-        rotation=found.rotation_P233[best.place, 0],
-        translation=found.translation_P23[best.place, 0],
+        rotation=found.rotation_P233[best.index, 0],
+        translation=found.translation_P23[best.index, 0],
         partners_L=partners,
     )
 

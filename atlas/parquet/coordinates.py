@@ -66,8 +66,8 @@ def encode_structures(
     """Return rows of a structures file, in the given order (schema `schemas.tables.STRUCTURES`).
 
     `positions` are float [A, 3] in angstrom, `plddt` float [L], 0 to 100; NaN becomes NULL. Raise ValueError, with the
-    structure id, for a shape that does not match the sequence, a coordinate that is infinite or beyond 21,474,836 A,
-    and a pLDDT outside 0 to 100.
+    structure id, for a shape that does not match the sequence, a coordinate that is infinite or beyond 21,474,836
+    angstrom, and a pLDDT outside 0 to 100.
     """
     if not len(structure_ids) == len(sequences) == len(positions) == len(plddt):
         raise ValueError(f"{len(structure_ids)=}, {len(sequences)=}, {len(positions)=}, {len(plddt)=} must be equal")
@@ -83,8 +83,8 @@ def encode_structures(
     atom_ends = np.cumsum([0, *(len(array) for array in positions)])
     residue_ends = np.cumsum([0, *(len(values) for values in plddt)])
     scores = np.concatenate([np.empty(0), *plddt]).astype(np.float64) * PLDDT_SCALE
-    _refuse_outside(axes, atom_ends, structure_ids, _INT32.min, _INT32.max, "a coordinate", COORDINATE_SCALE)
-    _refuse_outside(scores[:, None], residue_ends, structure_ids, 0, MAX_PLDDT * PLDDT_SCALE, "a pLDDT", PLDDT_SCALE)
+    _check_range(axes, atom_ends, structure_ids, _INT32.min, _INT32.max, "a coordinate", COORDINATE_SCALE)
+    _check_range(scores[:, None], residue_ends, structure_ids, 0, MAX_PLDDT * PLDDT_SCALE, "a pLDDT", PLDDT_SCALE)
     columns: list[pa.Array[Any]] = [
         pa.ExtensionArray.from_storage(pa.uuid(), pa.array(structure_ids, pa.binary(16))),
         pa.array(sequences, pa.string()),
@@ -145,7 +145,7 @@ def stored_values(table: pa.Table, column: str) -> tuple[npt.NDArray[np.float64]
     return values, offsets - (offsets[0] if len(offsets) else 0)
 
 
-def _refuse_outside(
+def _check_range(
     scaled: npt.NDArray[np.float64],
     ends: npt.NDArray[np.int64],
     identities: Sequence[bytes],

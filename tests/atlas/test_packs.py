@@ -1,4 +1,4 @@
-"""Manifests of stores in packs: quicker to read, and never anything but what the listing says."""
+"""Packs of manifest entries on stores: fewer requests, and the same entries as reading each document."""
 
 import gzip
 import hashlib
@@ -21,7 +21,7 @@ FILES = {"failures": FileEntry("failures/x.parquet", 0, 9, "0" * 64)}
 
 @pytest.fixture
 def atlas(s3: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AtlasFolder:
-    """An empty place of this test's own. Three documents are many here."""
+    """An empty atlas on a store, whose manifest is packed from three entries on."""
     monkeypatch.setattr(packs, "MIN_DOCUMENTS", 3)
     s3.create_bucket(Bucket="atlases")
     return AtlasFolder(f"s3://atlases/{tmp_path.name}")
@@ -37,12 +37,12 @@ def commit(atlas: AtlasFolder, *numbers: int) -> None:
 
 
 def fresh(atlas: AtlasFolder) -> AtlasFolder:
-    """The same atlas with nothing in memory, as in a process that has just begun."""
+    """Return the same atlas with nothing cached, as in a new process."""
     return AtlasFolder(atlas.uri)
 
 
-def asked(flaky: Any, atlas: AtlasFolder) -> tuple[dict[str, ShardEntry], list[str]]:
-    """The entries, read by a new process, and the names of the objects that it fetched for that."""
+def read_afresh(flaky: Any, atlas: AtlasFolder) -> tuple[dict[str, ShardEntry], list[str]]:
+    """Return the entries, read without a cache, and the names of the objects that were requested for it."""
     before = len(flaky.requests)
     found = fresh(atlas).entries()
     keys = [key.split("?")[0] for method, key in flaky.requests[before:] if method == "GET" and "list-type" not in key]
@@ -56,34 +56,34 @@ def packs_of(atlas: AtlasFolder) -> list[str]:
 def test_pack_replaces_requests_and_newer_entries_are_read(atlas: AtlasFolder, flaky: Any) -> None:
     """Entries committed after the pack was made are read one by one beside it."""
     commit(atlas, 0, 1, 2, 3)
-    assert asked(flaky, atlas)[1] == [f"manifest/p-{number:05d}.0.json" for number in range(4)]
+    assert read_afresh(flaky, atlas)[1] == [f"manifest/p-{number:05d}.0.json" for number in range(4)]
     assert atlas.pack_manifest()
     (pack,) = packs_of(atlas)
     commit(atlas, 4)
     assert atlas.commit_entry(entry(1, generation=1))
     expected = {each.shard: each for each in (entry(0), entry(1, 1), entry(2), entry(3), entry(4))}
-    assert asked(flaky, atlas) == (expected, ["manifest/p-00001.1.json", "manifest/p-00004.0.json", pack])
+    assert read_afresh(flaky, atlas) == (expected, ["manifest/p-00001.1.json", "manifest/p-00004.0.json", pack])
     assert not atlas.pack_manifest()  # two are too few
     commit(atlas, 5)
     assert atlas.pack_manifest()
     assert len(packs_of(atlas)) == 1 and pack not in packs_of(atlas)  # replaced
-    assert asked(flaky, atlas) == ({**expected, "p-00005": entry(5)}, packs_of(atlas))
+    assert read_afresh(flaky, atlas) == ({**expected, "p-00005": entry(5)}, packs_of(atlas))
 
 
-def test_the_listing_says_what_there_is_and_not_the_pack(atlas: AtlasFolder, flaky: Any) -> None:
+def test_entries_that_are_not_listed_are_not_read_from_packs(atlas: AtlasFolder, flaky: Any) -> None:
     commit(atlas, 0, 1, 2, 3, 4)
     assert atlas.pack_manifest()
-    atlas.storage.delete("manifest/p-00003.0.json")  # as a person does to have a damaged shard folded again
+    atlas.storage.delete("manifest/p-00003.0.json")  # as a user does to fold a damaged shard again
     atlas.storage.delete("manifest/p-00004.0.json")
     again = msgspec.structs.replace(entry(4), attempt="other_1_00")
     assert atlas.commit_entry(again)
-    found, fetched = asked(flaky, atlas)
+    found, fetched = read_afresh(flaky, atlas)
     assert found == {each.shard: each for each in (entry(0), entry(1), entry(2), again)}
     assert fetched == ["manifest/p-00004.0.json", *packs_of(atlas)]
 
 
-@pytest.mark.parametrize("content", [b"", b"not what was put there", None])
-def test_a_damaged_pack_costs_time_and_is_replaced(
+@pytest.mark.parametrize("content", [b"", b"other bytes", None])
+def test_damaged_pack_is_ignored_with_a_warning_and_replaced(
     atlas: AtlasFolder, flaky: Any, caplog: pytest.LogCaptureFixture, content: bytes | None
 ) -> None:
     commit(atlas, 0, 1, 2)
@@ -95,12 +95,12 @@ def test_a_damaged_pack_costs_time_and_is_replaced(
         content = b"{}"
         pack = packs.name_of(content)
     atlas.storage.write(pack, content)
-    found, fetched = asked(flaky, atlas)
+    found, fetched = read_afresh(flaky, atlas)
     assert found == {each.shard: each for each in map(entry, range(3))}
     assert pack in fetched and "is damaged and is not used" in caplog.text
     commit(atlas, *range(3, 9))
     assert fresh(atlas).pack_manifest() and len(packs_of(atlas)) == 1 and pack not in packs_of(atlas)
-    assert asked(flaky, atlas) == ({each.shard: each for each in map(entry, range(9))}, packs_of(atlas))
+    assert read_afresh(flaky, atlas) == ({each.shard: each for each in map(entry, range(9))}, packs_of(atlas))
 
 
 def test_pack_replaced_during_reading_is_looked_up_again(
@@ -120,13 +120,13 @@ def test_pack_replaced_during_reading_is_looked_up_again(
         return found
 
     monkeypatch.setattr(S3Storage, "files", list_then_replace)
-    found, fetched = asked(flaky, atlas)
-    assert found == {each.shard: each for each in map(entry, range(3))}  # what was listed when it began
+    found, fetched = read_afresh(flaky, atlas)
+    assert found == {each.shard: each for each in map(entry, range(3))}  # the entries that were listed first
     assert first in fetched and packs_of(atlas) != [first]
 
 
 def pack_of(entries: list[ShardEntry], tags: list[str]) -> tuple[str, bytes]:
-    """A pack's name and content, as its description says: entries under the tags given."""
+    """Return name and content of a pack, made as packs.py describes the format: entries with the given entity tags."""
     lines = [
         {"name": f"manifest/{each.shard}.{each.generation}.json", "etag": tag, "text": encode(each).decode()}
         for each, tag in zip(entries, tags, strict=True)
@@ -135,23 +135,23 @@ def pack_of(entries: list[ShardEntry], tags: list[str]) -> tuple[str, bytes]:
     return f"packs/{hashlib.sha256(content).hexdigest()}.jsonl.gz", content
 
 
-def test_a_pack_that_says_what_is_not_so_is_found(atlas: AtlasFolder) -> None:
-    """FoldAtlas makes none, but other writers to the store can."""
+def test_pack_with_a_false_entry_is_reported(atlas: AtlasFolder) -> None:
+    """FoldAtlas writes no such pack, but other programs that write to the store can."""
     commit(atlas, 0, 1, 2)
     assert isinstance(atlas.storage, S3Storage)
     tags = [file.etag for file in atlas.storage.files("manifest")]
     made = [
         pack_of([entry(0), entry(1)], tags[:2]),
-        pack_of([entry(1)], ["of what was there before"]),
+        pack_of([entry(1)], ["tag of an earlier object"]),
         pack_of([entry(0), msgspec.structs.replace(entry(1), folded=9)], tags[:2]),
     ]
     for name, content in made:
         atlas.storage.write(name, content)
-    atlas.storage.write("packs/notes.txt", b"of a person")
+    atlas.storage.write("packs/notes.txt", b"notes of a user")
     assert atlas.false_packs() == {made[2][0]: "manifest/p-00001.0.json"}
 
 
-def test_other_files_among_packs_are_left_alone(
+def test_other_files_among_packs_are_kept_and_not_read(
     atlas: AtlasFolder, flaky: Any, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     commit(atlas, 0, 1, 2)
@@ -159,19 +159,19 @@ def test_other_files_among_packs_are_left_alone(
     bomb = gzip.compress(b"\n" * 100_000)
     inflated = f"packs/{hashlib.sha256(bomb).hexdigest()}.jsonl.gz"
     large = f"packs/{'0' * 64}.jsonl.gz"
-    for name, content in (("packs/notes.txt", b"of a person"), (inflated, bomb), (large, b"0" * 1001)):
+    for name, content in (("packs/notes.txt", b"notes of a user"), (inflated, bomb), (large, b"0" * 1001)):
         atlas.storage.write(name, content)
     atlas.storage.write("manifest/notes.bin", b"\xff\xfe no entry")
     monkeypatch.setattr(packs, "MAX_BYTES", 1000)
     monkeypatch.setattr(packs, "MAX_UNPACKED_BYTES", 99_999)
-    found, fetched = asked(flaky, atlas)
+    found, fetched = read_afresh(flaky, atlas)
     assert found == {each.shard: each for each in map(entry, range(3))}
     assert [name for name in fetched if name.startswith("packs")] == [inflated]
     assert "unpacks to more than 99,999 bytes" in caplog.text and "it has 1,001 bytes" in caplog.text
     assert atlas.pack_manifest()  # in place of both
     assert len(packs_of(atlas)) == 2 and {inflated, large}.isdisjoint(packs_of(atlas))
     assert "packs/notes.txt" in packs_of(atlas)
-    assert len(asked(flaky, atlas)[1]) == 1
+    assert len(read_afresh(flaky, atlas)[1]) == 1
 
 
 def test_entry_that_is_not_text_is_left_out(atlas: AtlasFolder) -> None:
@@ -208,16 +208,16 @@ def test_unreadable_packs_are_ignored(atlas: AtlasFolder, flaky: Any) -> None:
     commit(atlas, 0, 1, 2)
     assert atlas.pack_manifest()
     flaky.fault = lambda method, key: 403 if "/packs/" in key and "list-type" not in key else None
-    assert asked(flaky, atlas)[0] == {each.shard: each for each in map(entry, range(3))}
+    assert read_afresh(flaky, atlas)[0] == {each.shard: each for each in map(entry, range(3))}
     assert atlas.false_packs() == {}
     flaky.fault = lambda method, key: 403 if "/packs/" in key else None
-    assert asked(flaky, atlas)[0] == {each.shard: each for each in map(entry, range(3))}
+    assert read_afresh(flaky, atlas)[0] == {each.shard: each for each in map(entry, range(3))}
 
 
-def test_one_pack_stays_when_several_pack_at_once(
+def test_one_pack_is_left_after_concurrent_packing(
     atlas: AtlasFolder, flaky: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """As the tasks of an array do, that begin together: none of them has seen another's pack."""
+    """As in a job array whose tasks begin together: no task has listed the pack of another."""
     commit(atlas, 0, 1, 2)
     write, others = S3Storage.write, iter(range(1, 4))
 
@@ -230,7 +230,7 @@ def test_one_pack_stays_when_several_pack_at_once(
 
     monkeypatch.setattr(S3Storage, "write", write_after_others)
     assert atlas.pack_manifest()
-    assert asked(flaky, atlas) == ({each.shard: each for each in map(entry, range(12))}, packs_of(atlas))
+    assert read_afresh(flaky, atlas) == ({each.shard: each for each in map(entry, range(12))}, packs_of(atlas))
     assert len(packs_of(atlas)) == 1
 
 
@@ -244,15 +244,15 @@ def test_other_packs_are_read_only_if_the_largest_lacks_much(atlas: AtlasFolder,
         atlas.storage.write(name, content)
         name_of.append(name)
     expected = {each.shard: each for each in map(entry, range(12))}
-    found, fetched = asked(flaky, atlas)
+    found, fetched = read_afresh(flaky, atlas)
     assert found == expected and fetched == ["manifest/p-00011.0.json", *sorted(name_of)]
     atlas.storage.delete("manifest/p-00010.0.json")
     atlas.storage.delete("manifest/p-00009.0.json")
-    assert asked(flaky, atlas)[1] == ["manifest/p-00008.0.json", "manifest/p-00011.0.json", name_of[0]]
+    assert read_afresh(flaky, atlas)[1] == ["manifest/p-00008.0.json", "manifest/p-00011.0.json", name_of[0]]
 
 
-def test_writers_packers_and_readers_at_once(atlas: AtlasFolder) -> None:
-    """A reader gets all that was committed when it began, each entry once, as it was written."""
+def test_concurrent_writing_packing_and_reading(atlas: AtlasFolder) -> None:
+    """A reader gets every entry that was committed before it began, with the content that was written."""
     committed: list[int] = []
     wrong: list[str] = []
 
@@ -279,10 +279,10 @@ def test_writers_packers_and_readers_at_once(atlas: AtlasFolder) -> None:
     assert wrong == [] and fresh(atlas).entries() == {each.shard: each for each in map(entry, range(60))}
 
 
-def test_packing_ignores_silent_stores_and_local_folders(
+def test_packing_skips_unavailable_stores_and_local_folders(
     atlas: AtlasFolder, flaky: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A store that does not answer is no error while packing; a local folder gets no pack."""
+    """Packing on a store that is unavailable is no error; a local atlas gets no pack."""
     commit(atlas, 0, 1, 2)
     monkeypatch.setattr("foldatlas.atlas.storage.s3_client.PATIENCE_SECONDS", 0.0)
     flaky.fault = lambda method, key: 503 if packs.FOLDER in key else None

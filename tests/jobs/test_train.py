@@ -96,4 +96,4 @@ def test_a_recipe_must_be_named(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as stop:
         main(["train"])
     assert stop.value.code == 2
-    assert "RECIPE" in capsys.readouterr().err
+    assert "PART" in capsys.readouterr().err

@@ -1,4 +1,4 @@
-"""Residues and identities against the field's own tables."""
+"""Residues against gemmi's tables and chemical formulae; structure ids against hashlib and uuid."""
 
 import hashlib
 import uuid

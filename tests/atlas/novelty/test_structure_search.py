@@ -201,7 +201,7 @@ def test_verdicts_only(search):
 
 
 def test_wrong_calls_are_refused(search):
-    with pytest.raises(UsageError, match="1 thread or more"):
+    with pytest.raises(UsageError, match="threads must be 1 or more"):
         search(made.query(chain(0)), threads=0)
     with pytest.raises(UsageError, match="not 'quick'"):
         SearchSettings("quick")

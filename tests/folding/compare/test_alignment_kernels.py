@@ -1,4 +1,4 @@
-"""Superposition against numpy's SVD, both dynamic programmes against plain loops and biotite."""
+"""Superposition against an SVD, alignment by distance against plain loops, Smith-Waterman against biotite."""
 
 from itertools import pairwise
 
@@ -22,6 +22,7 @@ from foldatlas.folding.compare.tm_align import score_pairs
 
 
 def rmsd(a, b, fit):
+    """Return the RMSD in angstrom after superposition by `fit`, which must return a proper rotation."""
     matrix, translation = fit(a, b)
     assert np.linalg.det(matrix) == pytest.approx(1)
     return np.sqrt(((a @ matrix.T + translation - b) ** 2).sum(axis=1).mean())
@@ -30,7 +31,7 @@ def rmsd(a, b, fit):
 @pytest.mark.parametrize("kind", ["noise", "same", "mirror", "plane", "line", "opposite"])
 @pytest.mark.parametrize("number", [1, 2, 3, 4, 30])
 def test_superposition_is_as_close_as_svd(kind, number):
-    """Within 1e-6 angstrom, where the best rotation is not single too."""
+    """RMSD within 1e-6 angstrom of the SVD's, also where the best rotation is not unique."""
     for seed in range(20):
         rng = np.random.default_rng([seed, number])
         a = rng.normal(size=(number, 3)) * 10 + rng.normal(size=3) * 50
@@ -49,7 +50,8 @@ def test_superposition_is_as_close_as_svd(kind, number):
         assert rmsd(a, b, superpose_quickly) <= rmsd(a, b, superpose) + 1e-6
 
 
-def test_search_scores_as_the_plain_search():
+def test_tm_score_search_agrees_with_reference():
+    """`score_pairs` of identical pairs is within 2e-3 of `superposition.tm_score`."""
     rng = np.random.default_rng(0)
     for number in (1, 2, 3, 5, 40, 150):
         a = np.cumsum(rng.normal(size=(number, 3)) * 2.2, axis=0)
@@ -60,7 +62,7 @@ def test_search_scores_as_the_plain_search():
 
 
 def plain_alignment(scores, gap):
-    """TM-align's dynamic programme, cell by cell, in float32 as the kernel."""
+    """Return the partners by TM-align's dynamic programming, cell by cell, in float32 as in the kernel."""
     n, m = scores.shape
     value, paired = np.zeros((n + 1, m + 1), np.float32), np.zeros((n + 1, m + 1), bool)
     gap = np.float32(gap)
@@ -87,7 +89,7 @@ def plain_alignment(scores, gap):
 @pytest.mark.parametrize(("n", "m"), [(1, 1), (1, 9), (9, 1), (5, 30), (30, 5), (40, 33), (33, 40)])
 @pytest.mark.parametrize("gap", [-0.6, 0.0, -1.0])
 def test_distance_alignment_equals_plain_loops(n, m, gap):
-    """With and without a bonus. Score sums are compared, and the partners where rounding can't decide."""
+    """The partners are equal, without and with a bonus for equal codes."""
     rng = np.random.default_rng([n, m])
     x = (rng.normal(size=(3, n)) * 8).astype(np.float32)
     y = (rng.normal(size=(3, m)) * 8).astype(np.float32)
@@ -109,7 +111,7 @@ def test_distance_alignment_equals_plain_loops(n, m, gap):
 
 @pytest.mark.parametrize(("n", "m"), [(1, 1), (1, 40), (40, 1), (25, 60), (60, 25), (80, 80)])
 def test_smith_waterman_scores_as_biotite(n, m):
-    """The score is biotite's, and the alignment written has it."""
+    """The score equals biotite's, and the returned alignment has this score."""
     letters = bs.LetterAlphabet("acdefghiklmnpqrstvwy")
     matrix = align.SubstitutionMatrix.std_3di_matrix()
     assert (matrix.score_matrix() == SUBSTITUTION_SCORES).all()
@@ -129,10 +131,11 @@ def test_smith_waterman_scores_as_biotite(n, m):
         sequences[0].code, sequences[1].code = x, y
         expected = align.align_optimal(*sequences, matrix, gap_penalty=(-10, -1), local=True, max_number=1)
         assert score == (expected[0].score if expected else 0)
-        assert score == written_score(x, y, partners)
+        assert score == alignment_score(x, y, partners)
 
 
-def written_score(x, y, partners):
+def alignment_score(x, y, partners):
+    """Return the score of an alignment: substitutions, less 10 for each opened gap and 1 for each further residue."""
     rows = np.flatnonzero(partners >= 0)
     total = sum(int(SUBSTITUTION_SCORES[x[i], y[partners[i]]]) for i in rows)
     for before, after in pairwise(rows):
