@@ -90,7 +90,7 @@ def test_a_damaged_pack_costs_time_and_is_replaced(
     assert atlas.pack_manifest()
     (pack,) = packs_of(atlas)
     assert isinstance(atlas.storage, S3Storage)
-    if content is None:  # under its right name, and yet no pack
+    if content is None:  # the right name, but not a pack
         atlas.storage.delete(pack)
         content = b"{}"
         pack = packs.name_of(content)
@@ -136,7 +136,7 @@ def pack_of(entries: list[ShardEntry], tags: list[str]) -> tuple[str, bytes]:
 
 
 def test_a_pack_that_says_what_is_not_so_is_found(atlas: AtlasFolder) -> None:
-    """Nothing here makes one, but whoever may write to the store can."""
+    """FoldAtlas makes none, but other writers to the store can."""
     commit(atlas, 0, 1, 2)
     assert isinstance(atlas.storage, S3Storage)
     tags = [file.etag for file in atlas.storage.files("manifest")]
@@ -151,7 +151,7 @@ def test_a_pack_that_says_what_is_not_so_is_found(atlas: AtlasFolder) -> None:
     assert atlas.false_packs() == {made[2][0]: "manifest/p-00001.0.json"}
 
 
-def test_what_is_no_pack_is_neither_read_nor_deleted(
+def test_other_files_among_packs_are_left_alone(
     atlas: AtlasFolder, flaky: Any, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     commit(atlas, 0, 1, 2)
@@ -174,7 +174,7 @@ def test_what_is_no_pack_is_neither_read_nor_deleted(
     assert len(asked(flaky, atlas)[1]) == 1
 
 
-def test_an_entry_that_is_no_text_is_left_out(atlas: AtlasFolder) -> None:
+def test_entry_that_is_not_text_is_left_out(atlas: AtlasFolder) -> None:
     commit(atlas, 0, 1, 2)
     assert isinstance(atlas.storage, S3Storage)
     atlas.storage.write("manifest/p-00007.0.json", b"\xff\xfe")
@@ -204,7 +204,7 @@ def test_entry_replaced_after_listing_is_not_packed(atlas: AtlasFolder, monkeypa
     assert atlas.false_packs() == {}
 
 
-def test_packs_that_may_not_be_read_hinder_nobody(atlas: AtlasFolder, flaky: Any) -> None:
+def test_unreadable_packs_are_ignored(atlas: AtlasFolder, flaky: Any) -> None:
     commit(atlas, 0, 1, 2)
     assert atlas.pack_manifest()
     flaky.fault = lambda method, key: 403 if "/packs/" in key and "list-type" not in key else None
@@ -214,7 +214,7 @@ def test_packs_that_may_not_be_read_hinder_nobody(atlas: AtlasFolder, flaky: Any
     assert asked(flaky, atlas)[0] == {each.shard: each for each in map(entry, range(3))}
 
 
-def test_of_several_that_pack_at_once_one_pack_stays(
+def test_one_pack_stays_when_several_pack_at_once(
     atlas: AtlasFolder, flaky: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """As the tasks of an array do, that begin together: none of them has seen another's pack."""
@@ -252,7 +252,7 @@ def test_other_packs_are_read_only_if_the_largest_lacks_much(atlas: AtlasFolder,
 
 
 def test_writers_packers_and_readers_at_once(atlas: AtlasFolder) -> None:
-    """Whoever reads has all that was committed when it began, each entry once, as it was written."""
+    """A reader gets all that was committed when it began, each entry once, as it was written."""
     committed: list[int] = []
     wrong: list[str] = []
 

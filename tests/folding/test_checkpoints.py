@@ -102,7 +102,7 @@ def transformers_folder(pair, folder, layout):
 
 
 @pytest.mark.parametrize("layout", ["whole", "sharded", "pickled", "pickled_sharded"])
-def test_what_transformers_writes_opens_to_the_same_network(pair, layout, tmp_path):
+def test_checkpoint_of_transformers_opens_to_the_same_network(pair, layout, tmp_path):
     transformers_folder(pair, tmp_path / "m", layout)
     same_network(pair, str(tmp_path / "m"))
 
@@ -139,7 +139,7 @@ def test_the_fair_layout_folds_as_transformers(four_blocks, fair_folder, random_
 
 
 def test_half_precision_files_have_the_digest_of_their_values(two_blocks, tmp_path):
-    """float16 weights, as released, and the same numbers widened by whoever saved them again, are one network."""
+    """float16 weights, as released, and the same numbers saved again as float32 are one network."""
     two_blocks.reference.save_pretrained(tmp_path / "a")
     state = load_file(tmp_path / "a" / "model.safetensors")
     digests = set()

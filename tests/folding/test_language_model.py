@@ -32,7 +32,7 @@ def test_letters_without_a_residue_type_of_their_own_are_unknown():
         ([], "no sequences"),
         ([""], "empty"),
         (["ACD", ""], "empty"),
-        (["ACd"], "position 3 of 3 holds 'd'"),
+        (["ACd"], "position 3 of 3 has 'd'"),
         (["AC-D"], "'-'"),
         (["AC*"], r"'\*'"),
         (["A:C"], "':'"),
@@ -40,7 +40,7 @@ def test_letters_without_a_residue_type_of_their_own_are_unknown():
         (["AÉ"], "'É'"),
     ],
 )
-def test_what_is_no_sequence_is_refused(sequences, message):
+def test_invalid_sequence_is_refused(sequences, message):
     with pytest.raises(SequenceError, match=message):
         encode(sequences)
 

@@ -57,14 +57,14 @@ def test_poison_proteins_fail_and_all_others_fold(
     folder = planned([*proteins, *poison])
     report = fold_atlas(folder, worker, show_progress=False)
     assert (report.folded, report.failed) == (60, 3)
-    told = failures(folder)
+    reasons = failures(folder)
     for sequence, reason in poison.items():
-        assert reason in told[format_structure_id(structure_id(sequence))]
-    assert len(told) == 3
+        assert reason in reasons[format_structure_id(structure_id(sequence))]
+    assert len(reasons) == 3
     assert shard_files(folder) == {file.path for entry in folder.entries().values() for file in entry.files.values()}
 
 
-def test_what_is_stored_is_what_was_predicted(
+def test_stored_structures_equal_predictions(
     planned: Callable[..., AtlasFolder], worker: WorkerSpec, proteins: list[str]
 ) -> None:
     folder = planned(proteins)
@@ -157,7 +157,7 @@ def test_a_model_that_cannot_be_loaded_ends_the_run_at_once(
     monkeypatch.setenv("FAKE_CHILD_REFUSES", "no such weights")
     with pytest.raises(ModelError, match="no such weights"):
         fold_atlas(folder, worker, show_progress=False)
-    assert caplog.records == []  # told once, by the error
+    assert caplog.records == []  # reported once, by the error
     monkeypatch.delenv("FAKE_CHILD_REFUSES")
     assert fold_atlas(folder, worker, show_progress=False).folded == 60
 
@@ -242,7 +242,7 @@ def test_an_entry_of_other_settings_is_damage_not_work(
         folder.committed_entry(task.shard, "0" * 64)
 
 
-def test_what_is_missing_is_submitted_again(
+def test_missing_shards_are_submitted_again(
     planned: Callable[..., AtlasFolder], worker: WorkerSpec, proteins: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     folder = planned(proteins)

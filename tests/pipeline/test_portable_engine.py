@@ -86,7 +86,7 @@ def test_the_job_service_gets_the_graph_and_the_options(runner: str) -> None:
 
 
 def test_the_work_survives_beams_pickler_in_another_process(tmp_path: Path) -> None:
-    """What stands in the graph is taken out of it as a worker takes it, in a process that knows nothing else."""
+    """The work is unpickled from the graph as a worker does it, in a process without other state."""
     service = IdleJobService()
     with serving(service) as address:
         dispatch.run("conformance", [conformance.MarkTask(str(tmp_path / "marks"), 4)], conformance.leave_mark,
@@ -132,7 +132,7 @@ def test_engine_that_does_nothing_is_refused_before_any_shard(
     assert folder.entries() == {}
 
 
-def test_what_an_engine_says_is_held_against_the_manifest(
+def test_engine_result_is_checked_against_the_manifest(
     tmp_path: Path, proteins: list[str], write_fasta: Callable[..., str], costs: CostModel, worker: WorkerSpec,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:  # fmt: skip
@@ -162,7 +162,7 @@ def test_a_job_that_fails_is_one_line(caplog: pytest.LogCaptureFixture, capfd: p
     assert logging.getLogger().filters == []
 
 
-def test_nobody_at_the_address(tmp_path: Path) -> None:
+def test_unreachable_job_service_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="no job service answers at --job_endpoint=localhost:1"):
         dispatch.run("fold", [1], print, engine_at("FlinkRunner", "localhost:1"))
 

@@ -1,4 +1,4 @@
-"""What the engines behind Beam's job service must be told: all that is missing is named, before anything starts."""
+"""Options of the engines behind Beam's job service: all missing ones are named before anything starts."""
 
 import importlib
 from pathlib import Path
@@ -38,7 +38,7 @@ DATAFLOW = ["--project=p", "--region=r", "--temp_location=gs://bucket/t", "--sdk
         ("DataflowRunner", [*DATAFLOW, "--temp_location=/tmp"], ["/tmp does not begin with gs://"]),
     ],
 )
-def test_what_is_missing_is_listed(runner: str, options: list[str], named: list[str]) -> None:
+def test_missing_options_are_listed(runner: str, options: list[str], named: list[str]) -> None:
     with pytest.raises(UsageError) as refusal:
         choose_engine(runner, None, options)
     text = str(refusal.value)
@@ -63,7 +63,7 @@ def test_what_is_missing_is_listed(runner: str, options: list[str], named: list[
         ("SparkRunner", ["--spark_job_server_jar={file}"]),  # Spark's own default is a local cluster
     ],
 )
-def test_what_is_enough_is_accepted(runner: str, options: list[str], tmp_path: Path) -> None:
+def test_sufficient_options_are_accepted(runner: str, options: list[str], tmp_path: Path) -> None:
     file = tmp_path / "file"
     file.touch()
     options = [option.format(file=file) for option in options]
@@ -84,12 +84,12 @@ def flags(runner: str, options: list[str]) -> list[str]:
 
 
 @pytest.mark.parametrize("runner", ["PrismRunner", "FlinkRunner", "SparkRunner", "DataflowRunner"])
-def test_a_worker_has_one_thread_unless_told_otherwise(runner: str) -> None:
+def test_worker_has_one_thread_by_default(runner: str) -> None:
     assert "--number_of_worker_harness_threads=1" in flags(runner, [])
     given = ["--number_of_worker_harness_threads=3", "--sdk_worker_parallelism", "2"]
-    told = flags(runner, given)
-    assert told[:4] == [f"--runner={runner}", *given]
-    assert not [flag for flag in told[4:] if "threads" in flag or "parallelism" in flag]
+    made = flags(runner, given)
+    assert made[:4] == [f"--runner={runner}", *given]
+    assert not [flag for flag in made[4:] if "threads" in flag or "parallelism" in flag]
 
 
 def test_a_machine_of_dataflow_has_one_python_process() -> None:

@@ -55,7 +55,7 @@ def rows(folder: AtlasFolder, table: str) -> dict[str, dict[str, object]]:
     return {str(identity): row for identity, row in found.items()}
 
 
-def test_what_a_larger_device_holds_joins_what_stands(
+def test_retry_on_a_larger_device_adds_to_stored_structures(
     planned: Callable[..., AtlasFolder], poisoned: list[str], run: Callable[..., FoldReport], proteins: list[str]
 ) -> None:
     folder, whole = planned(poisoned), planned(poisoned, "whole")
@@ -101,21 +101,21 @@ def test_runs_are_credited_with_what_they_folded(
     build_index(folder)
     assert verify(folder).faults == []
     with Atlas.open(folder.root) as atlas:
-        told = atlas.query("SELECT run_id, folded, failed, added, residues FROM runs ORDER BY started").rows()
+        runs = atlas.query("SELECT run_id, folded, failed, added, residues FROM runs ORDER BY started").rows()
         short = sum(len(sequence) for sequence in proteins if len(sequence) <= MEMORY)
-        assert [row[1:] for row in told] == [
+        assert [row[1:] for row in runs] == [
             (first.folded, 0, 0, short),
             (second.folded, 1, 0, sum(map(len, proteins)) - short),
             (0, 0, 60, 0),
         ]
         sql = f"SELECT run_id, count(*), min(length) > {MEMORY} FROM proteins GROUP BY run_id ORDER BY run_id"
-        assert atlas.query(sql).rows() == sorted([(told[0][0], first.folded, False), (told[1][0], second.folded, True)])
-        assert atlas.query("SELECT run_id, error FROM failures").rows() == [(told[1][0], "positions are not finite")]
+        assert atlas.query(sql).rows() == sorted([(runs[0][0], first.folded, False), (runs[1][0], second.folded, True)])
+        assert atlas.query("SELECT run_id, error FROM failures").rows() == [(runs[1][0], "positions are not finite")]
         assert atlas.structure(format_structure_id(structure_id(max(proteins, key=len)))).sequence
         assert atlas.query("SELECT count(*) FROM pae").rows() == [(60,)]
 
 
-def test_what_still_fails_adds_up_its_attempts_and_the_run_ends(
+def test_repeated_failures_add_up_their_attempts(
     planned: Callable[..., AtlasFolder], poisoned: list[str], run: Callable[..., FoldReport]
 ) -> None:
     folder = planned(poisoned)
