@@ -1,9 +1,9 @@
-"""How many proteins get from FASTA into an atlas. The only home of Beam.
+"""From FASTA files to an atlas, for any number of proteins. The only folder that imports Beam.
 
 embedding.py        FASTA -> a Parquet file of embeddings, without folding
 clustering.py       an atlas -> clusters by sequence and by structure
-staging.py          where tasks leave what the driver takes up
-interruption.py     SIGINT, SIGTERM and the preemption of a machine, as one question that work asks
+staging.py          where tasks leave files for the driver
+interruption.py     SIGINT, SIGTERM and fatal errors, as one flag that ends the run between batches
 progress.py         the progress bar
 events.py           the log for programs
 

@@ -1,12 +1,12 @@
-"""FASTA -> one Parquet file of embeddings, by the language model alone. No shards and no atlas: a file is written whole
-or not at all.
+"""FASTA -> one Parquet file of embeddings, by the language model alone. There are no shards and no atlas: the file is
+written completely or not at all.
 
 Records are read in windows, and each window's distinct sequences embedded shortest first, so that batches hold little
 padding; rows keep the order of the sources.
 
-A protein that cannot be embedded has a row that says why, and costs no other: the model runs in a supervised process
-(workers/supervisor.py), and a batch that fails, or kills that process, is halved down to the guilty protein
-(shards/bisection.py).
+A protein that cannot be embedded has a row with the reason, and no other is affected: the model runs in a supervised
+process (workers/supervisor.py), and a batch that fails, or kills that process, is halved until the protein at fault is
+found (shards/bisection.py).
 """
 
 import sys
@@ -39,9 +39,9 @@ from foldatlas.schemas.records import structure_id
 from foldatlas.schemas.tables import EMBEDDED
 from foldatlas.schemas.wording import counted
 
-# What is in memory at once: hidden states of this many residues, and a row group of the file.
+# In memory at once: hidden states of this many residues, and a row group of the file.
 WINDOW_RESIDUES: Final = 1 << 14
-# Tokens of a padded batch. A CPU is full with one protein; a GPU wants some milliseconds of work for each kernel.
+# Tokens of a padded batch. One protein occupies a CPU; a GPU needs some milliseconds of work for each kernel.
 BATCH_TOKENS: Final = {"cpu": 1 << 11, "cuda": 1 << 14}
 
 # The program of a WorkerSpec that embeds.
@@ -52,8 +52,7 @@ Embed = Callable[[list[str]], list[Embedding]]  # of a batch; raises as supervis
 
 @dataclass
 class Embedded:
-    """What became of the records: how many have a row, how many of these failed (and the first one's reason), and how
-    many were refused, by reason."""
+    """Counts of records: `rows` written, of which `failed` hold a reason (`first_error`), and `refused` by reason."""
 
     rows: int = 0
     refused: Counter[str] = field(default_factory=Counter)
@@ -61,14 +60,14 @@ class Embedded:
     first_error: str | None = None
 
     def line(self) -> str:
-        """One line for people: `60 records: 58 embedded, 2 refused (2 digit), 0 failed`."""
+        """Return a summary: `60 records: 58 embedded, 2 refused (2 digit), 0 failed`."""
         reasons = ", ".join(f"{count:,} {reason}" for reason, count in sorted(self.refused.items()))
         refused = f"{self.refused.total():,} refused" + (f" ({reasons})" if reasons else "")
         embedded = f"{self.rows - self.failed:,} embedded"
         return f"{counted(self.rows + self.refused.total(), 'record')}: {embedded}, {refused}, {self.failed:,} failed"
 
     def note(self, record: Record, embedding: Embedding | str) -> None:
-        """Counts a row."""
+        """Count a row."""
         self.rows += 1
         if isinstance(embedding, str):
             self.failed += 1
@@ -84,12 +83,12 @@ def embed_fasta(
     layer: int,
     per_residue: bool,
 ) -> Embedded:
-    """Writes the table `schemas.tables.EMBEDDED` of every accepted record of FASTA files to `out`.
+    """Write the table `schemas.tables.EMBEDDED` of every accepted record of FASTA files to `out`.
 
-    `worker` has the language model, of sizes `config`; `layer` counts from 0, the embedding of tokens. A protein that
-    does not fit into memory alone, that kills the process, or whose states are not finite, has a row with the reason.
-    Raises SourceError for a file that is missing, no FASTA or damaged, UsageError where `out` exists, ModelError for a
-    model that cannot be loaded, Interrupted when asked to stop; nothing is written then.
+    `worker` has the language model, whose sizes are `config`; `layer` counts from 0, the embedding of tokens. A protein
+    that does not fit into memory alone, that kills the process, or whose states are not finite, has a row with the
+    reason. Raise SourceError for a file that is missing, not FASTA or damaged, UsageError where `out` exists,
+    ModelError for a model that cannot be loaded, Interrupted when asked to stop; nothing is written then.
     """
     refuse_existing(out)
     with Spool() as spool:
@@ -106,12 +105,14 @@ def _embed_sources(
     layer: int,
     per_residue: bool,
 ) -> Embedded:
-    for left in files_of_dead_processes(out.parent):
-        if left.name.startswith(f".{out.name}."):
-            left.unlink(missing_ok=True)
+    for leftover in files_of_dead_processes(out.parent):
+        if leftover.name.startswith(f".{out.name}."):
+            leftover.unlink(missing_ok=True)
     result = Embedded()
     settings, child = worker.settings, child_of_this_process(worker)
-    said = {"model": settings.model, "weights": settings.weights, "precision": settings.precision, "layer": str(layer)}
+    metadata = {name: str(getattr(settings, name)) for name in ("model", "weights", "precision")} | {
+        "layer": str(layer)
+    }
 
     def embed(batch: list[str]) -> list[Embedding]:
         raise_if_stopping()
@@ -121,8 +122,8 @@ def _embed_sources(
     budget = BATCH_TOKENS[device_kind(worker.device)]
     try:
         with (
-            interruptible("run the same command again to begin anew"),
-            ParquetFile(out.parent, out.name, "embedded", metadata=said, schema=EMBEDDED) as file,
+            interruptible("run the same command again to start over"),
+            ParquetFile(out.parent, out.name, "embedded", metadata=metadata, schema=EMBEDDED) as file,
         ):
             for source in sources:
                 for window in _windows(source, result.refused):
@@ -138,15 +139,15 @@ def _embed_sources(
 
 
 def refuse_existing(out: Path) -> None:
-    """Raises UsageError where `out` cannot be made."""
+    """Raise UsageError where `out` exists or its folder does not."""
     if out.exists():
         raise UsageError(f"{out} exists: name a new file")
     if not out.parent.is_dir():
-        raise UsageError(f"{out.parent} is no folder: make it first, or name another")
+        raise UsageError(f"{out.parent}: no such folder; make it first, or name another")
 
 
 def _windows(source: SourceFile, refused: Counter[str]) -> Iterator[list[Record]]:
-    """Accepted records of a source, WINDOW_RESIDUES or one protein at a time; the others are counted in `refused`."""
+    """Yield accepted records of a source, WINDOW_RESIDUES or one protein at a time. Count the others in `refused`."""
     window: list[Record] = []
     for record in accepted(source, refused):
         window.append(record)
@@ -160,7 +161,7 @@ def _windows(source: SourceFile, refused: Counter[str]) -> Iterator[list[Record]
 def _embed(
     embed: Embed, renew: Callable[[], bool], sequences: Sequence[str], layer: int, budget: int
 ) -> dict[str, Embedding | str]:
-    """Embeddings of the distinct ones of `sequences`, or why there is none, in batches of `budget` tokens."""
+    """Return the embedding of each distinct sequence, or why it failed, computed in batches of `budget` tokens."""
     ascending = sorted(set(sequences), key=lambda sequence: (len(sequence), sequence))
     batches: list[list[str]] = []
     for sequence in ascending:
@@ -174,7 +175,7 @@ def _embed(
 
 
 def _storable(embedding: Embedding, layer: int) -> Embedding | str:
-    """`embedding`, or the reason if its states are too large for the file, as those of inner layers may be."""
+    """Return `embedding`, or why the file cannot hold it: states of inner layers may exceed half precision."""
     if embedding.residues is not None:
         try:
             half_precision([structure_id(embedding.sequence)], [embedding.residues[layer]])

@@ -1,9 +1,9 @@
 """A run's log for programs: JSON lines, an object an event, appended to one file by all processes that can open it.
 
 Each line is one `write` to a file opened for appending, so lines of several processes do not mix (on a local disk; over
-NFS a line may be lost when two write at once). Where the file cannot be opened, as on a machine that does not see the
-folder, lines go to standard error instead. What is done is told by the manifest, never by this log: a process that is
-killed between a commit and its line has committed. `docs/operations.md` lists the events.
+NFS a line may be lost when two write at once). Where the file cannot be opened, as on a machine without access to the
+folder, lines go to standard error instead. Only the manifest says what is done, not this log: a process that is killed
+between a commit and its line has committed. `docs/operations.md` lists the events.
 """
 
 import contextlib
@@ -25,7 +25,7 @@ INFO, WARNING, ERROR = "info", "warning", "error"
 
 @dataclass(frozen=True)
 class Log:
-    """Where events go (an absolute path, or "-" for standard error), and the run that they are of."""
+    """Where events go (an absolute path, or "-" for standard error), and the id of their run."""
 
     path: str
     run_id: str
@@ -37,7 +37,7 @@ _descriptor: int | None = None  # None: standard error
 
 
 def absolute(path: str | None) -> str | None:
-    """`path` as every process can be told it. Raises UsageError if it cannot be appended to."""
+    """Return `path` in a form that is valid in every process. Raise UsageError if it cannot be appended to."""
     if path is None or path == STANDARD_ERROR:
         return path
     whole = str(Path(path).absolute())
@@ -49,7 +49,7 @@ def absolute(path: str | None) -> str | None:
 
 
 def begin(log: Log | None) -> None:
-    """Sends this process's events to `log` from now on, None: nowhere. Cheap where that is so already."""
+    """Send this process's events to `log` from now on (None: nowhere). Cheap if `log` has not changed."""
     global _current, _descriptor
     with _lock:
         if log == _current:
@@ -58,26 +58,26 @@ def begin(log: Log | None) -> None:
             os.close(_descriptor)
         _current, _descriptor = log, None
         if log is not None and log.path != STANDARD_ERROR:
-            with contextlib.suppress(OSError):  # a machine that does not see the folder
+            with contextlib.suppress(OSError):  # a machine without access to the folder
                 _descriptor = _open(log.path)
 
 
-def emit(event: str, *, level: str = INFO, **numbers: Any) -> None:
-    """Writes one event: time, level, event, run_id, host, pid, and `numbers` (what JSON has). Never raises for a log
-    that cannot be written: work does not stop for it."""
+def emit(event: str, *, level: str = INFO, **fields: Any) -> None:
+    """Write one event: time, level, event, run_id, host, pid, and `fields` (values that JSON has). A log that cannot be
+    written raises nothing, since the work must not stop for it."""
     with _lock:
         if _current is None:
             return
-        said = {
+        record = {
             "time": now(),
             "level": level,
             "event": event,
             "run_id": _current.run_id,
             "host": socket.gethostname(),
             "pid": os.getpid(),
-            **numbers,
+            **fields,
         }
-        line = json.dumps(said, default=str).encode() + b"\n"
+        line = json.dumps(record, default=str).encode() + b"\n"
         with contextlib.suppress(OSError, ValueError):
             os.write(sys.stderr.fileno() if _descriptor is None else _descriptor, line)
 

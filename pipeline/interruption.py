@@ -1,4 +1,4 @@
-"""The flag that ends a run between batches: set by Ctrl-C and SIGTERM, and by errors that no other shard can escape."""
+"""The flag that ends a run between batches: set by Ctrl-C and SIGTERM, and by errors that every shard would meet."""
 
 import contextlib
 import os
@@ -11,9 +11,9 @@ from typing import Final
 from foldatlas.atlas.storage.retries import stop_waiting_when
 from foldatlas.schemas.errors import FoldAtlasError, Interrupted, StoreError
 
-# SIGTERM comes before a machine is taken away (Slurm and Kubernetes then wait 30 s, spot machines 30 to 120 s). The
-# batch in hand is abandoned at once, which takes a second or two; whatever hangs then, a device or a file system, this
-# long after the signal the process is gone. Nothing that was committed depends on how it ends.
+# SIGTERM announces that a machine is taken away (Slurm and Kubernetes then wait 30 s, spot machines 30 to 120 s). The
+# current batch is abandoned at once, which takes a second or two. If a device or a file system hangs, the process exits
+# this long after the signal. Nothing that was committed depends on how it ends.
 GRACE_SECONDS: Final = 10.0
 
 _stop = threading.Event()
@@ -22,7 +22,7 @@ _fatal: list[Exception] = []
 
 
 def stopping() -> bool:
-    """Whether the run is to stop."""
+    """Return whether the run is to stop."""
     return _stop.is_set()
 
 
@@ -36,38 +36,38 @@ stop_waiting_when(stopping)
 
 
 def give_up(error: Exception) -> None:
-    """Ends the run of this process with `error`: the model cannot be loaded, the disk is full."""
+    """End this process's run with `error`, for example a model that cannot be loaded or a full disk."""
     _fatal.append(error)
     _stop.set()
 
 
 def given_up() -> Exception | None:
-    """The error that this process's run was given up for, or None."""
+    """Return the error that ended this process's run (`give_up`), or None."""
     return _fatal[0] if _fatal else None
 
 
 def ask_to_stop() -> None:
-    """Sets the flag in a process that serves a driver elsewhere."""
+    """Set the flag, in a process that works for a driver in another one."""
     _stop.set()
 
 
 def begin_afresh() -> None:
-    """Takes back what an earlier run left in a process that serves many."""
+    """Clear the flag and the error of an earlier run, in a process that works for several runs."""
     _fatal.clear()
     _stop.clear()
 
 
 @contextlib.contextmanager
 def giving_up_if_unwritable(what: str) -> Iterator[None]:
-    """Around work that writes into the atlas: what hinders it (a full disk, no hard links) would hinder all other work
-    too, so the run is given up, with an error that says `what` could not be written."""
+    """Give up the run if the block cannot write into the atlas (a full disk, no hard links): all other work would fail
+    too. Raise FoldAtlasError that names `what` could not be written."""
     try:
         yield
     except OSError as error:
         where = f" ({error.filename})" if error.filename else ""
         failure = FoldAtlasError(
-            f"{what} could not be written: {error.strerror or error}{where}; run the same command again when that is "
-            "mended"
+            f"{what} could not be written: {error.strerror or error}{where}; correct that and run the "
+            "same command again"
         )
         give_up(failure)
         raise failure from error
@@ -79,12 +79,12 @@ def giving_up_if_unwritable(what: str) -> Iterator[None]:
 
 @contextlib.contextmanager
 def interruptible(next_step: str = "run the same command again to go on") -> Iterator[None]:
-    """Within the block a first SIGINT or SIGTERM sets the flag; a second one acts as it always does: Ctrl-C raises
-    KeyboardInterrupt, SIGTERM ends the process. A block that SIGTERM does not end within GRACE_SECONDS is ended with
-    its process.
+    """Within the block, let a first SIGINT or SIGTERM set the flag.
 
-    At the end of a block that was asked to stop raises Interrupted, with exit code 130 or 143, or the error that it was
-    given up for. In a thread other than the main one, where Python has no signals, only the latter.
+    A second signal has its usual effect: Ctrl-C raises KeyboardInterrupt, SIGTERM ends the process. If the block does
+    not end within GRACE_SECONDS of a SIGTERM, the process exits. When a stopped block ends, raise Interrupted with exit
+    code 130 or 143 and `next_step` in its message, or the error of `give_up`. In a thread other than the main one,
+    where Python delivers no signals, only the latter applies.
     """
     terminated, left = threading.Event(), threading.Event()
 
@@ -101,7 +101,7 @@ def interruptible(next_step: str = "run the same command again to go on") -> Ite
     _fatal.clear()
     is_main = threading.current_thread() is threading.main_thread()
     previous = {name: signal.signal(name, ask) for name in (signal.SIGINT, signal.SIGTERM)} if is_main else {}
-    # begun here: a thread that a signal handler begins can meet a lock of its own thread
+    # started here, since a thread started by a signal handler can deadlock on a lock of the interrupted thread
     arguments = (terminated, left, next_step)
     grace = threading.Thread(target=_end_in_time, args=arguments, name="foldatlas-grace", daemon=True)
     grace.start()
@@ -111,7 +111,7 @@ def interruptible(next_step: str = "run the same command again to go on") -> Ite
             yield
         except Exception:
             if not _stop.is_set():
-                raise  # else it is only how the work took the request
+                raise  # otherwise the exception is a result of the stop
         except BaseException:
             ended_hard = True
             _stop.set()
@@ -125,15 +125,15 @@ def interruptible(next_step: str = "run the same command again to go on") -> Ite
             signal.signal(name, handler)
         left.set()
         terminated.set()
-        grace.join(1.0)  # a thread that the end of the interpreter meets makes DuckDB print 40 lines on what it leaked
-        if not ended_hard:  # else the flag ends what other threads still do: the process waits for them
+        grace.join(1.0)  # with a running thread at the end of the interpreter DuckDB prints 40 lines about leaks
+        if not ended_hard:  # otherwise the flag ends the work of other threads, for which the process waits
             _stop.clear()
 
 
 def _end_in_time(terminated: threading.Event, left: threading.Event, next_step: str) -> None:
-    """Ends the process when SIGTERM came and the block is not left within the grace."""
+    """Exit if the block has not ended within GRACE_SECONDS of a SIGTERM."""
     terminated.wait()
     if not left.wait(GRACE_SECONDS):
         with contextlib.suppress(OSError):
-            os.write(2, f"foldatlas: stopped on request, without waiting for what hangs: {next_step}\n".encode())
+            os.write(2, f"foldatlas: stopped on request, without waiting for work that hangs: {next_step}\n".encode())
         os._exit(128 + signal.SIGTERM)

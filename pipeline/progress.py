@@ -1,4 +1,4 @@
-"""What a run tells while it goes on: events from the work, shown as a bar on a terminal or as lines in a log."""
+"""Progress of a run: events of the work, shown as a bar on a terminal or as lines in a log."""
 
 import os
 import sys
@@ -10,7 +10,7 @@ from typing import Final, NamedTuple
 
 from tqdm import tqdm
 
-_LOG_SECONDS: Final = 30.0  # between two lines where there is no terminal
+_LOG_SECONDS: Final = 30.0  # between two lines where standard error is not a terminal
 
 
 class BatchDone(NamedTuple):
@@ -34,15 +34,15 @@ _diverted = threading.local()
 
 
 def report(event: Event) -> None:
-    """Tells whoever listens in this process, or whom this thread's events are diverted to."""
+    """Pass `event` to the listeners of this process, or to the one that this thread's events are diverted to."""
     for listener in getattr(_diverted, "listeners", _listeners):
-        with suppress(OSError):  # whoever read the terminal has gone; the work goes on
+        with suppress(OSError):  # a closed terminal must not end the work
             listener(event)
 
 
 @contextmanager
 def listening(listener: Callable[[Event], None]) -> Iterator[None]:
-    """Within the block `listener` hears this process's events."""
+    """Within the block, call `listener` with each event of this process."""
     _listeners.append(listener)
     try:
         yield
@@ -52,10 +52,9 @@ def listening(listener: Callable[[Event], None]) -> Iterator[None]:
 
 @contextmanager
 def diverted(listener: Callable[[Event], None]) -> Iterator[None]:
-    """Within the block `listener` alone hears this thread's events.
+    """Within the block, call `listener` alone with each event of this thread.
 
-    For a worker that tells its driver: where both are in one process, the driver hears each event once, and the worker
-    does not hear again what it told.
+    For a worker that sends its events to a driver: where both are in one process, each event must be counted once.
     """
     _diverted.listeners = [listener]
     try:
@@ -65,8 +64,8 @@ def diverted(listener: Callable[[Event], None]) -> Iterator[None]:
 
 
 class Progress:
-    """Counts events and shows them on stderr. The bar goes by predicted cost, so that the time left is right although
-    long proteins cost far more a residue than short ones."""
+    """Counts events and shows them on stderr. The bar measures predicted cost, so that the time left is right although
+    long proteins cost far more per residue than short ones."""
 
     def __init__(self, shards: int, cost: int, *, show: bool = True, doing: str = "folding", unit: str = "residues"):
         self._shards = shards
@@ -106,7 +105,7 @@ class Progress:
 
 
 def _has_width() -> bool:
-    """Whether messages go to a terminal that can show a bar."""
+    """Return whether messages go to a terminal that can show a bar."""
     try:
         return os.get_terminal_size(sys.stderr.fileno()).columns > 0
     except (OSError, ValueError):

@@ -1,4 +1,4 @@
-"""Where a plan is made: where workers leave what they read, and where the driver sorts it."""
+"""Working folders of planning: where workers write what they read, and where the driver sorts it."""
 
 import contextlib
 import shutil
@@ -17,29 +17,33 @@ from foldatlas.schemas.errors import StoreError
 
 @dataclass(frozen=True)
 class Staging:
-    """`storage`: where workers write, on whatever machine they run; `work`: a folder of this machine. Of an atlas in a
-    folder they are one."""
+    """Where a plan is made. For an atlas in a folder both are the same folder.
+
+    storage: where workers write, on any machine.
+    work: a folder of the driver's machine.
+    """
 
     storage: Storage
     work: Path
-    _brought: dict[str, str] = field(default_factory=dict)  # entity tags, by name
+    _collected: dict[str, str] = field(default_factory=dict)  # entity tags, by name
 
     @property
-    def place(self) -> str:
-        """What opens `storage` on a worker, whatever its working folder is."""
+    def uri(self) -> str:
+        """A path or address that opens `storage` on any worker."""
         return self.storage.resolved().uri
 
     def collect(self) -> None:
-        """Brings what workers wrote into `work`: what is new, or other than when it was brought."""
+        """Copy into `work` the files of workers that are new or have changed since the last call."""
         if self.storage.root is None:
-            new = {file.name: file.etag for file in self.storage.files() if self._brought.get(file.name) != file.etag}
+            new = {file.name: file.etag for file in self.storage.files() if self._collected.get(file.name) != file.etag}
             self.storage.fetch(new, self.work)
-            self._brought.update(new)
+            self._collected.update(new)
 
 
 @contextlib.contextmanager
 def staging_of(folder: AtlasFolder) -> Iterator[Staging]:
-    """A place to work in, beside the atlas. Leaves no trace, nor an atlas that did not come about."""
+    """Give a staging area beside the atlas, and remove it after the block, with folders made for an atlas that is
+    not."""
     folder.storage.sweep_work()
     if folder.is_local:
         with _in_folder(folder) as work:
@@ -50,7 +54,7 @@ def staging_of(folder: AtlasFolder) -> Iterator[Staging]:
         try:
             yield Staging(storage, work)
         except StoreError:
-            raise  # asking again would only wait again: a sweep takes what is left, a day later
+            raise  # a request to clean up would wait just as long; a sweep removes the rest a day later
         except BaseException:
             _delete_all(storage)
             raise
@@ -65,7 +69,7 @@ def _delete_all(storage: Storage) -> None:
 
 @contextlib.contextmanager
 def _in_folder(folder: AtlasFolder) -> Iterator[Path]:
-    """A folder on the atlas's file system."""
+    """Give a folder on the atlas's file system."""
     made = [path for path in (folder.root, *folder.root.absolute().parents) if not path.exists()]
     work = folder.staging / attempt_name()
     for last_try in (False, False, False, True):
@@ -79,7 +83,7 @@ def _in_folder(folder: AtlasFolder) -> Iterator[Path]:
         yield work
     finally:
         shutil.rmtree(work, ignore_errors=True)
-        with contextlib.suppress(OSError):  # another driver is planning, or there is an atlas now
+        with contextlib.suppress(OSError):  # not empty: another driver is planning, or the atlas was made
             folder.staging.rmdir()
             for path in made:
                 path.rmdir()

@@ -16,6 +16,7 @@ Compiled by numba, which nothing else in the project imports; these modules are 
     tm_search.py                the superposition of the greatest TM-score
     alignment_by_distance.py    global alignment of superposed chains
     smith_waterman.py           local alignment of 3Di states
+    state_scan.py               scores of 3Di states against many chains, 64 at a time
     quaternion_fit.py           the superposition of least RMSD
     compilation.py              how kernels are compiled, and where compiled code is kept
 """

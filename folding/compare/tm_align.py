@@ -29,7 +29,7 @@ Doubles = npt.NDArray[np.float64]
 Codes = npt.NDArray[np.uint8]
 Integers = npt.NDArray[np.integer]
 
-_CELLS_A_TASK: Final = 4_000_000  # query residues times target residues that a thread takes at a time
+_CELLS_A_TASK: Final = 1_000_000  # query residues times target residues that a thread takes at a time
 _FINAL_SEARCH: Final = 8
 _ALL_FRAGMENTS: Final = 1
 
@@ -82,11 +82,18 @@ class Alignments:
 
 
 def tm_align_many(
-    query_L3: Floats, states_L: Codes, chains: Chains, candidates_P: Integers | None = None, threads: int = 1
+    query_L3: Floats,
+    states_L: Codes,
+    chains: Chains,
+    candidates_P: Integers | None = None,
+    threads: int = 1,
+    *,
+    quick: bool = False,
 ) -> Alignments:
     """Align the query with the chains numbered `candidates_P` (None: with all), on `threads` threads.
 
-    Raise ValueError for an empty query, for shapes that do not fit, and for a number that is no chain's.
+    `quick` aligns as `lower_bounds` does: its scores, with the transforms and partners that reach them. Raise
+    ValueError for an empty query, for shapes that do not fit, and for a number that is no chain's.
     """
     query, states, candidates = _checked(query_L3, states_L, chains, candidates_P)
     number = len(candidates)
@@ -95,7 +102,18 @@ def tm_align_many(
 
     def align(places: npt.NDArray[np.int64], work: Any) -> None:
         _align_all(
-            query, states, *_arrays(chains), candidates, places, work, scores, transforms, aligned, rmsd, partners
+            query,
+            states,
+            *_arrays(chains),
+            candidates,
+            places,
+            work,
+            scores,
+            transforms,
+            aligned,
+            rmsd,
+            partners,
+            quick,
         )
 
     _divide(align, len(query), chains, candidates, threads)
@@ -248,6 +266,7 @@ def _align_all(
     aligned: npt.NDArray[np.int32],
     rmsd: Doubles,
     partners: npt.NDArray[np.int32],
+    quick: bool,
 ) -> None:
     centres = np.zeros((2, 3))
     for place in places:
@@ -255,7 +274,11 @@ def _align_all(
         n, m = _load_pair(query, states, c_alphas, chain_states, offsets, candidates[place], work, centres)
         if n == 0 or m == 0:
             continue
-        align_pair(work, n, m)
+        if quick:
+            lower_bound(work, n, m)
+            work.best_partners[:n] = work.partners[:n]
+        else:
+            align_pair(work, n, m)
         aligned[place] = drop_distant(work, n, min(n, m))
         count = gather(work, n, work.best_partners)
         if count == 0:

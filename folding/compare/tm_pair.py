@@ -8,8 +8,9 @@ The recipe is TM-align's (Zhang & Skolnick 2005) with other seeds. An alignment 
     fragments       superpositions of local fragments, ranked by the TM sum of the offset they lie on
     both            secondary structure, and 3Di, beside distances under the best superposition so far
 
-is superposed by a short search and aligned again by distance, with a gap of -0.6 and of 0, while the score rises. Seeds
-that begin far below the best so far are dropped. The best alignment is searched once more for each normalisation.
+is superposed and aligned again by distance, with a gap of -0.6 and of 0, while the score rises. Seeds that begin far
+below the best so far are dropped, and so is what leads to an alignment that was refined before. The best alignment is
+refined once more with a search in place of a climb, and searched for each normalisation.
 
 Float32 but for superpositions, the scores and the transform that are returned: those are float64.
 """
@@ -30,6 +31,7 @@ from foldatlas.folding.compare.quaternion_fit import Transform, fit
 from foldatlas.folding.compare.smith_waterman import GAP_EXTEND, GAP_OPEN, align_states
 from foldatlas.folding.compare.tm_search import (
     NO_CUTOFF,
+    climb,
     distance_cutoff,
     final_d0,
     range_sums,
@@ -49,13 +51,17 @@ _GAP: Final = -0.6
 _SHORT_SEARCH: Final = 40  # pairs from one fragment of a search to the next
 _FINAL_SEARCH: Final = 8
 _ITERATIONS: Final = 3
-_DROPPED: Final = 0.6  # of the best TM sum: seeds that begin below are not refined
+_PROBES: Final = 16  # slots of the table of alignments that are looked at
+_DROPPED: Final = 0.7  # of the best TM sum: seeds that begin below are not refined
 _GAPLESS_KEPT: Final = 3
-_FRAGMENTS_KEPT: Final = 12  # times the longer chain's length over the shorter's, at most _MAX_FRAGMENTS_KEPT
-_MAX_FRAGMENTS_KEPT: Final = 40
+# Best fragments that are refined: so many times the longer chain's length over the shorter's, up to a limit; for a
+# shorter chain of fewer than _SHORT residues, the one in which a fold is most easily missed, and for others.
+_SHORT: Final = 100
+_FRAGMENTS_KEPT: Final = (24, 12)
+_MAX_FRAGMENTS_KEPT: Final = (100, 40)
 _FRAGMENT: Final = 20  # residues
 _MAX_FRAGMENT_PAIRS: Final = 2_500  # tried of a pair of chains, however long they are
-_FRAGMENT_STEP: Final = 6
+_FRAGMENT_STEP: Final = (3, 6)
 _SECONDARY_GAP: Final = -1.0
 _SECONDARY_BONUS: Final = 0.5
 _STATE_BONUS: Final = 0.1  # of a score in half bits
@@ -79,24 +85,57 @@ def _align_moved(work: Any, n: int, m: int, transform: Transform, d0: float, gap
 
 
 @inner
+def _is_first(work: Any, n: int, kind: int) -> bool:
+    """Add the alignment in work.partners to those that were gone on from with the gap `kind`; return whether it is new.
+
+    A full table takes nothing: the alignment is then refined again.
+    """
+    mixed = np.uint64(1469598103934665603) + np.uint64(kind)
+    for i in range(n):
+        mixed = (mixed ^ np.uint64(work.partners[i] + 1)) * np.uint64(1099511628211)
+    mixed = (mixed ^ (mixed >> np.uint64(31))) | np.uint64(1)  # 0 marks a free slot
+    mask = np.uint64(len(work.alignments) - 1)
+    for probe in range(_PROBES):
+        slot = ((mixed >> np.uint64(12)) + np.uint64(probe)) & mask
+        if work.alignments[slot] == mixed:
+            return False
+        if work.alignments[slot] == np.uint64(0):
+            work.alignments[slot] = mixed
+            return True
+    return True
+
+
+@inner
+def _keep_best(work: Any, n: int, score: float, transform: Transform, sums: Doubles, best_transform: Doubles) -> None:
+    """Keep the alignment in work.partners if its TM sum is the greatest so far."""
+    if score > sums[0]:
+        sums[0] = score
+        work.best_partners[:n] = work.partners[:n]
+        for k in range(12):
+            best_transform[k] = transform[k]
+
+
+@inner
 def _refine(
-    work: Any, n: int, m: int, transform: Transform, sums: Doubles, best_transform: Doubles, iterations: int, d0: float
+    work: Any, n: int, m: int, transform: Transform, sums: Doubles, best_transform: Doubles, d0: float, thorough: bool
 ) -> None:
-    """Align by distance and superpose again from `transform` on, and keep what is best in `sums` and the partners."""
+    """Align by distance and superpose again from `transform` on, and keep what is best in `sums` and the partners.
+
+    Superposed by a climb, with `thorough` by a search. Alignments that an earlier seed led to are left.
+    """
     start = transform
     for kind in range(2):
         gap = _GAP if kind == 0 else 0.0
         transform, last = start, -1.0
-        for _ in range(iterations):
+        for _ in range(_ITERATIONS):
             count = _align_moved(work, n, m, transform, d0, gap)
-            if count < 1:
+            if count < 1 or not (thorough or _is_first(work, n, kind)):
                 break
-            score, transform = search(work.pair_x, work.pair_y, count, d0, NO_CUTOFF, _SHORT_SEARCH, work.seen)
-            if score > sums[0]:
-                sums[0] = score
-                work.best_partners[:n] = work.partners[:n]
-                for k in range(12):
-                    best_transform[k] = transform[k]
+            if thorough:
+                score, transform = search(work.pair_x, work.pair_y, count, d0, NO_CUTOFF, _SHORT_SEARCH, work.seen)
+            else:
+                score, transform = climb(work.pair_x, work.pair_y, count, transform, d0, work.seen)
+            _keep_best(work, n, score, transform, sums, best_transform)
             if abs(score - last) < 1e-4 * score:
                 break
             last = score
@@ -109,13 +148,9 @@ def _try(work: Any, n: int, m: int, sums: Doubles, best_transform: Doubles, d0: 
     if count < 1:
         return
     score, transform = search(work.pair_x, work.pair_y, count, d0, NO_CUTOFF, _SHORT_SEARCH, work.seen)
-    if score > sums[0]:
-        sums[0] = score
-        work.best_partners[:n] = work.partners[:n]
-        for k in range(12):
-            best_transform[k] = transform[k]
+    _keep_best(work, n, score, transform, sums, best_transform)
     if score >= _DROPPED * sums[0]:
-        _refine(work, n, m, transform, sums, best_transform, _ITERATIONS, d0)
+        _refine(work, n, m, transform, sums, best_transform, d0, False)
 
 
 @inner
@@ -179,8 +214,10 @@ def _rank_fragments(work: Any, n: int, m: int, d0: float, reach: float) -> int:
     fragment = min(_FRAGMENT, max(4, min(n, m) // 3))
     if min(n, m) < fragment:
         return 0
-    kept = min(_MAX_FRAGMENTS_KEPT, _FRAGMENTS_KEPT * max(n, m) // min(n, m))
-    step = _FRAGMENT_STEP if min(n, m) >= 100 else 4
+    shortest = min(n, m)
+    size = 0 if shortest < _SHORT else 1
+    kept = min(_MAX_FRAGMENTS_KEPT[size], _FRAGMENTS_KEPT[size] * max(n, m) // shortest)
+    step = _FRAGMENT_STEP[size]
     while ((n - fragment) // step + 1) * ((m - fragment) // step + 1) > _MAX_FRAGMENT_PAIRS:
         step += 1
     for i in range(0, n - fragment + 1, step):
@@ -197,9 +234,14 @@ def _rank_fragments(work: Any, n: int, m: int, d0: float, reach: float) -> int:
 def _refine_ranked(work: Any, n: int, m: int, number: int, sums: Doubles, best_transform: Doubles, d0: float) -> None:
     ranked = work.ranks[:number].copy()
     for k in range(number):
-        count = _align_moved(work, n, m, _ranked(ranked, k), d0, 0.0)
-        if count >= 1:
-            _try(work, n, m, sums, best_transform, d0)
+        transform = _ranked(ranked, k)
+        count = _align_moved(work, n, m, transform, d0, 0.0)
+        if count < 1:
+            continue
+        score, transform = climb(work.pair_x, work.pair_y, count, transform, d0, work.seen)
+        _keep_best(work, n, score, transform, sums, best_transform)
+        if score >= _DROPPED * sums[0]:
+            _refine(work, n, m, transform, sums, best_transform, d0, False)
 
 
 @inner
@@ -216,6 +258,7 @@ def align_pair(work: Any, n: int, m: int) -> None:
     sums, best = np.full(1, -1.0), np.zeros(12)
     best[0] = best[4] = best[8] = 1.0
     work.best_partners[:n] = -1
+    work.alignments[:] = np.uint64(0)
     prepare(work, n, m)
     reach = 0.0
     for i in range(n):
@@ -283,6 +326,7 @@ def align_pair(work: Any, n: int, m: int) -> None:
         work.partners,
     )
     _try(work, n, m, sums, best, d0)
+    _refine(work, n, m, _stored(best), sums, best, d0, True)
 
 
 @inner

@@ -24,6 +24,7 @@ SEEN_SLOTS: Final = 1 << 12
 _MAX_SEEN: Final = SEEN_SLOTS * 3 // 4
 _MAX_ITERATIONS: Final = 20
 _MAX_FRAGMENT_LENGTHS: Final = 6
+_CLIMB_SLOTS: Final = _MAX_ITERATIONS + 1
 _MIN_FRAGMENT: Final = 4
 _MIN_SELECTED: Final = 3
 _WIDER: Final = 0.5  # angstrom, by which a radius grows that selects fewer
@@ -246,4 +247,29 @@ def search(
             start = min(start + stride, count - fragment)
         if fragment == shortest:
             break
+    return best, best_transform
+
+
+@inner
+def climb(
+    x: Points, y: Points, count: int, start: Transform, d0: float, seen: npt.NDArray[np.uint64]
+) -> tuple[float, Transform]:
+    """Return the greatest TM sum of the first `count` pairs on the way from `start`, and its transform.
+
+    A tenth of the time of `search`, for alignments that `start` itself gave.
+    """
+    radius = search_radius(d0)
+    seen[:_CLIMB_SLOTS] = np.uint64(0)
+    best, sums = select(x, y, 0, 0, count, start, radius, d0, NO_CUTOFF)
+    best_transform = start
+    for iteration in range(_MAX_ITERATIONS + 1):
+        fingerprint = _fingerprint(sums)
+        for k in range(iteration):
+            if seen[k] == fingerprint:
+                return best, best_transform
+        seen[iteration] = fingerprint
+        transform = fit(sums)
+        score, sums = select(x, y, 0, 0, count, transform, radius + 1.0, d0, NO_CUTOFF)
+        if score > best:
+            best, best_transform = score, transform
     return best, best_transform

@@ -20,14 +20,14 @@ Doubles = npt.NDArray[np.float64]
 Codes = npt.NDArray[np.uint8]
 Integers = npt.NDArray[np.int32]
 
-_NUM_RANKS: Final = 64
+_NUM_RANKS: Final = 128
 _RANK_COLUMNS: Final = 4 + 12  # a score and room, a transform
 
 # Working memory of one pair; x is the query, y the target, both [3, length] about their centres.
 Work = namedtuple(
     "Work",
     "x y y_last_first moved pair_x pair_y x_states y_states x_secondary y_secondary "
-    "values rows origins state_scores secondary_scores partners best_partners seen ranks "
+    "values rows origins state_scores secondary_scores partners best_partners seen alignments ranks "
     "state_table secondary_table x_index y_index",
 )
 
@@ -58,6 +58,7 @@ def work_for(n: int, m: int) -> Any:
         partners=np.empty(n, np.int32),
         best_partners=np.empty(n, np.int32),
         seen=np.empty(SEEN_SLOTS, np.uint64),
+        alignments=np.empty(1 << 10, np.uint64),
         ranks=np.empty((_NUM_RANKS, _RANK_COLUMNS), np.float64),
         state_table=state_table.ravel(),
         secondary_table=np.eye(CODES, dtype=np.int8).ravel(),

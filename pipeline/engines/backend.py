@@ -1,4 +1,4 @@
-"""What dispatch.py needs of each kind of engine. A further kind is a class with these four methods."""
+"""The interface of engines to dispatch.py. To add an engine, write a class with these four methods."""
 
 import contextlib
 from collections.abc import Callable, Sequence
@@ -15,7 +15,7 @@ class Backend(Protocol):
         """Run `work` on every descriptor. Raise UsageError for an engine that cannot be reached or used."""
 
     def opened(self, device: str) -> contextlib.AbstractContextManager[str]:
-        """Keep what the engine starts for itself until the outermost block ends. Give the workers' device."""
+        """Within the outermost block, keep what the engine starts for itself. Give the workers' device."""
 
     def device_name(self, device: str) -> str:
         """Return the model of the workers' device; "" where they differ or it is not known."""
@@ -25,5 +25,5 @@ class Backend(Protocol):
 
 
 def memory_here(device: str) -> int | None:
-    """Bytes of memory of a device of this machine."""
+    """Return the memory of a device of this machine, in bytes; None where it is not known."""
     return device_bytes(device) if device.startswith("cuda") else host_memory.total_bytes()

@@ -1,4 +1,4 @@
-"""Apache Beam, imported without the warnings about Google libraries that it writes on the root logger.
+"""Apache Beam, imported without its warnings about Google libraries on the root logger.
 
 Import `beam` and `PipelineOptions` from here, and wrap imports of more of Beam in `quiet_import`.
 """
@@ -18,7 +18,8 @@ __all__ = ["PipelineOptions", "beam", "quiet_beam", "quiet_import"]
 
 @contextlib.contextmanager
 def quiet_import() -> Iterator[None]:
-    """Around imports of more of Beam: it warns on the root logger, which also changes how all else is written."""
+    """Within the block, import more of Beam without its warnings on the root logger, which would also configure that
+    logger for the whole process."""
     root, handler = logging.getLogger(), logging.NullHandler()
     root.addHandler(handler)
     logging.disable(logging.WARNING)
@@ -31,7 +32,7 @@ def quiet_import() -> Iterator[None]:
 
 @contextlib.contextmanager
 def quiet_beam() -> Iterator[None]:
-    """Keeps Beam's notes about its own set-up off the terminal; its errors still come through."""
+    """Within the block, keep Beam's messages below errors off the terminal."""
     logger = logging.getLogger("apache_beam")
     level = logger.level
     logger.setLevel(logging.ERROR)

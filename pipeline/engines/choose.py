@@ -1,7 +1,7 @@
-"""Which Beam engine `--runner`, `--workers` and Beam's own options mean.
+"""Choose a Beam engine by `--runner`, `--workers` and Beam's own options.
 
-Engines differ in what they get wrong (docs/decisions/0016-engines.md), so the ones that are known are named in
-engine.py, and those that were seen to lose work are refused here with the reason.
+Engines have different faults (docs/decisions/0016-engines.md): engine.py lists those that can be used, and those that
+lost work in tests are refused here with the reason.
 """
 
 from collections.abc import Sequence
@@ -14,27 +14,27 @@ _BY_LOWER_CASE: Final = {name.lower(): name for name in RUNNERS}
 
 _LOCAL: Final = "leave --runner out for one worker, or use --workers N for a Dask cluster on this machine"
 REFUSED: Final = {
-    "directrunner": "it looks for a program to download before it runs; FnApiRunner is the embedded engine by name",
-    "bundlebaseddirectrunner": f"it runs without the Fn API and was not tried: {_LOCAL}",
+    "directrunner": "it tries to download a program before it runs: use FnApiRunner, the embedded engine",
+    "bundlebaseddirectrunner": f"it runs without the Fn API and was not tested: {_LOCAL}",
     "switchingdirectrunner": f"it is another name of DirectRunner: {_LOCAL}",
     "rayrunner": f"ray-beam is no longer maintained and does not work with this Beam: {_LOCAL}",
     "pysparkrunner": "beam-pyspark-runner is no longer maintained and does not work with this Beam: SparkRunner goes "
     "through Beam's own job server",
-    "interactiverunner": f"it keeps collections in a notebook, and here nothing passes through them: {_LOCAL}",
-    "testdataflowrunner": "it is for Beam's own tests: name DataflowRunner",
+    "interactiverunner": f"it keeps collections in a notebook, but here no data pass through collections: {_LOCAL}",
+    "testdataflowrunner": "it is for Beam's own tests: use DataflowRunner",
 }
 _ALIASES: Final = {"ray": "rayrunner", "raybeamrunner": "rayrunner", "raybeam": "rayrunner",
                    "beampysparkrunner": "pysparkrunner"}  # fmt: skip
 
 
 def choose_engine(runner: str | None, workers: int | None, options: Sequence[str] = ()) -> Engine:
-    """The engine that `--runner`, `--workers` and Beam's own `options` mean together.
+    """Return the engine that `--runner`, `--workers` and Beam's own `options` mean together.
 
-    Without a runner one worker is embedded and more are a Dask cluster on this machine. Raises UsageError for an
-    engine or an option that is unknown, or known to lose work, and for what contradicts itself.
+    Without a runner one worker is embedded and more are a Dask cluster on this machine. Raise UsageError for an
+    engine or an option that is unknown or known to lose work, and for options that contradict each other.
     """
     if workers is not None and workers < 1:
-        raise UsageError(f"--workers {workers}: name 1 or more")
+        raise UsageError(f"--workers {workers}: give 1 or more")
     name = runner_name(runner) if runner else ("DaskRunner" if (workers or 1) > 1 else "FnApiRunner")
     if options:
         from foldatlas.pipeline.engines.options import check_options
@@ -42,12 +42,14 @@ def choose_engine(runner: str | None, workers: int | None, options: Sequence[str
         check_options(name, options)
     if name == "FnApiRunner":
         if (workers or 1) > 1:
-            raise UsageError(f"FnApiRunner has one worker, not {workers}: leave --runner out, and --workers uses Dask")
+            raise UsageError(
+                f"FnApiRunner has one worker, not {workers}: leave --runner out, so that --workers uses Dask"
+            )
         return Engine(name, 1, tuple(options))
     if name == "DaskRunner":
         return _dask(workers, tuple(options))
     if workers is not None:
-        raise UsageError(f"--workers counts processes on this machine; {name} has workers of its own: leave it out")
+        raise UsageError(f"--workers counts processes on this machine, but {name} has workers of its own: leave it out")
     from foldatlas.pipeline.engines.options import values_of
     from foldatlas.pipeline.engines.portable.options import refuse_incomplete
 
@@ -56,7 +58,8 @@ def choose_engine(runner: str | None, workers: int | None, options: Sequence[str
 
 
 def runner_name(text: str) -> str:
-    """A runner's own name, case and a missing "Runner" forgiven as Beam does. Raises UsageError with the reason."""
+    """Return the exact name of a runner. As in Beam, case and the ending "Runner" do not matter. Raise UsageError for a
+    runner that is unknown or refused."""
     squeezed = text.rpartition(".")[2].lower().replace("-", "").replace("_", "")
     for name in (squeezed, f"{squeezed}runner"):
         if name in _BY_LOWER_CASE:
@@ -68,15 +71,17 @@ def runner_name(text: str) -> str:
 
 
 def _dask(workers: int | None, options: tuple[str, ...]) -> Engine:
-    """A Dask cluster of our own on this machine, or the user's, which `options` name."""
+    """Return the engine of a Dask cluster with `workers` on this machine, or of the user's cluster in `options`."""
     named = [name for name in ("--dask_client_address", "--dask_scheduler_file") if has_option(name, options)]
     if len(named) > 1:
-        raise UsageError(f"{' and '.join(named)} both name a cluster: give one of them")
+        raise UsageError(f"{' and '.join(named)} both name a cluster: give only one of them")
     if not named and workers is None:
         raise UsageError(
             "DaskRunner needs workers: --workers N for N processes on this machine, or name your cluster with "
             "-- --dask_client_address=ADDRESS or -- --dask_scheduler_file=FILE"
         )
     if named and workers is not None:
-        raise UsageError(f"--workers makes a cluster on this machine and {named[0]} names another: give one of them")
+        raise UsageError(
+            f"--workers starts a cluster on this machine and {named[0]} names another: give only one of them"
+        )
     return Engine("DaskRunner", workers or 0, options)

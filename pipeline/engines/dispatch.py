@@ -1,4 +1,4 @@
-"""Runs the graph on the engine that was chosen, through its Backend."""
+"""Run the graph on the chosen engine, through its Backend."""
 
 import contextlib
 from collections.abc import Callable, Iterable, Iterator
@@ -28,10 +28,10 @@ def backend_of(engine: Engine) -> Backend:
 
 
 def run(label: str, descriptors: Iterable[Descriptor], work: Callable[[Any], None], engine: Engine = EMBEDDED) -> None:
-    """Run `work` on every descriptor, the first ones first as far as the engine allows, and return when the engine says
-    that it is done or that it is lost: what was done is told by the files, and what is missing may be submitted again.
+    """Run `work` on every descriptor, in order as far as the engine allows.
 
-    Raise UsageError for an engine that cannot be reached or used.
+    Return when the engine reports success or is lost. The files show what was done, and the caller may submit the rest
+    again. Raise UsageError for an engine that cannot be reached or used.
     """
     pending = list(descriptors)
     if not pending:
@@ -42,21 +42,21 @@ def run(label: str, descriptors: Iterable[Descriptor], work: Callable[[Any], Non
 
 @contextlib.contextmanager
 def opened(engine: Engine, device: str = "auto") -> Iterator[str]:
-    """Within the block what an engine starts for itself (a cluster on this machine) is kept from one `run` to the next;
-    it ends with the outermost block. Gives the workers' device: `device` itself, or "cpu" or "cuda" for "auto".
+    """Within the outermost block, keep what an engine starts for itself (a cluster on this machine) between calls of
+    `run`. Give the workers' device: `device`, or "cpu" or "cuda" for "auto".
 
-    Raises UsageError where `device` is not there, on this machine or on a worker.
+    Raise UsageError where this machine or a worker does not have `device`.
     """
     with backend_of(engine).opened(device) as found:
         yield found
 
 
 def device_name(engine: Engine, device: str) -> str:
-    """The model of the workers' device, as it will stand in the manifest; "" where they differ or it is not known."""
+    """Return the model of the workers' device, as in the manifest; "" where they differ or it is not known."""
     return backend_of(engine).device_name(device)
 
 
 def device_memory(engine: Engine, device: str) -> int | None:
-    """Bytes of memory that the device of each worker has, at least: a worker's share of it if that is a CPU's. None
-    where it does not say."""
+    """Return the bytes of memory that each worker's device has, at least; of a CPU, the worker's share. None where it
+    is not known."""
     return backend_of(engine).device_memory(device)

@@ -1,4 +1,4 @@
-"""Beam's FnApiRunner in this very process: one worker, and nothing to start."""
+"""Beam's FnApiRunner in this process: one worker, and nothing to start."""
 
 import contextlib
 from collections.abc import Callable, Iterator, Sequence

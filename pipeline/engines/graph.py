@@ -1,8 +1,8 @@
-"""The one Beam graph that everything runs in: descriptors, shuffled, each worked on by a plain function.
+"""The one Beam graph of all work: descriptors, shuffled, each processed by a plain function.
 
-Engines differ in what they get wrong; this shape, with one output that nobody reads, no side input and no state, is
-right on all that were tried (docs/decisions/0003-one-graph.md). What was done is told by the files that the function
-commits, never by the collection that comes out. dispatch.py runs it.
+Engines have different faults. This shape, with one output that is not read, no side input and no state, was right on
+all that were tested (docs/decisions/0003-one-graph.md). What was done is read from the files that the function commits,
+never from the output collection. dispatch.py runs the graph.
 """
 
 import logging
@@ -17,8 +17,8 @@ Descriptor = TypeVar("Descriptor")
 
 
 class Work(beam.DoFn):
-    """Calls `function` on each descriptor and gives out whether it returned. Never raises: an exception that leaves
-    `process` fails the whole job on every engine, and here one bad shard must not cost the others."""
+    """Calls `function` on each descriptor and yields whether it returned. Never raises: an exception from `process`
+    fails the whole job on every engine, and one bad shard must not stop the others."""
 
     def __init__(self, label: str, function: Callable[[Any], None]):
         self._label = label
@@ -28,7 +28,7 @@ class Work(beam.DoFn):
         try:
             self._function(descriptor)
         except FoldAtlasError as error:
-            if not stopping():  # else the driver says it, once
+            if not stopping():  # otherwise the driver reports it, once
                 logging.getLogger(__name__).error("%s: %s", self._label, error)
             yield False
         except Exception:

@@ -1,7 +1,7 @@
-"""Runs work on tasks in rounds: what is not done after an engine says that it is, is submitted again.
+"""Run work on tasks in rounds: submit again the tasks that are not done when the engine reports success.
 
-Truth is what was committed, which `left` reads. A task that kills its workers ends a round of Dask's early, so rounds
-that did something do not count against the limit.
+Only what was committed counts, which `left` reads. A task that kills its workers ends a round of Dask's early, so
+rounds that made progress do not count against the limit.
 """
 
 from collections.abc import Callable, Sequence
@@ -12,15 +12,15 @@ from foldatlas.pipeline.engines import dispatch
 from foldatlas.pipeline.engines.engine import Engine
 from foldatlas.pipeline.interruption import stopping
 
-ROUNDS: Final = 3  # that may pass without any task done
+ROUNDS: Final = 3  # without progress
 Task = TypeVar("Task")
 
 
 def run_in_rounds(
     label: str, tasks: Sequence[Task], work: Callable[[Any], None], engine: Engine, left: Callable[[], list[Task]]
 ) -> list[Task]:
-    """Run `work` on each of `tasks`, and again on what `left()` gives, until that is nothing, the run is to stop, or
-    ROUNDS rounds did nothing. Return what is left then."""
+    """Run `work` on each of `tasks`, then on what `left()` returns, until nothing is left, the run is to stop, or
+    ROUNDS rounds made no progress. Return the tasks that are left."""
     todo = list(tasks)
     rounds = fruitless = 0
     while todo and not stopping() and fruitless < ROUNDS:

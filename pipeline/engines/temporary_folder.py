@@ -1,8 +1,8 @@
 """Beam pipelines that make no temporary folder.
 
 Beam's Pipeline makes a folder `beam-pipeline-temp*` under TMPDIR in its constructor and removes it when `run` ends. A
-process that is killed in between leaves it. Only pipelines with transforms in another language put anything into it,
-and ours have none (graph.py), so none is made, and none can be left behind.
+process that is killed in between leaves it. Only pipelines with transforms in another language use it, and
+ours have none (graph.py), so no folder is made.
 """
 
 import contextlib
@@ -22,7 +22,7 @@ _without: Final = contextvars.ContextVar("_without", default=False)
 
 
 class _Tempfile:
-    """The module tempfile as apache_beam.pipeline uses it. Other pipelines in this process keep their folder."""
+    """Replaces the module `tempfile` in apache_beam.pipeline. Other pipelines of this process keep their folder."""
 
     def mkdtemp(self, suffix: str | None = None, prefix: str | None = None, dir: str | None = None) -> str:
         if prefix == _PREFIX and _without.get():
@@ -38,8 +38,7 @@ beam_pipeline.tempfile = _Tempfile()  # type: ignore[assignment]
 
 @contextlib.contextmanager
 def without_folder() -> Iterator[None]:
-    """Within the block, pipelines constructed by this thread make no folder: also those that Beam makes of them when it
-    runs them."""
+    """Within the block, pipelines constructed by this thread make no folder; nor do the copies that Beam runs."""
     token = _without.set(True)
     try:
         yield

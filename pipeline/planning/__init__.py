@@ -1,9 +1,9 @@
 """Sources -> a committed plan of shards.
 
 planner.py      the steps of planning, from sources to a plan
-versions.py     what a file that changed supersedes
+versions.py     new versions of sources: what they supersede, and warnings
 ingest.py       a range of a source -> a staging Parquet file
 cut.py          where to cut a sorted list of proteins into shards
-costs.py        what a protein is taken to cost
-selection.py    which shards a run takes, where several share the work
+costs.py        predicted operations, time and bytes of a protein
+selection.py    the shards of one run, where several runs share the work
 """

@@ -1,4 +1,4 @@
-"""What planning takes a protein to cost: operations by the network's shapes, speed and bytes as they were measured."""
+"""Predicted cost of a protein: operations from the network's shapes, speed and output bytes from measurements."""
 
 import math
 from collections.abc import Callable, Mapping, Sequence
@@ -12,15 +12,16 @@ from foldatlas.folding.config import ESMFoldConfig
 from foldatlas.folding.planning.cost import mflop
 from foldatlas.schemas.manifest import Plan, ShardEntry
 
-DEADLINE_MARGIN: Final = 4.0  # another device of the kind, or a busier one, may be slower than those that were measured
+DEADLINE_MARGIN: Final = 4.0  # other devices of the kind, or busier ones, may be slower than the measured ones
 
 
 @dataclass(frozen=True)
 class CostModel:
-    """What a protein of a given length costs on the planned device.
+    """Predicted cost of a protein by its length, on the planned device.
 
-    `mflop(length)` of one protein; `mflop_per_second` of the device; `output_bytes_a_residue`,
-    `output_bytes_a_protein` and `output_bytes_a_pair` (of residues) of what is written.
+    mflop: operations of one protein of a given length, in MFLOP.
+    mflop_per_second: of the device.
+    output_bytes_a_residue, output_bytes_a_protein, output_bytes_a_pair (of residues): bytes written.
     """
 
     mflop: Callable[[int], int]
@@ -30,17 +31,17 @@ class CostModel:
     output_bytes_a_pair: float = 0.0
 
     def output_bytes(self, length: float) -> int:
-        """Predicted bytes that a protein of `length` residues writes."""
+        """Return the predicted output of a protein of `length` residues, in bytes."""
         by_length = self.output_bytes_a_residue * length + self.output_bytes_a_pair * length * length
         return round(by_length + self.output_bytes_a_protein)
 
 
 def cost_model(config: ESMFoldConfig, recycles: int, rate: Rate, default: OutputBytes) -> CostModel:
-    """The model by which shards are cut.
+    """Return the cost model by which shards are cut.
 
-    A measured rate counts here as the nearest power of two times the default: shards need their size only roughly, and
-    two drivers that plan the same files while others fold still make the same plan. Bytes only bound a shard, so they
-    are the defaults.
+    A measured rate is rounded to a power of two times the default: the size of a shard need not be exact, and two
+    drivers that plan the same files while others fold then make the same plan. Bytes are the defaults, since they only
+    limit a shard.
     """
     assumed = DEFAULT_MFLOP_PER_SECOND[rate.device]
     return CostModel(
@@ -53,7 +54,7 @@ def cost_model(config: ESMFoldConfig, recycles: int, rate: Rate, default: Output
 
 
 def deadline_rate(device: str, plans: Sequence[Plan], entries: Mapping[str, ShardEntry]) -> float | None:
-    """MFLOP a second that a device of this kind surely reaches, by the shards that the slowest make of such devices
-    finished; None if none did."""
+    """Return a speed (MFLOP/s) that every device of this kind reaches, from the shards that the slowest device model
+    finished; None if no shard was finished."""
     rates = [measured(device, plans, entries, name) for name in device_names(device, entries)]
     return min((rate.slowest / DEADLINE_MARGIN for rate in rates if rate.num_shards), default=None)

@@ -1,4 +1,5 @@
-"""One range of a source -> a staging Parquet file of checked records, and a note that says that it is whole."""
+"""One range of a source -> a staging Parquet file of checked records, and a note that is written when it is
+complete."""
 
 import contextlib
 import gc
@@ -24,7 +25,7 @@ from foldatlas.schemas.records import Outcome
 from foldatlas.schemas.tables import STAGING, write_options
 
 RECORDS_A_ROW_GROUP: Final = 20_000
-BYTES_A_ROW_GROUP: Final = 64 << 20  # reached only by records that are mostly header or far too long
+BYTES_A_ROW_GROUP: Final = 64 << 20  # reached only by records with a long header, or that are far too long
 
 # outcomes of records whose file may have been read as the wrong kind
 MISREAD: Final = pa.array([Outcome.NUCLEOTIDES, Outcome.NOT_NUCLEOTIDES], pa.string())
@@ -33,8 +34,7 @@ WITH_LETTERS: Final = pa.array([Outcome.ACCEPTED, Outcome.TOO_LONG], pa.string()
 
 
 class IngestTask(NamedTuple):
-    """A range to read, where to stage it (a folder, or a place on a store), and the longest sequence to accept
-    (residues)."""
+    """A range to read, the folder or store address to write to, and the longest sequence to accept (residues)."""
 
     range: SourceRange
     staging: str
@@ -73,7 +73,7 @@ def staged_path(number: int) -> str:
 
 
 def read_note(staging: Path, number: int) -> IngestNote | None:
-    """The note of a range that was read, or None."""
+    """Return the note of a range, or None if it was not read yet."""
     try:
         return msgspec.json.decode((staging / note_name(number)).read_bytes(), type=IngestNote)
     except FileNotFoundError:
@@ -81,7 +81,8 @@ def read_note(staging: Path, number: int) -> IngestNote | None:
 
 
 def ingest(task: IngestTask) -> None:
-    """Reads a range. Its outcome, good or bad, is the note that it leaves; an engine may run it any number of times."""
+    """Read a range and write its note, with an error if it cannot be read. An engine may run this any number of
+    times."""
     staging, number = open_storage(task.staging), task.range.number
     with giving_up_if_unwritable("the records of a FASTA file"):
         if staging.exists(note_name(number)):
@@ -119,8 +120,8 @@ def _stage(task: IngestTask, staging: Storage) -> IngestNote:
 
 
 def refuse_nucleotides(path: Path, verdict: Kind) -> int:
-    """Refuse those accepted records of a staged file whose letters are doubtful and that are nucleotides, where the
-    other records of their source give `verdict`. Returns how many; the file is replaced whole if there is one."""
+    """Refuse the accepted records of a staged file that are doubtful by their letters and nucleotides by `verdict`, the
+    kind of the other records of their source. Return how many; if there are any, the file is replaced."""
     refused = 0
     part = path.with_suffix(".part")
     with pq.ParquetFile(path) as staged, pq.ParquetWriter(part, STAGING, **write_options("staging")) as writer:
@@ -142,7 +143,7 @@ def refuse_nucleotides(path: Path, verdict: Kind) -> int:
 
 
 def _refuse(table: pa.Table, rows: pa.Array, outcome: Outcome) -> pa.Table:
-    """`table` with `outcome` and without ids and sequence in those of its rows where `rows` is True."""
+    """Return `table` with `outcome`, and without ids and sequence, in the rows where `rows` is True."""
     kept = pc.if_else(rows, pa.scalar(None, pa.int64()), pa.array(range(table.num_rows), pa.int64()))
     changed = {"outcome": pc.if_else(rows, pa.scalar(str(outcome)), table["outcome"])}
     for name in ("structure_id", "sequence_crc64", "sequence"):
@@ -163,7 +164,8 @@ def _counts_of(table: pa.Table) -> ReadCounts:
 
 @contextlib.contextmanager
 def _collecting_rarely() -> Iterator[None]:
-    """Records hold no cycles, but each is one more object to look through: a tenth of the time of ingest went there."""
+    """Within the block, collect garbage rarely. Records have no cycles, and looking for them took a tenth of the
+    time."""
     before = gc.get_threshold()
     gc.set_threshold(10 * RECORDS_A_ROW_GROUP, *before[1:])
     try:
@@ -173,7 +175,7 @@ def _collecting_rarely() -> Iterator[None]:
 
 
 def _row_groups(batches: Iterable[pa.RecordBatch]) -> Iterator[list[pa.RecordBatch]]:
-    """Batches put together, as many as make a row group. Bounded in number of records and in bytes."""
+    """Yield batches in groups that each make a row group, limited in records and in bytes."""
     group: list[pa.RecordBatch] = []
     rows = size = 0
     for batch in batches:

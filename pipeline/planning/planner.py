@@ -1,7 +1,7 @@
-"""Sources -> a committed plan: read, judge, sort, cut.
+"""Sources -> a committed plan: read, validate, sort, cut.
 
-Nothing in the atlas changes before everything has been read and found good: a wrong path, a file that is not FASTA or
-an atlas of another model ends in an error with the atlas as it was.
+The atlas is not changed before all sources have been read and checked: a wrong path, a file that is not FASTA, or an
+atlas of another model is an error that leaves the atlas as it was.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -63,18 +63,22 @@ from foldatlas.schemas.records import Settings
 from foldatlas.schemas.tables import FORMAT_VERSION
 from foldatlas.schemas.wording import counted
 
-# Of planning's tables, before they go to disk. The maximum is enough for 600 M records, in proportion to what was
-# measured (docs/planning.md); fewer do not fill it.
+# Memory of planning's tables, a share of the machine's. The maximum suffices for 600 M records, extrapolated from
+# measurements (docs/planning.md).
 MEMORY_DIVISOR: Final = 8
 MIN_MEMORY_BYTES: Final = 256 << 20
 MAX_MEMORY_BYTES: Final = 2 << 30
-ROUNDS: Final = 3  # of reading, on an engine whose workers may be lost
+ROUNDS: Final = 3  # of reading, on engines that may lose workers
 
 
 @dataclass(frozen=True)
 class Planned:
-    """What planning did: the new plan, or None when every source was already in the atlas (`known`);
-    `changes` are the new versions of sources that it read."""
+    """The result of planning.
+
+    plan: the new plan, None if every source was in the atlas already.
+    known: the sources that were.
+    changes: what new versions of sources change.
+    """
 
     plan: Plan | None
     known: tuple[SourceFile, ...]
@@ -96,19 +100,21 @@ def make_plan(
     spool: Spool | None = None,
     on_phase: Callable[[str], None] = lambda phase: None,
 ) -> Planned:
-    """Reads FASTA files and commits a plan of the sequences that the atlas does not have yet.
+    """Read FASTA files and commit a plan of the sequences that the atlas does not have yet.
 
-    With `genes` the files are contigs, and the sequences the proteins of their genes.
-    A source that changed since the atlas read it is a new version, which supersedes all current ones, but for several
-    that a program read without recording lineage. `name` takes the place of the URI of the one source as its identity.
-    With `replace` a version may keep fewer than half of the earlier ids (else that is refused), and where several
-    versions are current the one that is read supersedes all others.
-    Raises SourceError, ForeignFolderError or SettingsMismatchError with the atlas untouched. Warns (SourceWarning)
+    A source that changed since the atlas read it is a new version. It supersedes the current ones, except
+    several that an earlier program read without recording lineage: those need `replace`.
+
+    genes: the files are contigs, and the sequences the proteins of their genes.
+    name: the identity of the one source, in place of its URI.
+    replace: let a version have fewer than half of the earlier ids (otherwise refused), and supersede several.
+    dry_run: commit nothing. The plan is returned as it would be, without its tables.
+    spool: where pipes among `names` are copied.
+    on_phase: called with the name of each phase as it starts.
+
+    Raise SourceError, ForeignFolderError or SettingsMismatchError with the atlas untouched. Warn (SourceWarning)
     of text before the first record, of damaged compression, of nucleotides read as proteins, of the same bytes in
     two sources, and of sources with several current versions.
-    Pipes among `names` are read into `spool`.
-    With `dry_run` nothing is committed: the plan is given as it would be, its tables are not. `on_phase(name)`
-    is called as each phase starts.
     """
     gene_finder = gene_finder_name() if genes else ""
     sources = renamed(find_sources(names, genes=genes, spool=spool), name)
@@ -118,7 +124,7 @@ def make_plan(
     lineage = lineage_of(plans)
     several = {source.uri for source in sources if len(lineage.contents(source.uri)) > 1}
     heads = readings(lineage)
-    # of several current versions one is chosen by reading it again
+    # of several current versions, --replace chooses the one that is read again
     again = several if replace else set()
     known = tuple(source for source in sources if source.uri not in again and _is_known(source, heads, max_length))
     new = [source for source in sources if source not in known]
@@ -128,7 +134,7 @@ def make_plan(
     conformance.refuse_if_it_loses(engine, folder)
     with staging_of(folder) as staging:
         ranges = cut_ranges(new)
-        tasks = [IngestTask(range_, staging.place, max_length) for range_ in ranges]
+        tasks = [IngestTask(range_, staging.uri, max_length) for range_ in ranges]
         work = staging.work
         on_phase("ingest")
         with interruptible():
@@ -139,7 +145,7 @@ def make_plan(
                 if not tasks or stopping():
                     break
         read = _check_notes(work, ranges, gene_finder)
-        # a server that names no version: only having read it tells that it is an old one
+        # where a server gives no version, only the content shows that the atlas has it
         same = {uri for uri, old in read.items() if uri not in again and _was_read(old, heads, max_length)}
         known += tuple(source for source in new if source.uri in same)
         ranges = [range_ for range_ in ranges if range_.source.uri not in same]
@@ -150,7 +156,7 @@ def make_plan(
         warn_of_copies(fresh, lineage)
         tables = plan_tables(
             work,
-            [work / staged_path(range_.number) for range_ in sorted(ranges, key=_place)],
+            [work / staged_path(range_.number) for range_ in sorted(ranges, key=_source_and_start)],
             LocalCopies(folder.storage, work).have(file.path for plan in plans for file in plan.sequences),
             lambda histogram: cut_shards(
                 [LengthCount(*bin_) for bin_ in histogram],
@@ -174,8 +180,8 @@ def make_plan(
 
 
 def plans_of(planned: Planned, plans: Sequence[Plan], max_length: int) -> list[Plan]:
-    """Those of the atlas's `plans` that read the sources which `planned` was asked for: the new one, and of each known
-    source the first that read it. In the order of `plans`."""
+    """Return the `plans` of the atlas that hold the sources of `planned`: the new one, and of each known source the
+    first that read it. In the order of `plans`."""
     names = {planned.plan.name} if planned.plan is not None else set()
     heads = readings(lineage_of(plans))
     for source in planned.known:
@@ -186,24 +192,24 @@ def plans_of(planned: Planned, plans: Sequence[Plan], max_length: int) -> list[P
             if _earlier(source.uri, of_plan[plan.name], max_length, genes=source.format == CONTIGS)
         ]
         read = [plan for plan in same_name if _is_known(source, of_plan[plan.name], max_length)]
-        # a server that names no version: it was known by its digest, so the last that read this name is as good
+        # where a server gives no version, it was known by its digest: take the last plan that read this name
         names |= {plan.name for plan in read[:1] or same_name[-1:]}
     return [plan for plan in plans if plan.name in names]
 
 
-def _place(range_: SourceRange) -> tuple[str, int]:
-    """Where records of a range stand: the same whatever the order in which sources were named."""
+def _source_and_start(range_: SourceRange) -> tuple[str, int]:
+    """Return the sort key of a range, which does not depend on the order in which sources were named."""
     return range_.source.uri, range_.start
 
 
 def planning_memory_bytes() -> int:
-    """What planning's tables may take of this machine, or of the container's or batch job's part of it."""
+    """Return the memory limit of planning's tables in bytes: a share of this machine's, container's or batch job's."""
     return max(MIN_MEMORY_BYTES, min(MAX_MEMORY_BYTES, host_memory.total_bytes() // MEMORY_DIVISOR))
 
 
 def _is_known(source: SourceFile, heads: Sequence[Head], max_length: int) -> bool:
-    """Whether a plan has, as a current version, read this very file, unchanged and likewise, under the same or a wider
-    limit."""
+    """Return whether a plan has read this file, unchanged and in the same way, as a current version, with the same or a
+    larger limit on length."""
     same_name = _earlier(source.uri, heads, max_length, genes=source.format == CONTIGS)
     if source.is_pipe:  # named by its content
         return bool(same_name)
@@ -211,21 +217,21 @@ def _is_known(source: SourceFile, heads: Sequence[Head], max_length: int) -> boo
         return True
     if source.is_remote:
         return False
-    # touched, perhaps, but not changed: reading it once costs less than planning it again
+    # perhaps only its time changed: a digest costs less than planning it again
     same_size = {old.sha256 for old in same_name if old.size == source.size}
     return bool(same_size) and file_sha256(Path(source.path)) in same_size
 
 
 def _has_version(old: Source, source: SourceFile) -> bool:
-    """Whether what was read then is, by what its file system or server says, what is there now."""
+    """Return whether `source` is the version that was read as `old`, by its ETag, or its size and time."""
     if source.etag:
         return old.etag == source.etag and source.size in (old.size, -1)
     return source.version.is_named and (old.size, old.mtime_ns) == (source.size, source.mtime_ns)
 
 
 def _earlier(uri: str, heads: Sequence[Head], max_length: int, *, genes: bool) -> list[Source]:
-    """What plans have read under a name as a current version, as contigs or not, and under the same or a wider limit. A
-    gene finder's other version is no reason to read a file again."""
+    """Return the current versions of `uri` that plans have read, as contigs or not, with the same or a larger limit on
+    length. Another version of the gene finder is no reason to read a file again."""
     return [
         head.source
         for head in heads
@@ -238,14 +244,16 @@ def _was_read(source: Source, heads: Sequence[Head], max_length: int) -> bool:
 
 
 def _check_notes(staging: Path, ranges: Sequence[SourceRange], gene_finder: str) -> dict[str, Source]:
-    """Puts the ranges' notes together, a Source for each URI. Raises SourceError, for all sources together, if a range
-    was not read or a source holds no record."""
+    """Return a Source for each URI, from the notes of its ranges.
+
+    Raise one SourceError for all sources that were not read completely, or that hold no record.
+    """
     notes: dict[SourceFile, list[IngestNote]] = {}
     faults: dict[str, None] = {}  # in order, each once
     for range_ in ranges:
         note = read_note(staging, range_.number)
         if note is None:
-            faults[f"{range_.source.name} could not be read to its end: run again"] = None
+            faults[f"{range_.source.name} could not be read to its end: run the same command again"] = None
         elif note.error:
             faults[note.error] = None
         else:
@@ -283,12 +291,12 @@ def _describe(source: SourceFile, parts: Sequence[IngestNote], counts: ReadCount
         raise SourceError(f"{source.name} is not FASTA: {what_it_is(source)}")
     _judge_kind(source, counts)
     if counts.contigs and not counts.records:
-        warn(f"{source.name}: no gene in {counted(counts.contigs, 'contig')}")
+        warn(f"{source.name}: no gene found in {counted(counts.contigs, 'contig')}")
     if parts[0].leading_text:
         warn(f"{source.name}: text before the first '>' was skipped")
     for part in parts:
         if part.broken:
-            warn(f"{source.name}: {part.broken}: the record that it breaks off in is refused, and what follows is lost")
+            warn(f"{source.name}: {part.broken}: the record at that point is refused, and those after it are lost")
         if part.ignored:
             warn(f"{source.name}: trailing bytes after the compressed data were ignored")
     return Source(
@@ -310,17 +318,16 @@ def _judge_kind(source: SourceFile, counts: ReadCounts) -> None:
     the other files of the command may be valid."""
     records, misread = counts.records, counts.misread
     if source.format == CONTIGS and misread and misread == records:
-        raise SourceError(f"{source.name} holds no nucleotides, and --genes reads contigs: name it without --genes")
+        raise SourceError(f"{source.name} holds no nucleotides, but --genes reads contigs: name it without --genes")
     if source.format != CONTIGS and 2 * misread > records:
-        warn(
-            f"{source.name} looks like nucleotides ({misread:,} of {records:,} records): contigs are read with --genes"
-        )
+        warn(f"{source.name} looks like nucleotides ({misread:,} of {records:,} records): pass --genes to read contigs")
 
 
 def _commit(
     folder: AtlasFolder, staging: Path, sources: Sequence[Source], tables: PlannedTables, max_length: int
 ) -> Plan:
-    """Gives tables and shards their names, and commits. If another driver made the same plan first, that counts."""
+    """Name tables and shards, and commit the plan. Return the committed plan, which another driver may have made
+    first."""
     name = plan_name(sources, max_length, tables.shards)
     attempt = attempt_name()
     files = {
@@ -341,7 +348,7 @@ def _commit(
 def _plan(
     sources: Sequence[Source], tables: PlannedTables, max_length: int, files: Mapping[str, tuple[FileEntry, ...]]
 ) -> Plan:
-    """The document of a plan. `files` are its tables' in the atlas, by table; none for a plan that is not kept."""
+    """Return the document of a plan. `files` are its tables in the atlas; {} for a plan that is not committed."""
     name = plan_name(sources, max_length, tables.shards)
     return Plan(
         format=LINEAGE_FORMAT if any(source.supersedes for source in sources) else FORMAT_VERSION,

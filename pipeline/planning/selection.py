@@ -1,9 +1,9 @@
-"""Which shards of an atlas a run takes, where several runs share the work without an engine.
+"""The shards that a run works on, where several runs share an atlas without an engine.
 
-By number, as the shards are named: `0-99,150`. Or as part K of N: shards are dealt in the plan's order, each to the
+They are given by number, `0-99,150`, or as part K of N. Parts are made in the order of the plan: each shard goes to the
 part with the least cost so far. Full-size shards come first and fine ones, a tenth as large, last (cut.py), so that
-parts end equal to within about one fine shard, where equal ranges of numbers would give the last parts a tenth of the
-work of the first. Neither looks at what is done: any number of runs, at any time, agree about whose a shard is.
+parts are equal to within about one fine shard; equal ranges of numbers would give the last parts a tenth of the work of
+the first. Neither depends on what is done, so that any number of runs, at any time, agree on the owner of a shard.
 """
 
 import heapq
@@ -21,14 +21,14 @@ _PART: Final = re.compile(r"(\d{1,9})/(\d{1,9})")
 
 @dataclass(frozen=True)
 class ShardNumbers:
-    """Shards by number: `ranges` of first and last, both included; `text` as a person wrote them."""
+    """Shards by number: `ranges` of first and last, both included; `text` as typed."""
 
     text: str
     ranges: tuple[tuple[int, int], ...]
 
     @classmethod
     def parse(cls, text: str) -> "ShardNumbers":
-        """Reads `0-99,150`. Raises UsageError."""
+        """Read `0-99,150`. Raise UsageError."""
         ranges = []
         for word in text.split(","):
             found = _RANGE.fullmatch(word.strip())
@@ -37,12 +37,13 @@ class ShardNumbers:
             first = int(found[1])
             last = int(found[2]) if found[2] else first
             if last < first:
-                raise UsageError(f"--shards {text}: {first}-{last} ends before it begins; write {last}-{first}")
+                raise UsageError(f"--shards {text}: {first}-{last} ends before it starts; write {last}-{first}")
             ranges.append((first, last))
         return cls(text, tuple(ranges))
 
     def of(self, plans: Sequence[Plan]) -> list[Shard]:
-        """The shards of the one plan that they are numbers of. Raises UsageError for a number it does not have."""
+        """Return these shards of the one plan. Raise UsageError for several plans, and for a number that is not
+        there."""
         if len(plans) > 1:
             names = ", ".join(plan.name for plan in plans)
             raise UsageError(
@@ -69,15 +70,15 @@ class Part:
 
     @classmethod
     def parse(cls, text: str) -> "Part":
-        """Reads `3/16`. Raises UsageError."""
+        """Read `3/16`. Raise UsageError."""
         found = _PART.fullmatch(text.strip())
         if not found or not 1 <= int(found[1]) <= int(found[2]):
-            raise UsageError(f"--part {text} is no part: write K/N with K from 1 to N, such as 1/16")
+            raise UsageError(f"--part {text} is not valid: write K/N with K from 1 to N, such as 1/16")
         return cls(int(found[1]), int(found[2]))
 
     def of(self, plans: Sequence[Plan]) -> list[Shard]:
         """This part of all shards of `plans`; none if there are fewer shards than parts."""
-        # parts beyond the number of shards get none, so they need no place; ascending, so a heap
+        # a heap of (cost, part); parts beyond the number of shards get none and are left out
         occupied = min(self.total, sum(len(plan.shards) for plan in plans))
         loads = [(0, part) for part in range(1, occupied + 1)]
         mine = []
@@ -94,9 +95,9 @@ Choice = ShardNumbers | Part
 
 
 def chosen(shards: str | None, part: str | None) -> Choice | None:
-    """What `--shards` and `--part` say, or None for everything. Raises UsageError."""
+    """Return the choice that `--shards` or `--part` makes, or None for all shards. Raise UsageError."""
     if shards is not None and part is not None:
-        raise UsageError("--shards and --part both say which shards to fold: give one of them")
+        raise UsageError("--shards and --part both choose shards: give only one of them")
     if shards is not None:
         return ShardNumbers.parse(shards)
     return None if part is None else Part.parse(part)

@@ -1,4 +1,4 @@
-"""Versions of sources as planning sees them: what a file that changed supersedes, and what is warned of or refused."""
+"""Versions of sources in planning: what a changed file supersedes, and when to warn or refuse."""
 
 import warnings
 from collections import Counter
@@ -17,14 +17,16 @@ from foldatlas.schemas.manifest import Source
 
 
 def renamed(sources: list[SourceFile], name: str | None) -> list[SourceFile]:
-    """`sources` with the identity `name`, if there is one. Raises UsageError unless there is one source, and for a name
-    that is no line of text or that another kind of source has."""
+    """Return `sources` with `name` (if not None) as the identity of the one source.
+
+    Raise UsageError for several sources, and for a name that is not a line of text or that is reserved.
+    """
     if name is None:
         return sources
     if not name.strip() or not name.isprintable() or name.startswith("pipe:"):
-        raise UsageError(f"--as {name!r} is no name of a source: give it a line of text that does not begin with pipe:")
+        raise UsageError(f"--as {name!r} is not valid: give a line of text that does not begin with pipe:")
     if len(sources) != 1:
-        raise UsageError(f"--as {name} names one source, and {len(sources)} files are named: name one file a run")
+        raise UsageError(f"--as {name} names one source, but there are {len(sources)} files: give one file per run")
     return [sources[0]._replace(uri=name)]
 
 
@@ -33,7 +35,7 @@ def readings(lineage: Lineage) -> list[Head]:
 
 
 def with_lineage(source: Source, lineage: Lineage, *, chosen: bool) -> Source:
-    """`source` with what it supersedes: every current version, or where it is one of them what that one supersedes."""
+    """Return `source` with what it supersedes: all current versions, or, if it is one of them, what that one does."""
     is_new = chosen or source.sha256 not in lineage.contents(source.uri)
     old = lineage.next_version(source, replace=chosen) if is_new else lineage.same_version(source)
     return msgspec.structs.replace(source, supersedes=old)
@@ -47,7 +49,7 @@ def changes_of(
     tables: PlannedTables,
     files: Sequence[SourceFile],
 ) -> tuple[Change, ...]:
-    """What the new versions among `sources` change. `files` are those that were named."""
+    """Return what the new versions among `sources` change. `files` are the files as they were named."""
     short = {file.uri: PurePosixPath(file.path).name if file.uri.startswith("file:") else file.name for file in files}
     twice = {name for name, count in Counter(short.values()).items() if count > 1}
     long = {file.uri: file.name for file in files}
@@ -62,26 +64,26 @@ def changes_of(
 
 
 def refuse_losses(changes: Sequence[Change]) -> None:
-    """Raises UsageError for new versions that lack more than half of the earlier ids: another file, perhaps."""
+    """Raise UsageError for new versions without half of the earlier ids, which may be another file by mistake."""
     lost = [change for change in changes if not change.keeps_half]
     if lost:
         which = "; ".join(f"{one.name} keeps {one.earlier - one.gone:,} of {one.earlier:,} earlier ids" for one in lost)
         raise UsageError(
-            f"{which}: pass --replace if it is a new version, whose earlier records are then superseded, or --as NAME "
-            "if it is another source; nothing was changed"
+            f"{which}: pass --replace if it is a new version that supersedes the earlier records, or --as NAME if it "
+            "is another source; nothing was changed"
         )
 
 
 def warn_of_several(sources: Sequence[SourceFile]) -> None:
     for source in sources:
         warn(
-            f"{source.name} has several current versions in the atlas, and nothing records which is the newest: the "
+            f"{source.name} has several current versions in the atlas, and no record of which is the newest: the "
             "records of all count; pass --replace to keep only the file as it is now"
         )
 
 
 def warn_of_copies(sources: Sequence[Source], lineage: Lineage) -> None:
-    """Warns of bytes that another source has."""
+    """Warn of sources with the same bytes as another source."""
     first = {head.source.sha256: uri for uri, heads in reversed([*lineage.heads.items()]) for head in heads}
     for source in sources:
         other = first.setdefault(source.sha256, source.uri)

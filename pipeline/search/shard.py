@@ -162,9 +162,7 @@ def _structures(
     queries = [
         Query(format_structure_id(one.structure_id), one.sequence, backbone_of(one), one.plddt) for one in structures
     ]
-    search = search_structures(
-        reference, queries, payload.settings, since=since, threads=payload.threads, scratch=scratch
-    )
+    search = search_structures(reference, queries, payload.settings, since=since, threads=payload.threads)
     return [structure_row(result, reference.names) for result in search.results]
 
 

@@ -1,4 +1,4 @@
-"""Halving a batch that fails down to the guilty protein, so that one bad protein costs no other."""
+"""Halve a batch that fails until the protein at fault is found, so that no other protein is lost with it."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -13,7 +13,7 @@ Result = TypeVar("Result")
 
 @dataclass(frozen=True)
 class Failed:
-    """A protein that could not be folded, or embedded: the reason, and how often it was tried."""
+    """A protein that could not be folded or embedded: the reason, and the number of tries."""
 
     sequence: str
     error: str
@@ -26,17 +26,21 @@ def fold_with_bisection(
     attempts: int = 0,
     renew: Callable[[], bool] | None = None,
 ) -> list[Result | Failed]:
-    """Folds a batch so that one bad protein costs no other: halves it down to the guilty one, which becomes Failed.
-    `fold` gives a result for each protein, a prediction or an embedding.
+    """Fold a batch; halve it if it fails, down to the protein at fault, which becomes Failed.
 
-    A process that died may have been killed from outside, so a death is held against a batch only when it is the
-    second: a whole batch is tried once more before it is halved, and a protein alone once more before it is given up.
-    The halves between have one try a level: if nothing is wrong with them, their parts fold. Nobody makes a process
-    hang from outside, and finding out takes a deadline each time, so a protein that hangs alone has one try below the
-    whole batch. A batch that does not fit into memory is tried once more if `renew` ends its process, so that the next
-    try has a fresh one (False: it is fresh already): an old one may hold memory of earlier batches. After that, and
-    where numbers are not finite, it would fail again: it is halved at once. `attempts`: how often these proteins were
-    tried before.
+    fold: returns a result (a prediction or an embedding) for each protein of a batch.
+    attempts: how often these proteins were tried before.
+    renew: ends the process that computes, so that the next try has a fresh one. Returns False if it is fresh already.
+
+    Return a result for each protein, in order. How often a batch is tried depends on its error:
+
+    WorkerDied      The process may have been killed from outside, so only a second crash counts: the whole batch is
+                    tried again before it is halved, and a single protein before it fails. Halves in between have one
+                    try, since their parts are tried anyway.
+    WorkerTimeout   A hang has no cause outside, and each one costs a deadline: as WorkerDied, but a single protein of a
+                    larger batch has one try.
+    OutOfMemory     The process may hold memory of earlier batches: tried again if `renew` ends it.
+    BatchError      It would fail again: halved at once.
     """
     error: Exception
     whole, alone = attempts == 0, len(batch) == 1

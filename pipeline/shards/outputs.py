@@ -1,4 +1,4 @@
-"""What folding gives on request: the table of each output, and how the network is asked for it."""
+"""The optional outputs of folding: the table of each, and the argument that asks the network for it."""
 
 from collections.abc import Collection
 from typing import Final
@@ -12,12 +12,13 @@ ARGUMENTS: Final = {"embeddings": "mean_embedding", "residue_embeddings": "resid
 
 
 def chosen_outputs(embeddings: str = "none", pae: bool = False) -> tuple[str, ...]:
-    """Tables to write. `embeddings` is "none", "mean" or "residue"; the last has the mean, which is small, with it.
+    """Return the optional tables to write. `embeddings` is "none", "mean", or "residue" (with the mean, which is
+    small).
 
-    Raises UsageError for another word.
+    Raise UsageError for another value.
     """
     if embeddings not in ("none", "mean", "residue"):
-        raise UsageError(f"embeddings={embeddings!r} is not known: give 'none', 'mean' or 'residue'")
+        raise UsageError(f"unknown embeddings={embeddings!r}: choose 'none', 'mean' or 'residue'")
     asked = {
         "embeddings": embeddings != "none",
         "residue_embeddings": embeddings == "residue",
@@ -27,28 +28,28 @@ def chosen_outputs(embeddings: str = "none", pae: bool = False) -> tuple[str, ..
 
 
 def lacking(entry: ShardEntry, outputs: Collection[str]) -> list[str]:
-    """Those of `outputs` that a committed shard does not have."""
+    """Return which of `outputs` a committed shard lacks."""
     return [table for table in outputs if table not in entry.files]
 
 
-def refuse_missing_outputs(place: str, entries: Collection[ShardEntry], outputs: Collection[str]) -> None:
-    """Raises UsageError if `outputs` cannot be asked for, because committed shards (`entries` of the atlas at `place`)
-    lack one."""
+def refuse_missing_outputs(location: str, entries: Collection[ShardEntry], outputs: Collection[str]) -> None:
+    """Raise UsageError if `outputs` cannot be asked for, because committed shards (`entries` of the atlas at
+    `location`) lack one."""
     for table in outputs:
         without = sum(table not in entry.files for entry in entries)
         if without:
             raise UsageError(
-                f"{without} of {len(entries)} folded shards of {place} have no {table}: pass --add-outputs to "
+                f"{without} of {len(entries)} folded shards of {location} have no {table}: pass --add-outputs to "
                 f"fold them again for it, or leave out {OPTIONAL_TABLES[table]}"
             )
 
 
-def refuse_to_mix(place: str, entries: Collection[ShardEntry], outputs: Collection[str]) -> None:
-    """Raises UsageError if shards that are to be folded now would lack an output that committed ones have."""
+def refuse_to_mix(location: str, entries: Collection[ShardEntry], outputs: Collection[str]) -> None:
+    """Raise UsageError if shards that are to be folded now would lack an output that committed ones have."""
     for table, option in OPTIONAL_TABLES.items():
         having = sum(table in entry.files for entry in entries)
         if having and table not in outputs:
             raise UsageError(
-                f"{having} of {len(entries)} folded shards of {place} have {table}: go on with {option}, so that "
-                "all have them"
+                f"{having} of {len(entries)} folded shards of {location} have {table}: pass {option} again, so that "
+                "all shards have the same tables"
             )

@@ -181,7 +181,7 @@ def _logged(
 ) -> Iterator[dict[str, float]]:
     """Log the start and the end of the run within the block.
 
-    Gives a dictionary whose content at the end of the block is part of the last event: the counts of the manifest,
+    Return a dictionary whose content at the end of the block is part of the last event: the counts of the manifest,
     which are the sums of those in the events before.
     """
     began = time.monotonic()

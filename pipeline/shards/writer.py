@@ -1,4 +1,4 @@
-"""A shard's tables while it is folded: rows go out as they come, and the files appear when the shard is whole."""
+"""The tables of a shard while it is folded: rows are written as they come; the files appear when all are complete."""
 
 import contextlib
 from collections.abc import Iterator, Sequence
@@ -26,16 +26,15 @@ from foldatlas.schemas.tables import (
 CONFIDENT_PLDDT = 70.0
 VERY_HIGH_PLDDT = 90.0
 
-# Of the tables that dwarf all others a row group holds this much, in memory, and at least one protein.
+# Row groups of the tables that are much larger than all others: at most this in memory, and at least one protein.
 BULKY_ROW_GROUP_BYTES: Final = 16 << 20
 BULKY: Final = {"residue_embeddings": encode_residue_embeddings, "pae": encode_pae}
 
 
 class ShardWriter:
-    """Context manager that writes `tables` of one attempt at a shard.
+    """Writes `tables` of one attempt at a shard, within the block of `open`.
 
-    If the block ends with an error nothing is left. `metadata` goes into every file. Every prediction must carry what
-    the tables hold.
+    `metadata` is written into every file. Every prediction must carry the data of the tables.
     """
 
     def __init__(
@@ -48,7 +47,7 @@ class ShardWriter:
         self._folder = folder
         self._pending: list[Prediction] = []
         self._bulk: dict[str, list[tuple[bytes, Floats]]] = {table: [] for table in tables if table in BULKY}
-        self._carried: dict[str, pa.Table] = {}  # kept rows that do not fill a row group
+        self._carried: dict[str, pa.Table] = {}  # rows of `keep` that do not fill a row group yet
         self._num_carried = 0
         self.failures: list[tuple[str, str, int]] = []  # sequence, error, attempts
         self.num_folded = 0
@@ -56,7 +55,8 @@ class ShardWriter:
 
     @contextlib.contextmanager
     def open(self) -> Iterator["ShardWriter"]:
-        """The files are open within the block and have their names after it."""
+        """Within the block, write the files. They get their names at its end, or are removed if it ends with an
+        error."""
         try:
             with contextlib.ExitStack() as stack:
                 for file in self._files.values():
@@ -68,7 +68,7 @@ class ShardWriter:
                 if "failures" in self._files:
                     self._write_failures()
         except BaseException:
-            self._folder.discard(self.entries())  # those that had their names when a later one failed
+            self._folder.discard(self.entries())  # files that had their names already when a later one failed
             raise
 
     @property
@@ -76,9 +76,10 @@ class ShardWriter:
         return len(self.failures)
 
     def keep(self, files: dict[str, FileEntry]) -> None:
-        """Begins each table with the rows of an earlier attempt's file, value for value and in their order.
+        """Start each table with the rows of an earlier attempt's file, unchanged and in their order.
 
-        To be called before anything is added, with a file of every table but failures. Structures keep their rows.
+        To be called before anything is added, with a file of every table but failures. Row numbers of structures stay
+        the same.
         """
         for table, earlier in files.items():
             with open_parquet(self._folder.storage, earlier.path) as file:
@@ -91,7 +92,7 @@ class ShardWriter:
         self._num_carried = self._carried["structures"].num_rows if "structures" in self._carried else 0
 
     def _carry(self, table: str, rows: pa.Table) -> None:
-        """Appends rows, and writes those that fill row groups."""
+        """Append rows of `keep`, and write those that fill row groups."""
         rows = rows.cast(TABLES[table])
         if table in self._carried:
             rows = pa.concat_tables([self._carried.pop(table), rows])
@@ -104,7 +105,7 @@ class ShardWriter:
     def add(self, prediction: Prediction) -> None:
         for table, rows in self._bulk.items():
             values = prediction.pae if table == "pae" else prediction.residue_embedding
-            assert values is not None, f"{table} was not asked for"
+            assert values is not None, f"{table} was not requested"
             rows.append((structure_id(prediction.sequence), values))
             if sum(values.nbytes for _, values in rows) >= BULKY_ROW_GROUP_BYTES:
                 self._flush_bulk(table)
@@ -115,11 +116,11 @@ class ShardWriter:
             self._flush(len(self._pending))
 
     def fail(self, sequence: str, error: str, attempts: int) -> None:
-        """Records that `sequence` could not be folded, after `attempts` tries."""
+        """Record that `sequence` could not be folded, after `attempts` tries."""
         self.failures.append((sequence, error, attempts))
 
     def entries(self) -> dict[str, FileEntry]:
-        """The files that have their names, by table."""
+        """Return the files that have their names already, by table."""
         return {table: file.entry for table, file in self._files.items() if file.entry is not None}
 
     def _flush(self, count: int) -> None:
@@ -138,7 +139,7 @@ class ShardWriter:
             )
 
     def _write(self, table: str, rows: pa.Table) -> None:
-        """Writes one row group, behind the kept rows that wait for it."""
+        """Write one row group: rows of `keep` that wait for it, then `rows`."""
         carried = self._carried.pop(table, None)
         self._files[table].write(rows if carried is None else pa.concat_tables([carried, rows.cast(carried.schema)]))
 
@@ -149,7 +150,7 @@ class ShardWriter:
             self._files[table].write(BULKY[table](identities, values))
 
     def _write_structures(self, identities: list[bytes], batch: list[Prediction]) -> None:
-        """Structures, and their scores."""
+        """Write a row group of structures, and one of their scores."""
         carried = self._carried.get("structures")
         first_row = self._files["structures"].rows + (0 if carried is None else carried.num_rows)
         self._write(
@@ -190,7 +191,7 @@ class ShardWriter:
 
 
 def _scores(prediction: Prediction) -> dict[str, float | int]:
-    """A row of `scores`, from the numbers as they are stored, so that who reads the structure finds the same."""
+    """Return a row of `scores`, computed from the values as stored, so that it agrees with the stored structure."""
     sequence = prediction.sequence
     plddt = np.rint(prediction.plddt.astype(np.float64) * PLDDT_SCALE) / PLDDT_SCALE
     positions = np.rint(prediction.positions.astype(np.float64) * COORDINATE_SCALE) / COORDINATE_SCALE
@@ -212,6 +213,6 @@ def _scores(prediction: Prediction) -> dict[str, float | int]:
 
 
 def _alpha_rows(sequence: str) -> np.ndarray:
-    """Where each residue's C-alpha stands among a protein's atoms."""
+    """Return the index of each residue's C-alpha among a protein's atoms."""
     counts = np.array([len(ATOMS[residue]) for residue in sequence])
     return np.concatenate(([0], np.cumsum(counts)[:-1])) + 1

@@ -1,4 +1,4 @@
-"""The records of a FASTA file that can be used, one after another, where no atlas is made."""
+"""The accepted records of a FASTA file, one after another, where no atlas is made."""
 
 import warnings
 from collections import Counter
@@ -15,14 +15,14 @@ from foldatlas.schemas.records import Outcome
 from foldatlas.schemas.wording import counted
 
 CENSUS_RECORDS: Final = 1_000
-NO_LIMIT: Final = 1 << 31  # residues: what fits is the device's to say
+NO_LIMIT: Final = 1 << 31  # residues: the device's memory is the limit
 
 
 def accepted(source: SourceFile, refused: Counter[str]) -> Iterator[Record]:
-    """Accepted records of a source; the others are counted in `refused`, by reason.
+    """Yield the accepted records of a source; count the others in `refused`, by reason.
 
     Doubtful records are nucleotides or proteins as most of the first CENSUS_RECORDS are (nucleotides.Census).
-    Raises SourceError at the end of a file that is damaged, has no record, or changed meanwhile; warns of an empty one.
+    Raise SourceError at the end of a file that is damaged, has no record, or changed meanwhile. Warn of an empty one.
     """
     num_records = 0
     with open_records(source) as stream:
@@ -34,7 +34,7 @@ def accepted(source: SourceFile, refused: Counter[str]) -> Iterator[Record]:
                 refused[record.outcome] += 1
         if stream.error:
             raise SourceError(
-                f"{source.name} is damaged after {counted(num_records, 'record')} ({stream.error}): get it again"
+                f"{source.name} is damaged after {counted(num_records, 'record')} ({stream.error}): copy it again"
             )
         if source.is_empty:
             warnings.warn(f"{source.name} is empty: no record was read from it", SourceWarning, stacklevel=2)
@@ -44,7 +44,7 @@ def accepted(source: SourceFile, refused: Counter[str]) -> Iterator[Record]:
 
 
 def _judged(source: SourceFile, records: Iterator[Record]) -> Iterator[Record]:
-    """The records, those that are doubtful and nucleotides refused as such."""
+    """Return the records, with those refused as nucleotides that are doubtful and nucleotides by the others."""
     if source.format != FASTA:
         return records
     first = list(islice(records, CENSUS_RECORDS))
@@ -62,5 +62,5 @@ def _judged(source: SourceFile, records: Iterator[Record]) -> Iterator[Record]:
 
 
 def _kind(record: Record) -> Kind | None:
-    """What the letters of an accepted record settle; None for a refused one."""
+    """Return what the letters of an accepted record show; None for a refused one."""
     return None if record.sequence is None else kind_of(record.sequence.encode("ascii"))

@@ -1,7 +1,7 @@
-"""A block of FASTA records checked at once: what `validation.check` says of each, at a third of the cost.
+"""Validation of a block of FASTA records: the result of `validation.check` for each, at a third of the cost.
 
-Nearly all records of a file are good, and that is told of thousands of them by a few passes over their bytes. What is
-not plainly good is judged by `validation.check`, one by one: only there is anything refused.
+Nearly all records of a file are valid, so thousands are validated at a time in a few vectorised passes over their
+bytes. Records that these passes cannot accept go to `validation.check`, one by one, which alone refuses records.
 """
 
 from typing import Final, NamedTuple
@@ -19,11 +19,11 @@ from foldatlas.schemas.tables import STAGING
 
 FIELDS: Final = [field for field in STAGING if field.name != "source"]
 
-_END: Final = b">"  # between sequences: no letter of any, where it is one after all the block is checked one by one
+_END: Final = b">"  # between sequences; a block in which a sequence contains it is checked record by record
 _RESIDUES_AND_END: Final = "".join(sorted(RESIDUES)).encode() + _END
 _RESIDUES: Final = _RESIDUES_AND_END[:-1]
 _IS_NUCLEOTIDE: Final = np.isin(np.arange(256), list(NUCLEOTIDE_CODES))
-_STEP: Final = 6  # letters looked at together: of proteins a twelfth is left after as many
+_STEP: Final = 6  # letters compared at once; one in twelve proteins has only nucleotide codes in as many
 _ID_BYTES: Final = 16
 _CRC_DIGITS: Final = 16
 
@@ -31,8 +31,12 @@ Indices = npt.NDArray[np.int64]
 
 
 class _Letters(NamedTuple):
-    """Sequences in upper case and without white space, one by one, together with an end behind each, and where each
-    begins in the latter."""
+    """The sequences of a block, in upper case and without white space.
+
+    each: the sequences.
+    together: the sequences joined, with _END after each.
+    starts, lengths: the start of each in `together`, and its length.
+    """
 
     each: list[bytes]
     together: bytes
@@ -41,8 +45,8 @@ class _Letters(NamedTuple):
 
 
 class CheckedBlock(NamedTuple):
-    """The columns FIELDS of a block's records. `doubtful`: how many of them, accepted or too long, have letters of Kind
-    DOUBTFUL, so that they may prove to be nucleotides when their whole file was read."""
+    """A block's records as columns FIELDS, and how many of them (accepted or too long) have letters of Kind DOUBTFUL:
+    the other records of the file decide whether these are nucleotides."""
 
     batch: pa.RecordBatch
     doubtful: int
@@ -85,7 +89,7 @@ def check_block(block: RawBlock, max_length: int) -> CheckedBlock:
 
 
 def is_doubtful(record: Record, text: bytes) -> bool:
-    """Whether a record that may count has letters of Kind DOUBTFUL. `text` as in RawRecord, read for one too long."""
+    """Return whether an accepted or too long record has letters of Kind DOUBTFUL. `text`: as in RawRecord."""
     if record.sequence is not None:
         letters = record.sequence.encode("ascii")
     elif record.outcome == Outcome.TOO_LONG:
@@ -96,14 +100,14 @@ def is_doubtful(record: Record, text: bytes) -> bool:
 
 
 def to_batch(records: list[Record]) -> pa.RecordBatch:
-    """Records that were checked one by one, as `check_block` gives them."""
+    """Return records that were checked one by one in the form of `check_block`."""
     columns = zip(*records, strict=True)
     arrays = [pa.array(values, field.type) for field, values in zip(FIELDS, columns, strict=True)]
     return pa.RecordBatch.from_arrays(arrays, schema=pa.schema(FIELDS))
 
 
 def _letters(bodies: list[bytes]) -> _Letters | None:
-    """What stands below the headers, or None where a sequence holds the end itself."""
+    """Return the sequences below the headers, or None if a sequence contains _END."""
     together = (_END.join(bodies) + _END).translate(UPPER, WHITE_SPACE)
     each = together.split(_END)
     each.pop()
@@ -121,13 +125,13 @@ def _letters(bodies: list[bytes]) -> _Letters | None:
 
 
 def _headers(lines: list[bytes]) -> list[str] | None:
-    """Headers as text, or None where one holds a NUL."""
+    """Return the headers as text, or None if one contains a NUL byte."""
     together = b"\n".join(lines)
     return None if b"\0" in together else header_text(together).split("\n")
 
 
 def _perhaps_refused(letters: _Letters, names: list[str], max_length: int) -> list[int]:
-    """Records that may have to be refused."""
+    """Return the indices of records that may have to be refused."""
     found = set(np.flatnonzero((letters.lengths == 0) | (letters.lengths > max_length)).tolist())
     if letters.together.translate(None, _RESIDUES_AND_END):
         found.update(n for n, sequence in enumerate(letters.each) if sequence.translate(None, _RESIDUES))
@@ -138,13 +142,15 @@ def _perhaps_refused(letters: _Letters, names: list[str], max_length: int) -> li
 
 
 def _perhaps_nucleotides(letters: _Letters) -> Indices:
-    """Sequences whose first MIN_NUCLEOTIDES letters, or all of fewer, are nucleotide codes: some columns of letters at
-    a time, of those left."""
+    """Return the indices of sequences whose first MIN_NUCLEOTIDES letters, or all of fewer, are nucleotide codes.
+
+    Compares _STEP letters of all remaining sequences at a time.
+    """
     codes = np.frombuffer(letters.together, np.uint8)
     left = np.flatnonzero(letters.lengths)
-    for place in range(0, MIN_NUCLEOTIDES, _STEP):
+    for first in range(0, MIN_NUCLEOTIDES, _STEP):
         last = letters.lengths[left, None] - 1
-        columns = letters.starts[left, None] + np.minimum(np.arange(place, place + _STEP), last)
+        columns = letters.starts[left, None] + np.minimum(np.arange(first, first + _STEP), last)
         left = left[_IS_NUCLEOTIDE[codes[columns]].all(axis=1)]
         if not len(left):
             break
@@ -163,6 +169,6 @@ def _checksums(sequences: list[bytes], valid: pa.Buffer | None) -> pa.Array:
 
 
 def _strings(text: bytes, lengths: Indices, valid: pa.Buffer | None) -> pa.Array:
-    """Strings that stand behind each other in `text`."""
+    """Return consecutive pieces of `text`, of the given lengths, as an array of strings."""
     ends = np.concatenate(([0], np.cumsum(lengths))).astype(np.int32)
     return pa.StringArray.from_buffers(len(lengths), pa.py_buffer(ends), pa.py_buffer(text), valid)

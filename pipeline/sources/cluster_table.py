@@ -1,4 +1,4 @@
-"""Tables that say which cluster each sequence is in: text, `member<TAB>cluster` a line, or Parquet."""
+"""Tables with the cluster of each sequence: text with `member<TAB>cluster` lines, or Parquet."""
 
 from pathlib import Path
 from typing import Final
@@ -13,9 +13,9 @@ COLUMNS: Final = ("member", "cluster")
 
 
 def read_clusters(path: Path) -> dict[str, str]:
-    """Cluster of each member. In text a first line of the two columns' names, in either order, says which is which.
+    """Return the cluster of each member. Text may begin with a line of the two column names, in either order.
 
-    Raises SourceError, with the line, for a table that cannot be read or puts a member into two clusters.
+    Raise SourceError, with the line, for a table that cannot be read or puts a member into two clusters.
     """
     try:
         rows = _parquet_rows(path) if path.suffix == ".parquet" else _text_rows(path)
@@ -33,7 +33,7 @@ def read_clusters(path: Path) -> dict[str, str]:
                 f"{path}, row {number}: {member!r} is in {cluster!r}, and in {before!r} above: a member has one cluster"
             )
     if not found:
-        raise SourceError(f"{path} has no rows: it needs member<TAB>cluster, a line for each sequence")
+        raise SourceError(f"{path} has no rows: it needs a line member<TAB>cluster for each sequence")
     return found
 
 
@@ -48,17 +48,17 @@ def _parquet_rows(path: Path) -> list[tuple[str, str]]:
 
 def _text_rows(path: Path) -> list[tuple[str, str]]:
     rows: list[tuple[str, str]] = []
-    turned = False
+    is_swapped = False
     with path.open(encoding="utf-8") as file:
         for number, line in enumerate(file, start=1):
             words = line.rstrip("\r\n").split("\t")
             if len(words) != 2 or not all(words):
                 raise SourceError(
-                    f"{path}, line {number}: {counted(len(words), 'column')} in place of two, member<TAB>cluster: "
+                    f"{path}, line {number}: {counted(len(words), 'column')} instead of two, member<TAB>cluster: "
                     f"{line[:60]!r}"
                 )
             if number == 1 and sorted(words) == sorted(COLUMNS):
-                turned = words[0] != COLUMNS[0]
+                is_swapped = words[0] != COLUMNS[0]
                 continue
-            rows.append((words[1], words[0]) if turned else (words[0], words[1]))
+            rows.append((words[1], words[0]) if is_swapped else (words[0], words[1]))
     return rows

@@ -1,6 +1,6 @@
-"""Streams of gzip, zstd, bzip2 and xz files: all data before a break is returned before the break is reported.
+"""Streams of gzip, zstd, bzip2 and xz files that return all data before the point where a file is damaged.
 
-The libraries' own file objects drop up to a block of good data when a file ends early. Memory is bounded whatever a
+The libraries' own file objects drop up to a block of valid data when a file ends early. Memory is bounded whatever a
 file expands to: a read returns at most the bytes asked for, and windows are limited.
 """
 
@@ -22,7 +22,7 @@ XZ: Final = "xz"
 
 _GZIP_MAGIC: Final = b"\x1f\x8b"
 _ZSTD_MAGIC: Final = b"\x28\xb5\x2f\xfd"
-# RFC 8878, 3.1.2: frames to be skipped begin with 0x184D2A50 to 0x184D2A5F. pzstd begins its files with one.
+# RFC 8878, 3.1.2: skippable frames begin with 0x184D2A50 to 0x184D2A5F. Files of pzstd begin with one.
 _ZSTD_SKIPPED: Final = tuple(bytes([0x50 + number]) + b"\x2a\x4d\x18" for number in range(16))
 _BZIP2_MAGIC: Final = b"BZh"
 _XZ_MAGIC: Final = b"\xfd7zXZ\0"
@@ -39,24 +39,24 @@ def compression_of(first: bytes) -> str:
 
 
 class CompressedStream:
-    """Reads a compressed stream of one member (gzip), frame (zstd) or stream (bzip2, xz), or many.
+    """Reads a compressed stream of one or more members (gzip), frames (zstd) or streams (bzip2, xz).
 
-    `has_garbage`: something that is no such compression follows the last member; as gzip does, it is not read.
+    `has_garbage` says whether other data follow the last member. They are ignored, as the program gzip does.
     """
 
     magic: tuple[bytes, ...]
 
     def __init__(self, stream: IO[bytes]):
         self._stream = stream
-        self._inflate: Any = None  # of the member that is being read
+        self._inflate: Any = None  # the decompressor of the current member
         self._members = 0
         self._pending = b""
         self.has_garbage = False
 
     def read(self, size: int) -> bytes:
-        """Up to `size` bytes, nothing at the end.
+        """Return up to `size` bytes, b"" at the end.
 
-        Raises EOFError for a file that is cut, OSError for one that is damaged, after what stands before the break.
+        Raise EOFError for a truncated file, OSError for a damaged one, after all data before that point.
         """
         while True:
             if self._inflate is not None and self._inflate.eof:
@@ -75,7 +75,8 @@ class CompressedStream:
                 return data
 
     def _begin_member(self) -> bool:
-        """Whether another member follows. Zeros between and after members are padding, which gzip allows."""
+        """Start the next member. Return False if there is none. Zeros between and after members are padding, as in
+        gzip."""
         more = True
         while more and len(self._pending) < len(self.magic[0]):
             block = self._stream.read(_CHUNK)
@@ -90,7 +91,7 @@ class CompressedStream:
         return True
 
     def _rest(self) -> bytes:
-        """What the decompressor still holds when the file has ended."""
+        """Return the data that the decompressor still holds at the end of the file."""
         rest = self._flush()
         if not rest and not self._inflate.eof:
             raise EOFError("the compressed file ends early")
@@ -119,7 +120,7 @@ class CompressedStream:
 
 
 class GzipStream(CompressedStream):
-    """Of gzip and bgzip files."""
+    """Reads gzip and bgzip files."""
 
     magic = (_GZIP_MAGIC,)
 
@@ -127,7 +128,7 @@ class GzipStream(CompressedStream):
         return zlib.decompressobj(wbits=31)
 
     def _needs_input(self) -> bool:
-        return True  # what does not fit into an answer stays outside
+        return True  # input that is not consumed stays in unconsumed_tail
 
     def _decompress(self, size: int) -> bytes:
         data: bytes = self._inflate.decompress(self._pending, size)
@@ -140,7 +141,7 @@ class GzipStream(CompressedStream):
 
 
 class _BufferingStream(CompressedStream):
-    """Of libraries whose decompressor keeps what does not fit into an answer."""
+    """For libraries whose decompressor keeps input that it has not consumed."""
 
     def _needs_input(self) -> bool:
         return bool(self._inflate.needs_input)
@@ -155,7 +156,7 @@ class _BufferingStream(CompressedStream):
 
 
 class ZstdStream(_BufferingStream):
-    """Of zstd and pzstd files. A frame may ask for a window of 128 MiB, the library's limit: `zstd --long=27`."""
+    """Reads zstd and pzstd files. A frame may have a window of 128 MiB, the library's limit (`zstd --long=27`)."""
 
     magic = (_ZSTD_MAGIC, *_ZSTD_SKIPPED)
 
@@ -164,7 +165,7 @@ class ZstdStream(_BufferingStream):
 
 
 class Bzip2Stream(_BufferingStream):
-    """Of bzip2 and pbzip2 files."""
+    """Reads bzip2 and pbzip2 files."""
 
     magic = (_BZIP2_MAGIC,)
 
@@ -173,7 +174,7 @@ class Bzip2Stream(_BufferingStream):
 
 
 class XzStream(_BufferingStream):
-    """Of xz files. A dictionary may take 256 MiB."""
+    """Reads xz files. A dictionary may take 256 MiB."""
 
     magic = (_XZ_MAGIC,)
 
@@ -190,5 +191,5 @@ _STREAMS: Final[dict[str, type[CompressedStream]]] = {
 
 
 def decompressed(stream: IO[bytes], compression: str) -> IO[bytes]:
-    """Return `stream` decompressed by `compression`, which is one of `compression_of`."""
+    """Return `stream` decompressed by `compression`, a result of `compression_of`."""
     return _STREAMS[compression](stream) if compression else stream  # type: ignore[return-value]

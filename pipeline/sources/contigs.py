@@ -1,9 +1,9 @@
 """Contigs in FASTA -> the proteins of their genes, found by Prodigal (Hyatt et al. 2010, 2012) in metagenomic mode.
 
-Pyrodigal runs it in this process. It is under the GPL, so it is an extra that nothing else imports. A gene is a record
-as Prodigal's own protein file has it: `contig_7 # start # end # strand # ID=...;partial=00;...`. Its place is that of
-its leftmost nucleotide, so `(source, offset)` names it whatever byte ranges the file was cut into. A contig has no row
-of its own, unless it is refused; contigs without a gene are counted.
+Pyrodigal runs Prodigal in this process. It is under the GPL, and so an optional extra that only this module imports. A
+gene is a record as in Prodigal's protein file: `contig_7 # start # end # strand # ID=...;partial=00;...`. Its offset is
+that of its leftmost nucleotide, so that `(source, offset)` does not depend on how the file was cut into byte ranges. A
+contig has no row of its own, unless it is refused; contigs without a gene are counted.
 """
 
 import io
@@ -25,11 +25,11 @@ from foldatlas.pipeline.workers.devices import usable_cores
 from foldatlas.schemas.errors import SourceError
 from foldatlas.schemas.records import NUCLEOTIDES, Outcome
 
-# Of the contigs that are at work or wait for it: with what Prodigal needs, 20 bytes a nucleotide, this bounds memory.
+# Limits on the contigs that are being processed or waiting. Prodigal needs 20 bytes a nucleotide.
 WAITING_BYTES: Final = 1 << 24
 WAITING_CONTIGS: Final = 256
 
-_AMBIGUOUS: Final = AMBIGUITY_CODES + b"X"  # IUPAC's codes, and X for what was masked: unknown to Prodigal, as N
+_AMBIGUOUS: Final = AMBIGUITY_CODES + b"X"  # IUPAC's codes, and X for masked nucleotides: N to Prodigal
 _PLAIN: Final = "".join(sorted(NUCLEOTIDES)).encode()
 _GAPS: Final = b"-."
 _DNA: Final = bytes.maketrans(b"U", b"T")
@@ -37,7 +37,7 @@ _SPACES: Final = np.isin(np.arange(256), list(WHITE_SPACE))
 
 
 def gene_finder_name() -> str:
-    """What finds genes, with its version, as plans keep it. Raises SourceError where it is not installed."""
+    """Return the gene finder and its version, as stored in plans. Raise SourceError where it is not installed."""
     return f"pyrodigal {_pyrodigal().__version__}, metagenomic mode"
 
 
@@ -46,7 +46,7 @@ def _pyrodigal() -> Any:
         import pyrodigal
     except ImportError as error:
         raise SourceError(
-            "--genes finds genes by Pyrodigal, which is under the GPL and so not installed by default: "
+            "--genes needs Pyrodigal, which is under the GPL and so not installed by default: "
             "pip install 'foldatlas[genes]'"
         ) from error
     return pyrodigal
@@ -55,16 +55,15 @@ def _pyrodigal() -> Any:
 class ContigReader:
     """Iterates over the genes of the contigs whose '>' lies in [start, end) of a stream, in the order of the contigs.
 
-    Each contig is worked on by a thread of its own, as many at a time as this process may use cores: a worker beside
-    others has its share (devices.usable_cores). After iteration
-    `leading_text` and `error` are as fasta.Reader has them; `contigs` were read, `contigs_without_genes` of them good
-    but without a gene. Raises SourceError without Pyrodigal, Interrupted when asked to stop.
+    Contigs are processed by threads, as many as this process may use cores (devices.usable_cores). After iteration
+    `leading_text` and `error` are as in fasta.Reader, and `counts` has the numbers of contigs. Raises SourceError where
+    Pyrodigal is not installed, Interrupted when asked to stop.
     """
 
     def __init__(self, stream: IO[bytes], start: int = 0, end: int | None = None):
         self._reader = Reader(stream, start, end)
-        # One for all threads: it keeps nothing of a contig. No gene crosses a gap of a scaffold (50 N or more), as one
-        # does by default: what it codes for is not known, nor how long it is.
+        # One for all threads: it keeps no state of a contig. With `mask` no gene crosses a gap of a scaffold (50 N or
+        # more), whose length and content are unknown.
         self._finder = _pyrodigal().GeneFinder(meta=True, mask=True)
         self._contigs = 0
         self._contigs_without_genes = 0
@@ -125,7 +124,7 @@ class ContigReader:
 
 
 def _fault(raw: RawRecord, line: bytes, letters: bytes) -> Outcome | None:
-    """Why no genes are looked for in a contig, or None."""
+    """Return why a contig is refused, or None."""
     header = check(raw._replace(text=line + b"\nM", dropped=0), 1).outcome
     if header != Outcome.ACCEPTED:
         return Outcome(header)
@@ -136,19 +135,22 @@ def _fault(raw: RawRecord, line: bytes, letters: bytes) -> Outcome | None:
     others = letters.translate(None, _PLAIN)
     if others.translate(None, _AMBIGUOUS):
         return Outcome.GAP if not others.translate(None, _AMBIGUOUS + _GAPS) else Outcome.NOT_NUCLEOTIDES
-    if 2 * len(others.translate(None, b"X")) > len(letters):  # a protein can be made of such letters
+    if 2 * len(others.translate(None, b"X")) > len(letters):  # a protein can consist of such letters
         return Outcome.NOT_NUCLEOTIDES
     return Outcome.TOO_LONG if raw.dropped else None
 
 
-def _offsets(start: int, body: bytes, places: list[int]) -> list[int]:
-    """Where the letters at `places` stand in the file, if `body` begins at byte `start` of it; each another byte."""
+def _offsets(start: int, body: bytes, positions: list[int]) -> list[int]:
+    """Return the byte offsets in the file of the letters at `positions` of `body`, which begins at byte `start`.
+
+    All are different: of two genes with the same leftmost nucleotide the second has the next byte.
+    """
     spaces = np.flatnonzero(_SPACES[np.frombuffer(body, np.uint8)])
     letters_before = spaces - np.arange(len(spaces))
     offsets: dict[int, None] = {}  # in order, each once
-    for place in places:
-        offset = start + place + int(np.searchsorted(letters_before, place, side="right"))
-        while offset in offsets:  # two genes of opposite strands might begin at one nucleotide
+    for position in positions:
+        offset = start + position + int(np.searchsorted(letters_before, position, side="right"))
+        while offset in offsets:  # two genes of opposite strands may begin at one nucleotide
             offset += 1
         offsets[offset] = None
     return list(offsets)

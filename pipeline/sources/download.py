@@ -1,8 +1,8 @@
-"""Public archives of experimental structures, fetched file by file and resumably.
+"""Public archives of experimental structures, downloaded file by file, with resume.
 
-The addresses and layouts are those that the archives document; this was tried on a server on the loopback, not on
-theirs. A file that was fetched in part goes on where it stopped, if the server says that it is the same; one that is
-there is asked for only if it changed since.
+The addresses and layouts are those that the archives document; they were tested against a local server, not against the
+archives. A partial file is continued if the server confirms that it is the same; a complete one is downloaded again
+only if it changed.
 """
 
 import gzip
@@ -38,10 +38,10 @@ class Downloaded:
 
 
 def download(archive: str, folder: Path, *, mirror: str | None = None) -> Downloaded:
-    """Fetch "pdb" (all entries as mmCIF) or "cath" (domains of at most 40 % identity) into `folder`.
+    """Download "pdb" (all entries as mmCIF) or "cath" (domains of at most 40 % identity) into `folder`.
 
-    Files that fail after several tries are counted and left out; the next run tries them again. Raise SourceError
-    where the list of files cannot be had.
+    Files that fail after several tries are counted and left out; the next run tries them again. Raise SourceError if
+    the list of files cannot be read.
     """
     server = (mirror or MIRRORS[archive]).rstrip("/")
     folder.mkdir(parents=True, exist_ok=True)
@@ -66,12 +66,12 @@ def _files(archive: str, server: str) -> Iterator[str]:
     for name in names:
         path = PurePosixPath(str(name))
         if ".." in path.parts or not path.is_absolute() or not str(name).isprintable():
-            raise SourceError(f"{server}{HOLDINGS} lists {name!r}, which is no path of an archive: check --mirror")
+            raise SourceError(f"{server}{HOLDINGS} lists {name!r}, which is not a path of an archive: check --mirror")
         yield str(name)
 
 
 def _fetch(server: str, name: str, folder: Path) -> str:
-    """Fetch one file: "fetched", "unchanged" or "failed"."""
+    """Download one file. Return "fetched", "unchanged" or "failed"."""
     path = folder / PurePosixPath(name).name
     for wait in (*WAITS, None):
         try:
@@ -98,9 +98,9 @@ def _try(address: str, path: Path) -> str:
     with requests.get(address, headers=headers, stream=True, timeout=_TIMEOUT) as answer:
         if answer.status_code == 304:
             return "unchanged"
-        if answer.status_code == 416:  # the part is no beginning of this file
+        if answer.status_code == 416:  # the partial file is not a beginning of this one
             part.unlink()
-            raise ConnectionError("begins again")
+            raise ConnectionError("starting over")
         answer.raise_for_status()
         if answer.status_code != 206:
             begin = 0

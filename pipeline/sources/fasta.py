@@ -58,7 +58,7 @@ class _Split(NamedTuple):
     """A block of the file, cut at each '>' that begins a line.
 
     `head` is the text before the first of them, which belongs to the record that an earlier block began; `texts` are
-    the texts behind each, and `offset` is where the first stands.
+    the texts after each, and `offset` is that of the first '>'.
     """
 
     head: bytes
@@ -66,7 +66,7 @@ class _Split(NamedTuple):
     texts: list[bytes]
 
     def offsets(self) -> list[int]:
-        """Return where the '>' of each text stands."""
+        """Return the offset of the '>' of each text."""
         return list(accumulate((len(text) + 2 for text in self.texts[:-1]), initial=self.offset))
 
 

@@ -1,7 +1,7 @@
-"""What a file is, by its first bytes: the compressions and formats that are read, and the names of those that are not.
+"""Recognise a file by its first bytes: the compressions and formats that are read, and the names of others.
 
-The first bytes decide at any size: further on, a packed file holds a line that begins with '>' by chance, and its
-"records" would be noise. Text formats that a FASTA file could begin like are named only when no record was found.
+The first bytes decide, whatever the size: a binary file contains lines that begin with '>' by chance, and its "records"
+would be noise. Text formats whose beginning could also be FASTA are named only when no record was found.
 """
 
 import codecs
@@ -12,8 +12,8 @@ from typing import IO, Any, Final, NamedTuple
 from foldatlas.pipeline.sources.compression import BZIP2, GZIP, XZ, ZSTD, compression_of, decompressed
 
 HEAD_BYTES: Final = 512  # a header of tar
-# Of a compressed file, enough for HEAD_BYTES of its content: bzip2 gives nothing before a block of up to 900 kB is
-# whole, zstd before one of 128 KiB.
+# Enough of a compressed file for HEAD_BYTES of its content: bzip2 decompresses blocks of up to 900 kB at once, zstd of
+# 128 KiB.
 PACKED_HEAD_BYTES: Final = 1 << 20
 
 _WINDOWS: Final = {
@@ -45,8 +45,8 @@ _PACKED: Final = {
     b"%PDF": "a PDF document: write its sequences as FASTA first",
     b"BAM\1": "BAM: reads must be assembled and translated first",
     b"CRAM": "CRAM: reads must be assembled and translated first",
-    b"version https://git-lfs": "a Git LFS pointer in place of the file: fetch it (`git lfs pull`)",
-    b"/annex/objects/": "a git-annex pointer in place of the file: fetch it (`git annex get`)",
+    b"version https://git-lfs": "a Git LFS pointer instead of the file: fetch it (`git lfs pull`)",
+    b"/annex/objects/": "a git-annex pointer instead of the file: fetch it (`git annex get`)",
 }
 _GENPEPT: Final = re.compile(rb"LOCUS +\S+ +\d+ aa\b")
 _PIR: Final = re.compile(rb"(?:[^>\n][^\n]*\n|\n)*>(?:P1|F1|DL|DC|RL|RC|N1|N3|XX);")
@@ -54,7 +54,7 @@ _FASTQ: Final = re.compile(rb"@[^\r\n]*\r?\n[A-Za-z*.\r\n-]*(?:\n\+|\Z)")
 _SAM: Final = re.compile(rb"@(?:HD|SQ|RG|PG|CO)\t")
 _HTML: Final = re.compile(rb"<(?:!doctype\s+html|html|head|body|title)\b", re.IGNORECASE)
 _JSON: Final = re.compile(rb'[\[{]\s*(?:["\[{\]}\d-]|true|false|null|\Z)')
-# Of a file in which no record was found.
+# First bytes of files in which no record was found -> what they may be, and the next step.
 _OTHER_TEXTS: Final = {
     b"# STOCKHOLM": "a Stockholm alignment: write its sequences as FASTA without gaps first",
     b"CLUSTAL": "a Clustal alignment: write its sequences as FASTA without gaps first",
@@ -63,16 +63,18 @@ _OTHER_TEXTS: Final = {
     b"HEADER  ": "a PDB file: write its sequence as FASTA first",
     b"ATOM  ": "a PDB file: write its sequence as FASTA first",
     b"data_": "an mmCIF file: write its sequence as FASTA first",
-    b"@": "FASTQ, perhaps: reads must be assembled and translated first",
+    b"@": "FASTQ: reads must be assembled and translated first",
     b"<": "HTML or XML, perhaps a server's message: check the address",
 }
 
 
 class Beginning(NamedTuple):
-    """What the first bytes of a file say.
+    """What the first bytes of a file show.
 
-    `compression` is one of compression.py's, or ""; `head` the first HEAD_BYTES of the content, or all; `refusal`
-    why the file is not read, and the next step, or ""; `is_empty` whether there is no content.
+    compression: one of compression.py's, or "".
+    head: the first HEAD_BYTES of the content, or all of it.
+    refusal: why the file is not read, and the next step; "" if it is read.
+    is_empty: whether there is no content.
     """
 
     compression: str
@@ -110,7 +112,7 @@ def _refusal(compression: str, head: bytes, fault: str) -> str:
     if compression and inner:
         return f"is {inner} in {compression}, compressed twice: decompress it once ({_decompressor(compression)})"
     packed = next((advice for magic, advice in _PACKED.items() if head.startswith(magic)), "")
-    if not packed and _is_tar(head):  # records of a tar would hold its file names and padding
+    if not packed and _is_tar(head):  # file names and padding would become part of records
         packed = f"a tar archive: {_UNPACK} (`tar -xf`)"
     named = packed or _wide_text(head) or _text_refusal(head.removeprefix(codecs.BOM_UTF8).lstrip())
     return f"is {named}" if named else ""
@@ -121,7 +123,7 @@ def _decompressor(compression: str) -> str:
 
 
 def _is_tar(head: bytes) -> bool:
-    """Whether a file begins with a header of tar: by its magic or, of an old one, by its checksum."""
+    """Return whether a file begins with a tar header, by its magic number or, for old formats, its checksum."""
     if head[257:262] == b"ustar":
         return True
     try:
@@ -132,7 +134,7 @@ def _is_tar(head: bytes) -> bool:
 
 
 def _wide_text(head: bytes) -> str:
-    """Name UTF-16 or UTF-32, by the mark at its beginning or by the NULs beside its ASCII letters."""
+    """Recognise UTF-16 or UTF-32, by its byte order mark or by NUL bytes beside ASCII letters."""
     advice = "save it as UTF-8 (`iconv -t UTF-8`)"
     if head.startswith((codecs.BOM_UTF32_LE, codecs.BOM_UTF32_BE, b">\0\0\0", b"\0\0\0>")):
         return f"UTF-32 text: {advice}"
@@ -146,7 +148,7 @@ def _wide_text(head: bytes) -> str:
 
 
 def _text_refusal(text: bytes) -> str:
-    """Name a text format whose lines may begin with '>' although it is not FASTA."""
+    """Recognise a text format whose lines may begin with '>' although it is not FASTA."""
     if _HTML.match(text):
         return "HTML, perhaps a server's message or login page: check the address, and download it again"
     if text.startswith((b"<?xml", b"<!DOCTYPE")):
@@ -165,7 +167,7 @@ def _text_refusal(text: bytes) -> str:
 
 
 class _Bytes:
-    """A stream of the first bytes of a file alone."""
+    """A stream of only the first bytes of a file."""
 
     def __init__(self, first: bytes):
         self._first = first
@@ -179,7 +181,8 @@ class _Bytes:
 
 
 def content_head(first: bytes) -> tuple[bytes, str]:
-    """The first bytes of the content of a file that begins with `first`, and what prevented more, if anything."""
+    """Return the first bytes of the content of a file that begins with `first`, and the error that prevented more, or
+    ""."""
     stream: Any = decompressed(_Bytes(first), compression_of(first))  # type: ignore[arg-type]
     head = b""
     try:

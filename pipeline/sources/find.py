@@ -1,4 +1,4 @@
-"""The files a person named: found, looked at, and cut into ranges that can be read side by side."""
+"""The input files: found, recognised, and cut into ranges that can be read in parallel."""
 
 import codecs
 import contextlib
@@ -17,11 +17,11 @@ from foldatlas.pipeline.sources.pipes import SCHEME, Spool, is_pipe
 from foldatlas.pipeline.sources.stores import Version, normalised, scheme_of
 from foldatlas.schemas.errors import SourceError
 
-RANGE_BYTES: Final = 64 << 20  # of a plain local file, read by one worker at a time
+RANGE_BYTES: Final = 64 << 20  # of an uncompressed local file, read by one worker
 
 FASTA: Final = "fasta"
 GENBANK: Final = "genbank"
-CONTIGS: Final = "contigs"  # FASTA of nucleotides, of which the genes are to be found
+CONTIGS: Final = "contigs"  # FASTA of nucleotides, in which genes are to be found
 
 _GENBANK_SUFFIXES: Final = (".gb", ".gbk", ".gbff", ".genbank")
 _PROTEIN_SUFFIXES: Final = (".faa", ".pep", ".mpfa")
@@ -30,16 +30,20 @@ _COMPRESSION_SUFFIXES: Final = (".gz", ".bgz", ".zst", ".bz2", ".xz")
 
 
 class SourceWarning(UserWarning):
-    """A source was read, but something in it deserves a look."""
+    """A source was read, but something in it should be checked."""
 
 
 class SourceFile(NamedTuple):
     """A file as it was found.
 
-    `uri` is the normalised name that records carry; `path` what opens it, an absolute path or an address; `size` in
-    bytes, -1 where a server does not say; `mtime_ns` in ns since 1970, 0 where it does not; `etag` the server's name
-    of this very content, or nothing; `compression` one of compression.py's or nothing; `format` FASTA, GENBANK or
-    CONTIGS; `is_empty`: whether there is nothing in it, not even text.
+    uri: the normalised name that records carry.
+    path: opens the file: an absolute path or an address.
+    size: in bytes; -1 where a server does not report it.
+    mtime_ns: in ns since 1970; 0 where a server does not report it.
+    etag: the server's strong ETag of this content, or "".
+    compression: one of compression.py's, or "".
+    format: FASTA, GENBANK or CONTIGS.
+    is_empty: whether there is nothing in it, not even text.
     """
 
     uri: str
@@ -61,7 +65,7 @@ class SourceFile(NamedTuple):
 
     @property
     def name(self) -> str:
-        """The name for messages: the path of a local file, unless it is named by `--as`; else the URI."""
+        """The name in messages: the path of a local file without `--as`, else the URI."""
         return self.path if self.uri.startswith("file:") else self.uri
 
     @property
@@ -70,7 +74,7 @@ class SourceFile(NamedTuple):
 
 
 class SourceRange(NamedTuple):
-    """What one worker reads: bytes [start, end) of a plain local FASTA file; any other is one range, end None."""
+    """What one worker reads: bytes [start, end) of an uncompressed local FASTA file, or a whole file (end None)."""
 
     source: SourceFile
     number: int
@@ -81,12 +85,13 @@ class SourceRange(NamedTuple):
 def find_sources(
     names: Iterable[str], *, genes: bool = False, spool: Spool | None = None, skip_pipes: bool = False
 ) -> list[SourceFile]:
-    """The files that `names` (paths, folders, addresses, or patterns of them) mean, in that order, each once. With
-    `genes` they are contigs. A folder means its FASTA and GenBank files, by name, in order. Pipes are read into
-    `spool`, or left out with `skip_pipes`.
+    """Return the files that `names` (paths, folders, addresses, or patterns of them) refer to, in that order, each
+    once.
 
-    Raises SourceError for all names together that are not readable files of a format that is read, and with `genes`
-    for GenBank. Empty files are `is_empty`; where there is nothing else, SourceError.
+    A folder stands for its FASTA and GenBank files, sorted by name. With `genes` the files are contigs. Pipes are
+    copied into `spool`, or left out with `skip_pipes`.
+    Raise one SourceError for all names that are not readable files of a supported format (with `genes`: that are
+    GenBank), and if all files are empty.
     """
     found: dict[str, SourceFile] = {}
     faults: list[str] = []
@@ -107,7 +112,7 @@ def find_sources(
                 if genes:
                     source = _as_contigs(source)
                 found.setdefault(source.uri, source)
-            except remote.UnreachableError as error:  # the next one would wait as long
+            except remote.UnreachableError as error:  # the next file would wait just as long
                 raise SourceError(together([*faults, str(error)])) from error
             except SourceError as error:
                 faults.append(str(error))
@@ -122,14 +127,14 @@ def find_sources(
 
 
 def together(faults: Sequence[str]) -> str:
-    """One message of several: each on a line of its own."""
+    """Return one message from several, each on its own line."""
     return faults[0] if len(faults) == 1 else "\n  ".join([f"{len(faults):,} sources cannot be used:", *faults])
 
 
 def _look(name: str, spool: Spool | None) -> SourceFile:
     if is_pipe(name):
         if spool is None:
-            raise SourceError(f"{name} can be read only once: write what it gives to a file first")
+            raise SourceError(f"{name} can be read only once: write its content to a file first")
         uri, copy = spool.copy(name)
         source = _look_remotely(copy) if scheme_of(copy) else _look_at(copy, "standard input" if name == "-" else name)
         return source._replace(uri=uri)
@@ -138,18 +143,18 @@ def _look(name: str, spool: Spool | None) -> SourceFile:
 
 def _as_contigs(source: SourceFile) -> SourceFile:
     if source.format == GENBANK:
-        raise SourceError(f"{source.name} is GenBank, which says where its genes are: name it without --genes")
+        raise SourceError(f"{source.name} is GenBank, which lists its genes: name it without --genes")
     return source._replace(format=CONTIGS)
 
 
 def _matches(name: str, genes: bool) -> list[str]:
-    """The files that a name, folder or pattern means."""
+    """Return the files that a name, folder or pattern refers to."""
     if is_pipe(name):
         return [name]
     scheme = scheme_of(name)
     if scheme not in ("", "http", "https") and name.endswith("/"):
-        place = normalised(name)
-        keys = [address for address in remote.list_files(place) if "/" not in address.removeprefix(place)]
+        folder = normalised(name)
+        keys = [address for address in remote.list_files(folder) if "/" not in address.removeprefix(folder)]
         return _sequence_files(name, keys, genes)
     matches = matching_names(name)
     if not scheme and len(matches) == 1 and Path(matches[0]).is_dir() and matches == [_local_path(name)]:
@@ -158,10 +163,11 @@ def _matches(name: str, genes: bool) -> list[str]:
 
 
 def matching_names(name: str) -> list[str]:
-    """Return the files and folders that a name or pattern means. Raise SourceError where a pattern matches nothing."""
+    """Return the files and folders that a name or pattern refers to. Raise SourceError where a pattern matches
+    nothing."""
     scheme = scheme_of(name)
     if scheme in ("http", "https"):
-        return [name]  # nothing there can be listed, and '?' begins a query
+        return [name]  # HTTP has no listing, and '?' begins a query
     if scheme:
         matches = _matching_keys(normalised(name)) if glob.has_magic(name) else [name]
     else:
@@ -180,7 +186,7 @@ def _files_in(folder: str) -> list[str]:
 
 
 def _sequence_files(folder: str, names: Iterable[str], genes: bool) -> list[str]:
-    """Those of a folder's files whose names are of FASTA or GenBank, compressed or not; with `genes`, of contigs."""
+    """Return the files of a folder with a suffix of FASTA or GenBank (with `genes`: of contigs), compressed or not."""
     suffixes: tuple[str, ...] = (*_FASTA_SUFFIXES, *_GENBANK_SUFFIXES)
     if genes:
         suffixes = tuple(suffix for suffix in _FASTA_SUFFIXES if suffix not in _PROTEIN_SUFFIXES)
@@ -196,7 +202,7 @@ def _sequence_files(folder: str, names: Iterable[str], genes: bool) -> list[str]
 
 
 def _without_compression(name: str) -> str:
-    """A file's name without the ending that names its compression."""
+    """Return a file's name without the suffix of its compression."""
     for suffix in _COMPRESSION_SUFFIXES:
         if name.lower().endswith(suffix):
             return name[: -len(suffix)]
@@ -204,13 +210,13 @@ def _without_compression(name: str) -> str:
 
 
 def _local_path(name: str) -> str:
-    """The path that a name means: itself, or that of a file:// URI, as records have it."""
+    """Return a path as it is, or the path of a file:// URI, as records have it."""
     path = name.removeprefix("file://")
     return urllib.parse.unquote(path) if path != name and not Path(path).exists() else path
 
 
 def _matching_keys(pattern: str) -> list[str]:
-    """What of a bucket a pattern means. As in a folder, * and ? stand for no '/'."""
+    """Return the addresses of a bucket that match a pattern. As in a folder, * and ? do not match '/'."""
     begin = pattern[: min(pattern.find(letter) for letter in "*?[" if letter in pattern)]
     if begin.count("/") < 3:
         raise SourceError(f"{pattern}: a bucket's name cannot be a pattern: name the bucket")
@@ -226,7 +232,7 @@ def _matching_keys(pattern: str) -> list[str]:
 
 
 def _look_at(path_name: str, name: str) -> SourceFile:
-    """A local file; `name` is for people."""
+    """Return a local file; `name` is for messages."""
     path = Path(path_name)
     if path.is_dir():
         raise SourceError(f"{name} is a folder: name the FASTA files in it, for example {name.rstrip('/')}/*.fasta")
@@ -250,7 +256,7 @@ def _look_remotely(address: str) -> SourceFile:
 
 
 def _with_kind(source: SourceFile, name: str, first: bytes) -> SourceFile:
-    """`source` with compression and format, by its `first` bytes. Raises SourceError for what cannot be FASTA."""
+    """Return `source` with compression and format, by its `first` bytes. Raise SourceError for unsupported formats."""
     found = look_at(first)
     if found.refusal:
         raise SourceError(f"{name} {found.refusal}")
@@ -263,7 +269,7 @@ def _with_kind(source: SourceFile, name: str, first: bytes) -> SourceFile:
 
 
 def is_unchanged(source: SourceFile) -> bool:
-    """Whether the file is still as it was found."""
+    """Return whether the file has not changed since it was found."""
     if source.is_remote:
         with remote.RemoteStream(source.path) as stream:
             return stream.version == source.version
@@ -275,20 +281,20 @@ def is_unchanged(source: SourceFile) -> bool:
 
 
 def what_it_is(source: SourceFile) -> str:
-    """For a file without any record: what it seems to be, and what to do."""
+    """Return what a file without any record seems to be, and the next step."""
     if source.format == GENBANK:
         return "it is GenBank without any coding sequence (CDS): name its proteins as FASTA"
     with contextlib.suppress(EOFError, OSError), open_stored(source) as stored:
         head, fault = content_head(beginning(stored))
         if fault and not head:
-            return f"it is compressed by {source.compression} and damaged ({fault}): get it again"
+            return f"it is compressed by {source.compression} and damaged ({fault}): copy it again"
         if named := text_format(head):
             return named
     return "no line begins with '>': name a protein FASTA file"
 
 
 def cut_ranges(sources: Iterable[SourceFile], range_bytes: int = RANGE_BYTES) -> list[SourceRange]:
-    """Ranges that together hold every byte of every source once, numbered from 0 in order."""
+    """Return ranges that together cover every byte of every source once, numbered from 0 in order."""
     ranges: list[SourceRange] = []
     for source in sources:
         if source.compression or source.is_remote or source.format == GENBANK:
@@ -301,7 +307,7 @@ def cut_ranges(sources: Iterable[SourceFile], range_bytes: int = RANGE_BYTES) ->
 
 @contextlib.contextmanager
 def open_stored(source: SourceFile) -> Iterator[IO[bytes]]:
-    """The bytes of a source as stored. Raises SourceError if it cannot be opened or is no longer as it was found."""
+    """Open a source as stored. Raise SourceError if it cannot be opened, or if a remote file has changed."""
     if source.is_remote:
         with remote.RemoteStream(source.path, source.version) as stream:
             yield stream  # type: ignore[misc]

@@ -1,11 +1,11 @@
 """GenBank flat files cut into entries, and the coding sequences (CDS) of each as protein records.
 
 The feature table is INSDC's (Feature Table Document 11.3, https://www.insdc.org); Biopython reads it. An entry ends
-with a line "//" and is read alone: a damaged one costs itself, and no more than one is in memory. A record's offset is
-the place of its CDS line, so `grep -c '^     CDS '` counts what must be accounted for.
+with a line "//" and is read on its own: a damaged entry does not affect others, and one entry is in memory at a time. A
+record's offset is that of its CDS line, so `grep -c '^     CDS '` counts the records.
 
 A record's id is the first of /protein_id, /locus_tag and /old_locus_tag that the CDS has. Without them it is /gene, if
-there is one, with contig and place as NCBI writes them: `tnpA_NZ_CP012345.1:c1200-301` is on the complement.
+there is one, with contig and location as NCBI writes them: `tnpA_NZ_CP012345.1:c1200-301` is on the complement.
 """
 
 import io
@@ -34,8 +34,11 @@ _STANDARD_TABLE: Final = 1  # of a CDS without /transl_table
 
 
 class CodingSequence(NamedTuple):
-    """A CDS as a FASTA record would have it. `fault`: why it has no protein; `is_fragment`: whether the location says
-    that it goes on beyond the entry ('<' or '>')."""
+    """A CDS in the form of a FASTA record.
+
+    fault: why it has no protein.
+    is_fragment: whether its location extends beyond the entry ('<' or '>').
+    """
 
     record: RawRecord
     is_fragment: bool | None
@@ -45,8 +48,8 @@ class CodingSequence(NamedTuple):
 class GenBankReader:
     """Iterates over the coding sequences of a stream, in their order in the file.
 
-    After iteration `error` says how the stream broke, if it did: then the coding sequences of the entry that it broke
-    in are given as `truncated`. `leading_text` is for readers of FASTA: False.
+    After iteration `error` says why the stream could not be read further, if so; the coding sequences of the entry that
+    was being read are then given as `truncated`. `leading_text`, as in fasta.Reader, is always False.
     """
 
     def __init__(self, stream: IO[bytes]):
@@ -62,14 +65,14 @@ class GenBankReader:
             return b""
 
     def __iter__(self) -> Iterator[CodingSequence]:
-        offset, kept = 0, bytearray()  # the entry that is being read, and where it begins
+        offset, kept = 0, bytearray()  # where the current entry begins, and what was read of it
         searched = 0
         while block := self._read():
             kept += block
             done = 0
             while end := _END.search(kept, searched):
                 if end.end() == len(kept):
-                    break  # the line may go on
+                    break  # the line may continue in the next block
                 yield from _coding_sequences(bytes(kept[done : end.end()]), offset + done)
                 done = searched = end.end()
             del kept[:done]
@@ -85,34 +88,34 @@ class GenBankReader:
             yield from _coding_sequences(last, offset)
         else:
             self.error = self.error or "the last entry has no end ('//')"
-            for place in _CODING.finditer(last):
-                yield _without_protein(offset + place.start(), last, place.start(), Outcome.TRUNCATED)
+            for found in _CODING.finditer(last):
+                yield _without_protein(offset + found.start(), last, found.start(), Outcome.TRUNCATED)
 
 
 def _coding_sequences(entry: bytes, offset: int) -> Iterator[CodingSequence]:
-    """The coding sequences of one entry, which begins at byte `offset` of the file."""
-    places = [place.start() for place in _CODING.finditer(entry)]
-    if not places:
+    """Yield the coding sequences of one entry, which begins at byte `offset` of the file."""
+    starts = [found.start() for found in _CODING.finditer(entry)]
+    if not starts:
         return
     try:
         features, parsed = _parse(entry)
         reason = (
-            "" if len(features) == len(places) else f"{len(features)} features of {len(places)} CDS lines are valid"
+            "" if len(features) == len(starts) else f"{len(features)} features of {len(starts)} CDS lines are valid"
         )
-    except Exception as error:  # Biopython's parser raises whatever a line that it does not expect makes it raise
+    except Exception as error:  # Biopython's parser raises many kinds of errors for unexpected lines
         reason = f"Biopython cannot read the entry: {type(error).__name__}: {error}"
     if _GENPEPT.match(entry):
-        reason = "a GenPept entry holds a protein, not nucleotides: take FASTA"
+        reason = "a GenPept entry holds a protein, not nucleotides: use FASTA"
     if reason:
-        for place in places:
-            yield _without_protein(offset + place, entry, place, Outcome.NO_TRANSLATION, reason)
+        for start in starts:
+            yield _without_protein(offset + start, entry, start, Outcome.NO_TRANSLATION, reason)
         return
-    for place, feature in zip(places, features, strict=True):
-        yield _coding_sequence(feature, parsed, offset + place)
+    for start, feature in zip(starts, features, strict=True):
+        yield _coding_sequence(feature, parsed, offset + start)
 
 
 def _parse(entry: bytes) -> tuple[list[SeqFeature], Any]:
-    """The CDS features of an entry, and the entry as Biopython's SeqRecord."""
+    """Return the CDS features of an entry, and the entry as Biopython's SeqRecord."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", BiopythonWarning)  # of columns and line lengths
         parsed = SeqIO.read(io.StringIO(entry.decode("utf-8", errors="backslashreplace")), "genbank")
@@ -120,7 +123,7 @@ def _parse(entry: bytes) -> tuple[list[SeqFeature], Any]:
 
 
 def _coding_sequence(feature: SeqFeature, entry: Any, offset: int) -> CodingSequence:
-    name = next(filter(None, (_qualifier(feature, name) for name in _NAMES)), "") or _name_by_place(feature, entry)
+    name = next(filter(None, (_qualifier(feature, name) for name in _NAMES)), "") or _name_by_location(feature, entry)
     description = _qualifier(feature, "product")
     protein = "".join(_qualifier(feature, "translation").split())
     fault, partial = None, _is_partial(feature)
@@ -138,10 +141,10 @@ def _coding_sequence(feature: SeqFeature, entry: Any, offset: int) -> CodingSequ
     return CodingSequence(RawRecord(offset, f"{header}\n{protein}".encode(), 0, False), partial, fault)
 
 
-def _without_protein(offset: int, entry: bytes, place: int, fault: Outcome, reason: str = "") -> CodingSequence:
-    """A CDS that could not be read: named by its qualifiers, as far as they can be seen."""
-    following = _CODING.search(entry, place + 1)
-    text = entry[place : following.start() if following else len(entry)]
+def _without_protein(offset: int, entry: bytes, start: int, fault: Outcome, reason: str = "") -> CodingSequence:
+    """Return the record of a CDS that could not be read, with an id from its qualifiers as far as they can be found."""
+    following = _CODING.search(entry, start + 1)
+    text = entry[start : following.start() if following else len(entry)]
     found = next(filter(None, (re.search(rb'/%s="([^"\s]+)"' % name.encode(), text) for name in _NAMES)), None)
     locus = _LOCUS.search(entry)
     name = found[1] if found else (locus[1] if locus else b"entry") + b":" + (text.split(None, 2)[1:2] or [b"?"])[0]
@@ -149,15 +152,15 @@ def _without_protein(offset: int, entry: bytes, place: int, fault: Outcome, reas
     return CodingSequence(RawRecord(offset, header + b"\n", 0, fault is Outcome.TRUNCATED), None, fault)
 
 
-def _name_by_place(feature: SeqFeature, entry: Any) -> str:
-    """The id of a CDS without one of _NAMES: gene, contig and place."""
+def _name_by_location(feature: SeqFeature, entry: Any) -> str:
+    """Return the id of a CDS without one of _NAMES: gene, contig and location."""
     contig = next((name for name in (entry.id, entry.name) if name and not name.startswith("<unknown")), "entry")
     parts = feature.location.parts if feature.location else []
-    places = (
+    ranges = (
         f"c{int(part.end)}-{int(part.start) + 1}" if part.strand == -1 else f"{int(part.start) + 1}-{int(part.end)}"
         for part in parts
     )
-    return "_".join(filter(None, (_qualifier(feature, "gene"), f"{contig}:{','.join(places)}")))
+    return "_".join(filter(None, (_qualifier(feature, "gene"), f"{contig}:{','.join(ranges)}")))
 
 
 def _qualifier(feature: SeqFeature, name: str) -> str:
@@ -172,10 +175,10 @@ def _is_partial(feature: SeqFeature) -> bool:
 
 
 def _translate(feature: SeqFeature, letters: Any) -> str:
-    """The protein of a CDS without /translation, by its own table and reading frame.
+    """Return the protein of a CDS without /translation, by its own table and reading frame.
 
-    A start codon of the table is methionine where the gene's start is in the entry (INSDC 7.5.5). Raises what
-    Biopython raises for nucleotides that are not there, and for a table that does not exist.
+    A start codon of the table is methionine where the gene's start is in the entry (INSDC 7.5.5). Raise the
+    errors of Biopython for missing nucleotides, and for a table that does not exist.
     """
     table = int(_qualifier(feature, "transl_table") or _STANDARD_TABLE)
     frame = int(_qualifier(feature, "codon_start") or 1) - 1
@@ -190,7 +193,7 @@ def _translate(feature: SeqFeature, letters: Any) -> str:
 
 
 def _first_position(feature: SeqFeature) -> object:
-    """Where translation begins. The parts of a location are in the order in which they are translated."""
-    assert feature.location is not None  # else there was nothing to extract
+    """Return where translation begins. The parts of a location are in the order in which they are translated."""
+    assert feature.location is not None  # otherwise extract() has raised
     first = feature.location.parts[0]
     return first.end if first.strand == -1 else first.start

@@ -1,16 +1,16 @@
-"""What the header of a protein says: id, description, MGnify's number, and whether the protein is cut.
+"""The header of a protein: id, description, MGnify's number, and whether the protein is a fragment.
 
-The id is the first word as it stands, whatever database it is of: it is what other tools write into their tables, so
-tables join (docs/decisions/0014-sources.md); the Ctrl-A before the next title of NCBI's nr ends it too. The description
-is the rest. Read besides are
+The id is the first word, unchanged, whatever database it is from: other tools write the same word into their tables, so
+that tables can be joined (docs/decisions/0014-sources.md). The Ctrl-A before the next title in NCBI's nr ends it too.
+The description is the rest. Further fields are
 
-    Prodigal   `partial=XY`: 1 for each end of the gene that lies off its contig
+    Prodigal   `partial=XY`: 1 for each end of the gene that lies outside its contig
     MGnify     the number of an id MGYP...; `PL=XY`, the same as Prodigal's; in newer releases `FL=1` or `FL=0`, full
                length or not. `UP=`, `CR=`, `BIOMES=` and `LEN=` stay in the description
     UniProt    `(Fragment)` or `(Fragments)` at the end of the protein's name
     NCBI       `, partial [species]`
 
-A header of UniProt or NCBI that does not say so leaves open whether the protein is whole.
+A header of UniProt or NCBI without such a mark leaves it unknown whether the protein is complete.
 """
 
 import re
@@ -20,7 +20,7 @@ from foldatlas.schemas.records import NEXT_TITLE
 
 _MGNIFY: Final = re.compile(r"MGYP(\d{1,18})$")
 _PRODIGAL: Final = re.compile(r"(?:^|[;\s])partial=([01]{2})(?=;|\s|$)")
-# what the pattern says of nearly all headers of Prodigal, found without it
+# the result of the pattern for nearly all headers of Prodigal, looked up without it
 _PRODIGAL_FLAGS: Final = {f";partial={left}{right};": left + right != "00" for left in "01" for right in "01"}
 _MGNIFY_FLAG: Final = re.compile(r"(?:^|\s)(PL=[01]{2}|FL=[01])(?=\s|$)")
 _WHOLE: Final = ("PL=00", "FL=1")
@@ -29,7 +29,7 @@ _NCBI_PARTIAL: Final = re.compile(r", partial \[[^\]]")
 
 
 class Header(NamedTuple):
-    """What a header says. `mgyp` and `is_fragment` are None where it does not."""
+    """The fields of a header. `mgyp` and `is_fragment` are None where the header does not give them."""
 
     id: str
     description: str
@@ -48,7 +48,7 @@ def header_text(header: bytes) -> str:
 
 
 def read_text(text: str) -> tuple[str, str, int | None, bool | None]:
-    """`read_header` of text without a NUL: id, description, mgyp and is_fragment."""
+    """Read a header that is text without NUL bytes. Return id, description, mgyp and is_fragment."""
     words = text.split(None, 1)
     if not words:
         return "", "", None, None
@@ -60,18 +60,19 @@ def read_text(text: str) -> tuple[str, str, int | None, bool | None]:
     if len(words) == 1:
         return name, "", int(number[1]) if number else None, None
     description = words[1].rstrip()
-    place = description.find("partial=")
-    is_fragment = _PRODIGAL_FLAGS.get(description[place - 1 : place + 11])
+    start = description.find("partial=")
+    is_fragment = _PRODIGAL_FLAGS.get(description[start - 1 : start + 11])
     if is_fragment is None:
         is_fragment = _is_fragment(description, number is not None)
     return name, description, int(number[1]) if number else None, is_fragment
 
 
 def _is_fragment(description: str, is_mgnify: bool) -> bool | None:
-    """Plain searches first: a pattern that looks through all descriptions costs more than all else that is done."""
+    """Return whether a description marks a fragment. Plain searches come first, because patterns on every description
+    would cost more than the rest of reading."""
     if "partial" in description:
-        place = max(0, description.find("partial=") - 1)
-        if found := _PRODIGAL.match(description, place) or _PRODIGAL.search(description, place):
+        start = max(0, description.find("partial=") - 1)
+        if found := _PRODIGAL.match(description, start) or _PRODIGAL.search(description, start):
             return found[1] != "00"
         if _NCBI_PARTIAL.search(description.partition(NEXT_TITLE)[0]):
             return True

@@ -1,8 +1,8 @@
 """Nucleotides or a protein, by the letters of a sequence and then by the other records of its file.
 
-Every letter of IUPAC's nucleotide code is a residue too, so letters alone cannot settle a short or monotonous sequence:
-45 asparagines are a protein of Plasmodium or a gap between contigs, (AG)20 a silk or a microsatellite. `kind_of` finds
-what the letters do settle; `Census.verdict` judges the rest by the majority of those.
+Every letter of IUPAC's nucleotide code is a residue code too, so letters alone cannot decide a short or repetitive
+sequence: 45 asparagines are a protein of Plasmodium or a gap between contigs, (AG)20 a silk or a microsatellite.
+`kind_of` decides where the letters suffice; `Census.verdict` decides the rest by the majority of those.
 """
 
 from enum import Enum
@@ -11,7 +11,7 @@ from typing import Final, NamedTuple
 from foldatlas.schemas.records import MIN_NUCLEOTIDES, NUCLEOTIDES
 
 # IUPAC's nucleotide code with U, and X, which masks nucleotides and residues alike. E, F, I, J, L, O, P, Q and Z are
-# residues alone: of 30 residues of an ordinary protein all but three in a million have one.
+# only residue codes: of 30 residues of an ordinary protein all but three in a million have one.
 AMBIGUITY_CODES: Final = b"RYSWKMBDHV"
 NUCLEOTIDE_CODES: Final = "".join(sorted(NUCLEOTIDES)).encode() + AMBIGUITY_CODES + b"X"
 
@@ -23,7 +23,7 @@ _MIN_EACH_BASE: Final = 0.02  # of a sequence, each of the four bases: of the AT
 
 
 class Kind(Enum):
-    """What the letters of a sequence say that it is."""
+    """What a sequence is by its letters."""
 
     PROTEIN = "protein"
     NUCLEOTIDES = "nucleotides"
@@ -38,17 +38,17 @@ class Census(NamedTuple):
 
     @property
     def verdict(self) -> Kind:
-        """What the file's doubtful records are: the kind of most others, DOUBTFUL for a tie."""
+        """What the doubtful records of the file are: the kind of the majority of the others, DOUBTFUL for a tie."""
         if self.proteins == self.nucleotides:
             return Kind.DOUBTFUL
         return Kind.PROTEIN if self.proteins > self.nucleotides else Kind.NUCLEOTIDES
 
 
 def kind_of(letters: bytes) -> Kind:
-    """Return what `letters` (upper case, residue codes alone, at least one) settle.
+    """Return what a sequence is by its `letters` (upper case, residue codes only, at least one).
 
-    NUCLEOTIDES: at least 30 letters, 70 % of them A, C, G, T, U or N, half of them no N, each base at least 2 %, and no
-    letter that is a residue alone. PROTEIN: a letter that is a residue alone. DOUBTFUL: neither.
+    NUCLEOTIDES: at least 30 letters, 70 % of them A, C, G, T, U or N, half of them not N, each base at least 2 %, and
+    no letter that is only a residue code. PROTEIN: a letter that is only a residue code. DOUBTFUL: neither.
     """
     if letters[:MIN_NUCLEOTIDES].translate(None, NUCLEOTIDE_CODES) or letters.translate(None, NUCLEOTIDE_CODES):
         return Kind.PROTEIN
@@ -58,10 +58,10 @@ def kind_of(letters: bytes) -> Kind:
 
 
 def is_nucleotides(letters: bytes, verdict: Kind) -> bool:
-    """Whether the DOUBTFUL sequence `letters` is nucleotides, in a file whose other records give `verdict`.
+    """Return whether the DOUBTFUL sequence `letters` is nucleotides, in a file whose other records give `verdict`.
 
-    Where they give none, composition decides: 30 letters or more, of which 70 % are A, C, G, T, U or N and half no N,
-    with three of the four bases, are nucleotides.
+    Where the verdict is DOUBTFUL, composition decides: at least 30 letters, of which 70 % are A, C, G, T, U or N and
+    half not N, with three of the four bases, are nucleotides.
     """
     if verdict is not Kind.DOUBTFUL:
         return verdict is Kind.NUCLEOTIDES
@@ -70,7 +70,7 @@ def is_nucleotides(letters: bytes, verdict: Kind) -> bool:
 
 
 def _base_shares(letters: bytes) -> list[float]:
-    """The share of each base, 0 to 1, in the order of _BASES."""
+    """Return the share of each base, 0 to 1, in the order of _BASES."""
     return [sum(map(letters.count, (base[i : i + 1] for i in range(len(base))))) / len(letters) for base in _BASES]
 
 

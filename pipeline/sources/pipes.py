@@ -1,7 +1,7 @@
 """Standard input and named pipes as sources: copied once, beside the atlas, and read from there like files.
 
-A pipe can be read neither twice nor in ranges. Its copy is named by the digest of its content, `pipe:<sha256>`. The
-same content is the same source, whichever pipe it came by, so that a run which was stopped resumes when it comes again.
+A pipe cannot be read twice, nor in ranges. Its copy is named by the digest of its content, `pipe:<sha256>`. The same
+content is the same source, whatever the pipe, so that a stopped run resumes when it is given the content again.
 """
 
 import contextlib
@@ -25,7 +25,7 @@ _BLOCK_BYTES: Final = 1 << 20
 
 
 def is_pipe(name: str) -> bool:
-    """Whether `name` is standard input (`-`), or a file that can be read only once."""
+    """Return whether `name` is standard input (`-`), or a file that can be read only once."""
     if name == STANDARD_INPUT:
         return True
     try:
@@ -38,13 +38,13 @@ def is_pipe(name: str) -> bool:
 class Spool:
     """Copies of pipes, each pipe read once. Use as a context manager: at its end the copies are deleted.
 
-    With `folder` they lie in the atlas's staging, where workers find them; without, in a folder of this machine.
+    With `folder` they are in the atlas's staging area, where workers find them; without, in a folder of this machine.
     """
 
     def __init__(self, folder: AtlasFolder | None = None):
         self._folder = folder
         self._stack = contextlib.ExitStack()
-        self._place: Staging | Path | None = None
+        self._area: Staging | Path | None = None
         self._copies: dict[str, tuple[str, str]] = {}
 
     def __enter__(self) -> "Spool":
@@ -54,9 +54,9 @@ class Spool:
         self._stack.__exit__(*error)
 
     def copy(self, name: str) -> tuple[str, str]:
-        """Return the URI of what the pipe `name` gives, and the path or address of its copy.
+        """Return the URI of the content of the pipe `name`, and the path or address of its copy.
 
-        Raises SourceError if it cannot be read.
+        Raise SourceError if it cannot be read.
         """
         if name not in self._copies:
             self._copies[name] = self._copy(name)
@@ -75,21 +75,21 @@ class Spool:
             raise SourceError(f"{name} cannot be copied ({error.strerror}): write it to a file first") from error
         path = part.with_name(f"pipe-{digest.hexdigest()}")
         part.rename(path)
-        os.utime(path, ns=(0, 0))  # a plan of the same content is the same plan
-        place = str(path)
-        if isinstance(self._place, Staging) and self._place.storage.root is None:
-            self._place.storage.put(path, path.name)
-            place = f"{self._place.place}/{path.name}"
-        return SCHEME + digest.hexdigest(), place
+        os.utime(path, ns=(0, 0))  # so that the same content makes the same plan
+        location = str(path)
+        if isinstance(self._area, Staging) and self._area.storage.root is None:
+            self._area.storage.put(path, path.name)
+            location = f"{self._area.uri}/{path.name}"
+        return SCHEME + digest.hexdigest(), location
 
     def _work(self) -> Path:
-        if self._place is None:
+        if self._area is None:
             if self._folder is None:
-                self._place = self._stack.enter_context(work_folder())
+                self._area = self._stack.enter_context(work_folder())
             else:
                 self._folder.refuse_foreign()
-                self._place = self._stack.enter_context(staging_of(self._folder))
-        return self._place if isinstance(self._place, Path) else self._place.work
+                self._area = self._stack.enter_context(staging_of(self._folder))
+        return self._area if isinstance(self._area, Path) else self._area.work
 
 
 @contextlib.contextmanager

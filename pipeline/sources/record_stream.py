@@ -1,4 +1,4 @@
-"""The checked records of a source, or of a range of it, whatever its format, compression and place."""
+"""The checked records of a source, or of a range of it, whatever its format, compression and location."""
 
 import contextlib
 from collections.abc import Iterator
@@ -19,9 +19,9 @@ from foldatlas.pipeline.sources.remote import RemoteStream
 from foldatlas.pipeline.sources.validation import Record, check
 from foldatlas.schemas.errors import SourceError
 
-# of what is read record by record
+# of formats that are read record by record
 RECORDS_A_BATCH: Final = 5_000
-BYTES_A_BATCH: Final = 16 << 20  # reached only by records that are mostly header or far too long
+BYTES_A_BATCH: Final = 16 << 20  # reached only by records with a long header, or that are far too long
 
 
 class RecordStream:
@@ -54,7 +54,7 @@ class RecordStream:
 
     @property
     def counts(self) -> ReadCounts:
-        """What the reading counted that no record says of itself: doubtful records, and contigs."""
+        """Counts that outcomes of records do not give: doubtful records, and contigs."""
         counts = ReadCounts(doubtful=self._doubtful)
         return counts + self._reader.counts if isinstance(self._reader, ContigReader) else counts
 
@@ -63,7 +63,7 @@ class RecordStream:
         return isinstance(self._stream, CompressedStream) and self._stream.has_garbage
 
     def records(self, max_length: int) -> Iterator[tuple[Record, int]]:
-        """Each record, checked (`max_length` in residues), and the bytes that it takes."""
+        """Yield each record, checked (`max_length` in residues), and its size in bytes."""
         for raw in self._reader:
             if isinstance(raw, RawRecord):
                 yield check(raw, max_length), len(raw.text)
@@ -71,7 +71,7 @@ class RecordStream:
                 yield check(raw.record, max_length, is_fragment=raw.is_fragment, fault=raw.fault), len(raw.record.text)
 
     def batches(self, max_length: int) -> Iterator[pa.RecordBatch]:
-        """The records, checked, as columns of the staging table without the source: some thousands at a time."""
+        """Yield the checked records as columns of the staging table without `source`, some thousands at a time."""
         if isinstance(self._reader, Reader):
             for block in self._reader.blocks():
                 checked = check_block(block, max_length)
@@ -89,13 +89,13 @@ class RecordStream:
             yield to_batch(records)
 
     def finish(self, *, digest: bool) -> tuple[str, int]:
-        """The source's sha256 and its bytes as stored, where asked for.
+        """Return the source's sha256 ("" without `digest`) and its size as stored.
 
-        Raises SourceError if the source is not what it was when it was found.
+        Raise SourceError if the source has changed since it was found.
         """
         sha256, size = "", self._source.size
         if isinstance(self._stored, RemoteStream):
-            sha256 = self._stored.sha256()  # in passing: a remote file is not read twice
+            sha256 = self._stored.sha256()  # computed while reading, since a remote file is not read twice
             size = self._stored.num_bytes
         elif digest:
             sha256 = file_sha256(Path(self._source.path))
@@ -106,6 +106,6 @@ class RecordStream:
 
 @contextlib.contextmanager
 def open_records(source: SourceFile, start: int = 0, end: int | None = None) -> Iterator[RecordStream]:
-    """The records of a source whose place is in [start, end). Raises SourceError for a source that cannot be read."""
+    """Open the records of a source whose offset is in [start, end). Raise SourceError for one that cannot be read."""
     with open_stored(source) as stored:
         yield RecordStream(source, stored, decompressed(stored, source.compression), start, end)

@@ -1,8 +1,8 @@
-"""Files at http(s)://, s3:// and gs://: found, and read once from end to end, all of one version.
+"""Files at http(s)://, s3:// and gs://: found, and read once from start to end, in one version.
 
-Opened by smart-open. What passes (a server that is busy, a connection that drops) is tried again, and reading goes on
-where it broke off; what does not is a SourceError. A server has to say how long a file is or mark its end, so that
-half a file is never taken for a whole one.
+smart-open opens them. After a passing failure (a busy server, a dropped connection) reading goes on at the byte that
+was reached; other failures are a SourceError. A server must report a file's length or mark its end, so that half a file
+is never taken for a complete one.
 """
 
 import contextlib
@@ -19,8 +19,8 @@ from foldatlas.schemas.errors import SourceError
 
 WAITS: Final = (1.0, 2.0, 4.0, 8.0, 16.0, 30.0)  # seconds before each further try; together a minute
 _STATUS_TO_TRY_AGAIN: Final = (408, 425, 429)
-# Names of exceptions that say that a connection did not come about or broke: of requests, urllib3, botocore and google,
-# of which the last two need not be installed.
+# Names of exceptions of failed or broken connections, in requests, urllib3, botocore and google. The last two need not
+# be installed.
 _CONNECTION_ERRORS: Final = frozenset(
     "ConnectionError Timeout TimeoutError HTTPError HTTPClientError ChunkedEncodingError IncompleteReadError "
     "TransportError".split()
@@ -30,13 +30,13 @@ Found = TypeVar("Found")
 
 
 class UnreachableError(SourceError):
-    """A server did not answer in all the time that it was given."""
+    """A server did not answer in the time for retries."""
 
 
 class RemoteStream(io.RawIOBase):
-    """The bytes of a remote file, from its start to its end. `version` is what is read.
+    """The bytes of a remote file, from its start to its end. `version` is the version that is read.
 
-    Raises SourceError, on making and on reading, if the file cannot be had, or is no longer the `expected` version.
+    Raises SourceError, when constructed and when read, if the file cannot be read or is not the `expected` version.
     """
 
     def __init__(self, address: str, expected: Version | None = None):
@@ -49,14 +49,14 @@ class RemoteStream(io.RawIOBase):
         self._with_retries(self._open)
 
     def read(self, size: int = -1) -> bytes:
-        """Up to `size` bytes (a negative size: a block), nothing at the end."""
+        """Return up to `size` bytes (a negative size: a block), b"" at the end."""
         block = self._with_retries(lambda: self._read(size if size > 0 else 1 << 16))
         self._digest.update(block)
         self._position += len(block)
         return block
 
     def sha256(self) -> str:
-        """Digest of the whole file: reads what has not been read."""
+        """Return the digest of the whole file, after reading the rest of it."""
         while self.read(1 << 20):
             pass
         return self._digest.hexdigest()
@@ -76,17 +76,17 @@ class RemoteStream(io.RawIOBase):
         assert self._stream is not None
         block = self._stream.read(size)
         if not block and self._position < self.version.size:
-            raise ConnectionError(f"{self._position:,} of {self.version.size:,} bytes came")
+            raise ConnectionError(f"{self._position:,} of {self.version.size:,} bytes were received")
         if 0 <= self.version.size < self._position + len(block):
             raise _changed(self.address)
         return block
 
     def _open(self) -> None:
-        """Opens the file at the place that was reached. Raises SourceError if it is another version by now."""
+        """Open the file at the position that was reached. Raise SourceError if it has another version now."""
         self._open_start()
         assert self._stream is not None
         if self._position and not (self.version.is_named and _seek(self._stream, self._position)):
-            self._drop()  # a stream that could not be moved is of no more use
+            self._drop()  # the stream cannot seek
             self._open_start()
             self._skip(self._stream)
 
@@ -99,12 +99,12 @@ class RemoteStream(io.RawIOBase):
             raise _changed(self.address)
 
     def _skip(self, stream: IO[bytes]) -> None:
-        """Reads again what was read before, which has to be the same."""
+        """Read again what was read before. Raise SourceError if it differs."""
         digest, left = hashlib.sha256(), self._position
         while left:
             block = stream.read(min(left, 1 << 20))
             if not block:
-                raise ConnectionError(f"{self._position - left:,} of {self._position:,} bytes came again")
+                raise ConnectionError(f"{self._position - left:,} of {self._position:,} bytes were received again")
             digest.update(block)
             left -= len(block)
         if digest.digest() != self._digest.digest():
@@ -162,7 +162,8 @@ class _Policy(NamedTuple):
 
 
 def _status(error: BaseException) -> int | None:
-    """The HTTP status that an exception of requests, botocore (in smart-open's OSError too) or google carries."""
+    """Return the HTTP status that an exception of requests, botocore (in smart-open's OSError too) or google
+    carries."""
     error = getattr(error, "backend_error", error)
     if isinstance(error, FileNotFoundError):
         return 404
@@ -177,9 +178,9 @@ def _status(error: BaseException) -> int | None:
 def _may_pass(error: BaseException, status: int | None, is_first: bool) -> bool:
     if status is not None:
         return status in _STATUS_TO_TRY_AGAIN or status >= 500
-    names = {kind.__name__ for kind in type(error).__mro__}
+    names = {each.__name__ for each in type(error).__mro__}
     if "SSLError" in names or (is_first and "NameResolutionError" in repr(error)):
-        return False  # a certificate does not mend itself, and a host never heard of is a wrong name
+        return False  # a certificate stays invalid, and an unknown host is a wrong name
     return type(error) is OSError or bool(names & _CONNECTION_ERRORS)
 
 
@@ -187,7 +188,7 @@ def _refusal(name: str, status: int | None, reason: str) -> str:
     if status in (404, 410):
         return f"{name} does not exist ({reason}): check the address"
     if status in (401, 403):
-        return f"{name} may not be read ({reason}): check the address, and the credentials for it"
+        return f"{name} access denied ({reason}): check the address, and the credentials for it"
     if status == 412:
         return str(_changed(name))
     return f"{name} cannot be read ({reason}): check the address"
@@ -198,15 +199,15 @@ def _changed(address: str) -> SourceError:
 
 
 def _one_line(error: BaseException) -> str:
-    """What an exception says; without the address, which may be signed."""
+    """Return an exception's text in one line, without the query of an address, which may hold a signature."""
     text = re.sub(r"\?\S*", "", " ".join(str(error).split()))
-    if "Caused by" in text:  # of requests, which tells the innermost cause last
+    if "Caused by" in text:  # requests puts the innermost cause last
         text = text.rpartition(": ")[2].rstrip("\"')")
     return f"{type(error).__name__}: {text[:200]}"
 
 
 def _seek(stream: IO[bytes], position: int) -> bool:
-    """Whether the stream now stands at `position`."""
+    """Move the stream to `position`. Return whether it could."""
     try:
         return stream.seek(position) == position
     except io.UnsupportedOperation:

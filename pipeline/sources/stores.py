@@ -1,4 +1,4 @@
-"""The servers that files are read from: how an address is written, and how a file there is opened."""
+"""The servers that files are read from: normalised addresses, and opening a file."""
 
 import re
 import urllib.parse
@@ -20,15 +20,19 @@ _ALIASES: Final = {"s3a": "s3", "s3n": "s3", "gcs": "gs"}
 _DEFAULT_PORTS: Final = {"http": 80, "https": 443}
 _EXTRAS: Final = {"s3": "boto3", "gs": "google-cloud-storage"}
 _EXTRA_NAMES: Final = {"s3": "s3", "gs": "gcs"}
-# What signs an address for a while: a secret, and no part of what the file is.
+# Query parameters that sign an address for a limited time: secret, and not part of the file's identity.
 _SIGNATURE: Final = re.compile(
     r"(?i)(x-(amz|goog)-.*|awsaccesskeyid|googleaccessid|signature|expires|key-pair-id|policy)"
 )
 
 
 class Version(NamedTuple):
-    """What a server says of a file. `size` in bytes, -1 if it does not say; `mtime_ns` since 1970, 0 if it does not;
-    `etag` its name for this very content, empty without a strong one."""
+    """A file's version as its server reports it.
+
+    size: in bytes, -1 if not reported.
+    mtime_ns: in ns since 1970, 0 if not reported.
+    etag: the strong ETag of the content, or "".
+    """
 
     size: int
     mtime_ns: int
@@ -36,42 +40,43 @@ class Version(NamedTuple):
 
     @property
     def is_named(self) -> bool:
-        """Whether two equal versions are the same content."""
+        """Whether equal versions mean equal content."""
         return bool(self.etag) or (self.size >= 0 and self.mtime_ns > 0)
 
 
 def scheme_of(name: str) -> str:
-    """`s3`, `gs`, `http` or `https` for the name of a remote file, else nothing.
+    """Return `s3`, `gs`, `http` or `https` for the name of a remote file, else "".
 
-    Raises SourceError for an address of another kind.
+    Raise SourceError for an address of another kind.
     """
     scheme, separator, _ = name.partition("://")
     scheme = _ALIASES.get(scheme.lower(), scheme.lower())
     if not separator or scheme == "file":
         return ""
     if scheme not in SCHEMES:
-        raise SourceError(f"{name}: {scheme}:// is not read, {', '.join(SCHEMES)} are: download it first")
+        raise SourceError(f"{name}: {scheme}:// is not supported ({', '.join(SCHEMES)} are): download it first")
     return scheme
 
 
 def normalised(name: str) -> str:
-    """The address without what does not tell files apart: case of scheme and host, default port, fragment, signature.
+    """Return the address without parts that do not identify a file: default port, fragment, signature, and the case of
+    scheme and host.
 
-    Raises SourceError for an address that holds a password or keys, which the atlas would show.
+    Raise SourceError for an address that holds a password or keys, which the atlas would show.
     """
     scheme = scheme_of(name)
     rest = name.partition("://")[2]
     if scheme in ("s3", "gs"):
         if holds_keys(rest):
             raise SourceError(
-                f"{scheme}://...@: an atlas keeps the addresses of its sources: put the keys into the environment "
+                f"{scheme}://...@: an atlas stores the addresses of its sources: put the keys into the environment "
                 "(AWS_PROFILE, AWS_ACCESS_KEY_ID) instead"
             )
         return f"{scheme}://{rest}"
     parts = urllib.parse.urlsplit(f"{scheme}://{rest}")
     if "@" in parts.netloc:
         raise SourceError(
-            f"{scheme}://...@{parts.hostname}: an atlas keeps the addresses of its sources: put the password into "
+            f"{scheme}://...@{parts.hostname}: an atlas stores the addresses of its sources: put the password into "
             "~/.netrc instead"
         )
     try:
@@ -91,14 +96,14 @@ def _open_http(address: str) -> tuple[IO[bytes], Version]:
     if not size.isdecimal() and headers.get("Transfer-Encoding", "").lower() != "chunked":
         stream.close()
         raise SourceError(
-            f"{normalised(address)}: the server does not say how long it is, so that half of it would look like all: "
-            "download it first"
+            f"{normalised(address)}: the server does not report its length, so an incomplete file "
+            "would not be noticed: download it first"
         )
     etag = headers.get("ETag", "")
     version = Version(
         size=int(size) if size.isdecimal() else -1,
         mtime_ns=_http_time(headers.get("Last-Modified", "")),
-        etag="" if etag.startswith("W/") else etag,  # a weak one allows for other bytes of like meaning
+        etag="" if etag.startswith("W/") else etag,  # a weak ETag allows other bytes of equivalent content
     )
     return stream, version
 
@@ -122,7 +127,7 @@ def _bucket_and_key(address: str) -> tuple[str, str]:
 
 
 def _s3_client() -> Any:
-    """A client of which tries are counted here, not in two places."""
+    """Return a client without retries of its own: remote.py retries."""
     try:
         return new_client()
     except ImportError as error:
@@ -134,7 +139,7 @@ def _open_s3(address: str) -> tuple[IO[bytes], Version]:
     bucket, key = _bucket_and_key(address)
     head = client.head_object(Bucket=bucket, Key=key)
     pinned = {"S3.Client.get_object": {"IfMatch": head["ETag"]}}
-    # read by the key, not by the address, whose '?' or '@' smart-open would take for something else
+    # opened by key: in an address smart-open would interpret '?' and '@'
     stream: Any = s3.open(bucket, key, "rb", defer_seek=True, client=client, client_kwargs=pinned)
     return stream, Version(head["ContentLength"], int(head["LastModified"].timestamp()) * 1_000_000_000, head["ETag"])
 
@@ -147,7 +152,7 @@ def _gcs_client() -> Any:
         raise _missing("gs") from error
     try:
         return storage.Client()
-    except (google.auth.exceptions.DefaultCredentialsError, OSError):  # OSError: no project is named
+    except (google.auth.exceptions.DefaultCredentialsError, OSError):  # OSError: no project is set
         return storage.Client.create_anonymous_client()
 
 
@@ -172,7 +177,7 @@ OPENERS: Final[dict[str, Callable[[str], tuple[IO[bytes], Version]]]] = {
 
 
 def keys_under(address: str) -> list[str]:
-    """Addresses of all files of a bucket that begin with `address` (s3 or gs)."""
+    """Return the addresses of all files of a bucket that begin with `address` (s3 or gs)."""
     scheme = scheme_of(address)
     bucket, _, prefix = address.partition("://")[2].partition("/")
     if scheme == "s3":

@@ -1,7 +1,7 @@
-"""The structure files that a person named: found in folders, patterns and buckets, and unpacked.
+"""Structure files as they were named: found in folders, patterns and buckets, and decompressed.
 
-Archives are read as streams and never unpacked to the disk: a member's name is a label, and one that could lead out of
-a folder, a link or a device is refused with a row of its own, as is what unpacks to far more than it should.
+Archives are read as streams and never unpacked to the disk. The name of a member is only a label; links, devices, names
+that lead out of a folder, and members that expand far too much are refused, each with a row.
 """
 
 import tarfile
@@ -16,22 +16,22 @@ from foldatlas.pipeline.sources.find import matching_names
 from foldatlas.pipeline.sources.stores import Version, normalised, scheme_of
 from foldatlas.schemas.errors import SourceError
 
-MAX_TEXT_BYTES: Final = 1 << 30  # of one structure; the largest of the PDB have some 0.5 GB as mmCIF
-MAX_RATIO: Final = 200  # text of structures packs 4 to 10 times
+MAX_TEXT_BYTES: Final = 1 << 30  # of one structure; the largest of the PDB have about 0.5 GB as mmCIF
+MAX_RATIO: Final = 200  # structures as text compress 4 to 10 times
 
 _HEAD_BYTES: Final = 512
-_MIN_UNPACKED: Final = 64 << 20  # below it a ratio says nothing
+_MIN_UNPACKED: Final = 64 << 20  # below this, the ratio is not checked
 _ARCHIVES: Final = (".tar", ".tar.gz", ".tgz", ".tar.zst")
 
 
 class TooLarge(OSError):
-    """More came out of a compressed file than any structure has."""
+    """A compressed file expands to more than any structure has."""
 
 
 def find_structures(names: Sequence[str]) -> list[Found]:
-    """Return the files that `names` (files, folders, patterns, addresses) mean, each once, sorted by URI.
+    """Return the files that `names` (files, folders, patterns, addresses) refer to, each once, sorted by URI.
 
-    An address that ends in "/" is a folder of a bucket. Raise SourceError for a name that means no file.
+    An address that ends in "/" is a folder of a bucket. Raise SourceError for a name without any file.
     """
     found: dict[str, Found] = {}
     for name in names:
@@ -39,7 +39,7 @@ def find_structures(names: Sequence[str]) -> list[Found]:
             file = _look(match)
             found.setdefault(file.source, file)
     if not found:
-        raise SourceError(f"{', '.join(names)}: no file is there: name structure files, or folders of them")
+        raise SourceError(f"{', '.join(names)}: no file found: name structure files, or folders of them")
     return [found[source] for source in sorted(found)]
 
 
@@ -64,25 +64,25 @@ def _look(name: str) -> Found:
             return Found(normalised(name), name, *stream.version)
     path = Path(name)
     if not path.is_file():
-        raise SourceError(f"{name} does not exist, or is no regular file: check the path")
+        raise SourceError(f"{name} does not exist, or is not a regular file: check the path")
     status = path.stat()
     resolved = path.resolve()
     return Found(resolved.as_uri(), str(resolved), status.st_size, status.st_mtime_ns)
 
 
 def is_archive(found: Found) -> bool:
-    """Whether a file is named as a tar archive."""
+    """Return whether a file has the name of a tar archive."""
     return found.source.lower().endswith(_ARCHIVES)
 
 
 def first_bytes(found: Found) -> bytes:
-    """Return the beginning of a file, unpacked, to tell what it is."""
+    """Return the beginning of a file, decompressed, to recognise its format."""
     with _opened(found) as stream:
         return _Limited(stream, found.size).read(_HEAD_BYTES)
 
 
 def open_structures(found: Found) -> Iterator[Member]:
-    """Yield the texts of a file: itself, or an archive's members. Never raises for what is in it."""
+    """Yield the text of a file, or of each member of an archive. Never raises for its content."""
     try:
         with _opened(found) as stream:
             limited = _Limited(stream, found.size)
@@ -138,7 +138,7 @@ def _unpacked(name: str, file: IO[bytes], size: int) -> Member:
 
 
 class _Limited:
-    """What a file holds, unpacked if it is compressed. Raise TooLarge past MAX_RATIO times `size`, its bytes."""
+    """The content of a file, decompressed. Raises TooLarge beyond MAX_RATIO times `size`, its bytes."""
 
     def __init__(self, stream: IO[bytes], size: int):
         first = b""
@@ -151,7 +151,7 @@ class _Limited:
         self._pending = b""
 
     def again(self, head: bytes) -> "_Limited":
-        """Give `head` back, to be read once more."""
+        """Put `head` back, to be read again."""
         self._pending = head + self._pending
         return self
 
@@ -165,7 +165,7 @@ class _Limited:
             left -= len(block)
             self._given += len(block)
             if self._compression and self._given > self._limit:
-                raise TooLarge(f"it unpacks to more than {self._limit:,} bytes")
+                raise TooLarge(f"it expands to more than {self._limit:,} bytes")
         return b"".join(parts)
 
     def read_all(self, limit: int) -> bytes:
@@ -177,7 +177,7 @@ class _Limited:
 
 
 class _Again:
-    """A stream of which the first bytes were read already."""
+    """A stream whose first bytes were read already: they are returned first."""
 
     def __init__(self, first: bytes, stream: IO[bytes]):
         self._first = first

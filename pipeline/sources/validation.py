@@ -1,8 +1,8 @@
 """A FASTA record accepted, or refused with its reason.
 
-Accepted as they are: CRLF, lower case, white space inside the sequence, the ends of `without_end`, and the unknown
-residues X, B, Z, U, O and J. Bytes of a header that are not UTF-8 are no fault. The order of the checks is the order of
-the outcomes in `schemas.records.Outcome`.
+Accepted without comment: CRLF, lower case, white space inside the sequence, the ends that `without_end` removes, the
+unknown residues X, B, Z, U, O and J, and header bytes that are not UTF-8. The order of the checks is the order of the
+outcomes in `schemas.records.Outcome`.
 """
 
 import string
@@ -21,13 +21,13 @@ from foldatlas.schemas.records import RESIDUES, Outcome, structure_id
 
 UPPER: Final = bytes.maketrans(string.ascii_lowercase.encode(), string.ascii_uppercase.encode())
 _RESIDUES: Final = "".join(sorted(RESIDUES)).encode()
-DOS_END: Final = b"\x1a"  # Ctrl-Z, which ends text files of DOS
+DOS_END: Final = b"\x1a"  # Ctrl-Z, the end of text files in DOS
 _DIGITS: Final = string.digits.encode()
-_MAX_INT32: Final = 2**31 - 1  # what the column can say
+_MAX_INT32: Final = 2**31 - 1  # the largest value of the column
 
 
 class Record(NamedTuple):
-    """A checked record: the columns of `schemas.tables.STAGING` but for the source. `sequence` is None if refused."""
+    """A checked record: the columns of `schemas.tables.STAGING` except `source`. `sequence` is None if refused."""
 
     offset: int
     id: str
@@ -42,9 +42,9 @@ class Record(NamedTuple):
 
 
 def check(raw: RawRecord, max_length: int, *, is_fragment: bool | None = None, fault: Outcome | None = None) -> Record:
-    """Reads one record and decides what becomes of it. `max_length` in residues. Never raises for what is in it.
+    """Read one record and accept or refuse it. `max_length` in residues. Never raises for the content.
 
-    `is_fragment` and `fault` are what its file says of it beside the header and the sequence, as GenBank does.
+    `is_fragment` and `fault` come from other parts of the file, as in GenBank.
     """
     line, _, body = raw.text.partition(b"\n")
     letters = without_end(body.translate(UPPER, WHITE_SPACE))
@@ -52,7 +52,7 @@ def check(raw: RawRecord, max_length: int, *, is_fragment: bool | None = None, f
     length = min(len(letters) + raw.dropped, _MAX_INT32)
     fault = fault or _fault(raw, name, letters, length, max_length)
     identity, checksum = (structure_id(letters), crc64(letters)) if fault is None else (None, None)
-    return Record(  # by place: names cost as much as a digest
+    return Record(  # positional: keywords would cost as much as a digest
         raw.offset,
         name,
         description,
@@ -67,9 +67,9 @@ def check(raw: RawRecord, max_length: int, *, is_fragment: bool | None = None, f
 
 
 def without_end(letters: bytes) -> bytes:
-    """Return a sequence without what ends it: stops, one full stop (as old gffread writes), Ctrl-Z.
+    """Return a sequence without stops ('*') at its end, one full stop (written by old gffread), or Ctrl-Z.
 
-    Two full stops or more are gaps of an alignment.
+    Two or more full stops are gaps of an alignment and stay.
     """
     letters = letters.rstrip(DOS_END)
     if letters.endswith(b".") and not letters.endswith(b".."):
@@ -78,7 +78,7 @@ def without_end(letters: bytes) -> bytes:
 
 
 def _fault(raw: RawRecord, name: str, letters: bytes, length: int, max_length: int) -> Outcome | None:
-    """The first reason to refuse, or None."""
+    """Return the first reason to refuse, or None."""
     if raw.truncated:
         return Outcome.TRUNCATED
     if not name:
@@ -98,7 +98,7 @@ def _fault(raw: RawRecord, name: str, letters: bytes, length: int, max_length: i
 
 
 def _letter_fault(strange: bytes) -> Outcome:
-    """Why a sequence is refused that holds `strange`, the bytes of it that are no residue codes."""
+    """Return why a sequence is refused that contains `strange`: all its bytes that are not residue codes."""
     try:
         strange.decode("utf-8")
     except UnicodeDecodeError:
@@ -122,14 +122,14 @@ def _crc64_of_zeros(length: int) -> int:
 def crc64(letters: bytes) -> str:
     """UniProt's sequence checksum, CRC-64 of ISO 3309 with a zero start, 16 upper-case hexadecimal digits.
 
-    The library's variant starts from all ones and inverts its result. CRC is linear, so the value for as many zero
-    bytes takes both away.
+    The library's variant starts from all ones and inverts its result. CRC is linear, so XOR with the value of as many
+    zero bytes removes both.
     """
     return f"{int(fastcrc.crc64.go_iso(letters)) ^ _crc64_of_zeros(len(letters)):016X}"
 
 
 def crc64_numbers(sequences: Sequence[bytes]) -> npt.NDArray[np.uint64]:
-    """`crc64` of many sequences, as numbers."""
+    """Return `crc64` of many sequences, as numbers."""
     values = np.fromiter(map(fastcrc.crc64.go_iso, sequences), np.uint64, len(sequences))
     zeros = np.fromiter(map(_crc64_of_zeros, map(len, sequences)), np.uint64, len(sequences))
     return values ^ zeros

@@ -1,8 +1,8 @@
-"""Processes that own a device, and their parents.
+"""Processes that own a device, and the code that supervises them.
 
-supervisor.py       the parent's side: starting, asking and ending the process
+supervisor.py       the parent's side: starts, asks and ends the process
 child.py            that process, folding
 embedding_child.py  that process, embedding
 messages.py         what the two send each other
-devices.py          which device folds, and the lock on it
+devices.py          the device that folds, and the lock on it
 """

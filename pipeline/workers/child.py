@@ -1,9 +1,9 @@
 """The process that owns the device: loads the model once, computes batch after batch, and dies with its parent.
 
-Native code can crash, hang or be killed for its memory; here it takes nobody with it. Started by supervisor.py as
+Native code can crash, hang or be killed for its memory; this process isolates the failure. Supervisor.py starts it as
 `python -m foldatlas.pipeline.workers.child DESCRIPTOR PARENT MODEL RECYCLES PRECISION DEVICE WEIGHTS` (the last empty
-where no folder was named), to fold; embedding_child.py is the same for embeddings. It speaks on the inherited
-descriptor alone, so that a library that prints harms nothing.
+where no folder was named), to fold; embedding_child.py is the same for embeddings. It communicates only through the
+inherited descriptor, so that a library that prints does no harm.
 """
 
 import contextlib
@@ -21,22 +21,22 @@ from foldatlas.pipeline.workers.messages import DoesNotFit, Done, NotFinite, Not
 from foldatlas.schemas.errors import FoldAtlasError, NonFiniteOutput, OutOfMemory
 from foldatlas.schemas.records import Settings
 
-IDLE_SECONDS: Final = 600.0  # then the device is given back; the next batch starts a new child
+IDLE_SECONDS: Final = 600.0  # then it exits and releases the device; the next batch starts a new child
 _PR_SET_PDEATHSIG: Final = 1  # <linux/prctl.h>
 _PROBE: Final = "MKTAYIAKQRQISFVK"
 
 
-# What decides a model's results, and the function of it that is asked for: sequences and options to a result for each.
+# The settings that decide a model's results, and the function to call: sequences and options -> a result for each.
 Loaded = tuple[Settings, Callable[..., list[Any]]]
 
 
 def die_with(parent: int) -> None:
-    """Has the kernel kill this process when the thread that started it ends. Linux alone can; elsewhere the child
-    ends when it next reads from or writes to its parent."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the parent decides
+    """Let the kernel kill this process when the thread that started it ends. Only Linux can; elsewhere the child ends
+    when it next reads from or writes to its parent."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the parent handles it
     if sys.platform == "linux":
         ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-    if os.getppid() != parent:  # it ended before the kernel was asked
+    if os.getppid() != parent:  # it ended before prctl was called
         os._exit(1)
 
 
@@ -77,20 +77,21 @@ def _one_line(error: BaseException) -> str:
 
 
 def connect(arguments: Sequence[str]) -> tuple[Connection, list[str]]:
-    """Takes descriptor and parent from the command line, ties this process to the parent; gives the rest back."""
+    """Take descriptor and parent from the command line and tie this process to the parent. Return the other
+    arguments."""
     descriptor, parent, *rest = arguments
     die_with(int(parent))
     return Connection(int(descriptor)), rest
 
 
-def refuse_useless(device: str, compute: Callable[[list[str]], object]) -> None:
-    """Raises what `compute` raises for a small protein, if `device` is a GPU and nobody expects the error.
+def refuse_unusable_gpu(device: str, compute: Callable[[list[str]], object]) -> None:
+    """Raise what `compute` raises for a small protein, if `device` is a GPU and the error is not about that protein.
 
-    One that is faulty, or for which torch has no code, takes the weights and then refuses every batch: without this
-    all proteins would be blamed, for three loads of the model each.
+    A GPU that is faulty, or for which torch has no code, accepts the weights and then fails every batch: without this
+    test every protein would fail, after three loads of the model each.
     """
     if device.startswith("cuda"):
-        with contextlib.suppress(OutOfMemory, NonFiniteOutput):  # told of each protein apart
+        with contextlib.suppress(OutOfMemory, NonFiniteOutput):  # reported for each protein
             compute([_PROBE])
 
 
@@ -102,7 +103,7 @@ def main(arguments: Sequence[str]) -> None:
         hold_device(device)
         where = weights_dir or None
         predictor = load(model, recycles=int(recycles), precision=precision, device=device, weights_dir=where)
-        refuse_useless(device, predictor.fold_batch)
+        refuse_unusable_gpu(device, predictor.fold_batch)
         return predictor.settings, predictor.fold_batch
 
     serve(connection, load_model)

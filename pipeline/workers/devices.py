@@ -1,4 +1,4 @@
-"""Which device folds, and one process a GPU: a lock that the kernel takes back however its holder dies."""
+"""The device that folds, and a lock so that one process uses a GPU. The kernel releases it however its holder ends."""
 
 import fcntl
 import functools
@@ -14,23 +14,23 @@ from foldatlas.folding.planning import host_memory
 from foldatlas.schemas.errors import FoldAtlasError, UsageError
 from foldatlas.schemas.wording import counted
 
-WAIT_SECONDS: Final = 120.0  # a predecessor that was just killed needs a moment to let go
+WAIT_SECONDS: Final = 120.0  # a process that was just killed needs a moment to release the GPU
 _CPUINFO: Final = Path("/proc/cpuinfo")
 _LONGEST_NAME: Final = 100  # characters
 
 
 class Hardware(NamedTuple):
-    """What a device is: its make, with the number of cores at work if it is a CPU, and its memory in bytes. Empty and 0
-    where it does not say."""
+    """A device's model (with the number of cores in use if it is a CPU) and its memory in bytes; "" and 0 if
+    unknown."""
 
     name: str
     bytes: int
 
 
 def choose_device(name: str) -> str:
-    """`name` itself, or for "auto" the GPU if this machine shows one, else the CPU.
+    """Return `name`, or for "auto" the GPU if this machine has one, else the CPU.
 
-    Raises UsageError for a GPU that is not there.
+    Raise UsageError for a GPU that is not there.
     """
     if name != "auto":
         device_uuid(name)
@@ -44,9 +44,9 @@ def choose_device(name: str) -> str:
 
 
 def device_uuid(device: str) -> str | None:
-    """The identity of the GPU that `device` ("cuda", "cuda:1") means here; None for a CPU, which many may share.
+    """Return the UUID of the GPU that `device` ("cuda", "cuda:1") means here; None for a CPU, which many may share.
 
-    CUDA_VISIBLE_DEVICES renumbers GPUs, so numbers from different processes do not compare; identities do.
+    CUDA_VISIBLE_DEVICES renumbers GPUs, so numbers of different processes cannot be compared; UUIDs can.
     """
     if not device.startswith("cuda"):
         return None
@@ -60,8 +60,8 @@ def device_uuid(device: str) -> str | None:
 
 
 def visible_gpus() -> list[str]:
-    """The GPUs that processes here may use, each a value for CUDA_VISIBLE_DEVICES: as that says, else by identity,
-    which CUDA and nvidia-smi number alike."""
+    """Return the GPUs that processes here may use, each as a value for CUDA_VISIBLE_DEVICES: from that variable, else
+    by UUID, since CUDA and nvidia-smi may number GPUs differently."""
     visible = os.environ.get("CUDA_VISIBLE_DEVICES")
     if visible is not None:
         return [part.strip() for part in visible.split(",") if part.strip() not in ("", "-1")]
@@ -74,24 +74,25 @@ def visible_gpus() -> list[str]:
 
 
 def device_bytes(device: str) -> int | None:
-    """All memory of the GPU that `device` means, or None where that cannot be known (a GPU that shares the host's)."""
+    """Return the total memory of the GPU that `device` means, in bytes; None if unknown (a GPU that shares the
+    host's)."""
     try:
-        return int(_ask("memory.total", _chosen(device), "nounits")) << 20  # it counts in MiB
+        return int(_ask("memory.total", _chosen(device), "nounits")) << 20  # nvidia-smi reports MiB
     except (OSError, subprocess.SubprocessError, ValueError):
         return None
 
 
 def hardware_of(device: str, cores: int | None = None) -> Hardware:
-    """What `device` ("cpu", "cuda", "cuda:1") is on this machine. `cores` of a CPU are those that fold (None: those
-    that this process may use). Asked once a process."""
+    """Return what `device` ("cpu", "cuda", "cuda:1") is on this machine. `cores` of a CPU are those that fold (None:
+    those that this process may use). Cached."""
     return _hardware(device, cores or usable_cores(), os.environ.get("CUDA_VISIBLE_DEVICES"))
 
 
 @functools.cache
 def _hardware(device: str, cores: int, _: str | None) -> Hardware:
     if not device.startswith("cuda"):
-        make = _cpu_make() or platform.processor() or platform.machine() or "CPU"
-        return Hardware(f"{_printable(make)}, {counted(cores, 'core')}", host_memory.total_bytes())
+        model = _cpu_model() or platform.processor() or platform.machine() or "CPU"
+        return Hardware(f"{_printable(model)}, {counted(cores, 'core')}", host_memory.total_bytes())
     try:
         name = _printable(_ask("name", _chosen(device)))
     except (OSError, subprocess.SubprocessError, UsageError):
@@ -100,17 +101,17 @@ def _hardware(device: str, cores: int, _: str | None) -> Hardware:
 
 
 def usable_cores() -> int:
-    """The cores that what computes here may use: as OMP_NUM_THREADS says, else those that this process has."""
-    said = os.environ.get("OMP_NUM_THREADS", "").partition(",")[0]
-    return int(said) if said.isdigit() and int(said) else own_cores()
+    """Return how many cores computations here may use: OMP_NUM_THREADS, or else those of this process."""
+    threads = os.environ.get("OMP_NUM_THREADS", "").partition(",")[0]
+    return int(threads) if threads.isdigit() and int(threads) else own_cores()
 
 
 def own_cores() -> int:
-    """The cores that this process may run on."""
+    """Return how many cores this process may run on."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def _cpu_make() -> str:
+def _cpu_model() -> str:
     try:
         lines = _CPUINFO.read_text(encoding="utf-8", errors="replace").splitlines()
     except OSError:
@@ -123,19 +124,19 @@ def _printable(name: str) -> str:
 
 
 def _ask(field: str, gpu: str, *how: str) -> str:
-    """What nvidia-smi says of one GPU, by number or identity."""
+    """Return a field of nvidia-smi for one GPU, given by number or UUID."""
     command = ["nvidia-smi", f"--query-gpu={field}", f"--format={','.join(('csv', 'noheader', *how))}", f"--id={gpu}"]
     return subprocess.run(command, capture_output=True, text=True, check=True, timeout=60).stdout.strip()
 
 
 def _chosen(device: str) -> str:
-    """Number or identity of the GPU that `device` ("cuda", "cuda:1") means, as nvidia-smi counts them."""
+    """Return the number (as nvidia-smi counts) or UUID of the GPU that `device` ("cuda", "cuda:1") means."""
     number = int(device.partition(":")[2] or 0)
     visible = os.environ.get("CUDA_VISIBLE_DEVICES")
     if visible is not None:
         chosen = [part.strip() for part in visible.split(",") if part.strip()]
         if number >= len(chosen):
-            raise UsageError(f"device {device} is not among CUDA_VISIBLE_DEVICES={visible}: name another")
+            raise UsageError(f"device {device} is not among CUDA_VISIBLE_DEVICES={visible}: choose another")
         return chosen[number]
     return str(number)
 
@@ -146,7 +147,10 @@ def lock_path(uuid: str) -> Path:
 
 
 def lock(path: Path, wait_seconds: float) -> int:
-    """Takes the lock at `path` and gives its descriptor, to be held open. Raises FoldAtlasError if another has it."""
+    """Take the lock at `path` and return its descriptor, which holds the lock while it is open.
+
+    Raise FoldAtlasError if another process has held it for `wait_seconds`.
+    """
     descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
     end = time.monotonic() + wait_seconds
     while True:
@@ -164,6 +168,6 @@ def lock(path: Path, wait_seconds: float) -> int:
 
 
 def hold_device(device: str, wait_seconds: float = WAIT_SECONDS) -> int | None:
-    """Locks the GPU of `device` for as long as the returned descriptor is open; None for a CPU."""
+    """Lock the GPU of `device` for as long as the returned descriptor is open; None for a CPU."""
     uuid = device_uuid(device)
     return None if uuid is None else lock(lock_path(uuid), wait_seconds)

@@ -1,6 +1,6 @@
-"""The process that owns the device while the language model alone runs: child.py with embeddings in it.
+"""The process that owns the device while only the language model runs: child.py for embeddings.
 
-Started as child.py is; there are no recycles.
+Started with the arguments of child.py; the recycles are ignored.
 """
 
 import sys
@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from foldatlas.folding.language_predictor import LanguagePredictor
 from foldatlas.folding.models import load_language_model
 from foldatlas.folding.network.precision import get
-from foldatlas.pipeline.workers.child import Loaded, connect, refuse_useless, serve
+from foldatlas.pipeline.workers.child import Loaded, connect, refuse_unusable_gpu, serve
 from foldatlas.pipeline.workers.devices import hold_device
 from foldatlas.schemas.records import Settings
 
@@ -22,7 +22,7 @@ def main(arguments: Sequence[str]) -> None:
         dtype_of = get(precision).dtype_of
         loaded = load_language_model(model, device=device, weights_dir=weights_dir or None, dtype_of=dtype_of)
         embed = LanguagePredictor(loaded.network).embed
-        refuse_useless(device, embed)
+        refuse_unusable_gpu(device, embed)
         return Settings(loaded.name, loaded.weights, 0, precision), embed
 
     serve(connection, load_model)

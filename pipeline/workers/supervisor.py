@@ -1,4 +1,4 @@
-"""The parent's side of the process that owns the device: starting it, asking it, and ending it when it must be."""
+"""The parent's side of the process that owns the device: starts it, sends it batches, and ends it if it hangs."""
 
 import os
 import signal
@@ -33,13 +33,13 @@ CHILD: Final = (
     "-m",
     "foldatlas.pipeline.workers.child",
 )  # arguments of the Python that the worker itself runs in
-# Threads that wait for each other by spinning lose whole time slices as soon as anything else runs on the machine: a
+# Threads that wait for each other by spinning lose whole time slices as soon as another program runs on the machine: a
 # 150-residue protein took 9.8 s instead of 0.7 s on two busy cores (docs/log.md).
 CHILD_ENVIRONMENT: Final = {"OMP_WAIT_POLICY": "passive"}
-LOAD_SECONDS: Final = 1800.0  # reading weights over a slow network is no fault of any protein
-_LOOK_SECONDS: Final = 0.2  # how often the wait for an answer looks at the clock and at the stop flag
-STALL_SECONDS: Final = 20.0  # a message that was begun, either way, and does not go on for so long: the child hangs
-END_SECONDS: Final = 60.0  # what was killed and lives on after that is in the hands of a driver that hangs
+LOAD_SECONDS: Final = 1800.0  # for reading weights, perhaps over a slow network
+_POLL_SECONDS: Final = 0.2  # between two looks at the clock and at the stop flag, while waiting for an answer
+STALL_SECONDS: Final = 20.0  # the child hangs if a message stops halfway, in either direction, for so long
+END_SECONDS: Final = 60.0  # a killed process that has not ended after that is blocked in a device driver
 
 # A batch may take DEADLINE_FACTOR times what its cost predicts, plus a minute. Before anything was measured, here or on
 # another device of the kind (WorkerSpec.mflop_per_second), the device is assumed to be slower than any in use.
@@ -49,15 +49,19 @@ SLOWEST_MFLOP_PER_SECOND: Final = {"cpu": 500.0, "cuda": 1_000_000.0}
 
 
 class BatchError(FoldAtlasError):
-    """The model refused or could not compute a batch; the process that owns the device is well."""
+    """The model could not compute a batch; the process that owns the device can go on."""
 
 
 @dataclass(frozen=True)
 class WorkerSpec:
-    """What a child is started with: the model, and the folder where its name is looked for first (None: none), as
-    absolute paths. `command` is the program, before the arguments of child.py; empty for CHILD, since the driver's
-    Python may be elsewhere than the worker's. `mflop_per_second` is what the device surely reaches, if that is known:
-    it bounds the first batches."""
+    """What a child is started with.
+
+    model: its name, or an absolute path.
+    weights_dir: absolute path of the folder that is searched for the model first.
+    command: the program and its first arguments, before those of child.py. Empty for CHILD with the worker's own
+        Python, which may differ from the driver's.
+    mflop_per_second: a speed that the device certainly reaches, if known: it decides the deadline of the first batches.
+    """
 
     model: str
     settings: Settings
@@ -69,15 +73,15 @@ class WorkerSpec:
 
 
 class Child:
-    """The child process of one WorkerSpec; started when first needed and again after it died.
+    """The child process of one WorkerSpec, started when first needed and again after it ended.
 
-    Some engines give one worker several shards at once; their batches take turns, as there is one device.
-    `busy_seconds` is the time spent on batches that were answered: no loading, no waiting for what hung or died.
+    Some engines give one worker several shards at once; their batches take turns, since there is one device.
+    `busy_seconds` is the time spent on batches that were answered: without loading, hangs and crashes.
     """
 
     def __init__(self, spec: WorkerSpec):
         self.busy_seconds = 0.0
-        self._answered = 0  # batches that the process in hand computed
+        self._answered = 0  # batches that the current process computed
         self._spec = spec
         self._process: subprocess.Popen[bytes] | None = None
         self._connection: Connection | None = None
@@ -104,7 +108,7 @@ class Child:
             connection.send(Request(sequences, arguments))
         except BlockingIOError:
             self.kill()
-            raise WorkerTimeout(f"it took no work for {STALL_SECONDS:.0f} s") from None
+            raise WorkerTimeout(f"it accepted no work for {STALL_SECONDS:.0f} s") from None
         except OSError:
             raise self._death() from None
         answer: Answer = self._wait(self._spec.min_deadline_seconds + DEADLINE_FACTOR * cost / rate)
@@ -126,9 +130,9 @@ class Child:
                 raise BatchError(reason)
 
     def renew(self) -> bool:
-        """End the process if it has computed a batch, so that the next one starts in a fresh process.
+        """End the process if it has computed a batch, so that the next batch has a fresh process.
 
-        Returns False where that would change nothing: the process has computed none.
+        Return False if it has computed none, and so is fresh already.
         """
         with self._turn:
             if not self._answered:
@@ -143,13 +147,13 @@ class Child:
         try:
             try:
                 connection, answer = self._start_and_listen()
-            except WorkerDied:  # perhaps killed from outside: once more
+            except WorkerDied:  # perhaps killed from outside: try again once
                 connection, answer = self._start_and_listen()
         except (WorkerDied, WorkerTimeout) as error:
-            # no protein is to blame, so none may be marked as failed
+            # an error of the process, so no protein may be marked as failed
             raise ModelError(
-                f"the process that owns the device did not get ready on {self._spec.device} ({error}; it may have said "
-                "more above): run the same command again when that is mended"
+                f"the process that owns the device did not start on {self._spec.device} ({error}; see also the lines "
+                "above): correct that and run the same command again"
             ) from error
         match answer:
             case NotReady(reason):
@@ -163,11 +167,11 @@ class Child:
         return connection
 
     def _start_and_listen(self) -> tuple[Connection, Ready | NotReady]:
-        """Starts a child and waits until it is ready; gives the connection and its first message."""
+        """Start a child and wait for its first message. Return the connection and the message."""
         self.kill()
         began = time.monotonic()
         ours, theirs = socket.socketpair()
-        # else a child that is stopped in the middle of a message holds its parent for ever
+        # without a timeout, a child that is stopped in the middle of a message would block its parent for ever
         for direction in (socket.SO_RCVTIMEO, socket.SO_SNDTIMEO):
             ours.setsockopt(socket.SOL_SOCKET, direction, struct.pack("ll", *divmod(round(STALL_SECONDS * 1e6), 10**6)))
         with theirs:
@@ -180,11 +184,12 @@ class Child:
         return self._connection, answer
 
     def _wait(self, seconds: float) -> Any:
-        """The child's next message. Ends it, and raises, when it is silent for too long, or the run is to stop."""
+        """Return the child's next message. Kill the child and raise if none comes within `seconds` (WorkerTimeout), if
+        it ended (WorkerDied), or if the run is to stop (Interrupted)."""
         assert self._connection is not None
         end = time.monotonic() + seconds
         try:
-            while not self._connection.poll(_LOOK_SECONDS):
+            while not self._connection.poll(_POLL_SECONDS):
                 if stopping():
                     self.kill()
                     raise Interrupted
@@ -196,7 +201,7 @@ class Child:
         except BlockingIOError:
             events.emit("child_overdue", level=events.WARNING, child=self._pid, deadline_seconds=STALL_SECONDS)
             self.kill()
-            raise WorkerTimeout(f"its answer stopped in the middle for {STALL_SECONDS:.0f} s") from None
+            raise WorkerTimeout(f"its answer stopped halfway for {STALL_SECONDS:.0f} s") from None
         except (EOFError, OSError):
             raise self._death() from None
 
@@ -205,7 +210,7 @@ class Child:
         return None if self._process is None else self._process.pid
 
     def _death(self, reason: str = "") -> WorkerDied:
-        """What to raise for a child that is gone, or is not to be trusted any more (`reason`), after clearing up."""
+        """Clean up after a child that ended, or that cannot be used any more (`reason`). Return the error to raise."""
         pid = self._pid
         reason = reason or self._how_it_ended()
         self.kill()
@@ -218,15 +223,15 @@ class Child:
             try:
                 code = self._process.wait(timeout=10)
             except subprocess.TimeoutExpired:
-                code = None  # it closed its end and lives on
+                code = None  # it closed its end and still runs
         if code is not None and code < 0:
             return f"the model's process was killed by {signal.Signals(-code).name}"
         return f"the model's process ended with exit code {code}"
 
     def kill(self) -> None:
-        """Ends the child at once and waits until the kernel has taken back what it held.
+        """Kill the child and wait until the kernel has freed its memory and locks.
 
-        Raises FoldAtlasError for one that does not end: its device hangs, and no batch could be folded there.
+        Raise FoldAtlasError if it does not end: its device hangs, and no batch could be folded there.
         """
         process, connection = self._process, self._connection
         self._process = self._connection = None
@@ -246,10 +251,10 @@ class Child:
 
 
 def _start(spec: WorkerSpec, descriptor: int) -> subprocess.Popen[bytes]:
-    """Starts a child from a thread that stays as long as the child lives.
+    """Start a child from a thread that runs as long as the child.
 
-    The kernel's "kill me when my parent dies" means the thread that forked, and the threads of Beam's pools come and
-    go: children forked by them died with them.
+    The kernel kills the child when the *thread* that forked it ends, and threads of Beam's pools are short-lived:
+    children forked by them ended with them.
     """
     settings = spec.settings
     command = [*(spec.command or (sys.executable, *CHILD)), str(descriptor), str(os.getpid())]
@@ -263,7 +268,7 @@ def _start(spec: WorkerSpec, descriptor: int) -> subprocess.Popen[bytes]:
                 command,
                 pass_fds=[descriptor],
                 stdin=subprocess.DEVNULL,
-                stdout=2,  # what native code prints must not get into a command's results
+                stdout=2,  # native code may print, which must not get into a command's results
                 env={**CHILD_ENVIRONMENT, **os.environ},
             )
         except Exception as error:
@@ -286,13 +291,13 @@ _lock = threading.Lock()
 
 
 def child_of_this_process(spec: WorkerSpec) -> Child:
-    """The one child that this process has for `spec`: it outlives shards and Beam's bundles."""
+    """Return this process's child for `spec`, which is kept from one shard and Beam bundle to the next."""
     with _lock:
         return _children.setdefault(spec, Child(spec))
 
 
 def end_children() -> None:
-    """Ends every child of this process: the run is over."""
+    """End every child of this process, at the end of a run."""
     with _lock:
         for child in _children.values():
             child.kill()

@@ -25,7 +25,7 @@ print(int(commit_once(path, (me * 10_000).encode())))
 """
 
 
-def test_of_many_processes_one_commits(tmp_path: Path) -> None:
+def test_one_of_many_processes_commits(tmp_path: Path) -> None:
     path = tmp_path / "manifest" / "shard.0.json"
     start, gun = os.pipe()
     racers = [
@@ -75,7 +75,7 @@ def test_a_replacement_that_fails_leaves_the_old_file(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == [path]
 
 
-def test_owners_are_told_apart(tmp_path: Path) -> None:
+def test_owners_are_distinguished(tmp_path: Path) -> None:
     mine = attempt_name()
     assert not owner_is_dead(mine)
     assert hidden_owner(hidden(tmp_path / "a.parquet")) is not None
@@ -119,7 +119,7 @@ def test_a_link_whose_answer_was_lost_is_a_commit(tmp_path: Path, monkeypatch: p
     assert not commit_once(tmp_path / "a", b"another's")
 
 
-def test_a_process_of_somebody_else_is_alive(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_process_of_another_user_counts_as_alive(monkeypatch: pytest.MonkeyPatch) -> None:
     def deny(*_: object) -> None:
         raise PermissionError
 

@@ -303,7 +303,7 @@ def test_a_protein_that_pdb_cannot_hold_does_not_stop_the_rest(indexed, tmp_path
      "true ORDER BY id", "count(*) > 1", "id", "true, false",
      "(WITH q AS (COPY proteins TO '{file}') SELECT true)", "true /*", "id IN (SELECT 1) LIMIT 1"],
 )  # fmt: skip
-def test_what_is_no_condition_is_refused_and_leaves_nothing(indexed, tmp_path: Path, where: str) -> None:
+def test_invalid_condition_is_refused_and_leaves_nothing(indexed, tmp_path: Path, where: str) -> None:
     with pytest.raises(QueryError):
         export(indexed.root, tmp_path / "out", format="fasta", where=where.format(file=tmp_path / "written"))
     assert list(tmp_path.iterdir()) == []

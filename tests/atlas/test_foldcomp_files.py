@@ -81,7 +81,7 @@ def writer() -> Iterator[FoldcompWriter]:
 
 
 @pytest.mark.parametrize("sequence", [SEQUENCE, "MK", "G" * 40, STANDARD_RESIDUES * 30])
-def test_what_comes_back(writer: FoldcompWriter, sequence: str) -> None:
+def test_decoded_structure_equals_the_written_one(writer: FoldcompWriter, sequence: str) -> None:
     structure = protein(sequence)
     content = writer.fcz_bytes(structure, **DESCRIBED)
     assert len(content) < len(pdb_text(structure, **DESCRIBED)) / 10
@@ -136,14 +136,14 @@ def test_structures_unfit_for_foldcomp_are_refused(writer: FoldcompWriter) -> No
     assert writer._child is None  # nothing was asked of it
 
 
-def test_a_backbone_that_is_none_is_noticed(writer: FoldcompWriter) -> None:
+def test_invalid_backbone_is_noticed(writer: FoldcompWriter) -> None:
     good = protein(SEQUENCE)
     noise = np.random.default_rng(0).normal(0, 2, good.positions.shape).astype(np.float32)
     with pytest.raises(UsageError, match=r"coordinates \d+\.\d\d A off \(at most 0.5 A\)"):
         writer.fcz_bytes(dataclasses.replace(good, positions=good.positions + noise), **DESCRIBED)
 
 
-def test_text_that_is_no_pdb_is_noticed(writer: FoldcompWriter, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_text_that_is_not_pdb_is_noticed(writer: FoldcompWriter, monkeypatch: pytest.MonkeyPatch) -> None:
     text = pdb_text(protein("MK"), **DESCRIBED).replace("\nATOM  ", "\nATOM   ", 1)  # every column is one off
     monkeypatch.setattr(writer, "_ask", lambda name, given: (b"FCMP", text.encode()))
     with pytest.raises(UsageError, match=r"other atoms|cannot be read"):

@@ -95,7 +95,7 @@ def test_between_knots_the_rate_is_between_theirs() -> None:
     assert rate.at(1) == rate.at(16) and rate.at(1e6) == rate.at(4096)
 
 
-def test_kinds_of_devices_are_told_apart() -> None:
+def test_kinds_of_devices_are_distinguished() -> None:
     made = world([100, 200, 300], lambda each: each.cost / 5e7)
     assert measured_rate("cuda:0", [made.plan], made.entries).typical == pytest.approx(5e7)
     assert measured_rate("cpu", [made.plan], made.entries).typical == DEFAULT_MFLOP_PER_SECOND["cpu"]
@@ -103,7 +103,7 @@ def test_kinds_of_devices_are_told_apart() -> None:
     assert main_device(made.entries) == Device("cuda", "")
 
 
-def test_makes_of_one_kind_are_told_apart() -> None:
+def test_device_models_of_one_kind_are_distinguished() -> None:
     """Two shards by a fast make, three by a slow one, one of before makes were recorded."""
     rates = {"H100": 9e8, "T4": 3e7, "": 3e8}
     makes = ["H100", "T4", "H100", "T4", "T4", ""]
@@ -124,7 +124,7 @@ def test_makes_of_one_kind_are_told_apart() -> None:
     assert main_device(made.entries) == Device("cuda", "T4")
 
 
-def test_nothing_measured_is_nothing_said() -> None:
+def test_without_measurement_nothing_is_predicted() -> None:
     made = world([100, 200], true_seconds, lambda number: False)
     assert main_device({}) is None
     expected = made.plan.cost / DEFAULT_MFLOP_PER_SECOND["cpu"]

@@ -85,7 +85,7 @@ def test_record_accepted_by_any_plan_is_accepted(indexed) -> None:
         assert atlas.query("SELECT outcome, state FROM records WHERE id = 'long'").rows() == [("accepted", "folded")]
 
 
-def test_of_a_structure_in_two_plans_the_earliest_counts(built, indexed) -> None:
+def test_structure_in_two_plans_is_taken_from_the_earliest(built, indexed) -> None:
     with Atlas.open(indexed.root) as atlas:
         rows = atlas.query("SELECT structure_id, mean_plddt, radius_of_gyration, structure_file FROM scores").rows()
         copies = atlas.query("SELECT count(*) FROM copies WHERE path LIKE 'structures/%'").rows()[0][0]
@@ -126,7 +126,7 @@ def test_proteins_view_has_documented_columns(indexed) -> None:
         assert atlas.query(sql).rows() == [(0,)]
 
 
-def test_views_keep_what_they_say(indexed) -> None:
+def test_views_hold_the_rows_they_promise(indexed) -> None:
     with Atlas.open(indexed.root) as atlas:
         rows = atlas.query("SELECT id, mean_plddt, ptm FROM proteins").rows()
         high = atlas.query("SELECT id FROM high_confidence ORDER BY id").rows()
@@ -210,7 +210,7 @@ def test_a_failed_build_keeps_the_old_index(copy: Callable) -> None:
     assert not [path for path in built.root.iterdir() if path.name.startswith(".")]
 
 
-def test_what_dead_builds_left_behind_is_removed(copy: Callable) -> None:
+def test_leftovers_of_dead_builds_are_removed(copy: Callable) -> None:
     built = copy()
     host = attempt_name().rsplit("_", 2)[0]
     dead, alive = built.root / f".index.{host}_4194305_ab", built.root / f".index.{host}_1_ab"

@@ -62,7 +62,7 @@ def test_worker_on_a_long_shard_counts_as_at_work() -> None:
     assert pace_now(long, {"p-0": 1.0}, at(-60)).workers == 1  # its clock goes before the reader's
 
 
-def test_what_is_added_or_tried_again_says_nothing_about_speed() -> None:
+def test_additions_and_retries_do_not_change_the_pace() -> None:
     entries = [entry("a", 0, 10), entry("a", 10, 10, residues=40, generation=1)]
     assert pace_now(entries, {"p-0": 20.0, "p-10": 20.0}, at(20)) == Pace(1, 1_040 / 20, 2.0)
 

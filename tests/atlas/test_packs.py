@@ -151,7 +151,7 @@ def test_a_pack_that_says_what_is_not_so_is_found(atlas: AtlasFolder) -> None:
     assert atlas.false_packs() == {made[2][0]: "manifest/p-00001.0.json"}
 
 
-def test_what_is_no_pack_is_neither_read_nor_deleted(
+def test_other_files_among_packs_are_left_alone(
     atlas: AtlasFolder, flaky: Any, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     commit(atlas, 0, 1, 2)
@@ -174,7 +174,7 @@ def test_what_is_no_pack_is_neither_read_nor_deleted(
     assert len(asked(flaky, atlas)[1]) == 1
 
 
-def test_an_entry_that_is_no_text_is_left_out(atlas: AtlasFolder) -> None:
+def test_entry_that_is_not_text_is_left_out(atlas: AtlasFolder) -> None:
     commit(atlas, 0, 1, 2)
     assert isinstance(atlas.storage, S3Storage)
     atlas.storage.write("manifest/p-00007.0.json", b"\xff\xfe")
@@ -204,7 +204,7 @@ def test_entry_replaced_after_listing_is_not_packed(atlas: AtlasFolder, monkeypa
     assert atlas.false_packs() == {}
 
 
-def test_packs_that_may_not_be_read_hinder_nobody(atlas: AtlasFolder, flaky: Any) -> None:
+def test_unreadable_packs_are_ignored(atlas: AtlasFolder, flaky: Any) -> None:
     commit(atlas, 0, 1, 2)
     assert atlas.pack_manifest()
     flaky.fault = lambda method, key: 403 if "/packs/" in key and "list-type" not in key else None
@@ -214,7 +214,7 @@ def test_packs_that_may_not_be_read_hinder_nobody(atlas: AtlasFolder, flaky: Any
     assert asked(flaky, atlas)[0] == {each.shard: each for each in map(entry, range(3))}
 
 
-def test_of_several_that_pack_at_once_one_pack_stays(
+def test_one_pack_stays_when_several_pack_at_once(
     atlas: AtlasFolder, flaky: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """As the tasks of an array do, that begin together: none of them has seen another's pack."""

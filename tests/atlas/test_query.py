@@ -46,7 +46,7 @@ def atlas(indexed):
         "  -- nothing",
     ],
 )
-def test_what_does_more_than_read_is_refused_and_writes_nothing(atlas: Atlas, tmp_path: Path, sql: str) -> None:
+def test_statements_that_write_are_refused(atlas: Atlas, tmp_path: Path, sql: str) -> None:
     with pytest.raises(QueryError):
         atlas.query(sql.format(file=tmp_path / "written")).rows()
     assert list(tmp_path.iterdir()) == []
@@ -91,7 +91,7 @@ def test_an_error_that_shows_only_while_rows_are_read(atlas: Atlas) -> None:
         ("SELECT 'é' AS \"ü;\" ; -- é ;\n ;", "ü;"),
     ],
 )
-def test_whatever_reads_is_understood(atlas: Atlas, sql: str, columns: str) -> None:
+def test_statements_that_read_are_accepted(atlas: Atlas, sql: str, columns: str) -> None:
     result = atlas.query(sql)
     assert result.columns[0] == columns and len(result.rows()) >= 1
 
@@ -128,7 +128,7 @@ def test_views_are_made_only_when_asked_for_and_from_anywhere(
         assert opened.query(made + " -- structures").rows() == [(1,)]
 
 
-def test_no_embeddings_is_said(copy: Callable) -> None:
+def test_missing_embeddings_are_reported(copy: Callable) -> None:
     built = copy()
     (built.root / "plans" / f"{built.plans[1].name}.json").unlink()
     for entry in built.folder.entries().values():
@@ -193,7 +193,7 @@ def test_ctrl_c_ends_a_query(indexed, sql: str) -> None:
             process.kill()
 
 
-def test_what_is_no_atlas_or_has_no_index(tmp_path: Path) -> None:
+def test_folder_without_atlas_or_index_is_refused(tmp_path: Path) -> None:
     with pytest.raises(NotAnAtlasError, match="no such folder"):
         Atlas.open(tmp_path / "nothing")
     with pytest.raises(NotAnAtlasError, match="is not an atlas"):
@@ -238,7 +238,7 @@ def test_coordinates_by_any_name(built, atlas: Atlas) -> None:
         ("' OR true --", "no record has this id"),
     ],
 )
-def test_a_name_without_one_structure_says_why(atlas: Atlas, name: str, said: str) -> None:
+def test_name_without_one_structure_gives_the_reason(atlas: Atlas, name: str, said: str) -> None:
     with pytest.raises(UsageError, match=said):
         atlas.structure(name)
 

@@ -54,7 +54,7 @@ def test_structures_belong_to_who_folded_them(history: list[ShardEntry], expecte
     assert folded_rows(history) == expected
 
 
-def test_a_run_has_what_stands_of_its_work() -> None:
+def test_run_is_credited_with_rows_that_still_count() -> None:
     history = [FOLDED, ADDED, RETRIED, IN_VAIN]
     rows = runs_table([history]).to_pylist()
     assert [(row["folded"], row["failed"], row["added"], row["residues"]) for row in rows] == [

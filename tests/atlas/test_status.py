@@ -14,7 +14,7 @@ from foldatlas.schemas.records import Outcome, Settings
 from foldatlas.schemas.wording import readable_bytes
 
 
-def test_what_is_done_and_what_is_left(built) -> None:
+def test_status_counts_what_is_done_and_left(built) -> None:
     now = status(built.folder)
     first, second = built.plans
     left = second.shards[0]
@@ -73,7 +73,7 @@ def test_an_empty_atlas_is_complete(tmp_path: Path) -> None:
     assert not any(line.startswith("left") for line in now.lines())
 
 
-def test_what_is_no_atlas_or_damaged(tmp_path: Path, copy: Callable) -> None:
+def test_missing_or_damaged_atlas_is_refused(tmp_path: Path, copy: Callable) -> None:
     with pytest.raises(NotAnAtlasError):
         status(AtlasFolder(tmp_path))
     built = copy()
@@ -85,5 +85,5 @@ def test_what_is_no_atlas_or_damaged(tmp_path: Path, copy: Callable) -> None:
 @pytest.mark.parametrize(
     ("number", "text"), [(0, "0 B"), (999, "999 B"), (1000, "1.0 kB"), (2_800_000, "2.8 MB"), (15 * 10**12, "15.0 TB")]
 )
-def test_bytes_for_people(number: int, text: str) -> None:
+def test_bytes_are_formatted_with_units(number: int, text: str) -> None:
     assert readable_bytes(number) == text

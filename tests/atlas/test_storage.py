@@ -49,7 +49,7 @@ def put(storage: Storage, name: str, content: bytes) -> None:
         path.write_bytes(content)
 
 
-def test_what_is_written_is_read(storage: Storage, tmp_path: Path) -> None:
+def test_written_bytes_are_read_back(storage: Storage, tmp_path: Path) -> None:
     put(storage, "scores/a.parquet", b"0123456789")
     put(storage, "scores/b+c d.parquet", b"")
     put(storage, "scores/.hidden", b"x")
@@ -78,7 +78,7 @@ def test_what_is_written_is_read(storage: Storage, tmp_path: Path) -> None:
     assert found == b"x"
 
 
-def test_what_is_built_badly_is_never_seen(storage: Storage) -> None:
+def test_failed_build_is_never_visible(storage: Storage) -> None:
     def fail(path: Path) -> None:
         path.write_bytes(b"half")
         raise RuntimeError("a wall")
@@ -104,7 +104,7 @@ def test_a_parquet_file_is_read_in_parts(storage: Storage) -> None:
         assert opened.read_row_group(1, columns=["error"])["error"].to_pylist() == ["e4", "e5", "e6", "e7"]
 
 
-def test_of_many_committers_one_wins(storage: Storage) -> None:
+def test_one_of_many_committers_wins(storage: Storage) -> None:
     """Threads that start together, and that see what is there before the others end."""
     for round_ in range(4):
         gate = threading.Barrier(16)
@@ -130,7 +130,7 @@ print(int(storage.commit_once("manifest/shard.0.json", (sys.argv[2] * 10_000).en
 """
 
 
-def test_of_many_processes_one_commits_on_a_store(bucket: str) -> None:
+def test_one_of_many_processes_commits_on_a_store(bucket: str) -> None:
     place = f"{bucket}/race"
     racers = [
         subprocess.Popen(
@@ -193,7 +193,7 @@ def test_a_swap_needs_the_version_it_was_made_for(bucket: str) -> None:
 
 
 @pytest.mark.parametrize("faults", [[503, 500, 429], ["drop", "drop"], [503, "deaf", 409], ["deaf"]])
-def test_a_commit_waits_for_a_busy_store_and_knows_its_own(bucket: str, flaky: Any, faults: list[int | str]) -> None:
+def test_commit_waits_for_a_busy_store_and_recognises_itself(bucket: str, flaky: Any, faults: list[int | str]) -> None:
     """Also where the write was made and its answer lost: the next try meets its own work."""
     storage = S3Storage("storage", f"busy-{len(faults)}-{faults[-1]}")
     flaky.first(faults, "PUT")
@@ -203,7 +203,7 @@ def test_a_commit_waits_for_a_busy_store_and_knows_its_own(bucket: str, flaky: A
     assert storage.read("manifest/a.json") == b"mine"
 
 
-def test_whoever_lost_while_its_answer_was_lost_knows(bucket: str, flaky: Any) -> None:
+def test_lost_commit_is_recognised_when_its_answer_was_lost(bucket: str, flaky: Any) -> None:
     storage = S3Storage("storage", "lost")
     assert storage.commit_once("a.json", b"first")
     flaky.first(["deaf", 503], "PUT")
@@ -271,7 +271,7 @@ def test_a_request_to_stop_ends_the_waiting(bucket: str, flaky: Any, monkeypatch
 
 
 @pytest.mark.parametrize(("status", "reason"), [(403, "check the credentials"), (405, "cannot be used")])
-def test_what_does_not_pass_is_not_tried_again(bucket: str, flaky: Any, status: int, reason: str) -> None:
+def test_permanent_errors_are_not_retried(bucket: str, flaky: Any, status: int, reason: str) -> None:
     flaky.fault = lambda method, key: status
     with pytest.raises(StoreError, match=reason):
         open_storage(f"{bucket}/refused").exists("a.json")

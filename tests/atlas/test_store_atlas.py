@@ -142,7 +142,7 @@ def test_the_copy_of_the_index_is_fetched_once_and_checked(stored: AtlasFolder, 
     assert verify(stored, deep=False).faults == []
 
 
-def test_of_two_indexes_the_newer_stays(stored: AtlasFolder) -> None:
+def test_newer_of_two_indexes_stays(stored: AtlasFolder) -> None:
     """Whoever began with fewer documents and ends later does not take the place; by hand, fewer count too."""
     late = index_of(stored).publication()
     build_index(stored)
@@ -304,7 +304,7 @@ def test_older_indexes_go_after_a_day(stored: AtlasFolder, monkeypatch: pytest.M
     assert found is not None and left.name == index_name(found[0])
 
 
-def test_a_store_that_goes_away_during_a_query_is_said(
+def test_store_lost_during_a_query_is_reported(
     stored: AtlasFolder, flaky: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     build_index(stored)

@@ -58,7 +58,7 @@ def test_every_reader_finds_every_atom_where_it_is(made: Made, protein: str, for
 
 
 @pytest.mark.parametrize("complex_", ["MKVLXGA:WYFHRST:NQE", "XXXMKVXBZUOJXXLLXWXX", "M"])
-def test_what_the_network_returns_is_written_whole(complex_: str) -> None:
+def test_outputs_of_the_network_are_written_whole(complex_: str) -> None:
     """Three chains with an unknown residue, many unknown residues, one residue: as folded, through every reader."""
     (folded,) = models.load("nano", recycles=0).fold([complex_])
     scores = {"mean_plddt": float(folded.plddt.mean()), "ptm": folded.ptm, "iptm": folded.iptm}
@@ -144,7 +144,7 @@ def test_atoms_and_plddt_that_are_missing(made: Made) -> None:
 
 
 @pytest.mark.parametrize("writer", [pdb_text, cif_text])
-def test_what_does_not_fit_together_is_refused(made: Made, writer: Callable[..., str]) -> None:
+def test_mismatched_arrays_are_refused(made: Made, writer: Callable[..., str]) -> None:
     good = made("GAV")
     infinite = good.positions.copy()
     infinite[0, 0] = np.inf
@@ -202,7 +202,7 @@ def padded(structure: StoredStructure, length: int) -> str:
     return to_pdb(OFProtein(positions, aatype, mask, number, np.zeros((length, 37)), chain_index=None))
 
 
-def test_ter_stands_at_the_true_end_unlike_transformers(made: Made) -> None:
+def test_ter_record_follows_the_last_residue(made: Made) -> None:
     structure = made("MKVLG" * 8)
     assert read_strictly(padded(structure, 40))[-1].number == 40  # right where nothing is padded
     with pytest.raises(ValueError, match=r"TER names 'ALA A  64', the last residue is GLY 40"):

@@ -220,7 +220,7 @@ def test_entries_that_contradict_the_plan(sound, changes: dict, said: str) -> No
     assert any(said in f.what and f.where == f"manifest/{entry.shard}.0.json" for f in faults)
 
 
-def test_documents_that_are_no_json(sound) -> None:
+def test_documents_that_are_not_json_are_faults(sound) -> None:
     (sound.root / "plans" / f"{sound.plans[0].name}.json").write_text("{")
     sound.folder.entry_path(sound.plans[1].shards[1].name, 0).write_text("[]")
     result = verify(sound.folder, deep=False)

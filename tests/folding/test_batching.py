@@ -57,7 +57,7 @@ def test_a_protein_beyond_the_budget_is_a_batch_of_its_own():
     assert cut([10, 10, 900, 901], budget_mflop=10_000, memory_limit=10**9) == [range(2), range(2, 3), range(3, 4)]
 
 
-def test_no_proteins_are_no_batches():
+def test_no_proteins_give_no_batches():
     assert cut([], 1, 1) == []
 
 

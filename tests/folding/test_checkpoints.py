@@ -102,7 +102,7 @@ def transformers_folder(pair, folder, layout):
 
 
 @pytest.mark.parametrize("layout", ["whole", "sharded", "pickled", "pickled_sharded"])
-def test_what_transformers_writes_opens_to_the_same_network(pair, layout, tmp_path):
+def test_checkpoint_of_transformers_opens_to_the_same_network(pair, layout, tmp_path):
     transformers_folder(pair, tmp_path / "m", layout)
     same_network(pair, str(tmp_path / "m"))
 

@@ -49,7 +49,7 @@ def test_the_released_network(released):
         (("esmfold_config", "trunk", "structure_module", "num_angles"), 5),
     ],
 )
-def test_what_the_network_does_not_compute_is_refused(released, path, value):
+def test_unsupported_network_options_are_refused(released, path, value):
     section = config = copy.deepcopy(released)
     for name in path[:-1]:
         section = section[name]
@@ -80,7 +80,7 @@ def test_a_missing_size_is_named(released, path):
         ("esmfold_config", "trunk", "structure_module", "ipa_dim"),
     ],
 )
-def test_what_is_no_size_is_refused(released, path, value):
+def test_invalid_size_is_refused(released, path, value):
     section = config = copy.deepcopy(released)
     for name in path[:-1]:
         section = section[name]
@@ -107,7 +107,7 @@ def test_more_layers_than_any_model_has_are_refused(part, name):
         replace(config, **{name: 1_001})
 
 
-def test_recycles_may_be_none_at_all():
+def test_recycles_may_be_zero():
     assert replace(nano.CONFIG, recycles=0).recycles == 0
     with pytest.raises(ModelError, match="recycles=-1 must be a whole number from 0"):
         replace(nano.CONFIG, recycles=-1)

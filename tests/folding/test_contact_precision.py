@@ -30,14 +30,14 @@ def test_precision_is_that_of_loops(length):
     assert contacts.contact_precision(rank, points, observed) == pytest.approx(expected, abs=1e-12)
 
 
-def test_the_truth_has_every_contact_and_its_opposite_none():
+def test_precision_of_the_truth_is_one_of_its_opposite_zero():
     points = compact(80, 3)
     observed = np.ones(80, bool)
     assert contacts.contact_precision(-contacts.distances(points), points, observed) == 1
     assert contacts.contact_precision(contacts.distances(points), points, observed) == 0
 
 
-def test_without_a_contact_to_find_there_is_no_precision():
+def test_precision_is_undefined_without_contacts():
     line = np.arange(60)[:, np.newaxis] * [3.8, 0, 0]
     assert np.isnan(contacts.contact_precision(-contacts.distances(line), line, np.ones(60, bool)))
     assert np.isnan(contacts.contact_precision(np.zeros((9, 9)), np.zeros((9, 3)), np.ones(9, bool)))

@@ -81,7 +81,7 @@ def test_in_float64_complexes_are_those_of_transformers(pair, complex_):
         assert (found - expected).abs().max() <= ROUNDING, name
 
 
-def test_one_pair_lies_on_an_edge_of_the_recycled_distances(two_blocks):
+def test_one_pair_is_at_an_edge_of_the_recycled_distances(two_blocks):
     """The reason, in numbers: float32 moves positions by some 4e-5 angstrom, and this pair is nearer to its edge."""
     ours, _ = fold_both(two_blocks, COMPLEXES[1], RECYCLES - 1)
     beta_L3 = ideal_beta(ours.positions_BLA3[:, :, :3])[0]

@@ -148,7 +148,7 @@ def test_the_metadata_must_say_what_numbers_mean(write):
         read_chains(write(row(), x=pa.list_(pa.float32())))
 
 
-def test_a_file_that_is_none_is_refused(tmp_path):
+def test_invalid_chains_file_is_refused(tmp_path):
     with pytest.raises(UsageError, match="does not exist"):
         read_chains(tmp_path / "none.parquet")
     (tmp_path / "text.parquet").write_text("not Parquet")

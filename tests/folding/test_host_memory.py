@@ -71,7 +71,7 @@ def test_a_batch_job_is_limited_anywhere_above_its_process(system, version):
     assert (free_bytes(*system), total_bytes(*system)) == (4 * 10**9, 6 * 10**9)
 
 
-def test_what_cannot_be_read_limits_nothing(system):
+def test_unreadable_limit_does_not_limit(system):
     meminfo, cgroups, membership = system
     group_v2(cgroups, "4000000000")
     (cgroups / "memory.stat").write_text("nonsense", encoding="ascii")
@@ -101,7 +101,7 @@ def test_memory_held_for_reuse_is_returned_when_free_is_short(monkeypatch):
     assert memory.free_bytes(cpu, enough=10**9) == int(0.9 * 6 * 10**9) and len(trims) == 1
 
 
-def test_what_cudas_allocator_holds_for_reuse_is_free(monkeypatch):
+def test_memory_cached_by_cudas_allocator_counts_as_free(monkeypatch):
     monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (2 * 10**9, 80 * 10**9))
     monkeypatch.setattr(torch.cuda, "memory_reserved", lambda device: 70 * 10**9)
     monkeypatch.setattr(torch.cuda, "memory_allocated", lambda device: 20 * 10**9)

@@ -40,7 +40,7 @@ def test_letters_without_a_residue_type_of_their_own_are_unknown():
         (["AÉ"], "'É'"),
     ],
 )
-def test_what_is_no_sequence_is_refused(sequences, message):
+def test_invalid_sequence_is_refused(sequences, message):
     with pytest.raises(SequenceError, match=message):
         encode(sequences)
 

@@ -275,7 +275,7 @@ def test_weights_of_heads_must_fit(reference, change, message):
         build_heads(reference.sizes, state, state["esm.embeddings.word_embeddings.weight"])
 
 
-def test_a_model_without_heads_says_so():
+def test_model_without_heads_is_refused_by_name():
     with pytest.raises(ModelError, match="contact head"):
         models.load("nano").contacts(["ACD"])
     untrained = Predictor(fitting.generate(nano.CONFIG), models.settings_of("nano"))

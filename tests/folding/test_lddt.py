@@ -135,7 +135,7 @@ def test_the_better_naming_is_chosen_by_certain_atoms(random_sequence):
     assert lddt.lddt_all_atom(sequence, predicted, reference, observed).score == pytest.approx(expected, abs=2e-4)
 
 
-def test_what_is_not_predicted_is_lost(random_sequence):
+def test_lddt_counts_missing_atoms_as_lost(random_sequence):
     sequence = random_sequence(40, 5, "AG")
     reference, observed = protein(sequence)
     predicted = reference.copy()

@@ -166,7 +166,7 @@ def test_less_memory_means_fewer_rows_until_none_fits():
     assert found[0] == 2047 and found == sorted(found, reverse=True) and found[-1] < 2048 // 2
 
 
-def test_what_cannot_fit_is_refused_with_the_longest_that_can():
+def test_refusal_names_the_longest_length_that_fits():
     limit = cost.longest(RELEASED, precision="fp32", memory_limit=4 * GB)
     rows = cost.choose_rows(RELEASED, 1, limit, precision="fp32", device="cuda", memory_limit=4 * GB)
     assert cost.peak_bytes(RELEASED, 1, limit, rows=rows) <= 4 * GB < cost.peak_bytes(RELEASED, 1, limit + 1, rows=1)

@@ -109,7 +109,7 @@ def test_complexes_are_those_of_the_released_rule(pair, recycles):
             assert prediction.iptm is None
 
 
-def test_chains_are_told_apart(pair):
+def test_chains_are_distinguished(pair):
     pair_, single = predictor(pair, 0).fold_batch(["ACDEF:GHI", "ACDEFGHI"])
     assert pair_.chain_lengths == (5, 3)
     assert single.chain_lengths is None
@@ -164,7 +164,7 @@ def test_single_chains_need_no_index():
         ("", "^the sequence is empty"),
     ],
 )
-def test_a_chain_that_is_none_is_named(complex_, message):
+def test_invalid_chain_is_named(complex_, message):
     with pytest.raises(SequenceError, match=message):
         split_chains(complex_)
 

@@ -21,7 +21,7 @@ def test_fasta_is_read_with_accessions_stops_and_soft_masks() -> None:
 
 
 @pytest.mark.parametrize(("text", "message"), [("MKV\n>a\nMKV", "here starts with 'MKV'"), (">\nMKV", "record 1")])
-def test_what_is_not_fasta_is_refused(text: str, message: str) -> None:
+def test_text_that_is_not_fasta_is_refused(text: str, message: str) -> None:
     with pytest.raises(SourceError, match=message):
         list(nano_data.read_fasta(text, "here"))
 

@@ -58,7 +58,7 @@ def test_files_of_fair_esm_are_found_among_others(tmp_path):
     assert model_files.find("esm2_t36_3B_UR50D", str(tmp_path)).files == (folding[1], contacts)
 
 
-def test_who_has_no_weights_is_told_which_files_to_put_where(tmp_path):
+def test_missing_weights_error_names_files_and_folder(tmp_path):
     with pytest.raises(ModelError) as caught:
         model_files.find("esmfold_v1", str(tmp_path / "models"))
     for part in (
@@ -76,7 +76,7 @@ def test_who_has_no_weights_is_told_which_files_to_put_where(tmp_path):
     assert not model_files.is_missing("nano") and not model_files.is_missing(str(tmp_path / "elsewhere"))
 
 
-def test_half_a_download_is_no_model(tmp_path):
+def test_partial_download_is_not_a_model(tmp_path):
     snapshot = put_in_cache(tmp_path, "facebook/esmfold_v1")
     (snapshot / "model.safetensors").unlink()
     with pytest.raises(ModelError, match=r"has config\.json but no weights.*run `foldatlas weights esmfold_v1` again"):
@@ -88,7 +88,7 @@ def test_half_a_download_is_no_model(tmp_path):
     assert not model_files.is_missing("esmfold_v1")
 
 
-def test_a_folder_is_called_what_people_call_it(two_blocks, tmp_path):
+def test_folder_gives_the_model_its_name(two_blocks, tmp_path):
     """Not what its configuration says: that is the model it was trained from."""
     put(tmp_path / "mine", {"model_type": "esm", "_name_or_path": "facebook/esmfold_v1"})
     assert model_files.find(str(tmp_path / "mine")).name == "mine"
@@ -112,7 +112,7 @@ def test_file_of_another_library_is_refused_naming_its_folder(tmp_path):
             models.settings_of(str(path))
 
 
-def test_half_a_download_is_no_training_run(tmp_path):
+def test_partial_download_is_not_a_training_run(tmp_path):
     """Weights without their configuration, where a published model belongs: they are fetched again."""
     put(tmp_path / NAME)
     (tmp_path / NAME / "config.json").unlink()

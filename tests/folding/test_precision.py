@@ -56,7 +56,7 @@ def test_every_tensor_has_the_type_of_its_part(converted, name, language_model, 
 
 
 @pytest.mark.parametrize("name", ["bf16", "fp16"])
-def test_what_layers_hand_on_has_the_type_of_its_part(converted, name):
+def test_layer_outputs_have_the_dtype_of_their_part(converted, name):
     """Seen from outside: the type that every layer is given and returns, while a protein is folded."""
     network, policy = converted[name], precision.get(name)
     seen = {}

@@ -113,14 +113,14 @@ def test_predictions_do_not_keep_the_batch_alive(predictor):
         assert values.base is None or values.base.nbytes == values.nbytes
 
 
-def test_a_string_is_no_list_of_one_residue_proteins(predictor):
+def test_single_string_is_refused(predictor):
     for ask in (predictor.fold, predictor.embed, predictor.masked_logits, predictor.perplexity):
         with pytest.raises(SequenceError, match="one string was given, 'MKV': give a list"):
             ask("MKV")
 
 
 @pytest.mark.parametrize("odd", [None, 7, b"MKV", ["MKV"]])
-def test_what_is_no_string_is_named_with_its_place(predictor, odd):
+def test_item_that_is_not_a_string_is_named_by_index(predictor, odd):
     message = re.escape(f"sequence 2 of 3 is a {type(odd).__name__}, {odd!r}: give strings")
     for ask in (predictor.fold, predictor.fold_batch, predictor.embed, predictor.masked_logits, predictor.perplexity):
         with pytest.raises(SequenceError, match=message):
@@ -128,7 +128,7 @@ def test_what_is_no_string_is_named_with_its_place(predictor, odd):
 
 
 @pytest.mark.parametrize("sequences", [[], [""], ["acd"], ["AC", "A-C"], ["A:"], [":A"], ["A::C"], ["A*"]])
-def test_what_is_no_sequence_is_refused(predictor, sequences):
+def test_invalid_sequence_is_refused(predictor, sequences):
     with pytest.raises(SequenceError):
         predictor.fold(sequences)
 

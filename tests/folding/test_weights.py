@@ -106,7 +106,7 @@ def test_older_spellings_load_to_the_same_network(two_blocks, state):
         fitting.build(two_blocks.network.config, older)
 
 
-def test_what_transformers_saves_loads_to_the_same_network(two_blocks, tmp_path):
+def test_weights_saved_by_transformers_load_to_the_same_network(two_blocks, tmp_path):
     two_blocks.reference.save_pretrained(tmp_path)
     saved = load_file(tmp_path / "model.safetensors")
     config = from_transformers(json.loads((tmp_path / "config.json").read_text()))

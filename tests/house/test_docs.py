@@ -104,7 +104,7 @@ def test_every_command_explains_itself(parser: argparse.ArgumentParser) -> None:
         assert re.search(rf"^\s+{name}\b", listing, re.MULTILINE), f"{name} is not in --help"
 
 
-def test_commands_are_found_where_people_write_them() -> None:
+def test_commands_in_documents_are_found() -> None:
     text = """
 ```sh
 foldatlas plan a.fasta atlas --model nano   # a comment

@@ -103,7 +103,7 @@ def test_every_requirement_is_pinned_within_its_range(root: Path) -> None:
         assert requirement.specifier.contains(pinned_version(pinned[name])), f"{name}: {requirement} refuses the pin"
 
 
-def test_what_the_requirements_require_is_pinned_too(root: Path) -> None:
+def test_indirect_requirements_are_pinned(root: Path) -> None:
     pinned = pins(root)
     extras = {"", "test"}
     waiting, seen = [("foldatlas", extras)], set()

@@ -83,7 +83,7 @@ def test_every_fault_is_refused_by_name_and_the_rest_folds(faulty: Path, tmp_pat
         (["frobnicate"], "frobnicate"),
     ],
 )
-def test_what_cannot_start_says_why_and_changes_nothing(
+def test_refused_command_gives_a_reason_and_changes_nothing(
     arguments: list[str], reason: str, tmp_path: Path, run: Run
 ) -> None:
     (tmp_path / "in.fasta").write_text(">a\nMKVLAAG\n")
@@ -109,7 +109,7 @@ def test_another_model_on_an_atlas_is_refused(tmp_path: Path, run: Run) -> None:
     assert {path: path.read_bytes() for path in atlas.rglob("*") if path.is_file()} == before
 
 
-def test_options_may_stand_anywhere(tmp_path: Path, run: Run) -> None:
+def test_options_are_accepted_at_any_position(tmp_path: Path, run: Run) -> None:
     for name in "ab":
         (tmp_path / f"{name}.fasta").write_text(f">{name}\nMKVLAAG{name.upper()}\n")
     done = run("fold", tmp_path / "a.fasta", tmp_path / "b.fasta", "--model", "nano", tmp_path / "atlas")

@@ -147,7 +147,7 @@ def dask_security(environment: dict[str, str]) -> tuple[bool, list[dict[str, str
     return encrypted, roles
 
 
-def test_nobody_speaks_to_dask_without_the_certificate() -> None:
+def test_dask_refuses_clients_without_the_certificate() -> None:
     documents = manifests("dask.yaml")
     environment = documents["ConfigMap", "foldatlas-dask"]["data"]
     encrypted, roles = dask_security(environment)
@@ -367,7 +367,7 @@ def test_dask_on_slurm_makes_commands_that_parse(capsys: pytest.CaptureFixture[s
     assert "nothing to fold" in capsys.readouterr().err
 
 
-def test_keys_let_nobody_else_in(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_keys_are_private_and_belong_together(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     pytest.importorskip("cryptography")
     environment = make_keys(tmp_path)
     assert {stat.S_IMODE(path.stat().st_mode) for path in tmp_path.iterdir()} == {0o600}

@@ -80,7 +80,7 @@ def test_one_command_measures_folds_and_reports(
         (["--roles", "none.tsv"], "give a tab-separated table"),
     ],
 )
-def test_what_cannot_be_carried_out_writes_nothing(
+def test_impossible_evaluation_writes_nothing(
     chains: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], changed: list[str], message: str
 ) -> None:
     before = sorted(tmp_path.iterdir())

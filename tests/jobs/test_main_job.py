@@ -28,7 +28,7 @@ def test_every_protein_has_its_scores(gut: Path, run: Run) -> None:
     assert json.loads(answer.stdout) == [{"n": 60, "plddt": 60, "ptm": 60, "model": "nano"}]
 
 
-def test_what_was_not_searched_is_null(gut: Path) -> None:
+def test_columns_of_searches_not_run_are_null(gut: Path) -> None:
     columns = "tm_query, tm_target, nearest_structure, novelty_source, identity_max, nearest_sequence, cluster90, "
     columns += "cluster30, cluster_structure, is_representative30"
     with Atlas.open(gut) as atlas:
@@ -36,7 +36,7 @@ def test_what_was_not_searched_is_null(gut: Path) -> None:
     assert rows == [(None,) * 10]
 
 
-def test_a_second_fold_folds_nothing_and_says_so(gut: Path, run: Run, tmp_path: Path) -> None:
+def test_second_fold_folds_nothing(gut: Path, run: Run, tmp_path: Path) -> None:
     atlas = shutil.copytree(gut, tmp_path / "atlas")
     before = {path: path.read_bytes() for path in atlas.rglob("*") if path.is_file()}
     again = run("fold", EXAMPLE, atlas, "--model", "nano")
@@ -47,7 +47,7 @@ def test_a_second_fold_folds_nothing_and_says_so(gut: Path, run: Run, tmp_path: 
     assert after == before
 
 
-def test_output_cut_short_is_no_error(gut: Path) -> None:
+def test_output_cut_short_is_not_an_error(gut: Path) -> None:
     command = (
         f"{sys.executable} -m foldatlas.jobs.cli query {gut} 'select * from range(1000000)' --format csv | head -1"
     )

@@ -89,7 +89,7 @@ def test_fold_takes_a_dry_run_too(mixed: Path, tmp_path: Path, capsys: pytest.Ca
         (["{atlas}"], "no such folder; name an atlas"),
     ],
 )
-def test_what_a_dry_run_does_not_predict_is_said(
+def test_dry_run_states_what_it_does_not_predict(
     words: list[str], message: str, mixed: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     atlas = tmp_path / "atlas"
@@ -100,7 +100,9 @@ def test_what_a_dry_run_does_not_predict_is_said(
     assert not atlas.exists()
 
 
-def test_where_all_is_planned_what_is_left_is_predicted(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_prediction_covers_unfolded_shards_if_all_is_planned(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     atlas = tmp_path / "atlas"
     first = made(EXAMPLE, atlas, devices=3)
     again = made(EXAMPLE, atlas, devices=3)
@@ -134,7 +136,7 @@ def commit(atlas: Path, shard: Shard, generation: int, seconds: float, device_na
     assert folder.commit_entry(entry)
 
 
-def test_what_was_tried_again_is_measured_by_its_first_folding(tmp_path: Path) -> None:
+def test_rate_of_a_retried_shard_is_that_of_its_first_folding(tmp_path: Path) -> None:
     """A retry of one protein, or an output added, takes another time than the shard's cost says."""
     atlas = tmp_path / "atlas"
     planned = made(EXAMPLE, atlas).planned.plan

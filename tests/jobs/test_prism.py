@@ -175,7 +175,7 @@ def test_killed_worker_of_a_pool_is_an_error_and_resumes(
     assert driver.returncode == 1
     assert output == ""
     last = messages.splitlines()[-1]
-    assert last.startswith("foldatlas fold: PrismRunner gave up (") and "run the same command again" in last
+    assert last.startswith("foldatlas fold: PrismRunner failed (") and "run the same command again" in last
     assert "Traceback" not in messages and len(messages.splitlines()) == 4, messages
     wait_until(lambda: not any(process_is_up(child) for child in children), 20)
     done_before = committed(atlas)

@@ -84,7 +84,7 @@ def test_larger_device_folds_what_a_smaller_one_could_not(
         (["fold", "{fasta}", "{atlas}", "--model", "nano", "--log", "{atlas}/no/log"], "--log .* cannot be written"),
     ],
 )
-def test_what_cannot_be_asked_for_is_said(
+def test_impossible_options_are_refused(
     fasta: Path, tmp_path: Path, foldatlas: Callable[..., tuple[int, str, str]], words: list[str], message: str
 ) -> None:
     atlas = tmp_path / "atlas"

@@ -29,7 +29,7 @@ def test_the_command_has_the_functions_options_and_defaults(recipe: str, functio
         assert parsed[name] == expected, name
 
 
-def test_the_command_knows_every_name() -> None:
+def test_command_accepts_every_name() -> None:
     assert tuple(PRESETS) == train_lm.PRESET_NAMES
     assert set(recipes.PRESETS) == set(train_fold.PRESET_NAMES)
     assert folding_training.PARTS == train_fold.PARTS

@@ -124,7 +124,7 @@ def test_weights_are_fetched_once_and_found(
     assert (snapshot / "model.safetensors").read_bytes() == FILES["model.safetensors"]
 
 
-def test_without_a_network_a_person_is_told_what_to_do(environment: dict[str, str], tmp_path: Path) -> None:
+def test_missing_network_names_the_manual_download(environment: dict[str, str], tmp_path: Path) -> None:
     """After all tries of the hub's client, whose pauses of 23 s together are left out."""
     models, files = tmp_path / "models", "config.json and model.safetensors or pytorch_model.bin of facebook/esmfold_v1"
     done = without_pauses(["weights", "esmfold_v1", models], environment)

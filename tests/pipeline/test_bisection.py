@@ -23,7 +23,7 @@ def prediction(sequence: str) -> Prediction:
     poison=st.sets(st.integers(0, 19)),
     error=st.sampled_from([WorkerDied, WorkerTimeout, OutOfMemory, BatchError]),
 )
-def test_only_the_guilty_fail(size: int, poison: set[int], error: type[Exception]) -> None:
+def test_only_poison_proteins_fail(size: int, poison: set[int], error: type[Exception]) -> None:
     batch = [f"P{number}" for number in range(size)]
     guilty = {f"P{number}" for number in poison if number < size}
 
@@ -52,7 +52,7 @@ def test_kill_from_outside_costs_one_more_try() -> None:
 
 
 @given(size=st.integers(1, 20), poison=st.sets(st.integers(0, 19)), kills=st.sets(st.integers(0, 99)))
-def test_kills_from_outside_at_any_moment_make_no_protein_guilty(size: int, poison: set[int], kills: set[int]) -> None:
+def test_kills_from_outside_fail_no_protein(size: int, poison: set[int], kills: set[int]) -> None:
     """Whatever else kills processes meanwhile, as long as it does not kill two in a row."""
     batch = [f"P{number}" for number in range(size)]
     guilty = {f"P{number}" for number in poison if number < size}
@@ -71,7 +71,7 @@ def test_kills_from_outside_at_any_moment_make_no_protein_guilty(size: int, pois
 
 
 @given(size=st.integers(1, 300), place=st.integers(0, 299), error=st.sampled_from([WorkerDied, WorkerTimeout]))
-def test_what_one_poison_protein_costs_is_bounded(size: int, place: int, error: type[Exception]) -> None:
+def test_cost_of_one_poison_protein_is_bounded(size: int, place: int, error: type[Exception]) -> None:
     batch, guilty, deaths = [f"P{number}" for number in range(size)], f"P{place % size}", 0
 
     def fold(sequences: list[str]) -> list[Prediction]:
@@ -100,7 +100,7 @@ def test_single_poison_protein_is_tried_twice() -> None:
     assert fold_with_bisection(overflow, ["A"]) == [Failed("A", "1,840 residues do not fit", 1)]
 
 
-def test_a_request_to_stop_is_no_failure() -> None:
+def test_request_to_stop_is_not_a_failure() -> None:
     def stop(_: list[str]) -> list[Prediction]:
         raise Interrupted("stopped on request")
 

@@ -100,7 +100,7 @@ def test_staging_is_of_bounded_row_groups_and_holds_every_record(
     (range_,) = cut_ranges(find_sources([str(path)]))
     ingest(IngestTask(range_, str(tmp_path), MAX_LENGTH))
     note = read_note(tmp_path, 0)
-    assert note is not None and (note.records, note.error) == (301, "")
+    assert note is not None and (note.counts.records, note.error) == (301, "")
     file = pq.ParquetFile(tmp_path / staged_path(0))
     assert file.schema_arrow.equals(STAGING, check_metadata=False)
     assert max(file.metadata.row_group(n).num_rows for n in range(file.num_row_groups)) <= 60

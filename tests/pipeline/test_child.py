@@ -9,7 +9,7 @@ from foldatlas.pipeline.workers import child, embedding_child
 from foldatlas.schemas.errors import NonFiniteOutput, OutOfMemory
 
 
-def test_a_gpu_that_computes_nothing_is_no_device(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_gpu_that_cannot_compute_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     """It takes the weights and refuses what follows, so loading must fail: that blames no protein."""
     asked: list[list[str]] = []
     kinds: list[type[Exception]] = []

@@ -173,7 +173,7 @@ FAULTS = [
 
 
 @pytest.mark.parametrize(("text", "outcome"), FAULTS)
-def test_a_contig_that_is_none_is_refused_and_costs_no_other(tmp_path: Path, text: bytes, outcome: Outcome) -> None:
+def test_invalid_contig_is_refused_and_costs_no_other(tmp_path: Path, text: bytes, outcome: Outcome) -> None:
     path = tmp_path / "in.fna"
     path.write_bytes(FILE + b">" + text + b"\n" + FILE)
     found = records(*find_sources([str(path)], genes=True))
@@ -235,14 +235,14 @@ def test_an_assembly_becomes_a_plan_and_is_known_again(plan: Callable[..., Plann
     assert plan(assembly, genes=False).plan is plan(assembly, genes=True).plan is None
 
 
-def test_what_was_read_as_proteins_is_not_known_as_contigs(plan: Callable[..., Planned], assembly: Path) -> None:
+def test_file_read_as_proteins_is_read_again_as_contigs(plan: Callable[..., Planned], assembly: Path) -> None:
     with warnings.catch_warnings(action="ignore", category=SourceWarning):
         assert plan(assembly, genes=False).plan is not None
     made = plan(assembly, genes=True).plan
     assert made is not None and made.outcomes == {"accepted": len(read(FILE))}
 
 
-def test_proteins_and_genbank_are_no_contigs(plan: Callable[..., Planned], tmp_path: Path) -> None:
+def test_proteins_and_genbank_are_refused_as_contigs(plan: Callable[..., Planned], tmp_path: Path) -> None:
     (tmp_path / "in.faa").write_bytes(PROTEINS)
     with pytest.raises(SourceError, match=r"holds no nucleotides.* without --genes"):
         plan(tmp_path / "in.faa", genes=True)
@@ -252,15 +252,15 @@ def test_proteins_and_genbank_are_no_contigs(plan: Callable[..., Planned], tmp_p
     assert not (tmp_path / "atlas").exists()
 
 
-def test_contigs_of_which_none_has_a_gene_are_a_warning(plan: Callable[..., Planned], tmp_path: Path) -> None:
+def test_contigs_without_any_gene_give_a_warning(plan: Callable[..., Planned], tmp_path: Path) -> None:
     (tmp_path / "in.fna").write_bytes(b">a\nACGT\n>b\nACGT\n")
-    with pytest.warns(SourceWarning, match="no gene in 2 contigs"):
+    with pytest.warns(SourceWarning, match="no gene found in 2 contigs"):
         made = plan(tmp_path / "in.fna", genes=True).plan
     assert made is not None and (made.outcomes, made.shards) == ({}, ())
     assert plan(tmp_path / "in.fna", genes=True).plan is None
 
 
-def test_few_nucleotides_among_proteins_are_no_warning(plan: Callable[..., Planned], tmp_path: Path) -> None:
+def test_few_nucleotides_among_proteins_give_no_warning(plan: Callable[..., Planned], tmp_path: Path) -> None:
     (tmp_path / "in.faa").write_bytes(PROTEINS + b">dna\n" + b"ACGT" * 10 + b"\n")
     with warnings.catch_warnings(action="error"):
         made = plan(tmp_path / "in.faa", genes=False).plan

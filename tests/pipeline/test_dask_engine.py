@@ -55,7 +55,7 @@ def test_work_that_fails_costs_no_other(engine: Engine, tmp_path: Path, caplog: 
     assert "fold: three is too much" in caplog.text
 
 
-def test_the_driver_hears_of_progress_once(engine: Engine, tmp_path: Path) -> None:
+def test_driver_receives_progress_once(engine: Engine, tmp_path: Path) -> None:
     """Also where a worker is in the driver's process, and could hear the driver hearing."""
     heard: list[progress.Event] = []
 
@@ -79,13 +79,13 @@ def test_the_driver_hears_of_progress_once(engine: Engine, tmp_path: Path) -> No
     assert heard.count(progress.ShardDone(1, 0)) == 3
 
 
-def test_a_cluster_that_is_not_there_is_said() -> None:
+def test_missing_cluster_is_reported() -> None:
     engine = Engine("DaskRunner", 0, ("--dask_client_address=tcp://127.0.0.1:9", "--dask_connection_timeout=1"))
     with pytest.raises(UsageError, match=r"the Dask cluster at tcp://127\.0\.0\.1:9 does not answer"):
         dispatch.run("fold", [1], print, engine)
 
 
-def test_a_scheduler_file_that_is_not_there_is_said_at_once(tmp_path: Path) -> None:
+def test_missing_scheduler_file_is_reported_at_once(tmp_path: Path) -> None:
     engine = Engine("DaskRunner", 0, (f"--dask_scheduler_file={tmp_path / 'none.json'}",))
     with pytest.raises(UsageError, match=r"none\.json: no such file; start the scheduler first"):
         dispatch.run("fold", [1], print, engine)

@@ -24,8 +24,8 @@ from foldatlas.folding.prediction import Embedding
 from foldatlas.folding.weights import nano
 from foldatlas.pipeline import embedding
 from foldatlas.pipeline.embedding import Embedded, embed_fasta
-from foldatlas.pipeline.workers.supervisor import WorkerSpec
-from foldatlas.schemas.errors import Interrupted, ModelError, OutOfMemory, SourceError, UsageError
+from foldatlas.pipeline.workers.supervisor import BatchError, WorkerSpec
+from foldatlas.schemas.errors import Interrupted, ModelError, NonFiniteOutput, OutOfMemory, SourceError, UsageError
 from foldatlas.schemas.records import structure_id
 from foldatlas.schemas.tables import EMBEDDED
 
@@ -42,13 +42,16 @@ LAST = nano.CONFIG.language_model.num_layers
 
 @dataclass
 class InThisProcess:
-    """What supervisor.Child is to embed_fasta, without a process."""
+    """Replaces supervisor.Child in embed_fasta, without a process."""
 
     language: LanguagePredictor
 
-    def compute(self, batch: list[str], cost: int, **wanted: Any) -> list[Embedding]:
+    def compute(self, batch: list[str], cost: int, **arguments: Any) -> list[Embedding]:
         assert cost > 0
-        return self.language.embed(batch, **wanted)
+        try:
+            return self.language.embed(batch, **arguments)
+        except NonFiniteOutput as error:
+            raise BatchError(str(error)) from error
 
     def renew(self) -> bool:
         return False
@@ -102,7 +105,7 @@ def test_refused_records_are_counted(language: LanguagePredictor, write_fasta: W
     assert done.line() == "5 records: 1 embedded, 4 refused (1 digit, 1 empty_sequence, 1 gap, 1 multimer), 0 failed"
 
 
-def test_what_cannot_be_read_leaves_no_file(language: LanguagePredictor, write_fasta: Write, tmp_path: Path) -> None:
+def test_unreadable_input_leaves_no_file(language: LanguagePredictor, write_fasta: Write, tmp_path: Path) -> None:
     cut = tmp_path / "cut.fasta.gz"
     cut.write_bytes(gzip.compress(b">a\nMKVLAAG\n>b\nMKV\n" * 5000)[:-20])
     (tmp_path / "text").write_text("no fasta")
@@ -194,7 +197,7 @@ def test_a_run_that_is_stopped_leaves_nothing(
     assert [path.name for path in tmp_path.iterdir()] == ["in.fasta"]
 
 
-def test_what_kills_the_process_costs_no_other_protein(
+def test_crash_of_the_process_costs_no_other_protein(
     embedding_worker: WorkerSpec, write_fasta: Write, tmp_path: Path
 ) -> None:
     """Native code that crashes, the kernel's killer of large processes, an exit, states that are not finite."""
@@ -224,7 +227,7 @@ def test_a_model_that_cannot_be_loaded_leaves_no_file(
     assert [path.name for path in tmp_path.iterdir()] == ["in.fasta"]
 
 
-def test_what_a_killed_run_left_is_removed(language: LanguagePredictor, write_fasta: Write, tmp_path: Path) -> None:
+def test_leftovers_of_a_killed_run_are_removed(language: LanguagePredictor, write_fasta: Write, tmp_path: Path) -> None:
     host = attempt_name().rsplit("_", 2)[0]
     dead, alive = (tmp_path / f".out.parquet.{host}_{process}_ab.part" for process in (4194305, 1))
     other = tmp_path / f".other.parquet.{host}_4194305_ab.part"

@@ -17,7 +17,7 @@ def test_names_are_beams_own_and_forgiving(name: str) -> None:
     assert runner_name(name) == runner_name(name.lower()) == runner_name(name.removesuffix("Runner").upper()) == name
 
 
-def test_only_engines_that_were_seen_to_do_it_right_are_trusted() -> None:
+def test_known_good_engines() -> None:
     good = {name for name in RUNNERS if Engine(name).is_known_good}
     assert good == {"FnApiRunner", "DaskRunner", "PrismRunner"}
 
@@ -25,7 +25,7 @@ def test_only_engines_that_were_seen_to_do_it_right_are_trusted() -> None:
 @pytest.mark.parametrize(
     ("name", "reason"),
     [
-        ("DirectRunner", "FnApiRunner is the embedded engine"),
+        ("DirectRunner", "FnApiRunner, the embedded engine"),
         ("direct", "download"),
         ("RayRunner", "no longer maintained"),
         ("ray-beam", "no longer maintained"),
@@ -47,26 +47,31 @@ def test_engines_that_lose_work_are_refused_by_name(name: str, reason: str) -> N
         (None, 0, [], "1 or more"),
         ("FnApiRunner", 2, [], "one worker, not 2"),
         ("DaskRunner", None, [], "needs workers"),
-        ("DaskRunner", 2, ["--dask_client_address=tls://a:1"], "give one of them"),
+        ("DaskRunner", 2, ["--dask_client_address=tls://a:1"], "give only one of them"),
         ("DaskRunner", None, ["--dask_client_address=tls://a:1", "--dask_scheduler_file", "f"], "both name a cluster"),
         ("PrismRunner", 2, [], "workers of its own"),
-        (None, None, ["--direct_running_mode=multi_threading"], "lose 0.6 to 1.5 %"),
-        (None, None, ["--direct_running_mode=multi_processing"], "wait for ever"),
+        (None, None, ["--direct_running_mode=multi_threading"], "lost 0.6 to 1.5 %"),
+        (None, None, ["--direct_running_mode=multi_processing"], "waited for ever"),
         (None, None, ["--direct_num_workers=4"], "use --workers N"),
         (None, None, ["--direct_num_workers", "0"], "use --workers N"),
         (None, None, ["--streaming"], "batch"),
         (None, None, ["--runner=DaskRunner"], "before `--`"),
-        (None, None, ["--no_wait_until_finish"], "held against the plan"),
+        (None, None, ["--no_wait_until_finish"], "compares manifest and plan"),
         ("DaskRunner", 2, ["--dask_npartitions=4"], "a partition is one shard"),
         ("DaskRunner", 2, ["--dask_partition_size=128"], "a partition is one shard"),
-        ("DaskRunner", 2, ["--dask_clientaddress=tls://a:1"], "'--dask_clientaddress=tls://a:1' after -- is no option"),
-        (None, None, ["--dask_client_address=tls://a:1"], "no option of Beam's with FnApiRunner"),
-        (None, None, ["--nonsense"], "'--nonsense' after -- is no option"),
-        (None, None, ["more.fasta"], "'more.fasta' after -- is no option"),
+        (
+            "DaskRunner",
+            2,
+            ["--dask_clientaddress=tls://a:1"],
+            "'--dask_clientaddress=tls://a:1' after -- is not an option",
+        ),
+        (None, None, ["--dask_client_address=tls://a:1"], "not an option of Beam with FnApiRunner"),
+        (None, None, ["--nonsense"], "'--nonsense' after -- is not an option"),
+        (None, None, ["more.fasta"], "'more.fasta' after -- is not an option"),
         (None, None, ["--direct_num_workers=many"], "invalid int value"),
     ],
 )
-def test_what_contradicts_itself_or_breaks_the_graph_is_refused(
+def test_contradictory_or_harmful_option_is_refused(
     runner: str | None, workers: int | None, options: list[str], reason: str
 ) -> None:
     with pytest.raises(UsageError, match=reason):

@@ -93,7 +93,7 @@ def test_a_retry_and_a_second_run_are_appended(folder: AtlasFolder, worker: Work
     assert all(each["generation"] == 1 for each in of(again, "shard_committed"))
 
 
-def test_what_is_skipped_lost_and_submitted_again(
+def test_skipped_lost_and_resubmitted_shards_are_logged(
     folder: AtlasFolder, worker: WorkerSpec, log: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (plan,) = folder.plans()
@@ -130,7 +130,7 @@ def test_what_is_skipped_lost_and_submitted_again(
     ("error", "outcome"),
     [(Interrupted("stopped on request"), "interrupted"), (ModelError("no such weights"), "failed")],
 )
-def test_how_a_run_ended_is_told(
+def test_end_of_a_run_is_logged(
     folder: AtlasFolder, worker: WorkerSpec, log: str, monkeypatch: pytest.MonkeyPatch, error: Exception, outcome: str
 ) -> None:
     def stop(*_: object) -> None:

@@ -64,7 +64,7 @@ def test_poison_proteins_fail_and_all_others_fold(
     assert shard_files(folder) == {file.path for entry in folder.entries().values() for file in entry.files.values()}
 
 
-def test_what_is_stored_is_what_was_predicted(
+def test_stored_structures_equal_predictions(
     planned: Callable[..., AtlasFolder], worker: WorkerSpec, proteins: list[str]
 ) -> None:
     folder = planned(proteins)
@@ -242,7 +242,7 @@ def test_an_entry_of_other_settings_is_damage_not_work(
         folder.committed_entry(task.shard, "0" * 64)
 
 
-def test_what_is_missing_is_submitted_again(
+def test_missing_shards_are_submitted_again(
     planned: Callable[..., AtlasFolder], worker: WorkerSpec, proteins: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     folder = planned(proteins)
@@ -272,7 +272,7 @@ def test_a_child_that_dies_while_it_starts_fails_no_protein(
 ) -> None:
     folder = planned(proteins)
     stillborn = replace(worker, command=(sys.executable, "-c", "import sys; sys.exit(7)"))
-    with pytest.raises(ModelError, match=r"did not get ready on cpu .*exit code 7"):
+    with pytest.raises(ModelError, match=r"did not start on cpu .*exit code 7"):
         fold_atlas(folder, stillborn, show_progress=False)
     assert folder.entries() == {} and shard_files(folder) == set()
     assert fold_atlas(folder, worker, show_progress=False).folded == 60

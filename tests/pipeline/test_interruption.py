@@ -76,7 +76,7 @@ def test_a_second_sigterm_ends_the_process_at_once() -> None:
     process.communicate()
 
 
-def test_what_hangs_does_not_outlive_the_grace() -> None:
+def test_hanging_work_ends_after_the_grace_period() -> None:
     program = """
         import time
         from foldatlas.pipeline import interruption

@@ -60,7 +60,7 @@ def listed(entries: dict[str, ShardEntry]) -> set[str]:
         ("residue", True, ALL),
     ],
 )
-def test_what_is_asked_for_names_its_tables(embeddings: str, pae: bool, expected: tuple[str, ...]) -> None:
+def test_requested_outputs_name_their_tables(embeddings: str, pae: bool, expected: tuple[str, ...]) -> None:
     assert chosen_outputs(embeddings, pae) == expected
 
 

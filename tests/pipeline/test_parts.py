@@ -47,13 +47,13 @@ def test_numbers_and_ranges(text: str, expected: list[int]) -> None:
     [("", "neither"), ("a", "neither"), ("1-", "neither"), ("-1", "neither"), ("1,,2", "neither"), ("3-1", "1-3"),
      ("1.5", "neither"), ("9" * 12, "neither")],
 )  # fmt: skip
-def test_what_is_no_range_is_refused(text: str, reason: str) -> None:
+def test_invalid_range_is_refused(text: str, reason: str) -> None:
     with pytest.raises(UsageError, match=reason):
         chosen(text, None)
 
 
 @pytest.mark.parametrize("text", ["0/4", "5/4", "1", "1/0", "a/b", "1/2/3", "-1/4", ""])
-def test_what_is_no_part_is_refused(text: str) -> None:
+def test_invalid_part_is_refused(text: str) -> None:
     with pytest.raises(UsageError, match="K from 1 to N"):
         chosen(None, text)
 

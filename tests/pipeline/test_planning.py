@@ -81,7 +81,7 @@ def test_shards_are_row_groups_with_their_digests(plan: Callable[..., Planned], 
         assert all(row["structure_id"].bytes == structure_id(row["sequence"]) for row in rows)
 
 
-def test_statistics_stand_where_readers_skip_by_them(plan: Callable[..., Planned], folder: AtlasFolder) -> None:
+def test_parquet_statistics_let_readers_skip_row_groups(plan: Callable[..., Planned], folder: AtlasFolder) -> None:
     made = plan(EXAMPLE).plan
     assert made is not None
     group = pq.ParquetFile(folder.root / made.sequences[0].path).metadata.row_group(0)
@@ -261,9 +261,7 @@ def test_a_source_that_cannot_be_used_leaves_no_atlas(
 @pytest.mark.parametrize(
     ("name", "reason"), [("", "is a folder"), ("*.none", "no file matches"), ("ftp://host/a.fasta", "is not read")]
 )
-def test_a_name_that_is_no_file_is_refused(
-    plan: Callable[..., Planned], tmp_path: Path, name: str, reason: str
-) -> None:
+def test_missing_file_is_refused(plan: Callable[..., Planned], tmp_path: Path, name: str, reason: str) -> None:
     with pytest.raises(SourceError, match=reason):
         plan(name if "://" in name else tmp_path / name)
 
@@ -288,7 +286,7 @@ def test_a_folder_of_other_things_is_refused(plan: Callable[..., Planned], folde
     assert snapshot(folder.root) == {"thesis.tex": b"years"}
 
 
-def test_what_a_killed_run_left_is_no_other_thing(plan: Callable[..., Planned], folder: AtlasFolder) -> None:
+def test_leftovers_of_a_killed_run_are_recognised(plan: Callable[..., Planned], folder: AtlasFolder) -> None:
     (folder.staging / "host_1_00").mkdir(parents=True)
     (folder.root / ".atlas.json.host_1_00.part").write_bytes(b"half")
     assert plan(EXAMPLE).plan is not None
@@ -350,7 +348,7 @@ def test_a_file_named_in_several_ways_is_read_once(
     assert made.outcomes == {"accepted": 60} and len(made.sources) == 1
 
 
-def test_records_stand_in_the_order_of_their_sources(
+def test_records_are_in_the_order_of_their_sources(
     plan: Callable[..., Planned], folder: AtlasFolder, tmp_path: Path
 ) -> None:
     (tmp_path / "2.fasta").write_text(">x\nMKVL\n>y\nMAAA\n")
@@ -366,7 +364,7 @@ def test_other_weights_are_refused(plan: Callable[..., Planned], folder: AtlasFo
         make_plan([str(EXAMPLE)], folder, replace(SETTINGS, weights="0" * 64), costs, max_length=1280)
 
 
-def test_of_two_drivers_with_one_plan_the_first_counts(
+def test_first_of_two_drivers_commits_the_plan(
     plan: Callable[..., Planned], folder: AtlasFolder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     first = plan(EXAMPLE).plan

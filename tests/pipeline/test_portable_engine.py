@@ -122,7 +122,7 @@ def test_engine_that_does_nothing_is_refused_before_any_shard(
     service = IdleJobService()
     with serving(service) as address:
         engine = engine_at(runner, address)
-        with pytest.raises(UsageError, match="says that it is done, but 40 of 40 tasks left no mark"):
+        with pytest.raises(UsageError, match="reports success, but 40 of 40 tasks left no mark"):
             make_plan([source], folder, worker.settings, costs, max_length=200, engine=engine)
         assert not folder.root.exists()
         make_plan([source], folder, worker.settings, costs, max_length=200)
@@ -132,7 +132,7 @@ def test_engine_that_does_nothing_is_refused_before_any_shard(
     assert folder.entries() == {}
 
 
-def test_what_an_engine_says_is_held_against_the_manifest(
+def test_engine_result_is_checked_against_the_manifest(
     tmp_path: Path, proteins: list[str], write_fasta: Callable[..., str], costs: CostModel, worker: WorkerSpec,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:  # fmt: skip
@@ -155,15 +155,14 @@ def test_a_job_that_fails_is_one_line(caplog: pytest.LogCaptureFixture, capfd: p
     with serving(IdleJobService(api.JobState.FAILED, trace)) as address, pytest.raises(EngineError) as error:
         dispatch.run("fold", [1], print, engine_at("FlinkRunner", address))
     assert str(error.value) == (
-        "FlinkRunner gave up (OSError: a worker was lost); what was finished is kept: "
-        "run the same command again to go on"
+        "FlinkRunner failed (OSError: a worker was lost); finished work is kept: run the same command again to go on"
     )
     assert caplog.records == []
     assert capfd.readouterr().err == ""
     assert logging.getLogger().filters == []
 
 
-def test_nobody_at_the_address(tmp_path: Path) -> None:
+def test_unreachable_job_service_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="no job service answers at --job_endpoint=localhost:1"):
         dispatch.run("fold", [1], print, engine_at("FlinkRunner", "localhost:1"))
 

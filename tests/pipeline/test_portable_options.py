@@ -24,21 +24,21 @@ DATAFLOW = ["--project=p", "--region=r", "--temp_location=gs://bucket/t", "--sdk
     ("runner", "options", "named"),
     [
         ("PrismRunner", [], ["--prism_location=FILE"]),
-        ("PrismRunner", ["--prism_location=not-there"], ["not-there is no file"]),
+        ("PrismRunner", ["--prism_location=not-there"], ["not-there: no such file"]),
         ("PrismRunner", ["--job_endpoint=a:1", "--environment_type=EXTERNAL"], ["--environment_config=HOST:PORT"]),
         ("FlinkRunner", [], ["--job_endpoint=", "--flink_job_server_jar=", "--flink_master=", "--environment_type="]),
         ("FlinkRunner", ["--job_endpoint=a:1"], ["--environment_type=EXTERNAL", "jobs/deploy/Dockerfile"]),
         ("FlinkRunner", ["--job_endpoint=a:1", "--environment_type=DOCKER"], ["--environment_config=an image"]),
-        ("FlinkRunner", ["--flink_job_server_jar=x.jar", "--flink_master=[local]"], ["x.jar is no file"]),
+        ("FlinkRunner", ["--flink_job_server_jar=x.jar", "--flink_master=[local]"], ["x.jar: no such file"]),
         ("SparkRunner", [], ["--job_endpoint=", "--spark_job_server_jar="]),
         ("SparkRunner", ["--spark_master_url=spark://a:1"], ["--spark_job_server_jar=", "--environment_type="]),
         ("SparkRunner", ["--job_endpoint=a:1", *POOL, "--spark_submit_uber_jar"], ["--spark_rest_url=URL"]),
         ("DataflowRunner", [], ["--project=", "--region=", "--temp_location=gs://", "--sdk_container_image="]),
         ("DataflowRunner", ["--project=p", "--region=r"], ["--temp_location=gs://", "--sdk_container_image="]),
-        ("DataflowRunner", [*DATAFLOW, "--temp_location=/tmp"], ["/tmp is none"]),
+        ("DataflowRunner", [*DATAFLOW, "--temp_location=/tmp"], ["/tmp does not begin with gs://"]),
     ],
 )
-def test_what_is_missing_is_listed(runner: str, options: list[str], named: list[str]) -> None:
+def test_missing_options_are_listed(runner: str, options: list[str], named: list[str]) -> None:
     with pytest.raises(UsageError) as refusal:
         choose_engine(runner, None, options)
     text = str(refusal.value)
@@ -63,7 +63,7 @@ def test_what_is_missing_is_listed(runner: str, options: list[str], named: list[
         ("SparkRunner", ["--spark_job_server_jar={file}"]),  # Spark's own default is a local cluster
     ],
 )
-def test_what_is_enough_is_accepted(runner: str, options: list[str], tmp_path: Path) -> None:
+def test_sufficient_options_are_accepted(runner: str, options: list[str], tmp_path: Path) -> None:
     file = tmp_path / "file"
     file.touch()
     options = [option.format(file=file) for option in options]
@@ -84,7 +84,7 @@ def flags(runner: str, options: list[str]) -> list[str]:
 
 
 @pytest.mark.parametrize("runner", ["PrismRunner", "FlinkRunner", "SparkRunner", "DataflowRunner"])
-def test_a_worker_has_one_thread_unless_told_otherwise(runner: str) -> None:
+def test_worker_has_one_thread_by_default(runner: str) -> None:
     assert "--number_of_worker_harness_threads=1" in flags(runner, [])
     given = ["--number_of_worker_harness_threads=3", "--sdk_worker_parallelism", "2"]
     told = flags(runner, given)

@@ -109,7 +109,7 @@ def test_another_content_under_an_old_address_is_read(plan: Callable[..., Planne
 
 
 @pytest.mark.parametrize("status", [404, 410, 403, 401, 400])
-def test_what_the_server_refuses_is_said_at_once(
+def test_refusal_by_the_server_is_reported_at_once(
     plan: Callable[..., Planned], folder: AtlasFolder, server: Any, status: int
 ) -> None:
     server.faults = [status]
@@ -135,7 +135,7 @@ def test_a_server_that_stays_busy_is_an_error(plan: Callable[..., Planned], fold
     assert not folder.root.exists()
 
 
-def test_nobody_at_the_address_is_an_error(plan: Callable[..., Planned], server: Any) -> None:
+def test_unreachable_address_is_an_error(plan: Callable[..., Planned], server: Any) -> None:
     port = server.address.rpartition(":")[2]
     with pytest.raises(SourceError, match="after 4 tries"):
         plan("http://127.0.0.1:1/a.fasta")
@@ -146,7 +146,7 @@ def test_nobody_at_the_address_is_an_error(plan: Callable[..., Planned], server:
 @pytest.mark.parametrize("length", ["content-length", "chunked"])
 @pytest.mark.parametrize("etag", ["strong", "weak", ""])
 @pytest.mark.parametrize("ranges", [True, False])
-def test_a_connection_that_drops_is_taken_up_where_it_broke(server: Any, length: str, etag: str, ranges: bool) -> None:
+def test_dropped_connection_is_resumed_where_it_broke(server: Any, length: str, etag: str, ranges: bool) -> None:
     server.length, server.etag, server.ranges, server.modified = length, etag, ranges, None
     server.faults = [-300_000, 0, -500_000 if ranges else 0, -400_000]
     with RemoteStream(server.url("long")) as stream:
@@ -187,11 +187,11 @@ def test_file_changed_before_reading_is_refused(server: Any) -> None:
 
 def test_a_server_that_does_not_mark_the_end_is_refused(server: Any) -> None:
     server.length = ""
-    with pytest.raises(SourceError, match="does not say how long"):
+    with pytest.raises(SourceError, match="does not report its length"):
         find_sources([server.url("gut.fasta")])
 
 
-def test_a_page_of_html_is_no_fasta(plan: Callable[..., Planned], server: Any) -> None:
+def test_html_page_is_refused(plan: Callable[..., Planned], server: Any) -> None:
     server.files["a.fasta"] = b"<!DOCTYPE html><html>Not found</html>"
     with pytest.raises(SourceError, match="is HTML"):
         plan(server.url("a.fasta"))

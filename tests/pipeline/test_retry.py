@@ -55,7 +55,7 @@ def rows(folder: AtlasFolder, table: str) -> dict[str, dict[str, object]]:
     return {str(identity): row for identity, row in found.items()}
 
 
-def test_what_a_larger_device_holds_joins_what_stands(
+def test_retry_on_a_larger_device_adds_to_stored_structures(
     planned: Callable[..., AtlasFolder], poisoned: list[str], run: Callable[..., FoldReport], proteins: list[str]
 ) -> None:
     folder, whole = planned(poisoned), planned(poisoned, "whole")
@@ -115,7 +115,7 @@ def test_runs_are_credited_with_what_they_folded(
         assert atlas.query("SELECT count(*) FROM pae").rows() == [(60,)]
 
 
-def test_what_still_fails_adds_up_its_attempts_and_the_run_ends(
+def test_repeated_failures_add_up_their_attempts(
     planned: Callable[..., AtlasFolder], poisoned: list[str], run: Callable[..., FoldReport]
 ) -> None:
     folder = planned(poisoned)

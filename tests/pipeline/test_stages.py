@@ -208,7 +208,7 @@ def test_merging_carries_runs_over(folder: AtlasFolder, tmp_path: Path, monkeypa
     assert rows(StageRun.open(both, "novelty", run.name)) == EXPECTED
 
 
-def test_an_interruption_is_no_failure(folder: AtlasFolder) -> None:
+def test_interruption_is_not_a_failure(folder: AtlasFolder) -> None:
     run = begun(folder)
     options = StageOptions(folder.uri, "novelty", run.name, squares, {"00000": Interrupted("now")}, "run", "host")
     with pytest.raises(Interrupted):

@@ -110,7 +110,7 @@ def test_odd_keys_are_read(client: Any, plan: Callable[..., Planned]) -> None:
         ("s3://proteins", "name a file in a bucket"),
     ],
 )
-def test_what_is_not_there_is_said(client: Any, name: str, reason: str) -> None:
+def test_missing_objects_are_reported(client: Any, name: str, reason: str) -> None:
     with pytest.raises(SourceError, match=reason):
         find_sources([name])
 
@@ -133,7 +133,7 @@ def test_an_object_that_changes_while_it_is_read_is_refused(client: Any) -> None
             stream.sha256()
 
 
-def test_a_broken_connection_is_taken_up(client: Any) -> None:
+def test_broken_connection_is_resumed(client: Any) -> None:
     with RemoteStream("s3://proteins/gut.fasta") as stream:
         data = stream.read(100)
         stream._drop()

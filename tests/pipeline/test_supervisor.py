@@ -46,7 +46,7 @@ def test_one_child_serves_a_process(worker: WorkerSpec) -> None:
         ("FAIL", BatchError, "ValueError: a fault of two lines"),
     ],
 )
-def test_a_fault_is_told_and_the_next_batch_folds(
+def test_fault_is_reported_and_the_next_batch_folds(
     worker: WorkerSpec, poison: str, error: type[Exception], reason: str
 ) -> None:
     child = child_of_this_process(worker)
@@ -104,7 +104,7 @@ def test_a_hang_ends_at_its_deadline(worker: WorkerSpec, hang: str) -> None:
     assert fold(child, "MKVL") == ["MKVL"]
 
 
-def test_loading_is_no_part_of_a_deadline(worker: WorkerSpec, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_deadline_does_not_include_loading(worker: WorkerSpec, monkeypatch: pytest.MonkeyPatch) -> None:
     """Two hangs, each followed by a load that takes longer than the deadline: one protein is guilty, the other not."""
     monkeypatch.setenv("FAKE_CHILD_LOADS", "3.2")
     child = child_of_this_process(replace(worker, min_deadline_seconds=3.0))
@@ -138,7 +138,7 @@ def test_a_child_that_stops_in_the_middle_of_a_message_is_ended(
     """
     monkeypatch.setattr(supervisor, "STALL_SECONDS", 0.5)
     child = child_that_hangs(worker, tmp_path, then)
-    with pytest.raises(WorkerTimeout, match="stopped in the middle"):
+    with pytest.raises(WorkerTimeout, match="stopped halfway"):
         fold(child, "MKVL")
     assert child._process is None
 
@@ -149,7 +149,7 @@ def test_a_child_that_takes_no_work_is_ended(
     """A batch larger than the socket's buffer, and a child that does not read it."""
     monkeypatch.setattr(supervisor, "STALL_SECONDS", 0.5)
     child = child_that_hangs(worker, tmp_path)
-    with pytest.raises(WorkerTimeout, match="took no work"):
+    with pytest.raises(WorkerTimeout, match="accepted no work"):
         fold(child, *("M" * number for number in range(1, 3000)))  # 4.5 MB
     assert child._process is None
 
@@ -249,12 +249,12 @@ def _is_running(process: int) -> bool:
     return state != "Z"  # killed, and nobody has asked for its exit code yet
 
 
-def test_a_child_of_nobody_ends_at_once() -> None:
+def test_child_without_a_parent_ends_at_once() -> None:
     command = [sys.executable, "-m", "foldatlas.pipeline.workers.child", "0", "4194304", "nano", "3", "fp32", "cpu"]
     assert subprocess.run(command, stdin=subprocess.DEVNULL, timeout=60).returncode == 1
 
 
-def test_a_device_has_one_holder_and_a_dead_holder_has_none(tmp_path: Path) -> None:
+def test_device_has_one_holder_and_is_freed_when_it_dies(tmp_path: Path) -> None:
     path = tmp_path / "gpu.lock"
     program = (
         "import sys, time; from pathlib import Path; from foldatlas.pipeline.workers.devices import lock; "

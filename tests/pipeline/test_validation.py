@@ -82,7 +82,7 @@ def test_letters_that_were_dropped_count() -> None:
         (b"a\nM", "M"),
     ],
 )
-def test_what_is_accepted(text: bytes, sequence: str) -> None:
+def test_valid_records_are_accepted(text: bytes, sequence: str) -> None:
     record = checked(text)
     assert (record.outcome, record.sequence, record.length) == (Outcome.ACCEPTED, sequence, len(sequence))
     assert record.structure_id == hashlib.md5(sequence.encode()).digest()

@@ -85,7 +85,7 @@ def test_names_that_lead_out_of_the_atlas_are_refused() -> None:
 
 
 @pytest.mark.parametrize("text", [b"", b"{", b"[]", b"\xff\xfe", b"null"])
-def test_what_is_no_document_is_refused(text: bytes) -> None:
+def test_text_that_is_not_a_document_is_refused(text: bytes) -> None:
     with pytest.raises(DamagedAtlasError, match=r"x\.json"):
         decode(text, ShardEntry, "x.json")
 

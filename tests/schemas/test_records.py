@@ -49,7 +49,7 @@ def test_a_structure_id_is_the_md5_of_the_letters() -> None:
     assert format_structure_id(digest) == str(uuid.UUID(bytes=digest))
 
 
-def test_every_refusal_has_a_reason_for_people() -> None:
+def test_every_refusal_has_a_readable_reason() -> None:
     assert set(Outcome) - {Outcome.ACCEPTED, Outcome.REPEATED} == set(REFUSALS)
 
 

@@ -33,5 +33,5 @@ def test_meanings_are_in_the_file_and_duckdb_reads_it(name: str, tmp_path: Path)
     assert {kinds[field.name] for field in TABLES[name] if field.type == pa.uuid()} <= {"UUID"}
 
 
-def test_what_is_staged_are_records_with_sequences() -> None:
+def test_staged_table_holds_records_with_sequences() -> None:
     assert STAGING.names == [*TABLES["records"].names, "sequence"]

@@ -1,9 +1,9 @@
-"""Keys of a Dask cluster: whoever has them belongs to it, and nobody else is let in.
+"""TLS keys of a Dask cluster: only processes that have them can connect.
 
-A Dask scheduler runs whatever it is sent, so a cluster that others can reach over a network must not be without them.
+A Dask scheduler runs any code that it is sent, so a cluster that can be reached over a network must have keys.
 
-    python -m foldatlas.pipeline.engines.dask.keys FOLDER      makes ca.pem, cert.pem and key.pem there, and says
-                                                               what to export
+    python -m foldatlas.pipeline.engines.dask.keys FOLDER      makes ca.pem, cert.pem and key.pem there, and prints
+                                                               the variables to export
 """
 
 import os
@@ -18,8 +18,11 @@ ROLES: Final = ("SCHEDULER", "WORKER", "CLIENT")
 
 
 def make_keys(folder: Path) -> dict[str, str]:
-    """New ca.pem, cert.pem and key.pem in `folder`, for this user's eyes alone, and the environment by which Dask's
-    programs find them and insist on them. One pair serves all roles. Raises UsageError if there is one already."""
+    """Write new ca.pem, cert.pem and key.pem into `folder`, readable by this user only.
+
+    Return the environment variables that make Dask's programs find and require them. One pair serves all roles. Raise
+    UsageError if a file exists.
+    """
     try:
         from distributed.security import Security
 
@@ -33,7 +36,7 @@ def make_keys(folder: Path) -> dict[str, str]:
         try:
             descriptor = os.open(folder / name, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
         except FileExistsError:
-            raise UsageError(f"{folder / name} exists: name another folder, or delete what is there") from None
+            raise UsageError(f"{folder / name} exists: name another folder, or delete the file") from None
         with open(descriptor, "w") as file:
             file.write(text)
     environment = {f"{PREFIX}REQUIRE_ENCRYPTION": "true", f"{PREFIX}TLS__CA_FILE": str(folder / "ca.pem")}
@@ -44,7 +47,7 @@ def make_keys(folder: Path) -> dict[str, str]:
 
 
 def use_keys(environment: dict[str, str]) -> Any:
-    """Makes this process and those that it starts use the keys; gives Dask's `Security` of them."""
+    """Make this process and its children use the keys. Return Dask's `Security` of them."""
     import dask
     from distributed.security import Security
 

@@ -1,7 +1,7 @@
 """Engines behind Beam's job service: Prism, Flink, Spark, Dataflow.
 
-The graph is submitted from a thread of its own while the main thread listens for Ctrl-C: Beam's own waiting cannot be
-interrupted without a traceback. What was done is told by the files, so the job's result is only whether it ended.
+The graph is submitted by a separate thread while the main thread waits for Ctrl-C, since Beam's own wait cannot be
+interrupted without a traceback. What was done is read from the files, so the job's result is only whether it ended.
 """
 
 import contextlib
@@ -24,29 +24,29 @@ from foldatlas.pipeline.interruption import stopping
 from foldatlas.pipeline.workers.devices import choose_device
 from foldatlas.schemas.errors import EngineError, FoldAtlasError, UsageError
 
-ANSWER_SECONDS: Final = 10.0  # for a job service to take a connection
-CANCEL_SECONDS: Final = 5.0  # for an engine to take back a job that is to stop
-_LOOK_SECONDS: Final = 0.1
+ANSWER_SECONDS: Final = 10.0  # for a job service to accept a connection
+CANCEL_SECONDS: Final = 5.0  # for an engine to cancel a job
+_POLL_SECONDS: Final = 0.1
 _REASON_LENGTH: Final = 300
 
 
 class Submitted(FoldAtlasError):
-    """A description of the job was written and nothing was run: there is nothing yet to hold against the plan."""
+    """A template of the job was written and nothing was run, so there is no result to check yet."""
 
     exit_code = 0
 
 
 def run(label: str, descriptors: Sequence[Any], work: Callable[[Any], None], engine: Engine) -> None:
-    """Runs the graph and returns when the engine says that it is done, or when the run is to stop.
+    """Run the graph. Return when the engine reports success, or when the run is to stop.
 
-    Raises UsageError for an engine that cannot be reached; EngineError when it gives the job up, with what was finished
-    kept; Submitted when a template was asked for.
+    Raise UsageError for an engine that cannot be reached; EngineError when the job fails, with all finished work kept;
+    Submitted when only a template was written.
     """
     values = values_of(engine.runner, engine.options)
     options = completed(engine.runner, engine.options, values)
     if engine.only_describes and label != "fold":
         raise UsageError(
-            f"--template_location describes one job, and this run would begin with another ({label!r}): plan first, "
+            f"--template_location describes one job, but this run would start with another ({label!r}): plan first, "
             "by `foldatlas plan` with another engine"
         )
     with contextlib.ExitStack() as stack:
@@ -56,19 +56,19 @@ def run(label: str, descriptors: Sequence[Any], work: Callable[[Any], None], eng
             options.append(f"--job_endpoint={address}")
         elif values["job_endpoint"] is not None and not answers(values["job_endpoint"], ANSWER_SECONDS):
             raise UsageError(
-                f"no job service answers at --job_endpoint={values['job_endpoint']}: start it, or name another"
+                f"no job service answers at --job_endpoint={values['job_endpoint']}: start it, or give another address"
             )
         job = _Job(label, descriptors, work, engine.runner, options)
         job.run()
     if engine.only_describes:
         raise Submitted(
-            f"the job {label!r} was written to {values['template_location']} and not run; when it has been run, the "
-            "same command without --template_location goes on"
+            f"the job {label!r} was written to {values['template_location']} and not run; after it has run, use the "
+            "same command without --template_location"
         )
 
 
 class Portable:
-    """A Backend behind Beam's job service, whose workers have devices of their own."""
+    """A Backend behind Beam's job service. Its workers may be on other machines, with other devices."""
 
     def __init__(self, engine: Engine):
         self._engine = engine
@@ -78,7 +78,7 @@ class Portable:
 
     @contextlib.contextmanager
     def opened(self, device: str) -> Iterator[str]:
-        yield choose_device(device) if device == "auto" else device  # a driver of a cluster may have no GPU
+        yield choose_device(device) if device == "auto" else device  # a cluster's driver may have no GPU
 
     def device_name(self, device: str) -> str:
         return ""
@@ -95,7 +95,7 @@ class _Job:
     ):
         try:
             self._pipeline = beam.Pipeline(options=PipelineOptions(options))
-        except ValueError as error:  # Beam's own check of what belongs together
+        except ValueError as error:  # Beam's own check of combinations
             raise UsageError(f"{runner} refuses its options: {_one_line(error)}") from error
         graph.build(self._pipeline, label, descriptors, work)
         self._runner = runner
@@ -110,17 +110,17 @@ class _Job:
         self._thread.start()
         try:
             while self._thread.is_alive() and not stopping():
-                self._thread.join(_LOOK_SECONDS)
-            if self._in_this_process:  # work that sees the flag ends by itself, and then the job does
+                self._thread.join(_POLL_SECONDS)
+            if self._in_this_process:  # the work sees the flag and ends, and then the job does
                 self._thread.join(CANCEL_SECONDS)
             if self._thread.is_alive():
                 self._cancel()
-        except BaseException:  # KeyboardInterrupt, where nobody set the flag
+        except BaseException:  # KeyboardInterrupt, without the flag
             self._cancel()
             raise
         if self._error is not None and not stopping():
             raise EngineError(
-                f"{self._runner} gave up ({_one_line(self._error)}); what was finished is kept: run the same command "
+                f"{self._runner} failed ({_one_line(self._error)}); finished work is kept: run the same command "
                 "again to go on"
             ) from self._error
 
@@ -135,8 +135,8 @@ class _Job:
             self._error = error
 
     def _cancel(self) -> None:
-        """Asks the engine to take the job back, and waits a moment for it."""
-        self._submitted.wait(CANCEL_SECONDS)  # a job that is just being sent is a job too
+        """Ask the engine to cancel the job, and wait a moment for it."""
+        self._submitted.wait(CANCEL_SECONDS)  # the job may just be being submitted
         result = self._result
         if result is not None:
             asking = threading.Thread(target=_cancel_quietly, args=(result,), daemon=True)
@@ -146,12 +146,12 @@ class _Job:
 
 
 def _cancel_quietly(result: Any) -> None:
-    with contextlib.suppress(Exception):  # an engine that is gone has no job any more
+    with contextlib.suppress(Exception):  # an engine that has ended has no job to cancel
         result.cancel()
 
 
 def _one_line(error: BaseException) -> str:
-    """The last line of what an engine says, which is where the exception stands after its traceback."""
+    """Return the last line of an engine's error: the exception, after its traceback."""
     if isinstance(error, grpc.Call):
         return f"the job service is lost: {error.details()}"[:_REASON_LENGTH]
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]

@@ -1,7 +1,7 @@
-"""What the engines behind Beam's job service must be told, and what we tell them unasked.
+"""Options that the engines behind Beam's job service need, and our defaults for them.
 
-Everything that is missing is named at once, before anything starts: a job server that Beam would download, a cluster
-that nobody named, or workers in Beam's own image, which has no FoldAtlas, all fail much later and less clearly.
+All missing options are listed at once, before anything starts. Otherwise a job server that Beam would download, a
+cluster without an address, or workers in Beam's own image, which has no FoldAtlas, fail later and less clearly.
 """
 
 import importlib
@@ -11,23 +11,23 @@ from typing import Any, Final
 
 from foldatlas.schemas.errors import UsageError
 
-Values = Mapping[str, Any]  # every option of Beam's by the name that Beam gives it (engine_options.values_of)
+Values = Mapping[str, Any]  # every Beam option, by the name of its attribute (options.values_of)
 
-# A GPU folds one shard at a time. Beam's limit for answers of the job service is also, by a fault of Beam's 2.77, the
-# longest that a job may run before the driver loses sight of it; 300 s by default.
+# A GPU folds one shard at a time. In Beam 2.77 the timeout for answers of the job service (300 s by default) is also
+# the longest time that the driver waits for a job.
 COMMON_DEFAULTS: Final = {
     "number_of_worker_harness_threads": "1",
     "sdk_worker_parallelism": "1",
     "job_server_timeout": str(366 * 24 * 3600),
 }
 DATAFLOW_DEFAULTS: Final = {"number_of_worker_harness_threads": "1"}
-# One Python process a machine, or each of its processes would want the GPU.
+# One Python process a machine: several would compete for the GPU.
 ONE_PROCESS: Final = "no_use_multiple_sdk_containers"
 ENVIRONMENTS_WITH_CONFIG: Final = {"EXTERNAL": "HOST:PORT of a worker pool", "DOCKER": "an image", "PROCESS": "JSON"}
 
 
 def refuse_incomplete(runner: str, values: Values) -> None:
-    """Raises UsageError that lists what `runner` needs and `values` lack. Starts nothing, and asks nobody."""
+    """Raise UsageError that lists the options that `runner` needs and `values` lack. Starts and contacts nothing."""
     lacking = NEEDS[runner](values)
     if lacking:
         listed = "".join(f"\n  {line}" for line in lacking)
@@ -37,7 +37,7 @@ def refuse_incomplete(runner: str, values: Values) -> None:
 
 
 def completed(runner: str, options: Sequence[str], values: Values) -> list[str]:
-    """The command line for Beam: `options` with `runner` and with our defaults for what they leave open."""
+    """Return the command line for Beam: `runner`, `options`, and our defaults for options that are not given."""
     given = {option.partition("=")[0].removeprefix("--").replace("-", "_") for option in options}
     defaults = DATAFLOW_DEFAULTS if runner == "DataflowRunner" else COMMON_DEFAULTS
     flags = [f"--runner={runner}", *options]
@@ -45,7 +45,7 @@ def completed(runner: str, options: Sequence[str], values: Values) -> list[str]:
     if runner == "PrismRunner" and "prism_log_level" not in given:
         flags.append("--prism_log_level=error")
     if runner == "DataflowRunner" and not {"save_main_session", "no_save_main_session"} & given:
-        flags.append("--no_save_main_session")  # the image has the program
+        flags.append("--no_save_main_session")  # the program is in the image
     if runner == "DataflowRunner" and not any("sdk_containers" in text for text in values["experiments"] or ()):
         flags.append(f"--experiments={ONE_PROCESS}")
     return flags
@@ -60,7 +60,7 @@ def _prism(values: Values) -> list[str]:
             "Beam's releases, or `go install` makes it from Beam's go/cmd/prism; nothing is downloaded from here"
         )
     elif location is not None and not Path(location).is_file():
-        lacking.append(f"--prism_location=FILE: {location} is no file")
+        lacking.append(f"--prism_location=FILE: {location}: no such file")
     return lacking
 
 
@@ -84,13 +84,13 @@ def _dataflow(values: Values) -> list[str]:
     wanted = {
         "project": "--project=ID of the Google Cloud project that pays",
         "region": "--region=NAME, as us-central1",
-        "temp_location": "--temp_location=gs://BUCKET/FOLDER for what is staged",
+        "temp_location": "--temp_location=gs://BUCKET/FOLDER for staged files",
         "sdk_container_image": "--sdk_container_image=IMAGE with FoldAtlas in it (jobs/deploy/Dockerfile)",
     }
     lacking = [text for name, text in wanted.items() if not values[name]]
-    place = values["temp_location"]
-    if place and not place.startswith("gs://"):
-        lacking.append(f"--temp_location=gs://BUCKET/FOLDER: {place} is none")
+    location = values["temp_location"]
+    if location and not location.startswith("gs://"):
+        lacking.append(f"--temp_location=gs://BUCKET/FOLDER: {location} does not begin with gs://")
     return lacking
 
 
@@ -110,22 +110,25 @@ def _job_server(values: Values, jar: str, name: str) -> list[str]:
             f"--job_endpoint=HOST:PORT of Beam's {name} job server, or --{jar}=FILE to start it from (an asset of "
             "Beam's releases; nothing is downloaded from here)"
         ]
-    return [] if Path(values[jar]).is_file() else [f"--{jar}=FILE: {values[jar]} is no file"]
+    return [] if Path(values[jar]).is_file() else [f"--{jar}=FILE: {values[jar]}: no such file"]
 
 
 def _environment(values: Values, *, default: str | None) -> list[str]:
-    """Where workers run. `default` is Beam's own choice, None where that would be its image without FoldAtlas."""
-    kind = values["environment_type"]
-    if kind is None:
+    """Return what is missing of the options for where workers run.
+
+    `default` is Beam's own choice; None where that would be Beam's image, which has no FoldAtlas.
+    """
+    environment = values["environment_type"]
+    if environment is None:
         if default is not None:
             return []
         return [
             "--environment_type=EXTERNAL --environment_config=HOST:PORT of a pool of workers that have FoldAtlas, or "
             "--environment_type=DOCKER --environment_config=IMAGE with FoldAtlas in it (jobs/deploy/Dockerfile)"
         ]
-    what = ENVIRONMENTS_WITH_CONFIG.get(kind.upper())
+    what = ENVIRONMENTS_WITH_CONFIG.get(environment.upper())
     if what and not values["environment_config"] and not values["environment_options"]:
-        return [f"--environment_config={what}, for --environment_type={kind}"]
+        return [f"--environment_config={what}, for --environment_type={environment}"]
     return []
 
 

@@ -1,7 +1,7 @@
 """Beam's program `prism`, started for one job.
 
-Beam can start it too, but then takes Ctrl-C for itself, prints what it does, and leaves the program running when the
-driver is killed.
+Beam can start it too, but then Beam handles Ctrl-C, prints its steps, and leaves the program running when the driver is
+killed.
 """
 
 import contextlib
@@ -19,8 +19,8 @@ from foldatlas.schemas.errors import EngineError, UsageError
 
 START_SECONDS: Final = 60.0
 STOP_SECONDS: Final = 5.0
-# The program is not ours, so its parent's death is arranged before it is in place: prctl outlives exec. A session of
-# its own, so that Ctrl-C on a terminal reaches the driver alone.
+# The program is not ours, so that it ends with its parent is arranged before exec, which prctl survives. It has a
+# session of its own, so that Ctrl-C on a terminal reaches only the driver.
 _LAUNCH: Final = (
     "import ctypes,os,signal,sys\n"
     "if sys.platform == 'linux': ctypes.CDLL(None).prctl(1, signal.SIGKILL)\n"
@@ -31,10 +31,10 @@ _LAUNCH: Final = (
 
 @contextlib.contextmanager
 def prism(program: str, *, log_level: str = "error") -> Iterator[str]:
-    """Within the block `program` runs; gives the address of its job service. It ends with the block, and with the
-    thread that entered it.
+    """Within the block, run `program`. Give the address of its job service. It ends with the block, and with the thread
+    that entered the block.
 
-    Raises UsageError if it cannot be executed, EngineError if it ends or does not answer.
+    Raise UsageError if it cannot be executed, EngineError if it ends or does not answer.
     """
     path = Path(program).resolve()
     if not os.access(path, os.X_OK):
@@ -62,7 +62,7 @@ def prism(program: str, *, log_level: str = "error") -> Iterator[str]:
 
 
 def answers(address: str, seconds: float) -> bool:
-    """Whether somebody takes connections at `address` (HOST:PORT) within `seconds`."""
+    """Return whether `address` (HOST:PORT) accepts a connection within `seconds`."""
     host, _, port = address.rpartition(":")
     try:
         with socket.create_connection((host.strip("[]"), int(port)), timeout=seconds):
@@ -82,9 +82,9 @@ def _wait_until_it_answers(process: subprocess.Popen[bytes], port: int, log: IO[
     while not answers(f"localhost:{port}", 1):
         if process.poll() is not None:
             log.seek(0)
-            said = log.read().decode(errors="replace").strip().splitlines()
-            reason = f": {said[-1][:300]}" if said else ""
-            raise EngineError(f"prism ended with exit code {process.returncode} before it took a job{reason}")
+            lines = log.read().decode(errors="replace").strip().splitlines()
+            reason = f": {lines[-1][:300]}" if lines else ""
+            raise EngineError(f"prism ended with exit code {process.returncode} before it accepted a job{reason}")
         if time.monotonic() > end:
-            raise EngineError(f"prism took no connections within {START_SECONDS:.0f} s")
+            raise EngineError(f"prism accepted no connection within {START_SECONDS:.0f} s")
         time.sleep(0.05)

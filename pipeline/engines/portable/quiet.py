@@ -12,14 +12,14 @@ from typing import Final
 import grpc
 from apache_beam.runners.worker import sdk_worker
 
-# Threads of Beam's that read from the server until it is gone, and how long one may take to notice.
+# Beam's threads that read from the server until it ends, and how long each may take to end after it.
 _BEAM_THREADS: Final = ("run_worker", "read_grpc_client_inputs", "wait_until_finish_read")
 _THREAD_SECONDS: Final = 1.0
 
 
 @contextlib.contextmanager
 def quiet_job() -> Iterator[None]:
-    """Within the block, and until Beam's threads have noticed that their server is gone, Beam prints nothing."""
+    """Within the block, and until Beam's threads have ended after their server, keep Beam from printing."""
     with _without_log(), _without_prints(), _without_lost_connections():
         try:
             yield
@@ -31,7 +31,7 @@ def quiet_job() -> Iterator[None]:
 
 @contextlib.contextmanager
 def _without_log() -> Iterator[None]:
-    """Beam logs under its own name, and what the job service sends on the root logger itself."""
+    """Silence Beam's logger, and the root logger itself, on which Beam logs messages of the job service."""
     beam, root = logging.getLogger("apache_beam"), logging.getLogger()
     level = beam.level
 
@@ -49,7 +49,7 @@ def _without_log() -> Iterator[None]:
 
 @contextlib.contextmanager
 def _without_prints() -> Iterator[None]:
-    """A worker in this process prints tracebacks: it finds this `print` in its module before the built-in one."""
+    """Silence `print` in the module of Beam's worker, which prints tracebacks where it runs in this process."""
     sdk_worker.print = lambda *_, **__: None  # type: ignore[attr-defined]
     try:
         yield
@@ -59,7 +59,7 @@ def _without_prints() -> Iterator[None]:
 
 @contextlib.contextmanager
 def _without_lost_connections() -> Iterator[None]:
-    """Threads whose server has gone end with an RpcError, which Python would print."""
+    """Silence the RpcError with which threads end when their server has ended."""
     usual = threading.excepthook
 
     def hook(arguments: threading.ExceptHookArgs) -> None:

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from made_chains import rotation
 
+from foldatlas.atlas.novelty import structure_search
 from foldatlas.atlas.novelty.hits import NoHit, NotSearched, Query, StructureHit
 from foldatlas.atlas.novelty.settings import SearchSettings
 from foldatlas.atlas.novelty.structure_search import search_structures
@@ -26,18 +27,18 @@ def reference(tmp_path_factory):
     first = {
         f"{name}-{noise}": made.relative(chain, seed, noise)
         for seed, (name, chain) in enumerate(chains.items())
-        for noise in (1.5, 2.5)
+        for noise in (0.7, 1.5)
     }
     made.build(folder, first)
-    nearer = {f"{name}-0.5": made.relative(chains[name], 90, 0.5) for name in ("chain3", "chain6")}
+    nearer = {f"{name}-0.3": made.relative(chains[name], 90, 0.3) for name in ("chain3", "chain6")}
     return made.build(folder, nearer, "nearer")
 
 
 @pytest.fixture
-def search(reference, tmp_path):
+def search(reference):
     def run(*queries, mode="default", verdict_only=False, **options):
         settings = SearchSettings(mode, verdict_only)
-        return search_structures(reference, queries, settings, scratch=tmp_path, **options)
+        return search_structures(reference, queries, settings, **options)
 
     return run
 
@@ -70,7 +71,7 @@ def test_nearest_relative_is_the_best_hit(reference, search, mode):
     queries = [made.query(chain(k)) for k in range(len(LENGTHS))]
     found = search(*queries, mode=mode)
     names = [reference.names[hit.row].as_py() for hit in found.results]
-    assert names == [f"chain{k}-{0.5 if k in (3, 6) else 1.5}" for k in range(len(LENGTHS))]
+    assert names == [f"chain{k}-{0.3 if k in (3, 6) else 0.7}" for k in range(len(LENGTHS))]
     for query, hit in zip(queries, found.results, strict=True):
         assert hit.is_known and hit.tm_target > 0.5 and hit.identity > 0.9
         check_transform(reference, query, hit)
@@ -80,9 +81,9 @@ def test_nearest_relative_is_the_best_hit(reference, search, mode):
 @pytest.mark.parametrize("mode", MODES)
 def test_an_entry_finds_itself_with_a_score_of_one(reference, search, mode):
     """Its own backbone; the best hit is the entry itself, with no rotation beyond rounding."""
-    relative = made.relative(chain(2), 2, 1.5)
+    relative = made.relative(chain(2), 2, 0.7)
     (hit,) = search(made.query(relative), mode=mode).results
-    assert reference.names[hit.row].as_py() == "chain2-1.5"
+    assert reference.names[hit.row].as_py() == "chain2-0.7"
     assert hit.tm_query == pytest.approx(1, abs=1e-5) and hit.tm_target == pytest.approx(1, abs=1e-5)
     assert hit.rmsd < 1e-2 and hit.identity == 1.0
     assert np.allclose(hit.rotation, np.eye(3), atol=1e-3)
@@ -127,7 +128,7 @@ def test_missing_atoms(reference, search):
     holes[3][80:90] = np.nan
     query = made.query((letters, holes))
     (hit,) = search(query).results
-    assert reference.names[hit.row].as_py() == "chain6-0.5"
+    assert reference.names[hit.row].as_py() == "chain6-0.3"
     assert (hit.partners_L[[0, 40, 41, 42, 169]] == -1).all() and (hit.partners_L[60:64] >= 0).all()
     assert hit.tm_query > 0.8
     check_transform(reference, query, hit)
@@ -171,18 +172,24 @@ def test_threads_and_company_change_nothing(search, mode):
         same(a, c)
 
 
-def test_only_newer_entries_are_searched(reference, search, tmp_path):
+def test_only_newer_entries_are_searched(reference, search):
     new = reference.new_rows(1)
     queries = [made.query(chain(k)) for k in (3, 4)]
     found = search(*queries, since=1)
     assert all(not isinstance(hit, StructureHit) or hit.row in new for hit in found.results)
-    assert reference.names[found.results[0].row].as_py() == "chain3-0.5"
-    database = tmp_path / "database"
-    database.mkdir()
-    ready = search(*queries, since=1, database=reference.database_of("states", new, database))
-    for a, b in zip(found.results, ready.results, strict=True):
-        same(a, b)
+    assert reference.names[found.results[0].row].as_py() == "chain3-0.3"
     assert search(*queries, since=2).results == (NoHit(), NoHit())
+
+
+def test_the_scan_chooses_candidates(reference, search, monkeypatch):
+    """With few candidates the nearest are among them, also where their scores are all as great as a byte goes."""
+    few = dict.fromkeys(MODES, structure_search.Stages(1, 3, (0.6, 0.8), (9, 9)))
+    everything = search(made.query(chain(6)), made.query(chain(7)))
+    monkeypatch.setattr(structure_search, "_STAGES", few)
+    found = search(made.query(chain(6)), made.query(chain(7)))
+    assert found.counts["bound"] < 8 and found.counts["scan"] == 2 * len(reference)
+    for a, b in zip(everything.results, found.results, strict=True):
+        same(a, b)
 
 
 def test_verdicts_only(search):
@@ -193,12 +200,7 @@ def test_verdicts_only(search):
         assert a.is_known == b.is_known and b.tm_query <= a.tm_query + 1e-9
 
 
-def test_scratch_is_left_empty(search, tmp_path):
-    search(made.query(chain(0)), since=1)
-    assert list(tmp_path.iterdir()) == []
-
-
-def test_wrong_calls_are_refused(reference, search, tmp_path):
+def test_wrong_calls_are_refused(search):
     with pytest.raises(UsageError, match="1 thread or more"):
         search(made.query(chain(0)), threads=0)
     with pytest.raises(UsageError, match="not 'quick'"):
@@ -209,7 +211,7 @@ def test_wrong_calls_are_refused(reference, search, tmp_path):
         Query("query", "AAA", np.zeros((3, 4, 3), np.float32), np.zeros(4, np.float32))
 
 
-def test_the_demo_reference_can_be_searched(tmp_path):
+def test_the_demo_reference_can_be_searched():
     """It has C-alphas alone beside its 3Di states: a query of these finds the entry."""
     demo = Reference.open("demo")
     letters, c_alphas = demo.chain(5)
@@ -217,7 +219,7 @@ def test_the_demo_reference_can_be_searched(tmp_path):
     backbone[:, 1] = c_alphas
     for mode in MODES:
         query = Query("query", letters, backbone)
-        (hit,) = search_structures(demo, [query], SearchSettings(mode), scratch=tmp_path).results
+        (hit,) = search_structures(demo, [query], SearchSettings(mode)).results
         assert hit.row == 5 and hit.tm_query == pytest.approx(1, abs=1e-5)
 
 

@@ -97,7 +97,7 @@ def test_rotation_and_translation_change_nothing():
         assert (after.partners_PL == before.partners_PL).mean() > 0.98
 
 
-def test_mirror_image_is_no_hit():
+def test_mirror_image_is_not_a_hit():
     """Its 3Di states hardly differ, its superposition does."""
     n, c_alpha, c, c_beta = backbone(150)
     mirrored = [atom * [1, 1, -1] for atom in (n, c_alpha, c, c_beta)]

@@ -52,7 +52,7 @@ def test_the_helix_has_the_torsions_and_bonds_of_biotite():
     np.testing.assert_allclose(np.linalg.norm(helix[:-4, 3] - helix[4:, 0], axis=1), 2.9, atol=0.25)
 
 
-def test_c_betas_stand_where_those_of_l_residues_stand():
+def test_c_betas_have_the_geometry_of_l_residues():
     """AlphaFold 2's alanine, in the frame of its N, CA and C."""
     nitrogen, c_alpha, carbon, _, c_beta = baselines.ideal_helix(3)[1, :5]
     x = (carbon - c_alpha) / np.linalg.norm(carbon - c_alpha)

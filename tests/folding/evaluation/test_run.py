@@ -219,7 +219,7 @@ def test_the_page_needs_nothing_else_and_escapes_names(evaluated, tmp_path):
         assert fetching not in page
 
 
-def test_without_matplotlib_the_page_says_so(evaluated, tmp_path, without_matplotlib):
+def test_page_names_missing_matplotlib(evaluated, tmp_path, without_matplotlib):
     summary = write(tmp_path / "out", evaluated)
     page = (tmp_path / "out" / "report.html").read_text()
     assert "<svg" not in page and "matplotlib is not installed" in page

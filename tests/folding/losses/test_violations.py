@@ -74,7 +74,7 @@ def test_a_helix_violates_nothing(synthetic):
         assert getattr(found, name).item() < 1e-5, name
 
 
-def test_what_is_broken_is_found(synthetic):
+def test_violations_are_found(synthetic):
     structure = helix(synthetic)
     longer = structure.positions.clone()
     longer[:, 20:] += 1.0  # a bond is 0.2 to 1.7 angstrom too long

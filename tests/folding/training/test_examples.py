@@ -29,7 +29,7 @@ def test_parts_are_small() -> None:
     assert all(path.stat().st_size < MOST_BYTES for path in EXAMPLES.rglob("*"))
 
 
-def test_the_language_model_is_taken_up_where_it_was() -> None:
+def test_language_model_training_is_resumed() -> None:
     settings, saved = read_settings(EXAMPLES / "lm"), saved_in(EXAMPLES / "lm")
     assert settings is not None and 0 < saved.step < settings["steps"]
     assert LanguageModelConfig(**settings["config"]) == nano.CONFIG.language_model
@@ -43,7 +43,7 @@ def test_the_language_model_is_taken_up_where_it_was() -> None:
     assert {float(value) for name, value in back.items() if name.endswith(":step")} == {saved.step}
 
 
-def test_the_head_is_taken_up_where_it_was() -> None:
+def test_folding_head_training_is_resumed() -> None:
     settings, saved = read_settings(EXAMPLES / "head"), saved_in(EXAMPLES / "head")
     began_with = models.open_model(str(EXAMPLES / "crops.safetensors"))
     assert settings is not None and began_with.config is not None

@@ -147,7 +147,7 @@ def test_a_crop_has_the_atoms_and_residues_of_its_place(chains):
 
 
 @pytest.mark.parametrize(("start", "length"), [(0, 64), (600, 64), (1136, 64), (50, 1100), (0, 1200)])
-def test_the_language_model_sees_the_crop_where_it_lies(start, length):
+def test_language_model_sees_the_crop_in_its_context(start, length):
     """Of a chain longer than the window: at its ends, in its middle, and where the crop itself is longer."""
     chain = make_chain(9, 1200, "c")
     examples = make_examples([chain], [Crop(0, start, length)])
@@ -241,7 +241,7 @@ def test_gradients_that_are_not_finite_end_a_run_with_the_reason(chains, tmp_pat
         run(trainer)
 
 
-def test_weights_that_are_not_finite_are_no_model(chains, tmp_path):
+def test_weights_that_are_not_finite_are_refused(chains, tmp_path):
     """The last update may break what no later gradient could tell."""
     trainer = make_trainer(chains, tmp_path, replace(RECIPE, phases=(Phase(8, 2, 1),), warm_up_steps=0, muon=None))
     next(iter(trainer._average.values.values())).fill_(float("nan"))
@@ -258,7 +258,7 @@ def test_crops_of_a_residue_or_two_give_numbers(chains, tmp_path, crop):
     assert all(value is not None for line in metrics.read(tmp_path) for value in line.values())
 
 
-def test_one_protein_is_learnt_by_heart(chains, tmp_path):
+def test_training_overfits_one_protein(chains, tmp_path):
     """In a minute at most: the full runs are in docs/training.md."""
     chain = chains[3]
     recipe = replace(RECIPE, phases=(Phase(32, 1, 150),), warm_up_steps=10, recycles=0, average_decay=0.9)
@@ -306,7 +306,7 @@ def test_two_processes_learn_as_one_and_a_killed_run_goes_on(chains_file, tmp_pa
     assert all(torch.equal(one[name], resumed[name]) for name in one), somewhere
 
 
-def test_what_was_trained_folds(chains_file, chains, tmp_path):
+def test_trained_network_folds(chains_file, chains, tmp_path):
     short, _ = options(chains_file)
     path = train_fold(chains_file, tmp_path / "run", **{**short, "phases": ["16x2x2"]})
     (prediction,) = models.load(str(path)).fold([chains[0].sequence])

@@ -122,7 +122,7 @@ def test_two_processes_have_the_curve_of_one(uninterrupted: Path, fasta: Path, t
 @pytest.mark.parametrize(
     ("changed", "tolerance"), [({"tokens_per_pass": 600, "recompute": True}, 1e-4), ({"precision": "bf16"}, 1e-2)]
 )
-def test_what_changes_rounding_alone(
+def test_options_that_change_only_rounding_keep_the_curve(
     uninterrupted: Path, fasta: Path, tmp_path: Path, changed: dict[str, Any], tolerance: float
 ) -> None:
     train_lm([str(fasta)], tmp_path / "run", **{**SHORT, **changed})

@@ -155,7 +155,7 @@ def test_first_values_are_a_function_of_the_seed() -> None:
     torch.testing.assert_close(one.esm.inv_freq, 10_000.0 ** (-torch.arange(0, 12, 2) / 12), rtol=1e-6, atol=0)
 
 
-def test_its_file_embeds_and_knows_perplexity(
+def test_saved_file_embeds_and_gives_perplexity(
     reference: EsmForMaskedLM, ours: MaskedLanguageModel, sequences: list[str], tmp_path: Path
 ) -> None:
     path = tmp_path / "small.safetensors"

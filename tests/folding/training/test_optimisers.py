@@ -81,7 +81,7 @@ def test_state_comes_back_bitwise(muon: Muon | None) -> None:
     assert all(torch.equal(value, other.state()[key]) for key, value in optimiser.state().items())
 
 
-def test_what_does_not_fit_is_refused() -> None:
+def test_optimiser_state_that_does_not_fit_is_refused() -> None:
     model = network()
     optimiser = Optimiser(model.named_parameters(), AdamW(1e-2))
     with pytest.raises(UsageError, match=r"9\.weight:exp_avg"):

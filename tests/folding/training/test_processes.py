@@ -22,7 +22,7 @@ def fails() -> None:
     raise UsageError("no")
 
 
-def test_what_the_first_cannot_do_ends_all() -> None:
+def test_failure_of_the_first_process_ends_all() -> None:
     with pytest.raises(UsageError, match="no"):
         AfterAFault(0, 2, CPU).run_on_first(fails)
     with pytest.raises(FoldAtlasError, match="the first process failed to start"):

@@ -67,7 +67,7 @@ def test_newest_checkpoint_is_restored_and_old_ones_deleted(filled: Path) -> Non
 
 @pytest.mark.parametrize("file", ["tensors.safetensors", "state.json", "SHA256SUMS"])
 @pytest.mark.parametrize("damage", ["cut", "flipped", "gone"])
-def test_a_damaged_checkpoint_is_passed_over_aloud(filled: Path, file: str, damage: str) -> None:
+def test_damaged_checkpoint_is_skipped_with_a_message(filled: Path, file: str, damage: str) -> None:
     path = filled / "checkpoints" / "step-00000020" / file
     content = path.read_bytes()
     if damage == "gone":
@@ -82,7 +82,7 @@ def test_a_damaged_checkpoint_is_passed_over_aloud(filled: Path, file: str, dama
     assert equal(run.latest(), 20)
 
 
-def test_what_a_killed_process_left_is_cleared(filled: Path) -> None:
+def test_leftovers_of_a_killed_process_are_removed(filled: Path) -> None:
     aside = filled / "checkpoints" / ".step-00000030"
     aside.mkdir()
     (aside / "tensors.safetensors").write_bytes(b"half")
@@ -174,7 +174,7 @@ def test_tensorboard_reads_what_is_logged(tmp_path: Path) -> None:
     assert [(event.step, event.value) for event in events.Scalars("loss")] == [(1, 1.0), (2, 2.0), (3, 5.0), (4, 6.0)]
 
 
-def test_without_tensorboard_a_line_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_missing_tensorboard_is_reported_in_a_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", None)
     said = Said()
     metrics.Metrics(tmp_path, 0, log=said).log(1, loss=1.0)

@@ -102,7 +102,7 @@ def test_named_sequences_take_their_clusters_out(sequences: list[str]) -> None:
     assert corpus.digest() != build(records, cluster_of=table).digest()
 
 
-def test_what_cannot_be_trained_on_is_refused(sequences: list[str]) -> None:
+def test_sequences_unfit_for_training_are_refused(sequences: list[str]) -> None:
     records = [(f"p{number}", sequence) for number, sequence in enumerate(sequences)]
     with pytest.raises(SourceError, match="none of 24 sequences is in the table of 1 member"):
         build(records, cluster_of={"x": "y"})
