@@ -153,7 +153,7 @@ def layer_numbers(layers: Sequence[int], num_layers: int) -> list[int]:
         raise UsageError(f"no layer was given: give one or more of 0 to {num_layers}")
     for layer in layers:
         if not -num_layers - 1 <= layer <= num_layers:
-            raise UsageError(f"there is no layer {layer}: give 0 to {num_layers}, or -1 for the last")
+            raise UsageError(f"layer {layer} does not exist: give 0 to {num_layers}, or -1 for the last")
     return [layer % (num_layers + 1) for layer in layers]
 
 

@@ -224,7 +224,7 @@ def _read(files: ModelFiles, stamp: Stamp, *, language_model_only: bool = False)
 
 def _check_precision(precision: str) -> None:
     if precision not in NUMBER_BYTES:
-        raise ModelError(f"there is no precision {precision!r}: give one of {', '.join(NUMBER_BYTES)}")
+        raise ModelError(f"unknown precision {precision!r}: use one of {', '.join(NUMBER_BYTES)}")
 
 
 def _check_device(device: str) -> None:

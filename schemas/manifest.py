@@ -29,7 +29,7 @@ Document = TypeVar("Document", bound=msgspec.Struct)
 def check_name(name: str) -> None:
     """Raise ValueError for a name that no plan, shard, attempt or run has."""
     if not _NAME.fullmatch(name):
-        raise ValueError(f"{name!r} is no name of a plan, a shard, a run or an attempt")
+        raise ValueError(f"{name!r} is not a valid name of a plan, a shard, a run or an attempt")
 
 
 class FileEntry(msgspec.Struct, frozen=True):
@@ -124,7 +124,7 @@ class Plan(msgspec.Struct, frozen=True):
     def __post_init__(self) -> None:
         check_name(self.name)
         if self.format < LINEAGE_FORMAT and any(source.supersedes for source in self.sources):
-            raise ValueError(f"a plan of format {self.format} supersedes no version")
+            raise ValueError(f"a plan of format {self.format} cannot supersede a version")
 
 
 class Run(msgspec.Struct, frozen=True):
@@ -178,7 +178,7 @@ class ShardEntry(msgspec.Struct, frozen=True):
         check_name(self.shard)
         check_name(self.plan)
         if self.format < LINEAGE_FORMAT and self.skipped:
-            raise ValueError(f"an entry of format {self.format} skips no protein")
+            raise ValueError(f"an entry of format {self.format} cannot have skipped sequences")
 
     @property
     def outputs(self) -> frozenset[str]:
@@ -218,7 +218,7 @@ class IndexPointer(msgspec.Struct, frozen=True):
 
     def __post_init__(self) -> None:
         if not _DIGEST.fullmatch(self.sha256):  # names the file in the cache
-            raise ValueError(f"{self.sha256!r} is no sha256")
+            raise ValueError(f"{self.sha256!r} is not a sha256")
 
 
 _NEWEST_FORMATS: Final[dict[type[msgspec.Struct], int]] = {Plan: LINEAGE_FORMAT, ShardEntry: LINEAGE_FORMAT}

@@ -52,7 +52,7 @@ RECORDS: Final = _table(
         _field(
             "offset",
             pa.int64(),
-            "place of the record's '>' in the uncompressed source (in GenBank, of its CDS line; of a gene in a "
+            "position of the record's '>' in the uncompressed source (in GenBank, of its CDS line; of a gene in a "
             "contig, of its leftmost nucleotide)",
             unit="bytes",
             span=">= 0",
@@ -60,7 +60,7 @@ RECORDS: Final = _table(
         _field(
             "id",
             pa.string(),
-            "first word of the header (GenBank: protein_id or locus_tag); bytes that are no UTF-8 are written as \\xNN",
+            "first word of the header (GenBank: protein_id or locus_tag); bytes that are not UTF-8 are shown as \\xNN",
         ),
         _field("description", pa.string(), "the header after the id"),
         _field("length", pa.int32(), "letters in the sequence as read", unit="residues", span=">= 0"),
@@ -71,11 +71,11 @@ RECORDS: Final = _table(
             "CRC-64 (ISO 3309) of the sequence as in UniProt, 16 hexadecimal digits; NULL for a refused record",
             nullable=True,
         ),
-        _field("mgyp", pa.int64(), "MGnify protein number; NULL where the id is none", span=">= 0", nullable=True),
+        _field("mgyp", pa.int64(), "MGnify protein number; NULL if the id has none", span=">= 0", nullable=True),
         _field(
             "is_fragment",
             pa.bool_(),
-            "whether the header says that the protein is cut; NULL where it does not say",
+            "whether the header says that the protein is cut; NULL if it does not say",
             nullable=True,
         ),
         _field("outcome", pa.string(), "accepted, repeated, or the reason of the refusal"),

@@ -79,7 +79,7 @@ def get(name: str) -> Precision:
     try:
         return PRECISIONS[name]
     except KeyError:
-        raise ModelError(f"there is no precision {name!r}: give one of {', '.join(PRECISIONS)}") from None
+        raise ModelError(f"unknown precision {name!r}: use one of {', '.join(PRECISIONS)}") from None
 
 
 def of(language_model: torch.dtype, trunk: torch.dtype) -> Precision:

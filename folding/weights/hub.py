@@ -34,7 +34,7 @@ def fetch(name: str, folder: str | Path | None = None) -> None:
     or, with instructions, if the hub cannot be reached.
     """
     if name not in PUBLISHED:
-        raise ModelError(f"there is no published model {name!r}: give one of {', '.join(PUBLISHED)}")
+        raise ModelError(f"unknown published model {name!r}: use one of {', '.join(PUBLISHED)}")
     from huggingface_hub import HfApi, snapshot_download
     from huggingface_hub.utils import logging
 

@@ -26,7 +26,7 @@ REFUSED: Final = {
         "waited for ever when a worker was killed: use --workers N",
     ),
     "direct_num_workers": Refusal(
-        lambda value: value != 1, "more workers of this kind lose work or wait for ever: use --workers N"
+        lambda value: value != 1, "more workers of this kind lose work or hang: use --workers N"
     ),
     "no_wait_until_finish": Refusal(
         bool, "the driver compares manifest and plan when the engine is done: leave it out"
@@ -34,8 +34,8 @@ REFUSED: Final = {
     "wait_until_finish_duration": Refusal(
         lambda value: value is not None, "the driver compares manifest and plan when the engine is done: leave it out"
     ),
-    "npartitions": Refusal(lambda value: value is not None, "a partition is one shard: leave it out"),
-    "partition_size": Refusal(lambda value: value not in (None, 1), "a partition is one shard: leave it out"),
+    "npartitions": Refusal(lambda value: value is not None, "a partition is one shard: omit it"),
+    "partition_size": Refusal(lambda value: value not in (None, 1), "a partition is one shard: omit it"),
     "dry_run": Refusal(bool, "it is for Beam's own tests: `foldatlas plan` shows what a run would do"),
 }
 
