@@ -72,7 +72,7 @@ def run_ours(path: Path) -> int:
             ingest(IngestTask(range_, staging, 1280))
             note = read_note(Path(staging), range_.number)
             assert note is not None and not note.error
-            records += note.records
+            records += note.counts.records
     return records
 
 

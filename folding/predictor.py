@@ -78,17 +78,17 @@ class Predictor:
         lengths = [sum(map(len, chains)) + len(LINKER) * (len(chains) - 1) for chains in map(split_chains, sequences)]
         ascending = sorted(range(len(sequences)), key=lengths.__getitem__)
         predictions: dict[int, Prediction] = {}
-        for batch in self.batches([lengths[place] for place in ascending], pae=pae, distogram=distogram):
-            places = ascending[batch.start : batch.stop]
+        for batch in self.batches([lengths[index] for index in ascending], pae=pae, distogram=distogram):
+            indices = ascending[batch.start : batch.stop]
             folded = self.fold_batch(
-                [sequences[place] for place in places],
+                [sequences[index] for index in indices],
                 mean_embedding=mean_embedding,
                 residue_embedding=residue_embedding,
                 pae=pae,
                 distogram=distogram,
             )
-            predictions.update(zip(places, folded, strict=True))
-        return [predictions[place] for place in range(len(sequences))]
+            predictions.update(zip(indices, folded, strict=True))
+        return [predictions[index] for index in range(len(sequences))]
 
     def batches(
         self, lengths: Sequence[int], *, pae: bool = False, distogram: bool = False, most_bytes: int | None = None

@@ -1,4 +1,4 @@
-"""A run's log for programs: JSON lines, an object an event, appended to one file by all processes that can open it.
+"""A run's log for programs: JSON lines, one object per event, appended to one file by all processes that can open it.
 
 Each line is one `write` to a file opened for appending, so lines of several processes do not mix (on a local disk; over
 NFS a line may be lost when two write at once). Where the file cannot be opened, as on a machine without access to the

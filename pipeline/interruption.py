@@ -46,12 +46,12 @@ def given_up() -> Exception | None:
     return _fatal[0] if _fatal else None
 
 
-def ask_to_stop() -> None:
+def request_stop() -> None:
     """Set the flag, in a process that works for a driver in another one."""
     _stop.set()
 
 
-def begin_afresh() -> None:
+def reset() -> None:
     """Clear the flag and the error of an earlier run, in a process that works for several runs."""
     _fatal.clear()
     _stop.clear()

@@ -14,7 +14,7 @@ _LOG_SECONDS: Final = 30.0  # between two lines where standard error is not a te
 
 
 class BatchDone(NamedTuple):
-    """A batch was tried to its end: its residues (of another stage, its items), and its predicted cost (of folding, in
+    """A batch is finished: its residues (of another stage, its items), and its predicted cost (of folding, in
     MFLOP)."""
 
     residues: int
@@ -116,7 +116,7 @@ def _has_width() -> bool:
 def shown(
     shards: int, cost: int, *, show: bool = True, doing: str = "folding", unit: str = "residues"
 ) -> Iterator[None]:
-    """Listen to this process's events within the block and show them: what is being done, and what is counted."""
+    """Within the block, show the events of this process: what is being done, and how many units of what."""
     progress = Progress(shards, cost, show=show, doing=doing, unit=unit)
     try:
         with listening(progress):

@@ -42,8 +42,8 @@ class Staging:
 
 @contextlib.contextmanager
 def staging_of(folder: AtlasFolder) -> Iterator[Staging]:
-    """Give a staging area beside the atlas, and remove it after the block, with folders made for an atlas that is
-    not."""
+    """Give a staging area beside the atlas. After the block it is removed, and the atlas's folder too if it is
+    empty."""
     folder.storage.sweep_work()
     if folder.is_local:
         with _in_folder(folder) as work:

@@ -13,9 +13,9 @@ import numpy.typing as npt
 from foldatlas.atlas.clusters.results import cells_to_compare
 from foldatlas.schemas.wording import counted, readable_bytes, readable_time
 
-SEQUENCE_SECONDS: Final = 1.5e-4  # a sequence, of linclust at both levels and of aligning members
+SEQUENCE_SECONDS: Final = 1.8e-4  # a sequence, of linclust at both levels and of aligning members
 READING_SECONDS: Final = 2.5e-6  # a residue of the structures that are compared
-PAIR_SECONDS: Final = 2.8e-5  # two structures of 250 residues that may be of one fold by their lengths
+PAIR_SECONDS: Final = 5.1e-5  # two structures of 250 residues that may be of one fold by their lengths
 
 # bytes
 SEQUENCE_MEMORY: Final = 1_100  # linclust's k-mers, 100 a sequence

@@ -1,7 +1,7 @@
-"""A structure as its writers need it: chains, residues and the atoms that have coordinates, all checked.
+"""The input of the structure writers: chains, residues and the atoms that have coordinates, all checked.
 
-The writers take what the atlas holds (`coordinates.StoredStructure`) and what the network predicts, multimers too: any
-object with `sequence`, `positions` and `plddt` (`Structure`), and `chain_lengths` where there are several chains.
+The writers accept stored structures (`coordinates.StoredStructure`) and predictions, multimers too: any object with
+`sequence`, `positions` and `plddt` (`Structure`), and `chain_lengths` if it has several chains.
 
 Shapes: `A` stored atoms, `L` residues, `K` atoms that have coordinates.
 """
@@ -21,8 +21,11 @@ MAX_NAME_LENGTH: Final = 500  # characters of an id that a header repeats
 
 
 class Structure(Protocol):
-    """What can be written: `sequence` of one-letter codes, all chains end to end; `positions` [A, 3] in angstrom, NaN
-    for an atom without coordinates; `plddt` [L], 0 to 100, NaN where a residue has none. Any float dtype."""
+    """A structure that can be written.
+
+    `sequence` of one-letter codes, all chains concatenated; `positions` [A, 3] in angstrom, NaN for an atom without
+    coordinates; `plddt` [L], 0 to 100, NaN for a residue without one. Any float dtype.
+    """
 
     @property
     def sequence(self) -> str: ...
@@ -32,7 +35,7 @@ class Structure(Protocol):
     def plddt(self) -> npt.NDArray[Any]: ...
 
 
-# Every atom there can be, residue type after residue type: row of _FIRST_ROW[code] + place is that residue's atom.
+# All atoms of all residue types: atom i of a residue is row _FIRST_ROW[code] + i.
 ATOM_ROWS: Final = tuple((letter, atom) for letter, atoms in ATOMS.items() for atom in atoms)
 _FIRST_ROW: Final = np.zeros(128, np.int64)
 _NUM_ATOMS: Final = np.zeros(128, np.int64)
@@ -43,12 +46,12 @@ for _letter, _atoms in ATOMS.items():
 
 @dataclass(frozen=True, eq=False)
 class Chains:
-    """What is written, chain after chain.
+    """The chains of a structure.
 
     `identity` is the UUID of the sequence (of `A:B` for two chains); `lengths` the residues of each chain; `numbers`
-    [L] a residue's number in its chain, from 1; `plddt` float32 [L], 0 where missing, as `has_plddt` [L] says;
-    `rows` [K] an atom's row of ATOM_ROWS, `residues` [K] its residue, `positions` float32 [K, 3] its place in angstrom;
-    `num_absent` atoms have no coordinates.
+    [L] a residue's number in its chain, from 1; `plddt` float32 [L], 0 if missing; `has_plddt` [L] is True where it is
+    not; `rows` [K] an atom's row of ATOM_ROWS, `residues` [K] its residue, `positions` float32 [K, 3] in angstrom;
+    `num_absent` is the number of atoms without coordinates.
     """
 
     identity: str
@@ -64,7 +67,7 @@ class Chains:
 
     @cached_property
     def ends(self) -> list[int]:
-        """Where each chain's residues end in the sequence."""
+        """The index in the sequence at which each chain ends."""
         return [int(end) for end in np.cumsum(self.lengths)]
 
     @cached_property
@@ -73,27 +76,25 @@ class Chains:
 
     @cached_property
     def atom_ends(self) -> list[int]:
-        """Where each chain's atoms end among the K."""
+        """The index among the K atoms at which each chain ends."""
         return [int(end) for end in np.searchsorted(self.residues, self.ends)]
 
 
 def chains_of(structure: Structure, chain_lengths: Sequence[int] | None = None) -> Chains:
-    """Checks `structure` and takes it apart. `chain_lengths` defaults to the structure's own, else one chain.
+    """Check `structure` and split it into chains. `chain_lengths` defaults to the structure's own, else to one chain.
 
-    Raises UsageError for letters that are no residue code, arrays that do not fit the sequence, infinite coordinates,
-    a pLDDT outside 0 to 100, and chains that are empty or do not add up to the sequence.
+    Raise UsageError for letters that are not residue codes, arrays whose shapes do not match the sequence, infinite
+    coordinates, a pLDDT outside 0 to 100, and chains that are empty or do not add up to the sequence.
     """
     sequence = structure.sequence
     if not sequence or (strange := set(sequence) - RESIDUES):
         found = f"holds {''.join(sorted(strange))!r}" if sequence else "is empty"
-        raise UsageError(f"the structure's sequence {found}: give one-letter residue codes, chains end to end")
+        raise UsageError(f"the structure's sequence {found}: give one-letter residue codes, chains concatenated")
     if chain_lengths is None:
         chain_lengths = getattr(structure, "chain_lengths", None) or [len(sequence)]
     lengths = tuple(int(length) for length in chain_lengths)
     if min(lengths, default=0) < 1 or sum(lengths) != len(sequence):
-        raise UsageError(
-            f"chains of {lengths} residues do not make a sequence of {len(sequence):,}: each needs its own"
-        )
+        raise UsageError(f"chains of {lengths} residues do not add up to a sequence of {len(sequence):,}")
     codes = np.frombuffer(sequence.encode("ascii"), np.uint8)
     counts = _NUM_ATOMS[codes]
     num_atoms = int(counts.sum())
@@ -123,7 +124,7 @@ def chains_of(structure: Structure, chain_lengths: Sequence[int] | None = None) 
 
 
 def one_line(text: str, limit: int = MAX_NAME_LENGTH) -> str:
-    """`text` as one line of printable ASCII, at most `limit` characters: others are escaped (`\\n`, `\\xe9`)."""
+    """Return `text` as one line of printable ASCII, at most `limit` characters; others are escaped (`\\n`, `\\xe9`)."""
     clean = "".join(
         character if " " <= character <= "~" else character.encode("unicode_escape").decode() for character in text
     )

@@ -1,9 +1,10 @@
 """mmCIF text of a predicted structure: ModelCIF 1.4.9, with pLDDT and pTM as quality metrics.
 
-Chains A, B, C ..., one entity for each distinct sequence, residues from 1 in each chain, no hydrogens. A residue that
-is no standard one is UNK with its backbone. pLDDT, 0 to 100, higher is better, stands in `_ma_qa_metric_local` and as
-each atom's B_iso_or_equiv; its mean and pTM, 0 to 1, in `_ma_qa_metric_global`. Categories and items are those of
-https://github.com/ihmwg/ModelCIF that python-modelcif writes for such a model: tests/atlas/test_cif_files.py compares.
+Chains are A, B, C ..., with one entity for each distinct sequence, residues from 1 in each chain and no hydrogens. A
+residue that is not a standard one is UNK with its backbone. pLDDT, 0 to 100, higher is better, is in
+`_ma_qa_metric_local` and in each atom's B_iso_or_equiv; its mean and pTM, 0 to 1, are in `_ma_qa_metric_global`.
+Categories and items are those of https://github.com/ihmwg/ModelCIF that python-modelcif writes for such a model;
+tests/atlas/test_cif_files.py compares them.
 """
 
 from collections.abc import Iterable, Sequence
@@ -44,11 +45,11 @@ def cif_text(
     iptm: float | None = None,
     chain_lengths: Sequence[int] | None = None,
 ) -> str:
-    """The mmCIF file of `structure`. `name` is the record's id, `model` what predicted it.
+    """Return the mmCIF file of `structure`. `name` is the record's id, `model` the model that predicted it.
 
     Atoms without coordinates are left out; a residue without pLDDT has no local metric and a B-factor of 0. Any number
-    of residues, atoms and chains, and coordinates of any size. Raises UsageError for a structure that does not fit
-    together (`chains.chains_of`).
+    of residues, atoms and chains, and coordinates of any size. Raise UsageError for an invalid structure
+    (`chains.chains_of`).
     """
     chains = chains_of(structure, chain_lengths)
     names = [chain_name(number) for number in range(len(chains.lengths))]
@@ -85,15 +86,15 @@ def cif_text(
 
 
 def quoted(text: str) -> str:
-    """One line of text as a CIF value, always in quotes, so that no content can be a name, a comment or a keyword."""
+    """Return a line of text as a quoted CIF value, so that it cannot be read as a name, a comment or a keyword."""
     for mark in "'\"":
         if mark not in text:
             return mark + text + mark
-    return f"\n;{text}\n;\n"  # python-modelcif loses what follows on the last line
+    return f"\n;{text}\n;\n"  # python-modelcif ignores text after the last semicolon
 
 
 def chain_name(number: int) -> str:
-    """A ... Z, AA, BA ... ZZ, AAA ...: as the PDB numbers chains. `number` is 0 or more."""
+    """Return the name of chain `number`, from 0, as in the PDB: A ... Z, AA, BA ... ZZ, AAA ..."""
     name = ""
     while number >= 0:
         name += chr(ord("A") + number % 26)
@@ -112,7 +113,7 @@ def _head(category: str, items: str) -> str:
 
 
 def _loop(category: str, items: str, rows: Iterable[Iterable[object]]) -> str:
-    """A loop; every value is ready to be written. No rows, no loop."""
+    """Return a loop of values that are already quoted, or an empty text if there are no rows."""
     lines = [" ".join(map(str, row)) + "\n" for row in rows]
     return _head(category, items) + "".join(lines) if lines else ""
 
@@ -180,7 +181,7 @@ def _molecules(
 
 
 def _modelling(num_entities: int, name: str, model: str) -> list[str]:
-    """What was made of what. Data 1, 2 ... are the entities, the one after them the model."""
+    """Return the categories about inputs and results: data 1, 2 ... are the entities, the next one is the model."""
     coordinates = num_entities + 1
     targets = range(1, coordinates)
     return [
@@ -213,7 +214,7 @@ def _modelling(num_entities: int, name: str, model: str) -> list[str]:
 def _per_residue(
     chains: Chains, names: Sequence[str], entities: Sequence[str], entity_of: Sequence[int], local_metric: int
 ) -> list[str]:
-    """The residues of entities, those of chains, and their pLDDT."""
+    """Return the residues of entities and of chains, and their pLDDT."""
     width = len(str(max(chains.lengths)))
     poly_seq = []
     for number, sequence in enumerate(entities, 1):
@@ -272,7 +273,7 @@ def _atoms(chains: Chains, names: Sequence[str], entity_of: Sequence[int]) -> st
     )
     asym, entity = (np.repeat(column, chains.lengths) for column in _chain_columns(names, entity_of))
     numbers = number_columns.integers(chains.numbers, len(str(max(chains.lengths))))
-    # a residue's atoms share what stands before and after the coordinates
+    # atoms of a residue share the text before and after the coordinates
     before = _residue_text(asym, " ", entity, " ", numbers, " ? ")
     plddt = number_columns.plddts(chains.plddt)
     after = _residue_text(" 1.00 ", plddt, " ", numbers, " ", _codes(chains.sequence), " ", asym, " 1\n")

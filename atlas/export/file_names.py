@@ -1,20 +1,20 @@
-"""Safe and distinct file names from the ids of FASTA headers, which are anything.
+"""Safe and distinct file names from the ids of FASTA headers, which may contain any characters.
 
-Letters, digits, `.`, `_` and `-` stay; other characters become `_`. A name that was changed, or that another record
-has too when case is ignored, ends in `~` and 16 digits of a digest: no unchanged name holds a `~`. Names that Windows
-reserves, and those that begin with `.` or `-`, get a leading `_`. All in SQL, so that any number fits in memory.
+Letters, digits, `.`, `_` and `-` are kept; other characters become `_`. `~` and 16 digits of a digest are appended to a
+name that was changed, or that differs from another only by case; unchanged names contain no `~`. Names that Windows
+reserves, and those that begin with `.` or `-`, get a leading `_`. Computed in SQL, so memory does not limit the number.
 """
 
 from typing import Final
 
-MAX_STEM: Final = 100  # characters; with digest and ending well below the 255 bytes that file systems allow
+MAX_STEM: Final = 100  # characters; with digest and suffix well below the 255 bytes that file systems allow
 
 _UNSAFE: Final = "[^A-Za-z0-9._-]+"
 _NEEDS_PREFIX: Final = r"(?i)([.-].*|(con|prn|aux|nul|com[0-9]|lpt[0-9])([.].*)?)?"
 
 
 def with_file_names(table: str, ending: str) -> str:
-    """SQL for the rows of `table` (it has id, source, structure_id) and `file_name`, distinct, ending in `ending`."""
+    """Return SQL for the rows of `table` (with id, source, structure_id) and a distinct `file_name` ending so."""
     return (
         "SELECT * EXCLUDE (stem, safe), CASE WHEN stem = id AND count(*) OVER (PARTITION BY lower(stem)) = 1 "
         "THEN stem ELSE stem || '~' || sha256(concat_ws(chr(0), source, id, structure_id, row_number() OVER "

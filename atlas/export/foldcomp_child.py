@@ -1,8 +1,8 @@
 """The process that runs foldcomp, for foldcomp_files.py: `python -m foldatlas.atlas.export.foldcomp_child`.
 
-Reads names and PDB texts from standard input and writes, for each, the Foldcomp file and the PDB text read back from
-it, until its input ends. Every text is preceded by its size, 8 bytes, little-endian; an error of foldcomp's is an empty
-file and the message. foldcomp aborts the process on some structures: that is why it has one of its own.
+It reads names and PDB texts from standard input and writes, for each, the Foldcomp file and the PDB text decoded from
+it, until its input ends. Each text is preceded by its size, 8 bytes, little-endian; for an error of foldcomp it writes
+an empty file and the message. foldcomp aborts the process on some structures, so it runs in a separate one.
 """
 
 import os
@@ -14,15 +14,15 @@ SIZE: Final = struct.Struct("<Q")
 READY: Final = b"ready"
 
 _MAGIC: Final = b"FCMP"
-# The header's struct is written whole, with its padding, which nobody has set: the same structure gave other bytes in
-# each process. Offsets in the file, of foldcomp 1.0's CompressedFileHeader behind the magic.
+# foldcomp writes its header struct with uninitialised padding, so the same structure gives different bytes in each
+# process. Offsets in the file, of foldcomp 1.0's CompressedFileHeader after the magic.
 _PADDING: Final = (14, 15, 22, 23)
 
 
 def without_padding(compressed: bytes) -> bytes:
-    """A Foldcomp file whose unset bytes are zero, so that a structure has one digest."""
+    """Return a Foldcomp file with zeros in its padding, so that equal structures have equal digests."""
     if not compressed.startswith(_MAGIC) or len(compressed) <= max(_PADDING):
-        raise ValueError(f"this is no Foldcomp file: it begins with {compressed[:8]!r}")
+        raise ValueError(f"not a Foldcomp file: it begins with {compressed[:8]!r}")
     content = bytearray(compressed)
     for offset in _PADDING:
         content[offset] = 0
@@ -37,7 +37,7 @@ def send(pipe: IO[bytes], *texts: bytes) -> None:
 
 
 def receive(pipe: IO[bytes]) -> bytes:
-    """The next text. Raises EOFError when the other side is gone."""
+    """Return the next text. Raise EOFError if the other process has ended."""
     head = pipe.read(SIZE.size)
     if len(head) == SIZE.size:
         (size,) = SIZE.unpack(head)
@@ -48,7 +48,7 @@ def receive(pipe: IO[bytes]) -> bytes:
 
 
 def serve(requests: IO[bytes], answers: IO[bytes], foldcomp: Any) -> None:
-    """Answers until `requests` ends."""
+    """Answer requests until their end."""
     while True:
         try:
             name, text = receive(requests), receive(requests)
@@ -57,14 +57,14 @@ def serve(requests: IO[bytes], answers: IO[bytes], foldcomp: Any) -> None:
         try:
             compressed = without_padding(foldcomp.compress(name.decode(), text.decode()))
             answer = compressed, foldcomp.decompress(compressed)[1].encode()
-        except Exception as error:  # foldcomp raises whatever its C++ threw
+        except Exception as error:  # foldcomp raises exceptions of any type
             answer = b"", f"{type(error).__name__}: {error}".encode()
         send(answers, *answer)
 
 
 if __name__ == "__main__":
     answers = os.fdopen(os.dup(sys.stdout.fileno()), "wb")
-    os.dup2(sys.stderr.fileno(), sys.stdout.fileno())  # what foldcomp prints is no answer
+    os.dup2(sys.stderr.fileno(), sys.stdout.fileno())  # foldcomp prints to stdout, which is for answers
     import foldcomp
 
     send(answers, READY)

@@ -1,8 +1,8 @@
-"""Foldcomp files (.fcz: 13 bytes a residue; Kim, Mirdita and Steinegger 2023), lossy, each read back before it counts.
+"""Foldcomp files (.fcz, 13 bytes per residue, lossy; Kim, Mirdita and Steinegger 2023), each decoded and compared.
 
-Foldcomp stores torsion angles and rebuilds atoms from ideal geometry. It aborts the process on some structures,
-invents atoms that are missing, and returns other coordinates without a word where a backbone is not protein-like. So it
-runs in a process of its own, only on complete chains of standard residues, and what it gives back is compared.
+Foldcomp stores torsion angles and rebuilds atoms from ideal geometry. It aborts the process on some structures, invents
+missing atoms, and silently returns other coordinates for a backbone that is not protein-like. It therefore runs in a
+separate process, on complete chains of standard residues only, and its result is compared with the input.
 """
 
 import contextlib
@@ -24,10 +24,10 @@ from foldatlas.atlas.export.pdb_files import pdb_text, printable_ascii
 from foldatlas.schemas.errors import UsageError, WorkerDied
 from foldatlas.schemas.records import STANDARD_RESIDUES
 
-MAX_RMSD: Final = 0.5  # angstrom, all atoms, as they lie; of protein-like structures it is about 0.1
-MAX_PLDDT_ERROR: Final = 0.5  # foldcomp keeps 256 steps between a chain's lowest and highest
-MIN_RESIDUES: Final = 2  # it cannot read back a file of one
-TIMEOUT: Final = 60.0  # seconds for one structure: it takes a millisecond
+MAX_RMSD: Final = 0.5  # angstrom, all atoms, without superposition; about 0.1 for protein-like structures
+MAX_PLDDT_ERROR: Final = 0.5  # foldcomp stores 256 steps between the lowest and the highest of a chain
+MIN_RESIDUES: Final = 2  # foldcomp cannot decode a file of one residue
+TIMEOUT: Final = 60.0  # seconds for one structure, which normally takes a millisecond
 
 _ATOM: Final = np.dtype(
     {
@@ -40,7 +40,7 @@ _ATOM: Final = np.dtype(
 
 
 class FoldcompWriter:
-    """Writes Foldcomp files through a child process, which is started when first needed and again after a crash."""
+    """Writes Foldcomp files by a child process, which is started at the first file and after each crash."""
 
     def __init__(self, *, timeout: float = TIMEOUT) -> None:
         if importlib.util.find_spec("foldcomp") is None:
@@ -66,31 +66,33 @@ class FoldcompWriter:
         ptm: float,
         chain_lengths: Sequence[int] | None = None,
     ) -> bytes:
-        """The Foldcomp file of `structure`: name, sequence, coordinates and pLDDT; the rest it cannot hold.
+        """Return the Foldcomp file of `structure`: name, sequence, coordinates and pLDDT, without the other values.
 
-        Raises UsageError, with the reason, for several chains, unknown residues, missing atoms, a crash, and
-        coordinates or pLDDT that come back further off than MAX_RMSD and MAX_PLDDT_ERROR. Raises WorkerDied where
-        foldcomp cannot be loaded at all.
+        Raise UsageError, with the reason, for several chains, unknown residues, missing atoms, a crash, and decoded
+        coordinates or pLDDT that differ by more than MAX_RMSD or MAX_PLDDT_ERROR. Raise WorkerDied if foldcomp cannot
+        be loaded.
         """
         chains = chains_of(structure, chain_lengths)
         if len(chains.lengths) > 1:
-            raise UsageError(f"a Foldcomp file holds one chain, this has {len(chains.lengths)}: write it as cif")
+            raise UsageError(f"a Foldcomp file has one chain, this structure {len(chains.lengths)}: write it as cif")
         if unknown := sorted(set(chains.sequence) - set(STANDARD_RESIDUES)):
-            raise UsageError(f"Foldcomp knows standard residues only, this has {', '.join(unknown)}: write it as cif")
+            raise UsageError(f"Foldcomp supports only standard residues, not {', '.join(unknown)}: write it as cif")
         if chains.num_absent:
-            raise UsageError(f"Foldcomp invents missing atoms, this lacks {chains.num_absent}: write it as cif")
+            raise UsageError(f"Foldcomp would invent {chains.num_absent} missing atoms: write it as cif")
         if len(chains.sequence) < MIN_RESIDUES:
-            raise UsageError(f"Foldcomp needs {MIN_RESIDUES} residues, this has one: write it as cif")
+            raise UsageError(
+                f"Foldcomp needs at least {MIN_RESIDUES} residues, this structure has one: write it as cif"
+            )
         text = pdb_text(structure, name=name, model=model, mean_plddt=mean_plddt, ptm=ptm)
         compressed, back = self._ask(printable_ascii(name), text)
         if not compressed:
-            raise UsageError(f"foldcomp refused it ({back.decode(errors='replace')}): write it as cif")
+            raise UsageError(f"foldcomp failed ({back.decode(errors='replace')}): write it as cif")
         try:
             _compare(text, back.decode())
         except UsageError:
             raise
-        except ValueError as error:  # what came back is no PDB text
-            raise UsageError(f"foldcomp gave back what cannot be read ({error}): write it as cif") from error
+        except ValueError as error:  # not PDB text
+            raise UsageError(f"foldcomp's result cannot be read ({error}): write it as cif") from error
         return compressed
 
     def _ask(self, name: str, text: str) -> tuple[bytes, bytes]:
@@ -112,15 +114,15 @@ class FoldcompWriter:
             if late.is_set():
                 raise UsageError(f"foldcomp took more than {self._timeout:g} s: write it as cif") from None
             how = signal.Signals(-code).name if code < 0 else f"exit code {code}"
-            raise UsageError(f"foldcomp crashed on it ({how}): write it as cif") from None
+            raise UsageError(f"foldcomp crashed ({how}): write it as cif") from None
         finally:
             timer.cancel()
             timer.join()
             if late.is_set() or sys.exception() is not None:
-                self._stop()  # what its pipes still hold belongs to no question
+                self._stop()  # its pipes may still contain data of this request
 
     def _start(self) -> subprocess.Popen[bytes]:
-        # a session of its own: Ctrl-C is for the export, which then ends the child
+        # in a new session: Ctrl-C interrupts the export, which then ends the child
         self._child = subprocess.Popen(
             [sys.executable, "-m", "foldatlas.atlas.export.foldcomp_child"],
             stdin=subprocess.PIPE,
@@ -134,7 +136,7 @@ class FoldcompWriter:
             code = self._child.wait()
             self._stop()
             raise WorkerDied(
-                f"foldcomp's process ended with {code} before it began: try `{sys.executable} -c 'import foldcomp'`"
+                f"foldcomp cannot be started (exit code {code}): try `{sys.executable} -c 'import foldcomp'`"
             ) from None
         return self._child
 
@@ -145,7 +147,7 @@ class FoldcompWriter:
         child.kill()
         child.wait()
         _pipe(child.stdout).close()
-        with contextlib.suppress(BrokenPipeError):  # what it had not read yet
+        with contextlib.suppress(BrokenPipeError):  # of data that it has not read
             _pipe(child.stdin).close()
 
 
@@ -155,24 +157,24 @@ def _pipe(pipe: IO[bytes] | None) -> IO[bytes]:
 
 
 def _compare(text: str, back: str) -> None:
-    """Raises UsageError unless `back` has the atoms of `text`, where they were."""
+    """Raise UsageError unless the PDB text `back` has the atoms of `text` at the same positions."""
     given, got = _atoms(text), _atoms(back)
     if not np.array_equal(given["atom"], got["atom"]):
-        raise UsageError("foldcomp gave back other atoms: write it as cif")
+        raise UsageError("foldcomp returned other atoms: write it as cif")
     distances = np.stack([given[axis].astype(float) - got[axis].astype(float) for axis in "xyz"])
     rmsd = float(np.sqrt((distances**2).sum(axis=0).mean()))
     plddt_error = float(np.abs(given["plddt"].astype(float) - got["plddt"].astype(float)).max())
     if not rmsd <= MAX_RMSD:
         raise UsageError(
-            f"foldcomp gave back coordinates {rmsd:.2f} A off (at most {MAX_RMSD} A), as of a backbone that is not "
-            "protein-like: write it as cif"
+            f"foldcomp returned coordinates with an RMSD of {rmsd:.2f} A (limit {MAX_RMSD} A): the backbone is not "
+            "protein-like; write it as cif"
         )
     if not plddt_error <= MAX_PLDDT_ERROR:
-        raise UsageError(f"foldcomp gave back pLDDT {plddt_error:.2f} off (at most {MAX_PLDDT_ERROR}): write it as cif")
+        raise UsageError(f"foldcomp returned pLDDT off by {plddt_error:.2f} (limit {MAX_PLDDT_ERROR}): write it as cif")
 
 
 def _atoms(text: str) -> npt.NDArray[Any]:
-    """The ATOM records of a PDB text by its columns, ordered by what they name."""
+    """Return the ATOM records of a PDB text as a structured array, sorted by atom name, residue, chain and number."""
     lines = "".join(line[:80].ljust(80) for line in text.splitlines() if line.startswith("ATOM  "))
     atoms = np.frombuffer(lines.encode("ascii"), _ATOM)
     return atoms[np.argsort(atoms["atom"])]

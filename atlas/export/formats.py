@@ -1,11 +1,11 @@
-"""The formats of an export. Apart from subset.py, so that the command's options can be read without loading DuckDB."""
+"""The formats of an export, in a module that the command's options can import without DuckDB."""
 
 from typing import Final
 
 STRUCTURE_FORMATS: Final = {
-    "pdb": "one PDB file a protein",
-    "cif": "one mmCIF file a protein (ModelCIF)",
-    "fcz": "one Foldcomp file a protein: small, lossy; needs pip install 'foldatlas[foldcomp]'",
+    "pdb": "one PDB file per protein",
+    "cif": "one mmCIF file per protein (ModelCIF)",
+    "fcz": "one Foldcomp file per protein: small, lossy; needs pip install 'foldatlas[foldcomp]'",
 }
 FORMATS: Final = {
     **STRUCTURE_FORMATS,

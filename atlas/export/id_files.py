@@ -1,10 +1,10 @@
-"""Reads the names in a file for `export --ids`.
+"""Read the names in a file for `export --ids`.
 
-A file is read as what its first line shows it to be: a plain list (one name a line), or what `foldatlas query` and
-other programs write: CSV, TSV, JSON Lines or a JSON array. Of a table the column `id` is taken, without one
-`structure_id`, without either the first (one column of TSV under another header is a list, unless the file's name
-ends in `.tsv`). A name may begin with the `>` of a FASTA header; then its description is
-left out. Bytes that are not UTF-8 are read as backslash escapes, as ingest stores them in ids.
+The first line determines the format: a plain list (one name per line), or CSV, TSV, JSON Lines or a JSON array, as
+`foldatlas query` and other programs write them. Of a table the column `id` is used, or else `structure_id`, or else the
+first column (one column of TSV under another header is a list, unless the file's name ends in `.tsv`). A name may begin
+with the `>` of a FASTA header; its description is then ignored. Bytes that are not UTF-8 are read as backslash escapes,
+as planning stores them in ids.
 """
 
 import contextlib
@@ -18,15 +18,18 @@ from typing import IO, Any, Final
 
 from foldatlas.schemas.errors import UsageError
 
-COLUMNS: Final = ("id", "structure_id")  # the first that a table has is taken
+COLUMNS: Final = ("id", "structure_id")  # the first one that a table has is used
 
-_CELL_LIMIT: Final = 1 << 30  # characters; csv stops at 131,072 by default
+_CELL_LIMIT: Final = 1 << 30  # characters; the default of csv is 131,072
 
 
 @dataclass(frozen=True)
 class NamesFile:
-    """The names in a file. `read_as` says in words how it was read. `first_may_be_header`: the first name is the
-    first row of a table whose header, if it has one, names no column of COLUMNS."""
+    """The names in a file.
+
+    `read_as` describes in words how it was read. `first_may_be_header`: the first name may be the header of a table
+    without a column of COLUMNS.
+    """
 
     names: Iterator[str]
     read_as: str
@@ -35,9 +38,9 @@ class NamesFile:
 
 @contextlib.contextmanager
 def names_in(path: str | Path) -> Iterator[NamesFile]:
-    """The names in the file at `path`, which stays open meanwhile; they stream, except from a JSON array.
+    """Open the file at `path` and yield its names, which are read as they are consumed, except from a JSON array.
 
-    Raises UsageError for a file that cannot be read, also while the names are taken.
+    Raise UsageError for a file that cannot be read, also while the names are consumed.
     """
     try:
         with Path(path).open(encoding="utf-8-sig", errors="backslashreplace", newline="") as file:
@@ -55,23 +58,23 @@ def _read(file: IO[str], path: Path) -> NamesFile:
     if text.startswith("[") and (rows := _json("".join(lines) if text == "[" else text)) is not None:
         objects = [row for row in rows if isinstance(row, dict)]
         if len(objects) != len(rows):
-            raise UsageError(f"the ids file {path} holds a JSON array of something other than objects")
+            raise UsageError(f"the ids file {path} is a JSON array with items that are not objects")
         return _of_objects(iter(objects), "a JSON array")
     delimiter = _delimiter(first, path)
     if delimiter is not None:
         csv.field_size_limit(_CELL_LIMIT)
-        kind = "TSV" if delimiter == "\t" else "CSV"
+        table = "TSV" if delimiter == "\t" else "CSV"
         rows = csv.reader(lines, delimiter=delimiter)
         header = next(rows)
         column = _column(header)
         if column is not None:
-            return NamesFile(_cells(rows, column), f"column {header[column].strip()} of {kind}")
-        return NamesFile(_cells(itertools.chain([header], rows), 0), f"the first column of {kind}", True)
+            return NamesFile(_cells(rows, column), f"column {header[column].strip()} of {table}")
+        return NamesFile(_cells(itertools.chain([header], rows), 0), f"the first column of {table}", True)
     return NamesFile(filter(None, map(_name, lines)), "a list")
 
 
 def _delimiter(first: str, path: Path) -> str | None:
-    """What separates the columns of a table that begins with the line `first`; None for a plain list."""
+    """Return the delimiter of a table that begins with the line `first`, or None for a plain list."""
     if first.startswith(">"):
         return None
     for delimiter in "\t,":
@@ -80,12 +83,12 @@ def _delimiter(first: str, path: Path) -> str | None:
             return delimiter
     if (named := {".tsv": "\t", ".csv": ","}.get(path.suffix.lower())) is not None:
         return named
-    # one column: every text that query writes as CSV is quoted
+    # one column: foldatlas query quotes every text in CSV
     return "," if first.startswith('"') or _column([first]) is not None else None
 
 
 def _column(header: list[str]) -> int | None:
-    """The place of the column to take, None where no column has one of the names."""
+    """Return the index of the column to use, or None if no column has one of the names."""
     names = [name.strip().lower() for name in header]
     return next((names.index(name) for name in COLUMNS if name in names), None)
 
@@ -94,24 +97,24 @@ def _cells(rows: Iterator[list[str]], column: int) -> Iterator[str]:
     return filter(None, (_name(row[column]) for row in rows if len(row) > column))
 
 
-def _of_objects(rows: Iterator[dict[str, Any]], kind: str) -> NamesFile:
+def _of_objects(rows: Iterator[dict[str, Any]], format: str) -> NamesFile:
     first = next(rows, {})
-    place = _column(list(first))
-    key = list(first)[place or 0] if first else ""
+    index = _column(list(first))
+    key = list(first)[index or 0] if first else ""
     values = (row.get(key) for row in itertools.chain([first], rows))
     names = (_name(str(value)) for value in values if value is not None)
-    return NamesFile(filter(None, names), f"column {key} of {kind}")
+    return NamesFile(filter(None, names), f"column {key} of {format}")
 
 
 def _object(line: str, path: Path) -> dict[str, Any]:
     row = _json(line)
     if not isinstance(row, dict):
-        raise UsageError(f"the ids file {path} begins as JSON Lines but holds {line.strip()[:60]!r}")
+        raise UsageError(f"the ids file {path} begins as JSON Lines but has the line {line.strip()[:60]!r}")
     return row
 
 
 def _json(text: str) -> Any:
-    """The value of a JSON text, None for a text that is not JSON."""
+    """Return the value of a JSON text, or None if it is not JSON."""
     try:
         return json.loads(text)
     except (ValueError, RecursionError):
@@ -119,7 +122,7 @@ def _json(text: str) -> Any:
 
 
 def _name(text: str) -> str:
-    """A name without the `>` of a FASTA header and what follows its first word."""
+    """Return a name without the `>` of a FASTA header and the text after its first word."""
     text = text.strip()
     if not text.startswith(">"):
         return text

@@ -1,10 +1,10 @@
-"""Numbers as text in columns of one width, whole arrays at a time: what the structure writers are made of.
+"""Arrays of numbers as text columns of fixed width, for the structure writers.
 
-A number is looked up in a table of ready texts, in two parts where it has decimals, so that a row of a structure file
-costs some copies instead of a call of a formatter. Rounding is that of gemmi's PDB writer: to the nearest, ties
-upwards, and no minus before a zero. tests/atlas/test_pdb_files.py holds the text against gemmi's.
+Numbers are looked up in tables of texts, those with decimals in two parts, so that a row of a structure file costs some
+copies instead of a call of a formatter. Rounding is that of gemmi's PDB writer: to nearest, ties upwards, and no minus
+sign before a zero. tests/atlas/test_pdb_files.py compares the text with gemmi's.
 
-Shape: `N` numbers, of any shape. Every table is made when first asked for and kept: 0.6 MB in all.
+Shape: `N` numbers, of any shape. Each table is created at its first use and kept: 0.6 MB in total.
 """
 
 from collections.abc import Sequence
@@ -14,22 +14,22 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 
-Text = npt.NDArray[np.bytes_]  # each element has all its characters: no numpy padding is inside
+Text = npt.NDArray[np.bytes_]  # each element has its full width, without numpy's padding
 
 COORDINATE_WIDTH: Final = 8  # characters: %8.3f
-MIN_COORDINATE: Final = -999.999  # angstrom, what the width holds
+MIN_COORDINATE: Final = -999.999  # angstrom, limits of the width
 MAX_COORDINATE: Final = 9_999.999
 PLDDT_WIDTH: Final = 6  # characters: %6.2f
 
 _THOUSAND: Final = 1_000
-_WHOLES: Final = 10_000  # 0 to 9,999 before the point
-_TABLE_DIGITS: Final = 4  # integers are put together from pieces of so many digits
+_WHOLES: Final = 10_000  # 0 to 9,999 before the decimal point
+_TABLE_DIGITS: Final = 4  # longer integers are composed of parts with so many digits
 
 
 def coordinates(angstrom: npt.NDArray[np.float32]) -> Text:
-    """`%8.3f` of each: [N] of 8 characters. Who calls has made sure of MIN_COORDINATE to MAX_COORDINATE."""
+    """Return `%8.3f` of each: [N] of 8 characters. The caller checks MIN_COORDINATE and MAX_COORDINATE."""
     wholes, fractions = _coordinate_tables()
-    # exact in float64: 24 bits of a float32 by the 10 of a thousand
+    # exact in float64: the product of 24 bits of a float32 and 10 bits of 1,000
     thousandths = np.floor(angstrom.astype(np.float64) * _THOUSAND + 0.5).astype(np.int32)
     size = np.abs(thousandths)
     whole = size // _THOUSAND
@@ -41,7 +41,7 @@ def coordinates(angstrom: npt.NDArray[np.float32]) -> Text:
 
 
 def wide_coordinates(angstrom: npt.NDArray[np.float32]) -> Text:
-    """The same for coordinates of any size, one at a time: [N] as wide as the longest needs."""
+    """Return the same for coordinates of any size, formatted one by one: [N], as wide as the longest."""
     thousandths = np.floor(angstrom.astype(np.float64) * _THOUSAND + 0.5)
     texts = [f"{value:.3f}" for value in (thousandths / _THOUSAND + 0.0).ravel().tolist()]
     width = max(map(len, texts), default=1)
@@ -49,12 +49,12 @@ def wide_coordinates(angstrom: npt.NDArray[np.float32]) -> Text:
 
 
 def plddts(plddt: npt.NDArray[np.float32]) -> Text:
-    """`%6.2f` of each value, 0 to 100: [N] of 6 characters."""
+    """Return `%6.2f` of each value, 0 to 100: [N] of 6 characters."""
     return _plddt_table()[np.floor(plddt.astype(np.float64) * 100 + 0.5).astype(np.int32)]
 
 
 def integers(values: npt.NDArray[np.int64], width: int) -> Text:
-    """`%{width}d` of each value, 0 or more and with no more digits than `width`: [N] of `width` characters."""
+    """Return `%{width}d` of each value, 0 or more and of at most `width` digits: [N] of `width` characters."""
     if not values.size or width <= _TABLE_DIGITS or values.max() < _WHOLES:
         return _padded(_integer_table(min(width, _TABLE_DIGITS), " "), values, width)
     high = values // _WHOLES
@@ -76,18 +76,18 @@ def _padded(table: Text, values: npt.NDArray[np.int64], width: int) -> Text:
 
 
 def _characters(text: Text) -> npt.NDArray[np.uint8]:
-    """[N] of `width` characters -> [N, width] codes."""
+    """Return [N] texts of `width` characters as [N, width] codes."""
     return np.ascontiguousarray(text).view(np.uint8).reshape(*text.shape, text.itemsize)
 
 
 def _as_text(parts: npt.NDArray[Any], width: int) -> Text:
-    """[N, pieces] -> [N] of `width` characters."""
+    """Return [N, parts] as [N] texts of `width` characters."""
     return parts.view(f"S{width}")[..., 0]
 
 
 @lru_cache(maxsize=1)
 def _coordinate_tables() -> tuple[npt.NDArray[np.uint32], npt.NDArray[np.uint32]]:
-    """Four characters before the point, those of negative numbers from _WHOLES on; the point and three after it."""
+    """Return texts of 4 characters before the decimal point, negative ones from index _WHOLES on, and of 4 from it."""
     wholes = [f"{value:4d}" for value in range(_WHOLES)] + [f"-{value}".rjust(4) for value in range(_THOUSAND)]
     fractions = [f".{value:03d}" for value in range(_THOUSAND)]
     return np.array(wholes, "S4").view(np.uint32), np.array(fractions, "S4").view(np.uint32)
@@ -104,7 +104,7 @@ def _integer_table(width: int, filler: str) -> Text:
 
 
 def joined(*columns: Text | str) -> str:
-    """The rows that columns make side by side; a column that is a str is the same in every row."""
+    """Return the text of columns side by side; a column that is a str is the same in every row."""
     (num_rows,) = {len(column) for column in columns if not isinstance(column, str)}
     widths = [len(column) if isinstance(column, str) else column.itemsize for column in columns]
     rows = np.empty((num_rows, sum(widths)), np.uint8)

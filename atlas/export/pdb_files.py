@@ -1,8 +1,8 @@
-"""PDB text of a predicted structure (PDB format 3.3, columns exact), byte for byte what gemmi writes of the same model.
+"""PDB text of a predicted structure (PDB format 3.3), byte for byte equal to what gemmi writes for the same model.
 
-Chains A, B, C ..., residues from 1 in each, no hydrogens, TER after each chain's last residue. A residue that is no
-standard one is UNK with its backbone. The B-factor of each atom is its residue's pLDDT, 0 to 100, higher is better;
-REMARK 999 says so and names the model.
+Chains are A, B, C ..., with residues from 1 in each, no hydrogens, and TER after each chain's last residue. A residue
+that is not a standard one is UNK with its backbone. The B-factor of each atom is its residue's pLDDT, 0 to 100, higher
+is better, which REMARK 999 states, with the name of the model.
 """
 
 import textwrap
@@ -19,15 +19,15 @@ from foldatlas.atlas.export.number_columns import MAX_COORDINATE, MIN_COORDINATE
 from foldatlas.schemas.errors import UsageError
 from foldatlas.schemas.records import THREE_LETTER
 
-MAX_RESIDUES: Final = 9_999  # of a chain: a residue number has four columns,
-MAX_ATOMS: Final = 99_999  # a serial number five (each TER takes one),
-CHAIN_NAMES: Final = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789"  # a chain's name one
+MAX_RESIDUES: Final = 9_999  # of a chain: residue numbers have 4 columns
+MAX_ATOMS: Final = 99_999  # serial numbers have 5 columns; each TER takes one
+CHAIN_NAMES: Final = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789"  # one column
 
 _REMARK: Final = "REMARK 999 "
 _TITLE_COLUMNS: Final = (10, 80)
-_SEQRES_RESIDUES: Final = 13  # a line
+_SEQRES_RESIDUES: Final = 13  # per line
 
-# An ATOM record; the columns of the format are counted from 1, these from 0. A line ends in a newline.
+# An ATOM record, with columns counted from 0 (in the format from 1), and a newline at its end.
 _ROW: Final = np.dtype(
     {
         "names": ["serial", "residue", "x", "y", "z", "plddt"],
@@ -39,7 +39,7 @@ _ROW: Final = np.dtype(
 
 
 def printable_ascii(text: str, limit: int = MAX_NAME_LENGTH) -> str:
-    """`text` for a file's header: anything but printable ASCII becomes `?`, and no more than `limit` characters."""
+    """Return at most `limit` characters of `text`, with `?` in place of others than printable ASCII."""
     clean = "".join(character if " " <= character <= "~" else "?" for character in text)
     return clean if len(clean) <= limit else clean[: limit - 3] + "..."
 
@@ -54,14 +54,14 @@ def pdb_text(
     iptm: float | None = None,
     chain_lengths: Sequence[int] | None = None,
 ) -> str:
-    """The PDB file of `structure`. `name` is the record's id, `model` what predicted it.
+    """Return the PDB file of `structure`. `name` is the record's id, `model` the model that predicted it.
 
-    Atoms without coordinates are left out; a residue without pLDDT has a B-factor of 0. Raises UsageError for a
-    structure that does not fit together (`chains.chains_of`) and for what the format cannot hold: more than 9,999
-    residues a chain, 99,999 atoms or 62 chains, or a coordinate outside its columns.
+    Atoms without coordinates are left out; a residue without pLDDT has a B-factor of 0. Raise UsageError for an invalid
+    structure (`chains.chains_of`) and beyond the limits of the format: 9,999 residues per chain, 99,999 atoms, 62
+    chains, and coordinates of 8 columns.
     """
     chains = chains_of(structure, chain_lengths)
-    _refuse_what_does_not_fit(chains)
+    _check_limits(chains)
     remarks = [
         "PREDICTED STRUCTURE, NOT AN EXPERIMENT",
         f"MODEL: {printable_ascii(model)}",
@@ -82,19 +82,19 @@ def pdb_text(
     return "\n".join([*lines, *_coordinate_sections(chains), "END".ljust(80)]) + "\n"
 
 
-def _refuse_what_does_not_fit(chains: Chains) -> None:
+def _check_limits(chains: Chains) -> None:
     num_atoms, num_chains = len(chains.rows), len(chains.lengths)
     if max(chains.lengths) > MAX_RESIDUES or num_atoms + num_chains > MAX_ATOMS or num_chains > len(CHAIN_NAMES):
         raise UsageError(
             f"structure {chains.identity} has {num_chains:,} chains of at most {max(chains.lengths):,} residues and "
-            f"{num_atoms:,} atoms; a PDB file holds {len(CHAIN_NAMES)}, {MAX_RESIDUES:,} and {MAX_ATOMS:,}: write it "
-            "as cif"
+            f"{num_atoms:,} atoms; the limits of PDB files are {len(CHAIN_NAMES)}, {MAX_RESIDUES:,} and {MAX_ATOMS:,}: "
+            "write it as cif"
         )
     low, high = chains.positions.min(initial=0), chains.positions.max(initial=0)
     if low < MIN_COORDINATE or high > MAX_COORDINATE:
         raise UsageError(
-            f"structure {chains.identity} has coordinates from {low:,.3f} to {high:,.3f} A; a PDB file holds "
-            f"{MIN_COORDINATE:,} to {MAX_COORDINATE:,}: write it as cif"
+            f"structure {chains.identity} has coordinates from {low:,.3f} to {high:,.3f} A; the limits of PDB files "
+            f"are {MIN_COORDINATE:,} and {MAX_COORDINATE:,}: write it as cif"
         )
 
 
@@ -104,7 +104,7 @@ def _wrapped(remark: str) -> list[str]:
 
 
 def _title(title: str) -> list[str]:
-    """TITLE records, in capitals; the second and later ones are numbered, and their text begins a column later."""
+    """Return TITLE records in upper case; from the second on they are numbered and their text begins a column later."""
     title = title.upper()
     first, end = _TITLE_COLUMNS
     width = end - first
@@ -125,7 +125,7 @@ def _seqres(letter: str, sequence: str) -> list[str]:
 
 
 def _coordinate_sections(chains: Chains) -> list[str]:
-    """A text for each chain: its ATOM records and TER, without the last newline. No atoms, no text."""
+    """Return, for each chain that has atoms, its ATOM records and TER, without the last newline."""
     rows = _templates()[chains.rows].view(_ROW)
     chain = np.repeat(np.arange(len(chains.lengths)), chains.lengths)  # [L]
     has_atoms = np.diff(chains.atom_ends, prepend=0) > 0
@@ -151,9 +151,9 @@ def _coordinate_sections(chains: Chains) -> list[str]:
 
 @lru_cache(maxsize=1)
 def _templates() -> npt.NDArray[Any]:
-    """An ATOM record of every atom there can be, in the order of ATOM_ROWS, its numbers blank.
+    """Return an ATOM record without numbers for each of ATOM_ROWS.
 
-    A name begins in column 14, since all elements here have one letter: readers of fixed columns know C-alphas so.
+    Atom names begin in column 14, because all elements have one letter; readers of fixed columns find C-alphas by this.
     """
     lines = [
         f"ATOM  {'':5}  {atom:<3} {THREE_LETTER[letter]} {'':5}{'':4}{'':24}  1.00{'':6}{'':10} {atom[0]}  \n"

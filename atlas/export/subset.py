@@ -1,14 +1,15 @@
-"""Writes a subset of an atlas to a folder: structure files, FASTA or Parquet, with digests.
+"""Write a subset of an atlas to a folder: structure files, FASTA or Parquet, with digests.
 
-    DEST/<file>          pdb, cif, fcz: one file a record, in numbered subfolders where there are more than 10,000
+    DEST/<file>          pdb, cif, fcz: one file per record, in numbered subfolders if there are more than 10,000
                          fasta: proteins.fasta     parquet: proteins-00000.parquet ...
     DEST/manifest.json   atlas, settings, the selection, counts
-    DEST/files.jsonl     one line a file: file, bytes, sha256, and the record's id, source and structure_id where it
-                         holds one
-    DEST/missing.tsv     what was asked for and is not there, and why (with ids, or where a file could not be written)
+    DEST/files.jsonl     one line per file: file, bytes, sha256, and for a file of one record its id, source and
+                         structure_id
+    DEST/missing.tsv     what is missing, and why (with --ids, or if a structure could not be written)
     DEST/SHA256SUMS      for `sha256sum --check SHA256SUMS`
 
-The folder is built aside and renamed, so that DEST is whole or absent. Nothing is kept in memory a protein.
+The folder is written under a hidden name and renamed, so that DEST is complete or absent. Memory does not grow with the
+number of proteins.
 """
 
 import contextlib
@@ -25,6 +26,7 @@ import duckdb
 import msgspec
 import pyarrow as pa
 
+from foldatlas.atlas.export.fasta_files import fasta_text
 from foldatlas.atlas.export.file_names import with_file_names
 from foldatlas.atlas.export.formats import FORMATS, STRUCTURE_FORMATS
 from foldatlas.atlas.export.id_files import names_in
@@ -44,14 +46,13 @@ from foldatlas.atlas.storage.addresses import is_address
 from foldatlas.atlas.storage.commit import hidden, hidden_owner, owner_is_dead
 from foldatlas.atlas.storage.protocol import file_sha256
 from foldatlas.schemas.errors import ForeignFolderError, QueryError, UsageError
-from foldatlas.schemas.records import NEXT_TITLE, REFUSALS, Outcome, format_structure_id
+from foldatlas.schemas.records import REFUSALS, Outcome, format_structure_id
 from foldatlas.schemas.tables import FORMAT_VERSION, STRUCTURES
 from foldatlas.schemas.version import program_version
 
 FILES_A_FOLDER: Final = 10_000
 PROTEINS_A_PARQUET_FILE: Final = 100_000
 PROTEINS_A_PARQUET_GROUP: Final = 1_024
-FASTA_WIDTH: Final = 60  # letters a line
 
 _ROWS_A_BATCH: Final = 10_000
 _JSON: Final = msgspec.json.Encoder()
@@ -59,20 +60,23 @@ _JSON: Final = msgspec.json.Encoder()
 
 @dataclass(frozen=True)
 class Exported:
-    """What an export wrote. `missing` counts rows of missing.tsv by why: unknown, refused, failed, repeated, pending,
-    excluded (it does not meet the condition) or unwritable (the format cannot hold it)."""
+    """The result of an export.
+
+    `missing` counts rows of missing.tsv by reason: unknown, refused, failed, repeated, pending, excluded (by the
+    condition or the limit) or unwritable (beyond the limits of the format).
+    """
 
     folder: Path
     proteins: int
     files: int
     bytes: int
     missing: dict[str, int]
-    ids_read_as: str | None = field(default=None, compare=False)  # how the file of ids was read, in words
+    ids_read_as: str | None = field(default=None, compare=False)  # a description of how the file of ids was read
 
 
 @dataclass
 class _Folder:
-    """The folder under construction: its listing, digests and counts."""
+    """The folder that is being written: its listing, digests and counts."""
 
     root: Path
     listing: IO[bytes]
@@ -94,13 +98,13 @@ class _Folder:
         self.sums.write(f"{sha256}  {name}\n".encode())
 
     def close(self) -> None:
-        """Ends the two lists, so that their digests can be taken."""
+        """Close the two lists, so that their digests can be computed."""
         self.listing.close()
         if self.missing is not None:
             self.missing.close()
 
     def miss(self, name: str, why: str, detail: str, source: str) -> None:
-        """A row of missing.tsv, whose control characters are escaped."""
+        """Add a row to missing.tsv, with control characters escaped."""
         if self.missing is None:
             self.missing = (self.root / "missing.tsv").open("xb")
             self.missing.write(b"name\twhy\tdetail\tsource\n")
@@ -119,19 +123,21 @@ def export(
     order_by: str | None = None,
     limit: int | None = None,
 ) -> Exported:
-    """Exports the folded records of `atlas` that meet `where` and that `ids` names to the new folder `dest`.
+    """Export folded records of `atlas` to the new folder `dest`.
 
-    `where` is an SQL condition on the view `proteins`; `ids` a file of ids, source:id or structure_id (id_files.py).
-    Without either, everything. Ids without a structure do not stop the rest: missing.tsv lists them. `limit` keeps
-    the first records of that many by `order_by`, a column of `proteins`, optionally followed by ASC or DESC; NULL
-    comes last, and equal values are ordered by id, source and structure_id.
+    where: an SQL condition on the view `proteins` (None: all).
+    ids: a file of ids, source:id or structure_id (id_files.py; None: all). Ids without a structure are listed in
+        missing.tsv.
+    limit: export only the first records by `order_by`.
+    order_by: a column of `proteins`, optionally followed by ASC or DESC. NULL comes last, and equal values are ordered
+        by id, source and structure_id.
 
-    Raises UsageError, ForeignFolderError (`dest` holds something), QueryError, NotAnAtlasError, DamagedAtlasError.
+    Raise UsageError, ForeignFolderError (`dest` is not empty), QueryError, NotAnAtlasError, DamagedAtlasError.
     """
     if format not in FORMATS:
-        raise UsageError(f"{format!r} is no export format: choose one of {', '.join(FORMATS)}")
+        raise UsageError(f"{format!r} is not an export format: choose one of {', '.join(FORMATS)}")
     if is_address(dest):
-        raise UsageError(f"{dest}: an export goes to a folder: name one, and copy it there afterwards")
+        raise UsageError(f"{dest}: an export is written to a local folder: name one, and copy it afterwards")
     if limit is not None and limit < 1:
         raise UsageError(f"--limit {limit} must be 1 or more: it counts the proteins to export")
     if order_by is not None and limit is None:
@@ -143,7 +149,7 @@ def export(
         order = None if limit is None else f"{_order(cursor, order_by)} LIMIT {limit}"
         num_proteins, ids_read_as = _choose(cursor, where, ids, order)
         with (
-            _built_aside(dest) as root,
+            _new_folder(dest) as root,
             (root / "SHA256SUMS").open("xb") as sums,
             (root / "files.jsonl").open("xb") as listing,
             contextlib.closing(_Folder(root, listing, sums)) as folder,
@@ -185,14 +191,14 @@ def _refuse_dest(dest: Path, atlas: AtlasFolder) -> None:
     if dest.is_symlink() or (dest.exists() and not dest.is_dir()):
         raise ForeignFolderError(f"{dest} is a file: name a new folder for the export")
     if dest.is_dir() and (first := next(iter(sorted(dest.iterdir())), None)) is not None:
-        raise ForeignFolderError(f"{dest} is not empty (it holds {first.name!r}): name a new folder for the export")
+        raise ForeignFolderError(f"{dest} is not empty (it contains {first.name!r}): name a new folder for the export")
     if atlas.is_local and dest.resolve().is_relative_to(atlas.root.resolve()):
         raise UsageError(f"{dest} is inside the atlas {atlas.uri}: name a folder outside it")
 
 
 @contextlib.contextmanager
-def _built_aside(dest: Path) -> Iterator[Path]:
-    """Gives a hidden folder beside `dest` that becomes `dest` when the block ends well and is deleted otherwise."""
+def _new_folder(dest: Path) -> Iterator[Path]:
+    """Create a hidden folder beside `dest`, which becomes `dest` if the block succeeds and is deleted otherwise."""
     try:
         dest.parent.mkdir(parents=True, exist_ok=True)
         for old in dest.parent.iterdir():
@@ -202,7 +208,7 @@ def _built_aside(dest: Path) -> Iterator[Path]:
         root = hidden(dest.absolute())
         root.mkdir()
     except OSError as error:
-        raise UsageError(f"{dest} cannot be made ({error}): name another folder for the export") from error
+        raise UsageError(f"{dest} cannot be created ({error}): name another folder for the export") from error
     try:
         yield root
         try:
@@ -214,7 +220,7 @@ def _built_aside(dest: Path) -> Iterator[Path]:
 
 
 def _order(cursor: Any, order_by: str | None) -> str:
-    """ORDER BY for `order_by`, a column of `proteins` and perhaps ASC or DESC: no other SQL is let in."""
+    """Return ORDER BY for `order_by`, a column of `proteins`, optionally with ASC or DESC; refuse any other SQL."""
     ties = "id, source, structure_id"
     if order_by is None:
         return f"ORDER BY {ties}"
@@ -239,7 +245,7 @@ def _choose(cursor: Any, where: str | None, ids: str | Path | None, order: str |
     ids_read_as = None
     if where is not None:
         if not where.strip():
-            raise QueryError("the condition is empty: give one like 'mean_plddt > 70', or none")
+            raise QueryError("the condition is empty: give one like 'mean_plddt > 70', or omit it")
         with query_errors(wrapped=False):
             duckdb.SQLExpression(where)  # one expression, not the end of one statement and the beginning of another
         conditions.append(f"(\n{where}\n)")
@@ -247,7 +253,7 @@ def _choose(cursor: Any, where: str | None, ids: str | Path | None, order: str |
         with names_in(ids) as file:
             ids_read_as = file.read_as
             interruptible_call(cursor, lambda: find_records(cursor, file.names))
-        if file.first_may_be_header:  # no record has this name: it is the column's
+        if file.first_may_be_header:  # if no record has this name, it is a header
             cursor.execute("DELETE FROM wanted WHERE number = 0 AND number NOT IN (SELECT number FROM found)")
         conditions.append(
             "(source, id, structure_id) IN (SELECT source, id, structure_id FROM found WHERE state = 'folded')"
@@ -255,7 +261,7 @@ def _choose(cursor: Any, where: str | None, ids: str | Path | None, order: str |
     statement = "SELECT * FROM proteins" + (f" WHERE {' AND '.join(conditions)}" if conditions else "")
     with query_errors():
         if len(cursor.extract_statements(statement)) != 1:
-            raise QueryError(f"--where {where!r} is no condition: give one like 'mean_plddt > 70'")
+            raise QueryError(f"--where {where!r} is not a condition: give one like 'mean_plddt > 70'")
         ordered = statement if order is None else f"{statement} {order}"
         interruptible_call(cursor, lambda: cursor.execute(f"CREATE TEMP TABLE chosen AS {ordered}"))
     # fetchone would leave the statement open
@@ -263,7 +269,7 @@ def _choose(cursor: Any, where: str | None, ids: str | Path | None, order: str |
 
 
 def _write_missing(cursor: Any, folder: _Folder, *, limited: bool) -> None:
-    """Lists the names that no chosen protein has, one row for each record that they mean."""
+    """List the names of which no protein is exported, with one row for each record with this name."""
     rows = cursor.execute(
         "WITH given AS (SELECT DISTINCT found.number FROM found SEMI JOIN chosen USING (source, id, structure_id) "
         "WHERE found.state = 'folded') "
@@ -286,20 +292,20 @@ def _write_missing(cursor: Any, folder: _Folder, *, limited: bool) -> None:
 
 
 def _selected(opened: Atlas, cursor: Any, sql: str, columns: list[str] | None) -> Iterator[tuple[pa.Table, pa.Table]]:
-    """Rows that `sql` gives, and their rows of the structures files, those of one row group at a time."""
+    """Yield rows of `sql` with their rows of the structures files, one row group at a time."""
     ordered = read_only(cursor, f"{sql} ORDER BY structure_file, structure_row, id, source")
     with StructureReader(opened.folder.storage, columns) as reader:
         for batch in ordered.batches():
             table = pa.table(batch)
             identities: Any = table.column("structure_id").combine_chunks()
-            places = map(
+            locations = map(
                 StructureLocation,
                 identities.storage.to_pylist(),
                 table.column("structure_file").to_pylist(),
                 table.column("structure_row").to_pylist(),
             )
             begin = 0
-            for together in by_row_group(places):
+            for together in by_row_group(locations):
                 yield table.slice(begin, len(together)), reader.rows(together)
                 begin += len(together)
 
@@ -344,18 +350,9 @@ def _write_fasta(opened: Atlas, cursor: Any, folder: _Folder, num_proteins: int)
         for rows, stored in _selected(opened, cursor, sql, ["structure_id", "sequence"]):
             sequences = stored.column("sequence").to_pylist()
             for row, sequence in zip(rows.to_pylist(), sequences, strict=True):
-                file.write(_fasta_text(row["id"], row["description"], sequence).encode())
+                file.write(fasta_text(row["id"], row["description"], sequence).encode())
     path = folder.root / name
     folder.listed(name, path.stat().st_size, file_sha256(path), num_proteins)
-
-
-def _fasta_text(name: str, description: str, sequence: str) -> str:
-    """A FASTA record; control characters of its header become spaces, so that it stays one line, but for the
-    Ctrl-A between the titles of NCBI's nr."""
-    joint = "" if description.startswith(NEXT_TITLE) else " "
-    header = "".join(c if c.isprintable() or c == NEXT_TITLE else " " for c in f"{name}{joint}{description}".rstrip())
-    lines = (sequence[begin : begin + FASTA_WIDTH] for begin in range(0, len(sequence), FASTA_WIDTH))
-    return ">" + "\n".join([header, *lines]) + "\n"
 
 
 def _write_parquet(opened: Atlas, cursor: Any, folder: _Folder) -> None:
@@ -374,7 +371,7 @@ def _write_parquet(opened: Atlas, cursor: Any, folder: _Folder) -> None:
 
 
 def _parquet_groups(opened: Atlas, cursor: Any) -> Iterator[pa.Table]:
-    """The chosen rows with their sequences and coordinates as stored, a row group at a time."""
+    """Yield the chosen rows with their sequences and stored coordinates, one row group at a time."""
     columns = protein_columns(opened.header.settings.model)
     waiting: list[pa.Table] = []
 

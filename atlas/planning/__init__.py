@@ -1,7 +1,7 @@
-"""Staged records -> the tables of a plan, out of core.
+"""Conversion of staged records to the tables of a plan, in bounded memory.
 
-planned_tables.py   what is repeated, what is new, in which order
-repeated_ids.py     accepted records whose id stood in their source before
-length_bands.py     sequences by falling length, each once, in bounded memory
-prefetch.py         the next items of a stream made while the last ones are used
+planned_tables.py   records, sequences and shards of a plan
+repeated_ids.py     accepted records whose id occurred earlier in their source
+length_bands.py     distinct sequences by decreasing length
+prefetch.py         computing the next items of a stream in a thread
 """

@@ -1,8 +1,8 @@
-"""Staged records -> a plan's tables, out of core: what is repeated, what is new, in which order.
+"""Convert staged records to the tables of a plan, in bounded memory, which does not affect the result.
 
-Each staged record is read twice: once by DuckDB, which finds ids that stand twice (repeated_ids.py), and once to write
-its row of `records` and put its sequence aside with others of its length (length_bands.py). Memory is bounded and does
-not change the result. Which lengths make a shard is the caller's to say, from a histogram.
+Each staged record is read twice: by DuckDB, which finds repeated ids (repeated_ids.py), and to write its row of
+`records` and to group its sequence with others of its length (length_bands.py). The caller cuts the sequences into
+shards, from a histogram of lengths.
 """
 
 import hashlib
@@ -22,28 +22,28 @@ import pyarrow.parquet as pq
 
 from foldatlas.atlas.parquet.files import ParquetFile
 from foldatlas.atlas.planning.length_bands import KnownSequences, LengthBands, ids_of
-from foldatlas.atlas.planning.prefetch import ahead
+from foldatlas.atlas.planning.prefetch import prefetched
 from foldatlas.atlas.planning.repeated_ids import StagedRecords, open_staged
 from foldatlas.atlas.storage.protocol import Storage
 from foldatlas.schemas.manifest import FileEntry, Shard
 from foldatlas.schemas.records import Outcome
 from foldatlas.schemas.tables import MAX_SHARDS_A_FILE, RECORDS, STAGING
 
-MEMORY_BYTES: Final = 1 << 30  # of DuckDB's tables before they go to disk, where the caller says nothing
+MEMORY_BYTES: Final = 1 << 30  # by default: of DuckDB's tables before it uses temporary files
 RECORDS_A_FILE: Final = 5_000_000
 _ROWS_A_GROUP: Final = 100_000  # of records
 _CHUNK_BYTES: Final = 64 << 20  # of staged records in memory at once
 _CHUNK_ROWS: Final = 200_000
-_BANDS_IN_MEMORY: Final = 8  # a band is this part of the memory: some copies of it are alive at once
-_LEAST_BAND_BYTES: Final = 16 << 20
-_MOST_BAND_BYTES: Final = 128 << 20
+_BANDS_IN_MEMORY: Final = 8  # bands that fit in memory: sorting needs several copies of one
+_MIN_BAND_BYTES: Final = 16 << 20
+_MAX_BAND_BYTES: Final = 128 << 20
 
 
 @dataclass(frozen=True)
 class PlannedTables:
-    """Tables in the staging folder, with paths relative to it, and what they hold.
+    """Tables in the staging folder, with paths relative to it, and the shards and outcomes of the plan.
 
-    Shards have no name yet: a plan is named by its shards, and they by their plan.
+    Shards have no names yet: the plan's name depends on its shards, and theirs on the plan's.
     """
 
     records: tuple[FileEntry, ...]
@@ -62,19 +62,20 @@ def plan_tables(
     threads: int | None = None,
     on_phase: Callable[[str], None] = lambda phase: None,
 ) -> PlannedTables:
-    """Judges staged records, and writes `records` and `sequences` tables beside them.
+    """Decide the outcome of staged records, and write `records` and `sequences` tables to the staging folder.
 
-    `staged` are files of STAGING, whose order is that of `records`; each holds records of one source.
-    `known_sequences` are the sequences files of earlier plans, whose sequences are not planned again. `cut` takes
-    (length, count) pairs by falling length and gives shards as (start rank, end rank, cost in MFLOP). About
-    `memory_bytes` and half a GB are taken; `threads` are DuckDB's (default: the machine's). `on_phase(name)` is
-    called as each phase starts.
+    staged: files with the schema STAGING, each of records of one source, in the order that `records` is to have.
+    known_sequences: the sequences files of earlier plans, whose sequences are not planned again.
+    cut: takes (length, count) pairs by decreasing length; returns shards as (start rank, end rank, cost in MFLOP).
+    memory_bytes: limit of memory, which is exceeded by up to 0.5 GB.
+    threads: threads of DuckDB (None: all of the machine).
+    on_phase: called with the name of each phase as it starts.
     """
     known = KnownSequences(known_sequences)
     with open_staged(staging, staged, memory_bytes, threads) as records:
         on_phase("ids")
         records.judge()
-        band_bytes = min(max(memory_bytes // _BANDS_IN_MEMORY, _LEAST_BAND_BYTES), _MOST_BAND_BYTES)
+        band_bytes = min(max(memory_bytes // _BANDS_IN_MEMORY, _MIN_BAND_BYTES), _MAX_BAND_BYTES)
         bands = LengthBands(staging / "bands", records.accepted_lengths(), band_bytes)
         on_phase("records")
         outcomes: Counter[str] = Counter()
@@ -87,7 +88,7 @@ def plan_tables(
 
 
 def _staged_chunks(staged: Sequence[Path]) -> Iterator[pa.Table]:
-    """The rows of staged files in their order, in tables of bounded size, none of two files."""
+    """Yield the rows of staged files, in order, in tables of bounded size, each of one file."""
     for path in staged:
         with pq.ParquetFile(path) as file:
             groups: list[int] = []
@@ -106,7 +107,7 @@ def _staged_chunks(staged: Sequence[Path]) -> Iterator[pa.Table]:
 def _judged_chunks(
     staged: Sequence[Path], records: StagedRecords, bands: LengthBands, outcomes: Counter[str]
 ) -> Iterator[pa.Table]:
-    """Rows of `records`. On the way accepted sequences go to `bands`, and outcomes are counted."""
+    """Yield rows of `records`; add accepted sequences to `bands` and count outcomes."""
     for chunk in _staged_chunks(staged):
         judged = _judge(chunk, records)
         for found in judged["outcome"].value_counts():
@@ -119,13 +120,15 @@ def _judged_chunks(
 
 
 def _judge(chunk: pa.Table, records: StagedRecords) -> pa.Table:
-    """`chunk` with the outcomes, and without the ids, of the records whose id stood in their source before."""
-    places = chunk["offset"].to_numpy()
-    offsets, is_repeated = records.judged_between(chunk["source"][0].as_py(), int(places.min()), int(places.max()))
+    """Return `chunk` with the outcomes of records whose id occurred earlier in their source, and without their ids."""
+    own_offsets = chunk["offset"].to_numpy()
+    offsets, is_repeated = records.judged_between(
+        chunk["source"][0].as_py(), int(own_offsets.min()), int(own_offsets.max())
+    )
     if not len(offsets):
         return chunk
-    found = np.minimum(np.searchsorted(offsets, places), len(offsets) - 1)
-    is_judged = offsets[found] == places
+    found = np.minimum(np.searchsorted(offsets, own_offsets), len(offsets) - 1)
+    is_judged = offsets[found] == own_offsets
     repeated, refused = pa.array(is_judged & is_repeated[found]), pa.array(is_judged & ~is_repeated[found])
     outcome = pc.if_else(repeated, str(Outcome.REPEATED), chunk["outcome"])
     changed = {
@@ -144,14 +147,14 @@ def _null_where(mask: pa.Array, column: pa.ChunkedArray) -> pa.ChunkedArray:
 
 
 class _Rows:
-    """Rows of a stream of tables, taken in numbers that have nothing to do with its tables."""
+    """Rows of a stream of tables, taken in any numbers, independent of the sizes of the tables."""
 
     def __init__(self, tables: Iterable[pa.Table]):
         self._tables = iter(tables)
         self._rest: pa.Table | None = None
 
     def take(self, count: int) -> pa.Table | None:
-        """The next `count` rows, fewer at the end; None after it."""
+        """Return the next `count` rows, fewer at the end, None after the end."""
         parts: list[pa.Table] = []
         while count:
             table = self._rest if self._rest is not None else next(self._tables, None)
@@ -164,9 +167,9 @@ class _Rows:
 
 
 def _write_records(staging: Path, chunks: Iterable[pa.Table]) -> list[FileEntry]:
-    """Row groups and files of a fixed number of rows, whatever the chunks."""
+    """Write row groups and files with fixed numbers of rows, independent of the sizes of the chunks."""
     files: list[FileEntry] = []
-    with closing(ahead(chunks)) as coming:
+    with closing(prefetched(chunks)) as coming:
         rows = _Rows(coming)
         table = rows.take(_ROWS_A_GROUP)
         while table is not None:
@@ -180,7 +183,7 @@ def _write_records(staging: Path, chunks: Iterable[pa.Table]) -> list[FileEntry]
 
 
 def _shard_tables(rows: Iterable[pa.Table], shards: Sequence[tuple[int, int, int]]) -> Iterator[tuple[Shard, pa.Table]]:
-    """Each shard, whose name, file and row group are yet to be said, and its sequences."""
+    """Yield each shard, still without name, file and row group, and its sequences."""
     left = _Rows(rows)
     for start, end, cost in shards:
         table = left.take(end - start)
@@ -203,10 +206,10 @@ def _shard_tables(rows: Iterable[pa.Table], shards: Sequence[tuple[int, int, int
 def _write_sequences(
     staging: Path, rows: Iterable[pa.Table], shards: Sequence[tuple[int, int, int]]
 ) -> tuple[list[FileEntry], list[Shard]]:
-    """One row group a shard, longest proteins first."""
+    """Write one row group per shard, longest proteins first."""
     files: list[FileEntry] = []
     drafts: list[Shard] = []
-    with closing(ahead(_shard_tables(rows, shards))) as tables:
+    with closing(prefetched(_shard_tables(rows, shards))) as tables:
         for first in range(0, len(shards), MAX_SHARDS_A_FILE):
             number = len(files)
             with ParquetFile(staging, f"sequences-{number:04d}.parquet", "sequences") as file:
@@ -219,7 +222,7 @@ def _write_sequences(
 
 
 def _digest(column: pa.ChunkedArray) -> str:
-    """`schemas.manifest.shard_digest` of a whole column, without a Python object a row."""
+    """Return `schemas.manifest.shard_digest` of a column, without creating a Python object per row."""
     digest = hashlib.sha256()
     for chunk in column.chunks:
         storage = chunk.storage
@@ -228,6 +231,6 @@ def _digest(column: pa.ChunkedArray) -> str:
 
 
 def adopt(staging: Path, storage: Storage, file: FileEntry, path: str) -> FileEntry:
-    """Moves a staged file to `path` in the atlas and gives its entry there."""
+    """Move a staged file to `path` in the atlas and return its entry."""
     storage.put(staging / file.path, path)
     return FileEntry(path=path, rows=file.rows, bytes=file.bytes, sha256=file.sha256)

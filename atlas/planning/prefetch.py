@@ -1,4 +1,4 @@
-"""Making the next items of a stream in a thread while the last ones are used: reading beside writing."""
+"""Computation of the next items of a stream in a thread while the last ones are used."""
 
 import queue
 import threading
@@ -7,37 +7,37 @@ from typing import Final, TypeVar
 
 Item = TypeVar("Item")
 
-_LOOK_SECONDS: Final = 0.1  # how often a thread that waits to hand over looks whether anybody still wants it
+_POLL_SECONDS: Final = 0.1  # at which a waiting thread checks whether the reader has stopped
 
 
-def ahead(items: Iterable[Item], depth: int = 1) -> Generator[Item]:
-    """The items of `items` in their order, made in a thread that is at most `depth` items ahead of the reader.
+def prefetched(items: Iterable[Item], depth: int = 1) -> Generator[Item]:
+    """Yield `items`, in order, computed in a thread that is at most `depth` items ahead of the reader.
 
-    What making them raises is raised here, in its place. A reader that stops early, for whatever reason, has the
-    thread end before this generator is closed.
+    An exception of `items` is raised here, in order. If the reader stops early, the thread has ended when this
+    generator is closed.
     """
     found: queue.Queue[tuple[Item | None, BaseException | None]] = queue.Queue(depth)
-    unwanted = threading.Event()
+    stopped = threading.Event()
 
     def hand_over(item: Item | None, error: BaseException | None) -> None:
-        while not unwanted.is_set():
+        while not stopped.is_set():
             try:
-                return found.put((item, error), timeout=_LOOK_SECONDS)
+                return found.put((item, error), timeout=_POLL_SECONDS)
             except queue.Full:
                 continue
 
-    def make() -> None:
+    def compute() -> None:
         try:
             for item in items:
                 hand_over(item, None)
-                if unwanted.is_set():
+                if stopped.is_set():
                     return
         except BaseException as error:
             hand_over(None, error)
         else:
             hand_over(None, StopIteration())
 
-    thread = threading.Thread(target=make, name="foldatlas-ahead", daemon=True)
+    thread = threading.Thread(target=compute, name="foldatlas-prefetch", daemon=True)
     thread.start()
     try:
         while True:
@@ -48,5 +48,5 @@ def ahead(items: Iterable[Item], depth: int = 1) -> Generator[Item]:
                 raise error
             yield item  # type: ignore[misc]  # without an error there is an item
     finally:
-        unwanted.set()
+        stopped.set()
         thread.join()

@@ -1,8 +1,8 @@
-"""Which accepted records do not count because their id stood in their source before, in DuckDB and out of core.
+"""Accepted records whose id occurred earlier in their source, found by DuckDB in bounded memory.
 
-The first accepted record of an id in a source keeps it; a later one with the same sequence is a repetition, one with
-another sequence is refused. Nearly all ids stand once, so the only table of all records is of eight bytes each: ids
-whose hash is met twice are suspects, and suspects alone are compared as text.
+The first accepted record of an id in a source stays accepted; a later one with the same sequence is a repetition, one
+with another sequence is refused. Nearly all ids occur once, so the only table of all records has eight bytes per
+record, a hash of the id; ids are compared as text only if their hash occurs twice.
 """
 
 import contextlib
@@ -20,7 +20,7 @@ from foldatlas.atlas.storage.commit import attempt_name
 from foldatlas.schemas.errors import DamagedAtlasError, FoldAtlasError
 from foldatlas.schemas.records import Outcome
 
-_BYTES_A_THREAD: Final = 128 << 20  # each of DuckDB's threads has tables of its own before they are put together
+_BYTES_A_THREAD: Final = 128 << 20  # for the tables that each thread of DuckDB builds before they are combined
 
 _SUSPECTS: Final = f"""
     create table suspects as
@@ -42,21 +42,24 @@ _JUDGED: Final = f"""
 
 
 class StagedRecords:
-    """The staged records as DuckDB sees them. Made by `open_staged`."""
+    """The staged records in a DuckDB database. Created by `open_staged`."""
 
     def __init__(self, connection: duckdb.DuckDBPyConnection):
         self._connection = connection
         self.num_judged = 0
 
     def judge(self) -> None:
-        """Finds the records that do not count. Run once, before `judged_between`."""
+        """Find the repeated and the refused records. To be called once, before `judged_between`."""
         for statement in (_SUSPECTS, _JUDGED, "drop table suspects"):
             interruptible_call(self._connection, lambda statement=statement: self._connection.execute(statement))  # type: ignore[misc]
         [(self.num_judged,)] = self._connection.sql("select count(*) from judged").fetchall()
 
     def judged_between(self, source: str, first: int, last: int) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.bool_]]:
-        """Rising offsets, within [first, last], of the records of `source` that do not count; whether each is a
-        repetition (else its id is another sequence's)."""
+        """Return the repeated and refused records of `source` with offsets in [first, last].
+
+        Return their offsets, increasing, and whether each is a repetition; the others have another sequence than the
+        first record with their id, and are refused.
+        """
         if not self.num_judged:
             return np.empty(0, np.int64), np.empty(0, np.bool_)
         query = 'select "offset", is_repeated from judged where source = $1 and "offset" between $2 and $3 order by 1'
@@ -64,7 +67,7 @@ class StagedRecords:
         return found["offset"], found["is_repeated"]
 
     def accepted_lengths(self) -> list[tuple[int, int]]:
-        """(length, number of accepted records), in no order, records that `judge` found among them."""
+        """Return (length, number of accepted records), unordered, including the records that `judge` found."""
         query = f"select length, count(*) from staged where outcome = '{Outcome.ACCEPTED}' group by length"
         return [
             (length, count)
@@ -76,14 +79,14 @@ class StagedRecords:
 def open_staged(
     staging: Path, staged: Sequence[Path], memory_bytes: int, threads: int | None = None
 ) -> Iterator[StagedRecords]:
-    """A database of its own in the staging folder, so that what is larger than `memory_bytes` goes to disk.
+    """Open a new database in the staging folder; beyond `memory_bytes` it uses temporary files there.
 
-    `threads`: as many as the machine has, if memory is enough for them.
+    `threads`: None for all of the machine. Fewer are used if `memory_bytes` is too little for them.
     """
     config: dict[str, str | bool | int | float | list[str]] = {
         "temp_directory": str(staging / "spill"),
         "memory_limit": f"{memory_bytes}B",
-        "preserve_insertion_order": "false",  # nothing here has an order but what is ordered explicitly
+        "preserve_insertion_order": "false",  # queries order explicitly where it matters
     }
     with duckdb.connect(str(staging / f"{attempt_name()}.duckdb"), config=config) as connection:
         try:
@@ -94,8 +97,8 @@ def open_staged(
             yield StagedRecords(connection)
         except duckdb.OutOfMemoryException as error:
             raise FoldAtlasError(
-                f"planning needs more memory than {memory_bytes >> 20:,} MiB, or more disk for what does not fit "
-                f"({first_line(error)}): plan on a machine with more, or fewer files at a time"
+                f"planning needs more memory than {memory_bytes >> 20:,} MiB, or more disk space for temporary files "
+                f"({first_line(error)}): plan on a larger machine, or fewer files at a time"
             ) from error
         except duckdb.Error as error:
             raise DamagedAtlasError(f"ids could not be compared ({first_line(error)}): run again") from error

@@ -15,6 +15,7 @@ from foldatlas.atlas.index.published import INDEX_FOLDER, index_of
 from foldatlas.atlas.stages.runs import is_stage_document
 from foldatlas.atlas.storage import packs
 from foldatlas.atlas.storage.protocol import STAGING, Storage
+from foldatlas.atlas.verify.clusters import check_members
 from foldatlas.atlas.verify.fault import RESTORE, Fault, FaultKind, restore_or_fold
 from foldatlas.atlas.verify.shard import check_shard
 from foldatlas.atlas.verify.stages import check_rows, read_runs
@@ -80,6 +81,7 @@ def verify(folder: AtlasFolder, *, deep: bool = True) -> Verification:
         result.faults += _wrong_packs(folder)
         for read in stages:
             result.faults += check_rows(folder, read, bad)
+            result.faults += check_members(folder, read, bad)
     result.faults += [fault for history in histories.values() for fault in _wrong_history(history)]
     older = {file.path for history in histories.values() for entry in history for file in entry.files.values()}
     result.notes += _notes(folder, plans, entries, {file.path for file, _ in listed} | older)

@@ -95,7 +95,7 @@ def _user() -> int:
 
 
 def _digest() -> str:
-    """Sources of the kernels, versions and processor, as 16 hexadecimal digits."""
+    """Return the digest of kernel sources, versions and processor, as 16 hexadecimal digits."""
     import llvmlite.binding
 
     digest = hashlib.sha256()

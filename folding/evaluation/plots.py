@@ -83,7 +83,7 @@ def _distributions(
 
     def draw(panel: int, axes: Axes) -> None:
         names = {chain.name for chain in chosen[labels[panel]]}
-        for place, model in enumerate(models):
+        for index, model in enumerate(models):
             values = [
                 getattr(row, measure)
                 for row in rows
@@ -92,13 +92,13 @@ def _distributions(
             if not values:
                 continue
             is_model = any(row.model == model and row.kind == "model" for row in rows)
-            colour = _COLOURS[place % len(_COLOURS)] if is_model else _GREY
+            colour = _COLOURS[index % len(_COLOURS)] if is_model else _GREY
             boxes = axes.boxplot(
-                [values], positions=[place], widths=0.6, patch_artist=True, whis=(5, 95), showfliers=False
+                [values], positions=[index], widths=0.6, patch_artist=True, whis=(5, 95), showfliers=False
             )
             boxes["boxes"][0].set(facecolor=colour, alpha=0.55)
             boxes["medians"][0].set(color="black")
-            axes.plot(place, np.mean(values), "D", color="black", markersize=4)
+            axes.plot(index, np.mean(values), "D", color="black", markersize=4)
         axes.set_xticks(range(len(models)), models, rotation=25, ha="right")
         axes.set_xlim(-0.6, len(models) - 0.4)
         axes.set_ylim(0, 1)
@@ -145,13 +145,13 @@ def _residues(rows: Sequence[Row], chosen: Mapping[str, Sequence[Chain]]) -> Dra
 
 def _chains(rows: Sequence[Row], chosen: Mapping[str, Sequence[Chain]]) -> Draw:
     def draw(panel: int, axes: Axes) -> None:
-        for place, (label, chains) in enumerate(chosen.items()):
+        for index, (label, chains) in enumerate(chosen.items()):
             names = {chain.name for chain in chains}
             found = [row for row in rows if row.chain in names and row.lddt_ca is not None]
             claim = [row.ptm if panel else (row.mean_plddt or 0) / 100 for row in found]
             truth = [row.tm_score if panel else row.lddt_ca for row in found]
             points = np.array([claim, truth], dtype=np.float64)
-            colour = _COLOURS[place % len(_COLOURS)]
+            colour = _COLOURS[index % len(_COLOURS)]
             axes.plot(*points, "o", markersize=4, alpha=0.6, markeredgewidth=0, color=colour, label=label)
         axes.plot([0, 1], [0, 1], ":", color=_GREY)
         _unit_square(axes, ("mean pLDDT / 100", "pTM")[panel], ("lDDT of C-alphas", "TM-score")[panel])
@@ -163,12 +163,12 @@ def _chains(rows: Sequence[Row], chosen: Mapping[str, Sequence[Chain]]) -> Draw:
 def _scaling(figures: Mapping[str, Any], labels: Sequence[str], asked: Mapping[str, Sequence[str]]) -> Draw:
     def draw(panel: int, axes: Axes) -> None:
         label = labels[panel]
-        for place, model in enumerate(asked[label]):
+        for index, model in enumerate(asked[label]):
             found = figures[label]["models"][model]
             point = found["perplexity"]["model"], found["measures"]["tm_score"]["mean"]
             if None in point:
                 continue
-            axes.plot(*point, "o", color=_COLOURS[place % len(_COLOURS)])
+            axes.plot(*point, "o", color=_COLOURS[index % len(_COLOURS)])
             axes.annotate(model, point, textcoords="offset points", xytext=(5, 4), fontsize=8)
         axes.set_xlabel("perplexity (lower is better)")
         axes.set_ylabel("mean TM-score")

@@ -1,7 +1,7 @@
-"""Lay out a network without values: its tensors have shapes and types, on torch's meta device.
+"""Construction of a network without values: its tensors have shapes and dtypes, on torch's meta device.
 
-Initial values are not drawn, since weights replace them all. On the meta device torch would draw them by its Python
-reference functions, for which it imports torch._dynamo: a second of every process that loads a network, and 80 MB.
+Initial values are not drawn, because the weights replace all of them. On the meta device torch would draw them with
+Python reference functions, which import torch._dynamo: a second and 80 MB in every process that loads a network.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -13,7 +13,7 @@ from torch.overrides import TorchFunctionMode
 
 
 class _WithoutInitialization(TorchFunctionMode):
-    """Functions of torch.nn.init return the tensor as it is."""
+    """Functions of torch.nn.init return their tensor unchanged."""
 
     def __torch_function__(
         self,
@@ -30,6 +30,6 @@ class _WithoutInitialization(TorchFunctionMode):
 
 @contextmanager
 def without_values() -> Iterator[None]:
-    """Modules constructed in this block have shapes and types but no values: meta tensors."""
+    """Construct modules in this block on the meta device, without initial values."""
     with torch.device("meta"), _WithoutInitialization():
         yield

@@ -139,7 +139,7 @@ def _default_frames(residue: str, atoms: list[tuple[int, npt.NDArray[np.float64]
     """
     frames = np.zeros((NUM_GROUPS, 4, 4))
     frames[:_PHI_GROUP] = np.eye(4)
-    position = dict(zip(ATOMS[residue], (place for _, place in atoms), strict=True))
+    position = dict(zip(ATOMS[residue], (xyz for _, xyz in atoms), strict=True))
     nitrogen, carbon = position["N"], position["C"]  # relative to the C-alpha, which is the origin
     frames[_PHI_GROUP] = _frame(nitrogen, np.array([1.0, 0.0, 0.0]), nitrogen)
     frames[_PSI_GROUP] = _frame(carbon, -nitrogen, carbon)
@@ -151,7 +151,7 @@ def _default_frames(residue: str, atoms: list[tuple[int, npt.NDArray[np.float64]
                 frames[group] = _frame(beta, nitrogen, beta)
             else:
                 # The axis goes from the origin of the previous chi group to the first atom of that group.
-                axis_end = next(place for parent, place in atoms if parent == group - 1)
+                axis_end = next(xyz for parent, xyz in atoms if parent == group - 1)
                 frames[group] = _frame(axis_end, np.array([-1.0, 0.0, 0.0]), axis_end)
     return frames
 

@@ -149,7 +149,7 @@ class StructureModule(nn.Module):
         quaternion_BL4 = state_BLC.new_tensor([1.0, 0.0, 0.0, 0.0]).expand(*mask_BL.shape, 4)
         frames_BL = Rigid(quaternion_to_rotation(quaternion_BL4), state_BLC.new_zeros(*mask_BL.shape, 3))
         for _ in range(self.num_iterations):
-            # 1. Residues attend to each other, also by the distances of points that their present frames place.
+            # 1. Residues attend to each other; distances between points in their present frames affect the weights.
             state_BLC = self.layer_norm_ipa(state_BLC + self.ipa(state_BLC, pair_BLLZ, bias_BHLL, frames_BL, rows))
 
             # 2. A feed-forward network on each residue.

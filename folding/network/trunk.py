@@ -140,8 +140,8 @@ class Block(nn.Module):
         """
         chunks = list(slices(mask_BL.shape[1], rows))
 
-        # 1. Residues attend to each other. Each pair adds a bias to its attention logit, so that what is known of the
-        #    pair i, j decides how much residue i reads from residue j.
+        # 1. Residues attend to each other. The pair representation at i, j adds a bias to the attention of residue i to
+        #    residue j.
         bias_chunks_BHRL = (attention_bias(self.pair_to_sequence(pair_BLLZ[:, chunk]), mask_BL) for chunk in chunks)
         single_BLC = single_BLC + self.seq_attention(self.layernorm_1(single_BLC), bias_chunks_BHRL)
 

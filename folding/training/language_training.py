@@ -1,7 +1,7 @@
 """Training of a masked language model: ESM-2's recipe (Lin et al. 2023, A.1.1).
 
-Each update takes one batch of tokens, in as many passes as memory needs; every masked token has the same weight in the
-loss, whatever its pass and process. Data, masks and initial values are functions of the seed and the step, so a
+Each update takes one batch of tokens, in as many passes as memory requires; every masked token has the same weight in
+the loss, in any pass and process. Data, masks and initial values are functions of the seed and the step, so a
 resumed run gives bitwise the same weights as an uninterrupted one: on the same machine, with the same number of
 processes, threads and tokens per pass, and as far as the device's kernels are deterministic (those of a CPU are).
 

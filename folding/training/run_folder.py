@@ -163,12 +163,12 @@ def read_settings(path: Path) -> dict[str, Any] | None:
     return settings
 
 
-def check_settings(path: Path, recorded: Settings, wanted: Settings) -> None:
-    """Raise SettingsMismatchError, with the first setting that differs, if `wanted` are not those `recorded` in `path`.
+def check_settings(path: Path, recorded: Settings, current: Settings) -> None:
+    """Raise SettingsMismatchError, with the first difference, if `current` settings are not those `recorded` in `path`.
 
     The kind of training is compared first: two kinds differ in every setting.
     """
-    plain = json.loads(json.dumps(dict(wanted)))  # as read back from JSON: tuples become lists
+    plain = json.loads(json.dumps(dict(current)))  # as read back from JSON: tuples become lists
     for name in sorted(recorded.keys() | plain.keys(), key=lambda name: (name != "kind", name)):
         before, now = (json.dumps(of[name], sort_keys=True) if name in of else "nothing" for of in (recorded, plain))
         if before != now:

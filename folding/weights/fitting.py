@@ -113,7 +113,7 @@ def digest(state: Mapping[str, Tensor]) -> str:
     """
     names = sorted(state)
     threads = min(_MAX_DIGEST_THREADS, len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 1)
-    # The largest first, so that none of them is the last one alone.
+    # The largest first, so that all threads finish at about the same time.
     by_size = sorted(names, key=lambda name: -state[name].numel())
     with ThreadPoolExecutor(threads) as pool:
         digests = dict(zip(by_size, pool.map(lambda name: _value_digest(state[name]), by_size), strict=True))

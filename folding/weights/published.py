@@ -1,4 +1,4 @@
-"""Released models: their repositories on the hub, and the names of the files that hold them (no torch)."""
+"""Released models: their repositories on the hub, and the names of their files. Does not import torch."""
 
 from dataclasses import dataclass
 from pathlib import Path

@@ -6,8 +6,8 @@ choose.py       the engine that `--runner`, `--workers` and Beam's options choos
 options.py      Beam's own options, as typed after `--`
 backend.py      the interface of each kind of engine
 embedded.py     the engine in this process
-dispatch.py     runs the graph on the engine that was chosen
-rounds.py       runs tasks until none is left
+dispatch.py     runs the graph on the chosen engine
+rounds.py       submits tasks again until all are done
 conformance.py  a test that an engine works on every descriptor
 temporary_folder.py  Beam pipelines that make no temporary folder
 beam.py         Apache Beam, imported without its warnings

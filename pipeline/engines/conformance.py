@@ -1,4 +1,4 @@
-"""Test whether an engine works on every descriptor, before a run on an engine that is not known to.
+"""Test that an engine works on every descriptor, before a run on one that is not known to.
 
 The graph of the run is given some tens of descriptors, each of which writes a mark into the atlas's staging area. That
 also shows whether workers can reach the atlas, and have this program installed.

@@ -1,4 +1,4 @@
-"""The one Beam graph of all work: descriptors, shuffled, each processed by a plain function.
+"""The one Beam graph of all work: descriptors are shuffled, and a plain function processes each.
 
 Engines have different faults. This shape, with one output that is not read, no side input and no state, was right on
 all that were tested (docs/decisions/0003-one-graph.md). What was done is read from the files that the function commits,

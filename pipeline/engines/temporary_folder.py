@@ -1,7 +1,7 @@
 """Beam pipelines that make no temporary folder.
 
 Beam's Pipeline makes a folder `beam-pipeline-temp*` under TMPDIR in its constructor and removes it when `run` ends. A
-process that is killed in between leaves it. Only pipelines with transforms in another language use it, and
+process that is killed in between leaves it behind. Only pipelines with transforms in another language use it, and
 ours have none (graph.py), so no folder is made.
 """
 

@@ -116,6 +116,7 @@ def make_plan(
     of text before the first record, of damaged compression, of nucleotides read as proteins, of the same bytes in
     two sources, and of sources with several current versions.
     """
+    # 1. Find the files, and leave out those that the atlas has already.
     gene_finder = gene_finder_name() if genes else ""
     sources = renamed(find_sources(names, genes=genes, spool=spool), name)
     folder.refuse_foreign()
@@ -133,6 +134,7 @@ def make_plan(
         return Planned(None, known)
     conformance.refuse_if_it_loses(engine, folder)
     with staging_of(folder) as staging:
+        # 2. Read and validate the others, range by range, on the engine.
         ranges = cut_ranges(new)
         tasks = [IngestTask(range_, staging.uri, max_length) for range_ in ranges]
         work = staging.work
@@ -144,6 +146,7 @@ def make_plan(
                 tasks = [task for task in tasks if read_note(work, task.range.number) is None]
                 if not tasks or stopping():
                     break
+        # 3. Put the ranges together. Only now are files from servers known by their content.
         read = _check_notes(work, ranges, gene_finder)
         # where a server gives no version, only the content shows that the atlas has it
         same = {uri for uri, old in read.items() if uri not in again and _was_read(old, heads, max_length)}
@@ -154,6 +157,7 @@ def make_plan(
         fresh = [source for uri, source in read.items() if uri not in same]
         fresh = [with_lineage(source, lineage, chosen=source.uri in again) for source in fresh]
         warn_of_copies(fresh, lineage)
+        # 4. Find repeated and known sequences, sort the others by length, and cut them into shards.
         tables = plan_tables(
             work,
             [work / staged_path(range_.number) for range_ in sorted(ranges, key=_source_and_start)],
@@ -167,6 +171,7 @@ def make_plan(
             memory_bytes=planning_memory_bytes(),
             on_phase=on_phase,
         )
+        # 5. Commit, unless a new version lost most of its records.
         changes = changes_of(folder, work, fresh, lineage, tables, new)
         if not replace:
             refuse_losses(changes)
@@ -283,8 +288,8 @@ def _settle_kind(staging: Path, source: SourceFile, parts: Sequence[IngestNote])
 
 
 def _describe(source: SourceFile, parts: Sequence[IngestNote], counts: ReadCounts, gene_finder: str) -> Source:
-    """Return the plan's description of a source. Warn of what is unusual in it, and raise SourceError if it cannot be
-    meant."""
+    """Return the plan's description of a source. Warn of unusual content, and raise SourceError for a source of the
+    wrong kind."""
     if source.is_empty:
         warn(f"{source.name} is empty: no record was read from it")
     elif not counts.records and not counts.contigs:

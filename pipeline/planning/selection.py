@@ -77,7 +77,8 @@ class Part:
         return cls(int(found[1]), int(found[2]))
 
     def of(self, plans: Sequence[Plan]) -> list[Shard]:
-        """This part of all shards of `plans`; none if there are fewer shards than parts."""
+        """Return this part of all shards of `plans`; it is empty for the last parts if there are more parts than
+        shards."""
         # a heap of (cost, part); parts beyond the number of shards get none and are left out
         occupied = min(self.total, sum(len(plan.shards) for plan in plans))
         loads = [(0, part) for part in range(1, occupied + 1)]

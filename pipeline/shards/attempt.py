@@ -1,7 +1,7 @@
 """One attempt at a shard, and its commit.
 
-The files of an attempt carry its name. The manifest entry that lists them is written last, by an operation of which
-only one attempt can succeed; the loser deletes its files.
+The files of an attempt carry its name. The manifest entry that lists them is written last, by an operation in which
+only one attempt can succeed; the others delete their files.
 """
 
 import time
@@ -46,7 +46,7 @@ class Attempt:
         return ShardWriter(self.folder, self.task.shard.name, self.name, tables=tables, metadata=metadata)
 
     def run(self) -> Run:
-        """Return who did this, where, and how long it took until now."""
+        """Return the run, host and device of this attempt, and its duration until now."""
         options = self.task.options
         return Run(
             run_id=options.run_id,

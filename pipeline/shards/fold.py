@@ -1,7 +1,7 @@
 """The life of one shard: sequences in, structures and one manifest entry out.
 
-A shard is folded by whichever worker gets it, perhaps by several at once. So each looks first at what is committed,
-and does one of three things:
+A shard may be given to several workers, at once or in turn. So each looks first at what is committed, and does one of
+three things:
 
 fold_new       the shard has no entry: fold every needed sequence (generation 0)
 add_outputs    it lacks an optional table: fold its structures again for that table alone. The next generation of the
@@ -32,8 +32,8 @@ from foldatlas.schemas.tables import NEEDED_TABLES, SHARD_TABLES
 
 
 def fold_shard(task: FoldTask) -> None:
-    """Do and commit what is missing of one shard: all of it, an output, or a retry of its failures. Do nothing if
-    nothing is missing.
+    """Fold and commit what is missing of one shard: all of it, an output, or its failures. Do nothing if nothing is
+    missing.
 
     Raise Interrupted when the run is to stop; IncompleteError if a protein that was folded before now fails, with the
     shard as it was. A model that cannot be loaded and a disk that cannot be written end the run, since every other
@@ -72,7 +72,7 @@ def _do_what_is_missing(task: FoldTask) -> None:
             attempt = Attempt(folder, task)
             written = retry_failed(attempt, before, retries_failures, returned)
         elif missing:
-            # 2c. Fold what is folded again, for the missing tables.
+            # 2c. Fold the structures that exist again, for the missing tables.
             attempt = Attempt(folder, task)
             written = add_outputs(attempt, before, missing)
         else:

@@ -74,7 +74,7 @@ def fold_atlas(
     Raise Interrupted when asked to stop, with all finished shards kept; IncompleteError if shards are missing in the
     end.
     """
-    # 1. What is committed, and what is needed of the plans.
+    # 1. Read what is committed, and which sequences of the plans are needed.
     plans, histories = folder.plans(), folder.histories()
     before = newest_entries(histories)
     if not add_outputs:
@@ -92,7 +92,7 @@ def fold_atlas(
     if not missing:
         return FoldReport(0, 0, 0, 0, 0.0)
 
-    # 3. Refuse what would go wrong before anything is folded.
+    # 3. Refuse an unsuitable engine or different outputs before anything is folded.
     conformance.refuse_if_it_loses(engine, folder)
     if any(task.shard.name not in before for task in missing):
         refuse_to_mix(folder.uri, before.values(), outputs)
@@ -123,7 +123,7 @@ def _options(folder: AtlasFolder, worker: WorkerSpec, outputs: Sequence[str], lo
 def _fold(
     goal: Goal, missing: Sequence[FoldTask], before: Mapping[str, ShardEntry], engine: Engine, *, show_progress: bool
 ) -> dict[str, ShardEntry]:
-    """Fold the shards of `missing` on workers that live as long as this call. Return the entries committed then.
+    """Fold the shards of `missing` on workers that run as long as this call. Return the entries committed at its end.
 
     Raise IncompleteError if shards are still missing.
     """
@@ -181,7 +181,7 @@ def _logged(
 ) -> Iterator[dict[str, float]]:
     """Log the start and the end of the run within the block.
 
-    Return a dictionary whose content at the end of the block is part of the last event: the counts of the manifest,
+    Give a dictionary whose content at the end of the block is part of the last event: the counts of the manifest,
     which are the sums of those in the events before.
     """
     began = time.monotonic()
@@ -228,7 +228,7 @@ def _expected_cost(tasks: Sequence[FoldTask], entries: Mapping[str, ShardEntry])
 
 
 def _with_random_start(tasks: list[FoldTask]) -> list[FoldTask]:
-    """Return the full-size shards, rotated by a random number, then the fine ones, which let all workers end together.
+    """Return the full-size shards, rotated by a random number, then the fine ones, so that all workers end together.
 
     Two drivers of one atlas would otherwise fold every shard at the same time, twice: harmless, and wasted.
     """

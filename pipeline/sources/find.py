@@ -307,7 +307,7 @@ def cut_ranges(sources: Iterable[SourceFile], range_bytes: int = RANGE_BYTES) ->
 
 @contextlib.contextmanager
 def open_stored(source: SourceFile) -> Iterator[IO[bytes]]:
-    """Open a source as stored. Raise SourceError if it cannot be opened, or if a remote file has changed."""
+    """Open the stored bytes of a source. Raise SourceError if it cannot be opened, or if a remote file has changed."""
     if source.is_remote:
         with remote.RemoteStream(source.path, source.version) as stream:
             yield stream  # type: ignore[misc]

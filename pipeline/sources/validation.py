@@ -120,7 +120,7 @@ def _crc64_of_zeros(length: int) -> int:
 
 
 def crc64(letters: bytes) -> str:
-    """UniProt's sequence checksum, CRC-64 of ISO 3309 with a zero start, 16 upper-case hexadecimal digits.
+    """Return UniProt's sequence checksum, CRC-64 of ISO 3309 with a zero start, 16 upper-case hexadecimal digits.
 
     The library's variant starts from all ones and inverts its result. CRC is linear, so XOR with the value of as many
     zero bytes removes both.

@@ -1,6 +1,6 @@
-"""The process that owns the device: loads the model once, computes batch after batch, and dies with its parent.
+"""The process that owns the device: loads the model once, computes batch after batch, and ends with its parent.
 
-Native code can crash, hang or be killed for its memory; this process isolates the failure. Supervisor.py starts it as
+Native code can crash, hang or be killed for its memory; this process isolates the failure. supervisor.py starts it as
 `python -m foldatlas.pipeline.workers.child DESCRIPTOR PARENT MODEL RECYCLES PRECISION DEVICE WEIGHTS` (the last empty
 where no folder was named), to fold; embedding_child.py is the same for embeddings. It communicates only through the
 inherited descriptor, so that a library that prints does no harm.
@@ -30,7 +30,7 @@ _PROBE: Final = "MKTAYIAKQRQISFVK"
 Loaded = tuple[Settings, Callable[..., list[Any]]]
 
 
-def die_with(parent: int) -> None:
+def end_with_parent(parent: int) -> None:
     """Let the kernel kill this process when the thread that started it ends. Only Linux can; elsewhere the child ends
     when it next reads from or writes to its parent."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the parent handles it
@@ -80,7 +80,7 @@ def connect(arguments: Sequence[str]) -> tuple[Connection, list[str]]:
     """Take descriptor and parent from the command line and tie this process to the parent. Return the other
     arguments."""
     descriptor, parent, *rest = arguments
-    die_with(int(parent))
+    end_with_parent(int(parent))
     return Connection(int(descriptor)), rest
 
 

@@ -143,7 +143,7 @@ def test_foldcomp_files_or_the_reason(indexed, tmp_path: Path, monkeypatch: pyte
     details = [detail for _, _, detail, _ in missing(tmp_path / "out")]
     num_records = rows_of(indexed.root, "SELECT count(*) FROM proteins")[0][0]
     assert done.proteins + len(details) == num_records and done.missing == {"unwritable": len(details)}
-    for reason in ("this has one", "standard residues only, this has", "A off (at most 0.5 A)"):
+    for reason in ("this structure has one", "only standard residues, not", "A (limit 0.5 A)"):
         assert any(reason in detail for detail in details), reason
     monkeypatch.setattr("foldatlas.atlas.export.foldcomp_files.MAX_RMSD", 1e9)
     done = export(indexed.root, tmp_path / "any", format="fcz", where="length > 1 AND num_unknown = 0")
@@ -333,7 +333,7 @@ def test_dest_and_atlas_are_never_harmed(indexed, tmp_path: Path) -> None:
         ("full", "'mine.txt'"),
         ("file", "is a file"),
         ("link", "is a file"),
-        ("file/x", "cannot be made"),
+        ("file/x", "cannot be created"),
     ):
         with pytest.raises(UsageError, match=error):
             export(indexed.root, tmp_path / name, format="pdb")
@@ -341,7 +341,7 @@ def test_dest_and_atlas_are_never_harmed(indexed, tmp_path: Path) -> None:
         export(indexed.root, tmp_path / "full", format="pdb")
     with pytest.raises(UsageError, match="inside the atlas"):
         export(indexed.root, indexed.root / "out", format="pdb")
-    with pytest.raises(UsageError, match="'mol2' is no export format: choose one of pdb, cif, fcz, fasta, parquet"):
+    with pytest.raises(UsageError, match="'mol2' is not an export format: choose one of pdb, cif, fcz, fasta, parquet"):
         export(indexed.root, tmp_path / "out", format="mol2")
     with pytest.raises(UsageError, match="ids file"):
         export(indexed.root, tmp_path / "out", format="pdb", ids=tmp_path / "nothing.txt")

@@ -131,8 +131,8 @@ def test_tables_are_what_a_plain_reading_gives(
         folder = Path(place)
         patch.setattr(planned_tables, "_CHUNK_ROWS", 5)
         patch.setattr(planned_tables, "_ROWS_A_GROUP", 4)
-        patch.setattr(planned_tables, "_LEAST_BAND_BYTES", band_bytes)
-        patch.setattr(planned_tables, "_MOST_BAND_BYTES", band_bytes)
+        patch.setattr(planned_tables, "_MIN_BAND_BYTES", band_bytes)
+        patch.setattr(planned_tables, "_MAX_BAND_BYTES", band_bytes)
         tables = plan_tables(
             folder,
             stage(folder, files, rows_a_group),

@@ -156,7 +156,7 @@ def test_mismatched_arrays_are_refused(made: Made, writer: Callable[..., str]) -
         ({"plddt": good.plddt[:-1]}, None, r"plddt \(2,\)"),
         ({"positions": infinite}, None, "must be finite"),
         ({"plddt": np.array([0, 50, 100.5])}, None, "0 to 100.5"),
-        ({}, [2, 2], r"\(2, 2\) residues do not make a sequence of 3"),
+        ({}, [2, 2], r"\(2, 2\) residues do not add up to a sequence of 3"),
         ({}, [3, 0], r"\(3, 0\) residues"),
         ({}, [4, -1], r"\(4, -1\) residues"),
     ):

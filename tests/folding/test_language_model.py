@@ -32,7 +32,7 @@ def test_letters_without_a_residue_type_of_their_own_are_unknown():
         ([], "no sequences"),
         ([""], "empty"),
         (["ACD", ""], "empty"),
-        (["ACd"], "position 3 of 3 holds 'd'"),
+        (["ACd"], "position 3 of 3 has 'd'"),
         (["AC-D"], "'-'"),
         (["AC*"], r"'\*'"),
         (["A:C"], "':'"),

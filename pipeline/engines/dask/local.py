@@ -109,7 +109,7 @@ def share_of_cores(workers: int) -> int:
 
 
 def main(arguments: Sequence[str]) -> None:
-    """Start the cluster in this process, send its address, wait until the driver ends, and end all."""
+    """Start the cluster in this process, send its address, wait for the driver to end, and end every process."""
     connection = Connection(int(arguments[0]))
     os.set_inheritable(int(arguments[0]), False)
     scratch = tempfile.mkdtemp(prefix="foldatlas-dask-")

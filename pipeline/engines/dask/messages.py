@@ -46,7 +46,7 @@ Message = BatchesFolded | ShardCommitted | TaskFailed | RunFailed | WorkerUnfit
 
 
 class Report(msgspec.Struct, frozen=True):
-    """A message and its sender: the worker's address in Dask, and its host and process for people."""
+    """A message and its sender: the worker's address in Dask, and its host and process for messages."""
 
     address: str
     sender: str

@@ -62,7 +62,7 @@ class WorkerInfo:
 
 
 def inspect(device: str, dask_worker: Any = None) -> WorkerInfo:
-    """Return what this worker is. Called in every worker before a run; Dask passes the worker itself."""
+    """Return the info of this worker. Called in every worker before a run; Dask passes the worker itself."""
     memory, error, name = None, "", ""
     try:
         device = choose_device(device)
@@ -133,19 +133,19 @@ def _begin(session: str) -> None:
     global _session, _stopped
     if session != _session:
         _session, _stopped = session, False
-        interruption.begin_afresh()
+        interruption.reset()
 
 
 def stop(session: str) -> None:
-    """Abandon the batch in hand. Called in every worker when the driver was asked to stop."""
+    """Abandon the current batch. Called in every worker when the driver was asked to stop."""
     global _stopped
     if session == _session:
         _stopped = True
-        interruption.ask_to_stop()
+        interruption.request_stop()
 
 
 def finish(session: str) -> None:
-    """End the child, which gives the device back. Called in every worker at the end of a run."""
+    """End the child, which releases the device. Called in every worker at the end of a run."""
     if session == _session and _one_at_a_time.acquire(timeout=1.0):
         try:
             end_children()

@@ -172,7 +172,7 @@ def test_a_run_goes_on_as_it_was_begun(
 @pytest.mark.parametrize(
     ("changed", "error", "message"),
     [
-        ({"preset": "9M"}, UsageError, "no preset '9M'"),
+        ({"preset": "9M"}, UsageError, "unknown preset '9M'"),
         ({"crop": 8}, UsageError, "a crop of 8 tokens"),
         ({"tokens_per_pass": 50}, UsageError, "passes of 50 tokens cannot hold a crop of 64"),
         ({"learning_rate": 0.0}, UsageError, "must be above 0"),
@@ -184,7 +184,7 @@ def test_a_run_goes_on_as_it_was_begun(
         ({"clip": 0.0}, UsageError, "norm of 0.0"),
         ({"warm_up_steps": 11}, UsageError, "warm-up of 11 steps does not fit before step 11"),
         ({"precision": "fp8"}, UsageError, "fp8"),
-        ({"valid_fraction": 1.0}, UsageError, "fraction of 1.0"),
+        ({"valid_fraction": 1.0}, UsageError, "valid-fraction 1.0 must be"),
         ({"valid": ["none.fasta"], "valid_fraction": None}, SourceError, "none.fasta does not exist"),
         ({"clusters": "none.tsv"}, SourceError, "none.tsv cannot be read"),
         ({"learning_rate": 1e30, "warm_up_steps": 0}, FoldAtlasError, "diverged"),
