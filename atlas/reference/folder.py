@@ -73,9 +73,9 @@ class ReferenceFolder:
                 raise DamagedAtlasError(f"{path} has format {number}, this FoldAtlas reads up to {REFERENCE_FORMAT}")
             document = msgspec.convert(raw, ReferenceVersion)
         except (OSError, msgspec.MsgspecError, UnicodeDecodeError) as error:
-            raise DamagedAtlasError(f"{path} is not a valid document ({error}): build the database anew") from error
+            raise DamagedAtlasError(f"{path} is not a valid document ({error}): build the database again") from error
         if document.version != int(path.stem):
-            raise DamagedAtlasError(f"{path} is of version {document.version}: build the database anew")
+            raise DamagedAtlasError(f"{path} is of version {document.version}: build the database again")
         return document
 
     def commit(self, document: ReferenceVersion) -> None:

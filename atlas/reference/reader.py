@@ -204,7 +204,7 @@ class Reference:
             raise self._damaged("offsets.npy", "offsets do not rise from 0 to the number of residues")
 
     def _damaged(self, name: str, reason: str) -> DamagedAtlasError:
-        return DamagedAtlasError(f"{self.data / name} cannot be used ({reason}): build the reference database anew")
+        return DamagedAtlasError(f"{self.data / name} cannot be used ({reason}): build the reference database again")
 
 
 @lru_cache(maxsize=4)

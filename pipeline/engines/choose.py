@@ -42,9 +42,7 @@ def choose_engine(runner: str | None, workers: int | None, options: Sequence[str
         check_options(name, options)
     if name == "FnApiRunner":
         if (workers or 1) > 1:
-            raise UsageError(
-                f"FnApiRunner has one worker, not {workers}: leave --runner out, so that --workers uses Dask"
-            )
+            raise UsageError(f"FnApiRunner has one worker, not {workers}: omit --runner, so that --workers uses Dask")
         return Engine(name, 1, tuple(options))
     if name == "DaskRunner":
         return _dask(workers, tuple(options))
