@@ -13,6 +13,7 @@ from foldatlas.atlas.forecast.device_rates import Device, first_entries, main_de
 from foldatlas.atlas.forecast.pace import DevicePace, RunPace, busy_share, devices_of, pace_now, runs_of
 from foldatlas.atlas.index.needed import Presence, left_to_fold, presence_of
 from foldatlas.atlas.index.published import index_of
+from foldatlas.atlas.stages.runs import StageStatus, stage_status
 from foldatlas.schemas.manifest import Plan, ShardEntry
 from foldatlas.schemas.wording import counted, readable_bytes, readable_time
 
@@ -63,6 +64,7 @@ class AtlasStatus:
     runs: tuple[RunPace, ...]
     main_device: str
     devices: tuple[DevicePace, ...]
+    stages: tuple[StageStatus, ...] = ()
 
     @property
     def records(self) -> int:
@@ -104,7 +106,7 @@ class AtlasStatus:
             one = f" of one {self.main_device or 'device'}, as predicted"
             lines.append(f"left      {left}" + ("" if self.seconds_left is None else one))
             lines.append(self._now())
-        return lines
+        return [*lines, *(stage.line() for stage in self.stages)]
 
     def _now(self) -> str:
         if not self.workers:
@@ -178,6 +180,7 @@ def status(folder: AtlasFolder, at: datetime.datetime | None = None) -> AtlasSta
         runs=tuple(runs_of(every)),
         main_device="" if device is None else device.name,
         devices=tuple(devices_of(every)),
+        stages=tuple(stage_status(folder)),
     )
 
 

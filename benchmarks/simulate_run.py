@@ -8,7 +8,7 @@ waits, loads a model or commits. The ways of handing out work:
 
     Dask           as workers come free, in the order in which a run submits shards; the scheduler takes 14 ms for each.
                    A lost shard is handed out again at once.
-    a shard ahead  the same with Dask's default: a second shard waits at each busy worker (nobody steals it: the worst)
+    a shard ahead  the same with Dask's default: a second shard waits at each busy worker (not stolen: the worst case)
     one size       Dask with ten fine shards put together: what the fine shards at the end are for
     Slurm --part   task K of N GPUs takes part K/N: shards dealt beforehand, each to the part with the least cost
     Slurm ranges   task K takes the K-th of N equal ranges of shard numbers
@@ -139,7 +139,7 @@ def as_workers_come_free(
             continue
         task = held.pop(worker, None) or take(now)
         if task is None:
-            if lost_tasks:  # somebody is known to fail later: this worker will be there
+            if lost_tasks:  # a later failure is certain: this worker will be needed
                 heapq.heappush(free, (lost_tasks[0][0], worker))
             continue
         if ahead and (second := take(now)) is not None:

@@ -248,7 +248,9 @@ def _require_sizes(config: Any) -> None:
 def _require_size(name: str, size: object, least: int = 1, most: int = MAX_SIZE) -> None:
     """Raise ModelError if `size`, from an untrusted file, is not an integer from `least` to `most`."""
     if type(size) is not int or not least <= size <= most:
-        raise ModelError(f"{name}={size!r} must be a whole number from {least} to {most:,}: fetch it again")
+        raise ModelError(
+            f"{name}={size!r} must be a whole number from {least} to {most:,}: fetch the configuration again"
+        )
 
 
 def _require_multiple(what: str, width: int, divisor: int) -> None:

@@ -120,7 +120,7 @@ class LanguagePredictor:
             if not set(sequence) & set(STANDARD_RESIDUES):
                 raise SequenceError(
                     f"protein {row + 1} of {len(sequences)} ({sequence[:20]}...) has no standard residue and so no "
-                    "perplexity: leave it out"
+                    "perplexity: remove it from the list"
                 )
             tokens_T = tokens_BT[row, : len(sequence) + 2]
             with torch.inference_mode(), describe_out_of_memory([sequence], self.device):

@@ -103,7 +103,7 @@ def settings_of(
     files = model_files.find(name, weights_dir)
     if name == nano.NAME:
         return Settings(files.name, nano.WEIGHTS_DIGEST, recycles, precision)
-    return Settings(files.name, _read(files, files.stamp()).digest, recycles, precision)
+    return Settings(files.name, _read(files, files.stamp(), False).digest, recycles, precision)
 
 
 def language_model_of(
@@ -116,7 +116,7 @@ def language_model_of(
     """
     _check_precision(precision)
     files = model_files.find(name, weights_dir)
-    found = _read(files, files.stamp(), language_model_only=True)
+    found = _read(files, files.stamp(), True)
     return found.language_model, Settings(files.name, found.digest, 0, precision)
 
 
@@ -128,7 +128,7 @@ def notes_of(name: str, *, language_model_only: bool = False, weights_dir: str |
     if name == nano.NAME:
         return ()
     files = model_files.find(name, weights_dir)
-    return _read(files, files.stamp(), language_model_only=language_model_only).notes
+    return _read(files, files.stamp(), language_model_only).notes
 
 
 def load(
@@ -213,8 +213,11 @@ class _Read:
 
 
 @lru_cache(maxsize=16)
-def _read(files: ModelFiles, stamp: Stamp, *, language_model_only: bool = False) -> _Read:
-    """Read all weights of a model, or those of its language model, for their digest. `stamp` as for `_config`."""
+def _read(files: ModelFiles, stamp: Stamp, language_model_only: bool) -> _Read:
+    """Read all weights of a model, or those of its language model, for their digest. `stamp` as for `_config`.
+
+    All arguments are required, because lru_cache distinguishes a default from the same value given.
+    """
     from foldatlas.folding.weights import fitting
 
     checkpoint = _open(files)

@@ -11,6 +11,7 @@ from foldatlas.jobs import cluster as cluster_job
 from foldatlas.jobs import plan as plan_job
 from foldatlas.jobs.arguments import path, say
 from foldatlas.jobs.choices import EngineChoice, Inputs, ModelChoice
+from foldatlas.jobs.novelty import exit_code, opened, search_each
 from foldatlas.schemas.errors import UsageError
 from foldatlas.schemas.records import DEFAULT_MAX_LENGTH
 from foldatlas.schemas.wording import counted
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from foldatlas.atlas.folder import AtlasFolder
     from foldatlas.pipeline.clustering import ClusterReport
     from foldatlas.pipeline.planning.selection import Choice
+    from foldatlas.pipeline.search.run import SearchReport
     from foldatlas.pipeline.shards.run import FoldReport
     from foldatlas.schemas.manifest import Plan, Shard
 
@@ -35,6 +37,7 @@ EXAMPLES: Final = """examples:
   foldatlas fold atlas --model nano --retry-failed
   foldatlas fold proteins.fasta atlas --model nano --replace
   foldatlas fold proteins.fasta atlas --model nano --as 'gut, release 3'
+  foldatlas fold proteins.fasta atlas --model nano --reference structures
   foldatlas fold proteins.fasta atlas --model nano --dry-run
   foldatlas fold proteins.fasta atlas --model nano --workers 4
   foldatlas fold proteins.fasta atlas --model nano --runner DaskRunner -- --dask_client_address=tls://host:8786
@@ -70,7 +73,8 @@ class FoldSummary:
     """What `fold` did in this run (`plan`, `report`), and the `accounting` of all records of the atlas.
 
     `part` describes the selected part, if any; then `accounting` is None while other parts are missing. `clusters` is
-    None where they were not asked for, or there is no index or no structure yet.
+    None where they were not asked for, or there is no index or no structure yet. `searches` are those against each
+    reference, which wait for the last part.
     """
 
     plan: plan_job.PlanSummary
@@ -78,6 +82,7 @@ class FoldSummary:
     accounting: "Accounting | None"
     part: PartSummary | None = None
     clusters: "ClusterReport | None" = None
+    searches: "tuple[SearchReport, ...]" = ()
 
 
 def fold(
@@ -97,6 +102,7 @@ def fold(
     part: str | None = None,
     retry_failed: bool = False,
     cluster: bool = False,
+    references: Sequence[str | Path] = (),
     log: str | None = None,
     genes: bool = False,
     name: str | None = None,
@@ -114,8 +120,10 @@ def fold(
     `precision`: "fp32", "bf16", or "fp16" (language model only). `genes`: the files are contigs; fold their genes.
     `shards` ("0-99,150") or `part` ("3/16"): fold only these shards of the plans of `fasta` (None: all shards of the
     atlas), and build the index only if no shard is missing afterwards. `retry_failed`: retry failed sequences once;
-    `fasta` may be empty. `cluster`: cluster the atlas once it is indexed (jobs/cluster.py). `name`, `replace`: as in
-    `plan`. `log`: file to append events to, as JSON lines. `runner`, `workers`, `beam_options`: the engine
+    `fasta` may be empty. `cluster`: cluster the atlas once it is indexed (jobs/cluster.py). `references`: reference
+    databases to search the structures against (jobs/novelty.py); a search that fails leaves structures and index, and
+    its report has an `error`. `name`, `replace`: as in `plan`. `log`: file to append events to, as JSON lines.
+    `runner`, `workers`, `beam_options`: the engine
     (pipeline/engines/engine.py; by default one worker in this process).
 
     Raise UsageError with the atlas unchanged (or only planned, if `shards` does not fit the plan), and Interrupted
@@ -140,6 +148,7 @@ def fold(
     _refuse_contradictions(inputs, outputs, selection, add_outputs=add_outputs, retry_failed=retry_failed)
     folder = inputs.folder(atlas)
     log = events.absolute(log)
+    searches = opened(references) if references else []
     weights_dir = None if weights is None else str(Path(weights).absolute())
     choice = ModelChoice.resolve(model, recycles, precision, weights_dir, before=partial(inputs.check_paths, folder))
     say(*(f"{model}: {note}" for note in notes_of(model, weights_dir=weights_dir)))
@@ -164,7 +173,7 @@ def fold(
             engine=engine.engine,
         )
 
-    # Build the index, unless shards of other parts are missing; then cluster what is indexed.
+    # Build the index, unless shards of other parts are missing; then cluster and search what is indexed.
     done = None if share is None else share.summary(folder, outputs if add_outputs else ())
     if done is not None and done.left:
         return FoldSummary(summary, report, None, done)
@@ -179,7 +188,8 @@ def fold(
             show_progress=show_progress,
             on_phase=say if show_progress else lambda name: None,
         )
-    return FoldSummary(summary, report, accounting, done, clusters)
+    found = search_each(folder, searches, chosen_engine, log=log, show_progress=show_progress)
+    return FoldSummary(summary, report, accounting, done, clusters, tuple(found))
 
 
 def _refuse_contradictions(
@@ -280,10 +290,14 @@ def _refuse_beside_dry_run(arguments: argparse.Namespace) -> None:
 def run(arguments: argparse.Namespace) -> int:
     if arguments.dry_run:
         _refuse_beside_dry_run(arguments)
-        print("\n".join(plan_job.plan(**plan_job.planning_arguments(arguments), dry_run=True).report()))
+        planned = plan_job.plan(**plan_job.planning_arguments(arguments), dry_run=True)
+        forecasts = plan_job.search_forecasts(arguments.references, arguments.atlas, planned)
+        print("\n".join([*planned.report(), *(line for one in forecasts for line in one.lines())]))
         return 0
     asked = {name: getattr(arguments, name) for name in ASKED}
-    summary = fold(**plan_job.planning_arguments(arguments), **asked, show_progress=True)
+    summary = fold(
+        **plan_job.planning_arguments(arguments), **asked, references=arguments.references, show_progress=True
+    )
     report, accounting = summary.report, summary.accounting
     from foldatlas.schemas.wording import readable_time
 
@@ -311,5 +325,7 @@ def run(arguments: argparse.Namespace) -> int:
     elif report.folded and cluster_job.is_clustered(arguments.atlas):
         say(f"the clusters are of earlier structures; to renew them: foldatlas cluster {arguments.atlas}")
     print(accounting.line())
-    failed = accounting.failed if part is None else part.failed
+    for search in summary.searches:
+        print(search.line())
+    failed = (accounting.failed if part is None else part.failed) or exit_code(summary.searches)
     return 3 if failed or (arguments.strict and accounting.num_refused) else 0

@@ -9,10 +9,14 @@ from foldatlas.jobs.arguments import ATLAS_HELP, path, positive, say
 from foldatlas.schemas.errors import UsageError
 
 if TYPE_CHECKING:
+    from foldatlas.atlas.folder import AtlasFolder
     from foldatlas.atlas.novelty.sequence_search import SequenceSettings
     from foldatlas.atlas.novelty.settings import SearchSettings
     from foldatlas.atlas.reference.reader import Reference
+    from foldatlas.pipeline.engines.engine import Engine
     from foldatlas.pipeline.search.run import SearchForecast, SearchReport
+
+    Search = tuple[str, Reference, SearchSettings | SequenceSettings]  # a reference as it was named, and how to search
 
 EXAMPLES: Final = """examples:
   foldatlas novelty atlas --reference structures
@@ -54,22 +58,37 @@ def novelty(
     from foldatlas.pipeline import events
     from foldatlas.pipeline.engines import dispatch
     from foldatlas.pipeline.engines.choose import choose_engine
-    from foldatlas.pipeline.search.run import search_atlas
 
     engine = choose_engine(runner, workers, beam_options)
     folder = AtlasFolder.existing(atlas)
     log = events.absolute(log)
     searches = opened(references, mode=mode, verdict_only=verdict_only)
-    reports = []
     with dispatch.opened(engine, "cpu"):
-        for place, reference, settings in searches:
-            report = search_atlas(
-                folder, reference, place, settings,
-                each=each, full=full, engine=engine, show_progress=show_progress, log=log,
-            )  # fmt: skip
-            reports.append(report)
-            if show_progress:
-                _say_what_was_done(report, reference)
+        return search_each(folder, searches, engine, each=each, full=full, log=log, show_progress=show_progress)
+
+
+def search_each(
+    folder: "AtlasFolder",
+    searches: "Sequence[Search]",
+    engine: "Engine",
+    *,
+    each: bool = False,
+    full: bool = False,
+    log: str | None = None,
+    show_progress: bool = False,
+) -> "list[SearchReport]":
+    """Search an atlas against references that were `opened`, one after the other. Return a report for each."""
+    from foldatlas.pipeline.search.run import search_atlas
+
+    reports = []
+    for place, reference, settings in searches:
+        report = search_atlas(
+            folder, reference, place, settings,
+            each=each, full=full, engine=engine, show_progress=show_progress, log=log,
+        )  # fmt: skip
+        reports.append(report)
+        if show_progress:
+            _say_what_was_done(report, reference)
     return reports
 
 
@@ -93,9 +112,7 @@ def dry_run(
     ]
 
 
-def opened(
-    references: Sequence[str | Path], *, mode: str = "default", verdict_only: bool = False
-) -> "list[tuple[str, Reference, SearchSettings | SequenceSettings]]":
+def opened(references: Sequence[str | Path], *, mode: str = "default", verdict_only: bool = False) -> "list[Search]":
     """Open reference databases and check that this machine can search them.
 
     Return for each its name as given, the reference and the settings of its search. Raise UsageError.
@@ -108,7 +125,7 @@ def opened(
     if not references:
         raise UsageError("no reference was given: pass --reference DB, a database made by `foldatlas reference`")
     settings = SearchSettings(mode=mode, verdict_only=verdict_only)  # type: ignore[arg-type]
-    found: list[tuple[str, Reference, SearchSettings | SequenceSettings]] = []
+    found: list[Search] = []
     for name in map(str, references):
         reference = Reference.open(name)
         check_machine(reference)
@@ -123,7 +140,9 @@ def opened(
 def _say_what_was_done(report: "SearchReport", reference: "Reference") -> None:
     from foldatlas.schemas.wording import counted, readable_time
 
-    if report.now:
+    if report.error:
+        say(report.error, "what was found is kept: run the same command again to continue")
+    elif report.now:
         rate = report.now / max(report.seconds, 1e-3)
         say(f"searched {counted(report.now, 'structure')} in {readable_time(report.seconds)} ({rate:.3g}/s)")
     elif report.is_new:
@@ -134,16 +153,22 @@ def _say_what_was_done(report: "SearchReport", reference: "Reference") -> None:
         say("the demo reference is small: a structure without a hit may be known, so none is reported as novel")
 
 
-def configure_search(parser: argparse.ArgumentParser) -> None:
-    """Add the options of a search, which `fold` shares."""
+def configure_reference(parser: argparse.ArgumentParser) -> None:
+    """Add `--reference`, which `plan` and `fold` share."""
     parser.add_argument(
         "--reference",
+        dest="references",
         action="append",
         type=path,
         default=[],
         metavar="DB",
         help='reference database to search, or "demo"; can be repeated',
     )
+
+
+def configure_search(parser: argparse.ArgumentParser) -> None:
+    """Add the options of a search."""
+    configure_reference(parser)
     modes = parser.add_mutually_exclusive_group()
     modes.add_argument(
         "--sensitive", dest="mode", action="store_const", const="sensitive", default="default",
@@ -172,6 +197,11 @@ def search_options(arguments: argparse.Namespace) -> dict[str, object]:
     }
 
 
+def exit_code(reports: "Sequence[SearchReport]") -> int:
+    """Return 3 where a structure could not be searched, or a search did not finish."""
+    return 3 if any(report.failed or report.error for report in reports) else 0
+
+
 def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("atlas", type=path, metavar="ATLAS", help=ATLAS_HELP)
     configure_search(parser)
@@ -186,12 +216,12 @@ def configure(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     options = search_options(arguments)
     if arguments.dry_run:
-        forecasts = dry_run(arguments.atlas, arguments.reference, **options)  # type: ignore[arg-type]
+        forecasts = dry_run(arguments.atlas, arguments.references, **options)  # type: ignore[arg-type]
         print("\n".join(line for one in forecasts for line in one.lines()))
         return 0
     reports = novelty(
         arguments.atlas,
-        arguments.reference,
+        arguments.references,
         runner=arguments.runner,
         workers=arguments.workers,
         beam_options=arguments.beam_options,
@@ -201,4 +231,4 @@ def run(arguments: argparse.Namespace) -> int:
     )
     for report in reports:
         print(report.line())
-    return 3 if any(report.failed for report in reports) else 0
+    return exit_code(reports)

@@ -1,6 +1,7 @@
 """`foldatlas plan`: read and check FASTA, cut shards and predict time, bytes and cost, without folding."""
 
 import argparse
+import dataclasses
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -10,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from foldatlas.jobs.arguments import ATLAS_HELP, FASTA_HELP, PRECISIONS, add_weights, not_negative, path, positive, say
 from foldatlas.jobs.choices import EngineChoice, Inputs, ModelChoice
+from foldatlas.jobs.novelty import configure_reference, opened
 from foldatlas.schemas.records import DEFAULT_MAX_LENGTH
 from foldatlas.schemas.wording import counted
 
@@ -17,6 +19,7 @@ if TYPE_CHECKING:
     from foldatlas.atlas.folder import AtlasFolder
     from foldatlas.atlas.forecast.estimate import Estimate
     from foldatlas.pipeline.planning.planner import Planned
+    from foldatlas.pipeline.search.run import SearchForecast
     from foldatlas.schemas.manifest import Plan, Source
 
 EXAMPLES: Final = """examples:
@@ -270,6 +273,7 @@ def configure_planning(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         help="accept a changed file as the only current version, even if fewer than half of its ids remain",
     )
+    configure_reference(parser)
     parser.add_argument("--pae", action="store_true", help="store the predicted aligned error of each pair of residues")
     parser.add_argument(
         "--precision",
@@ -300,6 +304,23 @@ def configure_planning(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def search_forecasts(references: Sequence[str], atlas: str | Path, summary: PlanSummary) -> "list[SearchForecast]":
+    """Predict the search of what is left to fold against `references`. Raise UsageError."""
+    from foldatlas.atlas.folder import AtlasFolder
+    from foldatlas.atlas.novelty.planning import Todo
+    from foldatlas.pipeline.search.run import predict
+
+    if not references:
+        return []
+    folder, left = AtlasFolder(atlas), summary.left
+    todo = Todo(full=left.proteins, newer=0, kept=0, members=0)
+    existing = folder if folder.exists() else None
+    return [
+        predict(existing, reference, todo, left.residues / max(1, left.proteins))
+        for _, reference, _ in opened(references)
+    ]
+
+
 def _price(text: str) -> float:
     """Parse a price: a number of at least 0."""
     try:
@@ -322,7 +343,12 @@ def run(arguments: argparse.Namespace) -> int:
     summary = plan(
         **planning_arguments(arguments), dry_run=arguments.dry_run, devices=arguments.devices, price=arguments.price
     )
-    print(json.dumps(summary.as_json()) if arguments.json else "\n".join(summary.report()))
+    searches = search_forecasts(arguments.references, arguments.atlas, summary)
+    if arguments.json:
+        more = {"searches": [dataclasses.asdict(one) for one in searches]} if searches else {}
+        print(json.dumps({**summary.as_json(), **more}))
+    else:
+        print("\n".join([*summary.report(), *(line for one in searches for line in one.lines())]))
     if summary.planned.plan is None:
         say("nothing new to plan" if arguments.fasta else "no FASTA file is given before ATLAS: nothing was planned")
     return 0

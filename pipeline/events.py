@@ -12,12 +12,14 @@ import os
 import socket
 import sys
 import threading
+import time
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
 from foldatlas.atlas.folder import now
-from foldatlas.schemas.errors import UsageError
+from foldatlas.schemas.errors import Interrupted, UsageError
 
 STANDARD_ERROR: Final = "-"
 INFO, WARNING, ERROR = "info", "warning", "error"
@@ -80,6 +82,30 @@ def emit(event: str, *, level: str = INFO, **fields: Any) -> None:
         line = json.dumps(record, default=str).encode() + b"\n"
         with contextlib.suppress(OSError, ValueError):
             os.write(sys.stderr.fileno() if _descriptor is None else _descriptor, line)
+
+
+@contextlib.contextmanager
+def end_logged(event: str, **fields: Any) -> Iterator[dict[str, Any]]:
+    """Emit `event` when the block ends, then stop logging in this process.
+
+    The event has `fields`, the outcome ("complete", "interrupted" or "failed") with its reason, the content of the
+    dictionary that the block is given, and the block's seconds.
+    """
+    began = time.monotonic()
+    ended: dict[str, Any] = {}
+    outcome, level, reason = "complete", INFO, {}
+    try:
+        yield ended
+    except (Interrupted, KeyboardInterrupt) as stop:
+        outcome, level, reason = "interrupted", WARNING, {"reason": str(stop) or "stopped at once"}
+        raise
+    except BaseException as error:
+        outcome, level, reason = "failed", ERROR, {"reason": str(error)}
+        raise
+    finally:
+        seconds = round(time.monotonic() - began, 3)
+        emit(event, level=level, **{**fields, "outcome": outcome, **reason, **ended, "seconds": seconds})
+        begin(None)
 
 
 def _open(path: str) -> int:

@@ -2,7 +2,7 @@
 
 Must be said before torch is loaded. The networks of tests are so small that a second thread costs more than it gives
 (on two cores one test took 30 s in place of 9 s), and threads that spin for each other lose whole time slices on a busy
-machine (pipeline/workers/supervisor.py). Some 200 processes are started: where Python is told to keep no compiled
+machine (pipeline/workers/supervisor.py). Some 200 processes are started: where Python is set to keep no compiled
 modules, each would compile ours anew, for a quarter of a second.
 """
 

@@ -130,9 +130,11 @@ def _make_rows(connection: Any, copies: LocalCopies, runs: list[SearchRun], sear
 
 
 def _show_latest(connection: Any, search: str, table: str) -> None:
+    """Make the rows of the latest run that count: an inherited one as long as its structure is in that cluster."""
     connection.execute(
-        f"CREATE TEMP TABLE shown_{search} AS SELECT {table}.* FROM {table} "
-        "JOIN novelty_runs USING (run) WHERE novelty_runs.is_latest"
+        f"CREATE TEMP TABLE shown_{search} AS SELECT {table}.* FROM {table} JOIN novelty_runs USING (run) "
+        "LEFT JOIN cluster_members USING (structure_id) "
+        "WHERE novelty_runs.is_latest AND (novelty_source = structure_id OR novelty_source = cluster_members.cluster90)"
     )
 
 

@@ -1,5 +1,6 @@
 """All runs of derived stages of an atlas: which there are, which is the latest, and what is left of dead ones."""
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
@@ -7,6 +8,7 @@ from foldatlas.atlas.folder import AtlasFolder
 from foldatlas.atlas.stages.run import COMPLETE, MANIFEST, RUN, StageRun
 from foldatlas.atlas.storage.commit import hidden_owner
 from foldatlas.schemas.stages import KINDS, StageCompletion
+from foldatlas.schemas.wording import counted
 
 
 class Completed(NamedTuple):
@@ -36,6 +38,49 @@ def completed_runs(folder: AtlasFolder, kind: str) -> list[Completed]:
 def latest_complete(folder: AtlasFolder, kind: str) -> Completed | None:
     """Return the run of `kind` that was completed last, or None."""
     return next(reversed(completed_runs(folder, kind)), None)
+
+
+@dataclass(frozen=True)
+class StageStatus:
+    """How far a run is: shards done of all, and when it was completed ("" where it is not). `what` says in words what
+    it is of: for a search the reference and its version."""
+
+    kind: str
+    run: str
+    what: str
+    shards: int
+    shards_done: int
+    completed: str
+
+    def line(self) -> str:
+        """Return a line for the terminal."""
+        of = f"{self.what}: " if self.what else ""
+        if self.completed:
+            return f"{self.kind:<9} {of}complete since {self.completed[:16].replace('T', ' ')} UTC"
+        return f"{self.kind:<9} {of}{self.shards_done:,} of {counted(self.shards, 'shard')} done"
+
+
+def stage_status(folder: AtlasFolder) -> list[StageStatus]:
+    """Return the status of the latest complete run of each kind and reference, and of those that are not complete."""
+    found: dict[tuple[str, str], StageStatus] = {}
+    unfinished = []
+    for kind in KINDS:
+        complete = completed_runs(folder, kind)
+        for run, mark in complete:
+            number = len(run.document.shards)
+            status = StageStatus(kind, run.name, _what(run), number, number, mark.completed)
+            found[kind, str(run.document.notes.get("place", ""))] = status
+        names = {run.name for run, _ in complete}
+        for run in runs(folder, kind):
+            if run.name not in names:
+                number = len(run.document.shards)
+                unfinished.append(StageStatus(kind, run.name, _what(run), number, number - len(run.missing()), ""))
+    return [*found.values(), *unfinished]
+
+
+def _what(run: StageRun) -> str:
+    reference, version = run.document.notes.get("reference"), run.document.settings.get("version")
+    return f"{reference} version {version}" if reference is not None else ""
 
 
 def completion_names(folder: AtlasFolder) -> list[str]:

@@ -17,6 +17,7 @@ from foldatlas.atlas.storage import packs
 from foldatlas.atlas.storage.protocol import STAGING, Storage
 from foldatlas.atlas.verify.clusters import check_members
 from foldatlas.atlas.verify.fault import RESTORE, Fault, FaultKind, restore_or_fold
+from foldatlas.atlas.verify.novelty import check_novelty
 from foldatlas.atlas.verify.shard import check_shard
 from foldatlas.atlas.verify.stages import check_rows, read_runs
 from foldatlas.atlas.verify.tables import check_tables
@@ -81,6 +82,7 @@ def verify(folder: AtlasFolder, *, deep: bool = True) -> Verification:
         result.faults += _wrong_packs(folder)
         for read in stages:
             result.faults += check_rows(folder, read, bad)
+            result.faults += check_novelty(folder, read, list(entries.values()), bad)
             result.faults += check_members(folder, read, bad)
     result.faults += [fault for history in histories.values() for fault in _wrong_history(history)]
     older = {file.path for history in histories.values() for entry in history for file in entry.files.values()}

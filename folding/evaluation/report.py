@@ -129,7 +129,7 @@ def _confidence(figures: Mapping[str, Any]) -> str:
                     )
                     rows.append((model, name, label, _number(found["count"]), *(_number(found[n]) for n in numbers)))
     if not rows:
-        return "<p>There are no confidence scores.</p>"
+        return "<p>No confidence scores.</p>"
     return _table(header, rows)
 
 

@@ -72,7 +72,9 @@ class MaskedLanguageModel(nn.Module):
             value = tensors.get(name)
             if value is None or value.shape != parameter.shape:
                 found = "nothing" if value is None else f"shape {tuple(value.shape)}"
-                raise ModelError(f"the checkpoint has {found} for {name}, which needs {tuple(parameter.shape)}")
+                raise ModelError(
+                    f"the checkpoint has {found} for {name}, which needs {tuple(parameter.shape)}: use another folder"
+                )
             with torch.no_grad():
                 parameter.copy_(like(value, parameter))
         # Buffers are not in the checkpoint, and had no values on the meta device.

@@ -127,7 +127,9 @@ class Optimiser:
             name, _, quantity = key.rpartition(":")
             parameter = self._named.get(name)
             if parameter is None or (value.dim() and value.shape != parameter.shape):
-                raise UsageError(f"the checkpoint has {key}, which is not of a parameter of this network")
+                raise UsageError(
+                    f"the checkpoint has {key}, which is not of a parameter that this run trains: use another folder"
+                )
             self._states[name][quantity] = value.clone() if value.dim() == 0 else like(value, parameter)
 
     def _groups(self) -> list[dict[str, Any]]:

@@ -73,7 +73,7 @@ def find(model: str, folder: str | None = None) -> ModelFiles:
         raise ModelError(f"{path} is neither .safetensors nor .pt: give the folder of a model or one of these")
     names = ", ".join(repr(name) for name in (nano.NAME, *PUBLISHED))
     raise ModelError(
-        f"there is no model {model!r}, and no folder or file of that name: give the path of a model, or one of {names} "
+        f"unknown model {model!r}, and no folder or file has that name: give the path of a model, or one of {names} "
         f"({nano.NAME!r} is a small network included in FoldAtlas)"
     )
 

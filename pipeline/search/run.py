@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +14,7 @@ from foldatlas.atlas.index.novelty import INDEX_TABLES
 from foldatlas.atlas.index.published import index_of
 from foldatlas.atlas.novelty.planning import SearchPlan, Todo, query_cost
 from foldatlas.atlas.novelty.search_run import (
+    MEMBERS_TABLE,
     TARGETS_TABLE,
     SearchRun,
     base_of,
@@ -30,7 +32,8 @@ from foldatlas.pipeline.search.shard import SearchPayload, search_shard
 from foldatlas.pipeline.search.workers import Requirements, check_machine, num_threads
 from foldatlas.pipeline.stages.run import run_stage
 from foldatlas.pipeline.staging import staging_of
-from foldatlas.schemas.novelty_tables import HIT, NOT_SEARCHED, RETRIED
+from foldatlas.schemas.errors import FoldAtlasError, Interrupted
+from foldatlas.schemas.novelty_tables import HIT, NOT_SEARCHED, REASONS, RETRIED
 from foldatlas.schemas.wording import counted, readable_bytes, readable_time
 
 # Until a search was measured: of the prefilter's part of the notes' figures, 0.24 s for 232 x 46 M residues.
@@ -46,7 +49,8 @@ class SearchReport:
     """What a search came to. `searched`, `inherited`, `skipped` (by reason) and `failed` count the structures of the
     run, whichever run of the program searched them; `now` those that this one did, in `seconds`. `known` have a hit.
 
-    `reference` and `version` name what was searched; `is_new` is False where all was searched already.
+    `reference` and `version` name what was searched; `is_new` is False where all was searched already. `error` says why
+    the search did not finish, "" where it did: what it found is kept, and the same command continues.
     """
 
     run: str
@@ -60,13 +64,14 @@ class SearchReport:
     now: int
     seconds: float
     is_new: bool
+    error: str = ""
 
     def line(self) -> str:
         """One line for people."""
         skipped = "".join(f", {count:,} {reason.replace('_', ' ')}" for reason, count in sorted(self.skipped.items()))
         return (
             f"{self.reference} version {self.version}: {self.searched:,} searched ({self.hits:,} with a hit), "
-            f"{self.inherited:,} inherited{skipped}, {self.failed:,} failed"
+            f"{self.inherited:,} inherited{skipped}, {self.failed:,} failed" + ("; not finished" if self.error else "")
         )
 
 
@@ -134,8 +139,8 @@ def search_atlas(
     """Search the atlas's structures against `reference`, which the user named as `place`, and index what was found.
 
     What an earlier run of the same recipe found is kept; against a newer version of the reference its new entries alone
-    are searched, and structures whose hit left it. Raise UsageError, before anything is searched, on a machine that
-    cannot; Interrupted with every finished shard kept; IncompleteError if shards are missing in the end.
+    are searched, and structures whose hit left it. A search that fails is a report with its `error`. Raise UsageError,
+    before anything is searched, on a machine that cannot, and Interrupted with every finished shard kept.
     """
     check_machine(reference)
     with planned(folder, reference, settings, each=each, full=full) as (plan, work):
@@ -145,20 +150,48 @@ def search_atlas(
         (inputs := work / "inputs").mkdir()
         search = plan.begin(folder, notes_for(reference, place, plan.base), inputs)
     needs = Requirements(str(reference.root), reference.version, reference.digest)
-    done = run_stage(
-        search.run,
-        search_shard,
-        SearchPayload(needs, settings, num_threads(engine.workers)),
-        engine=engine,
-        doing="searching",
-        unit="structures",
-        show_progress=show_progress,
-        log=log,
-    )
-    if search.run.completion() is None:
-        search.run.complete({TARGETS_TABLE: [write_targets(search, reference)]}, done.counts)
-    build_index(folder)
+    payload = SearchPayload(needs, settings, num_threads(engine.workers))
+    try:
+        done = run_stage(
+            search.run,
+            search_shard,
+            payload,
+            engine=engine,
+            doing="searching",
+            unit="structures",
+            show_progress=show_progress,
+            log=log,
+        )
+        if search.run.completion() is None:
+            search.run.complete({TARGETS_TABLE: [write_targets(search, reference)]}, done.counts)
+        build_index(folder)
+    except Interrupted:
+        raise
+    except FoldAtlasError as error:
+        return _unfinished(search, str(error))
     return _report(folder, search, done.items, done.seconds, is_new=True)
+
+
+def _unfinished(search: SearchRun, error: str) -> SearchReport:
+    """Count the committed rows of a run that did not finish."""
+    counts: Counter[str] = Counter()
+    for entry in search.run.entries().values():
+        counts.update(entry.counts)
+    members = sum(file.rows for file in search.run.document.inputs.get(MEMBERS_TABLE, ()))
+    return SearchReport(
+        run=search.run.name,
+        reference=search.notes.reference,
+        version=search.settings.version,
+        searched=counts["searched"],
+        hits=counts["hits"],
+        inherited=members,
+        skipped={reason: counts[reason] for reason in REASONS if counts[reason] and reason not in RETRIED},
+        failed=counts["failed"],
+        now=0,
+        seconds=0.0,
+        is_new=True,
+        error=error,
+    )
 
 
 def _report(folder: AtlasFolder, search: SearchRun, now: int, seconds: float, *, is_new: bool) -> SearchReport:

@@ -27,7 +27,7 @@ from foldatlas.pipeline.interruption import give_up
 from foldatlas.pipeline.search.workers import Requirements, ready_reference
 from foldatlas.pipeline.stages.shard import ShardWork, StageResult
 from foldatlas.schemas.errors import DamagedAtlasError, FoldAtlasError, Interrupted, StoreError, UsageError
-from foldatlas.schemas.novelty_tables import HIT, HITS, NO_HIT
+from foldatlas.schemas.novelty_tables import HIT, HITS, NO_HIT, RETRIED
 from foldatlas.schemas.records import format_structure_id
 
 SEARCHED_AT_ONCE: Final = 64  # structures: the run can stop between two groups
@@ -89,8 +89,8 @@ def count_rows(rows: Iterable[Row]) -> dict[str, int]:
         counts["searched"] += row["state"] in (HIT, NO_HIT)
         counts["hits"] += row["state"] == HIT
         if reason is not None:
-            counts[reason] = counts.get(reason, 0) + 1
-    counts["failed"] += counts.pop("unreadable", 0)
+            name = "failed" if reason in RETRIED else reason
+            counts[name] = counts.get(name, 0) + 1
     return counts
 
 

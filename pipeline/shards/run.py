@@ -9,9 +9,9 @@ import dataclasses
 import secrets
 import socket
 import time
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Final
+from typing import Final
 
 from foldatlas.atlas.folder import AtlasFolder, newest_entries, now
 from foldatlas.atlas.forecast.device_rates import device_kind, first_entries
@@ -28,7 +28,7 @@ from foldatlas.pipeline.shards.goal import Goal, failures_to_retry
 from foldatlas.pipeline.shards.outputs import refuse_missing_outputs, refuse_to_mix
 from foldatlas.pipeline.shards.task import FoldOptions, FoldTask
 from foldatlas.pipeline.workers.supervisor import WorkerSpec, end_children
-from foldatlas.schemas.errors import IncompleteError, Interrupted, StoreError
+from foldatlas.schemas.errors import IncompleteError, StoreError
 from foldatlas.schemas.manifest import ShardEntry
 from foldatlas.schemas.version import program_version
 
@@ -98,11 +98,13 @@ def fold_atlas(
         refuse_to_mix(folder.uri, before.values(), outputs)
 
     # 4. Fold, and report from the manifest.
-    with _logged(goal.options, missing, engine, retry_failed=retry_failed, add_outputs=add_outputs) as ended:
+    events.begin(goal.options.log)
+    _emit_started(goal.options, missing, engine, retry_failed=retry_failed, add_outputs=add_outputs)
+    with events.end_logged("run_ended") as ended:
         after = _fold(goal, missing, before, engine, show_progress=show_progress)
         folder.pack_manifest()
         report = _report(after, before, goal, time.monotonic() - started)
-        ended.update(dataclasses.asdict(report))
+        ended.update(dataclasses.asdict(report))  # the manifest's counts: the sums of those in the events before
     return report
 
 
@@ -175,19 +177,10 @@ def _report(
     )
 
 
-@contextlib.contextmanager
-def _logged(
-    options: FoldOptions, tasks: Sequence[FoldTask], engine: Engine, **asked: Any
-) -> Iterator[dict[str, float]]:
-    """Log the start and the end of the run within the block.
-
-    Give a dictionary whose content at the end of the block is part of the last event: the counts of the manifest,
-    which are the sums of those in the events before.
-    """
-    began = time.monotonic()
-    ended: dict[str, float] = {}
+def _emit_started(
+    options: FoldOptions, tasks: Sequence[FoldTask], engine: Engine, *, retry_failed: bool, add_outputs: bool
+) -> None:
     worker = options.worker
-    events.begin(options.log)
     events.emit(
         "run_started",
         version=program_version(),
@@ -201,21 +194,9 @@ def _logged(
         proteins=sum(task.shard.proteins for task in tasks),
         residues=sum(task.shard.residues for task in tasks),
         mflop=sum(task.shard.cost for task in tasks),
-        **asked,
+        retry_failed=retry_failed,
+        add_outputs=add_outputs,
     )
-    outcome, level, reason = "complete", events.INFO, {}
-    try:
-        yield ended
-    except (Interrupted, KeyboardInterrupt) as stop:
-        outcome, level, reason = "interrupted", events.WARNING, {"reason": str(stop) or "stopped at once"}
-        raise
-    except BaseException as error:
-        outcome, level, reason = "failed", events.ERROR, {"reason": str(error)}
-        raise
-    finally:
-        seconds = round(time.monotonic() - began, 3)
-        events.emit("run_ended", level=level, **{"outcome": outcome, **reason, **ended, "seconds": seconds})
-        events.begin(None)
 
 
 def _expected_cost(tasks: Sequence[FoldTask], entries: Mapping[str, ShardEntry]) -> int:

@@ -21,7 +21,7 @@ from foldatlas.pipeline.engines.engine import EMBEDDED, Engine
 from foldatlas.pipeline.engines.rounds import run_in_rounds
 from foldatlas.pipeline.interruption import interruptible
 from foldatlas.pipeline.stages.shard import ShardWork, StageOptions, StageResult, StageTask, compute_shard
-from foldatlas.schemas.errors import IncompleteError, Interrupted, StoreError
+from foldatlas.schemas.errors import IncompleteError, StoreError
 from foldatlas.schemas.version import program_version
 
 
@@ -94,7 +94,6 @@ def run_stage(
 def _compute(run: StageRun, missing: list[StageTask], engine: Engine, doing: str, unit: str, show: bool) -> None:
     """Run the missing shards in rounds. Raise IncompleteError for those that are missing after them."""
     options = missing[0].options
-    began = time.monotonic()
     events.begin(options.log)
     events.emit(
         "stage_started",
@@ -108,8 +107,7 @@ def _compute(run: StageRun, missing: list[StageTask], engine: Engine, doing: str
         shards=len(missing),
         items=sum(task.shard.items for task in missing),
     )
-    outcome, level, reason = "complete", events.INFO, {}
-    try:
+    with events.end_logged("stage_ended", stage=run.kind, stage_run=run.name):
         with (
             dispatch.opened(engine, "cpu"),
             interruptible(),
@@ -129,15 +127,3 @@ def _compute(run: StageRun, missing: list[StageTask], engine: Engine, doing: str
                 f"{len(left)} of {len(missing)} shards of {run.kind}/{run.name} are not done ({names}): see the "
                 "messages above, and run again"
             )
-    except (Interrupted, KeyboardInterrupt) as stop:
-        outcome, level, reason = "interrupted", events.WARNING, {"reason": str(stop) or "stopped at once"}
-        raise
-    except BaseException as error:
-        outcome, level, reason = "failed", events.ERROR, {"reason": str(error)}
-        raise
-    finally:
-        seconds = round(time.monotonic() - began, 3)
-        events.emit(
-            "stage_ended", level=level, stage=run.kind, stage_run=run.name, outcome=outcome, **reason, seconds=seconds
-        )
-        events.begin(None)

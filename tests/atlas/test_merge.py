@@ -59,7 +59,7 @@ def parts(copy: Callable[[], object], built: object) -> list[AtlasFolder]:
 def test_a_document_under_another_name_than_its_own_is_not_taken(
     kind: str, parts: list[AtlasFolder], tmp_path: Path
 ) -> None:
-    """What is written goes by the names within: an atlas that somebody gave away must not choose them."""
+    """Output paths are made from names inside the atlas: an atlas from elsewhere must not choose them."""
     path = next((parts[1].root / kind).iterdir())
     path.rename(path.with_name(f"other{path.name}"))
     with pytest.raises(DamagedAtlasError, match=f"other{path.name} is of"):
@@ -149,13 +149,13 @@ def test_shard_in_both_inputs_comes_from_the_first(atlas_of: Callable[..., Atlas
     one = atlas_of("one", {"a": "MKVLA"}, "2026-11-01")
     other = AtlasFolder(tmp_path / "other")
     shutil.copytree(one.root, other.root)
-    # in `other` the shard was mended: generation 1 names another scores file
+    # in `other` the shard was repaired: generation 1 names another scores file
     (entry,) = other.entries().values()
     scores = entry.files["scores"]
     moved = structs.replace(scores, path=scores.path.replace("_0_0", "_0_9"))
     shutil.copy(other.root / scores.path, other.root / moved.path)
     files = {**entry.files, "scores": moved}
-    assert other.commit_entry(structs.replace(entry, generation=1, attempt="mended", files=files))
+    assert other.commit_entry(structs.replace(entry, generation=1, attempt="repaired", files=files))
     merge_atlases([one.root, other.root], tmp_path / "a")
     assert AtlasFolder(tmp_path / "a").histories() == one.histories()
     merge_atlases([other.root, one.root], tmp_path / "b")

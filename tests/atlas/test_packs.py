@@ -90,7 +90,7 @@ def test_a_damaged_pack_costs_time_and_is_replaced(
     assert atlas.pack_manifest()
     (pack,) = packs_of(atlas)
     assert isinstance(atlas.storage, S3Storage)
-    if content is None:  # under its right name, and yet no pack
+    if content is None:  # the right name, but not a pack
         atlas.storage.delete(pack)
         content = b"{}"
         pack = packs.name_of(content)
@@ -136,7 +136,7 @@ def pack_of(entries: list[ShardEntry], tags: list[str]) -> tuple[str, bytes]:
 
 
 def test_a_pack_that_says_what_is_not_so_is_found(atlas: AtlasFolder) -> None:
-    """Nothing here makes one, but whoever may write to the store can."""
+    """FoldAtlas makes none, but other writers to the store can."""
     commit(atlas, 0, 1, 2)
     assert isinstance(atlas.storage, S3Storage)
     tags = [file.etag for file in atlas.storage.files("manifest")]
@@ -252,7 +252,7 @@ def test_other_packs_are_read_only_if_the_largest_lacks_much(atlas: AtlasFolder,
 
 
 def test_writers_packers_and_readers_at_once(atlas: AtlasFolder) -> None:
-    """Whoever reads has all that was committed when it began, each entry once, as it was written."""
+    """A reader gets all that was committed when it began, each entry once, as it was written."""
     committed: list[int] = []
     wrong: list[str] = []
 

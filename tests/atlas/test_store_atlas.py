@@ -143,7 +143,7 @@ def test_the_copy_of_the_index_is_fetched_once_and_checked(stored: AtlasFolder, 
 
 
 def test_newer_of_two_indexes_stays(stored: AtlasFolder) -> None:
-    """Whoever began with fewer documents and ends later does not take the place; by hand, fewer count too."""
+    """A build that began with fewer documents and ends later does not replace the index; called by hand, it does."""
     late = index_of(stored).publication()
     build_index(stored)
     winner = read_pointer(store_of(stored))

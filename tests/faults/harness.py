@@ -56,7 +56,7 @@ class Harness:
             raise SystemExit(f"the clean run ended with {code}:\n{said}")
         self.clean: Contents = read(place.copy(folder / "clean"))
         poisons = ", ".join(record.reason for record in self.expected if record.state == "failed")
-        self.check(folder / "clean", f"a run that nobody disturbs ({poisons or 'without poison'})")
+        self.check(folder / "clean", f"an undisturbed run ({poisons or 'without poison'})")
 
     def start(
         self,

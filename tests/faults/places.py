@@ -1,4 +1,4 @@
-"""Where the harness's atlases lie and who folds them: how the command is told, when to strike, and whom.
+"""Where the harness's atlases are and what folds them: arguments of the command, when to kill, and which process.
 
 folder    a local folder, one process             workers   a local folder, `--workers 2`
 store     an S3 server on the loopback            dask      a local folder, a user's Dask cluster of three workers

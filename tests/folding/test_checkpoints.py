@@ -139,7 +139,7 @@ def test_the_fair_layout_folds_as_transformers(four_blocks, fair_folder, random_
 
 
 def test_half_precision_files_have_the_digest_of_their_values(two_blocks, tmp_path):
-    """float16 weights, as released, and the same numbers widened by whoever saved them again, are one network."""
+    """float16 weights, as released, and the same numbers saved again as float32 are one network."""
     two_blocks.reference.save_pretrained(tmp_path / "a")
     state = load_file(tmp_path / "a" / "model.safetensors")
     digests = set()

@@ -59,7 +59,7 @@ def plain_fit(mobile, target, chosen):
 
 
 def plain_search(mobile, target, first, later, score):
-    """Zhang & Skolnick's search, one superposition after the other; `score` is told the distances of each."""
+    """Zhang & Skolnick's search, one superposition after the other; `score` is given the distances of each."""
     length = len(mobile)
     fragments, size = [], length
     while len(fragments) < 5 and size > 4:

@@ -10,6 +10,7 @@ from transformers import EsmConfig, EsmForMaskedLM, EsmForSequenceClassification
 
 from foldatlas.folding import models
 from foldatlas.folding.network.tokens import encode, language_tokens
+from foldatlas.folding.weights import checkpoints
 from foldatlas.schemas.errors import ModelError
 from foldatlas.schemas.records import ATOMS
 
@@ -91,6 +92,19 @@ def test_wrapped_esmfold_of_transformers_folds(two_blocks, tmp_path):
 def atom_starts(sequence):
     """Index of the first atom of each residue in a prediction's positions."""
     return np.cumsum([0, *(len(ATOMS[residue]) for residue in sequence)])[:-1].tolist()
+
+
+def test_digest_and_notes_open_the_files_once(two_blocks, tmp_path, monkeypatch):
+    """Commands ask for both; the released model's file has 8.4 GB."""
+    two_blocks.reference.save_pretrained(tmp_path)
+    opened, open_checkpoint = [], checkpoints.open_checkpoint
+    monkeypatch.setattr(checkpoints, "open_checkpoint", lambda files: opened.append(files) or open_checkpoint(files))
+    models.settings_of(str(tmp_path))
+    models.notes_of(str(tmp_path))
+    assert len(opened) == 1
+    models.language_model_of(str(tmp_path))
+    models.notes_of(str(tmp_path), language_model_only=True)
+    assert len(opened) == 2
 
 
 def test_wrapped_file_of_ours_is_refused(two_blocks, tmp_path):

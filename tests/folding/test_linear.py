@@ -69,7 +69,7 @@ def test_strided_and_transposed_inputs_are_read_in_place(kernel):
 
 @pytest.mark.parametrize("grad", [False, True])
 def test_relu(grad):
-    """Of numbers, and of what is none: a weight that is not a number must show in what comes out."""
+    """Finite numbers and NaN: a weight that is NaN must show in the output."""
     x, weight = draw(50, 30), draw(20, 30, seed=1)
     with torch.set_grad_enabled(grad):
         torch.testing.assert_close(linear(x, weight, relu=True), (x @ weight.T).clamp(min=0), atol=ROUNDING, rtol=0)

@@ -93,7 +93,7 @@ def test_settings_are_known_before_anything_is_loaded(reference, two_blocks, tmp
         loaded = models.load_language_model(str(path))
         assert (settings.model, settings.weights, config) == (loaded.name, loaded.weights, loaded.config)
         assert (settings.recycles, settings.precision) == (0, "bf16")
-    with pytest.raises(ModelError, match="no precision 'fp8'"):
+    with pytest.raises(ModelError, match="unknown precision 'fp8'"):
         models.language_model_of(str(tmp_path / "alone"), "fp8")
 
 

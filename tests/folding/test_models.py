@@ -22,14 +22,14 @@ def test_a_loaded_predictor_has_the_settings_that_were_planned():
 
 @pytest.mark.parametrize("call", [models.config_of, models.settings_of, models.load])
 def test_an_unknown_model_is_refused_with_those_that_exist(call):
-    with pytest.raises(ModelError, match=r"no model 'esmfold_v9'.*'nano', 'esmfold_v1', 'esm2_t6_8M_UR50D'"):
+    with pytest.raises(ModelError, match=r"unknown model 'esmfold_v9'.*'nano', 'esmfold_v1', 'esm2_t6_8M_UR50D'"):
         call("esmfold_v9")
 
 
 def test_impossible_settings_are_refused():
     with pytest.raises(ModelError, match="recycles=-1"):
         models.settings_of("nano", recycles=-1)
-    with pytest.raises(ModelError, match="no precision 'fp8'"):
+    with pytest.raises(ModelError, match="unknown precision 'fp8'"):
         models.load("nano", precision="fp8")
 
 

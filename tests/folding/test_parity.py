@@ -94,7 +94,7 @@ def test_a_batch_gives_each_protein_what_it_gets_alone(pair, fold, random_sequen
 
 
 def test_ptm_of_a_batch_is_that_of_transformers_alone(pair, fold, random_sequence):
-    """transformers' own batch has one pTM for all of it, which is none of theirs."""
+    """transformers gives one pTM for a whole batch, which is that of no protein in it."""
     sequences = [random_sequence(length) for length in (40, 64, 23)]
     found = fold(pair.network, sequences, 0).ptm_B.tolist()
     expected = [pair.fold_reference(sequence, 0).ptm.item() for sequence in sequences]

@@ -1,4 +1,4 @@
-"""Where models are looked for, in which order, what they are called, and what a person is told who has none."""
+"""Where models are looked for, in which order, their names, and the error where none is found."""
 
 import json
 import subprocess

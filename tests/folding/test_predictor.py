@@ -134,7 +134,7 @@ def test_invalid_sequence_is_refused(predictor, sequences):
 
 
 class Failing(torch.nn.Module):
-    """Stands in for a network whose device fails."""
+    """A fake network whose device fails."""
 
     def __init__(self, network, error):
         super().__init__()

@@ -131,7 +131,7 @@ def descendants(pid: int) -> list[Any]:
 
 
 def worker_process(nanny: subprocess.Popen[bytes]) -> Any:
-    """The worker itself, which its nanny started, of which what folds is a child; None if there is none now."""
+    """The worker process below its nanny, the parent of the process that folds; None while there is none."""
     return next((child for child in descendants(nanny.pid) if is_worker(child)), None)
 
 

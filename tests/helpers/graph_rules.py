@@ -72,7 +72,7 @@ def _readers(parts: list[AppliedPTransform], node: AppliedPTransform) -> list[Ap
 
 
 def _is_ours(node: AppliedPTransform) -> bool:
-    """Whether a ParDo stands in the graph itself: what Beam puts into its own Create and Reshuffle is the engines'."""
+    """Whether a ParDo is part of our graph, not of Beam's own Create or Reshuffle."""
     return node.parent is not None and node.parent.parent is None
 
 

@@ -1,4 +1,4 @@
-"""A real S3 server (moto) on the loopback, and a way to it that can be told to misbehave."""
+"""A real S3 server (moto) on the loopback, and a proxy in front of it that injects faults."""
 
 import contextlib
 import http.client
@@ -41,7 +41,7 @@ def settings(endpoint: str, nowhere: Path) -> dict[str, str]:
 
 @dataclass
 class FlakyStore:
-    """A way to the server that can be told to misbehave: `fault(method, key)` says, for each request, the status to
+    """A proxy in front of the server that injects faults: `fault(method, key)` gives, for each request, the status to
     refuse it with, "drop" to close the connection unheard, "deaf" to do it and never answer, or nothing."""
 
     fault: Callable[[str, str], int | str | None] = lambda method, key: None
@@ -93,7 +93,7 @@ def on_the_way_to(endpoint: str) -> Iterator[FlakyStore]:
             length = int(self.headers.get("Content-Length", 0))
             store.requests.append((self.command, self.path))
             body = self.rfile.read(length)
-            if len(body) < length:  # whoever sent it was killed: a store keeps no half of an object
+            if len(body) < length:  # the sender was killed: a store keeps no partial object
                 self.close_connection = True
                 return
             fault = store.fault(self.command, self.path)

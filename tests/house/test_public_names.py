@@ -1,7 +1,7 @@
-"""What users import and call: pinned, so that no name of it goes or comes unnoticed.
+"""The names that users import and call, pinned: none is added or removed without notice.
 
-A name that README or docs/ give stands in PUBLIC, and a name in PUBLIC stands in README or docs/. To add one, write
-about it and list it here; one that goes keeps an alias for a release (test_old_names.py).
+Names given in README or docs/ are in PUBLIC, and names in PUBLIC are in README or docs/. To add one, document it and
+list it here; one that is removed keeps an alias for a release (test_old_names.py).
 """
 
 import importlib

@@ -20,8 +20,8 @@ ORDER = {
     "status verify export merge open matrices structure_files",
     "pipeline": "interruption progress events staging workers sources engines planning shards stages search clustering "
     "embedding dask_preload dask_keys",
-    "jobs": "arguments weights choices plan cluster fold embed evaluate export index merge query status train_fold "
-    "train_lm train verify reference novelty cli",
+    "jobs": "arguments weights choices novelty plan cluster fold embed evaluate export index merge query status "
+    "train_fold train_lm train verify reference cli",
 }
 
 
@@ -44,7 +44,7 @@ def imported(source: str, module: str) -> set[str]:
 
 
 def graph(sources: Mapping[str, str]) -> dict[str, set[str]]:
-    """Module -> the modules that it imports. A package that is only passed through on the way to a module is none."""
+    """Module -> the modules that it imports. Packages on the way to a module do not count."""
     names = {path.removesuffix(".py").removesuffix("/__init__").replace("/", "."): path for path in sources}
     found = {}
     for name, path in names.items():

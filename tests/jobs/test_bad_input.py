@@ -69,7 +69,7 @@ def test_every_fault_is_refused_by_name_and_the_rest_folds(faulty: Path, tmp_pat
         (["fold", "{tmp}/text.txt", "{tmp}/atlas", "--model", "nano"], "not FASTA"),
         (["fold", "{tmp}/in.fasta", "{tmp}/foreign", "--model", "nano"], "not empty"),
         (["fold", "{tmp}/in.fasta", "{tmp}/in.fasta", "--model", "nano"], "is a file"),
-        (["fold", "{tmp}/in.fasta", "{tmp}/atlas", "--model", "nanna"], "no model 'nanna'"),
+        (["fold", "{tmp}/in.fasta", "{tmp}/atlas", "--model", "nanna"], "unknown model 'nanna'"),
         (["fold", "{tmp}/in.fasta", "{tmp}/atlas"], "--model"),
         (["fold", "{tmp}/in.fasta", "{tmp}/atlas", "--model", "nano", "--recycles", "-1"], "0 or more"),
         (["fold", "{tmp}/in.fasta", "{tmp}/atlas", "--model", "nano", "--max-length", "0"], "1 or more"),

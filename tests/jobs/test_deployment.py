@@ -375,7 +375,7 @@ def test_keys_are_private_and_belong_together(tmp_path: Path, capsys: pytest.Cap
     assert encrypted
     for role in roles:
         context = ssl.create_default_context(cafile=role["ca_file"])
-        context.load_cert_chain(role["cert"], role["key"])  # the two belong together, and the authority knows them
+        context.load_cert_chain(role["cert"], role["key"])  # the two belong together and are signed by the authority
     with pytest.raises(UsageError, match="exists: name another folder"):
         make_keys(tmp_path)
     assert make_keys_and_say([str(tmp_path / "more")]) == 0

@@ -91,8 +91,8 @@ def test_a_plan_predicts_and_folds_nothing(run: Run, tmp_path: Path) -> None:
     assert planned.returncode == 0, planned.stderr
     assert "60 records (60 accepted)" in planned.stdout and "TFLOP" in planned.stdout
     assert not (tmp_path / "atlas" / "manifest").exists()
-    told = json.loads(run("status", tmp_path / "atlas", "--json").stdout)
-    assert (told["proteins"], told["folded"]) == (60, 0)
+    printed = json.loads(run("status", tmp_path / "atlas", "--json").stdout)
+    assert (printed["proteins"], printed["folded"]) == (60, 0)
     again = run("plan", EXAMPLE, tmp_path / "atlas", "--model", "nano")
     assert again.returncode == 0 and "nothing new" in again.stderr
 

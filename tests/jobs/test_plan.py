@@ -61,10 +61,10 @@ def test_the_command_says_everything_that_is_predicted(
     for part in ("CPU-hours", "on 2 CPUs", "structures", "cost", "at 3,600.00 an hour"):
         assert part in text
     assert cli.main([*arguments, "--json"]) == 0
-    told = json.loads(capsys.readouterr().out)
-    assert told["plan"]["outcomes"] == {"accepted": 2, "gap": 2, "internal_stop": 1, "repeated": 1}
-    assert told["dry_run"] is True and told["estimate"] == told["left"]
-    estimate = told["estimate"]
+    printed = json.loads(capsys.readouterr().out)
+    assert printed["plan"]["outcomes"] == {"accepted": 2, "gap": 2, "internal_stop": 1, "repeated": 1}
+    assert printed["dry_run"] is True and printed["estimate"] == printed["left"]
+    estimate = printed["estimate"]
     assert estimate["cost"] == pytest.approx(2 * estimate["wall_seconds"], abs=0.01)  # 3,600 an hour is 1 a second
     assert not (tmp_path / "atlas").exists()
 
@@ -95,8 +95,8 @@ def test_dry_run_states_what_it_does_not_predict(
     atlas = tmp_path / "atlas"
     named = [word.format(fasta=mixed, atlas=atlas) for word in words]
     assert cli.main(["fold", *named, "--model", "nano", "--device", "cpu", "--dry-run"]) == 2
-    told = capsys.readouterr()
-    assert told.out == "" and message in told.err and told.err.count("\n") == 1
+    printed = capsys.readouterr()
+    assert printed.out == "" and message in printed.err and printed.err.count("\n") == 1
     assert not atlas.exists()
 
 
@@ -118,10 +118,10 @@ def test_prediction_covers_unfolded_shards_if_all_is_planned(
     commit(atlas, planned.shards[0], 0, planned.shards[0].cost / 5_000)
     assert cli.main(["plan", str(atlas), "--model", "nano", "--json"]) == 0
     out, errors = capsys.readouterr()
-    told = json.loads(out)
-    assert (told["plan"], told["known"], told["left"]["shards"]) == (None, [], len(planned.shards) - 1)
+    printed = json.loads(out)
+    assert (printed["plan"], printed["known"], printed["left"]["shards"]) == (None, [], len(planned.shards) - 1)
     left = sum(each.cost for each in planned.shards[1:])
-    assert told["left"]["device_seconds"] == pytest.approx(left / 5_000, abs=1e-3)
+    assert printed["left"]["device_seconds"] == pytest.approx(left / 5_000, abs=1e-3)
     assert "nothing was planned" in errors
 
 

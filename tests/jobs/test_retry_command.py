@@ -44,20 +44,20 @@ def test_larger_device_folds_what_a_smaller_one_could_not(
 ) -> None:
     atlas, log = tmp_path / "atlas", tmp_path / "events.jsonl"
     monkeypatch.setenv("FAKE_CHILD_MEMORY", "75")
-    code, told, _ = foldatlas("fold", fasta, atlas, "--model", "nano", "--device", "cpu", "--log", log)
-    assert (code, told) == (3, "8 records: 5 folded, 0 repeated, 0 refused, 3 failed\n")
-    code, told, said = foldatlas("fold", fasta, atlas, "--model", "nano", "--device", "cpu")
+    code, out, _ = foldatlas("fold", fasta, atlas, "--model", "nano", "--device", "cpu", "--log", log)
+    assert (code, out) == (3, "8 records: 5 folded, 0 repeated, 0 refused, 3 failed\n")
+    code, out, said = foldatlas("fold", fasta, atlas, "--model", "nano", "--device", "cpu")
     assert code == 3 and "nothing to fold" in said and "--retry-failed" in said
 
     monkeypatch.setenv("FAKE_CHILD_MEMORY", "95")
     fasta.unlink()  # the atlas has the sequences
-    code, told, said = foldatlas("fold", atlas, "--model", "nano", "--retry-failed", "--log", log)
-    assert (code, told) == (3, "8 records: 7 folded, 0 repeated, 0 refused, 1 failed\n")
+    code, out, said = foldatlas("fold", atlas, "--model", "nano", "--retry-failed", "--log", log)
+    assert (code, out) == (3, "8 records: 7 folded, 0 repeated, 0 refused, 1 failed\n")
     assert "folded 2 structures" in said
 
     monkeypatch.setenv("FAKE_CHILD_MEMORY", "1000")
-    code, told, _ = foldatlas("fold", atlas, "--model", "nano", "--retry-failed", "--log", log)
-    assert (code, told) == (0, "8 records: 8 folded, 0 repeated, 0 refused, 0 failed\n")
+    code, out, _ = foldatlas("fold", atlas, "--model", "nano", "--retry-failed", "--log", log)
+    assert (code, out) == (0, "8 records: 8 folded, 0 repeated, 0 refused, 0 failed\n")
     code, _, said = foldatlas("fold", atlas, "--model", "nano", "--retry-failed")
     assert code == 0 and "nothing to fold" in said
     assert foldatlas("verify", atlas)[0] == 0
@@ -88,8 +88,8 @@ def test_impossible_options_are_refused(
     fasta: Path, tmp_path: Path, foldatlas: Callable[..., tuple[int, str, str]], words: list[str], message: str
 ) -> None:
     atlas = tmp_path / "atlas"
-    code, told, said = foldatlas(*(word.format(atlas=atlas, fasta=fasta) for word in words))
-    assert (code, told) == (2, "")
+    code, out, said = foldatlas(*(word.format(atlas=atlas, fasta=fasta) for word in words))
+    assert (code, out) == (2, "")
     assert re.search(message, said), said
     assert not atlas.exists()
 
@@ -107,8 +107,8 @@ def test_watching_ends_when_all_is_done(
         main(["fold", str(fasta), str(atlas), "--model", "nano", "--device", "cpu"])
 
     monkeypatch.setattr(status_job, "sleep", meanwhile)
-    code, told, _ = foldatlas("status", atlas, "--json", "--watch", "7")
-    lines = [json.loads(line) for line in told.splitlines() if line.startswith("{")]
+    code, out, _ = foldatlas("status", atlas, "--json", "--watch", "7")
+    lines = [json.loads(line) for line in out.splitlines() if line.startswith("{")]
     assert code == 0 and waited == [7.0]
     assert [line["is_complete"] for line in lines] == [False, True]
     assert lines[0]["ends"] is None and lines[1]["runs"][0]["shards"] == 8
@@ -117,5 +117,5 @@ def test_watching_ends_when_all_is_done(
     (device,) = lines[1]["devices"]
     assert (device["kind"], device["name"], device["bytes"], device["shards"]) == ("cpu", *here, 8)
     assert lines[1]["main_device"] == here.name and lines[1]["runs"][0]["devices"] == [here.name]
-    code, told, _ = foldatlas("query", atlas, "select device, device_name from runs", "--format", "json")
-    assert code == 0 and json.loads(told) == [{"device": "cpu", "device_name": here.name}]
+    code, out, _ = foldatlas("query", atlas, "select device, device_name from runs", "--format", "json")
+    assert code == 0 and json.loads(out) == [{"device": "cpu", "device_name": here.name}]

@@ -49,9 +49,9 @@ def ask(capsys: pytest.CaptureFixture[str]) -> Callable[..., str]:
     def call(*arguments: str | Path) -> str:
         capsys.readouterr()
         code = main([str(argument) for argument in arguments])
-        told = capsys.readouterr()
-        assert code == 0, told.err
-        return told.out
+        printed = capsys.readouterr()
+        assert code == 0, printed.err
+        return printed.out
 
     return call
 
@@ -148,15 +148,15 @@ def test_a_killed_run_on_a_store_ends_as_one_in_a_folder(
 
 def test_two_drivers_on_one_atlas_harm_nothing(place: str, fasta: str, local: Path, ask: Callable[..., str]) -> None:
     drivers = [start(fasta, place) for _ in range(2)]
-    told = [driver.communicate(timeout=300) for driver in drivers]
-    assert [driver.returncode for driver in drivers] == [0, 0], told
+    printed = [driver.communicate(timeout=300) for driver in drivers]
+    assert [driver.returncode for driver in drivers] == [0, 0], printed
     assert len(AtlasFolder(place).plans()) == 1
     assert contents(place) == contents(local)
     assert ask("verify", place).endswith(": no fault\n")
     listed = {file.path for entry in AtlasFolder(place).entries().values() for file in entry.files.values()}
     storage = AtlasFolder(place).storage
     there = {file.name for table in ("structures", "scores", "failures") for file in storage.files(table)}
-    assert there == listed  # whoever lost a shard took its own files away
+    assert there == listed  # a driver that lost a shard deleted its own files
 
 
 def test_lost_store_ends_the_run_in_one_line_and_it_resumes(

@@ -1,4 +1,4 @@
-"""Weights from a hub on this machine, by `foldatlas weights` and `--model`, and what is said where there is none."""
+"""Weights from a hub on this machine, by `foldatlas weights` and `--model`; messages where it does not answer."""
 
 import hashlib
 import json
@@ -96,7 +96,7 @@ def run(run_process: Run) -> Run:
 
 @pytest.fixture
 def environment(tmp_path: Path) -> dict[str, str]:
-    """No cache, and no hub: nobody listens on port 1."""
+    """No cache and no hub: no server listens on port 1."""
     return {**os.environ, "HF_HOME": str(tmp_path / "home"), "HF_ENDPOINT": "http://127.0.0.1:1"}
 
 

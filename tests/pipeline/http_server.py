@@ -1,4 +1,4 @@
-"""A real HTTP server on the loopback that can be told to misbehave."""
+"""A real HTTP server on the loopback that injects faults on request."""
 
 import hashlib
 import re

@@ -1,4 +1,4 @@
-"""Halving a batch that fails: the guilty are found, nobody else is blamed, and it costs a bounded number of tries."""
+"""Bisection of a failing batch: only the poison proteins fail, within a bounded number of tries."""
 
 import math
 

@@ -1,4 +1,4 @@
-"""A graph on Dask: its order, what a failure costs, what the driver hears, and a cluster that is not there."""
+"""A graph on Dask: its order, the cost of a failure, messages to the driver, and a missing cluster."""
 
 from collections.abc import Iterator
 from pathlib import Path

@@ -40,7 +40,7 @@ esac
     for _ in range(3):
         assert hardware_of("cuda:1") == Hardware("NVIDIA H100 80GB HBM3", 81559 << 20)
     assert len(log.read_text().splitlines()) == 2
-    assert hardware_of("cuda:0") == hardware_of("cuda:7") == Hardware("", 0)  # it fails; there is none
+    assert hardware_of("cuda:0") == hardware_of("cuda:7") == Hardware("", 0)  # it fails, or is not there
 
 
 def test_a_cpu_is_named_with_the_cores_at_work(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

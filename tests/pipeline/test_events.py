@@ -47,8 +47,8 @@ def read(log: str) -> list[dict[str, Any]]:
     return [json.loads(line) for line in Path(log).read_text().splitlines()]
 
 
-def of(told: list[dict[str, Any]], event: str) -> list[dict[str, Any]]:
-    return [each for each in told if each["event"] == event]
+def of(logged: list[dict[str, Any]], event: str) -> list[dict[str, Any]]:
+    return [each for each in logged if each["event"] == event]
 
 
 def test_counts_equal_the_rows_of_the_manifest(
@@ -56,9 +56,9 @@ def test_counts_equal_the_rows_of_the_manifest(
 ) -> None:
     monkeypatch.setitem(run.BATCH_MFLOP, "cpu", 1_000_000)  # several proteins a batch
     report = fold_atlas(folder, worker, show_progress=False, log=log)
-    told, entries = read(log), folder.entries()
-    assert {"time", "level", "event", "run_id", "host", "pid"} <= set.intersection(*(set(each) for each in told))
-    committed = of(told, "shard_committed")
+    logged, entries = read(log), folder.entries()
+    assert {"time", "level", "event", "run_id", "host", "pid"} <= set.intersection(*(set(each) for each in logged))
+    committed = of(logged, "shard_committed")
     assert {each["shard"] for each in committed} == set(entries) and len(committed) == len(entries)
     for name in ("folded", "failed", "residues"):
         rows = sum(getattr(entry, name) for entry in entries.values())
@@ -68,27 +68,29 @@ def test_counts_equal_the_rows_of_the_manifest(
         for entry in entries.values()
         for row in pq.read_table(folder.root / entry.files["failures"].path).to_pylist()
     }
-    assert failures == {each["structure_id"]: (each["reason"], each["attempts"]) for each in of(told, "protein_failed")}
-    (begin,), (end,) = of(told, "run_started"), of(told, "run_ended")
-    assert told[0] == begin and told[-1] == end
+    assert failures == {
+        each["structure_id"]: (each["reason"], each["attempts"]) for each in of(logged, "protein_failed")
+    }
+    (begin,), (end,) = of(logged, "run_started"), of(logged, "run_ended")
+    assert logged[0] == begin and logged[-1] == end
     assert (begin["shards"], begin["proteins"], begin["engine"]) == (len(entries), 63, "FnApiRunner")
     assert begin["settings"]["weights"] == worker.settings.weights
     assert (end["outcome"], end["folded"], end["failed"], end["shards"]) == ("complete", 60, 3, len(entries))
-    assert {each["run_id"] for each in told} == {entry.run.run_id for entry in entries.values()}
+    assert {each["run_id"] for each in logged} == {entry.run.run_id for entry in entries.values()}
     assert all(0 < each["busy_seconds"] <= each["seconds"] for each in committed)
     # what happened on the way: deaths by the poison, each answered by a new process; batches halved
-    died = Counter(each["reason"].rpartition(" ")[2] for each in of(told, "child_died"))
-    assert died.keys() == {"3", "SIGSEGV"} and len(of(told, "child_started")) >= sum(died.values())
-    assert of(told, "batch_halved") and not of(told, "round_submitted") and not of(told, "shard_failed")
+    died = Counter(each["reason"].rpartition(" ")[2] for each in of(logged, "child_died"))
+    assert died.keys() == {"3", "SIGSEGV"} and len(of(logged, "child_started")) >= sum(died.values())
+    assert of(logged, "batch_halved") and not of(logged, "round_submitted") and not of(logged, "shard_failed")
 
 
 def test_a_retry_and_a_second_run_are_appended(folder: AtlasFolder, worker: WorkerSpec, log: str) -> None:
     fold_atlas(folder, worker, show_progress=False, log=log)
     before = read(log)
     fold_atlas(folder, worker, show_progress=False, log=log, retry_failed=True)
-    told = read(log)
-    assert told[: len(before)] == before
-    again = told[len(before) :]
+    logged = read(log)
+    assert logged[: len(before)] == before
+    again = logged[len(before) :]
     assert (again[0]["event"], again[0]["retry_failed"], again[-1]["failed"]) == ("run_started", True, 3)
     assert all(each["generation"] == 1 for each in of(again, "shard_committed"))
 
@@ -104,8 +106,8 @@ def test_skipped_lost_and_resubmitted_shards_are_logged(
     with monkeypatch.context() as both_look_before_either_commits:
         both_look_before_either_commits.setattr(AtlasFolder, "committed_entry", lambda *_: None)
         fold_shard(task)
-    told = [each["event"] for each in read(log) if each["event"].startswith("shard_")]
-    assert told == ["shard_committed", "shard_skipped", "shard_lost"]
+    logged = [each["event"] for each in read(log) if each["event"].startswith("shard_")]
+    assert logged == ["shard_committed", "shard_skipped", "shard_lost"]
 
     real, refused = AtlasFolder.commit_entry, []
 

@@ -57,10 +57,10 @@ def test_poison_proteins_fail_and_all_others_fold(
     folder = planned([*proteins, *poison])
     report = fold_atlas(folder, worker, show_progress=False)
     assert (report.folded, report.failed) == (60, 3)
-    told = failures(folder)
+    reasons = failures(folder)
     for sequence, reason in poison.items():
-        assert reason in told[format_structure_id(structure_id(sequence))]
-    assert len(told) == 3
+        assert reason in reasons[format_structure_id(structure_id(sequence))]
+    assert len(reasons) == 3
     assert shard_files(folder) == {file.path for entry in folder.entries().values() for file in entry.files.values()}
 
 
@@ -157,7 +157,7 @@ def test_a_model_that_cannot_be_loaded_ends_the_run_at_once(
     monkeypatch.setenv("FAKE_CHILD_REFUSES", "no such weights")
     with pytest.raises(ModelError, match="no such weights"):
         fold_atlas(folder, worker, show_progress=False)
-    assert caplog.records == []  # told once, by the error
+    assert caplog.records == []  # reported once, by the error
     monkeypatch.delenv("FAKE_CHILD_REFUSES")
     assert fold_atlas(folder, worker, show_progress=False).folded == 60
 

@@ -73,7 +73,7 @@ def test_a_full_disk_stops_the_run_and_loses_nothing(
     done = folder.entries()
     assert 0 < len(done) < len(planned.shards)
     assert files(folder) == listed(folder)  # nothing half-written is left to fill the disk
-    assert caplog.records == []  # told once, by the error
+    assert caplog.records == []  # reported once, by the error
     resize(disk, LARGE)
     fold_atlas(folder, worker, show_progress=False)
     assert {name: entry for name, entry in folder.entries().items() if name in done} == done

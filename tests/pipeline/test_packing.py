@@ -47,7 +47,7 @@ def test_a_run_packs_at_its_end(atlas: AtlasFolder, s3: Any, flaky: Any, worker:
     found = verify(atlas)
     assert not found.faults and not any(packs.FOLDER in note for note in found.notes)
 
-    (pack,) = atlas.storage.files(packs.FOLDER)  # somebody changes it, as nothing here does
+    (pack,) = atlas.storage.files(packs.FOLDER)  # changed from outside
     changed = gzip.compress(gzip.decompress(atlas.storage.read(pack.name)).replace(b"cpu", b"gpu", 1))
     false = f"packs/{hashlib.sha256(changed).hexdigest()}.jsonl.gz"
     s3.put_object(Bucket="atlases", Key=f"{tmp_path.name}/{false}", Body=changed)
@@ -67,6 +67,6 @@ def test_a_run_packs_on_its_way(atlas: AtlasFolder, worker: WorkerSpec, monkeypa
     monkeypatch.setattr(fold_shard_module, "PACK_EVERY", 4)
     fold_atlas(atlas, worker, show_progress=False)
     numbers = [int(name.rpartition("-")[2]) for name in atlas.entries()]
-    # at the beginning, by whoever committed shard 0, 4, 8, ..., and at the end
+    # at the start, by the committers of shards 0, 4, 8, ..., and at the end
     assert len(seen) == 2 + sum(number % 4 == 0 for number in numbers)
     assert (seen[0], seen[-1]) == (0, len(numbers)) and all(0 < count <= len(numbers) for count in seen[1:])

@@ -86,7 +86,7 @@ def test_the_job_service_gets_the_graph_and_the_options(runner: str) -> None:
 
 
 def test_the_work_survives_beams_pickler_in_another_process(tmp_path: Path) -> None:
-    """What stands in the graph is taken out of it as a worker takes it, in a process that knows nothing else."""
+    """The work is unpickled from the graph as a worker does it, in a process without other state."""
     service = IdleJobService()
     with serving(service) as address:
         dispatch.run("conformance", [conformance.MarkTask(str(tmp_path / "marks"), 4)], conformance.leave_mark,

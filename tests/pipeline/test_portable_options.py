@@ -1,4 +1,4 @@
-"""What the engines behind Beam's job service must be told: all that is missing is named, before anything starts."""
+"""Options of the engines behind Beam's job service: all missing ones are named before anything starts."""
 
 import importlib
 from pathlib import Path
@@ -87,9 +87,9 @@ def flags(runner: str, options: list[str]) -> list[str]:
 def test_worker_has_one_thread_by_default(runner: str) -> None:
     assert "--number_of_worker_harness_threads=1" in flags(runner, [])
     given = ["--number_of_worker_harness_threads=3", "--sdk_worker_parallelism", "2"]
-    told = flags(runner, given)
-    assert told[:4] == [f"--runner={runner}", *given]
-    assert not [flag for flag in told[4:] if "threads" in flag or "parallelism" in flag]
+    made = flags(runner, given)
+    assert made[:4] == [f"--runner={runner}", *given]
+    assert not [flag for flag in made[4:] if "threads" in flag or "parallelism" in flag]
 
 
 def test_a_machine_of_dataflow_has_one_python_process() -> None:

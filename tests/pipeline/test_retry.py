@@ -101,16 +101,16 @@ def test_runs_are_credited_with_what_they_folded(
     build_index(folder)
     assert verify(folder).faults == []
     with Atlas.open(folder.root) as atlas:
-        told = atlas.query("SELECT run_id, folded, failed, added, residues FROM runs ORDER BY started").rows()
+        runs = atlas.query("SELECT run_id, folded, failed, added, residues FROM runs ORDER BY started").rows()
         short = sum(len(sequence) for sequence in proteins if len(sequence) <= MEMORY)
-        assert [row[1:] for row in told] == [
+        assert [row[1:] for row in runs] == [
             (first.folded, 0, 0, short),
             (second.folded, 1, 0, sum(map(len, proteins)) - short),
             (0, 0, 60, 0),
         ]
         sql = f"SELECT run_id, count(*), min(length) > {MEMORY} FROM proteins GROUP BY run_id ORDER BY run_id"
-        assert atlas.query(sql).rows() == sorted([(told[0][0], first.folded, False), (told[1][0], second.folded, True)])
-        assert atlas.query("SELECT run_id, error FROM failures").rows() == [(told[1][0], "positions are not finite")]
+        assert atlas.query(sql).rows() == sorted([(runs[0][0], first.folded, False), (runs[1][0], second.folded, True)])
+        assert atlas.query("SELECT run_id, error FROM failures").rows() == [(runs[1][0], "positions are not finite")]
         assert atlas.structure(format_structure_id(structure_id(max(proteins, key=len)))).sequence
         assert atlas.query("SELECT count(*) FROM pae").rows() == [(60,)]
 

@@ -75,7 +75,7 @@ HISTOGRAMS = st.dictionaries(st.integers(1, 1280), st.integers(1, 20_000_000), m
 def test_hundreds_of_millions_of_proteins_are_cut_evenly(counts: dict[int, int], hours: float) -> None:
     """In each size class every shard costs what the others do, to 5 % or the cost of one protein; sizes keep the rules.
 
-    Up to 1.2 billion proteins, on a device that needs so many `hours` for all. The classes are told apart by cost
+    Up to 1.2 billion proteins, on a device that needs so many `hours` for all. The classes are distinguished by cost
     alone: full-size shards hold nine tenths of it.
     """
     bins = [LengthCount(*item) for item in sorted(counts.items(), reverse=True)]

@@ -25,6 +25,9 @@ from foldatlas.schemas.records import Settings
 from foldatlas.schemas.stages import StageShard
 
 SETTINGS = Settings(model="nano", weights="ab" * 32, recycles=0, precision="fp32")
+# A run of novelty/ has to say which reference it searched.
+SEARCH = {"search": "structures", "digest": "0" * 64, "version": 1, "recipe": {"power": 2}, "structures": ""}
+NOTES = {"reference": "none", "place": "", "entries": 0, "demo": True, "licences": [], "versions": []}
 SQUARES = pa.schema([("number", pa.int64()), ("square", pa.int64())])
 INPUT = pa.schema([("number", pa.int64())])
 computed: list[str] = []
@@ -55,9 +58,9 @@ def begun(folder: AtlasFolder, *, shards: int = 4, base: str = "") -> StageRun:
     return StageRun.begin(
         folder,
         "novelty",
-        settings={"power": 2},
+        settings=SEARCH,
         shards=[StageShard(f"{n:05d}", 10, 100, f"{n:064x}", path, n) for n in range(shards)],
-        notes={"why": "a test"},
+        notes=NOTES,
         base=base,
         inputs={"numbers": [file.entry]},
     )

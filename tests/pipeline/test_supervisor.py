@@ -246,7 +246,7 @@ def _is_running(process: int) -> bool:
         state = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0]
     except FileNotFoundError:
         return False
-    return state != "Z"  # killed, and nobody has asked for its exit code yet
+    return state != "Z"  # killed, its exit code not collected yet
 
 
 def test_child_without_a_parent_ends_at_once() -> None:

@@ -11,7 +11,7 @@ PHASES = (Phase(16, 2, 5), Phase(24, 4, 3))
 
 
 def chain(number: int, length: int, cluster: str) -> Chain:
-    """One whose atoms nobody looks at."""
+    """A chain whose atoms are not used."""
     nowhere, index = np.zeros((length, 14, 3), np.float32), np.arange(length, dtype=np.int32)
     return Chain(f"made{number}", "A" * length, nowhere, np.zeros((length, 14), bool), index, "train", cluster)
 

@@ -131,7 +131,7 @@ def test_options_that_change_only_rounding_keep_the_curve(
 
 
 def test_it_learns_eight_sequences(tmp_path: Path) -> None:
-    """Each of two residues of its own, in turn, so that what is hidden can be told from what is seen; the residues'
+    """Each of two residues of its own, in turn, so that hidden residues follow from visible ones; the residues'
     frequencies alone give 16."""
     fasta = tmp_path / "eight.fasta"
     letters = "ACDEFGHIKLMNPQRS"

@@ -52,7 +52,7 @@ def test_a_batch_is_a_function_of_seed_and_step(corpus: Corpus) -> None:
     assert one != sampling.batch(corpus, seed=2, step=9, tokens=900, crop=64)
     assert one != sampling.batch(corpus, seed=1, step=10, tokens=900, crop=64)
     assert 900 - 64 < sum(example.length for example in one) <= 900
-    # a smaller batch of the same step is its beginning, whoever asks
+    # a smaller batch of the same step is the start of the larger one, in any process
     fewer = sampling.batch(corpus, seed=1, step=9, tokens=300, crop=64)
     assert fewer == one[: len(fewer)]
     assert len(sampling.batch(corpus, seed=1, step=9, tokens=1, crop=64)) == 1
