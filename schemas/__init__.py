@@ -1,4 +1,4 @@
-"""What the data are: records, tables, the manifest and the exceptions.
+"""Definitions of the data: records, tables, the manifest, and the exceptions.
 
 Every other folder may import this one; this one imports none of them.
 
@@ -10,6 +10,6 @@ manifest.py     JSON documents: header, plans, manifest entries
 novelty_tables.py  the columns of search runs: hits, members, targets
 stages.py       JSON documents of derived stages: novelty, clusters
 errors.py       exceptions and their exit codes
-wording.py      numbers, bytes and times as messages write them
+wording.py      numbers, bytes and times in messages
 version.py      the version of this program
 """

@@ -1,25 +1,25 @@
-"""The exceptions FoldAtlas raises on purpose.
+"""The exceptions of FoldAtlas.
 
     FoldAtlasError                 exit 1
     |-- UsageError (ValueError)    exit 2   refused before anything was changed
-    |   |-- SourceError                     a FASTA source that cannot be used
-    |   |-- ForeignFolderError              an output folder that holds something else
-    |   |-- NotAnAtlasError                 a folder that should be an atlas and is none
-    |   |-- SettingsMismatchError           an atlas made with other result-changing settings
+    |   |-- SourceError                     a source that cannot be used
+    |   |-- ForeignFolderError              an output folder that holds other files
+    |   |-- NotAnAtlasError                 a folder that is not an atlas
+    |   |-- SettingsMismatchError           an atlas made with other settings
     |   |-- ModelError                      an unknown model or unusable weights
-    |   |   `-- MissingWeights                a published model that is not on this machine, or not all of it
-    |   |-- SequenceError                   a sequence the network cannot take
+    |   |   `-- MissingWeights                weights that are not on this machine, or incomplete
+    |   |-- SequenceError                   a sequence that the network does not accept
     |   `-- QueryError                      SQL that DuckDB does not accept
     |-- DamagedAtlasError          exit 3   files that contradict the manifest
-    |-- IncompleteError            exit 3   shards still missing after every try
-    |-- StoreError                 exit 1   an object store that refuses, or is away for too long
-    |-- EngineError                exit 1   the Beam engine gave up or was lost
-    |-- WorkerError                exit 1   the process that owns the device broke
-    |   |-- WorkerDied                      it ended, or was killed
+    |-- IncompleteError            exit 3   shards that are not committed after all tries
+    |-- StoreError                 exit 1   an object store that refuses requests or does not answer
+    |-- EngineError                exit 1   a failure of the Beam engine
+    |-- WorkerError                exit 1   a failure of the process that owns the device
+    |   |-- WorkerDied                      it ended or was killed
     |   |-- WorkerTimeout                   it passed its deadline and was killed
     |   |-- OutOfMemory                     the batch did not fit on the device
-    |   `-- NonFiniteOutput                 the network gave NaN or infinity
-    |-- TrainingError              exit 1   training cannot go on
+    |   `-- NonFiniteOutput                 the network returned NaN or infinity
+    |-- TrainingError              exit 1   training cannot continue
     `-- Interrupted                exit 130 Ctrl-C, or SIGTERM (exit 143)
 
 A message gives the value, the limit and the next step. Commands print it without a traceback.
@@ -27,7 +27,7 @@ A message gives the value, the limit and the next step. Commands print it withou
 
 
 class FoldAtlasError(Exception):
-    """Root of everything FoldAtlas raises on purpose."""
+    """Base class of all exceptions of FoldAtlas."""
 
     exit_code = 1
 
@@ -39,11 +39,11 @@ class UsageError(FoldAtlasError, ValueError):
 
 
 class SourceError(UsageError):
-    """A FASTA source is missing, empty, unreadable or not FASTA."""
+    """A source is missing, empty, unreadable or not FASTA."""
 
 
 class ForeignFolderError(UsageError):
-    """The output folder holds something that is not a FoldAtlas atlas or export."""
+    """The output folder holds other files than an atlas or an export of FoldAtlas."""
 
 
 class NotAnAtlasError(UsageError):
@@ -59,11 +59,11 @@ class ModelError(UsageError):
 
 
 class MissingWeights(ModelError):
-    """Weights that are not on this machine, or not all of them: they can be fetched."""
+    """The weights are not on this machine, or incomplete; they can be downloaded."""
 
 
 class SequenceError(UsageError):
-    """A sequence is empty or holds letters that are no residue code."""
+    """A sequence is empty or contains letters that are not residue codes."""
 
 
 class QueryError(UsageError):
@@ -77,17 +77,17 @@ class DamagedAtlasError(FoldAtlasError):
 
 
 class IncompleteError(FoldAtlasError):
-    """Shards that are still not committed after every round."""
+    """Shards are not committed after all rounds."""
 
     exit_code = 3
 
 
 class StoreError(FoldAtlasError):
-    """An object store refused a request, or did not answer for as long as a run waits."""
+    """An object store refused a request, or did not answer within the time for retries."""
 
 
 class EngineError(FoldAtlasError):
-    """The Beam engine gave a job up, or was lost; what it finished is kept."""
+    """The Beam engine failed or was lost. Committed shards are kept."""
 
 
 class WorkerError(FoldAtlasError):
@@ -95,7 +95,7 @@ class WorkerError(FoldAtlasError):
 
 
 class WorkerDied(WorkerError):
-    """The process ended or was killed while it had work."""
+    """The process ended or was killed during its work."""
 
 
 class WorkerTimeout(WorkerError):
@@ -107,15 +107,15 @@ class OutOfMemory(WorkerError):
 
 
 class NonFiniteOutput(WorkerError):
-    """The network gave NaN or infinity for a protein."""
+    """The network returned NaN or infinity for a protein."""
 
 
 class TrainingError(FoldAtlasError):
-    """A training run cannot go on from where it is."""
+    """A training run cannot continue."""
 
 
 class Interrupted(FoldAtlasError):
-    """The person or the system asked the run to stop."""
+    """The user or the system stopped the run."""
 
     exit_code = 130
 

@@ -1,7 +1,7 @@
-"""What was committed: the atlas's header, its plans, and one entry a finished shard.
+"""JSON documents of an atlas: its header, its plans, and a manifest entry for each finished shard.
 
-These JSON documents are the only truth about what an atlas holds. Each is written whole and once; a file that none
-of them lists does not exist for a reader. Field types are checked when they are read.
+These documents alone determine the content of an atlas. Each is written once, as a whole; readers ignore files that
+none of them lists. Field types are checked when a document is read.
 """
 
 import hashlib
@@ -16,10 +16,10 @@ from foldatlas.schemas.errors import DamagedAtlasError
 from foldatlas.schemas.records import Settings
 from foldatlas.schemas.tables import FORMAT_VERSION, NEEDED_TABLES
 
-LINEAGE_FORMAT: Final = 2  # of a plan that supersedes another, and of an entry that left sequences out
+LINEAGE_FORMAT: Final = 2  # of plans that supersede a version, and of entries that skipped sequences
 NAME_DIGITS: Final = 16  # hexadecimal digits of a digest that name a plan: 64 bits
 
-# What files are named by. A document may come from elsewhere, and no name in it may lead out of the atlas.
+# Names in documents become file names. Documents may be untrusted, so a name must not lead out of the atlas.
 _NAME: Final = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9_.-]*")
 _DIGEST: Final = re.compile(r"[0-9a-f]{64}")
 
@@ -29,11 +29,11 @@ Document = TypeVar("Document", bound=msgspec.Struct)
 def check_name(name: str) -> None:
     """Raise ValueError for a name that no plan, shard, attempt or run has."""
     if not _NAME.fullmatch(name):
-        raise ValueError(f"{name!r} is no name of a plan, a shard, a run or an attempt")
+        raise ValueError(f"{name!r} is not a valid name of a plan, a shard, a run or an attempt")
 
 
 class FileEntry(msgspec.Struct, frozen=True):
-    """One Parquet file: path relative to the atlas, rows, bytes, and the sha256 of its bytes."""
+    """A Parquet file: path relative to the atlas, number of rows, size in bytes, and sha256."""
 
     path: str
     rows: int
@@ -47,7 +47,7 @@ class FileEntry(msgspec.Struct, frozen=True):
 
 
 class Superseded(msgspec.Struct, frozen=True, order=True):
-    """An earlier version of a source: the plan that read it, and the sha256 of the bytes that it read."""
+    """An earlier version of a source: the plan that read it, and the sha256 of its bytes."""
 
     plan: str
     sha256: str
@@ -57,13 +57,13 @@ class Superseded(msgspec.Struct, frozen=True, order=True):
 
 
 class Source(msgspec.Struct, frozen=True):
-    """One file as it was read: `size` with `etag` or, where there is none, `mtime_ns` (0 where nobody says) tells later
-    whether it changed; `sha256` proves it.
+    """A source as it was read.
 
-    With `--genes` `genes` says what found the genes of its contigs, `contigs` how many there were, and
-    `contigs_without_genes` how many of them are good and have none; `records` are the genes, and contigs refused.
-    `supersedes` are the versions of the source that this one takes the place of, sorted (atlas/index/lineage.py); None
-    in a plan of a program that did not record it.
+    A later change is noticed by `size` and `etag`, or, without an entity tag, `mtime_ns` (0 if unknown); `sha256` is of
+    its bytes. With `--genes`, `genes` is the program that found the genes, `contigs` the number of contigs,
+    `contigs_without_genes` the number of accepted contigs without genes, and `records` counts genes and refused
+    contigs. `supersedes` are the versions of the source that this one replaces, sorted (atlas/index/lineage.py); None
+    in a plan of a program that did not record them.
     """
 
     uri: str
@@ -71,8 +71,8 @@ class Source(msgspec.Struct, frozen=True):
     mtime_ns: int
     sha256: str
     records: int
-    leading_text: bool = False  # there was text before the first '>': no record, a warning
-    etag: str = ""  # a server's name of this very content
+    leading_text: bool = False  # text before the first '>', which is ignored with a warning
+    etag: str = ""  # identifies the content on a server
     genes: str = ""
     contigs: int = 0
     contigs_without_genes: int = 0
@@ -80,9 +80,9 @@ class Source(msgspec.Struct, frozen=True):
 
 
 class Shard(msgspec.Struct, frozen=True):
-    """A piece of work: one row group of a sequences file.
+    """A unit of work: one row group of a sequences file.
 
-    `cost` is predicted MFLOP; `digest` the sha256 of the structure ids in order.
+    `cost` is in predicted MFLOP; `digest` is the sha256 of the structure ids in order.
     """
 
     name: str
@@ -96,15 +96,15 @@ class Shard(msgspec.Struct, frozen=True):
     digest: str
 
     def __post_init__(self) -> None:
-        if self.name:  # planning gives shards their names last
+        if self.name:  # shards are named at the end of planning
             check_name(self.name)
 
 
 class Plan(msgspec.Struct, frozen=True):
-    """What was read, what was accepted, and the shards that it makes. Immutable; named by its content's digest.
+    """The sources that were read, the outcomes of their records, and the shards. Immutable, named by its digest.
 
-    `outcomes` counts records by outcome. `shards` are in the order in which they should run. `order` is no part of the
-    content: of a structure in two plans of an atlas the one of the lower order counts, then the one created earlier.
+    `outcomes` counts records by outcome. `shards` are in the order in which they should run. `order` does not affect
+    the name: a structure in two plans counts in the plan of the lower order, then in the one created earlier.
     """
 
     format: int
@@ -119,20 +119,20 @@ class Plan(msgspec.Struct, frozen=True):
     records: tuple[FileEntry, ...]
     sequences: tuple[FileEntry, ...]
     shards: tuple[Shard, ...]
-    order: int = 0  # where atlases were merged: 0 is that of the first
+    order: int = 0  # of the atlas among merged ones, from 0
 
     def __post_init__(self) -> None:
         check_name(self.name)
         if self.format < LINEAGE_FORMAT and any(source.supersedes for source in self.sources):
-            raise ValueError(f"a plan of format {self.format} supersedes no version")
+            raise ValueError(f"a plan of format {self.format} cannot supersede versions")
 
 
 class Run(msgspec.Struct, frozen=True):
-    """Who folded a shard and how long it took. Nothing here changes a result.
+    """The run that folded a shard, its device and its time. None of it affects results.
 
-    `device` is "cpu", "cuda" or "cuda:1", `device_name` the make ("NVIDIA H100 80GB HBM3"; a CPU's with its cores), ""
-    where it is not known, as in entries of before it was recorded; `device_bytes` its memory, 0 where not known. Of the
-    `seconds` that the shard took, `busy_seconds` went into batches that the device answered (0: not measured).
+    `device` is "cpu", "cuda" or "cuda:1"; `device_name` the device model ("NVIDIA H100 80GB HBM3"; of a CPU with its
+    cores), "" if unknown, as in older entries; `device_bytes` its memory, 0 if unknown. Of the `seconds` of the shard,
+    `busy_seconds` were spent in batches that succeeded (0: not measured).
     """
 
     run_id: str
@@ -146,16 +146,16 @@ class Run(msgspec.Struct, frozen=True):
     device_bytes: int = 0
 
     def __post_init__(self) -> None:
-        if not self.device_name.isprintable():  # it is shown on terminals
+        if not self.device_name.isprintable():  # it is printed to terminals
             raise ValueError(f"device_name {self.device_name!r} is not printable")
 
 
 class ShardEntry(msgspec.Struct, frozen=True):
-    """A committed shard: the files of the attempt that won, by table name.
+    """The manifest entry of a committed shard: the files of the attempt that won, by table name.
 
-    `residues` are those that this generation folded. Where it wrote the structures anew, `kept` of them, the first
-    ones, are rows of the generation before. `skipped` proteins of the shard were not needed, because no present record
-    had them, and were not tried; `folded`, `failed` and `skipped` add up to the shard's proteins.
+    `residues` counts those that this generation folded. If it rewrote the structures, the first `kept` rows are from
+    the previous generation. `skipped` proteins were not tried, because no present record had them; `folded`, `failed`
+    and `skipped` add up to the shard's proteins.
     """
 
     format: int
@@ -178,16 +178,16 @@ class ShardEntry(msgspec.Struct, frozen=True):
         check_name(self.shard)
         check_name(self.plan)
         if self.format < LINEAGE_FORMAT and self.skipped:
-            raise ValueError(f"an entry of format {self.format} skips no protein")
+            raise ValueError(f"an entry of format {self.format} cannot skip proteins")
 
     @property
     def outputs(self) -> frozenset[str]:
-        """Names of the optional tables that this shard has."""
+        """The names of the optional tables of this shard."""
         return frozenset(self.files) - frozenset(NEEDED_TABLES)
 
 
 class AtlasHeader(msgspec.Struct, frozen=True):
-    """`atlas.json`: what all structures of the atlas have in common."""
+    """`atlas.json`: the settings of all structures of the atlas."""
 
     format: int
     created: str
@@ -197,10 +197,11 @@ class AtlasHeader(msgspec.Struct, frozen=True):
 
 
 class IndexPointer(msgspec.Struct, frozen=True):
-    """`index.json` of an atlas on a store: which file of `index/` is the index, and what it says.
+    """`index.json` of an atlas on a store: which file of `index/` is the index, and a summary of it.
 
-    `contents` is the digest of the names of `documents` plans and entries that it was built from. The others count
-    records by state (`refused` by reason), so that a run that finds nothing to do need not fetch the index.
+    `contents` is the digest of the names of the plans and manifest entries that it was built from, `documents` their
+    number. The other fields count records by state (`refused` by reason), so that a run without work need not fetch
+    the index.
     """
 
     format: int
@@ -217,20 +218,20 @@ class IndexPointer(msgspec.Struct, frozen=True):
     stages: str = ""  # digest of the names of complete runs of derived stages, of which `documents` counts the marks
 
     def __post_init__(self) -> None:
-        if not _DIGEST.fullmatch(self.sha256):  # names the file in the cache
-            raise ValueError(f"{self.sha256!r} is no sha256")
+        if not _DIGEST.fullmatch(self.sha256):  # it becomes a file name in the cache
+            raise ValueError(f"{self.sha256!r} is not a sha256")
 
 
 _NEWEST_FORMATS: Final[dict[type[msgspec.Struct], int]] = {Plan: LINEAGE_FORMAT, ShardEntry: LINEAGE_FORMAT}
 
 
 def settings_digest(settings: Settings) -> str:
-    """sha256 of the settings, 64 hexadecimal digits: equal digests mean comparable structures."""
+    """Return the sha256 of the settings, 64 hexadecimal digits. Equal digests mean comparable structures."""
     return hashlib.sha256(msgspec.json.encode(settings, order="deterministic")).hexdigest()
 
 
 def shard_digest(structure_ids: Iterable[bytes]) -> str:
-    """sha256 of a shard's structure ids in order."""
+    """Return the sha256 of a shard's structure ids in order."""
     digest = hashlib.sha256()
     for structure_id in structure_ids:
         digest.update(structure_id)
@@ -238,11 +239,11 @@ def shard_digest(structure_ids: Iterable[bytes]) -> str:
 
 
 def plan_name(sources: Iterable[Source], max_length: int, shards: Iterable[Shard]) -> str:
-    """A plan's name: the digest of its sources' content and lineage, its limit, its sequence list and its shard
-    boundaries.
+    """Return a plan's name: the digest of its sources' contents and lineage, its maximal length, its sequences and its
+    shard boundaries.
 
-    Two machines that plan the same files alike make the same plan, whatever the paths' times. A source without lineage
-    adds nothing for it, so that plans from before lineage keep their names.
+    Two machines that plan the same files make the same plan, whatever the files' times. A source without lineage adds
+    nothing to the digest, so that plans of older programs keep their names.
     """
     content = {
         "sources": [
@@ -265,14 +266,14 @@ def shard_name(plan: str, number: int) -> str:
 
 
 def encode(document: msgspec.Struct) -> bytes:
-    """The JSON text of a document, indented for people, keys in a fixed order."""
+    """Return the JSON text of a document, indented, with keys in a fixed order."""
     return msgspec.json.format(msgspec.json.encode(document, order="deterministic"), indent=1) + b"\n"
 
 
 def decode(text: bytes, kind: type[Document], path: Path | str) -> Document:
-    """Reads a document and checks every field.
+    """Return the document in a JSON text, with every field checked.
 
-    Raises DamagedAtlasError, naming `path`, for text that is not such a document or is of a newer format.
+    Raise DamagedAtlasError, with `path` in the message, for text that is not such a document or has a newer format.
     """
     try:
         raw: Any = msgspec.json.decode(text)

@@ -1,8 +1,8 @@
-"""Residues, sequences and FASTA records: the vocabulary every folder shares.
+"""Residues, sequences and FASTA records: definitions that all folders share.
 
-Standard library alone, so that the network can use it on a bare GPU machine. Atom names and their order are those
-of AlphaFold 2's `atom14` (Jumper et al. 2021, supplement 1.2): the heavy atoms of each residue without the terminal
-oxygen, side chain outwards.
+Only the standard library is imported, so that the network can use it on a bare GPU machine. Atom names and their order
+are those of AlphaFold 2's `atom14` (Jumper et al. 2021, supplement 1.2): the heavy atoms of each residue without the
+terminal oxygen, side chain outwards.
 """
 
 import hashlib
@@ -58,16 +58,16 @@ ATOMS: Final[dict[str, tuple[str, ...]]] = {
 }
 
 NUCLEOTIDES: Final = frozenset("ACGTUN")
-MIN_NUCLEOTIDES: Final = 30  # shorter runs of A, C, G, T, N are as likely a peptide
+MIN_NUCLEOTIDES: Final = 30  # shorter sequences of A, C, G, T, N may be peptides
 NEXT_TITLE: Final = "\x01"  # in a header of NCBI's nr, between the titles of identical proteins
-DEFAULT_MAX_LENGTH: Final = 1280  # residues; the ESM Metagenomic Atlas stopped here
+DEFAULT_MAX_LENGTH: Final = 1280  # residues, as in the ESM Metagenomic Atlas
 
 
 class Outcome(StrEnum):
-    """What became of a FASTA record when it was planned.
+    """The outcome of planning for a FASTA record.
 
-    `accepted` records are folded once per distinct sequence. `repeated` is the same id with the same sequence again
-    in one source. Every other value is the reason of a refusal.
+    `accepted` records are folded, once per distinct sequence. A `repeated` record has the id and the sequence of an
+    earlier one of its source. Every other value is the reason of a refusal.
     """
 
     ACCEPTED = "accepted"
@@ -109,30 +109,31 @@ REFUSALS: Final[dict[Outcome, str]] = {
 
 
 def structure_id(sequence: str | bytes) -> bytes:
-    """Identity of a sequence and so of its structure: md5 of the upper-case letters, 16 bytes, shown as a UUID.
+    """Return the id of a sequence and of its structure: md5 of the upper-case letters, 16 bytes, shown as a UUID.
 
-    md5 is no protection against forgery; it is what ESM Atlas v1 keys its proteins by, so that tables join.
+    md5 does not protect against forgery. It is used because it is the key of proteins in ESM Atlas v1, so that tables
+    can be joined.
     """
     letters = sequence.encode("ascii") if isinstance(sequence, str) else sequence
     return hashlib.md5(letters, usedforsecurity=False).digest()
 
 
 def format_structure_id(identity: bytes) -> str:
-    """The UUID text of a structure id, as DuckDB prints it."""
+    """Return a structure id as UUID text, as DuckDB prints it."""
     return str(uuid.UUID(bytes=identity))
 
 
 def num_atoms(sequence: str) -> int:
-    """Number of stored atoms of `sequence`."""
+    """Return the number of stored atoms of `sequence`."""
     return sum(len(ATOMS[residue]) for residue in sequence)
 
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """What changes a structure. Two structures are comparable only when these are equal.
+    """The settings that affect structures, which are comparable only if these are equal.
 
-    `model` is the name people see (`nano`); `weights` the digest of every tensor the network uses;
-    `recycles` the trunk passes after the first; `precision` the name of the arithmetic policy.
+    `model` is the name of the model (`nano`); `weights` the digest of all tensors that the network uses; `recycles`
+    the number of trunk passes after the first; `precision` the name of the arithmetic precision.
     """
 
     model: str

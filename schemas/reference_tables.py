@@ -1,7 +1,7 @@
-"""Tables and documents of a reference database (`foldatlas reference`), which novelty is searched against.
+"""Tables and documents of a reference database (`foldatlas reference`), in which novelty is searched.
 
-A database holds one kind of thing: experimental or predicted structures, or known sequences. docs/reference.md
-describes every file, and is checked against this module by a test.
+A database has structures, experimental or predicted, or known sequences. docs/reference.md describes every file; a test
+checks it against this module.
 """
 
 from typing import Annotated, Final, Literal
@@ -24,7 +24,7 @@ _SOURCE = describe_field("source", pa.string(), "normalised URI of the file")
 _MEMBER = describe_field("member", pa.string(), "name inside an archive, or shard of an atlas; empty for a plain file")
 _NAME = describe_field("name", pa.string(), "unique in the database: entry id and author's chain name, or FASTA id")
 _TITLE = describe_field("title", pa.string(), "title of the structure, or description of the FASTA record")
-_VERSION = describe_field("version", pa.int32(), "version of the database in which it came", span=">= 1")
+_VERSION = describe_field("version", pa.int32(), "version of the database in which it was added", span=">= 1")
 _LICENCE = describe_field("licence", pa.string(), "as stated by --licence; `unknown` where it was not")
 _STRUCTURE_ID = describe_field("structure_id", pa.uuid(), "md5 of the sequence, as in an atlas")
 _SEQUENCE = describe_field("sequence", pa.string(), "upper-case one-letter residue codes", span="A-Z")
@@ -59,10 +59,10 @@ CHAINS: Final = describe_table(
     [
         _SOURCE,
         _MEMBER,
-        describe_field("number", pa.int32(), "place of the chain in its file, from 0", span=">= 0"),
+        describe_field("number", pa.int32(), "number of the chain in its file, from 0", span=">= 0"),
         describe_field("chain", pa.string(), "author's chain name"),
         describe_field("name", pa.string(), "entry id and author's chain name; several chains may share one"),
-        describe_field("outcome", pa.string(), "entry, identical, or why it is no entry"),
+        describe_field("outcome", pa.string(), "entry, identical, or why it is not an entry"),
         describe_field("length", pa.int32(), "residues with a C-alpha", unit="residues", span=">= 0"),
         describe_field("dropped", pa.int32(), "residues without a usable C-alpha", unit="residues", span=">= 0"),
         describe_field("entry", pa.string(), "name of the entry for the chain; NULL if none", nullable=True),
@@ -75,7 +75,7 @@ RECORDS: Final = describe_table(
     "reference_records",
     [
         _SOURCE,
-        describe_field("offset", pa.int64(), "place of the record's '>' in the uncompressed file", unit="bytes"),
+        describe_field("offset", pa.int64(), "position of the record's '>' in the uncompressed file", unit="bytes"),
         describe_field("name", pa.string(), "first word of the header"),
         describe_field("structure_id", pa.uuid(), "md5 of the sequence; NULL for a refused record", nullable=True),
         describe_field("outcome", pa.string(), "entry, identical, or the reason of the refusal (docs/files.md)"),
@@ -91,7 +91,7 @@ FILES: Final = describe_table(
         _MEMBER,
         describe_field("size", pa.int64(), "of the file or archive as stored; -1 if unknown", unit="bytes"),
         describe_field("mtime_ns", pa.int64(), "when it was changed, since 1970; 0 if unknown", unit="ns"),
-        describe_field("etag", pa.string(), "the store's name of this content, or empty"),
+        describe_field("etag", pa.string(), "entity tag of the store, or empty"),
         describe_field("sha256", pa.string(), "of the text that was read, 64 hexadecimal digits; empty if none was"),
         describe_field("outcome", pa.string(), "read, or why it was not"),
         describe_field("detail", pa.string(), "the reason in words, or empty"),
@@ -116,7 +116,7 @@ LEFT: Final = describe_table(
     version=REFERENCE_FORMAT,
 )
 
-# What reading leaves for the build; never part of a database.
+# Written by reading files, read by building a version; not part of a database.
 STAGED_CHAINS: Final = describe_table(
     "reference_staged_chains",
     [
@@ -124,7 +124,9 @@ STAGED_CHAINS: Final = describe_table(
         _TITLE,
         *(CHAINS.field(name) for name in ("outcome", "length", "dropped")),
         _SEQUENCE,
-        describe_field("c_alphas", pa.binary(), "float32 [length, 3], little-endian; empty for what is no candidate"),
+        describe_field(
+            "c_alphas", pa.binary(), "float32 [length, 3], little-endian; empty for chains that are not candidates"
+        ),
         describe_field("states", pa.binary(), "uint8 [length], 3Di states 0 to 19"),
         describe_field("secondary", pa.binary(), "uint8 [length], ASCII C, H, T or E"),
     ],
@@ -143,16 +145,16 @@ TABLES: Final[dict[str, pa.Schema]] = {
 # Array of a database of structures -> its dtype, and what it holds.
 ARRAYS: Final[dict[str, tuple[str, str]]] = {
     "c_alphas": ("float32", "C-alpha positions as in the file, angstrom, [residues, 3]"),
-    "offsets": ("int64", "first residue of each entry, and the number of all residues last, [entries + 1]"),
+    "offsets": ("int64", "first residue of each entry, then the number of all residues, [entries + 1]"),
     "sequence": ("uint8", "residue codes, ASCII, [residues]"),
     "states": ("uint8", "3Di states, 0 to 19, in the order ACDEFGHIKLMNPQRSTVWY, [residues]"),
-    "secondary": ("uint8", "secondary structure as TM-align's, ASCII: C coil, H helix, T turn, E strand, [residues]"),
-    "versions": ("int32", "version in which each entry came, never falling, [entries]"),
+    "secondary": ("uint8", "secondary structure as in TM-align, ASCII: C coil, H helix, T turn, E strand, [residues]"),
+    "versions": ("int32", "version in which each entry was added, not decreasing, [entries]"),
 }
 
 CHAIN_OUTCOMES: Final[dict[str, str]] = {
-    "entry": "stands in the database",
-    "identical": "has the sequence and nearly the coordinates of an entry, which stands for it",
+    "entry": "is an entry of the database",
+    "identical": "has the sequence and nearly the coordinates of an entry, which represents it",
     "too_short": "fewer than 30 residues with a C-alpha: any helix would match it",
     "too_long": "more than 65,534 residues, MMseqs2's limit",
     "nucleic_acid": "DNA or RNA",
@@ -162,15 +164,15 @@ FILE_OUTCOMES: Final[dict[str, str]] = {
     "read": "its chains or records are accounted for one by one",
     "not_structure": "neither PDB nor mmCIF",
     "empty": "no atoms in it",
-    "unreadable": "missing, cut, damaged, or not well-formed",
+    "unreadable": "missing, truncated, damaged, or not well-formed",
     "too_large": "more than 1 GiB of text, or a compressed file that unpacks to over 200 times its size",
     "unsafe": "a link, a device, or a name that leads out of the archive",
-    "crashed": "ended the process that read it, twice",
+    "crashed": "crashed the process that read it, twice",
 }
 
 
 class ContentFile(msgspec.Struct, frozen=True):
-    """A file of one version: its bytes and their sha256."""
+    """A file of one version: its size in bytes and its sha256."""
 
     bytes: _Count
     sha256: _Digest

@@ -1,7 +1,7 @@
-"""Every table of an atlas as a pyarrow schema; no other file defines one.
+"""The pyarrow schemas of the tables of an atlas.
 
-Each field's metadata carries its `meaning`, and its `unit` and `range` where it has them, so that a Parquet file
-explains itself to any reader. `docs/files.md` is checked against this module by a test.
+The metadata of each field has its `meaning`, and `unit` and `range` if it has these, so that Parquet files are
+self-describing. A test checks `docs/files.md` against this module.
 """
 
 from collections.abc import Iterable
@@ -11,11 +11,11 @@ import pyarrow as pa
 
 FORMAT_VERSION: Final = 1
 
-COORDINATE_SCALE: Final = 100  # stored integers a angstrom: 0.01 A, an error of at most 0.005 A
-PLDDT_SCALE: Final = 100  # stored integers a pLDDT point: 0.01 of 100
-PAE_SCALE: Final = 8  # stored integers a angstrom: an error of at most 1/16 A, and 31.75 A, the greatest, fits a byte
+COORDINATE_SCALE: Final = 100  # stored units per angstrom: 0.01 A, an error of at most 0.005 A
+PLDDT_SCALE: Final = 100  # stored units per pLDDT point, of 100 points
+PAE_SCALE: Final = 8  # stored units per angstrom: an error of at most 1/16 A; 31.75 A, the maximum, fits into a byte
 
-# Structures a row group: 64 cost 31.8 bytes a residue and 2.7 ms to fetch one; a whole shard 31.6 and 137 ms.
+# Structures per row group: with 64, 31.8 bytes per residue and 2.7 ms to read one; with a whole shard, 31.6 and 137 ms.
 STRUCTURES_A_ROW_GROUP: Final = 64
 MAX_SHARDS_A_FILE: Final = 256  # row groups in one sequences file: 40,000 would make its footer 28 MB
 
@@ -52,7 +52,7 @@ RECORDS: Final = _table(
         _field(
             "offset",
             pa.int64(),
-            "place of the record's '>' in the uncompressed source (in GenBank, of its CDS line; of a gene in a "
+            "position of the record's '>' in the uncompressed source (in GenBank, of its CDS line; of a gene in a "
             "contig, of its leftmost nucleotide)",
             unit="bytes",
             span=">= 0",
@@ -60,7 +60,7 @@ RECORDS: Final = _table(
         _field(
             "id",
             pa.string(),
-            "first word of the header (GenBank: protein_id or locus_tag); bytes that are no UTF-8 are written as \\xNN",
+            "first word of the header (GenBank: protein_id or locus_tag); bytes not in UTF-8 are written as \\xNN",
         ),
         _field("description", pa.string(), "the header after the id"),
         _field("length", pa.int32(), "letters in the sequence as read", unit="residues", span=">= 0"),
@@ -71,18 +71,18 @@ RECORDS: Final = _table(
             "CRC-64 (ISO 3309) of the sequence as in UniProt, 16 hexadecimal digits; NULL for a refused record",
             nullable=True,
         ),
-        _field("mgyp", pa.int64(), "MGnify protein number; NULL where the id is none", span=">= 0", nullable=True),
+        _field("mgyp", pa.int64(), "MGnify protein number; NULL if the id is not one", span=">= 0", nullable=True),
         _field(
             "is_fragment",
             pa.bool_(),
-            "whether the header says that the protein is cut; NULL where it does not say",
+            "whether the header states that the protein is a fragment; NULL if it does not state it",
             nullable=True,
         ),
         _field("outcome", pa.string(), "accepted, repeated, or the reason of the refusal"),
     ],
 )
 
-# What ingest writes and planning reads; never part of an atlas.
+# Written and read by planning; not part of an atlas.
 STAGING: Final = _table(
     "staging",
     [
@@ -103,7 +103,7 @@ STRUCTURES: Final = _table(
                 axis,
                 _integers(pa.int32()),
                 f"{axis} of every heavy atom, residue by residue in the order of foldatlas.schemas.records.ATOMS; "
-                "NULL for an atom that is missing",
+                "NULL for a missing atom",
                 unit="0.01 angstrom",
             )
             for axis in "xyz"
@@ -111,7 +111,7 @@ STRUCTURES: Final = _table(
         _field(
             "plddt",
             _integers(pa.uint16()),
-            "predicted lDDT of each residue's C-alpha; NULL where there is none",
+            "predicted lDDT of each residue's C-alpha; NULL if missing",
             unit="0.01 of pLDDT",
             span="0 to 10000, that is pLDDT 0 to 100",
         ),
@@ -149,9 +149,9 @@ EMBEDDINGS: Final = _table(
     ],
 )
 
-# Half precision, as these tables dwarf all others: 1.84 bytes a channel where single precision takes 3.71, for an error
-# of at most 2^-11 of a value. Byte stream split would make that 1.70, but DuckDB cannot read it. Hidden states after a
-# LayerNorm are far below 65,504.
+# Half precision, because this table is by far the largest: 1.84 bytes per channel, 3.71 in single precision, for an
+# error of at most 2^-11 of a value. Byte stream split would need 1.70, but DuckDB cannot read it. Hidden states after
+# a LayerNorm are far below 65,504.
 RESIDUE_EMBEDDINGS: Final = _table(
     "residue_embeddings",
     [
@@ -182,7 +182,7 @@ PAE: Final = _table(
     ],
 )
 
-# What `foldatlas embed` writes; not part of an atlas. Its file's metadata names model, weights and layer.
+# Written by `foldatlas embed`; not part of an atlas. The metadata of its file has model, weights and layer.
 EMBEDDED: Final = _table(
     "embedded",
     [
@@ -192,7 +192,7 @@ EMBEDDED: Final = _table(
         _field(
             "mean",
             pa.list_(pa.field("element", pa.float32(), nullable=False)),
-            "mean over residues of the language model's chosen layer; NULL where it failed",
+            "mean over residues of the language model's chosen layer; NULL if it failed",
             nullable=True,
         ),
         _field(
@@ -201,7 +201,7 @@ EMBEDDED: Final = _table(
             "that layer: all channels of the first residue, then of the next; NULL unless --per-residue",
             nullable=True,
         ),
-        _field("error", pa.string(), "why this record has no embedding; NULL where it has", nullable=True),
+        _field("error", pa.string(), "why this record has no embedding; NULL if it has one", nullable=True),
     ],
 )
 
@@ -209,9 +209,9 @@ FAILURES: Final = _table(
     "failures",
     [
         _STRUCTURE_ID,
-        _field("stage", pa.string(), "what was being done: fold"),
+        _field("stage", pa.string(), "the step that failed: fold"),
         _field("error", pa.string(), "the reason, one line"),
-        _field("attempts", pa.int32(), "times this protein was tried", span=">= 1"),
+        _field("attempts", pa.int32(), "number of tries", span=">= 1"),
     ],
 )
 
@@ -225,7 +225,7 @@ TABLES: Final[dict[str, pa.Schema]] = {
     "pae": PAE,
     "failures": FAILURES,
 }
-# Written by folding a shard: always, and where asked for (by this option of `foldatlas fold`).
+# Written by folding a shard: always, and on request, by this option of `foldatlas fold`.
 NEEDED_TABLES: Final = ("structures", "scores", "failures")
 OPTIONAL_TABLES: Final[dict[str, str]] = {
     "embeddings": "--embeddings mean",

@@ -1,10 +1,10 @@
-"""Which FoldAtlas this is."""
+"""The version of this program."""
 
 from importlib.metadata import PackageNotFoundError, version
 
 
 def program_version() -> str:
-    """The installed version; a source tree that is used without installation has none."""
+    """Return the installed version, "not installed" for a source tree without installation."""
     try:
         return version("foldatlas")
     except PackageNotFoundError:

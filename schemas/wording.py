@@ -1,13 +1,13 @@
-"""Words of messages that depend on numbers. Standard library alone."""
+"""Numbers, sizes and times in messages. Only the standard library is imported."""
 
 
 def counted(number: int, noun: str) -> str:
-    """`1 shard`, `2,000 shards`."""
+    """Return a number with a noun: `1 shard`, `2,000 shards`."""
     return f"{number:,} {noun}{'' if number == 1 else 's'}"
 
 
 def readable_bytes(number: int) -> str:
-    """`1.2 GB`: decimal units, as disks are sold."""
+    """Return a size in decimal units, such as `1.2 GB`."""
     value = float(number)
     for unit in ("B", "kB", "MB", "GB"):
         if value < 1000:
@@ -17,7 +17,7 @@ def readable_bytes(number: int) -> str:
 
 
 def readable_time(seconds: float) -> str:
-    """`45 s`, `12 min`, `3 h 05 min`."""
+    """Return a time such as `45 s`, `12 min`, `3 h 05 min`."""
     minutes = round(seconds / 60)
     if minutes < 1:
         return f"{seconds:.0f} s"

@@ -1,4 +1,4 @@
-"""What folding will take: device time, wall time on so many devices, bytes on disk, and money. Nothing is spent yet."""
+"""Predictions for a plan: device time, wall time on several devices, bytes on disk, and money."""
 
 import heapq
 import math
@@ -17,9 +17,12 @@ from foldatlas.schemas.wording import counted, readable_bytes, readable_time
 class Estimate:
     """Predictions for some shards on `devices` devices of one kind.
 
-    `device_seconds` are all devices' together, `wall_seconds` from begin to end; `bytes` by table; `price` is money an
-    hour of one device, in whatever currency, or None. `measured_shards`: on how many finished shards the rate is
-    based; 0 is the table of defaults. `measured_on`: the makes of the devices that folded these, as far as known.
+    device_seconds: summed over devices.
+    wall_seconds: from start to end.
+    bytes: by table.
+    price: money per device and hour, in any currency, or None.
+    measured_shards: finished shards on which the rate is based, 0 for a default rate.
+    measured_on: device models that folded these, as far as known.
     """
 
     device: str
@@ -42,17 +45,17 @@ class Estimate:
 
     @property
     def cost(self) -> float | None:
-        """Money: of the time that devices are held, which all are until the last shard ends."""
+        """The price of all devices until the last shard ends, or None."""
         return None if self.price is None else self.price * self.devices * self.wall_seconds / 3600
 
     def lines(self) -> list[str]:
-        """For people."""
+        """Return lines for the terminal."""
         name = {"cuda": "GPU", "cpu": "CPU"}.get(self.device, self.device)
         based = (
             f"by {counted(self.measured_shards, 'shard')} of this atlas"
             + (f" on {' and '.join(self.measured_on)}" if self.measured_on else "")
             if self.measured_shards
-            else "by a table of defaults, until shards of this atlas are measured"
+            else "by default rates, until shards of this atlas are measured"
         )
         tables = ", ".join(f"{table} {readable_bytes(size)}" for table, size in self.bytes.items())
         hours = self.device_seconds / 3600
@@ -69,7 +72,7 @@ class Estimate:
         return lines
 
     def as_json(self) -> dict[str, Any]:
-        """For programs: seconds, bytes, TFLOP and money as plain numbers."""
+        """Return plain numbers for `--json`: seconds, bytes, TFLOP and money."""
         return {
             "device": self.device,
             "devices": self.devices,
@@ -96,7 +99,10 @@ def estimate(
     devices: int = 1,
     price: float | None = None,
 ) -> Estimate:
-    """Predicts the folding of `shards`, full-size ones first, as a run takes them. `price` is of a device and hour."""
+    """Return predictions for folding `shards`, in the order of a run: full-size ones first.
+
+    `price` is money per device and hour.
+    """
     half = max((shard.cost for shard in shards), default=0) / 2
     full_size = [shard for shard in shards if shard.cost >= half]
     seconds = rate.seconds([*full_size, *(shard for shard in shards if shard.cost < half)])
@@ -121,7 +127,7 @@ def estimate(
 
 
 def makespan(seconds: Iterable[float], devices: int) -> float:
-    """When the last of some pieces of work ends, if each in turn goes to the device that is free first."""
+    """Return the end of the last task, if each task in turn is given to the first free device, in seconds."""
     free_at: list[float] = [0.0] * devices
     for each in seconds:
         heapq.heapreplace(free_at, free_at[0] + each)

@@ -1,8 +1,9 @@
-"""How fast an atlas is being folded, from the times in its manifest entries alone.
+"""Rates of folding, from the times in manifest entries.
 
-A worker is a process that commits: the beginning of an attempt's name says which. Shards take minutes, so what a worker
-does now is taken from the shards that it committed lately, and it counts as at work until it has been silent for
-longer than its last shard explains. Times are those of the workers' clocks; the reader's should agree within minutes.
+A worker is a process that commits shards; it is identified by the beginning of its attempts' names. Shards take
+minutes, so the current rate of a worker is that of the shards that it committed recently, and it counts as folding
+until the time since its last commit is longer than its last shard explains. Times are of the workers' clocks, which
+should agree with the reader's within minutes.
 """
 
 import datetime
@@ -13,14 +14,16 @@ from typing import Final
 from foldatlas.atlas.forecast.device_rates import device_kind
 from foldatlas.schemas.manifest import ShardEntry
 
-RECENT_SECONDS: Final = 600.0  # "now" is the last ten minutes of each worker's commits
-PATIENCE: Final = 2.0  # a worker may be silent for RECENT_SECONDS and this many times its last shard
+RECENT_SECONDS: Final = 600.0  # current rates are over the last ten minutes of each worker's commits
+PATIENCE: Final = 2.0  # a worker counts as folding for RECENT_SECONDS plus so many times its last shard
 
 
 @dataclass(frozen=True)
 class Pace:
-    """What is going on: `workers` at work, each of one device; the residues that they fold together a second; and how
-    many devices they are worth, by which a prediction for one device is to be divided."""
+    """The current rate: the number of workers, each with one device, and the residues per second of all of them.
+
+    `devices` is their rate as a number of devices of predicted speed; a prediction for one device is divided by it.
+    """
 
     workers: int
     residues_per_second: float
@@ -29,8 +32,15 @@ class Pace:
 
 @dataclass(frozen=True)
 class DevicePace:
-    """All devices of one make: kind ("cpu", "cuda"), make ("" where it is not known), memory of the least of them in
-    bytes (0 where it is not known), how many `workers` had one, what these committed, and one device's rate."""
+    """All devices of one model.
+
+    kind: "cpu" or "cuda".
+    name: device model, "" if unknown.
+    bytes: memory of the smallest of them, 0 if unknown.
+    workers: number of workers that had one.
+    shards, residues, seconds: sums over what these committed.
+    residues_per_second: rate of one device.
+    """
 
     kind: str
     name: str
@@ -44,11 +54,12 @@ class DevicePace:
 
 @dataclass(frozen=True)
 class RunPace:
-    """One run of the command: when (UTC, ISO 8601), with how many `workers`, what it committed, and how fast. `devices`
-    are their makes, or kinds where these are not known.
+    """One run of the command.
 
-    `seconds` are of the clock, first start to last commit. `busy_share` (0 to 1) is the part of the workers' time in
-    which their devices worked on batches; None where that was not measured.
+    started, ended: UTC, ISO 8601.
+    seconds: from the first start to the last commit.
+    busy_share: fraction of the workers' time in which their devices worked on batches, 0 to 1, None if not measured.
+    devices: device models of its workers, or kinds of devices if unknown.
     """
 
     run_id: str
@@ -64,8 +75,10 @@ class RunPace:
 
 
 def pace_now(entries: Iterable[ShardEntry], predicted: Mapping[str, float], at: datetime.datetime) -> Pace:
-    """What the workers that are at work at the time `at` do together. `entries` are of all generations; `predicted`
-    says how many seconds of one device each shard was to take."""
+    """Return the current rate at the time `at`.
+
+    `entries` are of all generations; `predicted` are the predicted seconds of each shard on one device.
+    """
     residues = devices = 0.0
     workers = 0
     for committed in _by_worker(entries).values():
@@ -74,22 +87,22 @@ def pace_now(entries: Iterable[ShardEntry], predicted: Mapping[str, float], at: 
         if (at - newest).total_seconds() > RECENT_SECONDS + PATIENCE * last.run.seconds:
             continue
         workers += 1
-        lately = [entry for entry in committed if (newest - _end(entry)).total_seconds() <= RECENT_SECONDS]
-        residues += _rate(sum(entry.residues for entry in lately), lately)
-        whole = [entry for entry in lately if entry.generation == 0]  # later ones fold a part of the shard
+        recent = [entry for entry in committed if (newest - _end(entry)).total_seconds() <= RECENT_SECONDS]
+        residues += _rate(sum(entry.residues for entry in recent), recent)
+        whole = [entry for entry in recent if entry.generation == 0]  # later generations fold a part of the shard
         devices += _rate(sum(predicted[entry.shard] for entry in whole), whole)
     return Pace(workers, residues, devices)
 
 
 def busy_share(entries: Sequence[ShardEntry]) -> float | None:
-    """The part of the time spent on shards in which devices worked on batches, 0 to 1; None where not measured."""
+    """Return the fraction of the shards' time in which devices worked on batches, 0 to 1, or None if not measured."""
     measured = [entry.run for entry in entries if entry.run.busy_seconds > 0]
     total = sum(run.seconds for run in measured)
     return min(1.0, sum(run.busy_seconds for run in measured) / total) if total > 0 else None
 
 
 def runs_of(entries: Iterable[ShardEntry]) -> list[RunPace]:
-    """Every run that committed something, in the order in which they began. `entries` are of all generations."""
+    """Return every run that committed shards, in order of their start. `entries` are of all generations."""
     by_run: dict[str, list[ShardEntry]] = {}
     for entry in entries:
         by_run.setdefault(entry.run.run_id, []).append(entry)
@@ -101,7 +114,7 @@ def _run(run_id: str, entries: list[ShardEntry]) -> RunPace:
     begin, end = min(map(_start, entries)), max(map(_end, entries))
     spans = sum(
         (max(map(_end, theirs)) - min(map(_start, theirs))).total_seconds() for theirs in workers.values()
-    )  # gaps between shards are a device's idle time too
+    )  # including idle time between shards
     busy = sum(entry.run.busy_seconds for entry in entries)
     seconds, residues = (end - begin).total_seconds(), sum(entry.residues for entry in entries)
     return RunPace(
@@ -119,8 +132,7 @@ def _run(run_id: str, entries: list[ShardEntry]) -> RunPace:
 
 
 def devices_of(entries: Iterable[ShardEntry]) -> list[DevicePace]:
-    """Every make of device that committed something, the one that did the most first. `entries` are of all
-    generations."""
+    """Return every device model that folded, the one with the most residues first. `entries` are of all generations."""
     by_device: dict[tuple[str, str], list[ShardEntry]] = {}
     for entry in entries:
         by_device.setdefault((device_kind(entry.run.device), entry.run.device_name), []).append(entry)

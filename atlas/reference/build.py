@@ -1,8 +1,8 @@
-"""Staged chains -> the next version of a database of structures.
+"""Build the next version of a database of structures from staged chains.
 
-A version is written whole beside the others and committed last, so readers of an older one are not disturbed. Entries
-of the version before keep their order; new ones follow, sorted by file, member and place in it, so that the result
-depends on the files alone, not on who read what when.
+A version is written completely beside the others and then committed, so readers of older ones are not affected. Entries
+of the previous version keep their order; new ones follow, sorted by file, member and number, so that the result does
+not depend on the order in which processes read the files.
 """
 
 import hashlib
@@ -36,7 +36,7 @@ _ROWS: Final = 8_192  # entries written at a time
 
 @dataclass
 class Candidate:
-    """A staged chain without its arrays: they lie at `begin` in the scratch arrays."""
+    """A staged chain without its arrays, which begin at index `begin` of the scratch arrays."""
 
     row: dict[str, Any]
     begin: int
@@ -48,7 +48,7 @@ class Candidate:
 
 @dataclass
 class Scratch:
-    """Arrays of all staged candidates, end to end, in a folder that is deleted afterwards."""
+    """Arrays of all staged candidates, concatenated, in a folder that is deleted afterwards."""
 
     c_alphas: npt.NDArray[np.float32]
     states: npt.NDArray[np.uint8]
@@ -60,10 +60,12 @@ class Scratch:
 
 @dataclass
 class Plan:
-    """What the next version holds. `kept` are rows of the version before, in their order."""
+    """The content of the next version. `kept` are rows of the previous version, in order."""
 
     kept: list[int] = field(default_factory=list)
-    renamed: dict[int, dict[str, Any]] = field(default_factory=dict)  # row before -> chain that now names it
+    renamed: dict[int, dict[str, Any]] = field(
+        default_factory=dict
+    )  # row of the previous version -> chain that gives its name now
     new: list[tuple[Candidate, str]] = field(default_factory=list)  # with the name in the database
     chains: list[dict[str, Any]] = field(default_factory=list)
     files: list[dict[str, Any]] = field(default_factory=list)
@@ -73,9 +75,9 @@ class Plan:
 def build_structures(
     folder: ReferenceFolder, staged: Staged, named: Sequence[str], *, sync: bool = False, demo: bool = False
 ) -> ReferenceVersion | None:
-    """Commit the next version: the one before with what is staged. Return None if nothing would change.
+    """Commit the next version: the previous one with the staged chains. Return None if nothing would change.
 
-    With `sync`, what came from files other than `named` (sources) leaves.
+    With `sync`, chains of files that are not in `named` (sources) are removed.
     """
     before = newest(folder)
     number = before.version + 1 if before else 1
@@ -99,19 +101,19 @@ def build_structures(
 
 @dataclass
 class FilesAfter:
-    """Files of the next version. `used`: staged files whose chains count, by (source, member) the staged table."""
+    """Files of the next version. `used` is the staged table of each file whose chains are used."""
 
     rows: dict[FileKey, dict[str, Any]]
     used: dict[FileKey, Path]
-    removed: dict[FileKey, str]  # whose chains leave, and why
+    removed: dict[FileKey, str]  # files whose chains are removed, and why
     changed: bool
 
 
 def files_after(before: Reference | None, staged: Staged, named: set[str], *, sync: bool, number: int) -> FilesAfter:
-    """Join the files of the version before with those that were read now.
+    """Join the files of the previous version with those that were read now.
 
-    A file with the same text keeps its rows; one with another text replaces them; one that could be read before and
-    cannot now keeps them, with the reason in `detail`. A member that is no longer in its archive leaves.
+    A file with the same content keeps its rows; one with other content replaces them; one that could be read before but
+    not now keeps them, with the reason in `detail`. Members that are no longer in their archive are removed.
     """
     rows = {(row["source"], row["member"]): row for row in _rows(before, "files")}
     used: dict[FileKey, Path] = {}
@@ -121,7 +123,7 @@ def files_after(before: Reference | None, staged: Staged, named: set[str], *, sy
     for path in staged.file_tables():
         for row in pq.read_table(path).to_pylist():
             key = (row["source"], row["member"])
-            if key in seen:  # read twice, by runs of which one was stopped
+            if key in seen:  # read twice: one of the runs was interrupted
                 continue
             seen[key] = path
             old = rows.get(key)
@@ -135,7 +137,7 @@ def files_after(before: Reference | None, staged: Staged, named: set[str], *, sy
                 rows[key] = {**row, "version": number}
                 used[key] = path
                 changed = True
-    # of an archive that could not be read to its end, members that were not seen may still be there
+    # members of an archive that could not be read completely may still be in it
     cut = {source for (source, member), row in rows.items() if row["outcome"] == "unreadable" and not member}
     sources = {source for source, _ in seen} - cut
     for key in [key for key in rows if key[0] in sources and key not in seen]:
@@ -155,7 +157,7 @@ def _rows(before: Reference | None, table: str) -> list[dict[str, Any]]:
 def _gathered(
     staged: Staged, used: dict[FileKey, Path], folder: Path
 ) -> tuple[list[Candidate], list[dict[str, Any]], Scratch]:
-    """The staged chains that count, sorted: candidates, whose arrays are copied to scratch files, and the others."""
+    """Return the staged chains that are used: sorted candidates, with their arrays in scratch files, and others."""
     candidates: list[Candidate] = []
     others: list[dict[str, Any]] = []
     begin = 0
@@ -229,33 +231,33 @@ def _planned(
 def _keep(
     plan: Plan, old: list[dict[str, Any]], chains: list[dict[str, Any]], removed: dict[FileKey, str], number: int
 ) -> None:
-    """Decide which entries stay. One whose file left stays if an identical chain does, and takes that one's name."""
-    standing: dict[str, list[dict[str, Any]]] = {}
+    """Decide which entries stay. One whose file was removed stays under the name of an identical chain."""
+    remaining: dict[str, list[dict[str, Any]]] = {}
     for chain in chains:
         if chain["entry"] is not None:
-            standing.setdefault(chain["entry"], []).append(chain)
+            remaining.setdefault(chain["entry"], []).append(chain)
     taken = {entry["name"] for entry in old}
     for row, entry in enumerate(old):
-        stands = standing.get(entry["name"], [])
-        if not stands:
+        same = remaining.get(entry["name"], [])
+        if not same:
             reason = removed[entry["source"], entry["member"]]
             plan.left.append(
                 {**{name: entry[name] for name in LEFT.names if name in entry}, "left": number} | {"reason": reason}
             )
             continue
         plan.kept.append(row)
-        if not any(chain["outcome"] == "entry" for chain in stands):
-            first = min(stands, key=lambda chain: (chain["source"], chain["member"], chain["number"]))
+        if not any(chain["outcome"] == "entry" for chain in same):
+            first = min(same, key=lambda chain: (chain["source"], chain["member"], chain["number"]))
             first["outcome"] = "entry"
             name = _unique(first["name"], taken)
             taken.add(name)
             plan.renamed[row] = {**first, "name": name}
-            for chain in stands:
+            for chain in same:
                 chain["entry"] = name
 
 
 def _unique(name: str, taken: set[str]) -> str:
-    """`name`, or `name#2` and so on where other coordinates have it."""
+    """Return `name`, or `name#2` and so on if another entry has it."""
     found, count = name, 1
     while found in taken:
         count += 1
@@ -300,8 +302,8 @@ def _written(target: Path, before: Reference | None, plan: Plan, scratch: Scratc
                 versions[row] = entry["version"]
                 states.write([_LETTERS[arrays[1]].tobytes()])
                 amino_acids.write([entry["sequence"].encode("ascii")])
-                said = "\t".join((entry["name"], entry["digest"].hex(), entry["licence"], str(entry["version"])))
-                digest.update(f"{said}\n".encode())
+                described = "\t".join((entry["name"], entry["digest"].hex(), entry["licence"], str(entry["version"])))
+                digest.update(f"{described}\n".encode())
                 licences.add(entry["licence"])
                 columns.append(entry)
                 row += 1
@@ -327,9 +329,9 @@ def _written(target: Path, before: Reference | None, plan: Plan, scratch: Scratc
 
 
 def _array(target: Path, name: str, dtype: type[np.generic], shape: tuple[int, ...]) -> npt.NDArray[Any]:
-    """A new array of a version, mapped for writing."""
+    """Return a new array of a version, mapped for writing."""
     path = target / f"{name}.npy"
-    if 0 in shape:  # nothing can be mapped
+    if 0 in shape:  # an empty file cannot be mapped
         np.save(path, np.empty(shape, dtype))
         return np.empty(shape, dtype)
     return np.lib.format.open_memmap(path, "w+", np.dtype(dtype), shape)
@@ -340,7 +342,7 @@ Entry = tuple[dict[str, Any], Arrays]
 
 
 def _entries(before: Reference | None, plan: Plan, scratch: Scratch, number: int) -> Iterator[list[Entry]]:
-    """Entries of the next version with C-alphas, states and secondary structure, some thousands at a time."""
+    """Yield entries of the next version with C-alphas, states and secondary structure, up to _ROWS at a time."""
     if before:
         table = before.entries()
         for start in range(0, len(plan.kept), _ROWS):

@@ -1,9 +1,9 @@
-"""The chains of a PDB or mmCIF file, as a reference database takes them.
+"""Read the chains of PDB and mmCIF files for a reference database.
 
-Of several models the first is read. Chains have the author's names. A modified residue becomes the residue that the
-file (MODRES) or the Chemical Component Dictionary, as gemmi tabulates it, names as its parent; without one it is X. Of
-alternate locations, and of several residues in one place, the one whose C-alpha has the highest occupancy counts, of
-equals the first. Residues without a C-alpha at a finite place are dropped and counted.
+Of several models the first is read. Chains have the author's names. A modified residue becomes its parent residue,
+according to the file (MODRES) or the Chemical Component Dictionary in gemmi's table; without a parent it is X. Of
+alternate locations, and of several residues with one number, the one whose C-alpha has the highest occupancy is used,
+of equal ones the first. Residues without a C-alpha with finite coordinates are dropped and counted.
 """
 
 import re
@@ -19,8 +19,8 @@ import numpy.typing as npt
 from foldatlas.schemas.records import RESIDUES
 
 MIN_RESIDUES: Final = 30  # with a C-alpha; a chain of 20 scores about 1 against any helix
-MAX_RESIDUES: Final = 65_534  # MMseqs2's greatest sequence length, less one
-MAX_COORDINATE: Final = 10_000.0  # angstrom, beyond what a PDB file can say
+MAX_RESIDUES: Final = 65_534  # MMseqs2's maximal sequence length, minus one
+MAX_COORDINATE: Final = 10_000.0  # angstrom, beyond the columns of a PDB file
 CANDIDATE: Final = "candidate"  # outcome of a chain that may become an entry
 
 _ATOMS: Final = ("N", "CA", "C", "CB")
@@ -35,7 +35,7 @@ Floats = npt.NDArray[np.float32]
 
 
 class StructureFault(Exception):
-    """A file that gives no chains. `outcome` is one of `reference_tables.FILE_OUTCOMES`."""
+    """A file without readable chains. `outcome` is one of `reference_tables.FILE_OUTCOMES`."""
 
     def __init__(self, outcome: str, detail: str):
         super().__init__(detail)
@@ -44,10 +44,10 @@ class StructureFault(Exception):
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Chain:
-    """A chain as it was read. `outcome` is CANDIDATE or why it cannot be an entry.
+    """A chain of a file. `outcome` is CANDIDATE or the reason why it cannot be an entry.
 
-    `backbone` is float32 [4, L, 3] in angstrom: N, CA, C and CB of the L residues that have a C-alpha, NaN for another
-    atom that is missing. `dropped` counts residues without one.
+    `backbone` is float32 [4, L, 3] in angstrom: N, CA, C and CB of the L residues that have a C-alpha, NaN for other
+    atoms that are missing. `dropped` is the number of residues without a C-alpha.
     """
 
     chain: str
@@ -63,9 +63,9 @@ NO_BACKBONE: Final[Floats] = np.empty((4, 0, 3), np.float32)
 
 
 def read_structure(content: bytes, file_name: str) -> list[Chain]:
-    """Return every chain of the PDB or mmCIF text `content`, in its order. `file_name` names what has no entry id.
+    """Return every chain of the PDB or mmCIF text `content`, in order. `file_name` replaces a missing entry id.
 
-    Raise StructureFault for text that is neither, is malformed, or holds no atoms.
+    Raise StructureFault for text in neither format, malformed text, and text without atoms.
     """
     structure = _parsed(content)
     if not len(structure) or not any(len(residue) for chain in structure[0] for residue in chain):
@@ -77,7 +77,7 @@ def read_structure(content: bytes, file_name: str) -> list[Chain]:
     if structure.input_format == gemmi.CoorFormat.Pdb or not entry:
         entry = safe_name(structure.name) if _has_identifier(structure, content) else ""
     chains = list(structure[0])
-    # A file without an id of its own that holds one chain, as CATH's domains, is that chain
+    # a file without an id and with one chain, such as a CATH domain, gives its name to the chain
     is_one = not entry and len(chains) == 1
     stem = entry or safe_name(_SUFFIXES.sub("", file_name.rpartition("/")[2])) or "structure"
     found = []
@@ -89,12 +89,12 @@ def read_structure(content: bytes, file_name: str) -> list[Chain]:
 
 
 def safe_name(text: str) -> str:
-    """Return `text` as a name: printable ASCII without white space, at most 100 letters."""
+    """Return `text` as a name: printable ASCII without white space, at most 100 characters."""
     return _UNSAFE.sub("_", text.strip())[:_MAX_NAME]
 
 
 def safe_title(text: str) -> str:
-    """Return `text` on one line of printable letters, at most 500."""
+    """Return `text` as one line of at most 500 printable characters."""
     return "".join(letter if letter.isprintable() else " " for letter in text.strip())[:_MAX_TITLE]
 
 
@@ -116,7 +116,7 @@ def judged(chain: str, name: str, title: str, sequence: str, backbone: Floats, d
 
 
 def _parsed(content: bytes) -> Any:
-    """Return gemmi's structure. A cut mmCIF file is refused; a PDB file cut between lines cannot be told."""
+    """Return gemmi's structure. A truncated mmCIF file is refused; a PDB file cut between lines is not noticed."""
     if b"\0" in content[:4096]:
         raise StructureFault("not_structure", "it is binary: name PDB or mmCIF text")
     text = content.decode("latin-1").replace("\0", " ")
@@ -129,7 +129,7 @@ def _parsed(content: bytes) -> Any:
             block = next((block for block in document if block.find_loop("_atom_site.id")), None)
             block = block or next((block for block in document if block.find_value("_atom_site.id")), None)
             if block is None:
-                raise StructureFault("empty", "none of its data blocks has atoms")
+                raise StructureFault("empty", "no data block has atoms")
             return gemmi.make_structure_from_block(block)
         if re.search(r"^(ATOM  |HETATM|HEADER|SEQRES)", text, re.MULTILINE):
             return gemmi.read_pdb_string(text)
@@ -139,7 +139,7 @@ def _parsed(content: bytes) -> Any:
 
 
 def _has_identifier(structure: Any, content: bytes) -> bool:
-    """Whether the structure's name is from the file: columns 63 to 66 of HEADER, or a data block's name."""
+    """Return whether the structure's name is from the file: columns 63 to 66 of HEADER, or a data block's name."""
     if structure.input_format == gemmi.CoorFormat.Pdb:
         header = re.search(rb"^HEADER.{56}([0-9A-Za-z]{4})", content, re.MULTILINE)
         return header is not None and bool(structure.name)
@@ -148,10 +148,10 @@ def _has_identifier(structure: Any, content: bytes) -> bool:
 
 def _read_chain(chain: Any, label: str, name: str, title: str, parents: dict[str, str]) -> Chain:
     polymer = chain.get_polymer()
-    kind = polymer.check_polymer_type() if len(polymer) else None
-    if kind in _NUCLEIC:
+    polymer_type = polymer.check_polymer_type() if len(polymer) else None
+    if polymer_type in _NUCLEIC:
         return Chain(label, name, title, "nucleic_acid", "", NO_BACKBONE, 0)
-    if kind not in _PEPTIDES and not any(residue.get_ca() for residue in polymer):
+    if polymer_type not in _PEPTIDES and not any(residue.get_ca() for residue in polymer):
         return Chain(label, name, title, "not_protein", "", NO_BACKBONE, 0)
     letters, rows, dropped = [], [], 0
     for residue in _residues(polymer):
@@ -166,10 +166,10 @@ def _read_chain(chain: Any, label: str, name: str, title: str, parents: dict[str
 
 
 def _residues(polymer: Any) -> Iterator[Any]:
-    """The residues of a chain, one for each place: of several in one the one that was seen most."""
+    """Yield the residues of a chain, of several with one number the one with the highest occupancy."""
     for _, group in groupby(polymer, key=lambda residue: (residue.seqid.num, residue.seqid.icode, residue.segment)):
-        places = list(group)
-        yield max(places, key=_occupancy) if len(places) > 1 else places[0]
+        residues = list(group)
+        yield max(residues, key=_occupancy) if len(residues) > 1 else residues[0]
 
 
 def _occupancy(residue: Any) -> float:
@@ -177,12 +177,12 @@ def _occupancy(residue: Any) -> float:
 
 
 def _is_backbone(atom: Any, name: str) -> bool:
-    """Whether an atom is this one: a calcium ion is named CA too."""
+    """Return whether an atom has this name and is not an ion: calcium is also named CA."""
     return bool(atom.name == name and atom.element.name in (name[0], "X"))
 
 
 def _backbone(residue: Any) -> list[tuple[float, float, float]] | None:
-    """N, CA, C and CB of the location whose C-alpha has the highest occupancy; None without a C-alpha."""
+    """Return N, CA, C and CB of the alternate location whose C-alpha has the highest occupancy, or None without one."""
     c_alphas = [atom for atom in residue if _is_backbone(atom, "CA")]
     if not c_alphas:
         return None
@@ -191,13 +191,12 @@ def _backbone(residue: Any) -> list[tuple[float, float, float]] | None:
     for name in _ATOMS:
         atoms = [chosen] if name == "CA" else [atom for atom in residue if _is_backbone(atom, name)]
         atoms = [atom for atom in atoms if atom.altloc == chosen.altloc] or sorted(atoms, key=lambda atom: -atom.occ)
-        place = (atoms[0].pos.x, atoms[0].pos.y, atoms[0].pos.z) if atoms else (np.nan,) * 3
-        positions.append(place)
+        positions.append((atoms[0].pos.x, atoms[0].pos.y, atoms[0].pos.z) if atoms else (np.nan,) * 3)
     return positions
 
 
 def _letter(residue: str, parents: dict[str, str]) -> str:
-    """The one-letter code of a residue or of its parent."""
+    """Return the one-letter code of a residue or of its parent, X if neither has one."""
     for name in (residue, parents.get(residue, "")):
         letter = gemmi.find_tabulated_residue(name).one_letter_code.upper().strip() if name else ""
         if letter in RESIDUES and letter != "X":

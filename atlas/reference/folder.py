@@ -1,8 +1,8 @@
-"""The files of a reference database: versions that are committed last, and what is being built beside them.
+"""The files of a reference database.
 
-versions/<number>.json    one document a version (`reference_tables.ReferenceVersion`)
+versions/<number>.json    one document per version (`reference_tables.ReferenceVersion`), written last
 data/<folder>/            the files of one version, never changed
-.staging/                 what an unfinished run has read
+.staging/                 files of an unfinished run
 .lock                     held by the run that writes
 """
 
@@ -27,16 +27,16 @@ _OURS: Final = ("versions", "data", ".staging", ".lock", "downloads")
 
 @dataclass(frozen=True)
 class ReferenceFolder:
-    """Names in a database, and its committed versions."""
+    """File names and committed versions of a database."""
 
     root: Path
 
     @classmethod
-    def named(cls, place: str | Path) -> "ReferenceFolder":
-        """The database at `place`. Raise UsageError for an address: a database is memory-mapped."""
-        if "://" in str(place):
-            raise UsageError(f"{place}: a reference database is memory-mapped: name a folder of this machine")
-        return cls(Path(place))
+    def named(cls, path: str | Path) -> "ReferenceFolder":
+        """Return the database at `path`. Raise UsageError for an address, since databases are memory-mapped."""
+        if "://" in str(path):
+            raise UsageError(f"{path}: a reference database is memory-mapped: name a local folder")
+        return cls(Path(path))
 
     @property
     def staging(self) -> Path:
@@ -50,21 +50,21 @@ class ReferenceFolder:
         return self.root / "versions" / f"{version:06d}.json"
 
     def versions(self) -> list[int]:
-        """Numbers of the committed versions, rising."""
+        """Return the numbers of the committed versions, increasing."""
         folder = self.root / "versions"
         names = [path.name for path in folder.iterdir()] if folder.is_dir() else []
         return sorted(int(found[1]) for name in names if (found := _VERSION.fullmatch(name)))
 
     def document(self, version: int | None = None) -> ReferenceVersion:
-        """The document of a version, by default of the newest.
+        """Return the document of a version, by default of the newest.
 
-        Raise UsageError where there is none, DamagedAtlasError where it cannot be read.
+        Raise UsageError if there is none, DamagedAtlasError if it cannot be read.
         """
         numbers = self.versions()
         if not numbers:
             raise UsageError(f"{self.root} is not a reference database: make one with `foldatlas reference`")
         if version is not None and version not in numbers:
-            raise UsageError(f"{self.root} has no version {version}, but {', '.join(map(str, numbers))}")
+            raise UsageError(f"{self.root} has no version {version}: choose one of {', '.join(map(str, numbers))}")
         path = self.document_path(numbers[-1] if version is None else version)
         try:
             raw: Any = msgspec.json.decode(path.read_bytes())
@@ -73,19 +73,19 @@ class ReferenceFolder:
                 raise DamagedAtlasError(f"{path} has format {number}, this FoldAtlas reads up to {REFERENCE_FORMAT}")
             document = msgspec.convert(raw, ReferenceVersion)
         except (OSError, msgspec.MsgspecError, UnicodeDecodeError) as error:
-            raise DamagedAtlasError(f"{path} is not a valid document ({error}): build the database anew") from error
+            raise DamagedAtlasError(f"{path} is not a valid document ({error}): build the database again") from error
         if document.version != int(path.stem):
-            raise DamagedAtlasError(f"{path} is of version {document.version}: build the database anew")
+            raise DamagedAtlasError(f"{path} is of version {document.version}: build the database again")
         return document
 
     def commit(self, document: ReferenceVersion) -> None:
-        """Make a version visible. Raise UsageError where another run made the same number meanwhile."""
+        """Commit a version. Raise UsageError if another run has committed the same number meanwhile."""
         content = msgspec.json.format(msgspec.json.encode(document, order="deterministic"), indent=1) + b"\n"
         if not commit_once(self.document_path(document.version), content):
-            raise UsageError(f"{self.root}: another run made version {document.version} meanwhile: run again")
+            raise UsageError(f"{self.root}: another run committed version {document.version} meanwhile: run again")
 
     def refuse_foreign(self) -> None:
-        """Raise ForeignFolderError where a database cannot be made: the path is a file, or holds other things."""
+        """Raise ForeignFolderError if no database can be created here: the path is a file, or holds other files."""
         if self.root.exists() and not self.root.is_dir():
             raise ForeignFolderError(f"{self.root} is a file: name a folder for the reference database")
         if not self.root.is_dir() or self.versions():
@@ -95,13 +95,16 @@ class ReferenceFolder:
         )
         if others:
             raise ForeignFolderError(
-                f"{self.root} is not a reference database and is not empty (it holds {others[0]!r}): name a new folder"
+                f"{self.root} is not a reference database and is not empty (it contains {others[0]!r}): name a new "
+                "folder"
             )
 
     @contextlib.contextmanager
     def locked(self) -> Iterator[None]:
-        """Hold the database for writing, and clear what a dead run was building. Raise UsageError while another run
-        writes. The system frees the lock of a process that dies."""
+        """Lock the database for writing, and delete files of unfinished versions.
+
+        Raise UsageError while another run writes. The system releases the lock of a process that ends.
+        """
         self.root.mkdir(parents=True, exist_ok=True)
         with (self.root / ".lock").open("w") as file:
             try:
@@ -115,7 +118,7 @@ class ReferenceFolder:
             yield
 
     def forget(self, keep: int) -> list[int]:
-        """Delete all but the newest `keep` versions, and return their numbers. Open readers keep what they mapped."""
+        """Delete all but the newest `keep` versions and return their numbers. Open readers keep their arrays."""
         old = self.versions()[:-keep] if keep else []
         for version in old:
             folder = self.document(version).folder

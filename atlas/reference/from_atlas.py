@@ -1,6 +1,6 @@
-"""The structures of an atlas as chains of a reference: what is new against last year's atlas?
+"""The structures of an atlas as chains of a reference, for example to search a new atlas against an older one.
 
-Each structures file is a file of the database, named by its shard; entries are named by their structure_id.
+Each structures file is a file of the database; entries are named by their structure_id.
 """
 
 from collections.abc import Iterator
@@ -20,9 +20,9 @@ from foldatlas.schemas.records import ATOMS, format_structure_id
 _BETA: Final = ATOMS["A"].index("CB")
 
 
-def structures_of(place: str) -> list[Found]:
-    """Return the structures files of the atlas at `place`, the newest generation of each shard."""
-    folder = AtlasFolder.existing(place).resolved()
+def structures_of(uri: str) -> list[Found]:
+    """Return the structures files of the atlas at `uri`, of the newest generation of each shard."""
+    folder = AtlasFolder.existing(uri).resolved()
     entries = folder.entries().values()
     files = [entry.files["structures"] for entry in entries if "structures" in entry.files]
     return [
@@ -32,10 +32,10 @@ def structures_of(place: str) -> list[Found]:
 
 
 def open_structures_file(found: Found) -> Iterator[Member]:
-    """Yield the chains of a structures file, a member a row group."""
-    place, _, name = found.path.partition("\n")
+    """Yield the chains of a structures file, one member per row group."""
+    uri, _, name = found.path.partition("\n")
     try:
-        with open_parquet(AtlasFolder(place).storage, name) as file:
+        with open_parquet(AtlasFolder(uri).storage, name) as file:
             for group in range(file.num_row_groups):
                 structures = decode_structures(file.read_row_group(group))
                 yield Member(f"{group:06d}", [chain_of(structure) for structure in structures])
@@ -44,13 +44,13 @@ def open_structures_file(found: Found) -> Iterator[Member]:
 
 
 def backbone_of(structure: StoredStructure) -> Floats:
-    """Return N, C-alpha, C and C-beta of each residue of a stored structure, float32 [L, 4, 3] in angstrom, NaN where
-    an atom is missing."""
+    """Return N, C-alpha, C and C-beta of each residue of a stored structure, float32 [L, 4, 3] in angstrom, NaN for a
+    missing atom."""
     atoms = atoms_per_residue([structure.sequence])
     begin = np.cumsum(atoms) - atoms
     backbone = np.full((len(atoms), 4, 3), np.nan, np.float32)
-    for place in range(3):
-        backbone[:, place] = structure.positions[begin + place]
+    for atom in range(3):
+        backbone[:, atom] = structure.positions[begin + atom]
     has_beta = np.array([len(ATOMS[letter]) > _BETA for letter in structure.sequence])
     backbone[has_beta, 3] = structure.positions[begin[has_beta] + _BETA]
     return backbone

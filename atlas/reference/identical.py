@@ -1,8 +1,8 @@
-"""Chains that a reference needs once: the same sequence, and nearly the same coordinates.
+"""Identical chains: the same sequence and nearly the same coordinates. A reference keeps one of them.
 
-Copies crowd the candidates of a search: ten of one chain take the places of nine other folds. A conformation that
-differs is kept, since the best TM-score of a query may be against it. docs/decisions/0029-reference-databases.md has
-what the tolerance costs.
+Copies reduce the recall of a search, because they displace other folds among the candidates of a query. Different
+conformations are kept, since the best TM-score of a query may be to one of them. The effect of the tolerance is in
+docs/decisions/0029-reference-databases.md.
 """
 
 from collections.abc import Sequence
@@ -33,7 +33,7 @@ def rmsd(first_L3: Floats, others_BL3: Floats) -> npt.NDArray[np.float64]:
 
 
 def find_identical(chain_L3: Floats, kept: Sequence[Floats], tolerance: float = TOLERANCE) -> int | None:
-    """Return which of `kept`, chains of the same sequence, `chain_L3` is identical to: the first within `tolerance`."""
+    """Return the index of the first of `kept`, all of one sequence, within `tolerance` of `chain_L3`, or None."""
     if not kept:
         return None
     near = np.nonzero(rmsd(chain_L3, np.stack(kept)) <= tolerance)[0]

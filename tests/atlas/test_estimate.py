@@ -34,7 +34,7 @@ def test_an_estimate_adds_up() -> None:
     assert made.cost == pytest.approx(3.0 * 2 * 220 / 3600)  # a device that waits is paid too
     assert made.bytes == {"structures": 4000 * 34, "scores": 50 * 80, "pae": 30 * 100**2 + 20 * 50**2}
     text = "\n".join(made.lines())
-    assert "2 of full size and 2 fine" in text and "by a table of defaults" in text and "CPU-hours" in text
+    assert "2 of full size and 2 fine" in text and "by default rates" in text and "CPU-hours" in text
     assert made.as_json()["cost"] == made.cost
 
 

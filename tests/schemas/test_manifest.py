@@ -54,8 +54,8 @@ def test_an_entry_of_before_devices_had_names_is_read() -> None:
         ({"run": {**json.loads(encode(ENTRY))["run"], "device_name": "H100\33[2J"}}, "not printable"),
         ({"folded": "two"}, "folded"),
         ({"shard": None}, "shard"),
-        ({"shard": "../../x-00000"}, "is no name"),
-        ({"plan": "/x"}, "is no name"),
+        ({"shard": "../../x-00000"}, "is not a valid name"),
+        ({"plan": "/x"}, "is not a valid name"),
         ({"files": {"structures": {"path": "a\0b", "rows": 1, "bytes": 1, "sha256": ""}}}, "leaves"),
         ({"format": 3}, "format 3.*upgrade"),
         ({"files": {"structures": {"path": "../../etc/passwd", "rows": 1, "bytes": 1, "sha256": ""}}}, "leaves"),
@@ -77,10 +77,10 @@ def test_names_that_lead_out_of_the_atlas_are_refused() -> None:
         for written in (b'"name": "p"', b'"name": "p-00000"'):
             text = encode(plan)
             assert text.count(written) == 1
-            with pytest.raises(DamagedAtlasError, match="is no name"):
+            with pytest.raises(DamagedAtlasError, match="is not a valid name"):
                 decode(text.replace(written, b'"name": "' + name + b'"'), Plan, "p.json")
     pointer = IndexPointer(1, "0" * 64, 1, "", "", 1, 1, 0, 0, 0, {})
-    with pytest.raises(DamagedAtlasError, match="is no sha256"):
+    with pytest.raises(DamagedAtlasError, match="is not a sha256"):
         decode(encode(pointer).replace(b"0" * 64, b"../../x"), IndexPointer, "index.json")
 
 
