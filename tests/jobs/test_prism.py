@@ -218,7 +218,7 @@ def test_ctrl_c_leaves_no_process(
     output, messages = driver.communicate(timeout=60)
     assert driver.returncode == 130
     assert output == ""
-    assert messages.splitlines()[-1] == "foldatlas fold: stopped on request: run the same command again to go on"
+    assert messages.splitlines()[-1] == "foldatlas fold: stopped on request: run the same command again to resume"
     assert len(messages.splitlines()) == 4, messages
     wait_until(lambda: not any(process_is_up(process) for process in [*below, *workers, *others]), 20)
 

@@ -204,7 +204,7 @@ def test_a_model_that_cannot_be_loaded_is_a_clear_error(worker: WorkerSpec, monk
 
 def test_a_child_with_other_weights_is_refused(worker: WorkerSpec) -> None:
     other = replace(worker, settings=replace(worker.settings, weights="0" * 64))
-    with pytest.raises(ModelError, match="install one version"):
+    with pytest.raises(ModelError, match="install the same version"):
         fold(child_of_this_process(other), "MKVL")
     end_children()
 
