@@ -21,6 +21,8 @@ from foldatlas.atlas.clusters.representatives import representatives
 from foldatlas.atlas.clusters.results import (
     KIND,
     Block,
+    done_again,
+    is_current,
     latest_of_same_rules,
     read_pairs,
     run_settings,
@@ -42,7 +44,7 @@ from foldatlas.atlas.stages.run import StageRun
 from foldatlas.atlas.stages.runs import Completed, latest_complete
 from foldatlas.atlas.storage.commit import attempt_name
 from foldatlas.atlas.storage.protocol import Storage
-from foldatlas.atlas.storage.scratch import work_folder
+from foldatlas.atlas.storage.scratch import sweep_work_folders, work_folder
 from foldatlas.pipeline.engines.engine import EMBEDDED, Engine
 from foldatlas.pipeline.interruption import interruptible, raise_if_stopping, stopping
 from foldatlas.pipeline.stages.run import run_stage
@@ -103,13 +105,16 @@ def cluster_atlas(
     finished shards kept.
     """
     started = time.monotonic()
+    sweep_work_folders()
     with Atlas.open(folder.uri) as atlas, work_folder() as scratch:
         structures = present_structures(atlas)
         if not len(structures):
             raise UsageError(f"{folder.uri} has no structure to cluster: fold proteins into it first")
         settings = run_settings(structures.ids_N)
         latest = latest_complete(folder, KIND)
-        if latest is not None and not from_nothing and latest.run.document.settings == settings:
+        if from_nothing:
+            settings = done_again(settings, latest)
+        elif latest is not None and is_current(latest, settings):
             return _report(latest, is_new=False, seconds=time.monotonic() - started)
         with interruptible():
             on_phase(f"clustering {len(structures):,} sequences")

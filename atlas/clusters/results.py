@@ -34,6 +34,7 @@ KIND: Final = "clusters"
 COST_A_SHARD: Final = 50_000_000  # pairs of 250 residues that are compared: some minutes
 MAX_ROWS: Final = 16_384  # longer chains a shard: bounds its memory
 _STRUCTURES: Final = "structures"  # key of the settings that says what was clustered
+_INSTEAD_OF: Final = "instead_of"  # and of the run that is done again, so that it is another one
 _RESIDUES: Final = 250
 
 
@@ -53,9 +54,20 @@ def run_settings(structure_ids: Ids) -> dict[str, Any]:
     }
 
 
+def done_again(settings: Mapping[str, Any], latest: Completed | None) -> dict[str, Any]:
+    """Return the settings of a run that compares all again in place of `latest`."""
+    return {**settings, **({_INSTEAD_OF: latest.run.name} if latest is not None else {})}
+
+
+def is_current(latest: Completed, settings: Mapping[str, Any]) -> bool:
+    """Whether the clusters of a run are those that `settings` would give."""
+    return {**latest.run.document.settings, _INSTEAD_OF: ""} == {**settings, _INSTEAD_OF: ""}
+
+
 def same_rules(ours: Mapping[str, Any], theirs: Mapping[str, Any]) -> bool:
     """Whether settings differ in nothing but in what was clustered: pairs of one hold in the other."""
-    return {**ours, _STRUCTURES: ""} == {**theirs, _STRUCTURES: ""}
+    ignored = {_STRUCTURES: "", _INSTEAD_OF: ""}
+    return {**ours, **ignored} == {**theirs, **ignored}
 
 
 def latest_of_same_rules(folder: AtlasFolder, settings: Mapping[str, Any]) -> Completed | None:

@@ -5,6 +5,7 @@ that matters at run time: reading an atlas loads neither torch nor Beam, and `fo
 """
 
 import ast
+import functools
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -69,7 +70,8 @@ class Import:
     everywhere: bool
 
 
-def imports(source: str, module: str) -> list[Import]:
+@functools.cache
+def imports(source: str, module: str) -> tuple[Import, ...]:
     """Every import in `source`; `module` is its path in the project (`atlas/index.py`).
 
     `from a import b` gives `a.b`, since b may be a module. import_module and __import__ count when given a text.
@@ -97,7 +99,7 @@ def imports(source: str, module: str) -> list[Import]:
                 yield node.args[0].value
 
     visit(tree, True)
-    return found
+    return tuple(found)
 
 
 def within(name: str, *parents: str) -> bool:

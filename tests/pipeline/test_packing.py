@@ -15,7 +15,7 @@ from foldatlas.atlas.storage import packs
 from foldatlas.atlas.verify.atlas import verify
 from foldatlas.pipeline.planning.costs import CostModel
 from foldatlas.pipeline.planning.planner import make_plan
-from foldatlas.pipeline.shards import fold as fold_shard_module
+from foldatlas.pipeline.shards import attempt
 from foldatlas.pipeline.shards.run import fold_atlas
 from foldatlas.pipeline.workers.supervisor import WorkerSpec
 
@@ -64,7 +64,7 @@ def test_a_run_packs_on_its_way(atlas: AtlasFolder, worker: WorkerSpec, monkeypa
         return real(self)
 
     monkeypatch.setattr(AtlasFolder, "pack_manifest", pack)
-    monkeypatch.setattr(fold_shard_module, "PACK_EVERY", 4)
+    monkeypatch.setattr(attempt, "PACK_EVERY", 4)
     fold_atlas(atlas, worker, show_progress=False)
     numbers = [int(name.rpartition("-")[2]) for name in atlas.entries()]
     # at the start, by the committers of shards 0, 4, 8, ..., and at the end

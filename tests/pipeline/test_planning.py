@@ -259,7 +259,7 @@ def test_a_source_that_cannot_be_used_leaves_no_atlas(
 
 
 @pytest.mark.parametrize(
-    ("name", "reason"), [("", "is a folder"), ("*.none", "no file matches"), ("ftp://host/a.fasta", "is not read")]
+    ("name", "reason"), [("", "is a folder"), ("*.none", "no file matches"), ("ftp://host/a.fasta", "is not supported")]
 )
 def test_missing_file_is_refused(plan: Callable[..., Planned], tmp_path: Path, name: str, reason: str) -> None:
     with pytest.raises(SourceError, match=reason):
