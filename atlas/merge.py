@@ -22,6 +22,7 @@ import msgspec
 from foldatlas.atlas.accounting import Accounting
 from foldatlas.atlas.folder import AtlasFolder
 from foldatlas.atlas.index.build import build_index
+from foldatlas.atlas.novelty.union import unite_searches
 from foldatlas.atlas.stages.run import StageRun
 from foldatlas.atlas.stages.runs import runs
 from foldatlas.atlas.storage.commit import sync_folder
@@ -85,6 +86,7 @@ def merge_atlases(
     target.parent.mkdir(parents=True, exist_ok=True)
     with attempt_folder(target.parent, f".{target.name}.", _SUFFIX) as hidden:
         _fill(AtlasFolder(hidden), taken, folders[0], check=check, progress=progress)
+        unite_searches(AtlasFolder(hidden), folders)
         try:
             os.rename(hidden, target)
         except OSError as error:

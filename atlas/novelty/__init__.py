@@ -8,5 +8,6 @@ Modules:
     search_run.py         what a search run says of itself, and which runs an atlas has
     planning.py           which structures a run searches, and which rows it takes over
     rows.py               results as rows of a run's files
+    union.py              the searches of merged atlases as one
     targets.py            the best hits' entries, stored with the run
 """

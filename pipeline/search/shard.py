@@ -26,7 +26,7 @@ from foldatlas.pipeline import events
 from foldatlas.pipeline.interruption import give_up
 from foldatlas.pipeline.search.workers import Requirements, ready_reference
 from foldatlas.pipeline.stages.shard import ShardWork, StageResult
-from foldatlas.schemas.errors import DamagedAtlasError, FoldAtlasError, Interrupted, StoreError, UsageError
+from foldatlas.schemas.errors import DamagedAtlasError, IncompleteError, Interrupted, StoreError, UsageError
 from foldatlas.schemas.novelty_tables import HIT, HITS, NO_HIT, RETRIED
 from foldatlas.schemas.records import format_structure_id
 
@@ -127,7 +127,7 @@ def _search(work: ShardWork, reference: Reference, places: Sequence[StructureLoc
 
     found = find_with_bisection(find, structures, work.check)
     if len(found) > 1 and all(row.get("reason") == "failed" for row in found):
-        raise FoldAtlasError(f"the search failed with each of {len(found)} structures: {found[0]['detail']}")
+        raise IncompleteError(f"the search failed with each of {len(found)} structures: {found[0]['detail']}")
     rows.update((structure.structure_id, row) for structure, row in zip(structures, found, strict=True))
     return rows
 

@@ -13,7 +13,7 @@ import msgspec
 import pyarrow as pa
 import pytest
 
-from foldatlas.schemas import cluster_tables, manifest, records, reference_tables, tables
+from foldatlas.schemas import cluster_tables, manifest, novelty_tables, records, reference_tables, stages, tables
 
 FENCE = re.compile(r"^```(\w*)[^\n]*\n(.*?)^```", re.MULTILINE | re.DOTALL)
 UNCHECKED = {"text", "python", "sql", "json", "fasta", "yaml", "toml", "dockerfile", "mermaid"}
@@ -201,3 +201,12 @@ def test_reference_databases_are_described(documents: dict[str, str]) -> None:
     fields = list(rows(section(text, "ReferenceVersion")))
     assert fields == list(reference_tables.ReferenceVersion.__struct_fields__)
     assert set(reference_tables.ARRAYS) <= set(rows(section(text, "Files")))
+
+
+def test_search_runs_are_described(documents: dict[str, str]) -> None:
+    text = documents["docs/searches.md"]
+    for name, schema in novelty_tables.TABLES.items():
+        assert list(rows(section(text, f"`{name}`"))) == schema.names
+    assert list(rows(section(text, "Reasons"))) == list(novelty_tables.REASONS)
+    for kind in (stages.StageDocument, stages.StageShard, stages.StageEntry, stages.StageCompletion):
+        assert list(rows(section(text, kind.__name__))) == list(kind.__struct_fields__)

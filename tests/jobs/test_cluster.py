@@ -329,6 +329,25 @@ def test_linclust_equals_mmseqs2_on_this_input(proteins: list[Protein], tmp_path
         assert ours == theirs
 
 
+def test_fold_can_cluster(proteins: list[Protein], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """What is folded later has no cluster until it is clustered, and the command says so."""
+    for name, some in (("first", proteins[:3]), ("second", proteins[3:5])):
+        text = "".join(f">{protein.name}\n{protein.sequence[:40]}\n" for protein in some)
+        (tmp_path / f"{name}.fasta").write_text(text)
+    atlas = str(tmp_path / "atlas")
+    fold = ["fold", atlas, "--model", "nano"]
+    assert main([*fold[:1], str(tmp_path / "first.fasta"), *fold[1:], "--cluster"]) == 0
+    assert "3 structures: " in capsys.readouterr().err
+    assert main([*fold[:1], str(tmp_path / "second.fasta"), *fold[1:]]) == 0
+    assert f"foldatlas cluster {atlas}" in capsys.readouterr().err
+    with Atlas.open(atlas) as opened:
+        assert opened.query("SELECT count(cluster90), count(*) FROM proteins").rows() == [(3, 5)]
+    assert main(["cluster", atlas]) == 0
+    with Atlas.open(atlas) as opened:
+        assert opened.query("SELECT count(cluster90), count(*) FROM proteins").rows() == [(5, 5)]
+    assert main([*fold[:1], str(tmp_path / "first.fasta"), *fold[1:], "--cluster", "--dry-run"]) == 2
+
+
 @pytest.mark.long
 def test_five_orders_threads_dask_and_kills(tmp_path: Path) -> None:
     """320 proteins: five random orders, one and two threads, two workers of Dask, and a kill in each phase."""

@@ -198,6 +198,7 @@ def test_files_of_dead_attempts_are_swept(folder: AtlasFolder) -> None:
 def test_merging_carries_runs_over(folder: AtlasFolder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Of an equal run in both atlases the complete one counts. An index would not know this stage."""
     monkeypatch.setattr(merge, "build_index", lambda folder: None)
+    monkeypatch.setattr(merge, "unite_searches", lambda new, folders: None)
     other = AtlasFolder(tmp_path / "other")
     shutil.copytree(folder.root, other.root)
     run = begun(folder)
