@@ -180,7 +180,7 @@ def _storable(embedding: Embedding, layer: int) -> Embedding | str:
         try:
             half_precision([structure_id(embedding.sequence)], [embedding.residues[layer]])
         except ValueError as error:
-            return f"{error}: leave out --per-residue"
+            return f"{error}: omit --per-residue"
     return embedding
 
 

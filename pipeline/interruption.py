@@ -78,7 +78,7 @@ def giving_up_if_unwritable(what: str) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def interruptible(next_step: str = "run the same command again to go on") -> Iterator[None]:
+def interruptible(next_step: str = "run the same command again to resume") -> Iterator[None]:
     """Within the block, let a first SIGINT or SIGTERM set the flag.
 
     A second signal has its usual effect: Ctrl-C raises KeyboardInterrupt, SIGTERM ends the process. If the block does

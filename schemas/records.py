@@ -90,7 +90,7 @@ class Outcome(StrEnum):
 
 
 REFUSALS: Final[dict[Outcome, str]] = {
-    Outcome.NO_TRANSLATION: "the coding sequence of a GenBank file has no translation, and none can be made of it",
+    Outcome.NO_TRANSLATION: "the coding sequence of a GenBank file has no translation and cannot be translated",
     Outcome.MISSING_ID: "the header has no id after '>'",
     Outcome.EMPTY_SEQUENCE: "the record has no sequence",
     Outcome.TRUNCATED: "the file ends, or is damaged, inside this record",
@@ -100,9 +100,9 @@ REFUSALS: Final[dict[Outcome, str]] = {
     Outcome.GAP: "the sequence holds alignment gaps ('-' or '.')",
     Outcome.INTERNAL_STOP: "the sequence holds a stop ('*') before its end",
     Outcome.DIGIT: "the sequence holds digits",
-    Outcome.INVALID_CHARACTER: "the sequence holds a character that is no residue code",
+    Outcome.INVALID_CHARACTER: "the sequence holds a character that is not a residue code",
     Outcome.NUCLEOTIDES: "the sequence is nucleotides: read contigs with --genes, translate genes first",
-    Outcome.NOT_NUCLEOTIDES: "--genes reads contigs, and this is none: read proteins without --genes",
+    Outcome.NOT_NUCLEOTIDES: "--genes expects contigs, and this is not one: read proteins without --genes",
     Outcome.TOO_LONG: "the sequence is longer than --max-length; with --genes, a contig longer than 16 MB",
     Outcome.DUPLICATE_ID: "the source has another sequence under the same id",
 }

@@ -60,7 +60,7 @@ class StageDocument(msgspec.Struct, frozen=True):
     def __post_init__(self) -> None:
         check_name(self.name)
         if self.kind not in KINDS:
-            raise ValueError(f"{self.kind!r} is no kind of a stage")
+            raise ValueError(f"{self.kind!r} is not a kind of derived stage")
         _check_inside(self.kind, self.inputs)
 
 

@@ -16,10 +16,10 @@ _TEXTS: Final[dict[str, Callable[..., str]]] = {"pdb": pdb_text, "cif": cif_text
 
 @contextlib.contextmanager
 def structure_writer(format: str) -> Iterator[Callable[..., bytes]]:
-    """Gives the function that makes a structure's file: `pdb_text`, `cif_text` or `FoldcompWriter.fcz_bytes`, in bytes.
+    """Yield the function that returns a structure's file as bytes: `pdb_text`, `cif_text` or `fcz_bytes`.
 
-    `format` is one of export_formats.STRUCTURE_FORMATS. The function raises UsageError for a structure that its format
-    cannot hold; entering raises it where the package foldcomp is needed and missing.
+    `format` is one of `formats.STRUCTURE_FORMATS`. The function raises UsageError for a structure beyond the limits of
+    the format; this raises UsageError if the package foldcomp is needed but not installed.
     """
     if format == "fcz":
         with FoldcompWriter() as writer:

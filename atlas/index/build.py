@@ -13,7 +13,8 @@ Only ids that occur in several plans are compared, so an atlas without overlap n
 ids.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any, Final
 
 import duckdb
@@ -77,38 +78,40 @@ def build_index(folder: AtlasFolder) -> Accounting:
                     f"`foldatlas verify {folder.uri}` lists what is missing or damaged"
                 ) from error
             # 3. Add what comes from documents alone, and the views.
-            make_runs(connection, histories, header.settings.model)
-            connection.execute(
-                "CREATE TABLE settings AS SELECT $model AS model, $weights AS weights, $recycles AS recycles, "
-                "$precision AS precision, $format AS format, $version AS version, $created AS created, "
-                "$indexed AS indexed, $contents AS contents, $stages AS stages",
-                {
-                    "model": header.settings.model,
-                    "weights": header.settings.weights,
-                    "recycles": header.settings.recycles,
-                    "precision": header.settings.precision,
-                    "format": header.format,
-                    "version": program_version(),
-                    "created": header.created,
-                    "indexed": now(),
-                    "contents": contents.digest,
-                    "stages": contents.stages,
-                },
-            )
-            create_views(connection, header.settings.model)
-            accounting = count_records(connection)
-            _checkpoint(connection, folder)
+            with _writing(folder):
+                make_runs(connection, histories, header.settings.model)
+                connection.execute(
+                    "CREATE TABLE settings AS SELECT $model AS model, $weights AS weights, $recycles AS recycles, "
+                    "$precision AS precision, $format AS format, $version AS version, $created AS created, "
+                    "$indexed AS indexed, $contents AS contents, $stages AS stages",
+                    {
+                        "model": header.settings.model,
+                        "weights": header.settings.weights,
+                        "recycles": header.settings.recycles,
+                        "precision": header.settings.precision,
+                        "format": header.format,
+                        "version": program_version(),
+                        "created": header.created,
+                        "indexed": now(),
+                        "contents": contents.digest,
+                        "stages": contents.stages,
+                    },
+                )
+                create_views(connection, header.settings.model)
+                accounting = count_records(connection)
+                # Closing writes everything too, but on a full disk it leaves the rest in a log file and raises nothing.
+                connection.execute("CHECKPOINT")
         # 4. Replace the published index.
         publication.publish(database, contents, accounting)
     folder.pack_manifest()
     return accounting
 
 
-def _checkpoint(connection: Any, folder: AtlasFolder) -> None:
-    """Write everything into the database file. Closing does so too, but on a full disk it leaves the rest in a log
-    file and raises nothing."""
+@contextmanager
+def _writing(folder: AtlasFolder) -> Iterator[None]:
+    """Raise FoldAtlasError where DuckDB cannot write, as on a full disk."""
     try:
-        connection.execute("CHECKPOINT")
+        yield
     except duckdb.Error as error:
         raise FoldAtlasError(f"the index of {folder.uri} could not be written: {first_line(error)}") from error
 

@@ -69,7 +69,7 @@ class SearchRun(msgspec.Struct, frozen=True):
                 run, msgspec.convert(run.document.settings, RunSettings), msgspec.convert(run.document.notes, RunNotes)
             )
         except msgspec.ValidationError as error:
-            raise DamagedAtlasError(f"{run.folder.where(run.path('run.json'))} is no search run: {error}") from error
+            raise DamagedAtlasError(f"{run.folder.where(run.path('run.json'))} is not a search run: {error}") from error
 
     @property
     def hits_schema(self) -> Any:

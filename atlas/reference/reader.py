@@ -1,7 +1,7 @@
-"""Opens a reference database: arrays mapped from its files, names, versions, and MMseqs2 databases.
+"""Open a reference database: memory-mapped arrays, names, versions, and MMseqs2 databases.
 
-Opening reads the version's document and the arrays' headers alone. Pages of the arrays are shared by all processes of
-a machine that map them, and are dropped when memory is short.
+Opening reads only the version's document and the headers of the arrays. Pages of the arrays are shared by all processes
+of a machine that map them, and are dropped when memory is short.
 """
 
 import contextlib
@@ -32,9 +32,9 @@ DATABASES: Final = ("states", "amino_acids")  # MMseqs2 databases: of 3Di letter
 
 @dataclass(frozen=True)
 class Reference:
-    """One version of a database, read-only. Any number of processes may hold one; pickling sends its address alone.
+    """One version of a database, read-only, for any number of processes. Only its path and version are pickled.
 
-    Rows are entries, sorted by the version in which they came: those of the newest are the last ones.
+    Rows are entries, sorted by the version in which they were added: those of the newest are the last ones.
     """
 
     root: Path

@@ -12,11 +12,11 @@ from foldatlas.schemas.errors import UsageError
 
 _BY_LOWER_CASE: Final = {name.lower(): name for name in RUNNERS}
 
-_LOCAL: Final = "leave --runner out for one worker, or use --workers N for a Dask cluster on this machine"
+_LOCAL: Final = "omit --runner for one worker, or use --workers N for a Dask cluster on this machine"
 REFUSED: Final = {
     "directrunner": "it tries to download a program before it runs: use FnApiRunner, the embedded engine",
     "bundlebaseddirectrunner": f"it runs without the Fn API and was not tested: {_LOCAL}",
-    "switchingdirectrunner": f"it is another name of DirectRunner: {_LOCAL}",
+    "switchingdirectrunner": f"it is an alias of DirectRunner: {_LOCAL}",
     "rayrunner": f"ray-beam is no longer maintained and does not work with this Beam: {_LOCAL}",
     "pysparkrunner": "beam-pyspark-runner is no longer maintained and does not work with this Beam: SparkRunner goes "
     "through Beam's own job server",
@@ -42,14 +42,12 @@ def choose_engine(runner: str | None, workers: int | None, options: Sequence[str
         check_options(name, options)
     if name == "FnApiRunner":
         if (workers or 1) > 1:
-            raise UsageError(
-                f"FnApiRunner has one worker, not {workers}: leave --runner out, so that --workers uses Dask"
-            )
+            raise UsageError(f"FnApiRunner has one worker, not {workers}: omit --runner, so that --workers uses Dask")
         return Engine(name, 1, tuple(options))
     if name == "DaskRunner":
         return _dask(workers, tuple(options))
     if workers is not None:
-        raise UsageError(f"--workers counts processes on this machine, but {name} has workers of its own: leave it out")
+        raise UsageError(f"--workers counts processes on this machine, but {name} has its own workers: omit it")
     from foldatlas.pipeline.engines.options import values_of
     from foldatlas.pipeline.engines.portable.options import refuse_incomplete
 

@@ -19,23 +19,21 @@ class Refusal(NamedTuple):
 # By the name of Beam's attribute for the option (Dask's: as typed, without `--dask_`).
 REFUSED: Final = {
     "runner": Refusal(lambda value: value is not None, "give the runner before `--`: --runner R"),
-    "streaming": Refusal(bool, "the graph is a batch, and as a stream it would never end: leave it out"),
+    "streaming": Refusal(bool, "the graph is a batch, and as a stream it would never end: omit it"),
     "direct_running_mode": Refusal(
         lambda value: value != "in_memory",
         "in tests multi_threading lost 0.6 to 1.5 % of the work while it reported success, and multi_processing "
         "waited for ever when a worker was killed: use --workers N",
     ),
     "direct_num_workers": Refusal(
-        lambda value: value != 1, "more workers of this kind lose work or wait for ever: use --workers N"
+        lambda value: value != 1, "more workers of this kind lose work or hang: use --workers N"
     ),
-    "no_wait_until_finish": Refusal(
-        bool, "the driver compares manifest and plan when the engine is done: leave it out"
-    ),
+    "no_wait_until_finish": Refusal(bool, "the driver compares manifest and plan when the engine is done: omit it"),
     "wait_until_finish_duration": Refusal(
-        lambda value: value is not None, "the driver compares manifest and plan when the engine is done: leave it out"
+        lambda value: value is not None, "the driver compares manifest and plan when the engine is done: omit it"
     ),
-    "npartitions": Refusal(lambda value: value is not None, "a partition is one shard: leave it out"),
-    "partition_size": Refusal(lambda value: value not in (None, 1), "a partition is one shard: leave it out"),
+    "npartitions": Refusal(lambda value: value is not None, "a partition is one shard: omit it"),
+    "partition_size": Refusal(lambda value: value not in (None, 1), "a partition is one shard: omit it"),
     "dry_run": Refusal(bool, "it is for Beam's own tests: `foldatlas plan` shows what a run would do"),
 }
 

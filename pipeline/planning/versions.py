@@ -88,7 +88,7 @@ def warn_of_copies(sources: Sequence[Source], lineage: Lineage) -> None:
     for source in sources:
         other = first.setdefault(source.sha256, source.uri)
         if other != source.uri:
-            warn(f"{source.uri} has the same bytes as {other}: they are two sources, and the records of both count")
+            warn(f"{source.uri} has the same bytes as {other}: they are two sources, and records of both are used")
 
 
 def warn(message: str) -> None:

@@ -67,7 +67,7 @@ class SearchReport:
     error: str = ""
 
     def line(self) -> str:
-        """One line for people."""
+        """Return a summary of one line."""
         skipped = "".join(f", {count:,} {reason.replace('_', ' ')}" for reason, count in sorted(self.skipped.items()))
         return (
             f"{self.reference} version {self.version}: {self.searched:,} searched ({self.hits:,} with a hit), "
@@ -86,7 +86,7 @@ class SearchForecast:
     memory: int
 
     def lines(self) -> list[str]:
-        """For people."""
+        """Return lines for the terminal."""
         todo = self.todo
         return [
             f"search    {counted(todo.full, 'structure')} in full, {todo.newer:,} against newer entries alone, "

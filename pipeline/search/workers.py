@@ -2,7 +2,7 @@
 
 import os
 from functools import lru_cache
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from foldatlas.atlas.novelty.sequence_search import memory_bytes as sequence_memory
 from foldatlas.atlas.reference.mmseqs2 import program
@@ -11,12 +11,12 @@ from foldatlas.folding.planning import host_memory
 from foldatlas.schemas.errors import UsageError
 from foldatlas.schemas.wording import readable_bytes
 
-# Beside the reference: the libraries, compiled kernels, a shard's structures, MMseqs2's tables (docs/reference.md).
-STRUCTURE_SEARCH_BYTES = 1 << 30
+# Beside the mapped reference: libraries, compiled kernels, a group of structures, MMseqs2. An allowance, not measured.
+STRUCTURE_SEARCH_BYTES: Final = 1 << 30
 
 
 class Requirements(NamedTuple):
-    """The reference that workers search: its place, version, digest and kind."""
+    """The reference that workers search: its folder, version and digest."""
 
     place: str
     version: int

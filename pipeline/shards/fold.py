@@ -114,7 +114,7 @@ def add_outputs(attempt: Attempt, before: ShardEntry, missing: Sequence[str]) ->
                 raise IncompleteError(
                     f"shard {task.shard.name} stays without {' and '.join(missing)}: a protein of "
                     f"{len(result.sequence)} residues ({result.sequence[:20]}...) was folded on {before.run.device} of "
-                    f"{before.run.host} and fails here ({result.error}): run again on a device with as much memory"
+                    f"{before.run.host} but failed here ({result.error}): run again on a device with as much memory"
                 )
             writer.add(result)
     return Written(writer, folded=writer.num_folded, failed=before.failed)

@@ -40,7 +40,7 @@ def refuse_missing_outputs(location: str, entries: Collection[ShardEntry], outpu
         if without:
             raise UsageError(
                 f"{without} of {len(entries)} folded shards of {location} have no {table}: pass --add-outputs to "
-                f"fold them again for it, or leave out {OPTIONAL_TABLES[table]}"
+                f"fold them again for it, or omit {OPTIONAL_TABLES[table]}"
             )
 
 

@@ -58,13 +58,13 @@ _JSON: Final = re.compile(rb'[\[{]\s*(?:["\[{\]}\d-]|true|false|null|\Z)')
 _OTHER_TEXTS: Final = {
     b"# STOCKHOLM": "a Stockholm alignment: write its sequences as FASTA without gaps first",
     b"CLUSTAL": "a Clustal alignment: write its sequences as FASTA without gaps first",
-    b"##gff-version": "GFF, which holds no sequence: name the proteins as FASTA",
+    b"##gff-version": "GFF, which has no sequences: give the proteins as FASTA",
     b"ID   ": "EMBL or Swiss-Prot text: convert it to FASTA or GenBank first",
     b"HEADER  ": "a PDB file: write its sequence as FASTA first",
     b"ATOM  ": "a PDB file: write its sequence as FASTA first",
     b"data_": "an mmCIF file: write its sequence as FASTA first",
     b"@": "FASTQ: reads must be assembled and translated first",
-    b"<": "HTML or XML, perhaps a server's message: check the address",
+    b"<": "HTML or XML, possibly an error page: check the address",
 }
 
 
@@ -150,11 +150,11 @@ def _wide_text(head: bytes) -> str:
 def _text_refusal(text: bytes) -> str:
     """Recognise a text format whose lines may begin with '>' although it is not FASTA."""
     if _HTML.match(text):
-        return "HTML, perhaps a server's message or login page: check the address, and download it again"
+        return "HTML, possibly an error or login page: check the address, and download it again"
     if text.startswith((b"<?xml", b"<!DOCTYPE")):
-        return "XML: name its sequences as FASTA"
+        return "XML: write its sequences as FASTA first"
     if _JSON.match(text):
-        return "JSON, perhaps a server's message: write its sequences as FASTA first"
+        return "JSON, possibly an error message: write its sequences as FASTA first"
     if _SAM.match(text):
         return "SAM: reads must be assembled and translated first"
     if _FASTQ.match(text):

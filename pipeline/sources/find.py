@@ -119,9 +119,9 @@ def find_sources(
     if faults:
         raise SourceError(together(faults))
     if not found and not num_pipes:
-        raise SourceError("no FASTA file was named")
+        raise SourceError("no FASTA file was given")
     if found and all(source.is_empty for source in found.values()) and not (skip_pipes and num_pipes):
-        empty = [f"{source.name} is empty: name a file that holds sequences" for source in found.values()]
+        empty = [f"{source.name} is empty: give a file with sequences" for source in found.values()]
         raise SourceError(together(empty))
     return list(found.values())
 
@@ -197,7 +197,7 @@ def _sequence_files(folder: str, names: Iterable[str], genes: bool) -> list[str]
     )
     if not matches:
         what = "contigs" if genes else "FASTA or GenBank"
-        raise SourceError(f"{folder} is a folder without a file of {what} ({', '.join(suffixes)}): name its files")
+        raise SourceError(f"{folder} is a folder without a file of {what} ({', '.join(suffixes)}): give its files")
     return matches
 
 
@@ -283,14 +283,14 @@ def is_unchanged(source: SourceFile) -> bool:
 def what_it_is(source: SourceFile) -> str:
     """Return what a file without any record seems to be, and the next step."""
     if source.format == GENBANK:
-        return "it is GenBank without any coding sequence (CDS): name its proteins as FASTA"
+        return "it is GenBank without any coding sequence (CDS): give its proteins as FASTA"
     with contextlib.suppress(EOFError, OSError), open_stored(source) as stored:
         head, fault = content_head(beginning(stored))
         if fault and not head:
             return f"it is compressed by {source.compression} and damaged ({fault}): copy it again"
         if named := text_format(head):
             return named
-    return "no line begins with '>': name a protein FASTA file"
+    return "no line begins with '>': give a protein FASTA file"
 
 
 def cut_ranges(sources: Iterable[SourceFile], range_bytes: int = RANGE_BYTES) -> list[SourceRange]:

@@ -81,7 +81,7 @@ class GenBankReader:
             if len(kept) > MAX_ENTRY_BYTES:
                 raise SourceError(
                     f"an entry of a GenBank file is longer than {MAX_ENTRY_BYTES >> 20:,} MiB (at byte {offset:,}): "
-                    "name its proteins as FASTA"
+                    "give its proteins as FASTA"
                 )
         last = bytes(kept)
         if not self.error and (_END.search(last) or not last.strip()):

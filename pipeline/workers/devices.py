@@ -56,7 +56,7 @@ def device_uuid(device: str) -> str | None:
     try:
         return _ask("uuid", chosen)
     except (OSError, subprocess.SubprocessError) as error:
-        raise UsageError(f"device {device}: nvidia-smi does not answer ({error}): use --device cpu") from error
+        raise UsageError(f"device {device}: nvidia-smi failed ({error}): use --device cpu") from error
 
 
 def visible_gpus() -> list[str]:

@@ -162,7 +162,7 @@ class Child:
             case Ready(settings) if settings != self._spec.settings:
                 self.kill()
                 raise ModelError(
-                    f"the worker loaded {settings}, but the plan has {self._spec.settings}: install one version"
+                    f"the worker loaded {settings}, but the plan has {self._spec.settings}: install the same version"
                 )
         return connection
 
@@ -225,8 +225,8 @@ class Child:
             except subprocess.TimeoutExpired:
                 code = None  # it closed its end and still runs
         if code is not None and code < 0:
-            return f"the model's process was killed by {signal.Signals(-code).name}"
-        return f"the model's process ended with exit code {code}"
+            return f"the child process was killed by {signal.Signals(-code).name}"
+        return f"the child process ended with exit code {code}"
 
     def kill(self) -> None:
         """Kill the child and wait until the kernel has freed its memory and locks.
@@ -245,7 +245,7 @@ class Child:
             process.wait(END_SECONDS)
         except subprocess.TimeoutExpired:
             raise FoldAtlasError(
-                f"the model's process {process.pid} was killed and has not ended within {END_SECONDS:.0f} s: the "
+                f"the child process {process.pid} was killed and has not ended within {END_SECONDS:.0f} s: the "
                 f"driver of {self._spec.device} hangs; restart the machine, and run the same command again"
             ) from None
 
@@ -282,7 +282,7 @@ def _start(spec: WorkerSpec, descriptor: int) -> subprocess.Popen[bytes]:
     threading.Thread(target=keep, name="foldatlas-keeper", daemon=True).start()
     started.wait()
     if isinstance(result[0], Exception):
-        raise FoldAtlasError(f"the model's process could not be started: {result[0]}") from result[0]
+        raise FoldAtlasError(f"the child process could not be started: {result[0]}") from result[0]
     return result[0]
 
 

@@ -12,6 +12,9 @@ import pytest
 
 PUBLIC = {  # module -> what users import from it
     "atlas.export.structure_files": "cif_text pdb_text",
+    "atlas.novelty.hits": "Query StructureHit",
+    "atlas.novelty.settings": "SearchSettings",
+    "atlas.novelty.structure_search": "search_structures",
     "atlas.parquet.matrices": "decode_pae decode_residue_embeddings",
     "atlas.reader": "Atlas",
     "atlas.reference.reader": "Reference",

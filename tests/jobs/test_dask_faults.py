@@ -99,7 +99,7 @@ def test_the_scheduler_ends(
     code, out, errors = finish(driver)
     assert time.monotonic() - began < 60
     assert (code, out) == (1, "")
-    assert "does not answer any more" in errors.splitlines()[-1] and "run the same command again" in errors, errors
+    assert "stopped responding" in errors.splitlines()[-1] and "run the same command again" in errors, errors
     assert errors.count("ERROR") == 1  # that this round's work was dropped
 
     cluster.start_scheduler()
@@ -123,7 +123,7 @@ def test_a_protein_that_kills_worker_after_worker(cluster: Cluster, fasta: Path,
     assert (code, out, len(missing)) == (3, "", 1), errors
     last = errors.splitlines()[-1]
     assert f"1 of {len(plan.shards)} shards are not done ({missing.pop()})" in last
-    assert "Dask gave up after workers had died with the same task" in errors
+    assert "several workers died on the same task" in errors
     assert list(atlas.rglob("*.duckdb")) == []
 
 

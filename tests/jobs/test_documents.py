@@ -15,9 +15,10 @@ COOKBOOK = [
     for statement in block.split(";")
     if statement.strip()
 ]
-# What an untrained model and a file without faults cannot answer.
+# What an untrained model, a file without faults and an atlas that was not searched cannot answer.
 EMPTY = (
     *("from clusters", "from members", "is_representative30", "from dark_clusters", "from novel "),  # test_cluster.py
+    *("from novel", "novelty", "distant_sequences", "tm_query", "identity_max"),  # test_novelty.py
     "high_confidence",
     "fraction_confident",
     "helix_fraction > 0.5",

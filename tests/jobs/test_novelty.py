@@ -207,3 +207,19 @@ def test_wrong_references_are_refused(folder: AtlasFolder, reference: Path, tmp_
         with pytest.raises(UsageError, match=message):
             novelty(folder.root, references)
     assert not (folder.root / "novelty").exists()
+
+
+def test_fold_searches_what_it_folded(run: Any, reference: Path, tmp_path: Path) -> None:
+    """The reference is checked before anything is folded; the last line is the search's."""
+    fasta, atlas = tmp_path / "few.fasta", tmp_path / "atlas"
+    fasta.write_text("".join(f">p{k}\n{given.made.sequence(34 + k, k)}\n" for k in range(2)) + ">s\nMKVLAA\n")
+    refused = run("fold", fasta, atlas, "--model", "nano", "--reference", tmp_path / "nowhere")
+    assert (refused.returncode, refused.stdout) == (2, "") and "is not a reference database" in refused.stderr
+    assert not atlas.exists()
+    planned = run("plan", fasta, atlas, "--model", "nano", "--reference", reference, "--dry-run", "--json")
+    assert json.loads(planned.stdout)["searches"][0]["todo"]["full"] == 3
+    done = run("fold", fasta, atlas, "--model", "nano", "--reference", reference)
+    assert done.returncode == 0, done.stderr
+    last = "structures version 2: 2 searched (2 with a hit), 0 inherited, 1 too short, 0 failed"
+    assert done.stdout.splitlines() == ["3 records: 3 folded, 0 repeated, 0 refused, 0 failed", last]
+    assert "novelty   structures version 2: complete" in run("status", atlas).stdout

@@ -261,7 +261,7 @@ def test_killed_searches_come_to_the_same(
         process = command(atlas, references[0], *workers)
         wait_until(partial(has_shards, atlas, done + 1, process))
         process.kill()
-        process.wait()
+        process.communicate()
     process = command(atlas, references[0], *workers)
     said, _ = process.communicate(timeout=600)
     assert process.returncode == 0, said

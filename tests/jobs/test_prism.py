@@ -155,7 +155,10 @@ def test_in_the_drivers_process_it_is_equal_to_the_embedded_run(
         command(module_fasta, atlas, f"--prism_location={prism}"), capture_output=True, text=True, timeout=300
     )
     assert (done.returncode, done.stdout) == (0, LINE), done.stderr
-    assert len(done.stderr.splitlines()) == 4, done.stderr  # the plan, and what was folded: nothing of Beam's
+    lines = [
+        line for line in done.stderr.splitlines() if not line.startswith("folding: ")
+    ]  # progress of a slow machine
+    assert len(lines) == 4, done.stderr  # the plan, and what was folded: nothing of Beam's
     assert tables(atlas) == tables(clean)
 
 
@@ -215,7 +218,7 @@ def test_ctrl_c_leaves_no_process(
     output, messages = driver.communicate(timeout=60)
     assert driver.returncode == 130
     assert output == ""
-    assert messages.splitlines()[-1] == "foldatlas fold: stopped on request: run the same command again to go on"
+    assert messages.splitlines()[-1] == "foldatlas fold: stopped on request: run the same command again to resume"
     assert len(messages.splitlines()) == 4, messages
     wait_until(lambda: not any(process_is_up(process) for process in [*below, *workers, *others]), 20)
 

@@ -68,7 +68,7 @@ def test_presets_are_esm2s() -> None:
         (["FASTA", "RUN", "--preset", "nano", "--crop", "3"], "a crop of 3 tokens"),
         (["FASTA", "FASTA/x", "--preset", "nano", "--steps", "20", "--device", "cpu"], "is a file"),
         (["FASTA", "RUN", "--preset", "nano", "--clusters", "FASTA"], "line 1: 1 column in"),
-        (["EMPTY", "RUN", "--preset", "nano"], "EMPTY is empty: name a file that holds sequences"),
+        (["EMPTY", "RUN", "--preset", "nano"], "EMPTY is empty: give a file with sequences"),
         (["REFUSED", "RUN", "--preset", "nano"], "no record was accepted, so there is nothing to train on"),
     ],
 )

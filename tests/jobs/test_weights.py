@@ -169,7 +169,7 @@ def test_folder_named_like_a_published_model_is_not_ignored(
 def test_a_name_that_is_not_published_is_refused(environment: dict[str, str], run: Run) -> None:
     done = run("weights", "esmfold_v9", env=environment)
     assert done.returncode == 2
-    assert "give one of esmfold_v1, esm2_t6_8M_UR50D" in done.stderr
+    assert "use one of esmfold_v1, esm2_t6_8M_UR50D" in done.stderr
 
 
 @pytest.fixture

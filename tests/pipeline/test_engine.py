@@ -49,7 +49,7 @@ def test_engines_that_lose_work_are_refused_by_name(name: str, reason: str) -> N
         ("DaskRunner", None, [], "needs workers"),
         ("DaskRunner", 2, ["--dask_client_address=tls://a:1"], "give only one of them"),
         ("DaskRunner", None, ["--dask_client_address=tls://a:1", "--dask_scheduler_file", "f"], "both name a cluster"),
-        ("PrismRunner", 2, [], "workers of its own"),
+        ("PrismRunner", 2, [], "has its own workers"),
         (None, None, ["--direct_running_mode=multi_threading"], "lost 0.6 to 1.5 %"),
         (None, None, ["--direct_running_mode=multi_processing"], "waited for ever"),
         (None, None, ["--direct_num_workers=4"], "use --workers N"),

@@ -103,7 +103,7 @@ OTHERS = {
     "pir_commented": (b"C; made by hand\n\n>F1;X\ntitle\nMKVL*\n", "is PIR"),
     "fastq": (b"@r1 x\nACGT\n+\n>III\n@r2\nACGT\n+\n>>II\n", "is FASTQ"),
     "sam": (b"@HD\tVN:1.6\nr1\t0\t*\n", "is SAM"),
-    "html": (b"\n <!DOCTYPE html>\n<p\n>Log in</p>\n", "is HTML, perhaps .* login page"),
+    "html": (b"\n <!DOCTYPE html>\n<p\n>Log in</p>\n", "is HTML, possibly .* login page"),
     "html_bare": (b"<HTML><body\n>Log in", "is HTML"),
     "xml": (b'<?xml version="1.0"?>\n<a\n>b</a>', "is XML"),
     "json": (b'{"error": "log in",\n "x": "\n>y"}', "is JSON"),

@@ -155,7 +155,7 @@ def test_a_job_that_fails_is_one_line(caplog: pytest.LogCaptureFixture, capfd: p
     with serving(IdleJobService(api.JobState.FAILED, trace)) as address, pytest.raises(EngineError) as error:
         dispatch.run("fold", [1], print, engine_at("FlinkRunner", address))
     assert str(error.value) == (
-        "FlinkRunner failed (OSError: a worker was lost); finished work is kept: run the same command again to go on"
+        "FlinkRunner failed (OSError: a worker was lost); finished work is kept: run the same command again to resume"
     )
     assert caplog.records == []
     assert capfd.readouterr().err == ""

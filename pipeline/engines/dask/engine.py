@@ -85,8 +85,8 @@ class Session:
             except Exception as error:  # of the network, of TLS, of a missing file
                 if self._was_reached:
                     raise FoldAtlasError(
-                        f"the Dask cluster {self.location()} does not answer any more ({type(error).__name__}: "
-                        f"{error}): start its scheduler again if it ended, and run the same command again to go on"
+                        f"the Dask cluster {self.location()} stopped responding ({type(error).__name__}: "
+                        f"{error}): start its scheduler again if it ended, and run the same command again to resume"
                     ) from error
                 raise UsageError(
                     f"the Dask cluster {self.location()} does not answer ({type(error).__name__}: {error}): check that "
@@ -342,5 +342,5 @@ def _reason(error: BaseException) -> str:
     """Return an error of Dask's in words for users."""
     if type(error).__name__ == "KilledWorker":
         worker = getattr(error, "last_worker", None)
-        return f"Dask gave up after workers had died with the same task, lastly {getattr(worker, 'address', worker)}"
+        return f"several workers died on the same task, the last one: {getattr(worker, 'address', worker)}"
     return f"Dask failed: {type(error).__name__}: {' '.join(str(error).split())[:300]}"

@@ -74,7 +74,7 @@ def check_workers(workers: Sequence[WorkerInfo]) -> WorkerPool:
     devices = {worker.device: worker.host for worker in workers}
     if len(devices) > 1:
         found = ", ".join(f"{device} on {host}" for device, host in sorted(devices.items()))
-        raise UsageError(f"workers differ in their devices ({found}): choose one with --device, or end the others")
+        raise UsageError(f"workers differ in their devices ({found}): choose one with --device, or stop the others")
     for host, torch in {(worker.host, worker.torch) for worker in workers}:
         if torch != version("torch"):
             _warn(f"a worker on {host} has PyTorch {torch}, this is {version('torch')}: structures may differ slightly")

@@ -32,7 +32,7 @@ from foldatlas.schemas.errors import FoldAtlasError, Interrupted, ModelError
 from foldatlas.schemas.version import program_version
 
 PROGRESS_SECONDS: Final = 1.0  # between two messages of one worker about its progress
-UNFIT_SECONDS: Final = 30.0  # how long a worker that can do nothing holds a task, for the driver to remove the worker
+UNFIT_SECONDS: Final = 30.0  # how long a worker that cannot run tasks holds a task, for the driver to remove the worker
 _POLL_SECONDS: Final = 0.2
 
 _one_at_a_time = threading.Lock()  # a worker with several threads still has one child
@@ -92,7 +92,9 @@ class DaskTask:
         with _one_at_a_time:
             _begin(self.session)
             if program_version() != self.version:
-                self._refuse(f"it has FoldAtlas {program_version()}, the driver {self.version}: install one version")
+                self._refuse(
+                    f"it has FoldAtlas {program_version()}, the driver has {self.version}: install the same version"
+                )
             if interruption.given_up() is not None:
                 self._wait_for_removal()
             sender = _ProgressSender(self.session)
@@ -123,7 +125,7 @@ class DaskTask:
         end = time.monotonic() + UNFIT_SECONDS
         while time.monotonic() < end and _session == self.session and not _stopped:
             time.sleep(_POLL_SECONDS)
-        raise Interrupted("this worker can do nothing")
+        raise Interrupted("this worker cannot run tasks")
 
 
 def _begin(session: str) -> None:

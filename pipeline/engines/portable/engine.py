@@ -121,7 +121,7 @@ class _Job:
         if self._error is not None and not stopping():
             raise EngineError(
                 f"{self._runner} failed ({_one_line(self._error)}); finished work is kept: run the same command "
-                "again to go on"
+                "again to resume"
             ) from self._error
 
     def _submit_and_wait(self) -> None:

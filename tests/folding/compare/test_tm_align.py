@@ -159,6 +159,17 @@ def test_results_do_not_depend_on_threads_or_order():
     assert alone.tm_query_P[0] == one.tm_query_P[5]
 
 
+def test_quick_alignments_reach_the_lower_bounds():
+    """To 0.005, as both end with a search of their own; the transforms and partners give the scores."""
+    query = chain(150, 2)
+    pairs = [relative(*query, k, 0.5 + k / 4) for k in range(8)] + [chain(60 + 20 * k, k) for k in range(4)]
+    chains = many(pairs)
+    found = tm_align_many(*query, chains, quick=True)
+    for place, (target, _) in enumerate(pairs):
+        check_transforms(query[0], target, found, place)
+    assert (found.tm_query_P >= lower_bounds(*query, chains) - 0.005).all()
+
+
 def test_mapped_chains_are_read(tmp_path):
     chains = many([chain(50), chain(70)])
     for name in ("c_alphas_T3", "states_T", "offsets_K1"):

@@ -1,0 +1,234 @@
+"""Structure search against exhaustive TM-align (tmtools): what is missed, what is wrong, and what it takes.
+
+    python benchmarks/novelty.py ../shared/data/chains.parquet [--modes default,sensitive,exhaustive] [--decoys ABC]
+        [--decoy-modes default] [--size 200000] [--threads 2] [--truth FOLDER] [--work FOLDER] [--output FOLDER]
+
+Queries are the chains of split `valid`, the reference is split `train`, padded with each kind of decoys
+(novelty_reference.py) to `--size` entries. The truth is benchmarks/novelty_truth.py's, of the queries whose part is
+there; the others are searched and timed too. A verdict is whether the best TM-score is at least 0.5; queries whose
+truth is within 0.01 of that are left out of the wrong ones, and shown. Every hit's score is computed again from its
+transform and partners. Each search is a process of its own, warm: compiled, its reference in the page cache, one
+query searched before. Processor seconds, of all threads; tmtools is timed on pairs drawn at random in between.
+
+Writes novelty.md and novelty.json; parts that another run made stay.
+"""
+
+import argparse
+import json
+import multiprocessing
+import os
+import platform
+import resource
+import shutil
+import tempfile
+import time
+from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
+from datetime import date
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from machine import hardware
+from novelty_reference import real_chains, write_reference
+from novelty_truth import SCALE
+
+from foldatlas.atlas.novelty.hits import VERDICT_TM, Query, StructureHit
+from foldatlas.atlas.novelty.settings import SearchSettings
+from foldatlas.atlas.novelty.structure_search import search_structures
+from foldatlas.atlas.reference.reader import Reference
+from foldatlas.folding.compare.superposition import tm_d0
+
+ASIDE = 0.01  # of VERDICT_TM
+TOLERANCE = 0.02
+ABOVE = 0.005
+SAMPLE = 200  # pairs that tmtools is timed on
+MILLION = 1_000_000
+
+
+def reproduced(query: Query, hit: StructureHit, target: np.ndarray) -> float:
+    """The TM-score by the query's length of the hit's partners under its transform, by numpy."""
+    rows = np.flatnonzero(hit.partners_L >= 0)
+    moved = query.backbone_L43[rows, 1].astype(np.float64) @ hit.rotation.T + hit.translation
+    squares = ((moved - target[hit.partners_L[rows]]) ** 2).sum(axis=1)
+    length = int(query.has_c_alpha_L.sum())
+    return float((1 / (1 + squares / tm_d0(length) ** 2)).sum() / length)
+
+
+def search(chains: Path, folder: Path, mode: str, threads: int) -> dict[str, Any]:
+    """Search with all queries; what was found, and what it took."""
+    reference = Reference.open(folder)
+    queries = [Query(chain.name, chain.sequence, chain.backbone) for chain in real_chains(chains, "valid")]
+    settings = SearchSettings(mode)  # type: ignore[arg-type]
+    search_structures(reference, queries[:1], settings, threads=threads)
+    begun, wall = time.process_time(), time.perf_counter()
+    found = search_structures(reference, queries, settings, threads=threads)
+    spent, wall = time.process_time() - begun, time.perf_counter() - wall
+    differences = [
+        abs(reproduced(query, hit, reference.chain(hit.row)[1]) - hit.tm_query)
+        for query, hit in zip(queries, found.results, strict=True)
+        if isinstance(hit, StructureHit)
+    ]
+    return {
+        "mode": mode,
+        "entries": len(reference),
+        "queries": len(queries),
+        "names": [query.structure_id for query in queries],
+        "tm": [hit.tm_query if isinstance(hit, StructureHit) else 0.0 for hit in found.results],
+        "processor_seconds": spent,
+        "wall_seconds": wall,
+        "seconds": found.seconds,
+        "counts": found.counts,
+        "largest_difference": max(differences),
+        "peak_bytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
+        "mapped_bytes": reference.memory_bytes(),
+    }
+
+
+def time_tmtools(chains: Path) -> float:
+    """Processor seconds of a pair, of SAMPLE drawn at random."""
+    import tmtools
+
+    queries, targets = real_chains(chains, "valid"), real_chains(chains, "train")
+    rng = np.random.default_rng(14)
+    spent = 0.0
+    for _ in range(SAMPLE):
+        a, b = queries[rng.integers(len(queries))], targets[rng.integers(len(targets))]
+        x, y = (chain.backbone[:, 1].astype(np.float64) for chain in (a, b))
+        begun = time.process_time()
+        tmtools.tm_align(x, y, a.sequence, b.sequence)
+        spent += time.process_time() - begun
+    return spent / SAMPLE
+
+
+def judge(found: dict[str, Any], truth: dict[int, float]) -> dict[str, Any]:
+    """Count what is wrong against the truth, and list it."""
+    counts = dict.fromkeys(("judged", "known", "wrong", "aside", "false_known", "kept", "low", "above"), 0)
+    cases = []
+    for number, true in sorted(truth.items()):
+        tm = found["tm"][number]
+        known, wrong = true >= VERDICT_TM, (tm >= VERDICT_TM) != (true >= VERDICT_TM)
+        aside, low = abs(true - VERDICT_TM) <= ASIDE, known and tm < true - TOLERANCE
+        counts["judged"] += 1
+        counts["known"] += known
+        counts["wrong"] += wrong and not aside
+        counts["aside"] += wrong and aside
+        counts["false_known"] += wrong and not known and not aside
+        counts["kept"] += known and tm >= VERDICT_TM
+        counts["low"] += low
+        counts["above"] += tm > true + ABOVE
+        if wrong or low:
+            cases.append({"query": found["names"][number], "truth": true, "found": round(tm, 4)})
+    return {**counts, "cases": cases}
+
+
+def isolated(function: Callable[..., Any], *arguments: Any) -> Any:
+    with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool:
+        return pool.submit(function, *arguments).result()
+
+
+def table(results: dict[str, Any]) -> list[str]:
+    lines = [
+        "| reference | entries | mode | judged | truth >= 0.5 | verdicts wrong | within 0.01 of 0.5 | false known "
+        "| verdicts kept of truth >= 0.5 | best hits > 0.02 below | above truth by > 0.005 |",
+        "|---|---|---|---|---|---|---|---|---|---|---|",
+    ]
+    for found in results["searches"].values():
+        judged = found["judged"]
+        kept = f"{judged['kept']} ({judged['kept'] / max(1, judged['known']):.0%})"
+        cells = [found["reference"], f"{found['entries']:,}", found["mode"], judged["judged"], judged["known"]]
+        cells += [judged["wrong"], judged["aside"], judged["false_known"], kept, judged["low"], judged["above"]]
+        lines.append(f"| {' | '.join(map(str, cells))} |")
+    lines += [
+        "",
+        "| reference | mode | processor s a query | scan | bound | align | bounds a query | alignments a query "
+        "| times faster | core-hours for 1 M queries | wall s a query | peak memory GB |",
+        "|---|---|---|---|---|---|---|---|---|---|---|---|",
+    ]
+    for found in results["searches"].values():
+        number, counts, stages = found["queries"], found["counts"], found["seconds"]
+        each = found["processor_seconds"] / number
+        # Threads' seconds include waiting for a processor: they say how the processor seconds are shared out.
+        share = [f"{each * stages.get(name, 0) / sum(stages.values()):.3f}" for name in ("scan", "bound", "align")]
+        tmtools = found["tmtools_seconds_a_pair"] * found["entries"]
+        cells = [found["reference"], found["mode"], f"{each:.3f}", *share, f"{counts['bound'] / number:,.0f}"]
+        cells += [f"{counts['align'] / number:,.0f}", f"{tmtools / each:,.0f}", f"{each * MILLION / 3600:,.0f}"]
+        cells += [f"{found['wall_seconds'] / number:.2f}", f"{found['peak_bytes'] / 1e9:.2f}"]
+        lines.append(f"| {' | '.join(cells)} |")
+    lines += ["", "Queries whose verdict is wrong, or whose best hit is more than 0.02 below the truth:", ""]
+    for found in results["searches"].values():
+        cases = ", ".join(f"{c['query']} {c['truth']:.3f} ({c['found']:.3f})" for c in found["judged"]["cases"])
+        lines.append(f"- {found['reference']}, {found['mode']}: {cases or 'none'}")
+    return lines
+
+
+def write(output: Path, results: dict[str, Any]) -> None:
+    text = [
+        "# Structure search: recall and speed",
+        "",
+        f"{results['date']}, {results['hardware']}; Python {platform.python_version()}, numba {version('numba')}, "
+        f"tmtools {version('tmtools')}; {results['threads']} threads, load average {results['load']}.",
+        "Made by `benchmarks/novelty.py`: chains of split valid against split train, alone and padded with decoys of "
+        "the kinds A, B and C (novelty_reference.py says what they are).",
+        "Truth: exhaustive tmtools, as far as it is there. Times are processor time of all threads, by stage in "
+        f"proportion to what threads spent; 'times faster' is against tmtools on {SAMPLE} pairs timed before each "
+        "search, times the number of entries. Peak memory counts mapped pages of the reference.",
+        "Every score was computed again from its transform: the largest difference is "
+        f"{max(found['largest_difference'] for found in results['searches'].values()):.1e}.",
+        "",
+        *table(results),
+    ]
+    (output / "novelty.json").write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
+    (output / "novelty.md").write_text("\n".join(text) + "\n", encoding="utf-8")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    results_folder = Path(__file__).parent / "results"
+    parser.add_argument("chains", type=Path)
+    parser.add_argument("--modes", default="default,sensitive")
+    parser.add_argument("--decoys", default="ABC")
+    parser.add_argument("--decoy-modes", default="default")
+    parser.add_argument("--size", type=int, default=200_000)
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--truth", type=Path, default=results_folder / "novelty_truth")
+    parser.add_argument("--work", type=Path, default=Path(tempfile.gettempdir(), "novelty_benchmark"))
+    parser.add_argument("--output", type=Path, default=results_folder)
+    arguments = parser.parse_args()
+
+    truth = {int(part.stem): float(np.load(part)[:, 0].max() / SCALE) for part in arguments.truth.glob("*.npy")}
+    kept = arguments.output / "novelty.json"
+    before = json.loads(kept.read_text(encoding="utf-8"))["searches"] if kept.exists() else {}
+    results: dict[str, Any] = {
+        "date": str(date.today()),
+        "hardware": hardware(),
+        "threads": arguments.threads,
+        "load": " ".join(f"{value:.1f}" for value in os.getloadavg()),
+        "searches": before,
+    }
+    for found in before.values():  # truth may have grown
+        found["judged"] = judge(found, truth)
+    for kind in ["", *arguments.decoys]:
+        folder = arguments.work / f"reference{kind}"
+        modes = [mode for mode in (arguments.decoy_modes if kind else arguments.modes).split(",") if mode]
+        if not modes:
+            continue
+        shutil.rmtree(folder, ignore_errors=True)
+        write_reference(folder, real_chains(arguments.chains, "train"), kind, arguments.size if kind else 0)
+        for mode in modes:
+            seconds = isolated(time_tmtools, arguments.chains)
+            found = isolated(search, arguments.chains, folder, mode, arguments.threads)
+            found |= {
+                "reference": f"decoys {kind}" if kind else "train",
+                "tmtools_seconds_a_pair": seconds,
+                "judged": judge(found, truth),
+            }
+            results["searches"][f"{kind or 'none'} {mode}"] = found
+            write(arguments.output, results)
+            print(kind or "none", mode, found["judged"], found["processor_seconds"] / found["queries"], flush=True)
+        shutil.rmtree(folder)
+
+
+if __name__ == "__main__":
+    main()
