@@ -89,9 +89,9 @@ class AtlasFolder:
         """Return the atlas at `uri`. Raise NotAnAtlasError if there is none."""
         folder = cls(uri)
         if folder.is_local and not folder.root.is_dir():
-            raise NotAnAtlasError(f"{uri}: no such folder; name an atlas made by `foldatlas fold`")
+            raise NotAnAtlasError(f"{uri}: no such folder; give an atlas made by `foldatlas fold`")
         if not folder.exists():
-            raise NotAnAtlasError(f"{uri} is not an atlas (it has no {HEADER}): name one made by `foldatlas fold`")
+            raise NotAnAtlasError(f"{uri} is not an atlas (it has no {HEADER}): give one made by `foldatlas fold`")
         return folder
 
     def exists(self) -> bool:
@@ -187,7 +187,7 @@ class AtlasFolder:
             if theirs != ours:
                 raise SettingsMismatchError(
                     f"{self.uri} was made with {name} {theirs}, {owner} has {ours}: all structures of an atlas have "
-                    f"the same settings, so {next_step or f'use {theirs} or name a new folder'}"
+                    f"the same settings, so {next_step or f'use {theirs} or give a new folder'}"
                 )
 
     def create(self, settings: Settings) -> None:

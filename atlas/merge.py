@@ -106,16 +106,16 @@ def _local(name: str | Path) -> Path:
 
 
 def _not_empty(out: Path) -> ForeignFolderError:
-    return ForeignFolderError(f"{out} exists and is not empty: name a new folder for the merged atlas")
+    return ForeignFolderError(f"{out} exists and is not empty: give a new folder for the merged atlas")
 
 
 def _refuse_paths(folders: Sequence[AtlasFolder], out: Path) -> None:
     roots = [folder.root for folder in folders]
     for number, root in enumerate(roots):
         if root in roots[:number]:
-            raise UsageError(f"{root} is named twice: name each atlas once, and the new atlas last")
+            raise UsageError(f"{root} is given twice: give each atlas once, and the new atlas last")
         if out == root or root in out.parents:
-            raise UsageError(f"{out} is {'' if out == root else 'inside of '}an atlas to be merged: name a new folder")
+            raise UsageError(f"{out} is {'' if out == root else 'inside of '}an atlas to be merged: give a new folder")
     if len(roots) < 2:
         raise UsageError(
             "merging needs at least two atlases, and the new atlas last; to copy an atlas, copy its folder"

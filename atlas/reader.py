@@ -145,7 +145,7 @@ class Atlas:
             sources = cursor.execute("SELECT DISTINCT source FROM found ORDER BY source LIMIT 3").fetchall()
             raise UsageError(
                 f"{name!r} means {len(locations)} structures (in {', '.join(source for (source,) in sources)}): "
-                "name one as source:id or by its structure_id"
+                "give one as source:id or by its structure_id"
             )
         identity, file, row = locations[0]
         return next(self.structures([StructureLocation(identity.bytes, file, row)]))

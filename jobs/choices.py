@@ -39,10 +39,10 @@ class Inputs:
         if self.fasta:
             return
         if self.genes:
-            raise UsageError("--genes needs FASTA files, and none is given: name one before ATLAS, or omit --genes")
+            raise UsageError("--genes needs FASTA files, and none is given: give one before ATLAS, or omit --genes")
         if self.name is not None:
             raise UsageError(
-                f"--as {self.name} needs a FASTA file, and none is given: name one before ATLAS, or omit --as"
+                f"--as {self.name} needs a FASTA file, and none is given: give one before ATLAS, or omit --as"
             )
 
     def folder(self, atlas: str | Path) -> "AtlasFolder":

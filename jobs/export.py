@@ -60,7 +60,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--order-by",
         nargs="+",
-        metavar=("COLUMN", "DESC"),
+        metavar=("COLUMN", "ASC|DESC"),
         help="with --limit: column of proteins to sort by, ASC (default) or DESC",
     )
     parser.add_argument("--limit", type=int, metavar="N", help="export only the first N proteins")

@@ -197,12 +197,12 @@ def _refuse_contradictions(
 ) -> None:
     """Raise UsageError for arguments that do not go together."""
     if not inputs.fasta and not retry_failed:
-        raise UsageError("no FASTA file is given before ATLAS: name one, or pass --retry-failed to retry failures")
+        raise UsageError("no FASTA file is given before ATLAS: give one, or pass --retry-failed to retry failures")
     inputs.check()
     if retry_failed and add_outputs:
         raise UsageError("--retry-failed and --add-outputs cannot be combined: run one after the other")
     if selection is not None and not inputs.fasta:
-        raise UsageError("--shards and --part select shards of the plan of FASTA files: name the files")
+        raise UsageError("--shards and --part select shards of the plan of FASTA files: give the files")
     if add_outputs and not outputs:
         raise UsageError("--add-outputs does not say which output to add: pass --embeddings or --pae too")
 
@@ -252,7 +252,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--add-outputs",
         action="store_true",
-        help="fold shards again that lack --embeddings or --pae; structures are kept",
+        help="fold again the shards without the tables of --embeddings or --pae; their structures are kept",
     )
     parser.add_argument(
         "--shards", metavar="A-B", help="fold only these shards of the plan, by number: 0-99 or 0-99,150"

@@ -141,9 +141,9 @@ def _embed_sources(
 def refuse_existing(out: Path) -> None:
     """Raise UsageError where `out` exists or its folder does not."""
     if out.exists():
-        raise UsageError(f"{out} exists: name a new file")
+        raise UsageError(f"{out} exists: give a new file")
     if not out.parent.is_dir():
-        raise UsageError(f"{out.parent}: no such folder; make it first, or name another")
+        raise UsageError(f"{out.parent}: no such folder; make it first, or give another")
 
 
 def _windows(source: SourceFile, refused: Counter[str]) -> Iterator[list[Record]]:

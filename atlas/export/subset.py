@@ -137,7 +137,9 @@ def export(
     if format not in FORMATS:
         raise UsageError(f"{format!r} is not an export format: choose one of {', '.join(FORMATS)}")
     if is_address(dest):
-        raise UsageError(f"{dest}: an export is written to a local folder: name one, and copy it afterwards")
+        raise UsageError(
+            f"{dest}: an export is written to a local folder: give one, and copy it to the store afterwards"
+        )
     if limit is not None and limit < 1:
         raise UsageError(f"--limit {limit} must be 1 or more: it counts the proteins to export")
     if order_by is not None and limit is None:
@@ -189,11 +191,11 @@ def export(
 
 def _refuse_dest(dest: Path, atlas: AtlasFolder) -> None:
     if dest.is_symlink() or (dest.exists() and not dest.is_dir()):
-        raise ForeignFolderError(f"{dest} is a file: name a new folder for the export")
+        raise ForeignFolderError(f"{dest} is a file: give a new folder for the export")
     if dest.is_dir() and (first := next(iter(sorted(dest.iterdir())), None)) is not None:
-        raise ForeignFolderError(f"{dest} is not empty (it contains {first.name!r}): name a new folder for the export")
+        raise ForeignFolderError(f"{dest} is not empty (it contains {first.name!r}): give a new folder for the export")
     if atlas.is_local and dest.resolve().is_relative_to(atlas.root.resolve()):
-        raise UsageError(f"{dest} is inside the atlas {atlas.uri}: name a folder outside it")
+        raise UsageError(f"{dest} is inside the atlas {atlas.uri}: give a folder outside it")
 
 
 @contextlib.contextmanager
@@ -208,13 +210,13 @@ def _new_folder(dest: Path) -> Iterator[Path]:
         root = hidden(dest.absolute())
         root.mkdir()
     except OSError as error:
-        raise UsageError(f"{dest} cannot be created ({error}): name another folder for the export") from error
+        raise UsageError(f"{dest} cannot be created ({error}): give another folder for the export") from error
     try:
         yield root
         try:
             root.rename(dest)
         except OSError as error:
-            raise ForeignFolderError(f"{dest} was created by another process ({error}): name a new folder") from error
+            raise ForeignFolderError(f"{dest} was created by another process ({error}): give a new folder") from error
     finally:
         shutil.rmtree(root, ignore_errors=True)
 

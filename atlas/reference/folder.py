@@ -35,7 +35,7 @@ class ReferenceFolder:
     def named(cls, path: str | Path) -> "ReferenceFolder":
         """Return the database at `path`. Raise UsageError for an address, since databases are memory-mapped."""
         if "://" in str(path):
-            raise UsageError(f"{path}: a reference database is memory-mapped: name a local folder")
+            raise UsageError(f"{path}: a reference database is memory-mapped: give a local folder")
         return cls(Path(path))
 
     @property
@@ -87,7 +87,7 @@ class ReferenceFolder:
     def refuse_foreign(self) -> None:
         """Raise ForeignFolderError if no database can be created here: the path is a file, or holds other files."""
         if self.root.exists() and not self.root.is_dir():
-            raise ForeignFolderError(f"{self.root} is a file: name a folder for the reference database")
+            raise ForeignFolderError(f"{self.root} is a file: give a folder for the reference database")
         if not self.root.is_dir() or self.versions():
             return
         others = sorted(
@@ -95,7 +95,7 @@ class ReferenceFolder:
         )
         if others:
             raise ForeignFolderError(
-                f"{self.root} is not a reference database and is not empty (it contains {others[0]!r}): name a new "
+                f"{self.root} is not a reference database and is not empty (it contains {others[0]!r}): give a new "
                 "folder"
             )
 

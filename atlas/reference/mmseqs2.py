@@ -153,7 +153,7 @@ def program() -> Path:
     if named:
         path = Path(named)
         if not path.is_file() or not os.access(path, os.X_OK):
-            raise UsageError(f"MMSEQS2_PATH is {named}, which is not a program: name the file `mmseqs`")
+            raise UsageError(f"MMSEQS2_PATH is {named}, which is not a program: set it to the file `mmseqs`")
         return path
     bundled = _bundled()
     if bundled is None:

@@ -39,16 +39,16 @@ class LocalStorage:
         path = str(self.root.absolute())
         if "?" in path or not path.isprintable():
             raise UsageError(
-                f"{path!r} contains '?' or a character that is not printable, which DuckDB cannot open: name another "
+                f"{path!r} contains '?' or a character that is not printable, which DuckDB cannot open: give another "
                 "folder"
             )
         if self.root.exists() and not self.root.is_dir():
-            raise ForeignFolderError(f"{self.root} is a file: name a folder for the atlas")
+            raise ForeignFolderError(f"{self.root} is a file: give a folder for the atlas")
         if self.root.is_dir() and not self.exists(document):
             names = (path.name for path in self.root.iterdir() if path.name != STAGING and hidden_owner(path) is None)
             if others := sorted(names):
                 raise ForeignFolderError(
-                    f"{self.root} is not an atlas and is not empty (it contains {others[0]!r}): name a new folder"
+                    f"{self.root} is not an atlas and is not empty (it contains {others[0]!r}): give a new folder"
                 )
 
     def read(self, name: str) -> bytes:

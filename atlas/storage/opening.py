@@ -37,6 +37,6 @@ def open_storage(uri: str | Path | Storage) -> Storage:
     if scheme == "file":
         return LocalStorage(Path(uri[found.end() :]))
     raise UsageError(
-        f"{scheme}:// cannot hold an atlas: name a folder or an s3:// address (AWS_ENDPOINT_URL selects another "
+        f"{scheme}:// cannot hold an atlas: give a folder or an s3:// address (AWS_ENDPOINT_URL selects another "
         "S3-compatible store)"
     )

@@ -47,9 +47,9 @@ class S3Storage:
             )
         prefix = prefix.strip("/")
         if not bucket or not prefix:
-            raise UsageError(f"s3://{rest}: name a prefix in a bucket, as in s3://bucket/atlas")
+            raise UsageError(f"s3://{rest}: give a prefix in a bucket, as in s3://bucket/atlas")
         if any(part in ("", ".", "..") for part in prefix.split("/")) or not rest.isprintable():
-            raise UsageError(f"{'s3://' + rest!r} has an empty, dotted or unprintable part: name another prefix")
+            raise UsageError(f"{'s3://' + rest!r} has an empty, dotted or unprintable part: give another prefix")
         return cls(bucket, prefix)
 
     @property
@@ -70,7 +70,7 @@ class S3Storage:
         others = names - {STAGING}
         if others and not self.exists(document):
             raise ForeignFolderError(
-                f"{self.uri} is not an atlas and is not empty (it contains {min(others)!r}): name a new prefix"
+                f"{self.uri} is not an atlas and is not empty (it contains {min(others)!r}): give a new prefix"
             )
 
     def _at(self, name: str) -> dict[str, str]:

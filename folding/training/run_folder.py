@@ -80,7 +80,7 @@ class RunFolder:
             self._checkpoints.mkdir(parents=True, exist_ok=True)
             self._lock = _lock(path)
         except OSError as error:
-            raise UsageError(f"{path} cannot be written ({error.strerror}): name another folder for the run") from error
+            raise UsageError(f"{path} cannot be written ({error.strerror}): give another folder for the run") from error
         if recorded is None:
             temporary = atomic_files.temporary_path(path / SETTINGS)
             temporary.write_text(json.dumps(dict(settings), indent=1, sort_keys=True) + "\n", encoding="utf-8")
@@ -144,12 +144,12 @@ def read_settings(path: Path) -> dict[str, Any] | None:
     try:
         text = (path / SETTINGS).read_text(encoding="utf-8")
     except NotADirectoryError:
-        raise ForeignFolderError(f"{path} is a file: name a folder for the run") from None
+        raise ForeignFolderError(f"{path} is a file: give a folder for the run") from None
     except FileNotFoundError:
         # A process that was killed before it wrote the settings leaves the lock and an empty folder of checkpoints.
         if path.exists() and {child.name for child in path.iterdir()} - {LOCK, CHECKPOINTS, f".{SETTINGS}"}:
             raise ForeignFolderError(
-                f"{path} exists and is not a training run (it has no {SETTINGS}): name a new or empty folder"
+                f"{path} exists and is not a training run (it has no {SETTINGS}): give a new or empty folder"
             ) from None
         return None
     try:
@@ -158,7 +158,7 @@ def read_settings(path: Path) -> dict[str, Any] | None:
             raise ValueError(f"expected a JSON object, not {type(settings).__name__}")
     except ValueError as error:
         raise ForeignFolderError(
-            f"{path / SETTINGS} was not written by a training run ({error}): name another folder"
+            f"{path / SETTINGS} was not written by a training run ({error}): give another folder"
         ) from error
     return settings
 
@@ -174,7 +174,7 @@ def check_settings(path: Path, recorded: Settings, current: Settings) -> None:
         if before != now:
             raise SettingsMismatchError(
                 f"the run in {path} was started with {name} = {before}, now it is {now}: repeat the original command, "
-                "or name another folder"
+                "or give another folder"
             )
 
 
@@ -219,7 +219,7 @@ def _lock(path: Path) -> int | None:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         os.close(descriptor)
-        raise UsageError(f"another process is training in {path}: wait for it to end, or name another folder") from None
+        raise UsageError(f"another process is training in {path}: wait for it to end, or give another folder") from None
     except OSError as error:
         os.close(descriptor)
         raise FoldAtlasError(f"{path} cannot be locked ({error.strerror}): use a folder on another disk") from error

@@ -166,7 +166,7 @@ def _open_fair(model: ModelFiles) -> Checkpoint:
         return Checkpoint(_language_model_sizes(named.state, first), None, named.state, named.heads, named.notes)
     if not second:
         raise ModelError(
-            f"{first} is the folding network alone: name it esmfold_*.pt, and put its language model beside it"
+            f"{first} is the folding network alone: rename it to esmfold_*.pt, and put its language model beside it"
         )
     folding, language = canonical(state), canonical(others, alone=True)
     if both := sorted(folding.state.keys() & language.state.keys()):

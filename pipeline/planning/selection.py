@@ -48,7 +48,7 @@ class ShardNumbers:
             names = ", ".join(plan.name for plan in plans)
             raise UsageError(
                 f"--shards {self.text}: the files named were read by {len(plans)} plans ({names}), and each has "
-                "shards of these numbers: name the files of one plan, or share the work by --part K/N"
+                "shards of these numbers: give the files of one plan, or share the work by --part K/N"
             )
         shards = plans[0].shards
         for first, last in self.ranges:

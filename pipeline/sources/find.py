@@ -143,7 +143,7 @@ def _look(name: str, spool: Spool | None) -> SourceFile:
 
 def _as_contigs(source: SourceFile) -> SourceFile:
     if source.format == GENBANK:
-        raise SourceError(f"{source.name} is GenBank, which lists its genes: name it without --genes")
+        raise SourceError(f"{source.name} is GenBank, which lists its genes: give it without --genes")
     return source._replace(format=CONTIGS)
 
 
@@ -219,7 +219,7 @@ def _matching_keys(pattern: str) -> list[str]:
     """Return the addresses of a bucket that match a pattern. As in a folder, * and ? do not match '/'."""
     begin = pattern[: min(pattern.find(letter) for letter in "*?[" if letter in pattern)]
     if begin.count("/") < 3:
-        raise SourceError(f"{pattern}: a bucket's name cannot be a pattern: name the bucket")
+        raise SourceError(f"{pattern}: a bucket's name cannot be a pattern: give the bucket")
     parts = pattern.split("/")
     matches = []
     for address in remote.list_files(begin):
@@ -235,7 +235,7 @@ def _look_at(path_name: str, name: str) -> SourceFile:
     """Return a local file; `name` is for messages."""
     path = Path(path_name)
     if path.is_dir():
-        raise SourceError(f"{name} is a folder: name the FASTA files in it, for example {name.rstrip('/')}/*.fasta")
+        raise SourceError(f"{name} is a folder: give the FASTA files in it, for example {name.rstrip('/')}/*.fasta")
     try:
         status = path.stat()
         with path.open("rb") as file:

@@ -122,7 +122,7 @@ def _missing(scheme: str) -> SourceError:
 def _bucket_and_key(address: str) -> tuple[str, str]:
     bucket, _, key = address.partition("://")[2].partition("/")
     if not bucket or not key:
-        raise SourceError(f"{address}: name a file in a bucket, as in {scheme_of(address)}://bucket/proteins.fasta")
+        raise SourceError(f"{address}: give a file in a bucket, as in {scheme_of(address)}://bucket/proteins.fasta")
     return bucket, key
 
 

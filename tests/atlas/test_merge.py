@@ -198,7 +198,7 @@ def test_places_that_cannot_be_used(atlas_of: Callable[..., AtlasFolder], tmp_pa
         ([one, other], one, UsageError, "is an atlas to be merged"),
         ([one, other], tmp_path / "link", UsageError, "is an atlas to be merged"),
         ([one, other], other / "deep" / "out", UsageError, "inside of an atlas"),
-        ([one, tmp_path / "link"], tmp_path / "out", UsageError, "named twice"),
+        ([one, tmp_path / "link"], tmp_path / "out", UsageError, "given twice"),
         ([one], tmp_path / "out", UsageError, "at least two atlases"),
         ([one, other], tmp_path / "thesis", ForeignFolderError, "thesis"),
         ([one, tmp_path / "thesis"], tmp_path / "out", NotAnAtlasError, "not an atlas"),

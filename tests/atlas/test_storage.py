@@ -314,10 +314,10 @@ def test_without_the_library_the_error_names_the_extra(bucket: str, monkeypatch:
 @pytest.mark.parametrize(
     ("place", "reason"),
     [
-        ("gs://bucket/atlas", "gs:// cannot hold an atlas: name a folder or an s3:// address"),
+        ("gs://bucket/atlas", "gs:// cannot hold an atlas: give a folder or an s3:// address"),
         ("https://host/atlas", "https:// cannot hold an atlas"),
-        ("s3://bucket", "name a prefix in a bucket"),
-        ("s3://bucket//", "name a prefix in a bucket"),
+        ("s3://bucket", "give a prefix in a bucket"),
+        ("s3://bucket//", "give a prefix in a bucket"),
         ("s3://bucket/a/../b", "dotted"),
         ("s3:/bucket/atlas", "write s3://bucket/atlas"),
         ("s3://bucket/a//b", "empty"),

@@ -376,7 +376,7 @@ def test_keys_are_private_and_belong_together(tmp_path: Path, capsys: pytest.Cap
     for role in roles:
         context = ssl.create_default_context(cafile=role["ca_file"])
         context.load_cert_chain(role["cert"], role["key"])  # the two belong together and are signed by the authority
-    with pytest.raises(UsageError, match="exists: name another folder"):
+    with pytest.raises(UsageError, match="exists: give another folder"):
         make_keys(tmp_path)
     assert make_keys_and_say([str(tmp_path / "more")]) == 0
     lines = capsys.readouterr().out.splitlines()

@@ -86,7 +86,7 @@ def test_fold_takes_a_dry_run_too(mixed: Path, tmp_path: Path, capsys: pytest.Ca
         (["{atlas}", "--retry-failed"], "does not support --retry-failed"),
         (["{fasta}", "{atlas}", "--pae", "--add-outputs"], "does not support --add-outputs"),
         (["{fasta}", "{atlas}", "--log", "-"], "does not support --log"),
-        (["{atlas}"], "no such folder; name an atlas"),
+        (["{atlas}"], "no such folder; give an atlas"),
     ],
 )
 def test_dry_run_states_what_it_does_not_predict(

@@ -32,7 +32,7 @@ def prism(tmp_path_factory: pytest.TempPathFactory) -> str:
     if named:
         return named
     if not PACKED.exists():
-        pytest.skip("no prism: name the program by FOLDATLAS_PRISM, or put it into ../shared/prism")
+        pytest.skip("no prism: give the program by FOLDATLAS_PRISM, or put it into ../shared/prism")
     content = lzma.decompress(PACKED.read_bytes())
     assert hashlib.sha256(content).hexdigest() == SHA256, "this is not the prism of Beam 2.77.0"
     program = tmp_path_factory.mktemp("prism") / "prism"

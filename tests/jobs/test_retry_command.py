@@ -76,7 +76,7 @@ def test_larger_device_folds_what_a_smaller_one_could_not(
         (["fold", "{atlas}", "--model", "nano", "--retry-failed", "--genes"], "omit --genes"),
         (["plan", "{atlas}", "--model", "nano", "--genes"], "omit --genes"),
         (["plan", "{atlas}", "--model", "nano", "--as", "x"], "omit --as"),
-        (["plan", "{fasta}", "--model", "nano"], "in.fasta: no such folder; name an atlas"),
+        (["plan", "{fasta}", "--model", "nano"], "in.fasta: no such folder; give an atlas"),
         (
             ["fold", "{fasta}", "{atlas}", "--model", "nano", "--retry-failed", "--pae", "--add-outputs"],
             "cannot be combined",

@@ -193,9 +193,9 @@ def test_lost_store_ends_the_run_in_one_line_and_it_resumes(
         (
             ["fold", "{fasta}", "gs://bucket/atlas", "--model", "nano"],
             2,
-            "gs:// cannot hold an atlas: name a folder or",
+            "gs:// cannot hold an atlas: give a folder or",
         ),
-        (["status", "s3://jobs"], 2, "name a prefix in a bucket"),
+        (["status", "s3://jobs"], 2, "give a prefix in a bucket"),
         (["query", "{place}", "select 1"], 2, "is not an atlas"),
         (["fold", "{fasta}", "s3://there-is-none/atlas", "--model", "nano"], 1, "there is no such bucket"),
         (["export", "{place}", "s3://jobs/out", "--format", "pdb"], 2, "an export goes to a folder"),

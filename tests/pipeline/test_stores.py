@@ -106,8 +106,8 @@ def test_odd_keys_are_read(client: Any, plan: Callable[..., Planned]) -> None:
         ("s3://proteins/none.faa", "does not exist"),
         ("s3://nobody/a.faa", "does not exist"),
         ("s3://proteins/run/*.none", "no file matches"),
-        ("s3://*/a.faa", "name the bucket"),
-        ("s3://proteins", "name a file in a bucket"),
+        ("s3://*/a.faa", "give the bucket"),
+        ("s3://proteins", "give a file in a bucket"),
     ],
 )
 def test_missing_objects_are_reported(client: Any, name: str, reason: str) -> None:

@@ -36,7 +36,7 @@ def make_keys(folder: Path) -> dict[str, str]:
         try:
             descriptor = os.open(folder / name, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
         except FileExistsError:
-            raise UsageError(f"{folder / name} exists: name another folder, or delete the file") from None
+            raise UsageError(f"{folder / name} exists: give another folder, or delete the file") from None
         with open(descriptor, "w") as file:
             file.write(text)
     environment = {f"{PREFIX}REQUIRE_ENCRYPTION": "true", f"{PREFIX}TLS__CA_FILE": str(folder / "ca.pem")}
