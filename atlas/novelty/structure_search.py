@@ -45,9 +45,7 @@ _REFERENCE_LENGTH: Final = 240  # residues of a query for which `Stages.candidat
 class Stages:
     """Limits of each stage. Pairs hold the value for queries of fewer than _SHORT residues, and for others."""
 
-    candidates: (
-        int  # entries selected by the scan for a query of _REFERENCE_LENGTH; for shorter ones more in proportion
-    )
+    candidates: int  # selected by the scan, for a query of _REFERENCE_LENGTH; for shorter ones more in proportion
     max_candidates: int
     fraction: tuple[float, float]  # entries with a bound below this fraction of the greatest are not aligned
     aligned: tuple[int, int]  # maximum number of aligned entries

@@ -200,9 +200,9 @@ def test_nothing_is_novel_against_the_demo(folder: AtlasFolder, copied: Any) -> 
 
 def test_wrong_references_are_refused(folder: AtlasFolder, reference: Path, tmp_path: Path) -> None:
     for references, message in (
-        ([], "no reference was named"),
+        ([], "no reference was given"),
         ([tmp_path], "is not a reference database"),
-        ([reference, reference], "is named twice"),
+        ([reference, reference], "is given twice"),
     ):
         with pytest.raises(UsageError, match=message):
             novelty(folder.root, references)
