@@ -8,7 +8,7 @@ merge.py        several atlases into a new one
 
 storage/        where an atlas is kept, and files that appear whole or not at all
 parquet/        Parquet files, and structures and matrices as they are stored
-stages/         runs of derived stages (novelty, clusters), each in a folder of its own
+stages/         runs of derived stages (novelty, clusters), each in a separate folder
 sql/            one statement that reads, and its rows as table, csv, json, jsonl or parquet
 planning/       staged records -> what is new, in which order
 index/          listed Parquet files -> atlas.duckdb

@@ -16,7 +16,7 @@ import numpy as np
 
 from foldatlas.atlas.reference import mmseqs2
 from foldatlas.atlas.reference.build import build_structures
-from foldatlas.atlas.reference.chains import Chain, judged
+from foldatlas.atlas.reference.chains import Chain, chain_with_outcome
 from foldatlas.atlas.reference.folder import ReferenceFolder
 from foldatlas.atlas.reference.read import Found, Item, Member, Staged, read_batch
 from foldatlas.folding.compare import experimental
@@ -45,7 +45,7 @@ def chain_of(chain: experimental.Chain) -> Chain:
     backbone = np.stack([chain.positions_LA3[rows, place] for place in places])
     seen = np.stack([chain.observed_LA[rows, place] & (np.array(place) >= 0) for place in places])
     backbone[~seen] = np.nan
-    return judged(chain.name.rpartition(":")[2], chain.name, "", chain.sequence, backbone, 0)
+    return chain_with_outcome(chain.name.rpartition(":")[2], chain.name, "", chain.sequence, backbone, 0)
 
 
 def relatives(chains: list[experimental.Chain]) -> list[str]:

@@ -55,8 +55,8 @@ HOURS_BETWEEN_FAILURES: Final = 200.0  # of one worker: ten a hour among 2,000, 
 SECONDS_TO_RETURN: Final = 600.0
 SECONDS_TO_LOAD: Final = 90.0  # the model, at each start of a worker
 SECONDS_TO_COMMIT: Final = 3.0
-DASK_SECONDS_A_SHARD: Final = 0.014  # measured on two busy cores; one scheduler hands them out one after another
-PARTS_A_GPU: Final = 10
+DASK_SECONDS_PER_SHARD: Final = 0.014  # measured on two busy cores; one scheduler hands them out one after another
+PARTS_PER_GPU: Final = 10
 GUIDED_PARTS: Final = 2  # for each GPU, of what is left
 GUIDED_SECONDS: Final = 300.0  # the shortest range: loading a model must not count
 FLINK_MOST_KEY_GROUPS: Final = 1 << 15
@@ -223,8 +223,8 @@ def together(order: Sequence[int], size: int) -> list[Sequence[int]]:
 
 
 def parts(world: World) -> list[Sequence[int]]:
-    """PARTS_A_GPU parts a worker, as `--part K/N` deals them."""
-    number = PARTS_A_GPU * len(world.speeds)
+    """PARTS_PER_GPU parts a worker, as `--part K/N` deals them."""
+    number = PARTS_PER_GPU * len(world.speeds)
     owners = dealt(world.predicted, number)
     order = np.argsort(owners, kind="stable")
     return [part.tolist() for part in np.split(order, np.cumsum(np.bincount(owners, minlength=number))[:-1])]
@@ -252,12 +252,12 @@ def one_size(world: World, order: list[int]) -> list[Sequence[int]]:
 
 
 WAYS: Final[dict[str, Callable[[World, list[int]], Run]]] = {
-    "Dask": lambda world, order: as_workers_come_free(world, together(order, 1), scheduler=DASK_SECONDS_A_SHARD),
+    "Dask": lambda world, order: as_workers_come_free(world, together(order, 1), scheduler=DASK_SECONDS_PER_SHARD),
     "Dask, a shard ahead": lambda world, order: as_workers_come_free(
-        world, together(order, 1), scheduler=DASK_SECONDS_A_SHARD, ahead=True
+        world, together(order, 1), scheduler=DASK_SECONDS_PER_SHARD, ahead=True
     ),
     "Dask, one size": lambda world, order: as_workers_come_free(
-        world, one_size(world, order), scheduler=DASK_SECONDS_A_SHARD
+        world, one_size(world, order), scheduler=DASK_SECONDS_PER_SHARD
     ),
     "Slurm, --part K/N": lambda world, order: beforehand(world, dealt(world.predicted, len(world.speeds))),
     "Slurm, equal ranges": lambda world, order: beforehand(world, equal_ranges(len(world.work), len(world.speeds))),

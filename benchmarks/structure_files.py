@@ -13,7 +13,7 @@ from foldatlas.atlas.export.structure_files import cif_text, pdb_text
 from foldatlas.atlas.parquet.coordinates import StoredStructure
 from foldatlas.schemas.records import STANDARD_RESIDUES, num_atoms, structure_id
 
-RESIDUES_A_TRY = 40_000
+RESIDUES_PER_TRY = 40_000
 TRIES = 7
 
 
@@ -23,10 +23,10 @@ def best_time(write: Callable[[], str], length: int) -> float:
     times = []
     for _ in range(TRIES):
         begun = time.process_time()
-        for _ in range(RESIDUES_A_TRY // length):
+        for _ in range(RESIDUES_PER_TRY // length):
             write()
         times.append(time.process_time() - begun)
-    return min(times) / (RESIDUES_A_TRY // length * length) * 1e6
+    return min(times) / (RESIDUES_PER_TRY // length * length) * 1e6
 
 
 def main() -> None:

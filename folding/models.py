@@ -4,7 +4,7 @@
 they read the sizes and, for the settings, all weights once, to compute their digest. `load` returns a Predictor.
 
 A model is `nano`, a published name (published.PUBLISHED) or the path of a folder or file; `weights_dir` is the folder
-in which published names are looked up before the hub's cache. Nothing here downloads.
+in which published names are looked up before the Hugging Face cache. Nothing here downloads.
 """
 
 from dataclasses import dataclass

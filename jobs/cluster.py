@@ -43,7 +43,7 @@ def cluster(
     as JSON lines.
 
     Raise UsageError, with nothing written, for an atlas without structures or a machine without MMseqs2, and
-    Interrupted with all finished shards kept.
+    Interrupted with all committed shards kept.
     """
     from foldatlas.atlas.folder import AtlasFolder
     from foldatlas.atlas.index.build import build_index, current_accounting

@@ -127,7 +127,7 @@ def fold(
     (pipeline/engines/engine.py; by default one worker in this process).
 
     Raise UsageError with the atlas unchanged (or only planned, if `shards` does not fit the plan), and Interrupted
-    with all finished shards kept.
+    with all committed shards kept.
     """
     from foldatlas.folding.models import notes_of
     from foldatlas.folding.weights.model_files import absolute

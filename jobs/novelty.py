@@ -52,7 +52,7 @@ def novelty(
     results of earlier runs. `runner`, `workers`, `beam_options`: the engine, as in `fold`. `log`: file to append events
     to, as JSON lines.
 
-    Raise UsageError before anything is searched, and Interrupted with all finished shards kept.
+    Raise UsageError before anything is searched, and Interrupted with all committed shards kept.
     """
     from foldatlas.atlas.folder import AtlasFolder
     from foldatlas.pipeline import events

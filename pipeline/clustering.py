@@ -102,7 +102,7 @@ def cluster_atlas(
     no pair is taken over from earlier runs. The caller builds the index.
 
     Raise UsageError for an atlas without structures, or a machine without MMseqs2; Interrupted when asked to stop, with
-    finished shards kept.
+    committed shards kept.
     """
     started = time.monotonic()
     sweep_work_folders()
@@ -218,7 +218,7 @@ def _complete(
     attempt = attempt_name()
     with ParquetFile(storage, run.data_path("members", ALL, attempt), "members", schema=MEMBERS) as written:
         written.write(members, row_group_size=1 << 17)
-    assert written.entry is not None, "the block ended"
+    assert written.entry is not None, "set when the with block ends"
     files: dict[str, list[FileEntry]] = {"members": [written.entry]}
     if len(taken_over.tm_E):
         files["pairs"] = [write_pairs(storage, run.data_path("pairs", ALL, attempt), taken_over)]

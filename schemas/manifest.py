@@ -1,4 +1,4 @@
-"""JSON documents of an atlas: its header, its plans, and a manifest entry for each finished shard.
+"""JSON documents of an atlas: its header, its plans, and a manifest entry for each committed shard.
 
 These documents alone determine the content of an atlas. Each is written once, as a whole; readers ignore files that
 none of them lists. Field types are checked when a document is read.

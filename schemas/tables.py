@@ -16,8 +16,8 @@ PLDDT_SCALE: Final = 100  # stored units per pLDDT point, of 100 points
 PAE_SCALE: Final = 8  # stored units per angstrom: an error of at most 1/16 A; 31.75 A, the maximum, fits into a byte
 
 # Structures per row group: with 64, 31.8 bytes per residue and 2.7 ms to read one; with a whole shard, 31.6 and 137 ms.
-STRUCTURES_A_ROW_GROUP: Final = 64
-MAX_SHARDS_A_FILE: Final = 256  # row groups in one sequences file: 40,000 would make its footer 28 MB
+STRUCTURES_PER_ROW_GROUP: Final = 64
+MAX_SHARDS_PER_FILE: Final = 256  # row groups in one sequences file: 40,000 would make its footer 28 MB
 
 
 def describe_field(

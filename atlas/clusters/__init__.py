@@ -2,7 +2,7 @@
 
 Modules:
     linclust.py         clusters by sequence, by MMseqs2, and each member's identity to its centre
-    descriptors.py      a few numbers a chain that are near for chains of one fold
+    descriptors.py      a few numbers per chain, similar for chains of one fold
     pairs.py            which structures are of one fold: candidates, checked by TM-score
     set_cover.py        pairs -> clusters, most neighbours first
     representatives.py  the member of a cluster that is shown: the one of greatest confidence

@@ -22,7 +22,7 @@ SEQUENCE_MEMORY: Final = 1_100  # linclust's k-mers, 100 a sequence
 BASE_MEMORY: Final = 600_000_000  # the program, numba's kernels, the index
 WINDOW_MEMORY: Final = 25  # a residue of the chains that a worker holds
 PAIR_MEMORY: Final = 60  # a pair of one fold, in set cover
-PAIRS_A_STRUCTURE: Final = 16  # of one fold, as among experimental chains
+PAIRS_PER_STRUCTURE: Final = 16  # of one fold, as among experimental chains
 SEQUENCE_DISK: Final = 3_000  # of linclust, while it works
 RESIDUE_DISK: Final = 13 + 7  # staged, and in the file of chains
 
@@ -57,7 +57,7 @@ def predict(lengths_N: npt.NDArray[np.integer]) -> ClusterForecast:
     lengths = -np.sort(-lengths_N.astype(np.int64))
     number, residues = len(lengths), int(lengths.sum())
     cells, window = cost_and_residues(lengths)
-    pairs = number * PAIRS_A_STRUCTURE
+    pairs = number * PAIRS_PER_STRUCTURE
     return ClusterForecast(
         structures=number,
         residues=residues,

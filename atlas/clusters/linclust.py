@@ -2,7 +2,7 @@
 
 Its result depends on the order of its input, which is therefore sorted by the caller, and on all of it, so it runs
 whole. linclust merges clusters of two steps without comparing the members of one with the centre of the other, so each
-member is aligned with its centre afterwards, and the member map tells the identity that was found.
+member is aligned with its centre afterwards, and the member map has the identity of this alignment.
 """
 
 import io

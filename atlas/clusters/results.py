@@ -31,7 +31,7 @@ Rows = npt.NDArray[np.int64]
 Mask = npt.NDArray[np.bool_]
 
 KIND: Final = "clusters"
-COST_A_SHARD: Final = 50_000_000  # comparisons of two chains of 250 residues: some minutes
+COST_PER_SHARD: Final = 50_000_000  # comparisons of two chains of 250 residues: some minutes
 MAX_ROWS: Final = 16_384  # chains per shard, each the longer one of its pairs; it limits the memory of a shard
 _STRUCTURES: Final = "structures"  # key of the settings: digest of the structures
 _INSTEAD_OF: Final = (
@@ -128,7 +128,7 @@ def write_pairs(storage: Storage, path: str, pairs: Pairs) -> FileEntry:
     with ParquetFile(storage, path, "pairs", schema=PAIRS) as file:
         columns = (pairs.longer_E.astype(np.int32), pairs.shorter_E.astype(np.int32), pairs.tm_E)
         file.write(pa.table([pa.array(column) for column in columns], schema=PAIRS), row_group_size=1 << 20)
-    assert file.entry is not None, "the block ended"
+    assert file.entry is not None, "set when the with block ends"
     return file.entry
 
 
@@ -164,7 +164,7 @@ def _blocks(lengths_M: npt.NDArray[np.integer], is_new_M: Mask) -> Iterator[tupl
     begin, block_cost = 0, 0
     for row in range(len(pairs)):
         block_cost += int(cost[row])
-        if block_cost >= COST_A_SHARD or row + 1 - begin == MAX_ROWS or row + 1 == len(pairs):
+        if block_cost >= COST_PER_SHARD or row + 1 - begin == MAX_ROWS or row + 1 == len(pairs):
             if pairs[begin : row + 1].any():
                 yield begin, row + 1, row + 1 - begin, block_cost
             begin, block_cost = row + 1, 0

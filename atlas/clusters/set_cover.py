@@ -16,7 +16,7 @@ def set_cover(num_nodes: int, first_E: Integers, second_E: Integers) -> Integers
     """Return the centre of each node, [num_nodes]; a centre's is itself.
 
     `first_E` and `second_E` are the pairs of neighbours, each pair once, no node with itself. Among nodes with as many
-    neighbours left the lowest number is first. Memory: some 40 bytes a pair and 200 a node.
+    neighbours left the lowest number is first. Memory: about 40 bytes per pair and 200 per node.
     """
     starts, neighbours = _adjacency(num_nodes, first_E, second_E)
     left = np.diff(starts)

@@ -38,7 +38,7 @@ Ids = npt.NDArray[np.void]  # structure_ids, of dtype ID
 
 ID: Final = np.dtype("V16")
 
-CHAINS_A_ROW_GROUP: Final = 4_096
+CHAINS_PER_ROW_GROUP: Final = 4_096
 _LETTERS: Final = np.frombuffer(STATE_ALPHABET.encode("ascii"), dtype=np.uint8)
 _STATES: Final = np.zeros(256, dtype=np.uint8)
 _STATES[_LETTERS] = np.arange(len(_LETTERS))
@@ -173,9 +173,9 @@ class StagedChains:
     def write(self, storage: Storage, path: str, is_new_M: npt.NDArray[np.bool_]) -> FileEntry:
         """Write the chains to `path`, schema `cluster_tables.CHAINS`. `is_new_M`: no earlier run compared the chain."""
         with ParquetFile(storage, path, "chains", schema=CHAINS) as file:
-            for begin in range(0, max(len(self.rows_M), 1), CHAINS_A_ROW_GROUP):
-                file.write(self._table(slice(begin, begin + CHAINS_A_ROW_GROUP), is_new_M))
-        assert file.entry is not None, "the block ended"
+            for begin in range(0, max(len(self.rows_M), 1), CHAINS_PER_ROW_GROUP):
+                file.write(self._table(slice(begin, begin + CHAINS_PER_ROW_GROUP), is_new_M))
+        assert file.entry is not None, "set when the with block ends"
         return file.entry
 
     def _table(self, some: slice, is_new_M: npt.NDArray[np.bool_]) -> pa.Table:
@@ -217,13 +217,13 @@ def read_chains(storage: Storage, path: str, begin: int, end: int) -> ReadChains
     """Return the rows [begin, end) of a chains file. Raise DamagedAtlasError if it cannot be read or lacks rows."""
     from foldatlas.folding.compare.tm_align import Chains
 
-    first, last = begin // CHAINS_A_ROW_GROUP, -(-end // CHAINS_A_ROW_GROUP)
+    first, last = begin // CHAINS_PER_ROW_GROUP, -(-end // CHAINS_PER_ROW_GROUP)
     try:
         with open_parquet(storage, path) as file:
             table = file.read_row_groups(list(range(first, last)))
     except (OSError, pa.ArrowException) as error:
         raise DamagedAtlasError(f"{storage.uri}/{path} cannot be read ({error}): restore it from a copy") from error
-    table = table.slice(begin - first * CHAINS_A_ROW_GROUP, end - begin)
+    table = table.slice(begin - first * CHAINS_PER_ROW_GROUP, end - begin)
     planes = [stored_values(table, axis) for axis in "xyz"]
     points = np.stack([values / COORDINATE_SCALE for values, _ in planes], axis=-1).astype(np.float32)
     states = _STATES[np.frombuffer("".join(table.column("states").to_pylist()).encode("ascii"), dtype=np.uint8)]

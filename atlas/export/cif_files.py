@@ -19,7 +19,7 @@ from foldatlas.atlas.export.number_columns import MAX_COORDINATE, MIN_COORDINATE
 from foldatlas.schemas.records import STANDARD_RESIDUES, THREE_LETTER
 from foldatlas.schemas.version import program_version
 
-_RESIDUES_A_LINE: Final = 70
+_RESIDUES_PER_LINE: Final = 70
 _DICTIONARY: Final = "https://raw.githubusercontent.com/ihmwg/ModelCIF/fece26d/dist/mmcif_ma.dic"
 _DICTIONARY_VERSION: Final = "1.4.9"
 _FULL_NAMES: Final = dict(
@@ -161,7 +161,7 @@ def _molecules(
 ) -> list[str]:
     def letters(sequence: str, unknown: str) -> str:
         codes = [letter if letter in STANDARD_RESIDUES else unknown for letter in sequence]
-        lines = ["".join(codes[i : i + _RESIDUES_A_LINE]) for i in range(0, len(codes), _RESIDUES_A_LINE)]
+        lines = ["".join(codes[i : i + _RESIDUES_PER_LINE]) for i in range(0, len(codes), _RESIDUES_PER_LINE)]
         return "\n;" + "\n".join(lines) + "\n;\n"
 
     strands = {

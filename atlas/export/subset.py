@@ -50,11 +50,11 @@ from foldatlas.schemas.records import REFUSALS, Outcome, format_structure_id
 from foldatlas.schemas.tables import FORMAT_VERSION, STRUCTURES
 from foldatlas.schemas.version import program_version
 
-FILES_A_FOLDER: Final = 10_000
-PROTEINS_A_PARQUET_FILE: Final = 100_000
-PROTEINS_A_PARQUET_GROUP: Final = 1_024
+FILES_PER_FOLDER: Final = 10_000
+PROTEINS_PER_PARQUET_FILE: Final = 100_000
+PROTEINS_PER_PARQUET_GROUP: Final = 1_024
 
-_ROWS_A_BATCH: Final = 10_000
+_ROWS_PER_BATCH: Final = 10_000
 _JSON: Final = msgspec.json.Encoder()
 
 
@@ -280,7 +280,7 @@ def _write_missing(cursor: Any, folder: _Folder, *, limited: bool) -> None:
         "ANTI JOIN given USING (number) LEFT JOIN found USING (number) LEFT JOIN failures USING (structure_id) "
         'ORDER BY wanted.number, found.source, found."offset"'
     )
-    while batch := rows.fetchmany(_ROWS_A_BATCH):
+    while batch := rows.fetchmany(_ROWS_PER_BATCH):
         for name, state, outcome, source, error in batch:
             if state is None:
                 folder.add_missing(name, "unknown", "no record has this id", "")
@@ -318,7 +318,7 @@ def _write_structures(opened: Atlas, cursor: Any, folder: _Folder, num_proteins:
     with query_errors():
         interruptible_call(cursor, lambda: cursor.execute(naming))
     sql = "SELECT id, source, structure_id, mean_plddt, ptm, model, structure_file, structure_row, file_name FROM named"
-    spread = num_proteins > FILES_A_FOLDER
+    spread = num_proteins > FILES_PER_FOLDER
     with structure_writer(format) as content_of:
         for rows, stored in _selected(opened, cursor, sql, None):
             for row, structure in zip(rows.to_pylist(), decode_structures(stored), strict=True):
@@ -330,8 +330,8 @@ def _write_structures(opened: Atlas, cursor: Any, folder: _Folder, num_proteins:
                     continue
                 name = row["file_name"]
                 if spread:
-                    name = f"{folder.files // FILES_A_FOLDER:05d}/{name}"
-                    if folder.files % FILES_A_FOLDER == 0:
+                    name = f"{folder.files // FILES_PER_FOLDER:05d}/{name}"
+                    if folder.files % FILES_PER_FOLDER == 0:
                         (folder.root / name).parent.mkdir()
                 with (folder.root / name).open("xb") as file:
                     file.write(content)
@@ -365,7 +365,7 @@ def _write_parquet(opened: Atlas, cursor: Any, folder: _Folder) -> None:
     while first is not None:
         name, metadata = f"proteins-{number:05d}.parquet", {"model": opened.header.settings.model}
         with ParquetFile(folder.root, name, "structures", metadata=metadata, schema=first.schema) as file:
-            while first is not None and file.rows < PROTEINS_A_PARQUET_FILE:
+            while first is not None and file.rows < PROTEINS_PER_PARQUET_FILE:
                 file.write(first)
                 first = next(parts, None)
         assert file.entry is not None
@@ -393,7 +393,7 @@ def _parquet_groups(opened: Atlas, cursor: Any) -> Iterator[pa.Table]:
                 rows = rows.append_column(name, stored.column(name))
         waiting.append(rows)
         num_waiting += rows.num_rows
-        if num_waiting >= PROTEINS_A_PARQUET_GROUP:
+        if num_waiting >= PROTEINS_PER_PARQUET_GROUP:
             yield joined()
             waiting, num_waiting = [], 0
     if waiting:

@@ -21,7 +21,7 @@ class Estimate:
     wall_seconds: from start to end.
     bytes: by table.
     price: money per device and hour, in any currency, or None.
-    measured_shards: finished shards on which the rate is based, 0 for a default rate.
+    measured_shards: committed shards on which the rate is based, 0 for a default rate.
     measured_on: device models that folded these, as far as known.
     """
 

@@ -1,4 +1,4 @@
-"""Bytes of each output table, measured from the files of finished shards in the manifest."""
+"""Bytes of each output table, measured from the files of committed shards in the manifest."""
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
@@ -26,8 +26,8 @@ _FEW: Final = {RESIDUES: 100_000.0, PROTEINS: 500.0, PAIRS: 20_000_000.0}
 # as noisy as an untrained model's).
 _STRUCTURE_BYTES: Final = 34.0
 _SCORE_BYTES: Final = 80.0
-_EMBEDDING_BYTES_A_CHANNEL: Final = 4.0
-_RESIDUE_EMBEDDING_BYTES_A_CHANNEL: Final = 1.85
+_EMBEDDING_BYTES_PER_CHANNEL: Final = 4.0
+_RESIDUE_EMBEDDING_BYTES_PER_CHANNEL: Final = 1.85
 _PAE_BYTES: Final = 1.0
 
 
@@ -52,8 +52,8 @@ def default_output_bytes(channels: int, outputs: Iterable[str] = ()) -> OutputBy
     `channels` are those of the language model's embeddings; `outputs` names optional tables.
     """
     wanted = {
-        "embeddings": _EMBEDDING_BYTES_A_CHANNEL * channels,
-        "residue_embeddings": _RESIDUE_EMBEDDING_BYTES_A_CHANNEL * channels,
+        "embeddings": _EMBEDDING_BYTES_PER_CHANNEL * channels,
+        "residue_embeddings": _RESIDUE_EMBEDDING_BYTES_PER_CHANNEL * channels,
         "pae": _PAE_BYTES,
     }
     assert set(wanted) == set(OPTIONAL_TABLES)
@@ -64,7 +64,7 @@ def default_output_bytes(channels: int, outputs: Iterable[str] = ()) -> OutputBy
 def measured_output_bytes(
     default: OutputBytes, plans: Sequence[Plan], entries: Mapping[str, ShardEntry]
 ) -> OutputBytes:
-    """Return the sizes of the tables in `default`, measured from finished shards and shrunk towards `default` where
+    """Return the sizes of the tables in `default`, measured from committed shards and shrunk towards `default` where
     these are few."""
     tables = {}
     for table, each in default.tables.items():

@@ -1,9 +1,9 @@
 """The latest clusters, in the index: columns of `scores`, the table `clusters` and the views on it.
 
-    cluster_members    one row a structure that was clustered (schemas/cluster_tables.py)
-    clusters           one row a cluster and level, with the structures and proteins of current records that it has
+    cluster_members    one row per structure that was clustered (schemas/cluster_tables.py)
+    clusters           one row per cluster and level, with the structures and proteins of present records that it has
 
-Members that no current record has are not counted; a cluster of such members alone is not there.
+Members that no present record has are not counted; a cluster without other members is omitted.
 """
 
 from typing import Any, Final
@@ -92,7 +92,7 @@ def cluster_views(max_novel_tm: float, min_known_identity: float, is_demo: str) 
     return {
         "members": (
             f"SELECT * FROM ({members}) WHERE structure_id IN ({present})",
-            "one row a structure of a current record and level: its cluster, and how near it is to the centre",
+            "one row per structure of a present record and level: its cluster, and how near it is to the centre",
         ),
         "dark_clusters": (
             "SELECT clusters.* EXCLUDE (level), num_searched FROM clusters JOIN (SELECT cluster_structure AS cluster, "

@@ -118,13 +118,13 @@ def presence_of(folder: AtlasFolder, plans: Sequence[Plan], entries: Sequence[Sh
             outcomes = connection.execute("SELECT outcome, count(*) FROM present_records GROUP BY ALL").fetchall()
             [counts] = connection.execute(
                 f"WITH folded AS (SELECT DISTINCT structure_id, true AS yes FROM {scores}), "
-                f"failed AS (SELECT DISTINCT structure_id, true AS yes FROM {failures}), judged AS ("
+                f"failed AS (SELECT DISTINCT structure_id, true AS yes FROM {failures}), classified AS ("
                 "SELECT length, coalesce(folded.yes, false) AS is_folded, "
                 "folded.yes IS NULL AND coalesce(failed.yes, false) AS is_failed FROM needed "
                 "LEFT JOIN folded USING (structure_id) LEFT JOIN failed USING (structure_id)) "
                 "SELECT count(*), count(*) FILTER (is_folded), count(*) FILTER (is_failed), "
                 "coalesce(sum(length), 0)::BIGINT, "
-                "coalesce(sum(length) FILTER (is_folded OR is_failed), 0)::BIGINT FROM judged"
+                "coalesce(sum(length) FILTER (is_folded OR is_failed), 0)::BIGINT FROM classified"
             ).fetchall()
             return Presence(dict(outcomes), *counts)
 

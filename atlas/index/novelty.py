@@ -1,14 +1,14 @@
-"""What searches found, in the index: the runs, their rows, and for each structure the row of the latest run.
+"""Results of searches in the index: the runs, their rows, and for each structure the row of the latest run.
 
-    novelty_runs       one row a complete search run: reference, version, settings; `is_latest` and `is_previous` of its
-                       kind (structures or sequences)
-    novelty            one row a run and structure of searches of structures, without alignment and transform, which
+    novelty_runs       one row per complete search run: reference, version, settings; whether it is the latest or the
+                       previous one of its kind (structures or sequences)
+    novelty            one row per run and structure, of searches of structures, without alignment and transform, which
                        are in the Parquet files
-    sequence_novelty   the same of searches of sequences
+    sequence_novelty   the same, of searches of sequences
     targets            the best hits, without coordinates
 
-The latest run of each kind fills columns of `scores`. Rows that are inherited from a cluster's representative hold
-only what holds for all members, and count as long as the structure is in that cluster.
+The latest run of each kind fills columns of `scores`. A row that is inherited from a cluster's representative
+has only the values that are valid for all members, and is used as long as the structure is in that cluster.
 """
 
 from collections.abc import Sequence

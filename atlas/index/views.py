@@ -12,7 +12,7 @@ from foldatlas.atlas.index.clusters import cluster_views
 from foldatlas.atlas.novelty.sequence_search import HOMOLOGOUS_IDENTITY, SAME_PROTEIN_IDENTITY
 from foldatlas.atlas.sql.text import literal, quoted
 from foldatlas.schemas.records import REFUSALS
-from foldatlas.schemas.tables import RECORDS, SCORES, STRUCTURES_A_ROW_GROUP
+from foldatlas.schemas.tables import RECORDS, SCORES, STRUCTURES_PER_ROW_GROUP
 
 MIN_CONFIDENT_PLDDT: Final = 70  # high confidence as the ESM Metagenomic Atlas has it: both above
 MIN_CONFIDENT_PTM: Final = 0.7
@@ -74,7 +74,7 @@ MERGED: Final[dict[str, str]] = {
 
 
 def protein_columns(model: str) -> list[Column]:
-    """The columns of `proteins` in their order: one row a folded record of an atlas made with `model`."""
+    """The columns of `proteins` in their order: one row per folded record of an atlas made with `model`."""
     return [
         *_from("records", RECORDS, "id", "source", "description"),
         *_from("scores", SCORES, "length", "structure_id"),
@@ -98,7 +98,7 @@ def protein_columns(model: str) -> list[Column]:
         Column("model", literal(model), "the model that predicted the structure"),
         Column("run_id", "scores.run_id", "the run that folded it: a row of the table runs"),
         Column("structure_file", "scores.structure_file::VARCHAR", "file of its coordinates, relative to the atlas"),
-        Column("structure_row_group", f"scores.structure_row // {STRUCTURES_A_ROW_GROUP}",
+        Column("structure_row_group", f"scores.structure_row // {STRUCTURES_PER_ROW_GROUP}",
                "row group of its coordinates in structure_file", span=">= 0"),
         *_from("scores", SCORES, "structure_row"),
     ]  # fmt: skip
@@ -152,7 +152,7 @@ def create_views(connection: Any, model: str) -> None:
         "proteins": (
             f"SELECT {selected} FROM records JOIN scores USING (structure_id) "
             "WHERE records.state = 'folded' AND NOT records.superseded",
-            "one row a folded record of the current versions of sources",
+            "one row per folded record of the current versions of sources",
         ),
         "high_confidence": (
             f"SELECT * FROM proteins WHERE mean_plddt > {MIN_CONFIDENT_PLDDT} AND ptm > {MIN_CONFIDENT_PTM}",
@@ -176,7 +176,7 @@ def create_views(connection: Any, model: str) -> None:
             'SELECT records.id, records.source, records."offset", records.description, records.length, '
             f"records.outcome, reasons.reason FROM records LEFT JOIN (VALUES {reasons}) AS reasons(outcome, reason) "
             "USING (outcome) WHERE records.state = 'refused' AND NOT records.superseded",
-            "one row a refused record, and why",
+            "one row per refused record, and why",
         ),
     }
     views |= cluster_views(MAX_NOVEL_TM, HOMOLOGOUS_IDENTITY, _DEMO.format("structures"))

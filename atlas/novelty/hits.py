@@ -65,17 +65,17 @@ class NoHit:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class StructureHit:
-    """The entry of the greatest TM-score, by the query's length; of equal ones the first row.
+    """The entry with the greatest TM-score, normalised by the query's length; of equal scores, the first row.
 
     row             of the reference
     tm_query        TM-score by the query's residues with a C-alpha, 0 to 1
-    tm_target       TM-score by the entry's residues, 0 to 1, of the same alignment under a superposition of its own
-    tm_confident    TM-score of the query's confident residues (pLDDT above 70) by their number, of the same alignment
-                    under a superposition of its own; None where there are none
+    tm_target       TM-score by the entry's residues, 0 to 1, of the same alignment, superposed separately
+    tm_confident    TM-score of the query's confident residues (pLDDT above 70) by their number, of the same alignment,
+                    superposed separately; None if there are no confident residues
     aligned_length  aligned residues
     rmsd            of them, angstrom, under rotation and translation
     identity        fraction of them with equal residue codes, 0 to 1
-    method          "align": by TM-align; "bound": by the lower bound that chooses what is aligned, where it is better
+    method          "align": by TM-align; "bound": by the superposition of the lower bound, if its score is greater
     rotation, translation   float64 [3, 3] and [3]: `query @ rotation.T + translation` lays the query on the entry
     partners_L      int32 [L]: the entry's residue of each of the query's, or -1
     """

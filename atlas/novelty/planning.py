@@ -35,7 +35,7 @@ from foldatlas.atlas.storage.scratch import LocalCopies
 from foldatlas.schemas.manifest import FileEntry
 from foldatlas.schemas.novelty_tables import HITS, MEMBERS, RETRIED, queries_schema
 from foldatlas.schemas.stages import StageShard, stage_name, stage_settings_digest
-from foldatlas.schemas.tables import MAX_SHARDS_A_FILE
+from foldatlas.schemas.tables import MAX_SHARDS_PER_FILE
 
 MIN_SHARD: Final = 16  # structures; the fixed cost of a search is one or two seconds
 MAX_SHARD: Final = 256  # structures; they take some minutes against 200,000 entries
@@ -210,7 +210,7 @@ class SearchPlan:
         with ParquetFile(work, f"{table}.parquet", "novelty", schema=schema) as file:
             for batch in self._batches(sql):
                 file.write(batch.select(schema.names))
-        assert file.entry is not None, "the block ended"
+        assert file.entry is not None, "set when the with block ends"
         return [file.entry]
 
     def _write_queries(self, work: Path) -> tuple[list[StageShard], list[FileEntry]]:
@@ -233,10 +233,10 @@ class SearchPlan:
         while first := list(islice(groups, 1)):
             path = f"{QUERIES_TABLE}-{len(files)}.parquet"
             with ParquetFile(work, path, "novelty", schema=schema) as file:
-                for row_group, group in enumerate(chain(first, islice(groups, MAX_SHARDS_A_FILE - 1))):
+                for row_group, group in enumerate(chain(first, islice(groups, MAX_SHARDS_PER_FILE - 1))):
                     file.write(group)
                     shards.append(_shard(len(shards), path, row_group, group, costs))
-            assert file.entry is not None, "the block ended"
+            assert file.entry is not None, "set when the with block ends"
             files.append(file.entry)
         return shards, files
 

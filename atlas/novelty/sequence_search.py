@@ -32,9 +32,9 @@ MAX_CANDIDATES: Final = 300  # targets per query that the prefilter passes to al
 _KMER: Final = 6  # residues, as MMseqs2 chooses itself for references of up to 3.35 G residues
 _SHORT_KMER: Final = 5  # for small references: the larger table takes seconds to fill in each search
 _SMALL_REFERENCE: Final = 5_000_000  # residues
-_RESIDUES_A_PART: Final = 500_000_000
+_RESIDUES_PER_PART: Final = 500_000_000
 _TABLE_BYTES: Final = {_KMER: 900_000_000, _SHORT_KMER: 420_000_000}  # of k-mer tables, for any content (measured)
-_BYTES_A_RESIDUE: Final = 8  # of the part that is searched: k-mer positions and the sequence
+_BYTES_PER_RESIDUE: Final = 8  # of the part that is searched: k-mer positions and the sequence
 
 
 @dataclass(frozen=True)
@@ -145,13 +145,13 @@ def search_sequences(
 
 def number_of_parts(reference: Reference) -> int:
     """Return into how many parts a search splits the reference. Hits may depend on it, so only the size decides."""
-    return max(1, math.ceil(reference.document.residues / _RESIDUES_A_PART))
+    return max(1, math.ceil(reference.document.residues / _RESIDUES_PER_PART))
 
 
 def memory_bytes(reference: Reference) -> int:
     """Return the maximum memory of a search of 1,000 sequences, in bytes. Each thread adds about 30 MB."""
     part = math.ceil(reference.document.residues / number_of_parts(reference))
-    return _TABLE_BYTES[_kmer(reference)] + part * _BYTES_A_RESIDUE
+    return _TABLE_BYTES[_kmer(reference)] + part * _BYTES_PER_RESIDUE
 
 
 def _kmer(reference: Reference) -> int:

@@ -49,7 +49,7 @@ def write_targets(run: SearchRun, reference: Reference) -> FileEntry:
     with ParquetFile(run.run.folder.storage, path, "novelty", schema=TARGETS) as file:
         for table in _tables(sorted(target_names(run)), reference):
             file.write(table)
-    assert file.entry is not None, "the block ended"
+    assert file.entry is not None, "set when the with block ends"
     return file.entry
 
 

@@ -15,7 +15,7 @@ from foldatlas.atlas.storage.opening import open_storage
 from foldatlas.atlas.storage.protocol import Storage
 from foldatlas.schemas.errors import DamagedAtlasError
 from foldatlas.schemas.records import format_structure_id
-from foldatlas.schemas.tables import STRUCTURES_A_ROW_GROUP
+from foldatlas.schemas.tables import STRUCTURES_PER_ROW_GROUP
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,9 +58,9 @@ class StructureReader:
 
         Raise DamagedAtlasError for a file that is missing, unreadable, or has other structures in these rows.
         """
-        file, number = locations[0].file, locations[0].row // STRUCTURES_A_ROW_GROUP
+        file, number = locations[0].file, locations[0].row // STRUCTURES_PER_ROW_GROUP
         group = self._read(file, number)
-        inside = [location.row - number * STRUCTURES_A_ROW_GROUP for location in locations]
+        inside = [location.row - number * STRUCTURES_PER_ROW_GROUP for location in locations]
         for location, row in zip(locations, inside, strict=True):
             if row >= group.num_rows or self._identities[row] != location.structure_id:
                 expected = format_structure_id(location.structure_id)
@@ -114,4 +114,4 @@ def read_structures(atlas: Path | Storage, locations: Iterable[StructureLocation
 
 
 def _group_of(location: StructureLocation) -> tuple[str, int]:
-    return location.file, location.row // STRUCTURES_A_ROW_GROUP
+    return location.file, location.row // STRUCTURES_PER_ROW_GROUP

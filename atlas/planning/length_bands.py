@@ -24,7 +24,7 @@ from foldatlas.schemas.errors import DamagedAtlasError
 from foldatlas.schemas.tables import SEQUENCES
 
 MAX_BANDS: Final = 1024  # each batch of records is split into up to so many parts, each appended to a file
-_ROWS_A_BATCH: Final = 50_000
+_ROWS_PER_BATCH: Final = 50_000
 _KEY: Final = np.dtype([("high", "<u8"), ("low", "<u8"), ("length", "<i4")])  # both halves of the id, and residues
 
 Ids = npt.NDArray[np.uint64]  # [records, 2]: both halves of each id as big-endian numbers, which sort as the bytes do
@@ -119,8 +119,8 @@ class LengthBands:
                 ends = np.concatenate([np.zeros(1, np.int64), np.cumsum(keys["length"], dtype=np.int64)])
                 residues = pa.py_buffer(residues_path.read_bytes())
                 texts = pa.Array.from_buffers(pa.large_string(), len(keys), [None, pa.py_buffer(ends), residues])
-                for start in range(0, len(order), _ROWS_A_BATCH):
-                    part = order[start : start + _ROWS_A_BATCH]
+                for start in range(0, len(order), _ROWS_PER_BATCH):
+                    part = order[start : start + _ROWS_PER_BATCH]
                     ids = np.column_stack([keys["high"][part], keys["low"][part]]).astype(">u8")
                     storage = pa.Array.from_buffers(pa.binary(16), len(part), [None, pa.py_buffer(ids.tobytes())])
                     sequences = texts.take(pa.array(part)).cast(pa.string())

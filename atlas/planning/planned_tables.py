@@ -27,11 +27,11 @@ from foldatlas.atlas.planning.repeated_ids import StagedRecords, open_staged
 from foldatlas.atlas.storage.protocol import Storage
 from foldatlas.schemas.manifest import FileEntry, Shard
 from foldatlas.schemas.records import Outcome
-from foldatlas.schemas.tables import MAX_SHARDS_A_FILE, RECORDS, STAGING
+from foldatlas.schemas.tables import MAX_SHARDS_PER_FILE, RECORDS, STAGING
 
 MEMORY_BYTES: Final = 1 << 30  # by default: of DuckDB's tables before it uses temporary files
-RECORDS_A_FILE: Final = 5_000_000
-_ROWS_A_GROUP: Final = 100_000  # of records
+RECORDS_PER_FILE: Final = 5_000_000
+_ROWS_PER_GROUP: Final = 100_000  # of records
 _CHUNK_BYTES: Final = 64 << 20  # of staged records in memory at once
 _CHUNK_ROWS: Final = 200_000
 _BANDS_IN_MEMORY: Final = 8  # bands that fit in memory: sorting needs several copies of one
@@ -74,12 +74,12 @@ def plan_tables(
     known = KnownSequences(known_sequences)
     with open_staged(staging, staged, memory_bytes, threads) as records:
         on_phase("ids")
-        records.judge()
+        records.classify()
         band_bytes = min(max(memory_bytes // _BANDS_IN_MEMORY, _MIN_BAND_BYTES), _MAX_BAND_BYTES)
         bands = LengthBands(staging / "bands", records.accepted_lengths(), band_bytes)
         on_phase("records")
         outcomes: Counter[str] = Counter()
-        files = _write_records(staging, _judged_chunks(staged, records, bands, outcomes))
+        files = _write_records(staging, _classified_chunks(staged, records, bands, outcomes))
     on_phase("order")
     shards = cut(bands.settle(known))
     on_phase("sequences")
@@ -104,32 +104,32 @@ def _staged_chunks(staged: Sequence[Path]) -> Iterator[pa.Table]:
                 yield file.read_row_groups(groups).combine_chunks()
 
 
-def _judged_chunks(
+def _classified_chunks(
     staged: Sequence[Path], records: StagedRecords, bands: LengthBands, outcomes: Counter[str]
 ) -> Iterator[pa.Table]:
     """Yield rows of `records`; add accepted sequences to `bands` and count outcomes."""
     for chunk in _staged_chunks(staged):
-        judged = _judge(chunk, records)
-        for found in judged["outcome"].value_counts():
+        classified = _classify(chunk, records)
+        for found in classified["outcome"].value_counts():
             outcomes[found["values"].as_py()] += found["counts"].as_py()
-        is_accepted = pc.equal(judged["outcome"], str(Outcome.ACCEPTED))
-        accepted = judged.select(["structure_id", "sequence"]).filter(is_accepted).combine_chunks()
+        is_accepted = pc.equal(classified["outcome"], str(Outcome.ACCEPTED))
+        accepted = classified.select(["structure_id", "sequence"]).filter(is_accepted).combine_chunks()
         if accepted.num_rows:
             bands.add(ids_of(accepted["structure_id"]), accepted["sequence"].chunk(0))
-        yield judged.select(RECORDS.names)
+        yield classified.select(RECORDS.names)
 
 
-def _judge(chunk: pa.Table, records: StagedRecords) -> pa.Table:
+def _classify(chunk: pa.Table, records: StagedRecords) -> pa.Table:
     """Return `chunk` with the outcomes of records whose id occurred earlier in their source, and without their ids."""
     own_offsets = chunk["offset"].to_numpy()
-    offsets, is_repeated = records.judged_between(
+    offsets, is_repeated = records.classified_between(
         chunk["source"][0].as_py(), int(own_offsets.min()), int(own_offsets.max())
     )
     if not len(offsets):
         return chunk
     found = np.minimum(np.searchsorted(offsets, own_offsets), len(offsets) - 1)
-    is_judged = offsets[found] == own_offsets
-    repeated, refused = pa.array(is_judged & is_repeated[found]), pa.array(is_judged & ~is_repeated[found])
+    is_classified = offsets[found] == own_offsets
+    repeated, refused = pa.array(is_classified & is_repeated[found]), pa.array(is_classified & ~is_repeated[found])
     outcome = pc.if_else(repeated, str(Outcome.REPEATED), chunk["outcome"])
     changed = {
         "outcome": pc.if_else(refused, str(Outcome.DUPLICATE_ID), outcome),
@@ -171,12 +171,12 @@ def _write_records(staging: Path, chunks: Iterable[pa.Table]) -> list[FileEntry]
     files: list[FileEntry] = []
     with closing(prefetched(chunks)) as coming:
         rows = _Rows(coming)
-        table = rows.take(_ROWS_A_GROUP)
+        table = rows.take(_ROWS_PER_GROUP)
         while table is not None:
             with ParquetFile(staging, f"records-{len(files):04d}.parquet", "records") as file:
-                while table is not None and file.rows < RECORDS_A_FILE:
+                while table is not None and file.rows < RECORDS_PER_FILE:
                     file.write(table)
-                    table = rows.take(_ROWS_A_GROUP)
+                    table = rows.take(_ROWS_PER_GROUP)
             assert file.entry is not None
             files.append(file.entry)
     return files
@@ -210,10 +210,11 @@ def _write_sequences(
     files: list[FileEntry] = []
     drafts: list[Shard] = []
     with closing(prefetched(_shard_tables(rows, shards))) as tables:
-        for first in range(0, len(shards), MAX_SHARDS_A_FILE):
+        for first in range(0, len(shards), MAX_SHARDS_PER_FILE):
             number = len(files)
             with ParquetFile(staging, f"sequences-{number:04d}.parquet", "sequences") as file:
-                for row_group, (draft, table) in enumerate(islice(tables, min(MAX_SHARDS_A_FILE, len(shards) - first))):
+                num_shards = min(MAX_SHARDS_PER_FILE, len(shards) - first)
+                for row_group, (draft, table) in enumerate(islice(tables, num_shards)):
                     drafts.append(msgspec.structs.replace(draft, file=number, row_group=row_group))
                     file.write(table)
             assert file.entry is not None

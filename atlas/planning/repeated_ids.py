@@ -20,7 +20,7 @@ from foldatlas.atlas.storage.commit import attempt_name
 from foldatlas.schemas.errors import DamagedAtlasError, FoldAtlasError
 from foldatlas.schemas.records import Outcome
 
-_BYTES_A_THREAD: Final = 128 << 20  # for the tables that each thread of DuckDB builds before they are combined
+_BYTES_PER_THREAD: Final = 128 << 20  # for the tables that each thread of DuckDB builds before they are combined
 
 _SUSPECTS: Final = f"""
     create table suspects as
@@ -28,7 +28,7 @@ _SUSPECTS: Final = f"""
         group by key having count(*) > 1
 """
 _JUDGED: Final = f"""
-    create table judged as
+    create table classified as
         with candidates as materialized (
             select source, id, "offset", structure_id from staged
             where outcome = '{Outcome.ACCEPTED}' and hash(source, id) in (select key from suspects)),
@@ -46,28 +46,32 @@ class StagedRecords:
 
     def __init__(self, connection: duckdb.DuckDBPyConnection):
         self._connection = connection
-        self.num_judged = 0
+        self.num_classified = 0
 
-    def judge(self) -> None:
-        """Find the repeated and the refused records. To be called once, before `judged_between`."""
+    def classify(self) -> None:
+        """Find the repeated and the refused records. To be called once, before `classified_between`."""
         for statement in (_SUSPECTS, _JUDGED, "drop table suspects"):
             interruptible_call(self._connection, lambda statement=statement: self._connection.execute(statement))  # type: ignore[misc]
-        [(self.num_judged,)] = self._connection.sql("select count(*) from judged").fetchall()
+        [(self.num_classified,)] = self._connection.sql("select count(*) from classified").fetchall()
 
-    def judged_between(self, source: str, first: int, last: int) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.bool_]]:
+    def classified_between(
+        self, source: str, first: int, last: int
+    ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.bool_]]:
         """Return the repeated and refused records of `source` with offsets in [first, last].
 
         Return their offsets, increasing, and whether each is a repetition; the others have another sequence than the
         first record with their id, and are refused.
         """
-        if not self.num_judged:
+        if not self.num_classified:
             return np.empty(0, np.int64), np.empty(0, np.bool_)
-        query = 'select "offset", is_repeated from judged where source = $1 and "offset" between $2 and $3 order by 1'
+        query = (
+            'select "offset", is_repeated from classified where source = $1 and "offset" between $2 and $3 order by 1'
+        )
         found = self._connection.execute(query, [source, first, last]).fetchnumpy()
         return found["offset"], found["is_repeated"]
 
     def accepted_lengths(self) -> list[tuple[int, int]]:
-        """Return (length, number of accepted records), unordered, including the records that `judge` found."""
+        """Return (length, number of accepted records), unordered, including the records that `classify` found."""
         query = f"select length, count(*) from staged where outcome = '{Outcome.ACCEPTED}' group by length"
         return [
             (length, count)
@@ -90,7 +94,7 @@ def open_staged(
     }
     with duckdb.connect(str(staging / f"{attempt_name()}.duckdb"), config=config) as connection:
         try:
-            most = max(1, memory_bytes // _BYTES_A_THREAD)
+            most = max(1, memory_bytes // _BYTES_PER_THREAD)
             [(available,)] = connection.sql("select current_setting('threads')").fetchall()
             connection.execute(f"set threads = {min(threads or available, most)}")
             connection.read_parquet([escape_glob(path) for path in staged]).create_view("staged")

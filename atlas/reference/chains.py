@@ -98,7 +98,7 @@ def safe_title(text: str) -> str:
     return "".join(letter if letter.isprintable() else " " for letter in text.strip())[:_MAX_TITLE]
 
 
-def judged(chain: str, name: str, title: str, sequence: str, backbone: Floats, dropped: int) -> Chain:
+def chain_with_outcome(chain: str, name: str, title: str, sequence: str, backbone: Floats, dropped: int) -> Chain:
     """Return the protein chain with its outcome, without the residues that have no usable C-alpha."""
     ca_L3 = backbone[1]
     with np.errstate(invalid="ignore"):
@@ -162,7 +162,7 @@ def _read_chain(chain: Any, label: str, name: str, title: str, parents: dict[str
         letters.append(_letter(residue.name, parents))
         rows.append(row)
     backbone = np.array(rows, np.float32).reshape(-1, len(_ATOMS), 3).transpose(1, 0, 2)
-    return judged(label, name, title, "".join(letters), backbone, dropped)
+    return chain_with_outcome(label, name, title, "".join(letters), backbone, dropped)
 
 
 def _residues(polymer: Any) -> Iterator[Any]:

@@ -11,7 +11,7 @@ import numpy as np
 from foldatlas.atlas.folder import AtlasFolder
 from foldatlas.atlas.parquet.coordinates import StoredStructure, atoms_per_residue, decode_structures
 from foldatlas.atlas.parquet.files import open_parquet
-from foldatlas.atlas.reference.chains import Chain, judged
+from foldatlas.atlas.reference.chains import Chain, chain_with_outcome
 from foldatlas.atlas.reference.encode import Floats
 from foldatlas.atlas.reference.read import Found, Member
 from foldatlas.schemas.errors import FoldAtlasError
@@ -59,4 +59,4 @@ def backbone_of(structure: StoredStructure) -> Floats:
 def chain_of(structure: StoredStructure) -> Chain:
     """Return the chain of a stored structure."""
     name = format_structure_id(structure.structure_id)
-    return judged("", name, "", structure.sequence, backbone_of(structure).transpose(1, 0, 2), 0)
+    return chain_with_outcome("", name, "", structure.sequence, backbone_of(structure).transpose(1, 0, 2), 0)

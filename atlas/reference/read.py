@@ -25,9 +25,9 @@ from foldatlas.atlas.reference.reader import Reference
 from foldatlas.atlas.storage.commit import attempt_name, replacing
 from foldatlas.schemas.reference_tables import FILES, STAGED_CHAINS
 
-FILES_A_BATCH: Final = 64
-BYTES_A_BATCH: Final = 64 << 20  # of members of archives, which are sent to the process
-BATCHES_A_PROCESS: Final = 3  # in flight, which limits the memory of the driver for members of archives
+FILES_PER_BATCH: Final = 64
+BYTES_PER_BATCH: Final = 64 << 20  # of members of archives, which are sent to the process
+BATCHES_PER_PROCESS: Final = 3  # in flight, which limits the memory of the driver for members of archives
 
 
 class Found(NamedTuple):
@@ -151,7 +151,7 @@ def read_files(
     try:
         exhausted = False
         while pending or not exhausted:
-            while not exhausted and len(pending) < workers * BATCHES_A_PROCESS:
+            while not exhausted and len(pending) < workers * BATCHES_PER_PROCESS:
                 batch = next(batches, None)
                 if batch is None:
                     exhausted = True
@@ -195,7 +195,7 @@ def _singly(batch: list[Item]) -> Iterator[Item]:
 
 
 def _read_alone(item: Item, open_file: Open, staged: Staged, context: Any, on_progress: Callable[[int], None]) -> None:
-    """Read a file or member that may have crashed a process, in a process of its own."""
+    """Read a file or member that may have crashed a process, in a separate process."""
     with ProcessPoolExecutor(1, mp_context=context) as pool:
         try:
             result = pool.submit(read_batch, [item], open_file, staged.licence).result()
@@ -216,7 +216,7 @@ def _batches(
             continue
         if not is_archive(file):
             whole.append(Item(file, None))
-            if len(whole) == FILES_A_BATCH:
+            if len(whole) == FILES_PER_BATCH:
                 yield whole
                 whole = []
             continue
@@ -227,7 +227,7 @@ def _batches(
                 continue
             members.append(member)
             size += len(member.content or b"")
-            if len(members) == FILES_A_BATCH or size > BYTES_A_BATCH:
+            if len(members) == FILES_PER_BATCH or size > BYTES_PER_BATCH:
                 yield [Item(file, tuple(members))]
                 members, size = [], 0
         if members:

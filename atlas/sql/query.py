@@ -17,7 +17,7 @@ from foldatlas.atlas.sql.interruptible import interruptible_call
 from foldatlas.atlas.sql.text import quoted
 from foldatlas.schemas.errors import QueryError
 
-ROWS_A_BATCH: Final = 10_000
+ROWS_PER_BATCH: Final = 10_000
 
 _WRAPPED: Final = "FROM (\n{}\n) AS result"
 _EXPLAIN: Final = re.compile(r"explain\s+(analyze\s+)?(?=\w)", re.IGNORECASE)
@@ -43,7 +43,7 @@ class Result:
         self.is_plan = sql is None  # the result of EXPLAIN: a name and a text of several lines
         self.types: list[str] = [str(sql_type) for sql_type in relation.types]
 
-    def batches(self, *, as_text: bool = False, rows: int = ROWS_A_BATCH) -> pa.RecordBatchReader:
+    def batches(self, *, as_text: bool = False, rows: int = ROWS_PER_BATCH) -> pa.RecordBatchReader:
         """Return a reader of record batches of at most `rows` rows.
 
         UUIDs are Arrow UUIDs; 128-bit integers are decimals. With `as_text`, UUIDs, dates, times and blobs are texts.

@@ -11,7 +11,7 @@ from typing import Any, Final
 
 import pyarrow as pa
 
-NAMES_A_BATCH: Final = 100_000
+NAMES_PER_BATCH: Final = 100_000
 
 _UUID: Final = "(?i)[0-9a-f]{8}-?[0-9a-f]{4}-?[0-9a-f]{4}-?[0-9a-f]{4}-?[0-9a-f]{12}"
 # The accession of each further title of present records: what `index.build` stores in the table `titles`.
@@ -85,7 +85,7 @@ def _insert_names(cursor: Any, names: Iterable[str]) -> None:
     first = 0
     for name in names:
         batch.append(name)
-        if len(batch) == NAMES_A_BATCH:
+        if len(batch) == NAMES_PER_BATCH:
             _insert(cursor, first, batch)
             first, batch = first + len(batch), []
     _insert(cursor, first, batch)

@@ -19,7 +19,7 @@ from foldatlas.atlas.sql.query import Result
 
 MAX_TABLE_ROWS: Final = 1_000  # the column widths of a table need all its rows in memory
 MAX_CELL_WIDTH: Final = 60  # characters
-ROWS_A_PARQUET_GROUP: Final = 100_000
+ROWS_PER_PARQUET_GROUP: Final = 100_000
 
 _JSON: Final = msgspec.json.Encoder(decimal_format="number")
 
@@ -126,7 +126,7 @@ def write_json(result: Result, file: IO[bytes]) -> Written:
 
 def write_parquet(result: Result, file: IO[bytes]) -> Written:
     """Write Parquet with the columns' types (UUIDs, timestamps, lists)."""
-    reader = result.batches(rows=ROWS_A_PARQUET_GROUP)
+    reader = result.batches(rows=ROWS_PER_PARQUET_GROUP)
     rows = 0
     with pq.ParquetWriter(file, reader.schema, compression="zstd") as writer:
         for batch in reader:

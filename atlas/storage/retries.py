@@ -21,7 +21,7 @@ _stop_condition: Callable[[], bool] = never
 class RetryPolicy(Protocol):
     """What to do about the failed requests of one call."""
 
-    def judge(self, error: Exception) -> str:
+    def reason_to_retry(self, error: Exception) -> str:
         """Return the reason of a failure that may pass, for the log. Raise what the caller should get for any other."""
 
     def pauses(self) -> Iterator[float]:
@@ -53,7 +53,7 @@ def with_retries(
         except FoldAtlasError:
             raise
         except Exception as error:
-            reason = policy.judge(error)
+            reason = policy.reason_to_retry(error)
             pause = next(pauses, None)
             if pause is None:
                 raise policy.exhausted(reason) from error

@@ -97,7 +97,7 @@ class _Policy(NamedTuple):
 
     address: str
 
-    def judge(self, error: Exception) -> str:
+    def reason_to_retry(self, error: Exception) -> str:
         global _gave_up
         status, code = _status(error)
         if status in _ANSWERS and code != "NoSuchBucket":

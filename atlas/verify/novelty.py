@@ -189,7 +189,7 @@ def wrong_hit(row: Mapping[str, Any], structure: StoredStructure, target: Target
     for name, (value, tolerance) in found.items():
         if not abs(row[name] - value) <= tolerance:
             yield f"its {name} is {row[name]:.4g}, {value:.4g} follows from its alignment and transform"
-    # of a superposition of its own, which this one bounds from below and the aligned residues from above
+    # superposed separately: this superposition is a lower bound, the number of aligned residues an upper one
     least, most = _tm(squares, len(target.sequence)), len(own) / len(target.sequence)
     if not least - TM_TOLERANCE <= row["tm_target"] <= most + TM_TOLERANCE:
         yield f"its tm_target is {row['tm_target']:.4g}, which is not within {least:.4g} to {most:.4g}"

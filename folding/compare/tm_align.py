@@ -29,7 +29,7 @@ Doubles = npt.NDArray[np.float64]
 Codes = npt.NDArray[np.uint8]
 Integers = npt.NDArray[np.integer]
 
-_CELLS_A_TASK: Final = 1_000_000  # query residues times target residues that a thread takes at a time
+_CELLS_PER_TASK: Final = 1_000_000  # query residues times target residues that a thread takes at a time
 _FINAL_SEARCH: Final = 8
 _ALL_FRAGMENTS: Final = 1
 
@@ -220,7 +220,7 @@ def _divide(
     lengths = (chains.offsets_K1[candidates + 1] - chains.offsets_K1[candidates]).astype(np.int64)
     order = np.argsort(-lengths, kind="stable")
     # A part ends where the running number of cells passes a multiple of what a task may have.
-    part = np.cumsum(lengths[order] * query_length) // _CELLS_A_TASK
+    part = np.cumsum(lengths[order] * query_length) // _CELLS_PER_TASK
     starts = np.flatnonzero(np.diff(part, prepend=-1))
     parts = [order[start:end] for start, end in pairwise([*starts, len(order)])]
 

@@ -11,7 +11,7 @@ from foldatlas.schemas.errors import ModelError
 
 
 def cache_folder(repository: str) -> Path:
-    """Return the folder of `repository` in the hub's cache, whether or not it exists."""
+    """Return the folder of `repository` in the Hugging Face cache, whether or not it exists."""
     from huggingface_hub import constants
     from huggingface_hub.file_download import repo_folder_name
 
@@ -19,7 +19,7 @@ def cache_folder(repository: str) -> Path:
 
 
 def cached(repository: str) -> Path | None:
-    """Return the snapshot of `repository` in the hub's cache, None if there is none. Uses no network."""
+    """Return the snapshot of `repository` in the Hugging Face cache, None if there is none. Uses no network."""
     from huggingface_hub import constants, try_to_load_from_cache
 
     # One file is looked up: a whole repository counts as missing if any of its files was not downloaded.
@@ -28,7 +28,7 @@ def cached(repository: str) -> Path | None:
 
 
 def fetch(name: str, folder: str | Path | None = None) -> None:
-    """Download the published model `name` into `folder`/`name` (None: the hub's cache), with progress on stderr.
+    """Download the published model `name` into `folder`/`name` (None: the Hugging Face cache), with progress on stderr.
 
     Existing files are not downloaded again, and an interrupted download resumes. Raise ModelError for an unknown name,
     or, with instructions, if the hub cannot be reached.

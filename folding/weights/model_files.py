@@ -46,8 +46,8 @@ def absolute(model: str) -> str:
 def find(model: str, folder: str | None = None) -> ModelFiles:
     """Return the files of `model`: `nano`, a published name, or the path of a file, a folder or a training run.
 
-    Published names are looked up in `folder`, then in the hub's cache. Raise ModelError if there is no such model, and
-    MissingWeights, with the files that are needed, if a published model is not on this machine.
+    Published names are looked up in `folder`, then in the Hugging Face cache. Raise ModelError for an unknown model,
+    and MissingWeights, with the files that are needed, if a published model is not on this machine.
     """
     if model == nano.NAME:
         return ModelFiles(nano.NAME, "ours", (nano.WEIGHTS,))
@@ -107,7 +107,7 @@ def _find_published(name: str, folder: str | None) -> ModelFiles:
     snapshot = hub.cached(published.repository)
     if snapshot is not None and (found := _in_folder(snapshot, name)) is not None:
         return found
-    searched.append(f"the hub's cache, {hub.cache_folder(published.repository)}")
+    searched.append(f"the Hugging Face cache, {hub.cache_folder(published.repository)}")
     where = f" {folder}" if folder is not None else ""
     raise MissingWeights(
         f"the weights of {name} are not on this machine (searched: {'; '.join(searched)}): run "
@@ -170,7 +170,7 @@ def _name_of_file(path: Path) -> str:
 
 
 def _name_of(folder: Path) -> str:
-    """Return the name of the model in `folder`: the folder's name, or in the hub's cache the repository's.
+    """Return the name of the model in `folder`: the folder's name, or in the Hugging Face cache the repository's.
 
     The name in its configuration is not used: it is that of the model it was fine-tuned from.
     """

@@ -1,4 +1,4 @@
-"""Released models: their repositories on the hub, and the names of their files. Does not import torch."""
+"""Published models: their repositories on Hugging Face, and the names of their files. Does not import torch."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -7,7 +7,7 @@ from typing import Final
 
 @dataclass(frozen=True)
 class Published:
-    """A released model: its repository on the hub, and its files in fair-esm's release."""
+    """A published model: its repository on Hugging Face, and its files in fair-esm's release."""
 
     repository: str
     fair: tuple[str, ...]

@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Final, NamedTuple
 
-SHARDS_A_RUN: Final = 256  # full-size shards aimed at, within the time limits below
+SHARDS_PER_RUN: Final = 256  # full-size shards aimed at, within the time limits below
 MIN_SHARD_SECONDS: Final = 60.0  # below this, starting and committing would take a visible share
 MAX_SHARD_SECONDS: Final = 1800.0  # above this, a lost worker would lose too much work
 MAX_SHARD_BYTES: Final = 256 << 20
@@ -112,7 +112,7 @@ def _count_shards(
 ) -> tuple[int, int, int]:
     """Return the numbers of full-size and of fine shards, and how many proteins (the longest) are in full-size ones."""
     shortest, longest = MIN_SHARD_SECONDS * mflop_per_second, MAX_SHARD_SECONDS * mflop_per_second
-    size = min(max(total / SHARDS_A_RUN, shortest), longest)
+    size = min(max(total / SHARDS_PER_RUN, shortest), longest)
     coarse_cost = total * (1 - 1 / FINE_DIVISOR)
     coarse_proteins = _ranks_of_cost(histogram, costs, coarse_cost)
     fine_proteins = num_proteins - coarse_proteins

@@ -24,8 +24,8 @@ from foldatlas.schemas.errors import SourceError
 from foldatlas.schemas.records import Outcome
 from foldatlas.schemas.tables import STAGING, write_options
 
-RECORDS_A_ROW_GROUP: Final = 20_000
-BYTES_A_ROW_GROUP: Final = 64 << 20  # reached only by records with a long header, or that are far too long
+RECORDS_PER_ROW_GROUP: Final = 20_000
+BYTES_PER_ROW_GROUP: Final = 64 << 20  # reached only by records with a long header, or that are far too long
 
 # outcomes of records whose file may have been read as the wrong kind
 MISREAD: Final = pa.array([Outcome.NUCLEOTIDES, Outcome.NOT_NUCLEOTIDES], pa.string())
@@ -119,22 +119,25 @@ def _stage(task: IngestTask, staging: Storage) -> IngestNote:
     )
 
 
-def refuse_nucleotides(path: Path, verdict: Kind) -> int:
-    """Refuse the accepted records of a staged file that are doubtful by their letters and nucleotides by `verdict`, the
-    kind of the other records of their source. Return how many; if there are any, the file is replaced."""
+def refuse_nucleotides(path: Path, majority: Kind) -> int:
+    """Refuse the accepted records of a staged file whose letters are ambiguous and which are nucleotides by `majority`.
+
+    `majority` is the kind of most other records of the source. Return the number of refused records; if it is not 0,
+    the file is replaced.
+    """
     refused = 0
     part = path.with_suffix(".part")
     with pq.ParquetFile(path) as staged, pq.ParquetWriter(part, STAGING, **write_options("staging")) as writer:
         for group in range(staged.num_row_groups):
             table = staged.read_row_group(group)
-            judged = [
+            is_nucleotide = [
                 sequence is not None
                 and kind_of(letters := sequence.encode("ascii")) is Kind.DOUBTFUL
-                and is_nucleotides(letters, verdict)
+                and is_nucleotides(letters, majority)
                 for sequence in table["sequence"].to_pylist()
             ]
-            refused += sum(judged)
-            writer.write_table(_refuse(table, pa.array(judged, pa.bool_()), Outcome.NUCLEOTIDES))
+            refused += sum(is_nucleotide)
+            writer.write_table(_refuse(table, pa.array(is_nucleotide, pa.bool_()), Outcome.NUCLEOTIDES))
     if refused:
         part.replace(path)
     else:
@@ -167,7 +170,7 @@ def _collecting_rarely() -> Iterator[None]:
     """Within the block, collect garbage rarely. Records have no cycles, and looking for them took a tenth of the
     time."""
     before = gc.get_threshold()
-    gc.set_threshold(10 * RECORDS_A_ROW_GROUP, *before[1:])
+    gc.set_threshold(10 * RECORDS_PER_ROW_GROUP, *before[1:])
     try:
         yield
     finally:
@@ -182,7 +185,7 @@ def _row_groups(batches: Iterable[pa.RecordBatch]) -> Iterator[list[pa.RecordBat
         group.append(batch)
         rows += batch.num_rows
         size += batch.nbytes
-        if rows >= RECORDS_A_ROW_GROUP or size > BYTES_A_ROW_GROUP:
+        if rows >= RECORDS_PER_ROW_GROUP or size > BYTES_PER_ROW_GROUP:
             yield group
             group, rows, size = [], 0, 0
     if group:

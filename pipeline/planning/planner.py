@@ -294,7 +294,7 @@ def _describe(source: SourceFile, parts: Sequence[IngestNote], counts: ReadCount
         warn(f"{source.name} is empty: no record was read from it")
     elif not counts.records and not counts.contigs:
         raise SourceError(f"{source.name} is not FASTA: {what_it_is(source)}")
-    _judge_kind(source, counts)
+    _check_kind(source, counts)
     if counts.contigs and not counts.records:
         warn(f"{source.name}: no gene found in {counted(counts.contigs, 'contig')}")
     if parts[0].leading_text:
@@ -318,12 +318,12 @@ def _describe(source: SourceFile, parts: Sequence[IngestNote], counts: ReadCount
     )
 
 
-def _judge_kind(source: SourceFile, counts: ReadCounts) -> None:
+def _check_kind(source: SourceFile, counts: ReadCounts) -> None:
     """Raise SourceError for proteins read as contigs. Contigs read as proteins are refused records and only a warning:
     the other files of the command may be valid."""
     records, misread = counts.records, counts.misread
     if source.format == CONTIGS and misread and misread == records:
-        raise SourceError(f"{source.name} holds no nucleotides, but --genes reads contigs: name it without --genes")
+        raise SourceError(f"{source.name} holds no nucleotides, but --genes reads contigs: give it without --genes")
     if source.format != CONTIGS and 2 * misread > records:
         warn(f"{source.name} looks like nucleotides ({misread:,} of {records:,} records): pass --genes to read contigs")
 

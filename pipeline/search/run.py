@@ -142,7 +142,7 @@ def search_atlas(
 
     What an earlier run of the same recipe found is kept; against a newer version of the reference its new entries alone
     are searched, and structures whose hit left it. A search that fails is a report with its `error`. Raise UsageError,
-    before anything is searched, on a machine that cannot, and Interrupted with every finished shard kept.
+    before anything is searched, on a machine that cannot, and Interrupted with every committed shard kept.
     """
     check_machine(reference)
     with planned(folder, reference, settings, each=each, full=full) as (plan, work):

@@ -76,7 +76,7 @@ def search_shard(work: ShardWork) -> StageResult:
     schema = HITS[reference.kind]
     with ParquetFile(work.folder.storage, work.path(HITS_TABLE), "novelty", schema=schema) as file:
         file.write(rows_table(identities, [rows[identity] for identity in identities], schema))
-    assert file.entry is not None, "the block ended"
+    assert file.entry is not None, "set when the with block ends"
     return StageResult({HITS_TABLE: file.entry}, count_rows(rows.values()))
 
 

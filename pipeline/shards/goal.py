@@ -18,7 +18,7 @@ class Goal:
 
     plans: the atlas's plans, in the order in which their shards run.
     options: what all shards share, with the outputs that each is to have.
-    needed: the sequences that a current record has.
+    needed: the sequences that a present record has.
     retries: shard name -> path of the failures file whose proteins are to be tried again.
     shards: names of the shards to work on (None: all).
     """

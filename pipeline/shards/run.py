@@ -71,7 +71,7 @@ def fold_atlas(
     shards: names of the shards to work on (None: all).
     log: where events go (as `events.absolute` returns it; None: nowhere).
 
-    Raise Interrupted when asked to stop, with all finished shards kept; IncompleteError if shards are missing in the
+    Raise Interrupted when asked to stop, with all committed shards kept; IncompleteError if shards are missing in the
     end.
     """
     # 1. Read what is committed, and which sequences of the plans are needed.

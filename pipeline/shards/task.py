@@ -37,7 +37,7 @@ class FoldTask(NamedTuple):
     sequences: path in the atlas of the file that holds the shard's sequences.
     shard: the shard, as the plan describes it.
     retry: path of the failures file whose proteins are to be tried again; "" for none.
-    needed: which of the shard's rows belong to a current record, one bit a row (`numpy.packbits`); empty for all.
+    needed: which of the shard's rows belong to a present record, one bit per row (`numpy.packbits`); empty for all.
     """
 
     options: FoldOptions

@@ -19,7 +19,7 @@ from foldatlas.schemas.records import ATOMS, UNKNOWN_RESIDUES, structure_id
 from foldatlas.schemas.tables import (
     COORDINATE_SCALE,
     PLDDT_SCALE,
-    STRUCTURES_A_ROW_GROUP,
+    STRUCTURES_PER_ROW_GROUP,
     TABLES,
 )
 
@@ -96,9 +96,9 @@ class ShardWriter:
         rows = rows.cast(TABLES[table])
         if table in self._carried:
             rows = pa.concat_tables([self._carried.pop(table), rows])
-        whole = rows.num_rows - rows.num_rows % STRUCTURES_A_ROW_GROUP
+        whole = rows.num_rows - rows.num_rows % STRUCTURES_PER_ROW_GROUP
         if whole:
-            self._files[table].write(rows.slice(0, whole), STRUCTURES_A_ROW_GROUP)
+            self._files[table].write(rows.slice(0, whole), STRUCTURES_PER_ROW_GROUP)
         if whole < rows.num_rows:
             self._carried[table] = rows.slice(whole)
 
@@ -112,7 +112,7 @@ class ShardWriter:
         self._pending.append(replace(prediction, pae=None, residue_embedding=None))
         self.num_folded += 1
         self.num_residues += len(prediction.sequence)
-        if self._num_carried + len(self._pending) == STRUCTURES_A_ROW_GROUP:
+        if self._num_carried + len(self._pending) == STRUCTURES_PER_ROW_GROUP:
             self._flush(len(self._pending))
 
     def fail(self, sequence: str, error: str, attempts: int) -> None:

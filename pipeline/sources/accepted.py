@@ -26,7 +26,7 @@ def accepted(source: SourceFile, refused: Counter[str]) -> Iterator[Record]:
     """
     num_records = 0
     with open_records(source) as stream:
-        for record in _judged(source, (record for record, _ in stream.records(NO_LIMIT))):
+        for record in _checked(source, (record for record, _ in stream.records(NO_LIMIT))):
             num_records += 1
             if record.outcome == Outcome.ACCEPTED:
                 yield record
@@ -43,7 +43,7 @@ def accepted(source: SourceFile, refused: Counter[str]) -> Iterator[Record]:
         stream.finish(digest=False)
 
 
-def _judged(source: SourceFile, records: Iterator[Record]) -> Iterator[Record]:
+def _checked(source: SourceFile, records: Iterator[Record]) -> Iterator[Record]:
     """Return the records, with those refused as nucleotides that are doubtful and nucleotides by the others."""
     if source.format != FASTA:
         return records

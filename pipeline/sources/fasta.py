@@ -153,7 +153,7 @@ class Reader:
         """
         if self._start:
             self._stream.seek(0)
-            self._read()  # every range judges line ends by the file's first block
+            self._read()  # the line ends of every range are those of the first block of the file
             self._stream.seek(self._start - 1)
             return self._start - 1, self._read()
         block = self._read()

@@ -92,7 +92,7 @@ def look_at(first: bytes) -> Beginning:
 
 
 def beginning(stream: IO[bytes]) -> bytes:
-    """Read enough of a file to judge it."""
+    """Read enough of a file to recognise its kind."""
     first = stream.read(HEAD_BYTES)
     return first + stream.read(PACKED_HEAD_BYTES) if compression_of(first) else first
 

@@ -20,8 +20,8 @@ from foldatlas.pipeline.sources.validation import Record, check
 from foldatlas.schemas.errors import SourceError
 
 # of formats that are read record by record
-RECORDS_A_BATCH: Final = 5_000
-BYTES_A_BATCH: Final = 16 << 20  # reached only by records with a long header, or that are far too long
+RECORDS_PER_BATCH: Final = 5_000
+BYTES_PER_BATCH: Final = 16 << 20  # reached only by records with a long header, or that are far too long
 
 
 class RecordStream:
@@ -82,7 +82,7 @@ class RecordStream:
         for record, num_bytes in self.records(max_length):
             records.append(record)
             size += num_bytes
-            if len(records) == RECORDS_A_BATCH or size > BYTES_A_BATCH:
+            if len(records) == RECORDS_PER_BATCH or size > BYTES_PER_BATCH:
                 yield to_batch(records)
                 records, size = [], 0
         if records:

@@ -144,7 +144,7 @@ class _Policy(NamedTuple):
     name: str
     is_first: bool
 
-    def judge(self, error: Exception) -> str:
+    def reason_to_retry(self, error: Exception) -> str:
         status = _status(error)
         reason = f"HTTP {status}" if status else _one_line(error)
         if not _may_pass(error, status, self.is_first):

@@ -53,7 +53,7 @@ def run_stage(
     `compute` is a function of a module, `payload` its argument for all shards (pickled). `doing` and `unit` are words
     for progress: "searching", "structures". `log` is where events go (`events.absolute` gives it).
 
-    Raise Interrupted when asked to stop, with all finished shards kept; IncompleteError if shards are missing in the
+    Raise Interrupted when asked to stop, with all committed shards kept; IncompleteError if shards are missing in the
     end.
     """
     run_id = f"{now()[:19].replace(':', '')}-{secrets.token_hex(3)}"

@@ -233,7 +233,7 @@ def write_shard(
     for table, content in contents.items():
         path = folder.shard_file(table, shard.name, attempt)
         with ParquetFile(folder.root, path, table, metadata={"model": SETTINGS.model}) as file:
-            file.write(content, tables.STRUCTURES_A_ROW_GROUP if table == "structures" else None)
+            file.write(content, tables.STRUCTURES_PER_ROW_GROUP if table == "structures" else None)
         assert file.entry
         files[table] = file.entry
     entry = entry_of(

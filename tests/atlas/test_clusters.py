@@ -81,7 +81,7 @@ def test_shards_hold_each_pair_once(seed: int, monkeypatch: pytest.MonkeyPatch) 
     lengths = -np.sort(-rng.integers(30, 400, 120)).astype(np.int32)
     is_new = rng.random(120) < (0.3, 1.0, 0.02, 0.0, 0.6)[seed]
     ids = np.frombuffer(rng.bytes(16 * 120), dtype="V16")
-    monkeypatch.setattr(results, "COST_A_SHARD", 40)
+    monkeypatch.setattr(results, "COST_PER_SHARD", 40)
     shards = results.shards_of(ids, lengths, is_new)
     seen: list[tuple[int, int]] = []
     for shard in shards:

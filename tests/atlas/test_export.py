@@ -208,7 +208,7 @@ def test_names_are_safe_distinct_and_the_same_whatever_the_order(records: list[t
 
 
 def test_many_files_go_into_numbered_folders(indexed, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(export_module, "FILES_A_FOLDER", 50)
+    monkeypatch.setattr(export_module, "FILES_PER_FOLDER", 50)
     done = export(indexed.root, tmp_path / "out", format="pdb")
     folders = sorted(p.name for p in (tmp_path / "out").iterdir() if p.is_dir())
     assert folders == [f"{n:05d}" for n in range(-(-done.files // 50))] and len(folders) > 2
@@ -230,8 +230,8 @@ def test_fasta_is_what_was_folded(built, indexed, tmp_path: Path) -> None:
 
 
 def test_parquet_has_all_columns_and_the_coordinates_as_stored(indexed, tmp_path: Path, monkeypatch) -> None:
-    monkeypatch.setattr(export_module, "PROTEINS_A_PARQUET_FILE", 100)
-    monkeypatch.setattr(export_module, "PROTEINS_A_PARQUET_GROUP", 30)
+    monkeypatch.setattr(export_module, "PROTEINS_PER_PARQUET_FILE", 100)
+    monkeypatch.setattr(export_module, "PROTEINS_PER_PARQUET_GROUP", 30)
     done = export(indexed.root, tmp_path / "out", format="parquet", where="num_unknown < 3")
     paths = sorted((tmp_path / "out").glob("*.parquet"))
     assert len(paths) == done.files > 1

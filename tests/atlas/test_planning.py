@@ -130,7 +130,7 @@ def test_tables_are_what_a_plain_reading_gives(
     with TemporaryDirectory() as place, pytest.MonkeyPatch.context() as patch:
         folder = Path(place)
         patch.setattr(planned_tables, "_CHUNK_ROWS", 5)
-        patch.setattr(planned_tables, "_ROWS_A_GROUP", 4)
+        patch.setattr(planned_tables, "_ROWS_PER_GROUP", 4)
         patch.setattr(planned_tables, "_MIN_BAND_BYTES", band_bytes)
         patch.setattr(planned_tables, "_MAX_BAND_BYTES", band_bytes)
         tables = plan_tables(
@@ -158,9 +158,9 @@ def test_tables_are_what_a_plain_reading_gives(
 
 def test_row_groups_do_not_depend_on_staging(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Row groups and files are the same however the records were split among staged files."""
-    monkeypatch.setattr(planned_tables, "_ROWS_A_GROUP", 4)
-    monkeypatch.setattr(planned_tables, "RECORDS_A_FILE", 8)
-    monkeypatch.setattr(planned_tables, "MAX_SHARDS_A_FILE", 2)
+    monkeypatch.setattr(planned_tables, "_ROWS_PER_GROUP", 4)
+    monkeypatch.setattr(planned_tables, "RECORDS_PER_FILE", 8)
+    monkeypatch.setattr(planned_tables, "MAX_SHARDS_PER_FILE", 2)
     rows = [staged_row("file:///a", at, f"p{at}", "M" + "ACDE"[at % 4] * (1 + at // 4)) for at in range(21)]
     shapes = []
     for name, cuts in (("one", [21]), ("many", [1, 2, 6, 7, 15, 21])):

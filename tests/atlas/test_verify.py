@@ -49,7 +49,7 @@ def rewrite(built, table: str, change: Callable[[pa.Table], pa.Table], number: i
     old = entry.files[table]
     rows = change(pq.read_table(built.root / old.path))
     with ParquetFile(built.root, old.path, table, metadata={"model": "nano-untrained"}, schema=rows.schema) as file:
-        file.write(rows, tables.STRUCTURES_A_ROW_GROUP)
+        file.write(rows, tables.STRUCTURES_PER_ROW_GROUP)
     assert file.entry
     replace_entry(built, entry, files={**entry.files, table: file.entry})
     return old.path

@@ -127,7 +127,7 @@ def _commit(folder: AtlasFolder, plan: Plan, shard: Shard, chunk: list[Protein])
     for table, content in contents.items():
         path = folder.shard_file(table, shard.name, "host_1_00")
         with ParquetFile(folder.root, path, table, metadata={"model": "nano"}) as file:
-            file.write(content, tables.STRUCTURES_A_ROW_GROUP if table == "structures" else None)
+            file.write(content, tables.STRUCTURES_PER_ROW_GROUP if table == "structures" else None)
         files[table] = file.entry
     entry = entry_of(shard, settings_digest=manifest.settings_digest(SETTINGS), folded=len(chunk), files=files)
     assert folder.commit_entry(entry)

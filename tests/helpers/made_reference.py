@@ -8,7 +8,7 @@ from made_chains import backbone, rotation
 
 from foldatlas.atlas.novelty.hits import Query
 from foldatlas.atlas.reference.build import build_structures
-from foldatlas.atlas.reference.chains import judged
+from foldatlas.atlas.reference.chains import chain_with_outcome
 from foldatlas.atlas.reference.folder import ReferenceFolder
 from foldatlas.atlas.reference.read import Found, Item, Member, Staged, read_batch
 from foldatlas.atlas.reference.reader import Reference
@@ -26,7 +26,7 @@ def build(folder: Path, chains: Mapping[str, tuple[str, Atoms]], file: str = "ch
     with database.locked():
         staged = Staged.opened(database.staging, "CC0-1.0")
         content = [
-            judged(name, name, "", letters, np.stack(atoms).astype(np.float32), 0)
+            chain_with_outcome(name, name, "", letters, np.stack(atoms).astype(np.float32), 0)
             for name, (letters, atoms) in chains.items()
         ]
         item = Item(Found(file, "", -1, 0), (Member("", content),))

@@ -330,7 +330,7 @@ def test_linclust_equals_mmseqs2_on_this_input(proteins: list[Protein], tmp_path
 
 
 def test_fold_can_cluster(proteins: list[Protein], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """What is folded later has no cluster until it is clustered, and the command says so."""
+    """Structures that are folded later have no cluster until the next clustering; the command prints a note."""
     for name, some in (("first", proteins[:3]), ("second", proteins[3:5])):
         text = "".join(f">{protein.name}\n{protein.sequence[:40]}\n" for protein in some)
         (tmp_path / f"{name}.fasta").write_text(text)

@@ -161,7 +161,7 @@ def test_a_grown_reference_is_searched_in_part(
         if whole[1] is None or whole[1] >= 0.5:
             assert part == whole
         else:
-            assert part[:2] == (whole[0], pytest.approx(whole[1], abs=0.02)) and part[1] < 0.5
+            assert part[:2] == (whole[0], pytest.approx(whole[1], abs=0.05)) and part[1] < 0.5
     assert sum(row[1] is not None and row[1] >= 0.5 for row in searched_in_full) >= 3
     assert rows(atlas, "select versions from novelty_runs order by completed") == [([2],), ([2, 3],), ([3],)]
 
@@ -212,7 +212,7 @@ def test_wrong_references_are_refused(folder: AtlasFolder, reference: Path, tmp_
     for references, message in (
         ([], "no reference was given"),
         ([tmp_path], "is not a reference database"),
-        ([reference, reference], "is named twice"),
+        ([reference, reference], "is given twice"),
     ):
         with pytest.raises(UsageError, match=message):
             novelty(folder.root, references)

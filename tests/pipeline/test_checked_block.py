@@ -93,7 +93,7 @@ def test_plain_records_are_not_judged_one_by_one(monkeypatch: pytest.MonkeyPatch
 def test_staging_is_of_bounded_row_groups_and_holds_every_record(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("foldatlas.pipeline.planning.ingest.RECORDS_A_ROW_GROUP", 20)
+    monkeypatch.setattr("foldatlas.pipeline.planning.ingest.RECORDS_PER_ROW_GROUP", 20)
     monkeypatch.setattr(fasta, "BLOCK_BYTES", 256)
     path = tmp_path / "in.fasta"
     path.write_bytes(b"".join(b">p%d x\nMK%s\n" % (n, b"VL" * (n % 50)) for n in range(300)) + b">bad\nM?K\n")

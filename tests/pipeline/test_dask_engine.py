@@ -56,27 +56,27 @@ def test_work_that_fails_costs_no_other(engine: Engine, tmp_path: Path, caplog: 
 
 
 def test_driver_receives_progress_once(engine: Engine, tmp_path: Path) -> None:
-    """Also where a worker is in the driver's process, and could hear the driver hearing."""
-    heard: list[progress.Event] = []
+    """Also if a worker runs in the driver's process, where it could receive the driver's events."""
+    received: list[progress.Event] = []
 
-    def hear(event: progress.Event) -> None:
-        heard.append(event)
-        (tmp_path / f"{len(heard)} heard").touch()
+    def receive(event: progress.Event) -> None:
+        received.append(event)
+        (tmp_path / f"{len(received)} received").touch()
 
     def work(number: int) -> None:
         before = len(list(tmp_path.glob("begun *")))
         (tmp_path / f"begun {number}").touch()
-        heard_before = tmp_path / f"{2 * before} heard" if before else tmp_path
-        until(heard_before.exists, "what the driver heard")  # while this worker listens
+        heard_before = tmp_path / f"{2 * before} received" if before else tmp_path
+        until(heard_before.exists, "what the driver received")  # while this worker listens
         progress.report(progress.BatchDone(number, 10 * number))
         progress.report(progress.ShardDone(1, 0))
 
-    with dispatch.opened(engine), progress.listening(hear):
+    with dispatch.opened(engine), progress.listening(receive):
         dispatch.run("fold", [1, 2, 3], work, engine)
-        until((tmp_path / "6 heard").exists, "all six were heard")
-    batches = sorted(event for event in heard if isinstance(event, progress.BatchDone))
+        until((tmp_path / "6 received").exists, "all six were received")
+    batches = sorted(event for event in received if isinstance(event, progress.BatchDone))
     assert batches == [progress.BatchDone(number, 10 * number) for number in (1, 2, 3)]
-    assert heard.count(progress.ShardDone(1, 0)) == 3
+    assert received.count(progress.ShardDone(1, 0)) == 3
 
 
 def test_missing_cluster_is_reported() -> None:

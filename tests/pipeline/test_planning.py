@@ -144,7 +144,7 @@ def test_many_ranges_and_batches_give_what_one_gives(
     whole = plan(EXAMPLE).plan
     monkeypatch.setattr(find.cut_ranges, "__defaults__", (1000,))
     monkeypatch.setattr(fasta, "BLOCK_BYTES", 700)
-    monkeypatch.setattr(ingest, "RECORDS_A_ROW_GROUP", 3)
+    monkeypatch.setattr(ingest, "RECORDS_PER_ROW_GROUP", 3)
     other = AtlasFolder(tmp_path / "other")
     cut = make_plan([str(EXAMPLE)], other, SETTINGS, costs, max_length=1280).plan
     assert whole is not None and cut is not None

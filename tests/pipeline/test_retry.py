@@ -16,7 +16,7 @@ from foldatlas.pipeline.shards.task import FoldOptions, FoldTask
 from foldatlas.pipeline.workers.supervisor import WorkerSpec
 from foldatlas.schemas.manifest import ShardEntry
 from foldatlas.schemas.records import format_structure_id, structure_id
-from foldatlas.schemas.tables import OPTIONAL_TABLES, SHARD_TABLES, STRUCTURES_A_ROW_GROUP
+from foldatlas.schemas.tables import OPTIONAL_TABLES, SHARD_TABLES, STRUCTURES_PER_ROW_GROUP
 
 ALL = tuple(OPTIONAL_TABLES)
 POISON = "MNAN" + "G" * 60
@@ -161,7 +161,9 @@ def test_row_groups_stay_full(
         for table in ("structures", "scores", "embeddings"):
             file = pq.ParquetFile(folder.root / entry.files[table].path)
             sizes = [file.metadata.row_group(number).num_rows for number in range(file.num_row_groups)]
-            assert all(size == STRUCTURES_A_ROW_GROUP for size in sizes[:-1]) and sizes[-1] <= STRUCTURES_A_ROW_GROUP
+            assert (
+                all(size == STRUCTURES_PER_ROW_GROUP for size in sizes[:-1]) and sizes[-1] <= STRUCTURES_PER_ROW_GROUP
+            )
         assert read(folder, entry, "scores")["structure_row"].to_pylist() == list(range(entry.folded))
     build_index(folder)
     assert verify(folder).faults == []

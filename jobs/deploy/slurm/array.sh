@@ -11,7 +11,7 @@
 # and 32 GB. SBATCH_ variables and --sbatch-OPTION override these. --sbatch-OPTION applies to the array and the index,
 # except that options for GPUs apply only to the array; --index-sbatch-OPTION applies only to the index.
 #
-# A task gets SIGTERM two minutes before its time limit and keeps every finished shard. A requeued task resumes.
+# A task gets SIGTERM two minutes before its time limit and keeps every committed shard. A requeued task resumes.
 # If a task failed, timed out or was cancelled, run the same command again: it submits an array that folds what is
 # missing. Parts have equal predicted cost and are fixed by the plan; with slow GPUs, use many more tasks than GPUs.
 #
