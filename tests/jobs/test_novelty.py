@@ -162,7 +162,7 @@ def test_a_grown_reference_is_searched_in_part(
             assert part == whole
         else:
             assert part[:2] == (whole[0], pytest.approx(whole[1], abs=0.05)) and part[1] < 0.5
-    assert sum(row[1] is not None and row[1] >= 0.5 for row in searched_in_full) >= 3
+    assert sum(row[1] is not None and row[1] >= 0.5 for row in searched_in_full) == 2
     assert rows(atlas, "select versions from novelty_runs order by completed") == [([2],), ([2, 3],), ([3],)]
 
 
