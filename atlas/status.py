@@ -13,8 +13,9 @@ from foldatlas.atlas.forecast.device_rates import Device, first_entries, main_de
 from foldatlas.atlas.forecast.pace import DevicePace, RunPace, busy_share, devices_of, pace_now, runs_of
 from foldatlas.atlas.index.needed import Presence, left_to_fold, presence_of
 from foldatlas.atlas.index.published import index_of
-from foldatlas.atlas.stages.runs import StageStatus, stage_status
+from foldatlas.atlas.stages.runs import StageStatus, runs, stage_status
 from foldatlas.schemas.manifest import Plan, ShardEntry
+from foldatlas.schemas.stages import KINDS
 from foldatlas.schemas.wording import counted, readable_bytes, readable_time
 
 
@@ -155,6 +156,7 @@ def status(folder: AtlasFolder, at: datetime.datetime | None = None) -> AtlasSta
             ends = at + datetime.timedelta(seconds=seconds_left / pace.devices)
     listed = [file for plan in plans for file in (*plan.records, *plan.sequences)]
     listed += [file for entry in committed for file in entry.files.values()]
+    listed += [file for kind in KINDS for run in runs(folder, kind) for _, file in run.listed()]
     return AtlasStatus(
         model=header.settings.model,
         plans=len(plans),

@@ -36,9 +36,10 @@ from foldatlas.schemas.errors import FoldAtlasError, Interrupted
 from foldatlas.schemas.novelty_tables import HIT, NOT_SEARCHED, REASONS, RETRIED
 from foldatlas.schemas.wording import counted, readable_bytes, readable_time
 
-# Until a search was measured: of the prefilter's part of the notes' figures, 0.24 s for 232 x 46 M residues.
-_DEFAULT_RATE: Final = {"structures": 45e6, "sequences": 45e6}
-_ROW_BYTES: Final = 260  # measured on hits of structures
+# Predicted cost a second until an atlas has a search of its own: structures as in benchmarks/results/novelty.md (0.44 s
+# of a core a query of 232 residues at 1,840 entries, 0.79 s at 200,000); sequences are assumed to take the same.
+_DEFAULT_RATE: Final = {"structures": 40e6, "sequences": 40e6}
+_ROW_BYTES: Final = 260  # an estimate, for hits of structures
 _TARGET_BYTES: Final = {"structures": 12.0, "sequences": 1.0}  # a residue
 
 _CONFIG: Final[dict[str, str | bool | int | float | list[str]]] = {"arrow_lossless_conversion": True}
@@ -69,9 +70,10 @@ class SearchReport:
     def line(self) -> str:
         """Return a summary of one line."""
         skipped = "".join(f", {count:,} {reason.replace('_', ' ')}" for reason, count in sorted(self.skipped.items()))
+        end = "; not finished" if self.error else ""
         return (
-            f"{self.reference} version {self.version}: {self.searched:,} searched ({self.hits:,} with a hit), "
-            f"{self.inherited:,} inherited{skipped}, {self.failed:,} failed" + ("; not finished" if self.error else "")
+            f"{self.reference} version {self.version}: {self.searched:,} searched, {self.inherited:,} inherited, "
+            f"{self.hits:,} with a hit{skipped}, {self.failed:,} failed{end}"
         )
 
 

@@ -1,4 +1,4 @@
-"""What a machine must have to search: the MMseqs2 program and a CPU that runs it, the reference, and memory."""
+"""What a machine must have to search: the reference, memory, and for sequences MMseqs2 and a CPU that runs it."""
 
 import os
 from functools import lru_cache
@@ -11,7 +11,7 @@ from foldatlas.folding.planning import host_memory
 from foldatlas.schemas.errors import UsageError
 from foldatlas.schemas.wording import readable_bytes
 
-# Beside the mapped reference: libraries, compiled kernels, a group of structures, MMseqs2. An allowance, not measured.
+# Beside the mapped reference: libraries, compiled kernels, a group of structures. An allowance, not measured.
 STRUCTURE_SEARCH_BYTES: Final = 1 << 30
 
 
@@ -27,10 +27,10 @@ def check_machine(reference: Reference) -> int:
     """Return the bytes of memory that one worker's search takes, at most: mapped arrays, which the workers of a machine
     share and which are dropped when memory is short, and its own.
 
-    Raise UsageError where this machine cannot search: no MMseqs2, a CPU without AVX2, less memory.
+    Raise UsageError where this machine cannot search: less memory; for sequences no MMseqs2, or a CPU without AVX2.
     """
-    program()
     if reference.kind == "sequences":
+        program()
         own = shared = sequence_memory(reference)
     else:
         own = STRUCTURE_SEARCH_BYTES

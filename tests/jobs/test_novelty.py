@@ -133,7 +133,11 @@ def test_the_same_command_searches_nothing(searched: AtlasFolder, reference: Pat
 def test_a_grown_reference_is_searched_in_part(
     searched: AtlasFolder, reference: Path, copied: Any, tmp_path: Path
 ) -> None:
-    """The newer entries alone, and in full what had a hit that left. The same as a search of all."""
+    """The newer entries alone, and in full what had a hit that left.
+
+    Known structures have the hit of a search of all. Others may have another one, whose score is near: which entries a
+    search aligns depends on the best bound among those that it looks at.
+    """
     atlas = copied(searched)
     newer = tmp_path / "structures"
     shutil.copytree(reference, newer)
@@ -152,7 +156,13 @@ def test_a_grown_reference_is_searched_in_part(
     assert verify(atlas).faults == []
     (full,) = novelty(atlas.root, [newer], full=True)
     assert (full.now, full.is_new) == (13, True)
-    assert rows(atlas, shown) == partly
+    searched_in_full = rows(atlas, shown)
+    for part, whole in zip(partly, searched_in_full, strict=True):
+        if whole[1] is None or whole[1] >= 0.5:
+            assert part == whole
+        else:
+            assert part[:2] == (whole[0], pytest.approx(whole[1], abs=0.05)) and part[1] < 0.5
+    assert sum(row[1] is not None and row[1] >= 0.5 for row in searched_in_full) == 2
     assert rows(atlas, "select versions from novelty_runs order by completed") == [([2],), ([2, 3],), ([3],)]
 
 
@@ -220,6 +230,6 @@ def test_fold_searches_what_it_folded(run: Any, reference: Path, tmp_path: Path)
     assert json.loads(planned.stdout)["searches"][0]["todo"]["full"] == 3
     done = run("fold", fasta, atlas, "--model", "nano", "--reference", reference)
     assert done.returncode == 0, done.stderr
-    last = "structures version 2: 2 searched (2 with a hit), 0 inherited, 1 too short, 0 failed"
+    last = "structures version 2: 2 searched, 0 inherited, 2 with a hit, 1 too short, 0 failed"
     assert done.stdout.splitlines() == ["3 records: 3 folded, 0 repeated, 0 refused, 0 failed", last]
     assert "novelty   structures version 2: complete" in run("status", atlas).stdout
