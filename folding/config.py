@@ -1,7 +1,7 @@
 """Sizes of the networks, and reading of published configurations.
 
 Names follow Lin et al. 2023 (ESM-2 and ESMFold). `from_transformers` reads the configuration that transformers
-stores beside the weights, `from_fair` the one inside fair-esm's file. Sizes that differ between released models are
+stores beside the weights, `from_fair` the one inside fair-esm's file. Sizes that differ between published models are
 fields. Sizes that are the same in all of them are constants of the modules that use them; a configuration with another
 value is refused.
 """
@@ -12,8 +12,8 @@ from typing import Any, Final
 
 from foldatlas.schemas.errors import ModelError
 
-MAX_SIZE: Final = 1_000_000  # of any width or count; those of released models are below 21,000
-MAX_LAYERS: Final = 1_000  # released models have fewer than 49; modules are built before the weights are checked
+MAX_SIZE: Final = 1_000_000  # of any width or count; those of published models are below 21,000
+MAX_LAYERS: Final = 1_000  # published models have fewer than 49; modules are built before the weights are checked
 _LAYERS: Final = ("num_layers", "num_blocks", "num_iterations", "num_transition_layers", "num_torsion_blocks")
 
 
@@ -142,7 +142,7 @@ def from_fair(config: Any, language_model: LanguageModelConfig, path: str) -> ES
         structure = {**_FAIR_STRUCTURE_MODULE_DEFAULTS, **trunk["structure_module"]}
         return _fold_sizes({**folding, "trunk": {**trunk, "structure_module": structure}}, language_model)
     except (KeyError, TypeError) as error:
-        raise ModelError(f"{path} has no configuration of ESMFold ({error!r}): give the file as released") from error
+        raise ModelError(f"{path} has no configuration of ESMFold ({error!r}): give the file as published") from error
 
 
 def _language_model_sizes(config: Mapping[str, Any]) -> LanguageModelConfig:
@@ -236,7 +236,7 @@ def _require_constants(section: Mapping[str, Any], constants: Mapping[str, Any])
         if name in section and section[name] != value:
             raise ModelError(
                 f"the configuration sets {name}={section[name]!r}; only {name}={value!r} is supported, the value of "
-                "every released ESMFold"
+                "every published ESMFold"
             )
 
 

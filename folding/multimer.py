@@ -1,6 +1,6 @@
 """Encoding of complexes for a network that was trained on single chains.
 
-As in the released ESMFold (fair-esm, `esm/esmfold/v1/misc.py`), chains are joined by a linker of 25 glycines, and the
+As in the published ESMFold (fair-esm, `esm/esmfold/v1/misc.py`), chains are joined by a linker of 25 glycines, and the
 residue index, from which the trunk computes relative positions, increases by 512 from chain to chain. The network
 processes linkers like other residues; no output includes them.
 

@@ -137,9 +137,7 @@ def export(
     if format not in FORMATS:
         raise UsageError(f"{format!r} is not an export format: choose one of {', '.join(FORMATS)}")
     if is_address(dest):
-        raise UsageError(
-            f"{dest}: an export is written to a local folder: give one, and copy it to the store afterwards"
-        )
+        raise UsageError(f"{dest}: an export is written to a local folder: give one, and copy it afterwards")
     if limit is not None and limit < 1:
         raise UsageError(f"--limit {limit} must be 1 or more: it counts the proteins to export")
     if order_by is not None and limit is None:

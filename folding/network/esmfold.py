@@ -161,7 +161,7 @@ class ESMFold(nn.Module):
         """Return pTM, ipTM and, on request, PAE and its logits.
 
         The logits are computed `rows` rows at a time and discarded unless requested: in full they take half as much
-        memory as the released model's pair representation, and from 5,793 residues on have more than 2^31 elements.
+        memory as the published model's pair representation, and from 5,793 residues on have more than 2^31 elements.
         """
         is_residue_BL, chain_BL = batch.is_residue_BL, batch.chain_BL
         pairs = pair_BLLZ.shape[:3]

@@ -29,7 +29,7 @@ NORM_EPSILON: Final = 1e-8
 
 
 class InvariantPointAttention(nn.Module):
-    """Returns the update of the single representation. All projections have a bias, as in the released weights."""
+    """Returns the update of the single representation. All projections have a bias, as in the published weights."""
 
     def __init__(self, config: StructureModuleConfig):
         super().__init__()

@@ -1,7 +1,7 @@
 """The folding trunk: blocks that update a single and a pair representation, with recycling.
 
 Lin et al. 2023, supplement A.3 and algorithm 1 (the block); Jumper et al. 2021, algorithms 4 (relative position)
-and 32 (recycling). Parameter names are those of the released ESMFold.
+and 32 (recycling). Parameter names are those of the published ESMFold.
 
 The pair representation is one tensor, which all updates change in place, `rows` rows at a time (planning/chunks.py).
 When gradients are recorded, each update makes a new tensor from all rows at once.

@@ -6,7 +6,7 @@ holds everything that determines the result. Each step is a function of the reci
 resumed after a kill gives bitwise the same weights as an uninterrupted one.
 
 Several processes (torchrun) share the crops of each step and sum their gradients. Weights are replicated, not sharded:
-the released model's head and its optimiser state take 11 GB.
+the published model's head and its optimiser state take 11 GB.
 """
 
 import hashlib

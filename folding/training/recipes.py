@@ -1,6 +1,6 @@
 """Named presets of folding head training.
 
-`esmfold` has the sizes of the released model and follows Lin et al. 2023, supplement A.3, and Jumper et al. 2021,
+`esmfold` has the sizes of the published model and follows Lin et al. 2023, supplement A.3, and Jumper et al. 2021,
 supplement 1.11. It was never run, and differs from these: the learning rate decays linearly, gradients are clipped by
 the norm of a whole step where AlphaFold 2 clips those of each example, and the PAE head, which pTM needs, is trained
 from the start. `nano` trains a network of a million parameters on two cores: its phases are those of the embedded

@@ -1,7 +1,7 @@
 """Weights: finding and opening files, loading into a network, writing.
 
 model_files.py      model names and paths to files (no torch)
-published.py        released models and the names of their files (no torch)
+published.py        published models and the names of their files (no torch)
 hub.py              the cache of Hugging Face's hub, and downloads (no torch)
 tensor_names.py     published tensor names to ours
 pickles.py          reading files of torch.save without running code

@@ -151,7 +151,7 @@ def _fair_content(path: Path) -> tuple[Any, dict[str, Tensor]]:
     if not isinstance(content, dict) or "model" not in content:
         if isinstance(content, dict):
             foreign.refuse_tensors(filter(lambda key: isinstance(key, str), content), path)
-        raise ModelError(f"{path} is not a file of fair-esm (it has no 'model'): give the file as released")
+        raise ModelError(f"{path} is not a file of fair-esm (it has no 'model'): give the file as published")
     state = _state_of(content["model"], path)
     foreign.refuse_tensors(state, path)
     return pickles.plain(content.get("cfg")), state
@@ -170,7 +170,7 @@ def _open_fair(model: ModelFiles) -> Checkpoint:
         )
     folding, language = canonical(state), canonical(others, alone=True)
     if both := sorted(folding.state.keys() & language.state.keys()):
-        raise ModelError(f"{first} and {second[0]} both have {both[0]}: give the files as released")
+        raise ModelError(f"{first} and {second[0]} both have {both[0]}: give the files as published")
     sizes = _language_model_sizes(language.state, second[0])
     fold = from_fair(config, sizes, str(first))
     return Checkpoint(sizes, fold, {**folding.state, **language.state}, language.heads, folding.notes + language.notes)
@@ -187,4 +187,4 @@ def _language_model_sizes(state: dict[str, Tensor], path: Path) -> LanguageModel
             transition_width=state["esm.layers.0.fc1.weight"].shape[0],
         )
     except (KeyError, IndexError, ZeroDivisionError) as error:
-        raise ModelError(f"{path} is not an ESM-2 (it lacks {error}): give the file as released") from error
+        raise ModelError(f"{path} is not an ESM-2 (it lacks {error}): give the file as published") from error

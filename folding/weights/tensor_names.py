@@ -1,6 +1,6 @@
 """Translation of published tensor names to the names in our networks.
 
-Our names are those of the released ESMFold (the same in fair-esm and transformers), with fair-esm's names of the
+Our names are those of the published ESMFold (the same in fair-esm and transformers), with fair-esm's names of the
 language model under `esm.`. Sources: the state dicts of facebookresearch/esm and of transformers 5.23.
 """
 
@@ -17,7 +17,7 @@ from foldatlas.schemas.errors import ModelError
 
 LANGUAGE_MODEL: Final = "esm."  # prefix of the language model's tensors in the whole network
 
-# Tensors of released files that are not used, and why. Any other unknown tensor is an error.
+# Tensors of published files that are not used, and why. Any other unknown tensor is an error.
 UNUSED: Final = {
     r"lm_head\..*": "predicts masked residues from the trunk's single representation: a training loss",
     r"esm\.embeddings\.position_ids": "a range of integers",
