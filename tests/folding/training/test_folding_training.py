@@ -346,7 +346,7 @@ def test_wrong_input_is_refused_in_words(chains_file, tmp_path):
             train_fold(chains_file, tmp_path / "run", **{**short, **change})
     assert not (tmp_path / "run").exists()
     (tmp_path / "names").write_text("nobody\n")
-    with pytest.raises(UsageError, match="names has 1 name, none of a chain"):
+    with pytest.raises(UsageError, match="names has 1 name, none of which is a chain"):
         train_fold(chains_file, tmp_path / "run", **{**short, "only": tmp_path / "names"})
     assert parse_phase("64x4x6000") == Phase(64, 4, 6000)
 
