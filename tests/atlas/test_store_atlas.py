@@ -189,7 +189,7 @@ def test_an_export_is_that_of_the_folder(stored: AtlasFolder, indexed: Any, tmp_
     for files in (mine, theirs):
         del files["SHA256SUMS"]  # has the digest of manifest.json, which names the atlas and the time
     assert mine == theirs
-    with pytest.raises(UsageError, match="an export goes to a folder"):
+    with pytest.raises(UsageError, match="an export is written to a local folder"):
         export(stored.uri, "s3://atlases/out", format=format)
 
 
