@@ -64,7 +64,7 @@ def test_a_worker_of_another_version_does_nothing(sent: list[tuple[str, messages
     assert done == []
     ((_, message),) = sent
     assert isinstance(message, messages.WorkerUnfit)
-    assert f"it has FoldAtlas {program_version()}, the driver 0.0.1" in message.reason
+    assert f"it has FoldAtlas {program_version()}, the driver has 0.0.1" in message.reason
 
 
 def test_a_stop_reaches_its_own_run_alone(sent: list[tuple[str, messages.Message]]) -> None:
