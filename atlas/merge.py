@@ -24,13 +24,12 @@ from foldatlas.atlas.folder import AtlasFolder
 from foldatlas.atlas.index.build import build_index
 from foldatlas.atlas.novelty.union import unite_searches
 from foldatlas.atlas.stages.run import StageRun
-from foldatlas.atlas.stages.runs import runs
+from foldatlas.atlas.stages.runs import all_runs
 from foldatlas.atlas.storage.commit import sync_folder
 from foldatlas.atlas.storage.protocol import file_sha256
 from foldatlas.atlas.storage.scratch import attempt_folder
 from foldatlas.schemas.errors import DamagedAtlasError, ForeignFolderError, UsageError
 from foldatlas.schemas.manifest import FileEntry, Plan, ShardEntry, settings_digest
-from foldatlas.schemas.stages import KINDS
 from foldatlas.schemas.tables import OPTIONAL_TABLES
 
 _SUFFIX: Final = ".merging"  # of the hidden folder in which the new atlas is built
@@ -158,11 +157,10 @@ def _stages(folders: Sequence[AtlasFolder]) -> list[StageRun]:
     """The runs of derived stages of all atlases: of equal ones the first that is complete, else the first."""
     taken: dict[tuple[str, str], StageRun] = {}
     for folder in folders:
-        for kind in KINDS:
-            for run in runs(folder, kind):
-                before = taken.get((kind, run.name))
-                if before is None or (before.completion() is None and run.completion() is not None):
-                    taken[kind, run.name] = run
+        for run in all_runs(folder):
+            before = taken.get((run.kind, run.name))
+            if before is None or (before.completion() is None and run.completion() is not None):
+                taken[run.kind, run.name] = run
     return list(taken.values())
 
 

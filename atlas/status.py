@@ -13,9 +13,8 @@ from foldatlas.atlas.forecast.device_rates import Device, first_entries, main_de
 from foldatlas.atlas.forecast.pace import DevicePace, RunPace, busy_share, devices_of, pace_now, runs_of
 from foldatlas.atlas.index.needed import Presence, left_to_fold, presence_of
 from foldatlas.atlas.index.published import index_of
-from foldatlas.atlas.stages.runs import StageStatus, runs, stage_status
+from foldatlas.atlas.stages.runs import StageStatus, all_runs, stage_status
 from foldatlas.schemas.manifest import Plan, ShardEntry
-from foldatlas.schemas.stages import KINDS
 from foldatlas.schemas.wording import counted, readable_bytes, readable_time
 
 
@@ -156,7 +155,9 @@ def status(folder: AtlasFolder, at: datetime.datetime | None = None) -> AtlasSta
             ends = at + datetime.timedelta(seconds=seconds_left / pace.devices)
     listed = [file for plan in plans for file in (*plan.records, *plan.sequences)]
     listed += [file for entry in committed for file in entry.files.values()]
-    listed += [file for kind in KINDS for run in runs(folder, kind) for _, file in run.listed()]
+    stage_runs = all_runs(folder)
+    # by path: a run that took rows over may list files of the run that computed them
+    listed += {file.path: file for run in stage_runs for _, file in run.listed()}.values()
     return AtlasStatus(
         model=header.settings.model,
         plans=len(plans),
@@ -182,7 +183,7 @@ def status(folder: AtlasFolder, at: datetime.datetime | None = None) -> AtlasSta
         runs=tuple(runs_of(every)),
         main_device="" if device is None else device.name,
         devices=tuple(devices_of(every)),
-        stages=tuple(stage_status(folder)),
+        stages=tuple(stage_status(stage_runs)),
     )
 
 

@@ -25,6 +25,8 @@ from foldatlas.schemas.tables import STAGING
 
 _ROWS: Final = 50_000  # read and written at a time
 _MEMORY: Final = "4GB"  # limit of DuckDB, which then uses temporary files in the staging folder
+# What became of a record, in SQL over `ranked`: its own reason, or whether it is the first of its sequence.
+_OUTCOME: Final = "CASE WHEN structure_id IS NULL THEN outcome WHEN rank = 1 THEN 'entry' ELSE 'identical' END"
 
 
 class SequenceFile(NamedTuple):
@@ -121,8 +123,7 @@ def _written(
         entries, residues, digest, licences = _write_entries(connection, target)
         _write_query(
             connection,
-            'SELECT source, "offset", name, structure_id, CASE WHEN structure_id IS NULL THEN outcome '
-            "WHEN rank = 1 THEN 'entry' ELSE 'identical' END AS outcome, version "
+            f'SELECT source, "offset", name, structure_id, {_OUTCOME} AS outcome, version '
             'FROM ranked ORDER BY version, source, "offset"',
             target / "records.parquet",
             RECORDS,
@@ -144,10 +145,7 @@ def _written(
         for row in left:
             row["structure_id"] = getattr(row["structure_id"], "bytes", row["structure_id"])
         chains = dict(
-            connection.execute(
-                "SELECT CASE WHEN structure_id IS NULL THEN outcome WHEN rank = 1 THEN 'entry' ELSE 'identical' END "
-                "AS o, count(*) FROM ranked GROUP BY o ORDER BY o"
-            ).fetchall()
+            connection.execute(f"SELECT {_OUTCOME} AS o, count(*) FROM ranked GROUP BY o ORDER BY o").fetchall()
         )
         [(new,)] = connection.execute("SELECT count(*) FROM entries WHERE version = ?", [number]).fetchall()
     for name, rows, schema in (("files", [files[source] for source in sorted(files)], FILES), ("left", left, LEFT)):

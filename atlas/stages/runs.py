@@ -1,5 +1,6 @@
 """All runs of derived stages of an atlas: which there are, which is the latest, and what is left of dead ones."""
 
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
@@ -29,9 +30,18 @@ def runs(folder: AtlasFolder, kind: str) -> list[StageRun]:
     return [StageRun.open(folder, kind, name) for name in run_names(folder, kind)]
 
 
+def all_runs(folder: AtlasFolder) -> list[StageRun]:
+    """Return the runs of every kind that were begun, complete or not. Raise DamagedAtlasError."""
+    return [run for kind in KINDS for run in runs(folder, kind)]
+
+
 def completed_runs(folder: AtlasFolder, kind: str) -> list[Completed]:
     """Return the complete runs of `kind`, the one completed first first. Raise DamagedAtlasError."""
-    found = [Completed(run, mark) for run in runs(folder, kind) if (mark := run.completion()) is not None]
+    return _completed(runs(folder, kind))
+
+
+def _completed(begun: Iterable[StageRun]) -> list[Completed]:
+    found = [Completed(run, mark) for run in begun if (mark := run.completion()) is not None]
     return sorted(found, key=lambda one: (one.mark.completed, one.run.name))
 
 
@@ -60,18 +70,22 @@ class StageStatus:
         return f"{self.kind:<9} {of}{self.shards_done:,} of {counted(self.shards, 'shard')} done"
 
 
-def stage_status(folder: AtlasFolder) -> list[StageStatus]:
-    """Return the status of the latest complete run of each kind and reference, and of those that are not complete."""
+def stage_status(begun: Sequence[StageRun]) -> list[StageStatus]:
+    """Return the status of the latest complete run of each kind and reference, and of those that are not complete.
+
+    `begun` are all runs of an atlas (`all_runs`).
+    """
     found: dict[tuple[str, str], StageStatus] = {}
     unfinished = []
     for kind in KINDS:
-        complete = completed_runs(folder, kind)
+        of_kind = [run for run in begun if run.kind == kind]
+        complete = _completed(of_kind)
         for run, mark in complete:
             number = len(run.document.shards)
             status = StageStatus(kind, run.name, _what(run), number, number, mark.completed)
             found[kind, str(run.document.notes.get("place", ""))] = status
         names = {run.name for run, _ in complete}
-        for run in runs(folder, kind):
+        for run in of_kind:
             if run.name not in names:
                 number = len(run.document.shards)
                 unfinished.append(StageStatus(kind, run.name, _what(run), number, number - len(run.missing()), ""))
@@ -112,10 +126,9 @@ def sweep_stages(folder: AtlasFolder) -> int:
         return 0
     listed: set[str] = set()
     waiting: set[tuple[str, str]] = set()
-    for kind in KINDS:
-        for run in runs(folder, kind):
-            listed |= {file.path for _, file in run.listed()}
-            waiting |= {(run.path("").rstrip("/"), shard.name) for shard in run.missing()}
+    for run in all_runs(folder):
+        listed |= {file.path for _, file in run.listed()}
+        waiting |= {(run.path("").rstrip("/"), shard.name) for shard in run.missing()}
 
     def is_garbage(name: str) -> bool:
         place, _, base = name.rpartition("/")

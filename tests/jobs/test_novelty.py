@@ -15,6 +15,7 @@ import pytest
 from foldatlas.atlas.folder import AtlasFolder
 from foldatlas.atlas.index.build import build_index
 from foldatlas.atlas.reader import Atlas
+from foldatlas.atlas.status import status
 from foldatlas.atlas.storage.protocol import file_sha256
 from foldatlas.atlas.verify.atlas import verify
 from foldatlas.jobs.cluster import cluster
@@ -128,6 +129,12 @@ def test_the_same_command_searches_nothing(searched: AtlasFolder, reference: Pat
     (report,) = novelty(atlas.root, [reference])
     assert (report.now, report.is_new) == (0, False)
     assert len(list((atlas.root / "novelty").iterdir())) == 1
+
+
+def test_status_counts_the_files_of_a_search(searched: AtlasFolder) -> None:
+    files = [*searched.root.rglob("*.parquet"), searched.root / "atlas.duckdb"]
+    assert any("novelty" in path.parts for path in files)
+    assert status(searched).bytes == sum(path.stat().st_size for path in files)
 
 
 def test_a_grown_reference_is_searched_in_part(
