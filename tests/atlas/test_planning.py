@@ -1,4 +1,4 @@
-"""Planning's tables against a plain reading of the rules, record by record, whatever the memory, batches and bands."""
+"""Planning's tables against a plain reading of the rules, record by record, for several limits of memory, batches and bands."""
 
 import hashlib
 from collections import Counter
