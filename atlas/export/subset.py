@@ -40,8 +40,7 @@ from foldatlas.atlas.reader import Atlas
 from foldatlas.atlas.sql.interruptible import interruptible_call
 from foldatlas.atlas.sql.query import query_errors, read_only
 from foldatlas.atlas.sql.records_by_name import find_records
-from foldatlas.atlas.sql.result_formats import escape_controls
-from foldatlas.atlas.sql.text import quoted
+from foldatlas.atlas.sql.text import escape_controls, quoted
 from foldatlas.atlas.storage.addresses import is_address
 from foldatlas.atlas.storage.commit import hidden, hidden_owner, owner_is_dead
 from foldatlas.atlas.storage.protocol import file_sha256

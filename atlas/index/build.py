@@ -29,6 +29,7 @@ from foldatlas.atlas.index.lineage import Lineage, lineage_of
 from foldatlas.atlas.index.published import index_of
 from foldatlas.atlas.index.runs import make_runs, retried_rows, run_of_files
 from foldatlas.atlas.index.views import MERGED, create_views
+from foldatlas.atlas.macros.install import create_structure_sql
 from foldatlas.atlas.sql.interruptible import interruptible_call
 from foldatlas.atlas.sql.records_by_name import TITLES
 from foldatlas.atlas.sql.text import escape_glob, first_line, quoted
@@ -39,6 +40,7 @@ from foldatlas.schemas.tables import FAILURES, RECORDS, SCORES, TABLES
 from foldatlas.schemas.version import program_version
 
 MEMORY_LIMIT: Final = "50%"  # of this machine or container; beyond it, sorting uses temporary files
+STORAGE_VERSION: Final = "v1.4.0"  # of the file; that of DuckDB 2.0 is read by no earlier program
 _WORK: Final = ".index."  # prefix of the hidden folder in which an index is built
 
 _SCORE_COLUMNS: Final = [name for name in SCORES.names if name != "structure_row"]
@@ -59,7 +61,11 @@ def build_index(folder: AtlasFolder) -> Accounting:
     # 2. Build the database in a hidden folder of the atlas, or, for a store, in a temporary one.
     with folder.storage.work_folder(_WORK) as work:
         database = work / "atlas.duckdb"
-        config: dict[str, Any] = {"memory_limit": MEMORY_LIMIT, "temp_directory": str(work / "spill")}
+        config: dict[str, Any] = {
+            "memory_limit": MEMORY_LIMIT,
+            "temp_directory": str(work / "spill"),
+            "storage_compatibility_version": STORAGE_VERSION,
+        }
         with duckdb.connect(str(database), config=config) as connection:
             try:
                 copies = LocalCopies(folder.storage, work)
@@ -98,6 +104,7 @@ def build_index(folder: AtlasFolder) -> Accounting:
                     },
                 )
                 create_views(connection, header.settings.model)
+                create_structure_sql(connection, work)
                 accounting = count_records(connection)
                 # Closing writes everything too, but on a full disk it leaves the rest in a log file and raises nothing.
                 connection.execute("CHECKPOINT")
