@@ -5,7 +5,6 @@ Unusual geometry is counted, not a fault: a model may well predict it. Structure
 
 import heapq
 import io
-import itertools
 from collections.abc import Iterator
 from dataclasses import dataclass, fields
 from typing import Any, Final
@@ -127,7 +126,7 @@ def _reread(structure: StoredStructure, entry: ShardEntry, model: str) -> Iterat
     names = [name for letter in structure.sequence for name in ATOMS[letter]]
     expected = _Read(
         [THREE_LETTER[letter] for letter in structure.sequence],
-        list(itertools.compress(names, is_known)),
+        [names[row] for row in np.flatnonzero(is_known)],
         structure.positions[is_known],
         np.nan_to_num(structure.plddt),
     )

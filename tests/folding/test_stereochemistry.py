@@ -1,4 +1,4 @@
-"""Bonds, omega angles, chirality and clashes of real and made chains beside Biotite, Biopython and scipy."""
+"""Bonds, omega angles, chirality and clashes of real and made chains beside Biotite and Biopython."""
 
 import itertools
 from dataclasses import fields
@@ -12,7 +12,6 @@ from Bio.PDB.Chain import Chain as BioChain
 from Bio.PDB.Polypeptide import PPBuilder
 from Bio.PDB.Residue import Residue
 from Bio.PDB.vectors import Vector, calc_dihedral
-from scipy.spatial import cKDTree
 
 from foldatlas.folding.compare import stereochemistry
 from foldatlas.folding.compare.experimental import read_chains
@@ -128,13 +127,14 @@ def test_omega_chirality_and_breaks_equal_biopython(chains: list[Chain], measure
         begin += len(residues)
 
 
-def test_clashes_equal_a_search_by_scipy(chains: list[Chain]) -> None:
+def test_clashes_equal_a_search_by_biotite(chains: list[Chain]) -> None:
     expected = []
     for sequence, positions in chains:
         names = [(row, letter, name) for row, letter in enumerate(sequence) for name in ATOMS[letter]]
         seen = np.flatnonzero(np.isfinite(positions).all(axis=1))
         number = 0
-        for one, other in cKDTree(positions[seen]).query_pairs(2.1):
+        near = struc.CellList(positions[seen].astype(np.float32), 3.0).get_atoms(positions[seen], 2.2)
+        for one, other in ((one, other) for one, row in enumerate(near) for other in row if one < other):
             (a, one_letter, one_name), (b, other_letter, other_name) = sorted((names[seen[one]], names[seen[other]]))
             if a == b or (b == a + 1 and one_name == "C" and other_name == "N"):
                 continue
