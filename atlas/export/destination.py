@@ -137,13 +137,13 @@ def _in_folder(dest: Path) -> Iterator[_Opened]:
         _take(lock, dest)
         try:
             yield _Opened(LocalStorage(root))
+            if dest.is_dir() and any(dest.iterdir()):
+                raise _taken(dest, "it is not empty")
             shutil.rmtree(root / WORK)
             try:
                 root.rename(dest)
             except OSError as error:
-                raise ForeignFolderError(
-                    f"{dest} was created by another process ({error}): give a new folder"
-                ) from error
+                raise _taken(dest, str(error)) from error
             sync_folder(dest.parent)
         except BaseException as error:
             if isinstance(error, FoldAtlasError) and not isinstance(
@@ -153,6 +153,12 @@ def _in_folder(dest: Path) -> Iterator[_Opened]:
             elif not (root / REQUEST).exists():
                 shutil.rmtree(root, ignore_errors=True)  # nothing was begun
             raise
+
+
+def _taken(dest: Path, why: str) -> ForeignFolderError:
+    return ForeignFolderError(
+        f"{dest} was created by another process ({why}): move it away and run the same command again to resume"
+    )
 
 
 def _take(lock: IO[bytes], dest: Path) -> None:

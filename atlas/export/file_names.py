@@ -4,8 +4,8 @@ Letters, digits, `.`, `_` and `-` are kept; other characters become `_`. `~` and
 name that was changed, or that differs from another only by case; unchanged names contain no `~`. Names that Windows
 reserves, and those that begin with `.` or `-`, get a leading `_`. Computed in SQL, so memory does not limit the number.
 
-Many files are spread over folders named by two digits of the sha256 of the file's name: `3f/a1.pdb`. The folder of a name
-does not depend on what else is exported.
+Many files are spread over folders named by two digits of the sha256 of the file's name: `3f/a1.pdb`. The folder of a
+name does not depend on what else is exported.
 """
 
 from typing import Final

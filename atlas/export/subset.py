@@ -39,7 +39,7 @@ from foldatlas.atlas.export.journal import Chunk, WrittenFile, read_chunk
 from foldatlas.atlas.export.processes import in_processes
 from foldatlas.atlas.export.selection import check_limit, choose, chosen_digest, missing_of_ids, missing_of_sql
 from foldatlas.atlas.export.subset_atlas import commit_atlas, located_sql, rates_of
-from foldatlas.atlas.folder import now
+from foldatlas.atlas.folder import EXPORT_LISTS, now
 from foldatlas.atlas.index.build import build_index
 from foldatlas.atlas.index.views import protein_columns
 from foldatlas.atlas.reader import Atlas
@@ -60,16 +60,6 @@ Progress = Callable[[int, int], None]
 
 _JSON: Final = msgspec.json.Encoder()
 _DIGEST_DIGITS: Final = 16
-_LISTS: Final = (
-    "SHA256SUMS",
-    "manifest.json",
-    "files.jsonl",
-    "members.jsonl",
-    "missing.tsv",
-    "aria2.txt",
-    "LICENCE",
-    "CITATION.bib",
-)
 
 
 @dataclass(frozen=True)
@@ -230,7 +220,7 @@ class _Lists:
     def write(self, opened: Atlas, cursor: Any, ids_read_as: str | None) -> None:
         """Write all files that are not of a chunk; SHA256SUMS last."""
         if self._resumed:
-            for name in _LISTS:
+            for name in EXPORT_LISTS:
                 self._storage.delete(name)
         references = reference_licences(cursor)
         settings = opened.header.settings
