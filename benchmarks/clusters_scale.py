@@ -1,4 +1,4 @@
-"""`foldatlas cluster` at scale: what it takes, beside what `--dry-run` predicts; and linclust on up to a million sequences.
+"""`foldatlas cluster` at scale, measured and as `--dry-run` predicts; linclust on up to a million sequences.
 
     PYTHONPATH=tests/helpers python benchmarks/clusters_scale.py ../shared/data/chains.parquet \
         [--structures 10000] [--sequences 100000 1000000] [--output FOLDER]
@@ -6,7 +6,7 @@
 Structures: the experimental chains; a relative of each, bent smoothly by some angstrom, cut at the ends, its sequence
 at 25 % identity; and decoys: pieces of 15 to 45 residues of real chains, turned at random and joined, with random
 sequences. They are written as an atlas, which the command clusters in a process of its own, on one thread: seconds of
-the processor, the memory of the largest process, the most bytes in TMPDIR (looked at 20 times a second) and the bytes of
+the processor, the memory of the largest process, the most bytes in TMPDIR (looked at 20 times a second), the bytes of
 the run. Sequences: families with random substitutions (clusters.py), both levels, on one thread.
 """
 
@@ -197,8 +197,8 @@ def lines(found: dict) -> list[str]:
     text = [
         "# Clusters at scale",
         "",
-        f"{found['hardware']}; {found['date']}; MMseqs2 {found['mmseqs2']}. One thread; seconds of the processor, other "
-        "work beside it.",
+        f"{found['hardware']}; {found['date']}; MMseqs2 {found['mmseqs2']}. One thread; seconds of the processor, "
+        "with other work beside it.",
         "",
         "## `foldatlas cluster`, measured and predicted",
         "",
