@@ -16,7 +16,7 @@ import pyarrow as pa
 from foldatlas.atlas.clusters.descriptors import VERSION as DESCRIPTOR
 from foldatlas.atlas.clusters.linclust import IDENTITY_30, IDENTITY_90, SequenceClusters
 from foldatlas.atlas.clusters.pairs import MIN_BOUND, MIN_LENGTH_RATIO, MIN_TM, Pairs, window_end
-from foldatlas.atlas.clusters.structures import Ids, ids_of
+from foldatlas.atlas.clusters.structures import ID, Ids, ids_of
 from foldatlas.atlas.folder import AtlasFolder
 from foldatlas.atlas.parquet.files import ParquetFile, open_parquet
 from foldatlas.atlas.reference.mmseqs2 import program_version
@@ -245,19 +245,33 @@ def _pairs_and_cost(lengths_M: npt.NDArray[np.integer], is_new_M: Mask) -> tuple
     """Return the number of pairs in which each chain is the longer one, and their cost in pairs of 250 residues."""
     lengths = lengths_M.astype(np.int64)
     rows = np.arange(len(lengths))
-    last = np.searchsorted(-lengths, lengths * -4 // 5, side="right")  # window_end of each
+    last = _window_ends(lengths)
     num_new = np.concatenate([[0], np.cumsum(is_new_M)])
     pairs = np.where(is_new_M, last - rows - 1, num_new[last] - num_new[rows + 1])
     return pairs, pairs * lengths**2 // _RESIDUES**2
 
 
-def cost_and_residues(lengths_M: npt.NDArray[np.integer]) -> tuple[int, int]:
+def _window_ends(lengths_M: Rows) -> Rows:
+    """Return `window_end` of each row."""
+    return np.searchsorted(-lengths_M, lengths_M * -4 // 5, side="right")
+
+
+def cost_and_residues(lengths_M: npt.NDArray[np.integer], is_new_M: Mask) -> tuple[int, int]:
     """Return the cost of comparing chains of these lengths, longest first, in pairs of 250 residues, and the number of
     residues that the largest shard has in memory."""
-    is_new = np.ones(len(lengths_M), dtype=np.bool_)
     ends = np.concatenate([[0], np.cumsum(lengths_M, dtype=np.int64)])
-    held = [int(ends[window_end(lengths_M, end - 1)] - ends[begin]) for begin, end, _, _ in _blocks(lengths_M, is_new)]
-    return int(_pairs_and_cost(lengths_M, is_new)[1].sum()), max(held, default=0)
+    last = _window_ends(lengths_M.astype(np.int64))
+    held = [int(ends[last[end - 1]] - ends[begin]) for begin, end, _, _ in _blocks(lengths_M, is_new_M)]
+    return int(_pairs_and_cost(lengths_M, is_new_M)[1].sum()), max(held, default=0)
+
+
+def clustered_ids(folder: AtlasFolder, settings: Mapping[str, Any]) -> Ids:
+    """Return the structure_ids of the latest run whose pairs can be taken over; none if there is no such run."""
+    base = latest_of_same_rules(folder, settings)
+    if base is None:
+        return np.empty(0, ID)
+    parts = [ids_of(_read(folder.storage, file.path, ["structure_id"])) for file in base.mark.files["members"]]
+    return np.concatenate(parts)
 
 
 def _read(storage: Storage, path: str, columns: list[str]) -> pa.Table:
