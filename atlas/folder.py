@@ -324,7 +324,7 @@ class AtlasFolder:
         number of deleted files, temporary ones not counted.
         """
         self.storage.sweep_work()
-        # Leftovers are listed before the manifest is read, so that whatever an ended process committed is in it.
+        # Leftovers are listed before the manifest is read, so that everything an ended process committed is in it.
         leftovers = self.storage.leftovers((*SHARD_TABLES, "records", "sequences"))
         if not leftovers:
             return 0

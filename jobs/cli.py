@@ -32,6 +32,7 @@ COMMANDS: Final = {
     "embed": "compute embeddings with the language model, without folding",
     "train": "train a language model on sequences, or a folding head on structures",
     "evaluate": "fold experimental chains and compare models and baselines with experiment",
+    "diff": "list what differs between two atlases",
     "verify": "check every file of an atlas against its digests and its plan",
 }
 

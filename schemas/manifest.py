@@ -242,7 +242,7 @@ def plan_name(sources: Iterable[Source], max_length: int, shards: Iterable[Shard
     """Return a plan's name: the digest of its sources' contents and lineage, its maximal length, its sequences and its
     shard boundaries.
 
-    Two machines that plan the same files make the same plan, whatever the files' times. A source without lineage adds
+    Two machines that plan the same files make the same plan; times of files do not count. A source without lineage adds
     nothing to the digest, so that plans of older programs keep their names.
     """
     content = {

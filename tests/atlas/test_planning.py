@@ -1,4 +1,7 @@
-"""Planning's tables against a plain reading of the rules, record by record, whatever the memory, batches and bands."""
+"""Planning's tables against a plain reading of the rules, record by record.
+
+Several limits of memory, batches and bands are tried.
+"""
 
 import hashlib
 from collections import Counter

@@ -16,7 +16,7 @@ from foldatlas.pipeline.workers.devices import Hardware, hardware_of
 
 @pytest.fixture(autouse=True)
 def ask_anew() -> Iterator[None]:
-    """Here, and in whatever test of this process comes next."""
+    """Here, and in the tests of this process that follow."""
     devices._hardware.cache_clear()
     yield
     devices._hardware.cache_clear()

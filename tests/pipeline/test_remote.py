@@ -1,4 +1,4 @@
-"""Files over HTTP, from a real server on the loopback: whole or not at all, whatever happens on the way."""
+"""Files over HTTP, from a real server on the loopback: whole or not at all, after any fault on the way."""
 
 import gzip
 import hashlib
