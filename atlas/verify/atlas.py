@@ -17,6 +17,7 @@ from foldatlas.atlas.storage import packs
 from foldatlas.atlas.storage.protocol import STAGING, Storage
 from foldatlas.atlas.verify.clusters import check_members
 from foldatlas.atlas.verify.fault import RESTORE, Fault, FaultKind, restore_or_fold
+from foldatlas.atlas.verify.geometry import Geometry, check_geometry
 from foldatlas.atlas.verify.novelty import check_novelty
 from foldatlas.atlas.verify.shard import check_shard
 from foldatlas.atlas.verify.stages import check_rows, read_runs
@@ -38,6 +39,7 @@ class Verification:
     files: int = 0
     bytes: int = 0
     proteins: int = 0
+    geometry: Geometry | None = None  # of a full verification
 
     def line(self) -> str:
         """Return a summary in one line."""
@@ -46,8 +48,10 @@ class Verification:
         return f"{counted(self.files, 'file')}, {self.bytes:,} bytes, {structures}: {found}"
 
 
-def verify(folder: AtlasFolder, *, deep: bool = True) -> Verification:
+def verify(folder: AtlasFolder, *, deep: bool = True, full: bool = False) -> Verification:
     """Check the atlas. Without `deep`, check only documents, and that every listed file exists and has its size.
+
+    With `full`, also count unusual geometry, and read a sample of PDB files with other programs.
 
     Raise NotAnAtlasError, and DamagedAtlasError for an unreadable header; everything else that is wrong is a Fault.
     """
@@ -84,6 +88,10 @@ def verify(folder: AtlasFolder, *, deep: bool = True) -> Verification:
             result.faults += check_rows(folder, read, bad)
             result.faults += check_novelty(folder, read, list(entries.values()), bad)
             result.faults += check_members(folder, read, bad)
+        if full:
+            result.geometry = check_geometry(folder, entries, bad)
+            result.faults += result.geometry.faults
+            result.notes += result.geometry.notes()
     result.faults += [fault for history in histories.values() for fault in _wrong_history(history)]
     older = {file.path for history in histories.values() for entry in history for file in entry.files.values()}
     result.notes += _notes(folder, plans, entries, {file.path for file, _ in listed} | older)

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -14,11 +15,15 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
 
+from foldatlas.atlas.export.pdb_files import pdb_text
 from foldatlas.atlas.folder import AtlasFolder
 from foldatlas.atlas.index.build import build_index
+from foldatlas.atlas.parquet.coordinates import decode_structures
 from foldatlas.atlas.parquet.files import ParquetFile
+from foldatlas.atlas.verify import geometry
 from foldatlas.atlas.verify.atlas import Verification, verify
 from foldatlas.atlas.verify.fault import FaultKind
+from foldatlas.folding.compare.stereochemistry import count
 from foldatlas.schemas import tables
 from foldatlas.schemas.errors import DamagedAtlasError, NotAnAtlasError
 from foldatlas.schemas.manifest import FileEntry, Plan, ShardEntry, encode
@@ -327,3 +332,43 @@ def test_settings_that_were_edited(sound) -> None:
     header["settings"]["recycles"] = 3
     sound.folder.header_path.write_text(json.dumps(header))
     assert [(f.kind, f.where) for f in verify(sound.folder, deep=False).faults] == [(FaultKind.DOCUMENT, "atlas.json")]
+
+
+def test_full_verification_counts_unusual_geometry(sound) -> None:
+    """Made coordinates are unusual: the counts are those of all structures one by one, and no fault."""
+    plain = verify(sound.folder)
+    found = verify(sound.folder, full=True)
+    assert (found.faults, plain.geometry) == ([], None) and found.geometry
+    structures = [
+        structure
+        for entry in sound.folder.entries().values()
+        for structure in decode_structures(pq.read_table(sound.root / entry.files["structures"].path))
+    ]
+    assert found.geometry.structures == len(structures) == found.proteins
+    for name, unusual in found.geometry.unusual.items():
+        each = [int(getattr(count([s.sequence], s.positions), name)[0]) for s in structures]
+        assert (unusual.number, unusual.structures, unusual.most) == (sum(each), sum(map(bool, each)), max(each))
+    assert sum("chain break" in note for note in found.notes) == 1 and len(found.notes) > len(plain.notes)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "said"),
+    [
+        ("  CA  ", " CX   ", "other atoms"),
+        ("1.000", "2.000", "other coordinates"),
+        ("ALA A", "GLY A", "other residues"),
+    ],
+)
+def test_pdb_files_that_others_read_differently(
+    sound, monkeypatch: pytest.MonkeyPatch, old: str, new: str, said: str
+) -> None:
+    """A writer that is wrong is noticed by both programs."""
+
+    def wrong(*structure: object, **described: object) -> str:
+        return re.sub(old, new, pdb_text(*structure, **described))  # type: ignore[arg-type]
+
+    monkeypatch.setattr(geometry, "pdb_text", wrong)
+    faults = verify(sound.folder, full=True).faults
+    assert {fault.kind for fault in faults} == {FaultKind.CONTENT}
+    for program in ("gemmi", "Biopython"):
+        assert any(fault.what.startswith(f"{program} reads {said} from the PDB file") for fault in faults)
