@@ -35,10 +35,6 @@ from foldatlas.atlas.index.low_confidence import count_low_residues
 from foldatlas.atlas.index.published import index_of
 from foldatlas.atlas.index.records import make_records, make_titles
 from foldatlas.atlas.index.runs import make_runs, retried_rows, run_of_files
-<<<<<<< HEAD
-from foldatlas.atlas.index.views import MERGED, create_views
-from foldatlas.atlas.macros.install import create_structure_sql
-=======
 from foldatlas.atlas.index.state import IndexedState, read_state
 from foldatlas.atlas.index.structures import (
     delete_superseded_failures,
@@ -52,7 +48,7 @@ from foldatlas.atlas.index.structures import (
 )
 from foldatlas.atlas.index.update import CannotContinue, Increment, increment_since, update_tables
 from foldatlas.atlas.index.views import create_views
->>>>>>> main
+from foldatlas.atlas.macros.install import create_structure_sql
 from foldatlas.atlas.sql.interruptible import interruptible_call
 from foldatlas.atlas.sql.text import first_line, literal
 from foldatlas.atlas.storage.scratch import LocalCopies
@@ -60,13 +56,8 @@ from foldatlas.schemas.errors import DamagedAtlasError, FoldAtlasError
 from foldatlas.schemas.manifest import AtlasHeader, Plan, ShardEntry
 from foldatlas.schemas.version import program_version
 
-<<<<<<< HEAD
-MEMORY_LIMIT: Final = "50%"  # of this machine or container; beyond it, sorting uses temporary files
-STORAGE_VERSION: Final = "v1.4.0"  # of the file; that of DuckDB 2.0 is read by no earlier program
-=======
 # DuckDB 1.4 and 1.5 refuse files of the storage version of DuckDB 2.0; with this one they read them.
 STORAGE_VERSION: Final = "v1.4.0"
->>>>>>> main
 _WORK: Final = ".index."  # prefix of the hidden folder in which an index is built
 _PREVIOUS: Final = "previous"  # the name under which the index to be replaced is attached
 
@@ -112,56 +103,6 @@ def build_index(folder: AtlasFolder, *, full: bool = False, memory_limit: str | 
     # 2. Build the database in a hidden folder of the atlas, or, for a store, in a temporary one.
     with folder.storage.work_folder(_WORK) as work:
         database = work / "atlas.duckdb"
-<<<<<<< HEAD
-        config: dict[str, Any] = {
-            "memory_limit": MEMORY_LIMIT,
-            "temp_directory": str(work / "spill"),
-            "storage_compatibility_version": STORAGE_VERSION,
-        }
-        with duckdb.connect(str(database), config=config) as connection:
-            try:
-                copies = LocalCopies(folder.storage, work)
-                interruptible_call(
-                    connection, lambda: _make_tables(connection, folder, copies, plans, histories), copies.stop
-                )
-            except FileNotFoundError as error:
-                raise DamagedAtlasError(
-                    f"{error.filename} does not exist: `foldatlas verify {folder.uri}` lists what is missing"
-                ) from error
-            except duckdb.OutOfMemoryException as error:
-                raise FoldAtlasError(f"the index of {folder.uri} needs more memory: {first_line(error)}") from error
-            except duckdb.Error as error:
-                raise DamagedAtlasError(
-                    f"the index of {folder.uri} cannot be built: {first_line(error)}; "
-                    f"`foldatlas verify {folder.uri}` lists what is missing or damaged"
-                ) from error
-            # 3. Add what comes from documents alone, and the views.
-            with _writing(folder):
-                make_runs(connection, histories, header.settings.model)
-                connection.execute(
-                    "CREATE TABLE settings AS SELECT $model AS model, $weights AS weights, $recycles AS recycles, "
-                    "$precision AS precision, $format AS format, $version AS version, $created AS created, "
-                    "$indexed AS indexed, $contents AS contents, $stages AS stages",
-                    {
-                        "model": header.settings.model,
-                        "weights": header.settings.weights,
-                        "recycles": header.settings.recycles,
-                        "precision": header.settings.precision,
-                        "format": header.format,
-                        "version": program_version(),
-                        "created": header.created,
-                        "indexed": now(),
-                        "contents": contents.digest,
-                        "stages": contents.stages,
-                    },
-                )
-                create_views(connection, header.settings.model)
-                create_structure_sql(connection, work)
-                accounting = count_records(connection)
-                # Closing writes everything too, but on a full disk it leaves the rest in a log file and raises nothing.
-                connection.execute("CHECKPOINT")
-        # 4. Replace the published index.
-=======
         state = read_state(index, work)
         increment = None if full else increment_since(state, plans, histories, contents)
         accounting = None
@@ -170,7 +111,6 @@ def build_index(folder: AtlasFolder, *, full: bool = False, memory_limit: str | 
         if accounting is None:
             accounting = _build(content, database, state, memory_limit)
         # 3. Replace the published index.
->>>>>>> main
         publication.publish(database, contents, accounting)
     folder.pack_manifest()
     return accounting
@@ -242,6 +182,7 @@ def _write(
         with _writing(folder):
             _make_small_tables(connection, content, runs)
             create_views(connection, content.header.settings.model)
+            create_structure_sql(connection, work)
             accounting = count_records(connection)
             # Closing writes everything too, but on a full disk it leaves the rest in a log file and raises nothing.
             connection.execute("CHECKPOINT")
