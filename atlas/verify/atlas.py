@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import PurePath
 from typing import Final
 
-from foldatlas.atlas.folder import HEADER, AtlasFolder, newest_entries, plan_order
+from foldatlas.atlas.folder import EXPORT_LISTS, EXPORT_TABLES, HEADER, AtlasFolder, newest_entries, plan_order
 from foldatlas.atlas.index.lineage import lineage_of
 from foldatlas.atlas.index.needed import left_to_fold
 from foldatlas.atlas.index.published import INDEX_FOLDER, index_of
@@ -275,11 +275,17 @@ def _notes(folder: AtlasFolder, plans: list[Plan], entries: dict[str, ShardEntry
     index = index_of(folder)
     if not index.exists():
         yield f"there is no {index.name}: run `foldatlas index {folder.uri}`"
-    ours = {HEADER, index.name}
+    ours = {HEADER, index.name, *EXPORT_LISTS}
     for file in folder.storage.files(hidden=True):
         path = PurePath(file.name)
         table = path.parts[0]
-        if file.name in ours or file.name in listed or table == STAGING or is_stage_document(file.name):
+        if (
+            file.name in ours
+            or path.match(EXPORT_TABLES)
+            or file.name in listed
+            or table == STAGING
+            or is_stage_document(file.name)
+        ):
             continue
         if table in (INDEX_FOLDER, packs.FOLDER) and not folder.is_local:
             continue  # older indexes, which the next index deletes, and packs
