@@ -3,6 +3,8 @@
 from collections.abc import Mapping
 from typing import Any, Final
 
+from foldatlas.atlas.sql.text import escape_controls
+
 UNKNOWN: Final = "unknown"
 
 _ENTRIES: Final = {
