@@ -28,7 +28,7 @@ COMMANDS: Final = {
     "reference": "build a reference database of known structures or sequences, to search for novelty",
     "novelty": "search structures or sequences of an atlas against a reference database",
     "query": "query an atlas with SQL",
-    "export": "write a subset of an atlas as PDB, mmCIF, Foldcomp, FASTA or Parquet files",
+    "export": "write a subset of an atlas as PDB, mmCIF, Foldcomp, FASTA, 3Di or Parquet files, or tar bundles",
     "embed": "compute embeddings with the language model, without folding",
     "train": "train a language model on sequences, or a folding head on structures",
     "evaluate": "fold experimental chains and compare models and baselines with experiment",
