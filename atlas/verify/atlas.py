@@ -12,6 +12,7 @@ from foldatlas.atlas.folder import EXPORT_LISTS, EXPORT_TABLES, HEADER, AtlasFol
 from foldatlas.atlas.index.lineage import lineage_of
 from foldatlas.atlas.index.needed import left_to_fold
 from foldatlas.atlas.index.published import INDEX_FOLDER, index_of
+from foldatlas.atlas.stages.run import COMPLETE, RUN
 from foldatlas.atlas.stages.runs import is_stage_document
 from foldatlas.atlas.storage import packs
 from foldatlas.atlas.storage.protocol import STAGING, Storage
@@ -20,10 +21,19 @@ from foldatlas.atlas.verify.fault import RESTORE, Fault, FaultKind, restore_or_f
 from foldatlas.atlas.verify.geometry import Geometry, check_geometry
 from foldatlas.atlas.verify.novelty import check_novelty
 from foldatlas.atlas.verify.shard import check_shard
-from foldatlas.atlas.verify.stages import check_rows, read_runs
+from foldatlas.atlas.verify.stages import ReadRun, check_rows, read_runs
 from foldatlas.atlas.verify.tables import check_tables
 from foldatlas.schemas.errors import DamagedAtlasError
-from foldatlas.schemas.manifest import AtlasHeader, FileEntry, Plan, ShardEntry, decode, plan_name, settings_digest
+from foldatlas.schemas.manifest import (
+    AtlasHeader,
+    FileEntry,
+    Plan,
+    ShardEntry,
+    decode,
+    has_digest,
+    plan_name,
+    settings_digest,
+)
 from foldatlas.schemas.tables import NEEDED_TABLES, TABLES
 from foldatlas.schemas.wording import counted
 
@@ -84,6 +94,7 @@ def verify(folder: AtlasFolder, *, deep: bool = True, full: bool = False) -> Ver
                 result.faults += check_shard(folder.storage, plan, shard, entry, header.settings.model, bad)
         result.faults += check_tables(folder, plans, list(entries.values()), bad)
         result.faults += _wrong_packs(folder)
+        result.notes += _unprotected(folder, stages)
         for read in stages:
             result.faults += check_rows(folder, read, bad)
             result.faults += check_novelty(folder, read, list(entries.values()), bad)
@@ -101,6 +112,22 @@ def verify(folder: AtlasFolder, *, deep: bool = True, full: bool = False) -> Ver
         if read.mark is None
     ]
     return result
+
+
+def _unprotected(folder: AtlasFolder, stages: list[ReadRun]) -> Iterator[str]:
+    """Yield a note if there are documents without a digest of themselves: a changed value may go unnoticed."""
+    texts = [content for kind in ("plans", "manifest") for _, content in folder.readable_documents(kind)]
+    texts.append(folder.storage.read(HEADER))
+    for read in stages:
+        texts += [content for _, content in read.run.entry_documents()]
+        marks = [read.run.path(COMPLETE)] if read.mark is not None else []
+        texts += [folder.storage.read(name) for name in (read.run.path(RUN), *marks)]
+    number = sum(not has_digest(text) for text in texts if isinstance(text, bytes))
+    if number:
+        yield (
+            f"{counted(number, 'document')} of {len(texts):,} have no digest of themselves (an earlier FoldAtlas wrote "
+            "them): a value that was changed there may go unnoticed"
+        )
 
 
 def _wrong_packs(folder: AtlasFolder) -> Iterator[Fault]:
