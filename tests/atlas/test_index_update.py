@@ -14,23 +14,27 @@ from built_atlas import SETTINGS, Built, Record, draw, write_plan, write_shard
 from foldatlas.atlas.folder import AtlasFolder
 from foldatlas.atlas.index import low_confidence, update
 from foldatlas.atlas.index.build import build_index
+from foldatlas.atlas.macros.parquet_views import PARQUET_VIEWS, ROWS
 from foldatlas.atlas.reader import Atlas
+from foldatlas.atlas.sql.text import literal
 from foldatlas.atlas.verify.atlas import verify
 from foldatlas.schemas.records import structure_id
 
 URI_C, URI_D = "file:///data/c.fasta", "file:///data/d.fasta"
 # What says when and how an index was built.
+READS_FILES = f"view_name IN ({', '.join(map(literal, (*PARQUET_VIEWS, ROWS)))})"
 OWN = {"settings": "indexed, runs"}
 
 
 def rows(path: Path) -> dict[str, list[tuple]]:
-    """Every table and view of an index, as sorted rows of texts."""
+    """Every table and view of an index, as sorted rows of texts; of views that read Parquet files their SQL."""
     with duckdb.connect(str(path), read_only=True) as connection:
         names = connection.execute(
             "SELECT table_name FROM duckdb_tables() WHERE NOT internal UNION ALL "
-            "SELECT view_name FROM duckdb_views() WHERE NOT internal"
+            f"SELECT view_name FROM duckdb_views() WHERE NOT internal AND NOT ({READS_FILES})"
         ).fetchall()
-        return {
+        reading = connection.execute(f"SELECT view_name, sql FROM duckdb_views() WHERE {READS_FILES}").fetchall()
+        return {name: [sql] for name, sql in reading} | {
             name: sorted(
                 map(str, connection.execute(f'SELECT COLUMNS(*)::VARCHAR FROM (SELECT * {exclude(name)} FROM "{name}")')
                     .fetchall())
