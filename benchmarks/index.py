@@ -44,7 +44,7 @@ COPIES: Final = 0.1  # records with the sequence of another
 BLOCK: Final = 500_000  # records per file
 KEYS: Final = 100
 EXPORTED: Final = 100_000
-MEMORY: Final = "2500MB"  # DuckDB's limit; the process may need more
+MEMORY: Final = "3000MB"  # DuckDB's limit; the process may need more
 WEIGHTS: Final = "ab" * 32
 
 

@@ -9,6 +9,7 @@ cluster_tables.py  the columns of clusters
 manifest.py     JSON documents: header, plans, manifest entries
 novelty_tables.py  the columns of search runs: hits, members, targets
 stages.py       JSON documents of derived stages: novelty, clusters
+annotations.py  documents of tables that users join to an atlas
 errors.py       exceptions and their exit codes
 wording.py      numbers, bytes and times in messages
 version.py      the version of this program

@@ -12,7 +12,7 @@ import pytest
 from built_atlas import SETTINGS, Built, Record, draw, write_plan, write_shard
 
 from foldatlas.atlas.folder import AtlasFolder
-from foldatlas.atlas.index import low_confidence, update
+from foldatlas.atlas.index import low_confidence, ranges, update
 from foldatlas.atlas.index.build import build_index
 from foldatlas.atlas.reader import Atlas
 from foldatlas.atlas.verify.atlas import verify
@@ -194,3 +194,21 @@ def test_fractions_are_taken_from_the_index_before(copy: Callable[[], Built], mo
     build_index(built.folder, full=True)
     assert read == []
     assert rows(built.folder.index_path) == expected
+
+
+def test_ranges_of_ids_make_the_same_index(copy: Callable[[], Built], monkeypatch: pytest.MonkeyPatch) -> None:
+    built = copy()
+    build_index(built.folder)
+    expected = rows(built.folder.index_path)
+    monkeypatch.setattr(ranges, "ROWS_PER_RANGE", 10)
+    build_index(built.folder, full=True)
+    assert rows(built.folder.index_path) == expected
+    with Atlas.open(built.root) as atlas:
+        ids = [identity.bytes for (identity,) in atlas.query("SELECT structure_id FROM scores").rows()]
+    assert ids == sorted(ids) and len(ids) > 100
+
+
+def test_ranges_are_all_ids_once() -> None:
+    found = ranges.id_ranges(7 * ranges.ROWS_PER_RANGE)
+    assert len(found) == 7 and found[0].first.int == 0 and found[-1].last.int == 2**128 - 1
+    assert all(one.last.int + 1 == other.first.int for one, other in zip(found, found[1:], strict=False))
