@@ -1,6 +1,7 @@
 """An index that is continued equals one that is built from nothing, whatever is new."""
 
 import dataclasses
+import itertools
 import shutil
 import uuid
 from collections.abc import Callable
@@ -211,4 +212,4 @@ def test_ranges_of_ids_make_the_same_index(copy: Callable[[], Built], monkeypatc
 def test_ranges_are_all_ids_once() -> None:
     found = ranges.id_ranges(7 * ranges.ROWS_PER_RANGE)
     assert len(found) == 7 and found[0].first.int == 0 and found[-1].last.int == 2**128 - 1
-    assert all(one.last.int + 1 == other.first.int for one, other in zip(found, found[1:], strict=False))
+    assert all(one.last.int + 1 == other.first.int for one, other in itertools.pairwise(found))
