@@ -15,7 +15,7 @@ index/          listed Parquet files -> atlas.duckdb
 forecast/       how fast devices are, and what folding will take
 verify/         whether an atlas is whole
 diff/           what differs between two atlases
-export/         subsets as files: PDB, mmCIF, Foldcomp, FASTA, Parquet
+export/         subsets as files: PDB, mmCIF, Foldcomp, tar bundles, FASTA, 3Di, Parquet
 reference/      reference databases: known structures and sequences, for novelty
 annotations/    tables of users that are joined to an atlas
 clusters/       clusters by sequence and by structure

@@ -9,4 +9,5 @@ geometry.py unusual geometry, and PDB files of a sample read again
 annotations.py  tables of users
 clusters.py contents of member maps
 fault.py    a fault and its next step
+repair.py   what is dropped, to be made again
 """

@@ -7,15 +7,15 @@ import pyarrow as pa
 from foldatlas.atlas.annotations.documents import newest_documents, read_annotation
 from foldatlas.atlas.folder import AtlasFolder
 from foldatlas.atlas.parquet.files import open_parquet
-from foldatlas.atlas.verify.fault import RESTORE, Fault, FaultKind
+from foldatlas.atlas.verify.fault import RESTORE, Fault, FaultKind, Step
 from foldatlas.schemas.annotations import Annotation
 from foldatlas.schemas.errors import DamagedAtlasError
 from foldatlas.schemas.wording import counted
 
 
-def next_step(name: str) -> str:
+def next_step(name: str) -> Step:
     """Return what to do about a damaged annotation."""
-    return f"{RESTORE}, or add it again with `foldatlas annotate --name {name} --replace`"
+    return Step(f"{RESTORE}, or add it again with `foldatlas annotate --name {name} --replace`")
 
 
 def read_annotations(folder: AtlasFolder, faults: list[Fault]) -> list[Annotation]:

@@ -228,7 +228,7 @@ def test_damage_is_found(atlas: AtlasFolder, tmp_path: Path) -> None:
     content = table.read_bytes()
     table.write_bytes(content[:-1] + b"X")
     [fault] = verify(atlas).faults
-    assert fault.where == f"annotations/t/{table.name}" and "--name t --replace" in fault.next_step
+    assert fault.where == f"annotations/t/{table.name}" and "--name t --replace" in str(fault.next_step)
     table.write_bytes(content)
     document = atlas.root / "annotations" / "t" / "0.json"
     document.write_text(document.read_text().replace('"t"', '"u"'))

@@ -26,7 +26,7 @@ from foldatlas.atlas.verify.fault import FaultKind
 from foldatlas.folding.compare.stereochemistry import count
 from foldatlas.schemas import tables
 from foldatlas.schemas.errors import DamagedAtlasError, NotAnAtlasError
-from foldatlas.schemas.manifest import FileEntry, Plan, ShardEntry, encode
+from foldatlas.schemas.manifest import DIGEST_KEY, FileEntry, Plan, ShardEntry, encode
 
 
 @pytest.fixture
@@ -330,6 +330,7 @@ def test_stray_files_are_notes(sound) -> None:
 def test_settings_that_were_edited(sound) -> None:
     header = json.loads(sound.folder.header_path.read_text())
     header["settings"]["recycles"] = 3
+    del header[DIGEST_KEY]  # with it, the edited header is not read at all
     sound.folder.header_path.write_text(json.dumps(header))
     assert [(f.kind, f.where) for f in verify(sound.folder, deep=False).faults] == [(FaultKind.DOCUMENT, "atlas.json")]
 
@@ -372,3 +373,17 @@ def test_pdb_files_that_others_read_differently(
     assert {fault.kind for fault in faults} == {FaultKind.CONTENT}
     for program in ("gemmi", "Biopython"):
         assert any(fault.what.startswith(f"{program} reads {said} from the PDB file") for fault in faults)
+
+
+def test_documents_without_a_digest_are_a_note(sound) -> None:
+    """A plan as an earlier program wrote it. A value changed in an entry that has a digest is a fault."""
+    assert not [note for note in verify(sound.folder).notes if "no digest" in note]
+    plan = sound.root / "plans" / f"{sound.plans[0].name}.json"
+    lines = plan.read_text().splitlines()
+    plan.write_text("\n".join([*lines[:-3], lines[-3].removesuffix(","), "}"]) + "\n")
+    found = verify(sound.folder)
+    assert found.faults == [] and any(note.startswith("1 document of ") for note in found.notes)
+    entry = entry_of(sound)
+    path = sound.folder.entry_path(entry.shard, entry.generation)
+    path.write_text(path.read_text().replace('"seconds": ', '"seconds": 9'))
+    assert {path.name for path in map(Path, where(verify(sound.folder)))} >= {path.name}

@@ -36,7 +36,7 @@ PUBLIC = {  # module -> what users import from it
     "jobs.train_fold": "train_fold",
     "jobs.train_lm": "train_lm",
     "jobs.diff": "diff",
-    "jobs.verify": "verify",
+    "jobs.verify": "repair verify",
     "jobs.weights": "weights",
     "schemas.errors": "FoldAtlasError",
     "schemas.records": "ATOMS",

@@ -21,7 +21,7 @@ ORDER = {
     "clusters forecast status export verify diff merge open matrices structure_files",
     "pipeline": "interruption progress events staging workers sources engines planning shards stages search clustering "
     "embedding dask_preload dask_keys",
-    "jobs": "arguments weights choices novelty plan cluster fold embed evaluate export diff index annotate merge query "
+    "jobs": "arguments weights choices novelty cluster plan fold embed evaluate export diff index annotate merge query "
     "status train_fold train_lm train verify reference cli",
 }
 
