@@ -80,7 +80,8 @@ def make_clusters(connection: Any) -> None:
     )
     for ids in id_ranges(members):
         connection.execute(
-            f"INSERT INTO member_values SELECT {', '.join(clusters)}, num_proteins, mean_plddt "
+            f"INSERT INTO member_values SELECT {', '.join(f'cluster_members.{name}' for name in clusters)}, "
+            "num_proteins, scores.mean_plddt "
             f"FROM {ids.of('cluster_members')} JOIN {ids.of('present')} USING (structure_id) "
             f"JOIN {ids.of('scores')} USING (structure_id)"
         )
