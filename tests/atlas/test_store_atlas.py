@@ -34,10 +34,31 @@ def empty(s3: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AtlasFold
 @pytest.fixture
 def stored(empty: AtlasFolder, built: Any) -> AtlasFolder:
     """The synthetic atlas, without an index."""
-    for file in built.folder.storage.files():
-        with empty.storage.building(file.name) as path:
-            path.write_bytes(built.folder.storage.read(file.name))
+    upload(built.folder, empty)
     return empty
+
+
+@pytest.fixture(scope="module")
+def shared() -> set[str]:
+    """The atlases that tests of this module have made and share."""
+    return set()
+
+
+@pytest.fixture
+def queried(s3: Any, empty: AtlasFolder, built: Any, shared: set[str]) -> AtlasFolder:
+    """The synthetic atlas with an index, uploaded once. Read only."""
+    folder = AtlasFolder("s3://atlases/queried")
+    if folder.uri not in shared:
+        upload(built.folder, folder)
+        build_index(folder)
+        shared.add(folder.uri)
+    return folder
+
+
+def upload(source: AtlasFolder, target: AtlasFolder) -> None:
+    for file in source.storage.files():
+        with target.storage.building(file.name) as path:
+            path.write_bytes(source.storage.read(file.name))
 
 
 def store_of(folder: AtlasFolder) -> S3Storage:
@@ -86,13 +107,12 @@ def test_the_index_and_the_views_are_those_of_the_folder(stored: AtlasFolder, in
         "SHOW TABLES",
     ],
 )
-def test_queries_on_parquet_give_what_they_give_in_a_folder(stored: AtlasFolder, indexed: Any, sql: str) -> None:
-    build_index(stored)
+def test_queries_on_parquet_give_what_they_give_in_a_folder(queried: AtlasFolder, indexed: Any, sql: str) -> None:
     [(identity,)] = rows_of(indexed.root, "SELECT structure_id FROM proteins ORDER BY structure_id LIMIT 1")
     sql = sql.format(id=identity)
     found, expected = (
         [row for row in rows_of(place, sql) if not str(row[0]).startswith("files_of_")]
-        for place in (stored.uri, indexed.root)
+        for place in (queried.uri, indexed.root)
     )
     assert found == expected and found
 
@@ -177,9 +197,8 @@ def test_two_indexes_at_once_leave_one_that_is_right(stored: AtlasFolder) -> Non
 
 
 @pytest.mark.parametrize("format", ["pdb", "fasta", "parquet"])
-def test_an_export_is_that_of_the_folder(stored: AtlasFolder, indexed: Any, tmp_path: Path, format: str) -> None:
-    build_index(stored)
-    for place, name in ((stored.uri, "mine"), (indexed.root, "theirs")):
+def test_an_export_is_that_of_the_folder(queried: AtlasFolder, indexed: Any, tmp_path: Path, format: str) -> None:
+    for place, name in ((queried.uri, "mine"), (indexed.root, "theirs")):
         export(place, tmp_path / name, format=format, where="length < 60")
     mine, theirs = (
         {path.name: path.read_bytes() for path in (tmp_path / name).iterdir() if path.name != "manifest.json"}
@@ -190,7 +209,7 @@ def test_an_export_is_that_of_the_folder(stored: AtlasFolder, indexed: Any, tmp_
         del files["SHA256SUMS"]  # has the digest of manifest.json, which names the atlas and the time
     assert mine == theirs
     with pytest.raises(UsageError, match="an export is written to a local folder"):
-        export(stored.uri, "s3://atlases/out", format=format)
+        export(queried.uri, "s3://atlases/out", format=format)
 
 
 def test_verify_finds_on_a_store_what_it_finds_in_a_folder(stored: AtlasFolder) -> None:
