@@ -192,7 +192,7 @@ def _refuse_dest(dest: Path, atlas: AtlasFolder) -> None:
         raise ForeignFolderError(f"{dest} is a file: give a new folder for the export")
     if dest.is_dir() and (first := next(iter(sorted(dest.iterdir())), None)) is not None:
         raise ForeignFolderError(f"{dest} is not empty (it contains {first.name!r}): give a new folder for the export")
-    if atlas.is_local and dest.resolve().is_relative_to(atlas.root.resolve()):
+    if atlas.storage.contains(dest):
         raise UsageError(f"{dest} is inside the atlas {atlas.uri}: give a folder outside it")
 
 

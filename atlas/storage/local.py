@@ -35,6 +35,9 @@ class LocalStorage:
     def resolved(self) -> "LocalStorage":
         return LocalStorage(self.root.resolve())
 
+    def contains(self, path: Path) -> bool:
+        return path.resolve().is_relative_to(self.root.resolve())
+
     def refuse_foreign(self, document: str) -> None:
         path = str(self.root.absolute())
         if "?" in path or not path.isprintable():

@@ -63,6 +63,9 @@ class S3Storage:
     def resolved(self) -> "S3Storage":
         return self
 
+    def contains(self, path: Path) -> bool:
+        return False
+
     def refuse_foreign(self, document: str) -> None:
         begin = f"{self.prefix}/"
         page = next(self._pages(begin))

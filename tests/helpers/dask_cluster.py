@@ -100,8 +100,13 @@ class Cluster:
         def is_alone(dask_scheduler: Any) -> bool:
             return len(dask_scheduler.clients) == 2 and not dask_scheduler.tasks  # this one, and a constant entry
 
+        settings = {
+            name.removeprefix("DASK_").lower().replace("__", "."): value
+            for name, value in self.environment.items()
+            if name.startswith("DASK_")
+        }
         with (
-            dask.config.set(dask.config.collect_env(self.environment)),
+            dask.config.set(settings),
             distributed.Client(self.address, set_as_default=False) as client,
         ):
             until(lambda: client.run_on_scheduler(is_alone), "the scheduler drops the tasks")

@@ -132,6 +132,7 @@ def test_a_scheduler_file_a_stop_and_a_stranger(
     assert len(of_each) == 2 and of_each[stopped] <= 2  # the stopped run ended with the commit in hand
 
 
+@pytest.mark.slow
 def test_workers_of_our_own(fasta: str, embedded: Path, tables: Callable[[Path], Any], tmp_path: Path) -> None:
     """Ctrl-C to the whole group, as a terminal sends it; then resumed to the same end. No process is left."""
     atlas = tmp_path / "atlas"

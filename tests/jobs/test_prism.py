@@ -147,6 +147,7 @@ def committed(atlas: Path) -> int:
 LINE = "23 records: 20 folded, 1 repeated, 2 refused (1 digit, 1 empty_sequence), 0 failed\n"
 
 
+@pytest.mark.slow
 def test_in_the_drivers_process_it_is_equal_to_the_embedded_run(
     prism: str, module_fasta: str, clean: Path, tmp_path: Path, tables: Callable[[Path], object]
 ) -> None:

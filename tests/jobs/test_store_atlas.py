@@ -100,6 +100,7 @@ def _read(folder: AtlasFolder, name: str) -> pa.Table:
 DONE = "17 records: 16 folded, 0 repeated, 1 refused (1 digit), 0 failed\n"
 
 
+@pytest.mark.slow
 def test_a_killed_run_on_a_store_ends_as_one_in_a_folder(
     place: str, fasta: str, local: Path, run: Run, ask: Callable[..., str], tmp_path: Path
 ) -> None:

@@ -63,6 +63,7 @@ def runs_of(atlas: Path) -> dict[str, int]:
     return counts
 
 
+@pytest.mark.slow
 def test_killed_child_and_killed_driver_change_nothing(
     tmp_path: Path, short_proteins: str, whole: Path, run: Callable[..., subprocess.CompletedProcess[str]],
     tables: Callable[[Path], dict[str, object]], start: Callable[..., Paused],
