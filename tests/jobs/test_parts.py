@@ -6,6 +6,8 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+import pytest
+
 from foldatlas.atlas.folder import AtlasFolder
 
 Run = Callable[..., subprocess.CompletedProcess[str]]
