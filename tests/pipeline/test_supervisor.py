@@ -18,8 +18,6 @@ from foldatlas.pipeline.workers.devices import choose_device, device_bytes, devi
 from foldatlas.pipeline.workers.supervisor import BatchError, Child, WorkerSpec, child_of_this_process, end_children
 from foldatlas.schemas.errors import FoldAtlasError, ModelError, OutOfMemory, UsageError, WorkerDied, WorkerTimeout
 
-needs_waitid = pytest.mark.skipif(not hasattr(os, "waitid"), reason="waits for a process and leaves it to its parent")
-
 
 def fold(child: Child, *sequences: str) -> list[str]:
     return [prediction.sequence for prediction in child.compute(list(sequences), 1, mean_embedding=False)]
@@ -180,24 +178,21 @@ def test_first_batch_has_a_deadline_from_other_devices(worker: WorkerSpec) -> No
         child.compute(["HANG"], 10)
 
 
-@needs_waitid
 def test_a_child_that_was_killed_is_started_again(worker: WorkerSpec) -> None:
     child = child_of_this_process(worker)
     fold(child, "MKVL")
-    assert child.pid is not None
-    os.kill(child.pid, signal.SIGKILL)
-    os.waitid(os.P_PID, child.pid, os.WEXITED | os.WNOWAIT)
+    assert child._process is not None
+    child._process.kill()
+    child._process.wait()
     assert fold(child, "MKVL") == ["MKVL"]
 
 
-@needs_waitid
 def test_an_idle_child_gives_the_device_back(worker: WorkerSpec, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("FAKE_CHILD_IDLE", "3")
     child = child_of_this_process(worker)
     fold(child, "MKVL")
-    assert child.pid is not None
-    ended = os.waitid(os.P_PID, child.pid, os.WEXITED | os.WNOWAIT)
-    assert ended is not None and (ended.si_code, ended.si_status) == (os.CLD_EXITED, 0)
+    assert child._process is not None
+    assert child._process.wait(timeout=120) == 0
     assert fold(child, "MKVL") == ["MKVL"]
 
 
