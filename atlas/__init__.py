@@ -14,7 +14,8 @@ planning/       staged records -> what is new, in which order
 index/          listed Parquet files -> atlas.duckdb
 forecast/       how fast devices are, and what folding will take
 verify/         whether an atlas is whole
-export/         subsets as files: PDB, mmCIF, Foldcomp, FASTA, Parquet
+diff/           what differs between two atlases
+export/         subsets as files: PDB, mmCIF, Foldcomp, tar bundles, FASTA, 3Di, Parquet
 reference/      reference databases: known structures and sequences, for novelty
 clusters/       clusters by sequence and by structure
 novelty/        searches of an atlas against reference databases

@@ -8,13 +8,13 @@ from typing import Any
 import duckdb
 
 from foldatlas.atlas.folder import INDEX, AtlasFolder
-from foldatlas.atlas.index.build import (
+from foldatlas.atlas.index.contents import contents_of, indexed_contents
+from foldatlas.atlas.index.files import (
     MEMORY_LIMIT,
     create_presence,
     list_files,
     parquet_reader,
 )
-from foldatlas.atlas.index.contents import contents_of, indexed_contents
 from foldatlas.atlas.index.lineage import lineage_of
 from foldatlas.atlas.index.published import index_of
 from foldatlas.atlas.sql.interruptible import interruptible_call

@@ -35,6 +35,7 @@ PUBLIC = {  # module -> what users import from it
     "jobs.status": "status",
     "jobs.train_fold": "train_fold",
     "jobs.train_lm": "train_lm",
+    "jobs.diff": "diff",
     "jobs.verify": "verify",
     "jobs.weights": "weights",
     "schemas.errors": "FoldAtlasError",

@@ -17,10 +17,10 @@ ORDER = {
     "folding": "config prediction planning network compare weights perplexity multimer language_predictor predictor "
     "models training evaluation experimental lddt atom_layouts",
     "atlas": "storage parquet sql planning folder stages accounting reference novelty index reader clusters forecast "
-    "status verify export merge open matrices structure_files",
+    "status export verify diff merge open matrices structure_files",
     "pipeline": "interruption progress events staging workers sources engines planning shards stages search clustering "
     "embedding dask_preload dask_keys",
-    "jobs": "arguments weights choices novelty plan cluster fold embed evaluate export index merge query status "
+    "jobs": "arguments weights choices novelty cluster plan fold embed evaluate export diff index merge query status "
     "train_fold train_lm train verify reference cli",
 }
 

@@ -196,7 +196,7 @@ def test_lost_store_ends_the_run_in_one_line_and_it_resumes(
         (["status", "s3://jobs"], 2, "give a prefix in a bucket"),
         (["query", "{place}", "select 1"], 2, "is not an atlas"),
         (["fold", "{fasta}", "s3://there-is-none/atlas", "--model", "nano"], 1, "there is no such bucket"),
-        (["export", "{place}", "s3://jobs/out", "--format", "pdb"], 2, "an export is written to a local folder"),
+        (["export", "{place}", "gs://jobs/out", "--format", "pdb"], 2, "is not an atlas"),
     ],
 )
 def test_places_that_cannot_be_are_refused_in_one_line(
