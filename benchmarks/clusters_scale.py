@@ -210,8 +210,8 @@ def lines(found: dict) -> list[str]:
         text += [
             f"| {one['structures']:,} | {one['residues']:,} | measured | {real['core_seconds']:.0f} | "
             f"{real['memory'] / 1e6:,.0f} | {real['scratch_bytes'] / 1e6:,.0f} | {real['atlas_bytes'] / 1e6:,.1f} |",
-            f"| | | predicted, at most | {said['core_seconds']:.0f} | {said['driver_memory'] / 1e6:,.0f} | "
-            f"{said['scratch_bytes'] / 1e6:,.0f} | {said['atlas_bytes'] / 1e6:,.1f} |",
+            f"| | | predicted, at most | {said['seconds']:.0f} | {said['driver_memory'] / 1e6:,.0f} | "
+            f"{said['scratch_bytes'] / 1e6:,.0f} | {said['bytes'] / 1e6:,.1f} |",
         ]
     text.append("")
     for one in found["structures"]:

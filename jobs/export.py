@@ -34,7 +34,7 @@ def export(
     dest: str | Path,
     *,
     format: str,
-    members: str = "pdb",
+    members: str | None = None,
     where: str | None = None,
     sql: str | None = None,
     ids: str | Path | None = None,
@@ -92,7 +92,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--limit", type=int, metavar="N", help="export only the first N proteins")
     parser.add_argument(
-        "--members", choices=STRUCTURE_FORMATS, default="pdb", help="with --format tar: format of the files in bundles"
+        "--members", choices=STRUCTURE_FORMATS, help="with --format tar: format of the files in bundles (default: pdb)"
     )
     parser.add_argument("--licence", metavar="NAME", help="licence of the data, for LICENCE (default: unknown)")
     parser.add_argument(

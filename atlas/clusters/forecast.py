@@ -24,7 +24,8 @@ READING_SECONDS: Final = 1.0e-5  # a residue of the structures that are compared
 PAIR_SECONDS: Final = 5.1e-5  # two structures of 250 residues whose lengths allow a pair
 
 # bytes
-BASE_MEMORY: Final = 700_000_000  # the program with its kernels
+WORKER_MEMORY: Final = 700_000_000  # the program with its kernels
+DRIVER_MEMORY: Final = 1_400_000_000  # also the index, which is built at the end
 SEQUENCE_MEMORY: Final = 1_900  # linclust: 100 k-mers a sequence
 WINDOW_MEMORY: Final = 25  # a residue of the chains that a worker holds
 PAIR_MEMORY: Final = 60  # a pair found, in set cover
@@ -82,8 +83,8 @@ def predict(new_N: Integers, known_N: Integers | None = None) -> ClusterForecast
         seconds=START_SECONDS + number * SEQUENCE_SECONDS + residues * READING_SECONDS + cost * PAIR_SECONDS,
         bytes=residues * RESIDUE_DISK + number * STRUCTURE_DISK + pairs * PAIR_DISK,
         scratch_bytes=number * SEQUENCE_DISK + residues * RESIDUE_SCRATCH,
-        memory=BASE_MEMORY + window * every * WINDOW_MEMORY,
-        driver_memory=BASE_MEMORY + max(number * SEQUENCE_MEMORY, pairs * PAIR_MEMORY),
+        memory=WORKER_MEMORY + window * every * WINDOW_MEMORY,
+        driver_memory=DRIVER_MEMORY + max(number * SEQUENCE_MEMORY, pairs * PAIR_MEMORY),
     )
 
 

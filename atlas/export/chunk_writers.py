@@ -18,13 +18,13 @@ from foldatlas.atlas.export.chunks import Rows
 from foldatlas.atlas.export.fasta_files import fasta_text
 from foldatlas.atlas.export.formats import STRUCTURE_FORMATS
 from foldatlas.atlas.export.journal import (
-    WORK,
     Chunk,
     Member,
     Part,
     Unwritable,
     WrittenFile,
     finished_chunk,
+    parts_folder,
     write_chunk,
     write_file,
 )
@@ -165,7 +165,7 @@ class ChunkWriter:
         return Chunk(len(sequences), parts=parts)
 
     def _part(self, number: int, whole: str, content: bytes) -> Part:
-        name = f"{WORK}/parts/{whole}/{number:06d}"
+        name = f"{parts_folder(whole)}/{number:09d}"  # in the order of the chunks, as files are listed
         write_file(self.target, name, content)
         return Part(whole, name, len(content), hashlib.sha256(content).hexdigest())
 

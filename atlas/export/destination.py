@@ -62,12 +62,7 @@ def refuse_destination(dest: str | Path, atlas: AtlasFolder) -> None:
     """Raise ForeignFolderError if `dest` holds files, UsageError if it cannot be used."""
     if is_address(dest):
         storage = open_storage(dest)
-        files = storage.files(hidden=True)
-        names = {file.name for file in files}
-        if files and REQUEST not in names:
-            raise ForeignFolderError(
-                f"{storage.uri} is not empty (it contains {min(names)!r}): give a new prefix for the export"
-            )
+        storage.refuse_foreign(REQUEST)
         if atlas.storage.contains(storage):
             raise UsageError(f"{storage.uri} is inside the atlas {atlas.uri}: give a prefix outside it")
         return

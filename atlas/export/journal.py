@@ -78,6 +78,12 @@ class SubsetAtlas(msgspec.Struct, frozen=True):
     shards: list[SubsetShard]
     sources: dict[str, int]
 
+    def files(self) -> Iterator[FileEntry]:
+        """Yield every file of the chunk in a table of the atlas."""
+        yield from (self.records, self.sequences)
+        for shard in self.shards:
+            yield from shard.files.values()
+
 
 class Chunk(msgspec.Struct, frozen=True):
     """What was written for a chunk of the selection."""
@@ -96,14 +102,18 @@ class Chunk(msgspec.Struct, frozen=True):
         for part in self.parts:
             yield part.file, part.bytes, part.sha256
         if self.atlas is not None:
-            shard_files = (file for shard in self.atlas.shards for file in shard.files.values())
-            for entry in (self.atlas.records, self.atlas.sequences, *shard_files):
+            for entry in self.atlas.files():
                 yield entry.path, entry.bytes, entry.sha256
 
 
 def chunk_name(number: int) -> str:
     """Return the name of a chunk's document in the folder of the export."""
     return f"{WORK}/chunks/{number:06d}.json"
+
+
+def parts_folder(whole: str) -> str:
+    """Return the folder of the parts of a file that is put together from all chunks."""
+    return f"{WORK}/parts/{whole}"
 
 
 def write_file(storage: Storage, name: str, content: bytes) -> None:

@@ -55,7 +55,7 @@ def in_processes(worker: Worker, items: Iterable[Any], processes: int) -> Iterat
             process.start()
             theirs.close()
             running[ours] = process
-            ours.send((item,))
+            _send(ours, process, item)
         while running:
             yield from _next_results(running, None)
     finally:
@@ -73,20 +73,29 @@ def _next_results(running: dict[Connection, Any], item: Any) -> Iterator[Any]:
     try:
         result, error = connection.recv()
     except (EOFError, ConnectionResetError):
-        process = running[connection]
-        process.join(_SECONDS_TO_END)
-        raise WorkerDied(
-            f"a process that writes files ended with code {process.exitcode} (out of memory?): run the same command "
-            "again to resume, with --workers 1 to use less memory"
-        ) from None
+        raise _died(running[connection]) from None
     if error is not None:
         raise error
     if item is not None:
-        connection.send((item,))
+        _send(connection, running[connection], item)
     else:
         connection.close()
         running.pop(connection).join(_SECONDS_TO_END)
     yield result
+
+
+def _send(connection: Connection, process: Any, item: Any) -> None:
+    try:
+        connection.send((item,))
+    except (BrokenPipeError, ConnectionResetError):
+        raise _died(process) from None
+
+
+def _died(process: Any) -> WorkerDied:
+    process.join(_SECONDS_TO_END)
+    code = process.exitcode or 0
+    how = f"was killed ({signal.Signals(-code).name}; out of memory?)" if code < 0 else f"ended with exit code {code}"
+    return WorkerDied(f"a process that writes files {how}: run the same command again to resume, or use --workers 1")
 
 
 def _work(connection: Connection, worker: Worker) -> None:

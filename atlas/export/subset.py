@@ -35,10 +35,10 @@ from foldatlas.atlas.export.credits import UNKNOWN, citation_text, licence_text,
 from foldatlas.atlas.export.destination import Destination, Request, refuse_destination, written_to
 from foldatlas.atlas.export.file_names import folder_levels, with_file_names
 from foldatlas.atlas.export.formats import FORMATS, STRUCTURE_FORMATS
-from foldatlas.atlas.export.journal import Chunk, WrittenFile, read_chunk
+from foldatlas.atlas.export.journal import Chunk, WrittenFile, parts_folder, read_chunk
 from foldatlas.atlas.export.processes import in_processes
 from foldatlas.atlas.export.selection import check_limit, choose, chosen_digest, missing_of_ids, missing_of_sql
-from foldatlas.atlas.export.subset_atlas import commit_atlas, located_sql, rates_of
+from foldatlas.atlas.export.subset_atlas import Rates, commit_atlas, located_sql, not_in_atlas, rates_of
 from foldatlas.atlas.folder import EXPORT_LISTS, now
 from foldatlas.atlas.index.build import build_index
 from foldatlas.atlas.index.views import protein_columns
@@ -101,7 +101,7 @@ def export(
     dest: str | Path,
     *,
     format: str,
-    members: str = "pdb",
+    members: str | None = None,
     where: str | None = None,
     sql: str | None = None,
     ids: str | Path | None = None,
@@ -121,7 +121,7 @@ def export(
     limit: export only the first records by `order_by`.
     order_by: a column of `proteins`, optionally followed by ASC or DESC. NULL comes last, and equal values are ordered
         by id, source and structure_id.
-    members: the format of the files in tar bundles: pdb, cif or fcz.
+    members: the format of the files in tar bundles: pdb (None), cif or fcz.
     licence: the licence of the data, for LICENCE and manifest.json (None: "unknown").
     base_url: the address at which the files of `dest` will be, for aria2.txt.
     workers: the largest number of processes; fewer are started for few proteins. With more than one, a script must
@@ -132,6 +132,9 @@ def export(
     """
     if format not in FORMATS:
         raise UsageError(f"{format!r} is not an export format: choose one of {', '.join(FORMATS)}")
+    if members is not None and format != "tar":
+        raise UsageError(f"--members is for --format tar, it is {format}: omit it")
+    members = members or "pdb"
     if members not in STRUCTURE_FORMATS:
         raise UsageError(
             f"{members!r} is not a format of files in bundles: choose one of {', '.join(STRUCTURE_FORMATS)}"
@@ -157,14 +160,17 @@ def export(
         )
         with written_to(dest) as place:
             destination = place.begin(request)
-            num_chunks, resumed = _write_chunks(opened, cursor, destination, asked)
+            rates = rates_of(opened.folder) if format == "parquet" else None
+            num_chunks, resumed = _write_chunks(opened, cursor, destination, asked, rates)
             lists = _Lists(destination, num_chunks, asked)
-            lists.write(opened, cursor, ids_read_as)
+            lists.write(opened, cursor, rates, ids_read_as)
     shown = dest if isinstance(dest, str) and destination.storage.root is None else Path(dest)
     return Exported(shown, lists.proteins, lists.files, lists.bytes, dict(lists.num_missing), ids_read_as, resumed)
 
 
-def _write_chunks(opened: Atlas, cursor: Any, destination: Destination, asked: _Asked) -> tuple[int, int]:
+def _write_chunks(
+    opened: Atlas, cursor: Any, destination: Destination, asked: _Asked, rates: Rates | None
+) -> tuple[int, int]:
     """Write every chunk of the selection. Return the number of chunks, and how many were finished before."""
     format, total = asked.format, destination.request.rows
     subset: dict[str, Any] = {}
@@ -176,7 +182,7 @@ def _write_chunks(opened: Atlas, cursor: Any, destination: Destination, asked: _
             "columns": {column.name: column.metadata for column in protein_columns(model)},
             "model": model,
             "prefix": destination.request.digest[:_DIGEST_DIGITS],
-            "rates": rates_of(opened.folder),
+            "rates": rates,
             "rows_per_group": PROTEINS_PER_PARQUET_GROUP,
         }
         sql, rows = "FROM located", PROTEINS_PER_PARQUET_FILE
@@ -184,10 +190,9 @@ def _write_chunks(opened: Atlas, cursor: Any, destination: Destination, asked: _
     elif format in ("fasta", "3di"):
         creation, sql = "", f"SELECT {columns}, description FROM chosen"
     else:
-        ending, levels = (
-            asked.members if format == "tar" else format,
-            0 if format == "tar" else folder_levels(total, FILES_PER_FOLDER),
-        )
+        in_bundles = format == "tar"
+        ending = asked.members if in_bundles else format
+        levels = 0 if in_bundles else folder_levels(total, FILES_PER_FOLDER)
         creation = f"CREATE OR REPLACE TEMP TABLE named AS {with_file_names('chosen', f'.{ending}', levels)}"
         sql = f"SELECT {columns}, mean_plddt, ptm, model, file_name FROM named"
     if creation:
@@ -217,14 +222,14 @@ class _Lists:
         self.proteins = self.files = self.bytes = 0
         self.num_missing: Counter[str] = Counter()
 
-    def write(self, opened: Atlas, cursor: Any, ids_read_as: str | None) -> None:
-        """Write all files that are not of a chunk; SHA256SUMS last."""
+    def write(self, opened: Atlas, cursor: Any, rates: Rates | None, ids_read_as: str | None) -> None:
+        """Write all files that are not of a chunk; SHA256SUMS last. `rates` are given for an exported atlas."""
         if self._resumed:
             for name in EXPORT_LISTS:
                 self._storage.delete(name)
         references = reference_licences(cursor)
         settings = opened.header.settings
-        atlas_files = self._write_atlas(opened) if self._asked.format == "parquet" else []
+        atlas_files = [] if rates is None else self._write_atlas(opened, rates)
         with contextlib.ExitStack() as stack:
             sums = _TextFile(self._storage, "SHA256SUMS", stack)
             with contextlib.ExitStack() as lists:
@@ -244,7 +249,7 @@ class _Lists:
             texts = {
                 "LICENCE": licence_text(self._asked.licence, settings.model, program_version(), references),
                 "CITATION.bib": citation_text(self._asked.format, settings.model, references, clustered=clustered),
-                "manifest.json": self._manifest(opened, ids_read_as, references),
+                "manifest.json": self._manifest(opened, cursor, ids_read_as, references),
             }
             for name, text in texts.items():
                 with self._storage.building(name) as path:
@@ -275,10 +280,8 @@ class _Lists:
     def _join(self, name: str, end: bytes) -> WrittenFile:
         """Write a file from its parts, in the order of the chunks."""
         with self._storage.building(name) as path, path.open("wb") as file:
-            for chunk in self._chunks():
-                for part in chunk.parts:
-                    if part.whole == name:
-                        file.write(self._storage.read(part.file))
+            for part in self._storage.files(parts_folder(name)):
+                file.write(self._storage.read(part.name))
             file.write(end)
         return self._written(name)
 
@@ -321,24 +324,29 @@ class _Lists:
             for one in chunk.unwritable:
                 yield one.id, "unwritable", one.why, one.source
 
-    def _write_atlas(self, opened: Atlas) -> list[WrittenFile]:
-        """Complete the exported atlas with its documents and index; return all files that no chunk lists."""
-        digest = self._request.digest[:_DIGEST_DIGITS]
+    def _write_atlas(self, opened: Atlas, rates: Rates) -> list[WrittenFile]:
+        """Complete the exported atlas with its documents and index; return its files."""
         folder = commit_atlas(
             self._storage,
             (chunk.atlas for chunk in self._chunks() if chunk.atlas is not None),
             settings=opened.header.settings,
             created=self._request.created,
-            digest=digest,
+            digest=self._request.digest[:_DIGEST_DIGITS],
             max_length=max((plan.max_length for plan in opened.folder.plans()), default=0),
-            runs=rates_of(opened.folder).runs,
+            runs=rates.runs,
         )
         build_index(folder)
-        listed = {file.file for chunk in self._chunks() for file in chunk.files}
-        names = [file.name for file in self._storage.files() if file.name not in listed]
-        return [self._written(name) for name in names]
+        tables = [
+            WrittenFile(file.path, file.bytes, file.sha256)
+            for chunk in self._chunks()
+            if chunk.atlas is not None
+            for file in chunk.atlas.files()
+        ]
+        listed = {file.file for file in tables} | {file.file for chunk in self._chunks() for file in chunk.files}
+        others = [file.name for file in self._storage.files() if file.name not in listed]
+        return tables + [self._written(name) for name in others]
 
-    def _manifest(self, opened: Atlas, ids_read_as: str | None, references: list[dict[str, Any]]) -> str:
+    def _manifest(self, opened: Atlas, cursor: Any, ids_read_as: str | None, references: list[dict[str, Any]]) -> str:
         asked = self._asked
         manifest = {
             "created": self._request.created,
@@ -359,6 +367,7 @@ class _Lists:
             "files": self.files,
             "bytes": self.bytes,
             "missing": dict(self.num_missing),
+            **({"not_in_atlas": not_in_atlas(cursor)} if asked.format == "parquet" else {}),
             "listing": "files.jsonl",
         }
         return msgspec.json.format(_JSON.encode(manifest), indent=1).decode() + "\n"

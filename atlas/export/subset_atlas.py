@@ -93,6 +93,12 @@ def located_sql() -> str:
     )
 
 
+def not_in_atlas(cursor: Any) -> int:
+    """Return the number of rows of `located` that are in proteins-*.parquet alone."""
+    [(number,)] = cursor.execute(f"SELECT count(*) FROM located WHERE NOT {_IN_ATLAS}").fetchall()
+    return int(number)
+
+
 def wide_schema(columns: Iterable[tuple[str, Mapping[str, str]]], table: pa.Schema) -> pa.Schema:
     """Return the schema of proteins-*.parquet: `columns` with their metadata and types of `table`, then the stored."""
     fields = [table.field(name).with_metadata(dict(metadata)) for name, metadata in columns]

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import duckdb
 import gemmi
 import mini3di
 import numpy as np
@@ -19,6 +20,7 @@ from Bio.PDB import PDBParser
 from foldatlas.atlas.export import subset
 from foldatlas.atlas.export.bundles import bin_name
 from foldatlas.atlas.export.subset import export
+from foldatlas.atlas.export.subset_atlas import located_sql, not_in_atlas
 from foldatlas.atlas.folder import AtlasFolder
 from foldatlas.atlas.merge import merge_atlases
 from foldatlas.atlas.reader import Atlas
@@ -150,6 +152,25 @@ def test_an_empty_parquet_export_is_an_atlas(indexed: Any, tmp_path: Path) -> No
     export(indexed.root, tmp_path / "out", format="parquet", where="length < 0")
     assert rows_of(tmp_path / "out", "SELECT count(*) FROM proteins") == [(0,)]
     assert verify(AtlasFolder(tmp_path / "out")).faults == []
+
+
+def test_records_of_two_versions_at_one_offset_are_counted() -> None:
+    """Concurrent drivers may leave two current versions of a file: of two records at one offset the atlas takes one."""
+    connection = duckdb.connect()
+    connection.execute(
+        "CREATE TABLE chosen AS FROM (VALUES ('f', 'a', 1), ('f', 'a', 1), ('f', 'b', 2), ('f', 'c', 3), "
+        "('g', 'c', 3)) "
+        "AS chosen(source, id, structure_id)"
+    )
+    connection.execute(
+        "CREATE TABLE records AS SELECT *, 'folded' AS state, false AS superseded, 9 AS length FROM (VALUES "
+        "('f', 'a', 1, 0), ('f', 'a', 1, 0), ('f', 'b', 2, 10), ('f', 'c', 3, 10), ('g', 'c', 3, 10)) "
+        'AS records(source, id, structure_id, "offset")'
+    )
+    connection.execute(f"CREATE TABLE located AS {located_sql()}")
+    kept = connection.execute("SELECT source, id FROM located WHERE in_atlas ORDER BY ALL").fetchall()
+    assert kept == [("f", "a"), ("f", "b"), ("g", "c")] and not_in_atlas(connection) == 2
+    connection.close()
 
 
 @pytest.mark.parametrize("key", ["structure_id", "id, source", "id", "structure_id::VARCHAR AS structure_id, 1 AS n"])

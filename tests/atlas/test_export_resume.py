@@ -182,10 +182,28 @@ def test_errors_and_deaths_of_processes_are_raised() -> None:
     assert len(pids) == 3 and os.getpid() not in pids
     with pytest.raises(UsageError, match="item 7 is refused"):
         list(in_processes(Pids(refused=7), range(20), 2))
-    with pytest.raises(WorkerDied, match=r"ended with code -9 .* run the same command again to resume"):
+    with pytest.raises(WorkerDied, match=r"was killed \(SIGKILL; .* run the same command again to resume"):
         list(in_processes(Pids(killed_at=7), range(20), 2))
     assert {pid for _, pid in in_processes(Pids(), range(1), 2)} == {os.getpid()}  # not worth a process
     assert list(in_processes(Pids(), [], 2)) == []
+
+
+def test_processes_that_cannot_start_are_an_error(tmp_path: Path) -> None:
+    """A script without a guarded main module starts itself again in each process, which Python refuses."""
+    script = tmp_path / "unguarded.py"
+    script.write_text(
+        "import sys\n"
+        f"sys.path[:0] = [{str(Path(__file__).parents[1] / 'helpers')!r}]\n"
+        "from foldatlas.atlas.export.processes import in_processes\n"
+        "from foldatlas.schemas.errors import WorkerDied\n"
+        "from process_workers import Pids\n"
+        "try:\n"
+        "    list(in_processes(Pids(), [bytes(1 << 20)] * 4, 2))\n"
+        "except WorkerDied as error:\n"
+        "    print(error)\n"
+    )
+    done = subprocess.run([sys.executable, script], capture_output=True, text=True, timeout=120)
+    assert "ended with exit code 1: run the same command again" in done.stdout, done.stderr
 
 
 def test_processes_end_with_a_killed_parent(tmp_path: Path) -> None:

@@ -21,7 +21,7 @@ from made_families import Protein, add_plan, families, make_atlas
 from foldatlas.atlas.clusters import alignments, structures
 from foldatlas.atlas.clusters.descriptors import describe
 from foldatlas.atlas.clusters.member_map import cover_by_id
-from foldatlas.atlas.clusters.pairs import find_pairs
+from foldatlas.atlas.clusters.pairs import Pairs, find_pairs
 from foldatlas.atlas.folder import AtlasFolder
 from foldatlas.atlas.index.build import build_index
 from foldatlas.atlas.parquet.files import ParquetFile, open_parquet
@@ -30,7 +30,7 @@ from foldatlas.atlas.reference.mmseqs2 import program
 from foldatlas.atlas.stages.runs import completed_runs, latest_complete
 from foldatlas.folding.compare.experimental import read_chains
 from foldatlas.folding.compare.three_di import three_di_states
-from foldatlas.folding.compare.tm_align import Chains
+from foldatlas.folding.compare.tm_align import Chains, tm_align_many
 from foldatlas.jobs.cli import main
 from foldatlas.jobs.cluster import cluster
 from foldatlas.jobs.merge import merge
@@ -216,6 +216,22 @@ def test_interrupted_run_keeps_linclust(
     assert len(list(folder.root.glob("clusters/*/run.json"))) == 2
     assert list(folder.root.glob("clusters/*/centres/*")) == []
     assert faults_of(folder.root) == []
+
+
+def test_alignment_equals_tm_align_of_both_chains(whole: Path) -> None:
+    """Whichever rows are read; a greater score that a superposition reached before is kept."""
+    latest = latest_complete(AtlasFolder(whole), "clusters")
+    assert latest is not None
+    (file,) = latest.run.document.inputs["chains"]
+    storage = AtlasFolder(whole).storage
+    longer, shorter = np.array([0, 0, 3, 6]), np.array([1, 9, 4, 7])
+    reached = np.array([0, 2, 0, 0], np.float32)
+    found = alignments.align_pairs(storage, file.path, Pairs(longer, shorter, reached), threads=2).tm_E
+    chains = structures.read_chains(storage, file.path, 0, 10).chains
+    for place, (row, other) in enumerate(zip(longer.tolist(), shorter.tolist(), strict=True)):
+        span = slice(*chains.offsets_K1[row : row + 2])
+        alone = tm_align_many(chains.c_alphas_T3[span], chains.states_T[span], chains, np.array([other]))
+        assert found[place] == max(reached[place], np.float32(alone.tm_query_P[0])) > 0.1
 
 
 def test_members_are_aligned_in_shards(

@@ -107,6 +107,7 @@ def test_hostile_ids_are_folded_exported_and_queried(tmp_path: Path, run: Run) -
         (["--sql", "delete from records"], 2, "DELETE is not a query"),
         (["--base-url", "example.org"], 2, "is not an address"),
         (["--workers", "0"], 2, "must be 1 or more"),
+        (["--members", "cif"], 2, "--members is for --format tar, it is fasta"),
         (["--format", "pdf"], 2, "invalid choice: 'pdf'"),
     ],
 )
