@@ -3,6 +3,8 @@
 import dataclasses
 import itertools
 import shutil
+import subprocess
+import sys
 import uuid
 from collections.abc import Callable
 from pathlib import Path
@@ -213,3 +215,26 @@ def test_ranges_are_all_ids_once() -> None:
     found = ranges.id_ranges(7 * ranges.ROWS_PER_RANGE)
     assert len(found) == 7 and found[0].first.int == 0 and found[-1].last.int == 2**128 - 1
     assert all(one.last.int + 1 == other.first.int for one, other in itertools.pairwise(found))
+
+
+@pytest.mark.long
+def test_older_duckdb_reads_the_index(growing: Built, tmp_path: Path) -> None:
+    """DuckDB 1.4 for Python, and the command line, installed in an environment of their own."""
+    fold(growing, 0, 0)
+    build_index(growing.folder)
+    fold(growing, 0, 1)
+    build_index(growing.folder)
+    environment = tmp_path / "environment"
+    subprocess.run([sys.executable, "-m", "venv", str(environment)], check=True)
+    packages = ["duckdb>=1.4,<1.5", "duckdb-cli>=1.4,<2"]
+    subprocess.run([str(environment / "bin" / "pip"), "install", "-q", *packages], check=True)
+    with Atlas.open(growing.root) as atlas:
+        [(expected,)] = atlas.query("SELECT count(*) FROM proteins WHERE fraction_low >= 0").rows()
+    sql = "SELECT count(*) FROM proteins WHERE fraction_low >= 0"
+    read = f"import duckdb, sys; print(duckdb.connect(sys.argv[1], read_only=True).execute({sql!r}).fetchall()[0][0])"
+    index = str(growing.folder.index_path)
+    for command in (["python", "-c", read, index], ["duckdb", "-readonly", "-noheader", "-list", index, sql]):
+        program = str(environment / "bin" / command[0])
+        done = subprocess.run([program, *command[1:]], capture_output=True, text=True, check=True)
+        assert done.stdout.strip() == str(expected)
+    assert expected > 0
