@@ -27,11 +27,11 @@ OWN = {"settings": "indexed, runs"}
 
 
 def rows(path: Path) -> dict[str, list[tuple]]:
-    """Every table and view of an index, as sorted rows of texts."""
+    """Every table and view of an index but those of Parquet files, as sorted rows of texts."""
     with duckdb.connect(str(path), read_only=True) as connection:
         names = connection.execute(
             "SELECT table_name FROM duckdb_tables() WHERE NOT internal UNION ALL "
-            "SELECT view_name FROM duckdb_views() WHERE NOT internal"
+            "SELECT view_name FROM duckdb_views() WHERE NOT internal AND NOT contains(sql, 'read_parquet')"
         ).fetchall()
         return {
             name: sorted(
