@@ -24,22 +24,22 @@ from foldatlas.schemas.records import structure_id
 URI_C, URI_D = "file:///data/c.fasta", "file:///data/d.fasta"
 # What says when and how an index was built.
 OWN = {"settings": "indexed, runs"}
+VIEWS = ["proteins", "high_confidence", "novel", "refused", "members", "dark_clusters", "novelty_changes"]
 
 
-def rows(path: Path) -> dict[str, list[tuple]]:
-    """Every table and view of an index but those of Parquet files, as sorted rows of texts."""
+def rows(path: Path) -> dict[str, list[str]]:
+    """Every table of an index, and the views of these, as sorted rows of texts."""
     with duckdb.connect(str(path), read_only=True) as connection:
         names = connection.execute(
-            "SELECT table_name FROM duckdb_tables() WHERE NOT internal UNION ALL "
-            "SELECT view_name FROM duckdb_views() WHERE NOT internal AND NOT contains(sql, 'read_parquet')"
+            "SELECT table_name FROM duckdb_tables() WHERE NOT internal AND schema_name = 'main' "
+            "UNION ALL SELECT unnest(?)",
+            [VIEWS],
         ).fetchall()
-        return {
-            name: sorted(
-                map(str, connection.execute(f'SELECT COLUMNS(*)::VARCHAR FROM (SELECT * {exclude(name)} FROM "{name}")')
-                    .fetchall())
-            )
-            for (name,) in names
-        }  # fmt: skip
+        found = {}
+        for (name,) in names:
+            sql = f'SELECT COLUMNS(*)::VARCHAR FROM (SELECT * {exclude(name)} FROM "{name}")'
+            found[name] = sorted(map(str, connection.execute(sql).fetchall()))
+        return found
 
 
 def exclude(name: str) -> str:
