@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from foldatlas.atlas.diff.differences import Change, Differences
-from foldatlas.atlas.sql.result_formats import escape_controls
+from foldatlas.atlas.sql.text import escape_controls
 
 _WIDTH = max(map(len, Change)) + 2
 

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any, Final
 
-from foldatlas.atlas.sql.result_formats import escape_controls
+from foldatlas.atlas.sql.text import escape_controls
 
 UNKNOWN: Final = "unknown"
 

@@ -63,7 +63,7 @@ def refuse_destination(dest: str | Path, atlas: AtlasFolder) -> None:
     if is_address(dest):
         storage = open_storage(dest)
         storage.refuse_foreign(REQUEST)
-        if not atlas.is_local and f"{storage.uri}/".startswith(f"{atlas.uri}/"):
+        if atlas.storage.contains(storage):
             raise UsageError(f"{storage.uri} is inside the atlas {atlas.uri}: give a prefix outside it")
         return
     folder = _local(dest)
@@ -71,7 +71,7 @@ def refuse_destination(dest: str | Path, atlas: AtlasFolder) -> None:
         raise ForeignFolderError(f"{dest} is a file: give a new folder for the export")
     if folder.is_dir() and (first := next(iter(sorted(folder.iterdir())), None)) is not None:
         raise ForeignFolderError(f"{dest} is not empty (it contains {first.name!r}): give a new folder for the export")
-    if atlas.is_local and folder.resolve().is_relative_to(atlas.root.resolve()):
+    if atlas.storage.contains(open_storage(folder)):
         raise UsageError(f"{dest} is inside the atlas {atlas.uri}: give a folder outside it")
 
 

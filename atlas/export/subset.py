@@ -45,7 +45,7 @@ from foldatlas.atlas.index.views import protein_columns
 from foldatlas.atlas.reader import Atlas
 from foldatlas.atlas.sql.interruptible import interruptible_call
 from foldatlas.atlas.sql.query import query_errors
-from foldatlas.atlas.sql.result_formats import escape_controls
+from foldatlas.atlas.sql.text import escape_controls
 from foldatlas.atlas.storage.protocol import Storage
 from foldatlas.schemas.errors import UsageError
 from foldatlas.schemas.version import program_version

@@ -48,6 +48,7 @@ from foldatlas.atlas.index.structures import (
 )
 from foldatlas.atlas.index.update import CannotContinue, Increment, increment_since, update_tables
 from foldatlas.atlas.index.views import create_views
+from foldatlas.atlas.macros.install import create_structure_sql
 from foldatlas.atlas.sql.interruptible import interruptible_call
 from foldatlas.atlas.sql.text import first_line, literal
 from foldatlas.atlas.storage.scratch import LocalCopies
@@ -181,6 +182,7 @@ def _write(
         with _writing(folder):
             _make_small_tables(connection, content, runs)
             create_views(connection, content.header.settings.model)
+            create_structure_sql(connection, work)
             accounting = count_records(connection)
             # Closing writes everything too, but on a full disk it leaves the rest in a log file and raises nothing.
             connection.execute("CHECKPOINT")

@@ -8,4 +8,5 @@ tables.py   checks that need all files at once: records, scores, the index
 geometry.py unusual geometry, and PDB files of a sample read again
 clusters.py contents of member maps
 fault.py    a fault and its next step
+repair.py   what is dropped, to be made again
 """

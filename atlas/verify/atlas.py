@@ -17,7 +17,7 @@ from foldatlas.atlas.stages.runs import is_stage_document
 from foldatlas.atlas.storage import packs
 from foldatlas.atlas.storage.protocol import STAGING, Storage
 from foldatlas.atlas.verify.clusters import check_members
-from foldatlas.atlas.verify.fault import RESTORE, Fault, FaultKind, restore_or_fold
+from foldatlas.atlas.verify.fault import RESTORE, Fault, FaultKind, Mend, Step, restore_or_fold
 from foldatlas.atlas.verify.geometry import Geometry, check_geometry
 from foldatlas.atlas.verify.novelty import check_novelty
 from foldatlas.atlas.verify.shard import check_shard
@@ -134,7 +134,7 @@ def _wrong_packs(folder: AtlasFolder) -> Iterator[Fault]:
     """Yield packs that contradict a document: readers use the copy in the pack."""
     for pack, name in folder.false_packs().items():
         what = f"its copy of {name} differs from that document"
-        yield Fault(FaultKind.DOCUMENT, pack, what, "delete it (it holds copies only), and verify again")
+        yield Fault(FaultKind.DOCUMENT, pack, what, Step("delete it: it holds copies only", Mend.DELETE, pack))
 
 
 def _read_plans(folder: AtlasFolder, result: Verification) -> list[Plan]:
@@ -201,7 +201,9 @@ def _read_histories(
         try:
             entry = decode(_readable(content), ShardEntry, where)
         except (OSError, DamagedAtlasError) as error:
-            result.faults.append(Fault(FaultKind.DOCUMENT, where, str(error), RESTORE))
+            named = PurePath(where).name.split(".")[0]
+            step = restore_or_fold(named) if named in shards else RESTORE
+            result.faults.append(Fault(FaultKind.DOCUMENT, where, str(error), step))
             continue
         if entry.shard not in shards:
             result.notes.append(f"{where} is of a shard of no plan: it is ignored")
@@ -252,7 +254,7 @@ def _readable(content: bytes | OSError) -> bytes:
     return content
 
 
-def _check_file(storage: Storage, file: FileEntry, step: str, *, deep: bool) -> Iterator[Fault]:
+def _check_file(storage: Storage, file: FileEntry, step: Step, *, deep: bool) -> Iterator[Fault]:
     try:
         size = storage.size(file.path)
         if size != file.bytes:
