@@ -26,6 +26,7 @@ from foldatlas.atlas.storage.local import LocalStorage
 from foldatlas.atlas.storage.opening import open_storage
 from foldatlas.atlas.storage.protocol import Storage
 from foldatlas.schemas.errors import FoldAtlasError, ForeignFolderError, Interrupted, StoreError, UsageError
+from foldatlas.schemas.tables import SHARD_TABLES
 
 _UNFINISHED: Final = ".exporting"
 _LOCK: Final = "lock"
@@ -63,7 +64,7 @@ def refuse_destination(dest: str | Path, atlas: AtlasFolder) -> None:
     if is_address(dest):
         storage = open_storage(dest)
         storage.refuse_foreign(REQUEST)
-        if not atlas.is_local and f"{storage.uri}/".startswith(f"{atlas.uri}/"):
+        if atlas.storage.contains(storage):
             raise UsageError(f"{storage.uri} is inside the atlas {atlas.uri}: give a prefix outside it")
         return
     folder = _local(dest)
@@ -71,7 +72,7 @@ def refuse_destination(dest: str | Path, atlas: AtlasFolder) -> None:
         raise ForeignFolderError(f"{dest} is a file: give a new folder for the export")
     if folder.is_dir() and (first := next(iter(sorted(folder.iterdir())), None)) is not None:
         raise ForeignFolderError(f"{dest} is not empty (it contains {first.name!r}): give a new folder for the export")
-    if atlas.is_local and folder.resolve().is_relative_to(atlas.root.resolve()):
+    if atlas.storage.contains(open_storage(folder)):
         raise UsageError(f"{dest} is inside the atlas {atlas.uri}: give a folder outside it")
 
 
@@ -96,6 +97,7 @@ class _Opened:
         except (FileNotFoundError, msgspec.MsgspecError):
             earlier = None
         if earlier is not None and request.continues(earlier):
+            _delete_unfinished(storage)
             return Destination(storage, earlier, True)
         if storage.root is not None:
             for path in storage.root.iterdir():
@@ -112,6 +114,15 @@ class _Opened:
         with storage.building(REQUEST) as path:
             path.write_bytes(msgspec.json.encode(request))
         return Destination(storage, request, False)
+
+
+def _delete_unfinished(storage: Storage) -> None:
+    """Delete what a killed process was writing under a hidden name (`Storage.building`): tables and lists."""
+    if storage.root is not None:
+        tables = (*SHARD_TABLES, "records", "sequences", "plans", "manifest")
+        for folder in (storage.root, *(storage.root / table for table in tables)):
+            for path in folder.glob(".*.part"):
+                path.unlink()
 
 
 def _local(dest: str | Path) -> Path:

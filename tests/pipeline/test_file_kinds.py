@@ -271,7 +271,7 @@ def test_doubtful_letters_are_judged_by_their_file(
     plan: Callable[..., Planned], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, range_bytes: int
 ) -> None:
     """Cases low-complexity-protein-refused and nucleotides-with-ambiguity-folded, for any ranges."""
-    monkeypatch.setattr("foldatlas.pipeline.planning.planner.cut_ranges.__defaults__", (range_bytes,))
+    monkeypatch.setattr("foldatlas.pipeline.sources.find.RANGE_BYTES", range_bytes)
     ambiguous = contigs(1, length=1_200).replace(b">c0\n", b">ambiguous\nR")
     cases = {
         "among_proteins": (MIXED + proteins(), {"accepted": 9}),
