@@ -54,8 +54,8 @@ class Stages:
 
 
 _STAGES: Final[dict[Mode, Stages]] = {
-    "default": Stages(800, 4_000, (0.5, 0.6), (64, 24)),
-    "sensitive": Stages(4_000, 20_000, (0.4, 0.5), (250, 80)),
+    "default": Stages(800, 4_000, (0.6, 0.6), (160, 24)),
+    "sensitive": Stages(4_000, 20_000, (0.5, 0.5), (400, 80)),
     "exhaustive": Stages(1 << 62, 1 << 62, (0.0, 0.0), (1 << 62, 1 << 62)),
 }
 
