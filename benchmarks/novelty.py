@@ -1,14 +1,16 @@
 """Structure search against exhaustive TM-align (tmtools): what is missed, what is wrong, and what it takes.
 
     python benchmarks/novelty.py ../shared/data/chains.parquet [--modes default,sensitive,exhaustive] [--decoys ABC]
-        [--decoy-modes default] [--exhaustive-every 8] [--size 200000] [--threads 2] [--truth FOLDER] [--work FOLDER] [--output FOLDER]
+        [--decoy-modes default,sensitive] [--exhaustive-every 8] [--size 200000] [--threads 2] [--truth FOLDER]
+        [--work FOLDER] [--output FOLDER]
 
 Queries are the chains of split `valid`, the reference is split `train`, padded with each kind of decoys
 (novelty_reference.py) to `--size` entries. The truth is benchmarks/novelty_truth.py's, of the queries whose part is
-there; the others are searched and timed too. Exhaustive searches take every eighth query. A verdict is whether the best TM-score is at least 0.5; queries whose
-truth is within 0.01 of that are left out of the wrong ones, and shown. Every hit's score is computed again from its
-transform and partners. Each search is a process of its own, warm: compiled, its reference in the page cache, one
-query searched before. Processor seconds, of all threads; tmtools is timed on pairs drawn at random in between.
+there; the others are searched and timed too. Exhaustive searches take every eighth query. A verdict is whether the best
+TM-score is at least 0.5; queries whose truth is within 0.01 of that are left out of the wrong ones, and shown. Every
+hit's score is computed again from its transform and partners. Each search is a process of its own, warm: compiled, its
+reference in the page cache, one query searched before. Processor seconds, of all threads; tmtools is timed on pairs
+drawn at random in between.
 
 Writes novelty.md and novelty.json; parts that another run made stay.
 """
