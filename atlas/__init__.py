@@ -9,12 +9,14 @@ merge.py        several atlases into a new one
 storage/        where an atlas is kept, and files that appear whole or not at all
 parquet/        Parquet files, and structures and matrices as they are stored
 stages/         runs of derived stages (novelty, clusters), each in a separate folder
+macros/         structures in SQL: macros that the index stores, functions of the program
 sql/            one statement that reads, and its rows as table, csv, json, jsonl or parquet
 planning/       staged records -> what is new, in which order
 index/          listed Parquet files -> atlas.duckdb
 forecast/       how fast devices are, and what folding will take
 verify/         whether an atlas is whole
-export/         subsets as files: PDB, mmCIF, Foldcomp, FASTA, Parquet
+diff/           what differs between two atlases
+export/         subsets as files: PDB, mmCIF, Foldcomp, tar bundles, FASTA, 3Di, Parquet
 reference/      reference databases: known structures and sequences, for novelty
 clusters/       clusters by sequence and by structure
 novelty/        searches of an atlas against reference databases

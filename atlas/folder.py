@@ -32,6 +32,18 @@ from foldatlas.schemas.version import program_version
 
 HEADER: Final = "atlas.json"
 INDEX: Final = "atlas.duckdb"
+# Files beside the tables of an atlas that is a Parquet export (atlas/export/subset.py); SHA256SUMS has their digests.
+EXPORT_LISTS: Final = (
+    "SHA256SUMS",
+    "manifest.json",
+    "files.jsonl",
+    "members.jsonl",
+    "missing.tsv",
+    "aria2.txt",
+    "LICENCE",
+    "CITATION.bib",
+)
+EXPORT_TABLES: Final = "proteins-*.parquet"
 
 
 def now() -> str:
@@ -324,7 +336,7 @@ class AtlasFolder:
         number of deleted files, temporary ones not counted.
         """
         self.storage.sweep_work()
-        # Leftovers are listed before the manifest is read, so that whatever an ended process committed is in it.
+        # Leftovers are listed before the manifest is read, so that everything an ended process committed is in it.
         leftovers = self.storage.leftovers((*SHARD_TABLES, "records", "sequences"))
         if not leftovers:
             return 0

@@ -14,19 +14,27 @@ import duckdb
 from foldatlas.atlas.folder import INDEX, AtlasFolder
 from foldatlas.atlas.index.contents import contents_of, indexed_contents
 from foldatlas.atlas.index.published import index_of
+from foldatlas.atlas.macros.functions import add_functions
+from foldatlas.atlas.macros.parquet_views import PARQUET_VIEWS, ROWS, VARIABLE, has_parquet_views
+from foldatlas.atlas.macros.schema import described_columns, sql_schema
 from foldatlas.atlas.parquet.coordinates import StoredStructure
 from foldatlas.atlas.parquet.store_dataset import store_dataset
 from foldatlas.atlas.parquet.structures import StructureLocation, read_structures
+from foldatlas.atlas.sql.parameters import Parameters, with_parameters
 from foldatlas.atlas.sql.query import Result, read_only
 from foldatlas.atlas.sql.records_by_name import find_records
+from foldatlas.atlas.sql.suggestions import suggestion
 from foldatlas.atlas.sql.text import escape_glob, first_line, literal
 from foldatlas.schemas.errors import DamagedAtlasError, QueryError, UsageError
 from foldatlas.schemas.manifest import AtlasHeader
+from foldatlas.schemas.sql_functions import PROGRAM_FUNCTIONS, TABLE_MACROS
 from foldatlas.schemas.tables import OPTIONAL_TABLES, TABLES
 
-PARQUET_VIEWS: Final = ("sequences", "structures", *OPTIONAL_TABLES)
-
-_NAMED: Final = re.compile(rf"\b(?:{'|'.join(PARQUET_VIEWS)}|show)\b", re.IGNORECASE)
+_READING: Final = tuple(macro.name for macro in TABLE_MACROS)  # macros that read structures
+_FUNCTIONS: Final = tuple(function.name for function in PROGRAM_FUNCTIONS)
+_NAMED: Final = re.compile(
+    rf"\b(?:{'|'.join((*PARQUET_VIEWS, ROWS, *_READING, *_FUNCTIONS, 'show'))})\b", re.IGNORECASE
+)
 
 
 @dataclass
@@ -46,8 +54,11 @@ class Atlas:
     _connection: Any = field(repr=False)
 
     @classmethod
-    def open(cls, path: str | Path) -> Self:
+    def open(cls, path: str | Path, *, memory_limit: str | None = None) -> Self:
         """Open the atlas at `path`, a folder or `s3://...`; of an index on a store a local copy is kept.
+
+        `memory_limit` is that of DuckDB, such as "4GB", for all connections of this process to the atlas; queries that
+        need more use temporary files. By default it is 80 % of the machine's memory.
 
         Raise NotAnAtlasError if there is no atlas or no index yet, DamagedAtlasError for an unreadable index.
         """
@@ -65,6 +76,12 @@ class Atlas:
             raise DamagedAtlasError(
                 f"{folder.where(INDEX)} cannot be opened ({first_line(error)}): run `foldatlas index {path}`"
             ) from error
+        if memory_limit is not None:
+            try:
+                connection.execute("SET memory_limit = ?", [memory_limit])
+            except duckdb.Error as error:
+                connection.close()
+                raise UsageError(f"{memory_limit!r} is no memory limit, such as 4GB: {first_line(error)}") from None
         return cls(folder.resolved(), header, connection)  # independent of later changes of the working directory
 
     def __enter__(self) -> Self:
@@ -84,46 +101,81 @@ class Atlas:
         """Whether plans, shards or runs of derived stages were committed after the index was built."""
         return not indexed_contents(self._connection).matches(contents_of(self.folder))
 
-    def query(self, sql: str) -> Result:
+    def sql(self, sql: str, params: Parameters | None = None, *, seconds: float | None = None) -> Result:
         """Run one SQL statement that only reads, and return its rows, read as they are consumed.
 
-        Tables: `proteins`, `high_confidence`, `novel`, `records`, `refused`, `failures`, `runs`, `files`, `scores`,
-        `settings`, `titles`; and, read from Parquet, `sequences`, `structures` (as stored: integers of 0.01 angstrom
-        and 0.01 of pLDDT), `embeddings`, `residue_embeddings` and `pae` (integers of 0.125 angstrom). Raise QueryError.
+        `schema()` lists views, columns, macros and functions. `params` are values of `$name` in the statement, or a
+        list, of `$1` or `?`; `seconds` limits the time that the statement may run. Raise QueryError.
 
         >>> with Atlas.open("atlas") as atlas:
-        ...     result = atlas.query("SELECT state, outcome, count(*) AS n FROM records GROUP BY ALL ORDER BY n DESC")
+        ...     result = atlas.sql("SELECT state, outcome, count(*) AS n FROM records GROUP BY ALL ORDER BY n DESC")
         ...     result.columns, result.types
         ...     result.rows()
+        ...     atlas.sql("SELECT id FROM proteins WHERE length < $longest ORDER BY id", {"longest": 30}).rows()
         (['state', 'outcome', 'n'], ['VARCHAR', 'VARCHAR', 'BIGINT'])
         [('folded', 'accepted', 3), ('refused', 'digit', 1)]
+        [('trp_cage',), ('trp_cage_again',)]
 
-        Batches of rows are Arrow record batches:
+        `arrow()`, `df()` and `pl()` of the result give tables of pyarrow, pandas and polars. Batches of rows are Arrow
+        record batches:
 
         >>> with Atlas.open("atlas") as atlas:
-        ...     for batch in atlas.query("SELECT structure_id, ptm FROM scores").batches():
+        ...     for batch in atlas.sql("SELECT structure_id, ptm FROM scores").batches():
         ...         print(batch.num_rows, batch.schema.field("ptm").type)
         2 float
+
+        Structures are in SQL too (docs/sql.md):
+
+        >>> with Atlas.open("atlas") as atlas:
+        ...     atlas.sql("SELECT len(c_alphas(s)), round(tm_score(s, s), 3) FROM structure('villin') AS s").rows()
+        [(35, 1.0)]
         """
+        text = with_parameters(sql, params)
         try:
-            return read_only(self.cursor(sql), sql)
+            return read_only(self.cursor(text), text, seconds)
         except QueryError as error:
             absent = [table for table in OPTIONAL_TABLES if f" {table} does not exist" in str(error)]
-            if not absent:
-                raise
-            option = OPTIONAL_TABLES[absent[0]]
-            raise QueryError(f"{self.folder.uri} has no {absent[0]}: fold with {option}") from error
+            if absent:
+                option = OPTIONAL_TABLES[absent[0]]
+                raise QueryError(f"{self.folder.uri} has no {absent[0]}: fold with {option}") from error
+            columns: dict[str, list[str]] = {}
+            for table, column, *_ in described_columns(self._connection):
+                columns.setdefault(table, []).append(column)
+            if hint := suggestion(str(error), text, columns):
+                raise QueryError(f"{hint}\n{error}") from error
+            raise
+
+    def query(self, sql: str, params: Parameters | None = None) -> Result:
+        """Return `sql(sql, params)`."""
+        return self.sql(sql, params)
+
+    def schema(self) -> Result:
+        """Return what SQL sees: a row for each table, view, column, macro and function, with unit, range and meaning.
+
+        `kind` is table, view, column, macro, table macro or function; of a macro, `type` is what it returns.
+        """
+        cursor = self._connection.cursor()
+        cursor.register("described", sql_schema(cursor))
+        return read_only(cursor, "FROM described")
 
     def cursor(self, sql: str) -> Any:
-        """Return a new connection with those views of Parquet files that `sql` names.
+        """Return a new connection with those views of Parquet files and functions that `sql` names.
 
         Views of many files take time to create. A structure that is in several files is one row of a view: the one
         that counts in the index.
         """
         cursor = self._connection.cursor()
         words = {word.lower() for word in _NAMED.findall(sql)}
-        for view in PARQUET_VIEWS if "show" in words else sorted(words):
-            self._create_view(cursor, view, required="show" not in words)
+        if words & set(_FUNCTIONS):
+            add_functions(cursor, self.header.settings.model)
+        if not words - set(_FUNCTIONS):
+            return cursor
+        views = set(PARQUET_VIEWS if words & {"show", *_READING} else words & set(PARQUET_VIEWS))
+        if self.folder.is_local and has_parquet_views(self._connection):
+            cursor.execute(f"SET VARIABLE {VARIABLE} = files_at(?)", [str(self.folder.root)])
+            return cursor
+        for view in sorted(views):
+            self._create_view(cursor, view, required=view in words)
         return cursor
 
     def structure(self, name: str) -> StoredStructure:
@@ -158,6 +210,7 @@ class Atlas:
         return read_structures(self.folder.storage, locations)
 
     def _create_view(self, cursor: Any, view: str, *, required: bool) -> None:
+        """Create a temporary view of a table's files: on a store, or for an index of an earlier program."""
         listed = cursor.execute("SELECT path, bytes FROM files WHERE table_name = ? ORDER BY path", [view]).fetchall()
         if not listed:
             if required and view not in OPTIONAL_TABLES:
@@ -182,6 +235,9 @@ class Atlas:
         )
         try:
             cursor.execute(f"CREATE TEMP VIEW {view} AS {counted}")
+            if view == "structures" and has_parquet_views(self._connection):
+                cursor.execute(f"CREATE TEMP VIEW {ROWS} AS FROM {source}")
+                cursor.execute(f"SET VARIABLE {VARIABLE} = ?", [{"folder": begin}])
         except duckdb.IOException as error:
             place = self.folder.uri
             raise DamagedAtlasError(

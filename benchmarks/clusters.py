@@ -114,8 +114,8 @@ def purity(chains: Chains, centres: np.ndarray) -> tuple[float, int]:
     good = number = 0
     for centre in np.unique(centres):
         members = np.flatnonzero(centres == centre)
-        for place, row in enumerate(members[:-1]):
-            others = members[place + 1 :]
+        for index, row in enumerate(members[:-1]):
+            others = members[index + 1 :]
             scores = lower_bounds(*row_of(chains, row), chains, others)
             is_open = scores < MIN_TM
             if is_open.any():
@@ -196,8 +196,8 @@ def sequences(number: int) -> dict[str, object]:
     found: dict[str, object] = {"sequences": number}
     made = synthetic(number, np.random.default_rng(1))
     found["residues"] = sum(map(len, made))
-    with tempfile.TemporaryDirectory() as place:
-        folder = Path(place)
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
         with DatabaseWriter(folder / "database") as writer:
             writer.write(made)
         for settings in (IDENTITY_90, IDENTITY_30):

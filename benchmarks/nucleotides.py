@@ -44,9 +44,9 @@ def contig(generator: random.Random, rate: float) -> bytes:
     length = max(30, round(generator.lognormvariate(0, 1) * 500))
     gc = generator.uniform(0.15, 0.75)
     letters = generator.choices("ACGT", [1 - gc, gc, gc, 1 - gc], k=length)
-    for place in range(length):
+    for index in range(length):
         if generator.random() < rate:
-            letters[place] = generator.choice(CODES)
+            letters[index] = generator.choice(CODES)
     return "".join(letters).encode()
 
 

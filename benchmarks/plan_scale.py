@@ -243,11 +243,11 @@ def in_a_process(*arguments: object) -> str:
 
 
 def run(way: str, num_records: int, folder: Path) -> dict[str, Any]:
-    with tempfile.TemporaryDirectory(dir=folder) as place:
-        in_a_process("--make", way, num_records, place)
-        size = sum(path.stat().st_size for path in Path(place).iterdir())
+    with tempfile.TemporaryDirectory(dir=folder) as inputs:
+        in_a_process("--make", way, num_records, inputs)
+        size = sum(path.stat().st_size for path in Path(inputs).iterdir())
         load = os.getloadavg()[0]
-        found: dict[str, Any] = json.loads(in_a_process("--measure", way, place))
+        found: dict[str, Any] = json.loads(in_a_process("--measure", way, inputs))
         return {"from": way, "records": num_records, "input_bytes": size, "load": load, **found}
 
 

@@ -146,12 +146,12 @@ def as_workers_come_free(
             held[worker] = second
         scheduler_free = now = max(now, scheduler_free) + scheduler * world.overheads
         now += world.load * reload
-        for place, shard in enumerate(task):
+        for index, shard in enumerate(task):
             end = now + world.seconds(shard, worker)
             if end > fails[worker]:
                 lost += max(0.0, fails[worker] - now) * float(world.speeds[worker])
                 failures += 1
-                for rest in (task[place:], held.pop(worker, ())):
+                for rest in (task[index:], held.pop(worker, ())):
                     if rest:
                         heapq.heappush(lost_tasks, (fails[worker], rest[0], rest))
                 now = fails[worker] + SECONDS_TO_RETURN + world.load * (not reload)

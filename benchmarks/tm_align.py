@@ -57,9 +57,9 @@ def choose(chains: Chains, number: int, rng: np.random.Generator) -> list[tuple[
     chosen = []
     for long, wanted in ((True, number), (False, number // 3)):
         groups = sorted((len(pairs), key) for key, pairs in found.items() if key[0] is long)
-        for place, (_, key) in enumerate(groups):
+        for index, (_, key) in enumerate(groups):
             pairs = found[key]
-            take = min(len(pairs), -(-wanted // (len(groups) - place)))
+            take = min(len(pairs), -(-wanted // (len(groups) - index)))
             chosen += [pairs[k] for k in rng.permutation(len(pairs))[:take]]
             wanted -= take
     return chosen

@@ -12,6 +12,7 @@ status.py       progress of an atlas
 query.py        SQL queries
 export.py       subsets as files
 verify.py       checks of a whole atlas
+diff.py         differences between two atlases
 merge.py        several atlases into one
 novelty.py      searches of an atlas against references
 cluster.py      families by sequence and by structure

@@ -2,6 +2,7 @@
 
 import argparse
 import contextlib
+import math
 import os
 import sys
 from typing import Final
@@ -32,6 +33,17 @@ def positive(text: str) -> int:
 
 def not_negative(text: str) -> int:
     return whole_number(text, 0)
+
+
+def seconds(text: str) -> float:
+    """Parse a time in seconds, more than 0."""
+    try:
+        number = float(text)
+    except ValueError:
+        number = math.nan
+    if not 0 < number < math.inf:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number of seconds above 0")
+    return number
 
 
 def path(text: str) -> str:

@@ -28,10 +28,11 @@ COMMANDS: Final = {
     "reference": "build a reference database of known structures or sequences, to search for novelty",
     "novelty": "search structures or sequences of an atlas against a reference database",
     "query": "query an atlas with SQL",
-    "export": "write a subset of an atlas as PDB, mmCIF, Foldcomp, FASTA or Parquet files",
+    "export": "write a subset of an atlas as PDB, mmCIF, Foldcomp, FASTA, 3Di or Parquet files, or tar bundles",
     "embed": "compute embeddings with the language model, without folding",
     "train": "train a language model on sequences, or a folding head on structures",
     "evaluate": "fold experimental chains and compare models and baselines with experiment",
+    "diff": "list what differs between two atlases",
     "verify": "check every file of an atlas against its digests and its plan",
 }
 

@@ -12,6 +12,7 @@ from foldatlas.schemas.wording import counted
 if TYPE_CHECKING:
     from foldatlas.atlas.clusters.forecast import ClusterForecast
     from foldatlas.pipeline.clustering import ClusterReport
+    from foldatlas.schemas.manifest import Plan
 
 EXAMPLES: Final = """examples:
   foldatlas cluster atlas
@@ -88,19 +89,49 @@ def is_clustered(atlas: str | Path) -> bool:
     return latest_complete(AtlasFolder.existing(atlas), "clusters") is not None
 
 
-def forecast(atlas: str | Path) -> "ClusterForecast":
-    """Predict time, memory and disk for clustering `atlas`, from its index, which is built if it is out of date."""
+def forecast(atlas: str | Path) -> "ClusterForecast | None":
+    """Predict time, memory and disk for clustering `atlas`, or return None if its clusters are up to date.
+
+    The prediction is from the index, which is built if it is out of date.
+    """
+    import numpy as np
+
     from foldatlas.atlas.clusters.forecast import predict
+    from foldatlas.atlas.clusters.results import KIND, clustered_ids, is_current, run_settings
     from foldatlas.atlas.clusters.structures import present_structures
     from foldatlas.atlas.folder import AtlasFolder
     from foldatlas.atlas.index.build import build_index, current_accounting
     from foldatlas.atlas.reader import Atlas
+    from foldatlas.atlas.stages.runs import latest_complete
 
     folder = AtlasFolder.existing(atlas)
     if current_accounting(folder) is None:
         build_index(folder)
     with Atlas.open(atlas) as opened:
-        return predict(present_structures(opened).lengths_N)
+        structures = present_structures(opened)
+    settings, latest = run_settings(structures.ids_N), latest_complete(folder, KIND)
+    if latest is not None and is_current(latest, settings):
+        return None
+    is_known = np.isin(structures.ids_N, clustered_ids(folder, settings))
+    return predict(structures.lengths_N[~is_known], structures.lengths_N[is_known])
+
+
+def forecast_of_plan(atlas: str | Path, planned: "Plan | None") -> "ClusterForecast":
+    """Predict the clustering of `atlas` when all its plans, and `planned`, are folded, from the lengths that plans
+    record. The atlas need not exist."""
+    from foldatlas.atlas.clusters.forecast import lengths_in, predict
+    from foldatlas.atlas.folder import AtlasFolder
+
+    folder = AtlasFolder(atlas)
+    plans = {plan.name: plan for plan in folder.plans()} if folder.exists() else {}
+    if planned is not None:
+        plans[planned.name] = planned
+    shards = [shard for plan in plans.values() for shard in plan.shards]
+    if not folder.exists() or not is_clustered(atlas):
+        return predict(lengths_in(shards))
+    committed = folder.entries()
+    known = [shard for shard in shards if shard.name in committed]
+    return predict(lengths_in(shard for shard in shards if shard.name not in committed), lengths_in(known))
 
 
 def add_engine(parser: argparse.ArgumentParser) -> None:
@@ -144,7 +175,10 @@ def run(arguments: argparse.Namespace) -> int:
     from foldatlas.schemas.wording import readable_time
 
     if arguments.dry_run:
-        print("\n".join(forecast(arguments.atlas).lines()))
+        predicted = forecast(arguments.atlas)
+        print(
+            "\n".join(["nothing to cluster: the clusters are up to date"] if predicted is None else predicted.lines())
+        )
         return 0
     report = cluster(
         arguments.atlas,

@@ -1,11 +1,12 @@
-"""`foldatlas export`: write a subset of an atlas as PDB, mmCIF, Foldcomp, FASTA or Parquet files."""
+"""`foldatlas export`: write a subset of an atlas as structure files, tar bundles, FASTA or Parquet."""
 
 import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from foldatlas.atlas.export.formats import FORMATS
-from foldatlas.jobs.arguments import ATLAS_HELP, path, say, statement
+from foldatlas.atlas.export.formats import FORMATS, STRUCTURE_FORMATS
+from foldatlas.jobs.arguments import ATLAS_HELP, path, positive, say, statement
+from foldatlas.schemas.errors import Interrupted
 from foldatlas.schemas.wording import counted
 
 if TYPE_CHECKING:
@@ -15,13 +16,16 @@ EXAMPLES: Final = """examples:
   foldatlas export atlas confident --where "mean_plddt > 70 and ptm > 0.7" --format pdb
   foldatlas export atlas wanted --ids ids.txt --format fasta
   foldatlas export atlas wanted --ids answer.csv --format pdb
+  foldatlas export atlas new_folds --sql "select structure_id from novel" --format cif
   foldatlas export atlas best --order-by mean_plddt desc --limit 1000 --format pdb
-  foldatlas export atlas models --format cif
+  foldatlas export atlas bundles --format tar --base-url https://example.org/bundles
+  foldatlas export atlas foldseek --format 3di
+  foldatlas export atlas small --where "length < 100" --format parquet && foldatlas query small "from proteins"
   cd confident && sha256sum -c SHA256SUMS
 
-The folder also has manifest.json (the request), files.jsonl (each file with bytes and sha256) and SHA256SUMS. Ids
-without a structure, and structures that the format cannot represent, are listed in missing.tsv with the reason. The
-exit code is 3 if no protein was exported.
+If it is interrupted, the same command resumes. The folder also has manifest.json (the request), files.jsonl (each file
+with bytes and sha256), SHA256SUMS, LICENCE and CITATION.bib. Ids without a structure, and structures that the format
+cannot represent, are listed in missing.tsv with the reason. The exit code is 3 if no protein was exported.
 """
 
 
@@ -30,28 +34,51 @@ def export(
     dest: str | Path,
     *,
     format: str,
+    members: str | None = None,
     where: str | None = None,
+    sql: str | None = None,
     ids: str | Path | None = None,
     order_by: str | None = None,
     limit: int | None = None,
+    licence: str | None = None,
+    base_url: str | None = None,
+    workers: int = 1,
+    show_progress: bool = False,
 ) -> "Exported":
-    """Write the proteins of `atlas` that meet `where` (SQL on `proteins`) and are listed in the file `ids` to `dest`.
+    """Write the proteins of `atlas` that meet `where` (SQL on `proteins`), are in the result of the query `sql`, and
+    are listed in the file `ids` to `dest`, a new folder or `s3://bucket/prefix`.
 
-    Without `where` and `ids` all proteins are exported. `limit` keeps the first in the order of `order_by`
-    ("mean_plddt DESC"). Raise UsageError, ForeignFolderError if `dest` is not empty, QueryError for a wrong condition.
+    Without `where`, `sql` and `ids` all proteins are exported. `limit` keeps the first in the order of `order_by`
+    ("mean_plddt DESC"). `members` is the format of files in tar bundles; `licence` is written to LICENCE; `base_url`,
+    the address at which the files will be, to aria2.txt. With `workers` above 1, a script must guard its main module.
+    Raise UsageError, ForeignFolderError if `dest` is not empty, QueryError for a wrong condition.
     """
+    from tqdm import tqdm
+
     from foldatlas.atlas.export.subset import export as write
 
-    return write(atlas, dest, format=format, where=where, ids=ids, order_by=order_by, limit=limit)
+    with tqdm(unit=" proteins", unit_scale=True, disable=None if show_progress else True, leave=False) as bar:
+
+        def show(done: int, total: int) -> None:
+            bar.total = total
+            bar.update(done - bar.n)
+
+        return write(
+            atlas, dest, format=format, members=members, where=where, sql=sql, ids=ids, order_by=order_by, limit=limit,
+            licence=licence, base_url=base_url, workers=workers, progress=show,
+        )  # fmt: skip
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("atlas", type=path, metavar="ATLAS", help=ATLAS_HELP)
-    parser.add_argument("dest", type=path, metavar="DEST", help="new folder")
+    parser.add_argument("dest", type=path, metavar="DEST", help="new folder, or s3://bucket/prefix")
     parser.add_argument(
         "--format", choices=FORMATS, required=True, help="; ".join(f"{name}: {what}" for name, what in FORMATS.items())
     )
     parser.add_argument("--where", type=statement, metavar="SQL", help="condition on the columns of proteins")
+    parser.add_argument(
+        "--sql", type=statement, metavar="SQL", help="query that returns structure_id, or id with or without source"
+    )
     parser.add_argument(
         "--ids",
         metavar="FILE",
@@ -64,24 +91,45 @@ def configure(parser: argparse.ArgumentParser) -> None:
         help="with --limit: column of proteins to sort by, ASC (default) or DESC",
     )
     parser.add_argument("--limit", type=int, metavar="N", help="export only the first N proteins")
+    parser.add_argument(
+        "--members", choices=STRUCTURE_FORMATS, help="with --format tar: format of the files in bundles (default: pdb)"
+    )
+    parser.add_argument("--licence", metavar="NAME", help="licence of the data, for LICENCE (default: unknown)")
+    parser.add_argument(
+        "--base-url", metavar="URL", help="address at which the files will be: also write aria2.txt, for aria2c -i"
+    )
+    parser.add_argument("--workers", type=positive, metavar="N", help="processes (default: one per processor)")
 
 
 def run(arguments: argparse.Namespace) -> int:
-    done = export(
-        arguments.atlas,
-        arguments.dest,
-        format=arguments.format,
-        where=arguments.where,
-        ids=arguments.ids,
-        order_by=None if arguments.order_by is None else " ".join(arguments.order_by),
-        limit=arguments.limit,
-    )
+    from foldatlas.atlas.export.processes import available_processors
+
+    try:
+        done = export(
+            arguments.atlas,
+            arguments.dest,
+            format=arguments.format,
+            members=arguments.members,
+            where=arguments.where,
+            sql=arguments.sql,
+            ids=arguments.ids,
+            order_by=None if arguments.order_by is None else " ".join(arguments.order_by),
+            limit=arguments.limit,
+            licence=arguments.licence,
+            base_url=arguments.base_url,
+            workers=arguments.workers or available_processors(),
+            show_progress=True,
+        )
+    except KeyboardInterrupt:
+        raise Interrupted("stopped on request: run the same command again to resume") from None
     if done.ids_read_as is not None:
         say(f"read {arguments.ids} as {done.ids_read_as}")
+    if done.resumed:
+        say(f"resumed: {counted(done.resumed, 'chunk')} had been written before")
     print(f"{counted(done.proteins, 'protein')} in {counted(done.files, 'file')}, {done.bytes:,} bytes: {done.folder}")
     if done.missing:
         reasons = ", ".join(f"{count:,} {why}" for why, count in sorted(done.missing.items()))
-        say(f"not exported: {reasons}; see {done.folder / 'missing.tsv'}")
+        say(f"not exported: {reasons}; see {done.folder}/missing.tsv")
     if not done.proteins:
         say("no protein was exported")
         return 3

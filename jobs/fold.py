@@ -274,13 +274,14 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--strict", action="store_true", help="exit with code 3 if any record is refused")
 
 
-ASKED: Final = ("add_outputs", "shards", "part", "retry_failed", "cluster", "log")  # arguments that plan does not have
+# arguments that plan does not have, or does not act on
+ASKED: Final = ("add_outputs", "shards", "part", "retry_failed", "cluster", "log")
 
 
 def _refuse_beside_dry_run(arguments: argparse.Namespace) -> None:
     """Raise UsageError for an option that `--dry-run` would ignore."""
     for name in (*ASKED, "strict"):
-        if getattr(arguments, name):
+        if name != "cluster" and getattr(arguments, name):
             option = "--" + name.replace("_", "-")
             raise UsageError(
                 f"--dry-run predicts the folding of everything and does not support {option}: omit one of them"
@@ -292,7 +293,10 @@ def run(arguments: argparse.Namespace) -> int:
         _refuse_beside_dry_run(arguments)
         planned = plan_job.plan(**plan_job.planning_arguments(arguments), dry_run=True)
         forecasts = plan_job.search_forecasts(arguments.references, arguments.atlas, planned)
-        print("\n".join([*planned.report(), *(line for one in forecasts for line in one.lines())]))
+        lines = [*planned.report(), *(line for one in forecasts for line in one.lines())]
+        if arguments.cluster:
+            lines += cluster_job.forecast_of_plan(arguments.atlas, planned.planned.plan).lines()
+        print("\n".join(lines))
         return 0
     asked = {name: getattr(arguments, name) for name in ASKED}
     summary = fold(

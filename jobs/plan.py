@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from foldatlas.jobs.arguments import ATLAS_HELP, FASTA_HELP, PRECISIONS, add_weights, not_negative, path, positive, say
 from foldatlas.jobs.choices import EngineChoice, Inputs, ModelChoice
+from foldatlas.jobs.cluster import forecast_of_plan
 from foldatlas.jobs.novelty import configure_reference, opened
 from foldatlas.schemas.records import DEFAULT_MAX_LENGTH
 from foldatlas.schemas.wording import counted
@@ -29,6 +30,7 @@ EXAMPLES: Final = """examples:
   zcat proteins.fasta.gz | foldatlas plan - atlas --model nano
   foldatlas plan proteins.fasta atlas --model esmfold_v1 --device cuda --devices 64 --price 2.50
   foldatlas plan proteins.fasta atlas --model nano --dry-run --json
+  foldatlas plan proteins.fasta atlas --model nano --cluster
   foldatlas plan atlas --model nano --devices 64
 
 Without FASTA the command predicts what is left to fold in an atlas.
@@ -217,6 +219,9 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "--devices", type=positive, default=1, metavar="N", help="predict the wall time on N devices (default: 1)"
     )
     parser.add_argument("--price", type=_price, metavar="X", help="price of one device per hour: predict the cost")
+    parser.add_argument(
+        "--cluster", action="store_true", help="predict time, memory and disk of clustering all structures, too"
+    )
     parser.add_argument("--json", action="store_true", help="print one JSON object")
 
 
@@ -344,11 +349,15 @@ def run(arguments: argparse.Namespace) -> int:
         **planning_arguments(arguments), dry_run=arguments.dry_run, devices=arguments.devices, price=arguments.price
     )
     searches = search_forecasts(arguments.references, arguments.atlas, summary)
+    clusters = forecast_of_plan(arguments.atlas, summary.planned.plan) if arguments.cluster else None
     if arguments.json:
-        more = {"searches": [dataclasses.asdict(one) for one in searches]} if searches else {}
+        more: dict[str, Any] = {"searches": [dataclasses.asdict(one) for one in searches]} if searches else {}
+        if clusters is not None:
+            more["clusters"] = dataclasses.asdict(clusters)
         print(json.dumps({**summary.as_json(), **more}))
     else:
-        print("\n".join([*summary.report(), *(line for one in searches for line in one.lines())]))
+        predicted = [line for one in searches for line in one.lines()]
+        print("\n".join([*summary.report(), *predicted, *(clusters.lines() if clusters is not None else ())]))
     if summary.planned.plan is None:
         say("nothing new to plan" if arguments.fasta else "no FASTA file is given before ATLAS: nothing was planned")
     return 0

@@ -112,4 +112,22 @@ PAIRS: Final = describe_table(
     version=CLUSTER_FORMAT,
 )
 
-CLUSTER_TABLES: Final[dict[str, pa.Schema]] = {"members": MEMBERS, "chains": CHAINS, "pairs": PAIRS}
+
+def _linclust_level(percent: int) -> list[pa.Field]:
+    return [
+        describe_field(f"centre{percent}", pa.int32(), f"row of the centre of its cluster at {percent} %", span=">= 0"),
+        *_sequence_level(percent)[2:],
+    ]
+
+
+# Sorted by the length of the sequence, longest first, then structure_id.
+LINCLUST: Final = describe_table(
+    "cluster_linclust", [*_linclust_level(90), *_linclust_level(30)], version=CLUSTER_FORMAT
+)
+
+CLUSTER_TABLES: Final[dict[str, pa.Schema]] = {
+    "members": MEMBERS,
+    "chains": CHAINS,
+    "pairs": PAIRS,
+    "linclust": LINCLUST,
+}

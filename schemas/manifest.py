@@ -23,6 +23,11 @@ NAME_DIGITS: Final = 16  # hexadecimal digits of a digest that name a plan: 64 b
 _NAME: Final = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9_.-]*")
 _DIGEST: Final = re.compile(r"[0-9a-f]{64}")
 
+DIGEST_KEY: Final = "document_sha256"  # the last key of a document
+_END: Final = b"\n}\n"
+_DIGEST_LINE: Final = b',\n "%s": "%%s"\n}\n' % DIGEST_KEY.encode()
+_LAST_LINE: Final = re.compile(rb',\n "([^"\n]*)": "([0-9a-f]{64})"\n}\n\Z')
+
 Document = TypeVar("Document", bound=msgspec.Struct)
 
 
@@ -242,7 +247,7 @@ def plan_name(sources: Iterable[Source], max_length: int, shards: Iterable[Shard
     """Return a plan's name: the digest of its sources' contents and lineage, its maximal length, its sequences and its
     shard boundaries.
 
-    Two machines that plan the same files make the same plan, whatever the files' times. A source without lineage adds
+    Two machines that plan the same files make the same plan; times of files do not count. A source without lineage adds
     nothing to the digest, so that plans of older programs keep their names.
     """
     content = {
@@ -266,14 +271,36 @@ def shard_name(plan: str, number: int) -> str:
 
 
 def encode(document: msgspec.Struct) -> bytes:
-    """Return the JSON text of a document, indented, with keys in a fixed order."""
-    return msgspec.json.format(msgspec.json.encode(document, order="deterministic"), indent=1) + b"\n"
+    """Return the JSON text of a document, indented, with keys in a fixed order.
+
+    The last key, `document_sha256`, is the digest of the text without it. Earlier programs ignore it.
+    """
+    text = msgspec.json.format(msgspec.json.encode(document, order="deterministic"), indent=1) + b"\n"
+    return text.removesuffix(_END) + _DIGEST_LINE % hashlib.sha256(text).hexdigest().encode()
+
+
+def has_digest(text: bytes) -> bool:
+    """Return whether a document ends with a digest of itself. Earlier programs wrote none."""
+    found = _LAST_LINE.search(text)
+    return found is not None and found[1].decode() == DIGEST_KEY
+
+
+def _check_digest(text: bytes, raw: dict[str, Any], kind: type[msgspec.Struct]) -> None:
+    """Raise ValueError if a document's digest of itself is that of another text, or is no longer where it was."""
+    found = _LAST_LINE.search(text)
+    if found is None or (key := found[1].decode("utf-8", "replace")) in kind.__struct_encode_fields__:
+        if DIGEST_KEY in raw:
+            raise ValueError(f"its {DIGEST_KEY} is not at its end: it was changed")
+        return  # written by an earlier program
+    if key != DIGEST_KEY or hashlib.sha256(text[: found.start()] + _END).hexdigest() != found[2].decode():
+        raise ValueError(f"its last key is not the {DIGEST_KEY} of its text: it was changed or damaged")
 
 
 def decode(text: bytes, kind: type[Document], path: Path | str) -> Document:
     """Return the document in a JSON text, with every field checked.
 
-    Raise DamagedAtlasError, with `path` in the message, for text that is not such a document or has a newer format.
+    Raise DamagedAtlasError, with `path` in the message, for text that is not such a document, has a newer format, or
+    has a digest of itself that differs.
     """
     try:
         raw: Any = msgspec.json.decode(text)
@@ -283,8 +310,10 @@ def decode(text: bytes, kind: type[Document], path: Path | str) -> Document:
             raise DamagedAtlasError(
                 f"{path} has format {version}, this FoldAtlas reads up to {newest}: upgrade FoldAtlas"
             )
-        return msgspec.convert(raw, kind)
-    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+        document = msgspec.convert(raw, kind)
+        _check_digest(text, raw, kind)
+        return document
+    except (msgspec.MsgspecError, ValueError) as error:
         raise DamagedAtlasError(
             f"{path} is not a valid {kind.__name__} ({error}): restore it or fold into a new atlas"
         ) from error

@@ -12,7 +12,7 @@ The longer chain is aligned to the shorter one, so that a pair has one score.
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final, NamedTuple
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -37,6 +37,22 @@ class Pairs(NamedTuple):
     longer_E: Rows
     shorter_E: Rows
     tm_E: Floats
+
+    @classmethod
+    def empty(cls) -> "Pairs":
+        return cls(np.empty(0, np.int64), np.empty(0, np.int64), np.empty(0, np.float32))
+
+    def select(self, which: Any) -> "Pairs":
+        """Return some of the pairs: a slice, a mask, or indices."""
+        return Pairs(self.longer_E[which], self.shorter_E[which], self.tm_E[which])
+
+    def followed_by(self, other: "Pairs") -> "Pairs":
+        """Return these pairs and then those of `other`."""
+        return Pairs(
+            np.concatenate([self.longer_E, other.longer_E]),
+            np.concatenate([self.shorter_E, other.shorter_E]),
+            np.concatenate([self.tm_E, other.tm_E]),
+        )
 
 
 @dataclass
@@ -76,7 +92,7 @@ def find_pairs(
     counts = counts if counts is not None else PairCounts()
     lengths = np.diff(chains.offsets_K1)
     new_rows = np.flatnonzero(is_new_K)
-    found = [(np.empty(0, np.int64), np.empty(0, np.int64), np.empty(0, np.float32))]
+    found = [Pairs.empty()]
     for row in range(num_longer):
         check()
         last = window_end(lengths, row)
@@ -97,6 +113,6 @@ def find_pairs(
                 scores[is_open] = tm_align_many(*query, chains, candidates[is_open], threads).tm_query_P
             is_pair = scores >= MIN_TM
             shorter = candidates[is_pair]
-            found.append((np.full(len(shorter), row), shorter, scores[is_pair].astype(np.float32)))
+            found.append(Pairs(np.full(len(shorter), row), shorter, scores[is_pair].astype(np.float32)))
         advance(1)
     return Pairs(*(np.concatenate(column) for column in zip(*found, strict=True)))

@@ -4,6 +4,7 @@ A structure is identified by its row, its number in the order of descending leng
 structure_id. Shapes: `N` structures, `M` chains that are compared, `K` chains read from a file, `D` descriptor values.
 """
 
+import contextlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -215,25 +216,65 @@ class ReadChains(NamedTuple):
 
 def read_chains(storage: Storage, path: str, begin: int, end: int) -> ReadChains:
     """Return the rows [begin, end) of a chains file. Raise DamagedAtlasError if it cannot be read or lacks rows."""
-    from foldatlas.folding.compare.tm_align import Chains
+    groups = range(begin // CHAINS_PER_ROW_GROUP, -(-end // CHAINS_PER_ROW_GROUP))
+    with _opened_chains(storage, path) as file:
+        table = file.read_row_groups(list(groups))
+    table = table.slice(begin - groups.start * CHAINS_PER_ROW_GROUP, end - begin)
+    if table.num_rows != end - begin:
+        raise _other_chains(storage, path)
+    is_new = table.column("is_new").to_numpy(zero_copy_only=False)
+    descriptors: Any = table.column("descriptor").combine_chunks()
+    numbers = descriptors.flatten().to_numpy().reshape(-1, SIZE)
+    return ReadChains(ids_of(table), is_new, numbers, _decoded(table, storage, path))
 
-    first, last = begin // CHAINS_PER_ROW_GROUP, -(-end // CHAINS_PER_ROW_GROUP)
+
+def read_some_chains(storage: Storage, path: str, rows: Rows) -> "Chains":
+    """Return the `rows`, in ascending order, of a chains file; one row group is read at a time. Raise
+    DamagedAtlasError."""
+    parts = []
+    with _opened_chains(storage, path) as file:
+        for group in np.unique(rows // CHAINS_PER_ROW_GROUP).tolist():
+            begin = group * CHAINS_PER_ROW_GROUP
+            first, last = np.searchsorted(rows, [begin, begin + CHAINS_PER_ROW_GROUP])
+            table = file.read_row_group(group, columns=["x", "y", "z", "states"])
+            if rows[last - 1] - begin >= table.num_rows:
+                raise _other_chains(storage, path)
+            parts.append(table.take(pa.array(rows[first:last] - begin)))
+    return _decoded(pa.concat_tables(parts), storage, path)
+
+
+def chain_ids(storage: Storage, path: str) -> Ids:
+    """Return the structure_id of each chain of a chains file. Raise DamagedAtlasError."""
+    with _opened_chains(storage, path) as file:
+        return ids_of(file.read(["structure_id"]))
+
+
+@contextlib.contextmanager
+def _opened_chains(storage: Storage, path: str) -> Iterator[Any]:
     try:
         with open_parquet(storage, path) as file:
-            table = file.read_row_groups(list(range(first, last)))
+            yield file
     except (OSError, pa.ArrowException) as error:
-        raise DamagedAtlasError(f"{storage.uri}/{path} cannot be read ({error}): restore it from a copy") from error
-    table = table.slice(begin - first * CHAINS_PER_ROW_GROUP, end - begin)
+        raise DamagedAtlasError(
+            f"{storage.uri}/{path} cannot be read ({error}): restore it from a copy, or delete the folder of its run "
+            "and cluster again"
+        ) from error
+
+
+def _other_chains(storage: Storage, path: str) -> DamagedAtlasError:
+    return DamagedAtlasError(f"{storage.uri}/{path} does not have the chains of its run: restore it from a copy")
+
+
+def _decoded(table: pa.Table, storage: Storage, path: str) -> "Chains":
+    from foldatlas.folding.compare.tm_align import Chains
+
     planes = [stored_values(table, axis) for axis in "xyz"]
     points = np.stack([values / COORDINATE_SCALE for values, _ in planes], axis=-1).astype(np.float32)
     states = _STATES[np.frombuffer("".join(table.column("states").to_pylist()).encode("ascii"), dtype=np.uint8)]
     offsets = planes[0][1]
-    if table.num_rows != end - begin or len(points) != len(states) or len(points) != offsets[-1]:
-        raise DamagedAtlasError(f"{storage.uri}/{path} does not have the chains of its run: restore it from a copy")
-    is_new = table.column("is_new").to_numpy(zero_copy_only=False)
-    descriptors: Any = table.column("descriptor").combine_chunks()
-    numbers = descriptors.flatten().to_numpy().reshape(-1, SIZE)
-    return ReadChains(ids_of(table), is_new, numbers, Chains(points, states, offsets))
+    if len(points) != len(states) or len(points) != offsets[-1]:
+        raise _other_chains(storage, path)
+    return Chains(points, states, offsets)
 
 
 def ids_of(table: pa.Table) -> Ids:

@@ -1,13 +1,23 @@
 """Subsets of an atlas as files.
 
-subset.py           writing a subset to a folder, with digests
+subset.py           writing a subset to a folder or a store, with lists and digests
 formats.py          names of the formats, without importing DuckDB
+selection.py        which records a condition, a query or a file of ids selects
 id_files.py         reading ids from a list or from the output of query
 file_names.py       safe and distinct file names from ids
+destination.py      where an export is written, and what is left of a killed one
+journal.py          a document per finished chunk
+chunks.py           the selection divided at row groups
+chunk_writers.py    the files of a chunk
+processes.py        chunks in several processes
+bundles.py          tar bundles by pTM and pLDDT
+subset_atlas.py     a Parquet export as an atlas
+credits.py          LICENCE and CITATION.bib
 structure_files.py  the writer of each structure format
 chains.py           the checked input of the writers: chains, residues, atoms
 number_columns.py   arrays of numbers as columns of text
 fasta_files.py      FASTA text
+three_di_files.py   3Di states as text
 pdb_files.py        PDB text
 cif_files.py        mmCIF text (ModelCIF)
 foldcomp_files.py   Foldcomp files, each read back and compared

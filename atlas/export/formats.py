@@ -9,6 +9,8 @@ STRUCTURE_FORMATS: Final = {
 }
 FORMATS: Final = {
     **STRUCTURE_FORMATS,
+    "tar": "structure files in tar.gz bundles by bins of pTM and mean pLDDT",
     "fasta": "one FASTA file",
-    "parquet": "Parquet files of all columns with sequences and coordinates",
+    "3di": "FASTA of 3Di states and of sequences, for Foldseek",
+    "parquet": "Parquet files of all columns with sequences and coordinates, and an atlas of these proteins",
 }

@@ -1,6 +1,12 @@
 """The index of an atlas: `atlas.duckdb`, built from the Parquet files that plans and manifest list.
 
-build.py        building the index
+build.py        building the index, or bringing it up to date
+update.py       continuing a published index with what is new
+state.py        what a published index was built from
+files.py        the files to read, and SQL that reads them
+structures.py   the tables of structures: scores, copies, failures
+records.py      the tables of records and of their titles
+low_confidence.py  residues of low pLDDT, counted from stored structures
 contents.py     the digest of what an index was built from, and whether it is stale
 novelty.py      tables of search runs: runs, hits, targets
 clusters.py     the latest clusters: columns of structures, table and views

@@ -8,7 +8,7 @@ from typing import Any
 import duckdb
 
 from foldatlas.atlas.folder import AtlasFolder
-from foldatlas.atlas.index.build import MEMORY_LIMIT
+from foldatlas.atlas.index.files import MEMORY_LIMIT
 from foldatlas.atlas.index.lineage import Head
 from foldatlas.atlas.sql.interruptible import interruptible_call
 from foldatlas.atlas.sql.text import escape_glob

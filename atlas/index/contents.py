@@ -1,22 +1,28 @@
 """What an index holds, as digests of the names of committed documents: an index with other digests is stale."""
 
 import hashlib
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, field
+from typing import Any, Final
 
 from foldatlas.atlas.folder import AtlasFolder
 from foldatlas.atlas.stages.runs import completion_names
 from foldatlas.atlas.storage.protocol import is_document
 
+LAYOUT: Final = 1  # of the tables of an index: one of another layout is built from nothing, not continued
+
 
 @dataclass(frozen=True)
 class Contents:
     """Digests of the names of plans and manifest entries, and of the marks of complete runs of derived stages (""
-    without any), and the number of all these documents. Programs from before stages compare the first digest alone."""
+    without any), and the number of all these documents. Programs from before stages compare the first digest alone.
+
+    `names` are those of the plans and manifest entries, where they are known.
+    """
 
     digest: str
     stages: str
     documents: int = 0
+    names: tuple[str, ...] = field(default=(), compare=False, repr=False)
 
     def matches(self, other: "Contents") -> bool:
         """Whether an index of the one holds what one of the other does."""
@@ -29,7 +35,7 @@ def contents_of(folder: AtlasFolder) -> Contents:
         file.name for kind in ("plans", "manifest") for file in folder.storage.files(kind) if is_document(file.name)
     ]
     stages = completion_names(folder)
-    return Contents(_digest(names), _digest(stages) if stages else "", len(names) + len(stages))
+    return Contents(_digest(names), _digest(stages) if stages else "", len(names) + len(stages), tuple(names))
 
 
 def indexed_contents(connection: Any, schema: str = "main") -> Contents:

@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from foldatlas.atlas.folder import AtlasFolder
-from foldatlas.atlas.index.build import MEMORY_LIMIT, create_presence, list_files, parquet_reader
+from foldatlas.atlas.index.files import MEMORY_LIMIT, create_presence, list_files, parquet_reader
 from foldatlas.atlas.index.lineage import Lineage, lineage_of
 from foldatlas.atlas.parquet.coordinates import structure_ids_of
 from foldatlas.atlas.sql.interruptible import interruptible_call

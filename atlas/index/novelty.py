@@ -62,7 +62,7 @@ def make_novelty(connection: Any, folder: AtlasFolder, copies: LocalCopies) -> N
     for search, table in INDEX_TABLES.items():
         runs = [run for run, _ in found if run.settings.search == search]
         _make_rows(connection, copies, runs, search, table)
-        _show_latest(connection, search, table)
+    show_latest(connection)
     _make_targets(connection, copies, found)
 
 
@@ -129,13 +129,15 @@ def _make_rows(connection: Any, copies: LocalCopies, runs: list[SearchRun], sear
     connection.execute("DROP TABLE own")
 
 
-def _show_latest(connection: Any, search: str, table: str) -> None:
-    """Make the rows of the latest run that count: an inherited one as long as its structure is in that cluster."""
-    connection.execute(
-        f"CREATE TEMP TABLE shown_{search} AS SELECT {table}.* FROM {table} JOIN novelty_runs USING (run) "
-        "LEFT JOIN cluster_members USING (structure_id) "
-        "WHERE novelty_runs.is_latest AND (novelty_source = structure_id OR novelty_source = cluster_members.cluster90)"
-    )
+def show_latest(connection: Any) -> None:
+    """Make the temporary tables `shown_structures` and `shown_sequences`, the rows of the latest runs that are used: an
+    inherited one as long as its structure is in that cluster."""
+    for search, table in INDEX_TABLES.items():
+        connection.execute(
+            f"CREATE TEMP TABLE shown_{search} AS SELECT {table}.* FROM {table} JOIN novelty_runs USING (run) "
+            "LEFT JOIN cluster_members USING (structure_id) WHERE novelty_runs.is_latest "
+            "AND (novelty_source = structure_id OR novelty_source = cluster_members.cluster90)"
+        )
 
 
 def _reader(

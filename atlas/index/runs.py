@@ -62,7 +62,7 @@ def runs_table(histories: Iterable[Sequence[ShardEntry]]) -> pa.Table:
 
     `folded` and `residues` count current structures, in the entry that folded them; `failed` counts current failures,
     in the entry that tried them last; `added` counts structures to which an entry added outputs; `computed` is the
-    number of residues that went through the network, whatever the result.
+    number of residues that went through the network, failed ones included.
     """
     rows = []
     for history in histories:

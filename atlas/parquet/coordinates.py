@@ -15,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
+from foldatlas.atlas.parquet.notebook import structure_html
 from foldatlas.schemas.errors import DamagedAtlasError
 from foldatlas.schemas.records import ATOMS, format_structure_id
 from foldatlas.schemas.tables import COORDINATE_SCALE, PLDDT_SCALE, STRUCTURES
@@ -42,6 +43,11 @@ class StoredStructure:
     sequence: str
     positions: Floats
     plddt: Floats
+
+    def _repr_html_(self) -> str:
+        """Return the structure as a notebook shows it."""
+        name = format_structure_id(self.structure_id)
+        return structure_html(name, self.sequence, self.positions, self.plddt)
 
 
 def atoms_per_residue(sequences: Sequence[str]) -> npt.NDArray[np.int64]:

@@ -2,7 +2,7 @@
 
 A bucket sort on disk: each accepted record is appended to the file of its band of lengths, and each band is then sorted
 in memory. Equal sequences have the same length and id, so they are in the same band. Every sequence is written once and
-read once, whatever their number; an external merge sort reads and writes at least as much.
+read once, for any number of bands; an external merge sort reads and writes at least as much.
 
 The keys of a band (structure id and length, 20 bytes per record) and its residues are in two files, so that the records
 that stay, and their number by length, are known before the residues are read.

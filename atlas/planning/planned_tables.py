@@ -31,12 +31,12 @@ from foldatlas.schemas.tables import MAX_SHARDS_PER_FILE, RECORDS, STAGING
 
 MEMORY_BYTES: Final = 1 << 30  # by default: of DuckDB's tables before it uses temporary files
 RECORDS_PER_FILE: Final = 5_000_000
-_ROWS_PER_GROUP: Final = 100_000  # of records
+ROWS_PER_GROUP: Final = 100_000  # of records
 _CHUNK_BYTES: Final = 64 << 20  # of staged records in memory at once
-_CHUNK_ROWS: Final = 200_000
+CHUNK_ROWS: Final = 200_000
 _BANDS_IN_MEMORY: Final = 8  # bands that fit in memory: sorting needs several copies of one
-_MIN_BAND_BYTES: Final = 16 << 20
-_MAX_BAND_BYTES: Final = 128 << 20
+MIN_BAND_BYTES: Final = 16 << 20
+MAX_BAND_BYTES: Final = 128 << 20
 
 
 @dataclass(frozen=True)
@@ -75,7 +75,7 @@ def plan_tables(
     with open_staged(staging, staged, memory_bytes, threads) as records:
         on_phase("ids")
         records.classify()
-        band_bytes = min(max(memory_bytes // _BANDS_IN_MEMORY, _MIN_BAND_BYTES), _MAX_BAND_BYTES)
+        band_bytes = min(max(memory_bytes // _BANDS_IN_MEMORY, MIN_BAND_BYTES), MAX_BAND_BYTES)
         bands = LengthBands(staging / "bands", records.accepted_lengths(), band_bytes)
         on_phase("records")
         outcomes: Counter[str] = Counter()
@@ -95,7 +95,7 @@ def _staged_chunks(staged: Sequence[Path]) -> Iterator[pa.Table]:
             size = rows = 0
             for number in range(file.metadata.num_row_groups):
                 group = file.metadata.row_group(number)
-                if groups and (size + group.total_byte_size > _CHUNK_BYTES or rows + group.num_rows > _CHUNK_ROWS):
+                if groups and (size + group.total_byte_size > _CHUNK_BYTES or rows + group.num_rows > CHUNK_ROWS):
                     yield file.read_row_groups(groups).combine_chunks()
                     groups, size, rows = [], 0, 0
                 groups.append(number)
@@ -171,12 +171,12 @@ def _write_records(staging: Path, chunks: Iterable[pa.Table]) -> list[FileEntry]
     files: list[FileEntry] = []
     with closing(prefetched(chunks)) as coming:
         rows = _Rows(coming)
-        table = rows.take(_ROWS_PER_GROUP)
+        table = rows.take(ROWS_PER_GROUP)
         while table is not None:
             with ParquetFile(staging, f"records-{len(files):04d}.parquet", "records") as file:
                 while table is not None and file.rows < RECORDS_PER_FILE:
                     file.write(table)
-                    table = rows.take(_ROWS_PER_GROUP)
+                    table = rows.take(ROWS_PER_GROUP)
             assert file.entry is not None
             files.append(file.entry)
     return files

@@ -132,7 +132,8 @@ def _parsed(content: bytes) -> Any:
                 raise StructureFault("empty", "no data block has atoms")
             return gemmi.make_structure_from_block(block)
         if re.search(r"^(ATOM  |HETATM|HEADER|SEQRES)", text, re.MULTILINE):
-            return gemmi.read_pdb_string(text)
+            # a character of several bytes would be cut where a column ends
+            return gemmi.read_pdb_string(text.encode("ascii", "replace").decode("ascii"))
     except (RuntimeError, ValueError, IndexError, KeyError) as error:
         raise StructureFault("unreadable", " ".join(str(error).split())[:200]) from error
     raise StructureFault("not_structure", "it is neither PDB nor mmCIF")

@@ -14,11 +14,14 @@ Value = TypeVar("Value")
 _SECONDS_BETWEEN_TRIES: Final = 0.1
 
 
-def interruptible_call(connection: Any, call: Callable[[], Value], stop: Callable[[], None] | None = None) -> Value:
+def interruptible_call(
+    connection: Any, call: Callable[[], Value], stop: Callable[[], None] | None = None, seconds: float | None = None
+) -> Value:
     """Return `call()`, which uses the DuckDB `connection`, or raise what it raises.
 
     If an exception interrupts this thread meanwhile (KeyboardInterrupt, or that of a signal handler), the statement is
-    interrupted before the exception is raised; `stop()` interrupts other work of the call.
+    interrupted before the exception is raised; `stop()` interrupts other work of the call. Raise TimeoutError, in the
+    same way, if the call takes longer than `seconds`.
     """
     future: Future[Value] = Future()
 
@@ -30,7 +33,7 @@ def interruptible_call(connection: Any, call: Callable[[], Value], stop: Callabl
 
     threading.Thread(target=run, daemon=True).start()
     try:
-        return future.result()
+        return future.result(seconds)
     except BaseException:
         if stop is not None:
             stop()

@@ -6,16 +6,21 @@ statement that writes.
 """
 
 import contextlib
+import importlib
 import re
-from collections.abc import Iterator
-from typing import Any, Final
+import time
+from collections.abc import Callable, Iterator
+from typing import Any, Final, TypeVar
 
 import duckdb
 import pyarrow as pa
 
 from foldatlas.atlas.sql.interruptible import interruptible_call
+from foldatlas.atlas.sql.notebook import PREVIEW_ROWS, table_html
 from foldatlas.atlas.sql.text import quoted
-from foldatlas.schemas.errors import QueryError
+from foldatlas.schemas.errors import QueryError, UsageError
+
+Value = TypeVar("Value")
 
 ROWS_PER_BATCH: Final = 10_000
 
@@ -30,15 +35,21 @@ _AS_TEXT: Final = _OPAQUE | dict.fromkeys(
     ("uuid", "blob", "date", "time", "time_ns", "timestamp", "timestamp_s", "timestamp_ms", "timestamp_ns",
      "timestamp with time zone"), "VARCHAR"
 )  # fmt: skip
+_FOR_FRAMES: Final = _OPAQUE | {"uuid": "VARCHAR"}
 
 
 class Result:
-    """The rows of a query, which can be read once. `columns` are their names, `types` the names of DuckDB's types."""
+    """The rows of a query, which can be read once. `columns` are their names, `types` the names of DuckDB's types.
 
-    def __init__(self, cursor: Any, relation: Any, sql: str | None):
+    In a notebook it is shown as a table of the first rows, for which the query runs separately.
+    """
+
+    def __init__(self, cursor: Any, relation: Any, sql: str | None, seconds: float | None = None):
         self._cursor = cursor
         self._relation = relation
         self._sql = sql
+        self._seconds = seconds  # the time limit, and what is left of it
+        self._left = seconds
         self.columns: list[str] = list(relation.columns)
         self.is_plan = sql is None  # the result of EXPLAIN: a name and a text of several lines
         self.types: list[str] = [str(sql_type) for sql_type in relation.types]
@@ -47,9 +58,13 @@ class Result:
         """Return a reader of record batches of at most `rows` rows.
 
         UUIDs are Arrow UUIDs; 128-bit integers are decimals. With `as_text`, UUIDs, dates, times and blobs are texts.
-        Raise QueryError for an error that occurs only when the query runs, such as a failed cast.
+        Raise QueryError for an error that occurs only when the query runs, such as a failed cast, and for a query that
+        takes longer than its time limit; the time between batches does not count.
         """
-        relation, replaced = self._relation, _AS_TEXT if as_text else _OPAQUE
+        return self._batches(_AS_TEXT if as_text else _OPAQUE, rows)
+
+    def _batches(self, replaced: dict[str, str], rows: int) -> pa.RecordBatchReader:
+        relation = self._relation
         readable = [_readable(sql_type, replaced) for sql_type in relation.types]
         casts = [
             f"c{number}" if name == own else f"CAST(c{number} AS {name})"
@@ -59,7 +74,7 @@ class Result:
             if self._sql is not None and any(cast != f"c{number}" for number, cast in enumerate(casts)):
                 aliases = ", ".join(f"c{number}" for number in range(len(casts)))
                 relation = self._cursor.sql(f"SELECT {', '.join(casts)} {_WRAPPED.format(self._sql)}({aliases})")
-            reader = interruptible_call(self._cursor, lambda: relation.to_arrow_reader(rows))
+            reader = self._timed(lambda: relation.to_arrow_reader(rows))
         given = reader.schema.types
         schema = pa.schema([(name, _plain(arrow_type)) for name, arrow_type in zip(self.columns, given, strict=True)])
 
@@ -67,7 +82,7 @@ class Result:
             while True:
                 with query_errors():
                     try:
-                        batch = interruptible_call(self._cursor, reader.read_next_batch)
+                        batch = self._timed(reader.read_next_batch)
                     except StopIteration:
                         return
                     except (pa.ArrowException, OSError) as error:
@@ -83,14 +98,56 @@ class Result:
         """Return all rows as one table in memory."""
         return self.batches().read_all()
 
+    def df(self) -> Any:
+        """Return all rows as a DataFrame of pandas; UUIDs are texts. Raise UsageError if pandas is not installed."""
+        _require("pandas", "df")
+        return self._batches(_FOR_FRAMES, ROWS_PER_BATCH).read_all().to_pandas()
+
+    def pl(self) -> Any:
+        """Return all rows as a DataFrame of polars; UUIDs are texts. Raise UsageError if polars is not installed."""
+        polars = _require("polars", "pl")
+        return polars.from_arrow(self._batches(_FOR_FRAMES, ROWS_PER_BATCH).read_all())
+
     def rows(self) -> list[tuple[Any, ...]]:
         """Return all rows as tuples of Python values; UUIDs are `uuid.UUID`."""
         table = self.arrow()
         return list(zip(*(column.to_pylist() for column in table.columns), strict=True)) if self.columns else []
 
+    def _repr_html_(self) -> str:
+        """Return the first rows as an HTML table, with every text escaped."""
+        if self._sql is None:
+            return table_html(self.columns, self.rows(), is_complete=True)
+        with query_errors():
+            relation = self._relation.limit(PREVIEW_ROWS + 1)
+        preview = Result(self._cursor, relation, f"SELECT * {_WRAPPED.format(self._sql)} LIMIT {PREVIEW_ROWS + 1}")
+        rows = [
+            row for batch in preview.batches(as_text=True) for row in zip(*(c.to_pylist() for c in batch), strict=True)
+        ]
+        return table_html(self.columns, rows[:PREVIEW_ROWS], is_complete=len(rows) <= PREVIEW_ROWS)
 
-def read_only(cursor: Any, sql: str) -> Result:
-    """Bind `sql`, one statement, on `cursor`, which the result keeps.
+    def _timed(self, call: Callable[[], Value]) -> Value:
+        """Return `call()`. Raise QueryError if it takes longer than what is left of the time limit."""
+        begin = time.monotonic()
+        try:
+            return interruptible_call(self._cursor, call, seconds=self._left)
+        except TimeoutError:
+            raise QueryError(
+                f"the query was stopped at the time limit of {self._seconds:g} s: add a condition, or raise the limit"
+            ) from None
+        finally:
+            if self._left is not None:
+                self._left = max(0.0, self._left - (time.monotonic() - begin))
+
+
+def _require(package: str, method: str) -> Any:
+    try:
+        return importlib.import_module(package)
+    except ImportError:
+        raise UsageError(f".{method}() needs {package}: pip install {package}") from None
+
+
+def read_only(cursor: Any, sql: str, seconds: float | None = None) -> Result:
+    """Bind `sql`, one statement, on `cursor`, which the result keeps. `seconds` limits the time that it may run.
 
     Raise QueryError for SQL that DuckDB does not accept and for statements that do not only read.
     """
@@ -109,13 +166,13 @@ def read_only(cursor: Any, sql: str) -> Result:
             raise QueryError("EXPLAIN is supported as EXPLAIN [ANALYZE] SELECT ..., without options or comments")
         _bind(cursor, inner[prefix.end() :])  # EXPLAIN ANALYZE runs the statement: refuse it if it writes
         with query_errors(wrapped=False):
-            return Result(cursor, cursor.sql(text), None)
+            return Result(cursor, cursor.sql(text), None, seconds)
     if statement_type not in (duckdb.StatementType.SELECT, duckdb.StatementType.MULTI):  # MULTI: a PIVOT
         raise QueryError(
             f"{statement_type.name} is not a query: use SELECT (or DESCRIBE, SHOW, SUMMARIZE, EXPLAIN); to write "
             "files, use `foldatlas query --format` or `foldatlas export`"
         )
-    return Result(cursor, _bind(cursor, text), text)
+    return Result(cursor, _bind(cursor, text), text, seconds)
 
 
 @contextlib.contextmanager

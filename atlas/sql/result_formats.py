@@ -4,7 +4,6 @@ All formats but `table` are written batch by batch: memory does not grow with th
 """
 
 import re
-import unicodedata
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import IO, Any, Final
@@ -16,6 +15,7 @@ import pyarrow.csv
 import pyarrow.parquet as pq
 
 from foldatlas.atlas.sql.query import Result
+from foldatlas.atlas.sql.text import clip, display_width, escape_controls
 
 MAX_TABLE_ROWS: Final = 1_000  # the column widths of a table need all its rows in memory
 MAX_CELL_WIDTH: Final = 60  # characters
@@ -52,49 +52,61 @@ def write_table(result: Result, file: IO[bytes]) -> Written:
             rows.append([_cell(value) for value in row])
         if not complete:
             break
-    header = [_clip(escape_controls(name)) for name in result.columns]
-    widths = [max(map(_width, cells)) for cells in zip(header, *rows, strict=True)]
+    header = [clip(escape_controls(name), MAX_CELL_WIDTH) for name in result.columns]
+    widths = [max(map(display_width, cells)) for cells in zip(header, *rows, strict=True)]
     numeric = [_NUMERIC.fullmatch(name) is not None for name in result.types]
     for cells in (header, ["-" * width for width in widths], *rows):
         padded = (
-            " " * (width - _width(cell)) + cell if right else cell + " " * (width - _width(cell))
+            " " * (width - display_width(cell)) + cell if right else cell + " " * (width - display_width(cell))
             for cell, width, right in zip(cells, widths, numeric, strict=True)
         )
         file.write("  ".join(padded).rstrip().encode() + b"\n")
     return Written(len(rows), complete)
 
 
-def write_csv(result: Result, file: IO[bytes]) -> Written:
+def write_csv(result: Result, file: IO[bytes], *, spreadsheet_safe: bool = False) -> Written:
     """Write CSV as in RFC 4180, with a header: texts are quoted, NULL is an empty field and an empty text is `""`.
 
-    Lists and structs are JSON texts; NaN is `nan`.
+    Lists and structs are JSON texts; NaN is `nan`. With `spreadsheet_safe`, a text that a spreadsheet would take for a
+    formula has an apostrophe before it (`_escape_formulas`).
     """
     reader = result.batches(as_text=True)
     nested = [pa.types.is_nested(arrow_type) for arrow_type in reader.schema.types]
     fields = [pa.field(f.name, pa.string()) if n else f for f, n in zip(reader.schema, nested, strict=True)]
+    if spreadsheet_safe:
+        safe_names = _escape_formulas(pa.array(result.columns, pa.string())).to_pylist()
+        fields = [field.with_name(name) for field, name in zip(fields, safe_names, strict=True)]
     schema = pa.schema(fields)
     rows = 0
     with pyarrow.csv.CSVWriter(file, schema) as writer:
         for batch in reader:
             columns = [_json_texts(column) if n else column for column, n in zip(batch.columns, nested, strict=True)]
+            if spreadsheet_safe:
+                columns = [_escape_formulas(column) for column in columns]
             writer.write_batch(pa.RecordBatch.from_arrays(columns, schema=schema))
             rows += batch.num_rows
     return Written(rows)
 
 
-def write_tsv(result: Result, file: IO[bytes]) -> Written:
+def write_tsv(result: Result, file: IO[bytes], *, spreadsheet_safe: bool = False) -> Written:
     """Write tab-separated values with a header.
 
     Texts that are empty or contain a tab, a quote or a line break are quoted as in RFC 4180, others are not. NULL is an
-    empty field; lists and structs are JSON texts.
+    empty field; lists and structs are JSON texts. `spreadsheet_safe` is as in `write_csv`.
     """
+
+    def escaped(column: Any) -> Any:
+        return _escape_formulas(column) if spreadsheet_safe else column
+
     reader = result.batches(as_text=True)
-    names = _tsv_texts(pa.array(result.columns, pa.string())).to_pylist()
+    names = _tsv_texts(escaped(pa.array(result.columns, pa.string()))).to_pylist()
     file.write("\t".join(names).encode() + b"\n")
     rows = 0
     for batch in reader:
         texts = [
-            _tsv_texts(_json_texts(column) if pa.types.is_nested(column.type) else pc.cast(column, pa.string()))
+            _tsv_texts(
+                _json_texts(column) if pa.types.is_nested(column.type) else pc.cast(escaped(column), pa.string())
+            )
             for column in batch.columns
         ]
         for row in zip(*(column.to_pylist() for column in texts), strict=True):
@@ -135,7 +147,7 @@ def write_parquet(result: Result, file: IO[bytes]) -> Written:
     return Written(rows)
 
 
-FORMATS: Final[dict[str, Callable[[Result, IO[bytes]], Written]]] = {
+FORMATS: Final[dict[str, Callable[..., Written]]] = {
     "table": write_table,
     "csv": write_csv,
     "tsv": write_tsv,
@@ -144,16 +156,9 @@ FORMATS: Final[dict[str, Callable[[Result, IO[bytes]], Written]]] = {
     "parquet": write_parquet,
 }
 
+_FORMULA: Final = r"^[ ]*[=+\-@\t\r\n\x{FF1D}\x{FF0B}\x{FF0D}\x{FF20}]"  # the last four: full width
+_NUMBER: Final = r"^[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?$"
 _NUMERIC: Final = re.compile(r"U?(TINY|SMALL|BIG|HUGE)INT|U?INTEGER|FLOAT|DOUBLE|DECIMAL\(.*\)")
-
-
-def escape_controls(text: str) -> str:
-    """Return `text` with control and other unprintable characters as escapes such as `\\x1b`."""
-    return text if text.isprintable() else "".join(c if c.isprintable() else _escape(c) for c in text)
-
-
-def _escape(character: str) -> str:
-    return character.encode("unicode_escape").decode()
 
 
 def _json_rows(batch: pa.RecordBatch) -> Iterator[dict[str, Any]]:
@@ -183,6 +188,20 @@ def _json_texts(column: "pa.Array[Any]") -> "pa.Array[Any]":
     return pa.array(texts, pa.string())
 
 
+def _escape_formulas(column: Any) -> Any:
+    """Return a column of texts with an apostrophe before those that a spreadsheet would take for a formula.
+
+    These begin with =, +, -, @, a tab or a line break, after any spaces, and are not numbers. Other types are returned
+    as they are.
+    """
+    if not pa.types.is_string(column.type):
+        return column
+    is_formula = pc.and_(
+        pc.match_substring_regex(column, _FORMULA), pc.invert(pc.match_substring_regex(column, _NUMBER))
+    )
+    return pc.if_else(pc.fill_null(is_formula, False), pc.binary_join_element_wise("'", column, ""), column)
+
+
 def _tsv_texts(column: Any) -> Any:
     """Return texts as fields of a TSV file: quoted where necessary, empty for NULL."""
     doubled = pc.replace_substring(column, '"', '""')
@@ -197,26 +216,5 @@ def _cell(value: Any) -> str:
     if isinstance(value, bool):
         return str(value).lower()
     if isinstance(value, list | dict):
-        return _clip(escape_controls(_JSON.encode(value).decode()))
-    return _clip(escape_controls(str(value)))
-
-
-def _clip(text: str) -> str:
-    if _width(text) <= MAX_CELL_WIDTH:
-        return text
-    kept, width = [], 0
-    for character in text:
-        width += _width(character)
-        if width >= MAX_CELL_WIDTH:
-            break
-        kept.append(character)
-    return "".join(kept) + "…"
-
-
-def _width(text: str) -> int:
-    """Return the width of a text in a terminal: East Asian characters take two columns, combining ones none."""
-    if text.isascii():
-        return len(text)
-    return sum(
-        0 if unicodedata.combining(c) else 2 if unicodedata.east_asian_width(c) in "WF" else 1 for c in text
-    )  # fmt: skip
+        return clip(escape_controls(_JSON.encode(value).decode()), MAX_CELL_WIDTH)
+    return clip(escape_controls(str(value)), MAX_CELL_WIDTH)

@@ -17,7 +17,7 @@ from foldatlas.atlas.storage.commit import (
     replacing,
     sync_folder,
 )
-from foldatlas.atlas.storage.protocol import STAGING, Stored, file_sha256, never
+from foldatlas.atlas.storage.protocol import STAGING, Storage, Stored, file_sha256, never
 from foldatlas.atlas.storage.scratch import attempt_folder
 from foldatlas.schemas.errors import ForeignFolderError, UsageError
 
@@ -34,6 +34,9 @@ class LocalStorage:
 
     def resolved(self) -> "LocalStorage":
         return LocalStorage(self.root.resolve())
+
+    def contains(self, other: Storage) -> bool:
+        return other.root is not None and other.root.resolve().is_relative_to(self.root.resolve())
 
     def refuse_foreign(self, document: str) -> None:
         path = str(self.root.absolute())

@@ -48,6 +48,9 @@ class Storage(Protocol):
     def resolved(self) -> "Storage":
         """Return the same storage, independent of the working directory."""
 
+    def contains(self, other: "Storage") -> bool:
+        """Return whether `other` is this folder or prefix, or one inside it."""
+
     def refuse_foreign(self, document: str) -> None:
         """Check that an atlas can be created here: nothing exists, or the file `document` of an atlas does.
 

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import IO, Any, Final
 
 from foldatlas.atlas.storage.addresses import holds_keys
-from foldatlas.atlas.storage.protocol import ABANDONED_SECONDS, STAGING, Stored, never
+from foldatlas.atlas.storage.protocol import ABANDONED_SECONDS, STAGING, Storage, Stored, never
 from foldatlas.atlas.storage.s3_client import Answered, client, with_s3_retries
 from foldatlas.atlas.storage.scratch import sweep_work_folders, work_folder
 from foldatlas.schemas.errors import FoldAtlasError, ForeignFolderError, Interrupted, StoreError, UsageError
@@ -62,6 +62,9 @@ class S3Storage:
 
     def resolved(self) -> "S3Storage":
         return self
+
+    def contains(self, other: Storage) -> bool:
+        return f"{other.uri}/".startswith(f"{self.uri}/")
 
     def refuse_foreign(self, document: str) -> None:
         begin = f"{self.prefix}/"

@@ -8,21 +8,32 @@ from dataclasses import dataclass, field
 from pathlib import PurePath
 from typing import Final
 
-from foldatlas.atlas.folder import HEADER, AtlasFolder, newest_entries, plan_order
+from foldatlas.atlas.folder import EXPORT_LISTS, EXPORT_TABLES, HEADER, AtlasFolder, newest_entries, plan_order
 from foldatlas.atlas.index.lineage import lineage_of
 from foldatlas.atlas.index.needed import left_to_fold
 from foldatlas.atlas.index.published import INDEX_FOLDER, index_of
+from foldatlas.atlas.stages.run import COMPLETE, RUN
 from foldatlas.atlas.stages.runs import is_stage_document
 from foldatlas.atlas.storage import packs
 from foldatlas.atlas.storage.protocol import STAGING, Storage
 from foldatlas.atlas.verify.clusters import check_members
-from foldatlas.atlas.verify.fault import RESTORE, Fault, FaultKind, restore_or_fold
+from foldatlas.atlas.verify.fault import RESTORE, Fault, FaultKind, Mend, Step, restore_or_fold
+from foldatlas.atlas.verify.geometry import Geometry, check_geometry
 from foldatlas.atlas.verify.novelty import check_novelty
 from foldatlas.atlas.verify.shard import check_shard
-from foldatlas.atlas.verify.stages import check_rows, read_runs
+from foldatlas.atlas.verify.stages import ReadRun, check_rows, read_runs
 from foldatlas.atlas.verify.tables import check_tables
 from foldatlas.schemas.errors import DamagedAtlasError
-from foldatlas.schemas.manifest import AtlasHeader, FileEntry, Plan, ShardEntry, decode, plan_name, settings_digest
+from foldatlas.schemas.manifest import (
+    AtlasHeader,
+    FileEntry,
+    Plan,
+    ShardEntry,
+    decode,
+    has_digest,
+    plan_name,
+    settings_digest,
+)
 from foldatlas.schemas.tables import NEEDED_TABLES, TABLES
 from foldatlas.schemas.wording import counted
 
@@ -38,6 +49,7 @@ class Verification:
     files: int = 0
     bytes: int = 0
     proteins: int = 0
+    geometry: Geometry | None = None  # of a full verification
 
     def line(self) -> str:
         """Return a summary in one line."""
@@ -46,8 +58,10 @@ class Verification:
         return f"{counted(self.files, 'file')}, {self.bytes:,} bytes, {structures}: {found}"
 
 
-def verify(folder: AtlasFolder, *, deep: bool = True) -> Verification:
+def verify(folder: AtlasFolder, *, deep: bool = True, full: bool = False) -> Verification:
     """Check the atlas. Without `deep`, check only documents, and that every listed file exists and has its size.
+
+    With `full`, also count unusual geometry, and read a sample of PDB files with other programs.
 
     Raise NotAnAtlasError, and DamagedAtlasError for an unreadable header; everything else that is wrong is a Fault.
     """
@@ -80,10 +94,15 @@ def verify(folder: AtlasFolder, *, deep: bool = True) -> Verification:
                 result.faults += check_shard(folder.storage, plan, shard, entry, header.settings.model, bad)
         result.faults += check_tables(folder, plans, list(entries.values()), bad)
         result.faults += _wrong_packs(folder)
+        result.notes += _unprotected(folder, stages)
         for read in stages:
             result.faults += check_rows(folder, read, bad)
             result.faults += check_novelty(folder, read, list(entries.values()), bad)
             result.faults += check_members(folder, read, bad)
+        if full:
+            result.geometry = check_geometry(folder, entries, bad)
+            result.faults += result.geometry.faults
+            result.notes += result.geometry.notes()
     result.faults += [fault for history in histories.values() for fault in _wrong_history(history)]
     older = {file.path for history in histories.values() for entry in history for file in entry.files.values()}
     result.notes += _notes(folder, plans, entries, {file.path for file, _ in listed} | older)
@@ -95,11 +114,27 @@ def verify(folder: AtlasFolder, *, deep: bool = True) -> Verification:
     return result
 
 
+def _unprotected(folder: AtlasFolder, stages: list[ReadRun]) -> Iterator[str]:
+    """Yield a note if there are documents without a digest of themselves: a changed value may go unnoticed."""
+    texts = [content for kind in ("plans", "manifest") for _, content in folder.readable_documents(kind)]
+    texts.append(folder.storage.read(HEADER))
+    for read in stages:
+        texts += [content for _, content in read.run.entry_documents()]
+        marks = [read.run.path(COMPLETE)] if read.mark is not None else []
+        texts += [folder.storage.read(name) for name in (read.run.path(RUN), *marks)]
+    number = sum(not has_digest(text) for text in texts if isinstance(text, bytes))
+    if number:
+        yield (
+            f"{counted(number, 'document')} of {len(texts):,} have no digest of themselves (an earlier FoldAtlas wrote "
+            "them): a value that was changed there may go unnoticed"
+        )
+
+
 def _wrong_packs(folder: AtlasFolder) -> Iterator[Fault]:
     """Yield packs that contradict a document: readers use the copy in the pack."""
     for pack, name in folder.false_packs().items():
         what = f"its copy of {name} differs from that document"
-        yield Fault(FaultKind.DOCUMENT, pack, what, "delete it (it holds copies only), and verify again")
+        yield Fault(FaultKind.DOCUMENT, pack, what, Step("delete it: it holds copies only", Mend.DELETE, pack))
 
 
 def _read_plans(folder: AtlasFolder, result: Verification) -> list[Plan]:
@@ -166,7 +201,9 @@ def _read_histories(
         try:
             entry = decode(_readable(content), ShardEntry, where)
         except (OSError, DamagedAtlasError) as error:
-            result.faults.append(Fault(FaultKind.DOCUMENT, where, str(error), RESTORE))
+            named = PurePath(where).name.split(".")[0]
+            step = restore_or_fold(named) if named in shards else RESTORE
+            result.faults.append(Fault(FaultKind.DOCUMENT, where, str(error), step))
             continue
         if entry.shard not in shards:
             result.notes.append(f"{where} is of a shard of no plan: it is ignored")
@@ -217,7 +254,7 @@ def _readable(content: bytes | OSError) -> bytes:
     return content
 
 
-def _check_file(storage: Storage, file: FileEntry, step: str, *, deep: bool) -> Iterator[Fault]:
+def _check_file(storage: Storage, file: FileEntry, step: Step, *, deep: bool) -> Iterator[Fault]:
     try:
         size = storage.size(file.path)
         if size != file.bytes:
@@ -240,11 +277,17 @@ def _notes(folder: AtlasFolder, plans: list[Plan], entries: dict[str, ShardEntry
     index = index_of(folder)
     if not index.exists():
         yield f"there is no {index.name}: run `foldatlas index {folder.uri}`"
-    ours = {HEADER, index.name}
+    ours = {HEADER, index.name, *EXPORT_LISTS}
     for file in folder.storage.files(hidden=True):
         path = PurePath(file.name)
         table = path.parts[0]
-        if file.name in ours or file.name in listed or table == STAGING or is_stage_document(file.name):
+        if (
+            file.name in ours
+            or path.match(EXPORT_TABLES)
+            or file.name in listed
+            or table == STAGING
+            or is_stage_document(file.name)
+        ):
             continue
         if table in (INDEX_FOLDER, packs.FOLDER) and not folder.is_local:
             continue  # older indexes, which the next index deletes, and packs

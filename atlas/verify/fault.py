@@ -1,15 +1,49 @@
-"""A fault that `verify` finds."""
+"""A fault that `verify` finds, and what mends it."""
 
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final
 
-RESTORE: Final = "restore it from a copy"
+
+class Mend(StrEnum):
+    """How `--repair` mends a fault."""
+
+    FOLD = "fold"  # drop a committed shard, and fold it again
+    RUN = "run"  # drop a run of novelty or clusters, for the same command to run again
+    INDEX = "index"  # build the index again
+    DELETE = "delete"  # delete a file that holds copies only
+    NONE = "none"  # by a copy alone
 
 
-def restore_or_fold(shard: str) -> str:
+@dataclass(frozen=True, slots=True)
+class Step:
+    """The next step for a fault: as text, and for `--repair`. `subject` is the shard, run or file that is dropped."""
+
+    text: str
+    mend: Mend = Mend.NONE
+    subject: str = ""
+
+    def __str__(self) -> str:
+        return self.text
+
+
+RESTORE: Final = Step("restore it from a copy")
+
+
+def restore_or_fold(shard: str) -> Step:
     """Return the next step for a fault of a committed shard."""
-    return f"{RESTORE}, or delete manifest/{shard}.*.json and fold again"
+    return Step(f"{RESTORE}, or fold it again with --repair", Mend.FOLD, shard)
+
+
+def restore_or_run(kind: str, name: str) -> Step:
+    """Return the next step for a fault of a run of a derived stage."""
+    text = f"{RESTORE}, or drop {kind}/{name} with --repair and run it again"
+    return Step(text, Mend.RUN, f"{kind}/{name}")
+
+
+def rebuild_index(atlas: str) -> Step:
+    """Return the next step for an index that differs from the atlas."""
+    return Step(f"run `foldatlas index {atlas}`", Mend.INDEX)
 
 
 class FaultKind(StrEnum):
@@ -34,7 +68,7 @@ class Fault:
     kind: FaultKind
     where: str
     what: str
-    next_step: str
+    next_step: Step
 
     def __str__(self) -> str:
         return f"{self.where}: {self.what} ({self.kind}); {self.next_step}"

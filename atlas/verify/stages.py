@@ -11,7 +11,7 @@ from foldatlas.atlas.folder import AtlasFolder
 from foldatlas.atlas.parquet.files import open_parquet
 from foldatlas.atlas.stages.run import COMPLETE, RUN, StageRun
 from foldatlas.atlas.stages.runs import run_names
-from foldatlas.atlas.verify.fault import RESTORE, Fault, FaultKind
+from foldatlas.atlas.verify.fault import Fault, FaultKind, Step, restore_or_run
 from foldatlas.schemas.errors import DamagedAtlasError
 from foldatlas.schemas.manifest import FileEntry, decode
 from foldatlas.schemas.stages import KINDS, StageCompletion, StageEntry, stage_name, stage_settings_digest
@@ -34,9 +34,9 @@ class ReadRun(NamedTuple):
             yield from entry.files.values()
 
     @property
-    def next_step(self) -> str:
+    def next_step(self) -> Step:
         """What to do about a damaged file of the run."""
-        return f"{RESTORE}, or delete {self.run.kind}/{self.run.name} and run it again"
+        return restore_or_run(self.run.kind, self.run.name)
 
 
 def read_runs(folder: AtlasFolder, faults: list[Fault]) -> list[ReadRun]:
@@ -45,7 +45,7 @@ def read_runs(folder: AtlasFolder, faults: list[Fault]) -> list[ReadRun]:
     for kind in KINDS:
         for name in run_names(folder, kind):
             where = f"{kind}/{name}/{RUN}"
-            again = f"{RESTORE}, or delete {kind}/{name} and run it again"
+            again = restore_or_run(kind, name)
             try:
                 run = StageRun.open(folder, kind, name)
             except (OSError, DamagedAtlasError) as error:
@@ -57,7 +57,7 @@ def read_runs(folder: AtlasFolder, faults: list[Fault]) -> list[ReadRun]:
     return found
 
 
-def _read_entries(run: StageRun, faults: list[Fault], again: str) -> dict[str, StageEntry]:
+def _read_entries(run: StageRun, faults: list[Fault], again: Step) -> dict[str, StageEntry]:
     shards = {shard.name: shard for shard in run.document.shards}
     entries: dict[str, StageEntry] = {}
     for where, content in run.entry_documents():
@@ -78,7 +78,7 @@ def _read_entries(run: StageRun, faults: list[Fault], again: str) -> dict[str, S
     return entries
 
 
-def _read_mark(run: StageRun, faults: list[Fault], again: str) -> StageCompletion | None:
+def _read_mark(run: StageRun, faults: list[Fault], again: Step) -> StageCompletion | None:
     try:
         return run.completion()
     except (OSError, DamagedAtlasError) as error:

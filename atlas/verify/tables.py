@@ -8,20 +8,20 @@ from typing import Any
 import duckdb
 
 from foldatlas.atlas.folder import INDEX, AtlasFolder
-from foldatlas.atlas.index.build import (
+from foldatlas.atlas.index.contents import contents_of, indexed_contents
+from foldatlas.atlas.index.files import (
     MEMORY_LIMIT,
     create_presence,
     list_files,
     parquet_reader,
 )
-from foldatlas.atlas.index.contents import contents_of, indexed_contents
 from foldatlas.atlas.index.lineage import lineage_of
 from foldatlas.atlas.index.published import index_of
 from foldatlas.atlas.sql.interruptible import interruptible_call
 from foldatlas.atlas.sql.records_by_name import has_superseded
 from foldatlas.atlas.sql.text import first_line, literal, quoted
 from foldatlas.atlas.storage.scratch import LocalCopies, work_folder
-from foldatlas.atlas.verify.fault import RESTORE, Fault, FaultKind
+from foldatlas.atlas.verify.fault import RESTORE, Fault, FaultKind, Step, rebuild_index
 from foldatlas.schemas.errors import DamagedAtlasError
 from foldatlas.schemas.manifest import Plan, ShardEntry
 from foldatlas.schemas.records import Outcome
@@ -44,7 +44,7 @@ def check_tables(folder: AtlasFolder, plans: list[Plan], entries: list[ShardEntr
         index = index_of(folder)
         if not index.exists():
             return
-        rebuild = f"run `foldatlas index {folder.uri}`"
+        rebuild = rebuild_index(folder.uri)
         try:
             connection.execute(f"ATTACH {literal(str(index.local_path()))} AS built (READ_ONLY)")
             if not indexed_contents(connection, "built").matches(contents_of(folder)):
@@ -125,7 +125,7 @@ def _check_records(connection: Any, copies: LocalCopies, plans: list[Plan], bad:
             yield Fault(FaultKind.RECORDS, f"plans/{plan.name}.json", what, RESTORE)
 
 
-def _check_index(connection: Any, copies: LocalCopies, rebuild: str) -> Iterator[Fault]:
+def _check_index(connection: Any, copies: LocalCopies, rebuild: Step) -> Iterator[Fault]:
     """Compare the index, attached as `built`, with the files in both directions.
 
     Rows that are in several files may come from any of them.

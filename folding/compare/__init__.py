@@ -5,6 +5,7 @@ lddt.py                 lDDT, all-atom and of C-alphas
 contact_precision.py    precision of predicted contacts
 experimental.py         reading of experimental chains from Parquet
 shape.py                radius of gyration, secondary structure
+stereochemistry.py      peptide bonds, omega, chirality, clashes
 atom_layouts.py         conversion to atom14 and atom37
 
 Compiled by numba, which nothing else in the project imports; these modules are imported where they are used:

@@ -31,7 +31,7 @@ CONFIG_KEY: Final = "config"  # key of the sizes in the metadata of our files
 DtypeOf = Callable[[str], torch.dtype]  # tensor name -> dtype in the network
 Network = TypeVar("Network", bound=nn.Module)
 
-_DIGEST_CHUNK: Final = 1 << 18  # elements: 1 MB of float32, which fits a core's cache
+DIGEST_CHUNK: Final = 1 << 18  # elements: 1 MB of float32, which fits a core's cache
 _MAX_DIGEST_THREADS: Final = 8
 
 
@@ -124,8 +124,8 @@ def digest(state: Mapping[str, Tensor]) -> str:
 def _value_digest(tensor: Tensor) -> str:
     total = hashlib.sha256()
     flat = tensor.detach().contiguous().reshape(-1)
-    widened = torch.empty(min(_DIGEST_CHUNK, len(flat)), dtype=torch.float32, device="cpu")
-    for chunk in flat.split(_DIGEST_CHUNK):
+    widened = torch.empty(min(DIGEST_CHUNK, len(flat)), dtype=torch.float32, device="cpu")
+    for chunk in flat.split(DIGEST_CHUNK):
         total.update(widened[: len(chunk)].copy_(chunk).view(torch.uint8).numpy().data)
     return total.hexdigest()
 

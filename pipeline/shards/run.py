@@ -1,7 +1,7 @@
 """All shards of an atlas: fold what is missing, and compare manifest and plans at the end.
 
-Only the manifest says what is done. Whatever the engine reports, shards that are still missing are submitted again, a
-few rounds at most, and those that stay missing are named.
+Only the manifest says what is committed. Shards that are missing from it are submitted again, regardless of what the
+engine reports, a few rounds at most, and those that stay missing are named.
 """
 
 import contextlib

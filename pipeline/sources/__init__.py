@@ -14,7 +14,7 @@ nucleotides.py          nucleotides or a protein, by the letters and by the file
 validation.py           a record accepted, or refused with a reason
 block_validation.py     the same for a block of records at once
 read_counts.py          what is counted while a source is read
-record_stream.py        the checked records of a source, whatever its format
+record_stream.py        the checked records of a source of any format
 accepted.py             the accepted records of a file, where no atlas is made
 cluster_table.py        tables of sequence clusters
 structure_files.py      structure files in folders, buckets and archives

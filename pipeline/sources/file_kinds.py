@@ -1,7 +1,7 @@
 """Recognise a file by its first bytes: the compressions and formats that are read, and the names of others.
 
-The first bytes decide, whatever the size: a binary file contains lines that begin with '>' by chance, and its "records"
-would be noise. Text formats whose beginning could also be FASTA are named only when no record was found.
+The first bytes decide, for a file of any size: a binary file contains lines that begin with '>' by chance, and its
+"records" would be noise. Text formats whose beginning could also be FASTA are named only when no record was found.
 """
 
 import codecs

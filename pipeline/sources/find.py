@@ -293,8 +293,12 @@ def what_it_is(source: SourceFile) -> str:
     return "no line begins with '>': give a protein FASTA file"
 
 
-def cut_ranges(sources: Iterable[SourceFile], range_bytes: int = RANGE_BYTES) -> list[SourceRange]:
-    """Return ranges that together cover every byte of every source once, numbered from 0 in order."""
+def cut_ranges(sources: Iterable[SourceFile], range_bytes: int | None = None) -> list[SourceRange]:
+    """Return ranges that together cover every byte of every source once, numbered from 0 in order.
+
+    Uncompressed local files are cut every `range_bytes` (default: RANGE_BYTES).
+    """
+    range_bytes = range_bytes or RANGE_BYTES
     ranges: list[SourceRange] = []
     for source in sources:
         if source.compression or source.is_remote or source.format == GENBANK:

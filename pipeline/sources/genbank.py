@@ -24,7 +24,7 @@ from foldatlas.schemas.records import Outcome
 
 MAX_ENTRY_BYTES: Final = 512 << 20  # the longest human chromosome takes some 330 MB
 
-_BLOCK_BYTES: Final = 1 << 20
+BLOCK_BYTES: Final = 1 << 20
 _END: Final = re.compile(rb"^//[ \t\r]*$", re.MULTILINE)
 _GENPEPT: Final = re.compile(rb"\s*LOCUS +\S+ +\d+ aa\b")
 _LOCUS: Final = re.compile(rb"^LOCUS +(\S+)", re.MULTILINE)
@@ -59,7 +59,7 @@ class GenBankReader:
 
     def _read(self) -> bytes:
         try:
-            return self._stream.read(_BLOCK_BYTES)
+            return self._stream.read(BLOCK_BYTES)
         except (EOFError, OSError) as error:
             self.error = str(error)
             return b""

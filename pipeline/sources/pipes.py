@@ -1,7 +1,7 @@
 """Standard input and named pipes as sources: copied once, beside the atlas, and read from there like files.
 
 A pipe cannot be read twice, nor in ranges. Its copy is named by the digest of its content, `pipe:<sha256>`. The same
-content is the same source, whatever the pipe, so that a stopped run resumes when it is given the content again.
+content is the same source through any pipe, so that a stopped run resumes when it is given the content again.
 """
 
 import contextlib

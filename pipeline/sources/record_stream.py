@@ -1,4 +1,4 @@
-"""The checked records of a source, or of a range of it, whatever its format, compression and location."""
+"""The checked records of a source, or of a range of it, in any format, compression and location."""
 
 import contextlib
 from collections.abc import Iterator

@@ -1,10 +1,14 @@
 """Structure files as they were named: found in folders, patterns and buckets, and decompressed.
 
-Archives are read as streams and never unpacked to the disk. The name of a member is only a label; links, devices, names
+Archives (tar, zip) are never unpacked to the disk. The name of a member is only a label; links, devices, names
 that lead out of a folder, and members that expand far too much are refused, each with a row.
 """
 
+import lzma
+import stat
 import tarfile
+import zipfile
+import zlib
 from collections.abc import Iterator, Sequence
 from pathlib import Path, PurePosixPath
 from typing import IO, Any, Final
@@ -21,7 +25,12 @@ MAX_RATIO: Final = 200  # structures as text compress 4 to 10 times
 
 _HEAD_BYTES: Final = 512
 _MIN_UNPACKED: Final = 64 << 20  # below this, the ratio is not checked
-_ARCHIVES: Final = (".tar", ".tar.gz", ".tgz", ".tar.zst")
+_ARCHIVES: Final = (".tar", ".tar.gz", ".tgz", ".tar.zst", ".zip")
+_ZIP: Final = (b"PK\x03\x04", b"PK\x05\x06")  # how a zip archive begins: with a member, or empty
+
+
+# of zipfile: a damaged file or member, an unknown method of compression, encryption
+_ZIP_ERRORS: Final = (zipfile.BadZipFile, zlib.error, lzma.LZMAError, NotImplementedError, RuntimeError, ValueError)
 
 
 class TooLarge(OSError):
@@ -71,7 +80,7 @@ def _look(name: str) -> Found:
 
 
 def is_archive(found: Found) -> bool:
-    """Return whether a file has the name of a tar archive."""
+    """Return whether a file has the name of a tar or zip archive."""
     return found.source.lower().endswith(_ARCHIVES)
 
 
@@ -87,13 +96,15 @@ def open_structures(found: Found) -> Iterator[Member]:
         with _opened(found) as stream:
             limited = _Limited(stream, found.size)
             head = limited.read(_HEAD_BYTES)
-            if head[257:262] == b"ustar":
+            if head.startswith(_ZIP) and not limited.is_compressed:
+                yield from _zip_members(found)
+            elif head[257:262] == b"ustar":
                 yield from _members(limited.again(head))
             else:
                 yield Member("", head + limited.read_all(MAX_TEXT_BYTES - len(head)))
     except TooLarge as error:
         yield Member("", None, "too_large", str(error))
-    except (OSError, EOFError, SourceError, tarfile.TarError) as error:
+    except (OSError, EOFError, SourceError, tarfile.TarError, *_ZIP_ERRORS) as error:
         yield Member("", None, "unreadable", " ".join(str(error).split())[:200])
 
 
@@ -111,20 +122,54 @@ def _members(stream: Any) -> Iterator[Member]:
             if info.isdir():
                 continue
             count += 1
-            name = "".join(letter if letter.isprintable() else "_" for letter in info.name)
-            path = PurePosixPath(name)
-            if not info.isreg() or path.is_absolute() or ".." in path.parts:
-                what = "not a regular file" if not info.isreg() else "its name leads out of the archive"
-                yield Member(name, None, "unsafe", what)
-                continue
-            if info.size > MAX_TEXT_BYTES:
-                yield Member(name, None, "too_large", f"{info.size:,} bytes, more than {MAX_TEXT_BYTES:,}")
+            name = _label(info.name)
+            if refused := _refused(name, info.isreg(), info.size):
+                yield refused
                 continue
             file = archive.extractfile(info)
             assert file is not None
             yield _unpacked(name, file, info.size)
     if not count:
         yield Member("", None, "empty", "the archive holds no files")
+
+
+def _zip_members(found: Found) -> Iterator[Member]:
+    """Yield the members of a zip archive, which is not read as a stream: its directory is at its end."""
+    if scheme_of(found.path):
+        raise SourceError("zip archives are read from local files: copy it to this machine, or pack it as tar")
+    with zipfile.ZipFile(found.path) as archive:
+        members = [info for info in archive.infolist() if not info.is_dir()]
+        if sum(info.compress_size for info in members) > found.size:
+            raise zipfile.BadZipFile("its members overlap")
+        for info in members:
+            name, mode = _label(info.filename), info.external_attr >> 16
+            is_file = stat.S_IFMT(mode) in (0, stat.S_IFREG)
+            if refused := _refused(name, is_file, info.file_size):
+                yield refused
+            elif info.file_size > max(_MIN_UNPACKED, MAX_RATIO * info.compress_size):
+                yield Member(name, None, "too_large", f"it expands to {info.file_size:,} bytes")
+            else:
+                try:
+                    with archive.open(info) as file:  # it ends after `file_size` bytes, whatever it would expand to
+                        yield _unpacked(name, file, info.compress_size)
+                except _ZIP_ERRORS as error:
+                    yield Member(name, None, "unreadable", " ".join(str(error).split())[:200])
+        if not members:
+            yield Member("", None, "empty", "the archive holds no files")
+
+
+def _label(name: str) -> str:
+    return "".join(letter if letter.isprintable() else "_" for letter in name)
+
+
+def _refused(name: str, is_file: bool, size: int) -> Member | None:
+    """Return the row of a member that is not read, or None."""
+    path = PurePosixPath(name)
+    if not is_file or path.is_absolute() or ".." in path.parts:
+        return Member(name, None, "unsafe", "its name leads out of the archive" if is_file else "not a regular file")
+    if size > MAX_TEXT_BYTES:
+        return Member(name, None, "too_large", f"{size:,} bytes, more than {MAX_TEXT_BYTES:,}")
+    return None
 
 
 def _unpacked(name: str, file: IO[bytes], size: int) -> Member:
@@ -149,6 +194,10 @@ class _Limited:
         self._limit = max(_MIN_UNPACKED, MAX_RATIO * size)
         self._given = 0
         self._pending = b""
+
+    @property
+    def is_compressed(self) -> bool:
+        return bool(self._compression)
 
     def again(self, head: bytes) -> "_Limited":
         """Put `head` back, to be read again."""

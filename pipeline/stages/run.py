@@ -8,7 +8,7 @@ import contextlib
 import secrets
 import socket
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from typing import Any
 
@@ -22,6 +22,7 @@ from foldatlas.pipeline.engines.rounds import run_in_rounds
 from foldatlas.pipeline.interruption import interruptible
 from foldatlas.pipeline.stages.shard import ShardWork, StageOptions, StageResult, StageTask, compute_shard
 from foldatlas.schemas.errors import IncompleteError, StoreError
+from foldatlas.schemas.stages import StageShard
 from foldatlas.schemas.version import program_version
 
 
@@ -42,13 +43,14 @@ def run_stage(
     compute: Callable[[ShardWork], StageResult],
     payload: Any,
     *,
+    shards: Collection[StageShard] | None = None,
     engine: Engine = EMBEDDED,
     doing: str,
     unit: str,
     show_progress: bool = True,
     log: str | None = None,
 ) -> StageReport:
-    """Compute every shard of `run` that has no entry yet. The caller marks the run as complete.
+    """Compute every shard of `run`, or of `shards` of it, that has no entry yet. The caller marks the run as complete.
 
     `compute` is a function of a module, `payload` its argument for all shards (pickled). `doing` and `unit` are words
     for progress: "searching", "structures". `log` is where events go (`events.absolute` gives it).
@@ -71,7 +73,8 @@ def run_stage(
     )
     started = time.monotonic()
     sweep_stages(folder)
-    missing = [StageTask(options, shard) for shard in run.missing()]
+    chosen = {shard.name for shard in (run.document.shards if shards is None else shards)}
+    missing = [StageTask(options, shard) for shard in run.missing() if shard.name in chosen]
     if missing:
         conformance.refuse_if_it_loses(engine, folder)
         _compute(run, missing, engine, doing, unit, show_progress)
@@ -93,7 +96,7 @@ def run_stage(
 
 def _compute(run: StageRun, missing: list[StageTask], engine: Engine, doing: str, unit: str, show: bool) -> None:
     """Run the missing shards in rounds. Raise IncompleteError for those that are missing after them."""
-    options = missing[0].options
+    options, chosen = missing[0].options, {task.shard.name for task in missing}
     events.begin(options.log)
     events.emit(
         "stage_started",
@@ -116,7 +119,7 @@ def _compute(run: StageRun, missing: list[StageTask], engine: Engine, doing: str
             try:
                 left = run_in_rounds(
                     f"{run.kind}", missing, compute_shard, engine,
-                    lambda: [StageTask(options, shard) for shard in run.missing()],
+                    lambda: [StageTask(options, shard) for shard in run.missing() if shard.name in chosen],
                 )  # fmt: skip
             finally:
                 with contextlib.suppress(StoreError):  # sweeping can wait, and what ended the run is to be reported

@@ -15,7 +15,7 @@ from foldatlas.schemas.errors import FoldAtlasError, UsageError
 from foldatlas.schemas.wording import counted
 
 WAIT_SECONDS: Final = 120.0  # a process that was just killed needs a moment to release the GPU
-_CPUINFO: Final = Path("/proc/cpuinfo")
+CPUINFO: Final = Path("/proc/cpuinfo")
 _LONGEST_NAME: Final = 100  # characters
 
 
@@ -113,7 +113,7 @@ def own_cores() -> int:
 
 def _cpu_model() -> str:
     try:
-        lines = _CPUINFO.read_text(encoding="utf-8", errors="replace").splitlines()
+        lines = CPUINFO.read_text(encoding="utf-8", errors="replace").splitlines()
     except OSError:
         return ""
     return next((line.partition(":")[2] for line in lines if line.startswith("model name")), "")

@@ -137,7 +137,7 @@ class Child:
         with self._turn:
             if not self._answered:
                 return False
-            events.emit("child_renewed", level=events.WARNING, child=self._pid, batches=self._answered)
+            events.emit("child_renewed", level=events.WARNING, child=self.pid, batches=self._answered)
             self.kill()
             return True
 
@@ -180,7 +180,7 @@ class Child:
         answer: Ready | NotReady = self._wait(LOAD_SECONDS)
         seconds = round(time.monotonic() - began, 3)
         device, ready = self._spec.device, isinstance(answer, Ready)
-        events.emit("child_started", child=self._pid, device=device, ready=ready, seconds=seconds)
+        events.emit("child_started", child=self.pid, device=device, ready=ready, seconds=seconds)
         return self._connection, answer
 
     def _wait(self, seconds: float) -> Any:
@@ -194,24 +194,25 @@ class Child:
                     self.kill()
                     raise Interrupted
                 if time.monotonic() > end:
-                    events.emit("child_overdue", level=events.WARNING, child=self._pid, deadline_seconds=seconds)
+                    events.emit("child_overdue", level=events.WARNING, child=self.pid, deadline_seconds=seconds)
                     self.kill()
                     raise WorkerTimeout(f"no answer within {seconds:.0f} s")
             return self._connection.recv()
         except BlockingIOError:
-            events.emit("child_overdue", level=events.WARNING, child=self._pid, deadline_seconds=STALL_SECONDS)
+            events.emit("child_overdue", level=events.WARNING, child=self.pid, deadline_seconds=STALL_SECONDS)
             self.kill()
             raise WorkerTimeout(f"its answer stopped halfway for {STALL_SECONDS:.0f} s") from None
         except (EOFError, OSError):
             raise self._death() from None
 
     @property
-    def _pid(self) -> int | None:
+    def pid(self) -> int | None:
+        """The process id of the child, or None if there is no child."""
         return None if self._process is None else self._process.pid
 
     def _death(self, reason: str = "") -> WorkerDied:
         """Clean up after a child that ended, or that cannot be used any more (`reason`). Return the error to raise."""
-        pid = self._pid
+        pid = self.pid
         reason = reason or self._how_it_ended()
         self.kill()
         events.emit("child_died", level=events.WARNING, child=pid, reason=reason)

@@ -4,16 +4,17 @@ import numpy as np
 import pytest
 from made_families import families
 
+from foldatlas.atlas.clusters import alignments, results
 from foldatlas.atlas.clusters import pairs as pairs_module
-from foldatlas.atlas.clusters import results
 from foldatlas.atlas.clusters.descriptors import SIZE, describe, limit, near
-from foldatlas.atlas.clusters.forecast import predict
+from foldatlas.atlas.clusters.forecast import lengths_in, predict
 from foldatlas.atlas.clusters.member_map import cover_by_id
-from foldatlas.atlas.clusters.pairs import PairCounts, find_pairs, window_end
+from foldatlas.atlas.clusters.pairs import PairCounts, Pairs, find_pairs, window_end
 from foldatlas.atlas.clusters.representatives import confidence, representatives
 from foldatlas.atlas.clusters.set_cover import set_cover
 from foldatlas.folding.compare.three_di import three_di_states
 from foldatlas.folding.compare.tm_align import Chains, tm_align_many
+from foldatlas.schemas.manifest import Shard
 
 
 def plain_cover(number: int, edges: set[tuple[int, int]]) -> list[int]:
@@ -164,9 +165,45 @@ def test_descriptors_are_integers_that_ignore_place(chains: tuple[Chains, np.nda
 
 
 def test_forecast_grows_with_the_square() -> None:
-    few, many = (predict(np.full(number, 250)) for number in (10_000, 100_000))
-    assert (few.structures, few.residues) == (10_000, 2_500_000)
-    assert 90 < many.core_seconds / few.core_seconds < 100
-    assert many.worker_memory > few.worker_memory and "2,500,000 residues" in few.lines()[0]
-    assert predict(np.empty(0, np.int64)).core_seconds == 0
+    """And above the number of structures of which a part is used; where a tenth is new, pairs of new ones only."""
+    few, many = (predict(np.full(number, 250)) for number in (100_000, 1_000_000))
+    assert (few.structures, few.new, few.residues) == (100_000, 100_000, 25_000_000)
+    assert 90 < many.seconds / few.seconds < 100 and "25,000,000 residues" in few.lines()[0]
+    assert many.memory > few.memory and many.driver_memory > few.driver_memory
+    most = predict(np.full(10_000_000, 250))
+    assert 95 < most.seconds / many.seconds < 101 and most.memory > many.memory
+    grown = predict(np.full(10_000, 250), np.full(90_000, 250))
+    assert 0.15 < grown.seconds / few.seconds < 0.25 and grown.structures == 100_000
+    assert predict(np.empty(0, np.int64)).seconds > 1  # it starts programs
     assert pairs_module.MIN_LENGTH_RATIO == 0.8  # window_end has it as 4 / 5
+
+
+def test_planned_lengths_are_those_of_shards() -> None:
+    plan = [Shard("a-0", 0, 0, 3, 301, 100, 101, 1, "0" * 64), Shard("a-1", 0, 1, 2, 80, 40, 40, 1, "0" * 64)]
+    assert lengths_in(plan).tolist() == [100, 100, 100, 40, 40]
+    assert lengths_in([]).tolist() == []
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_slices_hold_each_member_and_centre_once(seed: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Those of a cover, of which some are known already."""
+    rng = np.random.default_rng(seed)
+    monkeypatch.setattr(alignments, "PAIRS_PER_SHARD", 7)
+    edges = np.sort(random_edges(rng, 100, 300).astype(np.int64), axis=1)
+    pairs = Pairs(edges[:, 0], edges[:, 1], rng.uniform(0.5, 1, len(edges)).astype(np.float32))
+    centres = set_cover(100, edges[:, 0], edges[:, 1]).astype(np.int64)
+    found = alignments.member_pairs(centres, pairs)
+    expected = sorted(tuple(sorted((member, centre))) for member, centre in enumerate(centres) if member != centre)
+    assert list(zip(found.longer_E.tolist(), found.shorter_E.tolist(), strict=True)) == expected
+    is_known = rng.random(len(pairs.tm_E)) < (0.0, 0.3, 0.5, 0.9, 1.0)[seed]
+    mixed = pairs.select(rng.permutation(np.flatnonzero(is_known)))
+    known, unknown = alignments.split_known(found, mixed._replace(tm_E=mixed.tm_E + 1))
+    shards = alignments.alignment_shards(np.frombuffer(rng.bytes(1600), dtype="V16"), np.full(100, 50))
+    assert len(shards) == 15 and all(alignments.aligns_members(shard) for shard in shards)
+    slices = [unknown.select(alignments.slice_of(shard, len(unknown.tm_E))) for shard in shards]
+    assert max(len(one.tm_E) for one in slices) <= 7
+    tm = alignments.tm_to_centre(centres, [known, *slices])
+    score = {(a, b): s + k for a, b, s, k in zip(*(c.tolist() for c in (*pairs, is_known)), strict=True)}
+    for member, centre in enumerate(centres.tolist()):
+        wanted = 1.0 if member == centre else score[min(member, centre), max(member, centre)]
+        assert tm[member] == pytest.approx(wanted)

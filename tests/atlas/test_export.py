@@ -1,5 +1,6 @@
 """Exports: read back by gemmi, Biopython, DuckDB and sha256sum."""
 
+import hashlib
 import importlib.util
 import io
 import json
@@ -21,7 +22,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from foldatlas.atlas.export import subset as export_module
-from foldatlas.atlas.export.file_names import with_file_names
+from foldatlas.atlas.export.file_names import folder_levels, with_file_names
 from foldatlas.atlas.export.formats import FORMATS
 from foldatlas.atlas.export.subset import Exported, export
 from foldatlas.atlas.index.build import build_index
@@ -207,13 +208,30 @@ def test_names_are_safe_distinct_and_the_same_whatever_the_order(records: list[t
     assert names(records[::-1]) == made
 
 
-def test_many_files_go_into_numbered_folders(indexed, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_many_files_go_into_hashed_folders(indexed, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(export_module, "FILES_PER_FOLDER", 50)
-    done = export(indexed.root, tmp_path / "out", format="pdb")
-    folders = sorted(p.name for p in (tmp_path / "out").iterdir() if p.is_dir())
-    assert folders == [f"{n:05d}" for n in range(-(-done.files // 50))] and len(folders) > 2
-    assert all(len(list((tmp_path / "out" / folder).iterdir())) <= 50 for folder in folders)
+    export(indexed.root, tmp_path / "out", format="pdb")
+    export(indexed.root, tmp_path / "few", format="pdb", where="length < 60")
     check_digests(tmp_path / "out")
+    files = {file["id"] + file["source"]: file["file"] for file in listing(tmp_path / "out")}
+    assert len(files) > 150 and len({file.partition("/")[0] for file in files.values()}) > 60
+    for file in files.values():
+        folder, _, name = file.partition("/")
+        assert folder == hashlib.sha256(name.encode()).hexdigest()[:2]
+    fewer = {file["id"] + file["source"]: file["file"] for file in listing(tmp_path / "few")}
+    same = [key for key in fewer if not key.lower().startswith("case")]  # two ids that differ by case, or one of them
+    assert len(same) > 50 and [files[key] for key in same] == [fewer[key] for key in same]
+
+
+@pytest.mark.parametrize(
+    ("num_files", "levels"), [(0, 0), (10_000, 0), (10_001, 1), (2_560_000, 1), (2_560_001, 2), (655_360_001, 3)]
+)
+def test_folders_are_nested_as_files_need(num_files: int, levels: int) -> None:
+    assert folder_levels(num_files, 10_000) == levels
+    duckdb_sql = with_file_names("(SELECT 'a' AS id, 's' AS source, 'i' AS structure_id)", ".pdb", levels)
+    ((name,),) = duckdb.sql(f"SELECT file_name FROM ({duckdb_sql})").fetchall()
+    digest = hashlib.sha256(b"a.pdb").hexdigest()
+    assert name == "/".join([*(digest[2 * level : 2 * level + 2] for level in range(levels)), "a.pdb"])
 
 
 def test_fasta_is_what_was_folded(built, indexed, tmp_path: Path) -> None:
@@ -234,7 +252,8 @@ def test_parquet_has_all_columns_and_the_coordinates_as_stored(indexed, tmp_path
     monkeypatch.setattr(export_module, "PROTEINS_PER_PARQUET_GROUP", 30)
     done = export(indexed.root, tmp_path / "out", format="parquet", where="num_unknown < 3")
     paths = sorted((tmp_path / "out").glob("*.parquet"))
-    assert len(paths) == done.files > 1
+    names = [file["file"] for file in listing(tmp_path / "out")]
+    assert len(paths) > 1 and len(names) == done.files and {path.name for path in paths} < set(names)
     schema = pq.read_schema(paths[0])
     assert schema.metadata[b"model"] == b"nano-untrained"
     assert schema.field("mean_plddt").metadata[b"range"] == b"0 to 100"
@@ -341,7 +360,9 @@ def test_dest_and_atlas_are_never_harmed(indexed, tmp_path: Path) -> None:
         export(indexed.root, tmp_path / "full", format="pdb")
     with pytest.raises(UsageError, match="inside the atlas"):
         export(indexed.root, indexed.root / "out", format="pdb")
-    with pytest.raises(UsageError, match="'mol2' is not an export format: choose one of pdb, cif, fcz, fasta, parquet"):
+    with pytest.raises(
+        UsageError, match="'mol2' is not an export format: choose one of pdb, cif, fcz, tar, fasta, 3di"
+    ):
         export(indexed.root, tmp_path / "out", format="mol2")
     with pytest.raises(UsageError, match="ids file"):
         export(indexed.root, tmp_path / "out", format="pdb", ids=tmp_path / "nothing.txt")

@@ -1,4 +1,7 @@
-"""Planning's tables against a plain reading of the rules, record by record, whatever the memory, batches and bands."""
+"""Planning's tables against a plain reading of the rules, record by record.
+
+Several limits of memory, batches and bands are tried.
+"""
 
 import hashlib
 from collections import Counter
@@ -129,10 +132,10 @@ def test_tables_are_what_a_plain_reading_gives(
     judged = judged_plainly(rows)
     with TemporaryDirectory() as place, pytest.MonkeyPatch.context() as patch:
         folder = Path(place)
-        patch.setattr(planned_tables, "_CHUNK_ROWS", 5)
-        patch.setattr(planned_tables, "_ROWS_PER_GROUP", 4)
-        patch.setattr(planned_tables, "_MIN_BAND_BYTES", band_bytes)
-        patch.setattr(planned_tables, "_MAX_BAND_BYTES", band_bytes)
+        patch.setattr(planned_tables, "CHUNK_ROWS", 5)
+        patch.setattr(planned_tables, "ROWS_PER_GROUP", 4)
+        patch.setattr(planned_tables, "MIN_BAND_BYTES", band_bytes)
+        patch.setattr(planned_tables, "MAX_BAND_BYTES", band_bytes)
         tables = plan_tables(
             folder,
             stage(folder, files, rows_a_group),
@@ -158,7 +161,7 @@ def test_tables_are_what_a_plain_reading_gives(
 
 def test_row_groups_do_not_depend_on_staging(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Row groups and files are the same however the records were split among staged files."""
-    monkeypatch.setattr(planned_tables, "_ROWS_PER_GROUP", 4)
+    monkeypatch.setattr(planned_tables, "ROWS_PER_GROUP", 4)
     monkeypatch.setattr(planned_tables, "RECORDS_PER_FILE", 8)
     monkeypatch.setattr(planned_tables, "MAX_SHARDS_PER_FILE", 2)
     rows = [staged_row("file:///a", at, f"p{at}", "M" + "ACDE"[at % 4] * (1 + at // 4)) for at in range(21)]

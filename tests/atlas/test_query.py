@@ -123,9 +123,10 @@ def test_views_are_made_only_when_asked_for_and_from_anywhere(
     monkeypatch.chdir(indexed.root.parent)
     with Atlas.open(indexed.root.name) as opened:  # a relative path
         monkeypatch.chdir(indexed.root)
-        made = "SELECT count(*) FROM duckdb_views() WHERE temporary AND NOT internal"
-        assert opened.query(made).rows() == [(0,)]
-        assert opened.query(made + " -- structures").rows() == [(1,)]
+        made = "SELECT getvariable('atlas') IS NOT NULL"
+        assert opened.query(made).rows() == [(False,)]
+        assert opened.query(made + " -- structures").rows() == [(True,)]
+        assert len(opened.query("FROM structures").rows()) == len(indexed.sequences)
 
 
 def test_missing_embeddings_are_reported(copy: Callable) -> None:
@@ -188,7 +189,7 @@ def test_ctrl_c_ends_a_query(indexed, sql: str) -> None:
         time.sleep(0.3)
         process.send_signal(signal.SIGINT)
         try:
-            assert process.communicate(timeout=60)[0] == "ended\n"
+            assert process.communicate(timeout=300)[0] == "ended\n"
         finally:
             process.kill()
 

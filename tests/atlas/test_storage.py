@@ -342,3 +342,12 @@ def test_an_address_never_becomes_a_path() -> None:
     assert AtlasFolder("file:///data/atlas").root == Path("/data/atlas")
     with pytest.raises(UsageError, match="is on a store"):
         _ = AtlasFolder("s3://bucket/atlas").root
+
+
+def test_a_storage_contains_itself_and_what_is_below(tmp_path: Path) -> None:
+    pytest.importorskip("boto3")
+    begins = [str(tmp_path / "atlas"), "s3://bucket/atlas"]
+    for begin, other in zip(begins, reversed(begins), strict=True):
+        here = open_storage(begin)
+        assert here.contains(here) and here.contains(open_storage(f"{begin}/out"))
+        assert not any(here.contains(open_storage(uri)) for uri in (f"{begin}2", begin[:-2], other, f"{other}/out"))

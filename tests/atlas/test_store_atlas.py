@@ -1,5 +1,6 @@
 """An atlas on S3 beside the same atlas in a folder: index, queries, coordinates, export and verification agree."""
 
+import hashlib
 import signal
 import threading
 import time
@@ -8,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from foldatlas.atlas.export import subset
 from foldatlas.atlas.export.subset import export
 from foldatlas.atlas.folder import AtlasFolder
 from foldatlas.atlas.index import published
@@ -20,7 +22,13 @@ from foldatlas.atlas.storage import s3 as s3_storage
 from foldatlas.atlas.storage.protocol import ABANDONED_SECONDS, Stored
 from foldatlas.atlas.storage.s3 import S3Storage
 from foldatlas.atlas.verify.atlas import verify
-from foldatlas.schemas.errors import DamagedAtlasError, NotAnAtlasError, QueryError, StoreError, UsageError
+from foldatlas.schemas.errors import (
+    DamagedAtlasError,
+    ForeignFolderError,
+    NotAnAtlasError,
+    QueryError,
+    StoreError,
+)
 
 
 @pytest.fixture
@@ -34,10 +42,31 @@ def empty(s3: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AtlasFold
 @pytest.fixture
 def stored(empty: AtlasFolder, built: Any) -> AtlasFolder:
     """The synthetic atlas, without an index."""
-    for file in built.folder.storage.files():
-        with empty.storage.building(file.name) as path:
-            path.write_bytes(built.folder.storage.read(file.name))
+    upload(built.folder, empty)
     return empty
+
+
+@pytest.fixture(scope="module")
+def shared() -> set[str]:
+    """The atlases that tests of this module have made and share."""
+    return set()
+
+
+@pytest.fixture
+def queried(s3: Any, empty: AtlasFolder, built: Any, shared: set[str]) -> AtlasFolder:
+    """The synthetic atlas with an index, uploaded once. Read only."""
+    folder = AtlasFolder("s3://atlases/queried")
+    if folder.uri not in shared:
+        upload(built.folder, folder)
+        build_index(folder)
+        shared.add(folder.uri)
+    return folder
+
+
+def upload(source: AtlasFolder, target: AtlasFolder) -> None:
+    for file in source.storage.files():
+        with target.storage.building(file.name) as path:
+            path.write_bytes(source.storage.read(file.name))
 
 
 def store_of(folder: AtlasFolder) -> S3Storage:
@@ -86,13 +115,12 @@ def test_the_index_and_the_views_are_those_of_the_folder(stored: AtlasFolder, in
         "SHOW TABLES",
     ],
 )
-def test_queries_on_parquet_give_what_they_give_in_a_folder(stored: AtlasFolder, indexed: Any, sql: str) -> None:
-    build_index(stored)
+def test_queries_on_parquet_give_what_they_give_in_a_folder(queried: AtlasFolder, indexed: Any, sql: str) -> None:
     [(identity,)] = rows_of(indexed.root, "SELECT structure_id FROM proteins ORDER BY structure_id LIMIT 1")
     sql = sql.format(id=identity)
     found, expected = (
         [row for row in rows_of(place, sql) if not str(row[0]).startswith("files_of_")]
-        for place in (stored.uri, indexed.root)
+        for place in (queried.uri, indexed.root)
     )
     assert found == expected and found
 
@@ -176,21 +204,58 @@ def test_two_indexes_at_once_leave_one_that_is_right(stored: AtlasFolder) -> Non
     assert verify(stored).faults == []
 
 
-@pytest.mark.parametrize("format", ["pdb", "fasta", "parquet"])
+# Files of an export with times in them, or digests of such files; an index is a database.
+TIMED = ("manifest.json", "SHA256SUMS", "atlas.json", "plans/", "atlas.duckdb", "index.json", "index/")
+
+
+def exported_files(place: Path | str) -> dict[str, bytes]:
+    storage = AtlasFolder(place).storage
+    return {file.name: storage.read(file.name) for file in storage.files(hidden=True)}
+
+
+@pytest.mark.parametrize("format", ["pdb", "tar", "parquet"])
 def test_an_export_is_that_of_the_folder(stored: AtlasFolder, indexed: Any, tmp_path: Path, format: str) -> None:
+    """From a store to a folder, from a folder to a folder, and from a store to a store."""
     build_index(stored)
-    for place, name in ((stored.uri, "mine"), (indexed.root, "theirs")):
-        export(place, tmp_path / name, format=format, where="length < 60")
-    mine, theirs = (
-        {path.name: path.read_bytes() for path in (tmp_path / name).iterdir() if path.name != "manifest.json"}
-        for name in ("mine", "theirs")
-    )
-    assert len(mine) > 2
-    for files in (mine, theirs):
-        del files["SHA256SUMS"]  # has the digest of manifest.json, which names the atlas and the time
-    assert mine == theirs
-    with pytest.raises(UsageError, match="an export is written to a local folder"):
-        export(stored.uri, "s3://atlases/out", format=format)
+    address = f"{stored.uri}-out"
+    for place, dest in ((stored.uri, tmp_path / "mine"), (indexed.root, tmp_path / "theirs"), (stored.uri, address)):
+        export(place, dest, format=format, where="length < 40")
+    exports = [exported_files(dest) for dest in (tmp_path / "mine", tmp_path / "theirs", address)]
+    timed = (*TIMED, "files.jsonl") if format == "parquet" else TIMED  # it lists documents of the atlas
+    same = [{name: content for name, content in files.items() if not name.startswith(timed)} for files in exports]
+    assert len(same[0]) > 4 and same[0] == same[1] == same[2]
+    for files in exports:
+        sums = [line.split("  ", 1) for line in files["SHA256SUMS"].decode().splitlines()]
+        assert {name for _, name in sums} == files.keys() - {"SHA256SUMS"}
+        assert all(hashlib.sha256(files[name]).hexdigest() == digest for digest, name in sums)
+    with pytest.raises(ForeignFolderError, match="is not empty"):
+        export(stored.uri, address, format=format)
+    if format == "parquet":
+        sql = "SELECT id, source, run_id, mean_plddt, sequence, x FROM proteins JOIN structures USING (structure_id)"
+        assert sorted(rows_of(address, sql)) == sorted(rows_of(indexed.root, f"{sql} WHERE proteins.length < 40"))
+        assert verify(AtlasFolder(address)).faults == []
+
+
+def test_a_stopped_export_to_a_store_is_resumed(
+    stored: AtlasFolder, indexed: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(subset, "ROWS", 20)
+    address, clean = f"{stored.uri}-out", tmp_path / "clean"
+    export(indexed.root, clean, format="pdb", where="length < 40")
+
+    def stopped(done: int, total: int) -> None:
+        if done:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        export(indexed.root, address, format="pdb", where="length < 40", progress=stopped)
+    with pytest.raises(ForeignFolderError, match="unfinished export of other records"):
+        export(indexed.root, address, format="cif")
+    done = export(indexed.root, address, format="pdb", where="length < 40")
+    assert 0 < done.resumed < 4
+    files, expected = exported_files(address), exported_files(clean)
+    assert files.keys() == expected.keys()
+    assert {name for name in files if files[name] != expected[name]} <= {"manifest.json", "SHA256SUMS"}
 
 
 def test_verify_finds_on_a_store_what_it_finds_in_a_folder(stored: AtlasFolder) -> None:

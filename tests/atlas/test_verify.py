@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -14,14 +15,18 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
 
+from foldatlas.atlas.export.pdb_files import pdb_text
 from foldatlas.atlas.folder import AtlasFolder
 from foldatlas.atlas.index.build import build_index
+from foldatlas.atlas.parquet.coordinates import decode_structures
 from foldatlas.atlas.parquet.files import ParquetFile
+from foldatlas.atlas.verify import geometry
 from foldatlas.atlas.verify.atlas import Verification, verify
 from foldatlas.atlas.verify.fault import FaultKind
+from foldatlas.folding.compare.stereochemistry import count
 from foldatlas.schemas import tables
 from foldatlas.schemas.errors import DamagedAtlasError, NotAnAtlasError
-from foldatlas.schemas.manifest import FileEntry, Plan, ShardEntry, encode
+from foldatlas.schemas.manifest import DIGEST_KEY, FileEntry, Plan, ShardEntry, encode
 
 
 @pytest.fixture
@@ -325,5 +330,60 @@ def test_stray_files_are_notes(sound) -> None:
 def test_settings_that_were_edited(sound) -> None:
     header = json.loads(sound.folder.header_path.read_text())
     header["settings"]["recycles"] = 3
+    del header[DIGEST_KEY]  # with it, the edited header is not read at all
     sound.folder.header_path.write_text(json.dumps(header))
     assert [(f.kind, f.where) for f in verify(sound.folder, deep=False).faults] == [(FaultKind.DOCUMENT, "atlas.json")]
+
+
+def test_full_verification_counts_unusual_geometry(sound) -> None:
+    """Made coordinates are unusual: the counts are those of all structures one by one, and no fault."""
+    plain = verify(sound.folder)
+    found = verify(sound.folder, full=True)
+    assert (found.faults, plain.geometry) == ([], None) and found.geometry
+    structures = [
+        structure
+        for entry in sound.folder.entries().values()
+        for structure in decode_structures(pq.read_table(sound.root / entry.files["structures"].path))
+    ]
+    assert found.geometry.structures == len(structures) == found.proteins
+    for name, unusual in found.geometry.unusual.items():
+        each = [int(getattr(count([s.sequence], s.positions), name)[0]) for s in structures]
+        assert (unusual.number, unusual.structures, unusual.most) == (sum(each), sum(map(bool, each)), max(each))
+    assert sum("chain break" in note for note in found.notes) == 1 and len(found.notes) > len(plain.notes)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "said"),
+    [
+        ("  CA  ", " CX   ", "other atoms"),
+        ("1.000", "2.000", "other coordinates"),
+        ("ALA A", "GLY A", "other residues"),
+    ],
+)
+def test_pdb_files_that_others_read_differently(
+    sound, monkeypatch: pytest.MonkeyPatch, old: str, new: str, said: str
+) -> None:
+    """A writer that is wrong is noticed by both programs."""
+
+    def wrong(*structure: object, **described: object) -> str:
+        return re.sub(old, new, pdb_text(*structure, **described))  # type: ignore[arg-type]
+
+    monkeypatch.setattr(geometry, "pdb_text", wrong)
+    faults = verify(sound.folder, full=True).faults
+    assert {fault.kind for fault in faults} == {FaultKind.CONTENT}
+    for program in ("gemmi", "Biopython"):
+        assert any(fault.what.startswith(f"{program} reads {said} from the PDB file") for fault in faults)
+
+
+def test_documents_without_a_digest_are_a_note(sound) -> None:
+    """A plan as an earlier program wrote it. A value changed in an entry that has a digest is a fault."""
+    assert not [note for note in verify(sound.folder).notes if "no digest" in note]
+    plan = sound.root / "plans" / f"{sound.plans[0].name}.json"
+    lines = plan.read_text().splitlines()
+    plan.write_text("\n".join([*lines[:-3], lines[-3].removesuffix(","), "}"]) + "\n")
+    found = verify(sound.folder)
+    assert found.faults == [] and any(note.startswith("1 document of ") for note in found.notes)
+    entry = entry_of(sound)
+    path = sound.folder.entry_path(entry.shard, entry.generation)
+    path.write_text(path.read_text().replace('"seconds": ', '"seconds": 9'))
+    assert {path.name for path in map(Path, where(verify(sound.folder)))} >= {path.name}

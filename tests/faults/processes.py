@@ -84,7 +84,7 @@ def _lives(path: Path) -> bool:
     return _field(path, 0) not in ("", "Z", "X")
 
 
-def left_over(mark: str, seconds: float = 10.0) -> list[str]:
+def left_over(mark: str, seconds: float = 120.0) -> list[str]:
     """Processes of this harness that still run after `seconds`."""
     end = time.monotonic() + seconds
     while True:

@@ -98,7 +98,7 @@ def test_families_join_by_cluster_and_by_hit() -> None:
     ]
     found = nano_data.families(chains, hits)
     assert [[chain.name for chain in family] for family in found] == [["a", "b", "c"], ["d", "e"], ["f"]]
-    assert nano_data.families(chains[::-1], hits[::-1]) == found  # whatever the order
+    assert nano_data.families(chains[::-1], hits[::-1]) == found  # in any order
 
 
 def some_families(seed: int, num: int) -> list[list[Chain]]:

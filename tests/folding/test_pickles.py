@@ -75,7 +75,7 @@ def test_a_plain_pickle_is_refused(tmp_path):
 
 
 def test_a_function_behind_an_allowed_name_is_not_called(tmp_path, monkeypatch):
-    """Names of configuration classes are never imported, so whatever bears one here is not reached."""
+    """Names of configuration classes are never imported, so an object of that name here is not reached."""
     path = tmp_path / "a.pt"
     ran = []
     module = type(sys)("omegaconf.nodes")

@@ -1,4 +1,4 @@
-"""Unknown residues are kept: no chain is silently broken, whatever letters it has.
+"""Unknown residues are kept: no letter silently breaks a chain.
 
 transformers leaves them out of its structures; here each has N, CA, C and O in its predicted frame.
 """

@@ -189,7 +189,7 @@ def test_digest_is_of_names_shapes_and_values_alone():
 
 def test_digest_of_a_tensor_of_several_chunks(monkeypatch):
     values = torch.arange(1000, dtype=torch.float32)
-    monkeypatch.setattr(fitting, "_DIGEST_CHUNK", 7)
+    monkeypatch.setattr(fitting, "DIGEST_CHUNK", 7)
     assert fitting.digest({"a": values}) == sha256(f"a (1000,) {sha256(values.numpy().tobytes())}\n".encode())
 
 

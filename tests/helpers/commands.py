@@ -6,9 +6,11 @@ depends on the process keeps its own: signals, kills, standard streams, the envi
 
 import contextlib
 import io
+import os
 import subprocess
 import sys
 import warnings
+from collections.abc import Iterator
 from pathlib import Path
 
 from foldatlas.jobs.cli import main
@@ -23,13 +25,18 @@ def in_own_process(*words: str | Path, timeout: float = 600, **options: object) 
     return subprocess.run(command, capture_output=True, text=True, timeout=timeout, **options)  # type: ignore[call-overload,no-any-return]
 
 
-def in_this_process(*words: str | Path, cwd: str | Path = ".") -> Done:
-    """Run the command in this process and return its exit code and what it wrote to the standard streams."""
+def in_this_process(*words: str | Path, cwd: str | Path = ".", input: bytes | None = None) -> Done:
+    """Run the command in this process and return its exit code and what it wrote to the standard streams.
+
+    `input` comes by a pipe, whose buffer has to hold it.
+    """
     arguments = [str(word) for word in words]
     out, errors = (io.TextIOWrapper(io.BytesIO(), "utf-8", write_through=True) for _ in range(2))
     with contextlib.ExitStack() as stack:
         for context in (contextlib.redirect_stdout(out), contextlib.redirect_stderr(errors), contextlib.chdir(cwd)):
             stack.enter_context(context)
+        if input is not None:
+            stack.enter_context(_piped(input))
         stack.enter_context(warnings.catch_warnings())
         warnings.simplefilter("always", UserWarning)  # the command prints its own; others stay errors
         try:
@@ -38,3 +45,21 @@ def in_this_process(*words: str | Path, cwd: str | Path = ".") -> Done:
             code = stop.code if isinstance(stop.code, int) else 1
     texts = [stream.buffer.getvalue().decode() for stream in (out, errors)]  # type: ignore[attr-defined]
     return subprocess.CompletedProcess(arguments, code, *texts)
+
+
+@contextlib.contextmanager
+def _piped(content: bytes) -> Iterator[None]:
+    """Let standard input, the descriptor and `sys.stdin`, be a pipe with `content`."""
+    reading, writing = os.pipe()
+    with open(writing, "wb") as file:
+        file.write(content)
+    saved, stdin = os.dup(0), sys.stdin
+    os.dup2(reading, 0)
+    os.close(reading)
+    try:
+        with open(0, encoding="utf-8", closefd=False) as sys.stdin:
+            yield
+    finally:
+        sys.stdin = stdin
+        os.dup2(saved, 0)
+        os.close(saved)

@@ -7,18 +7,22 @@ import contextlib
 import json
 import os
 import random
+import shutil
 import subprocess
 import sys
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import paused
 import psutil
 
+from foldatlas.atlas.folder import AtlasFolder
 from foldatlas.pipeline.engines.dask.keys import make_keys
 
-PATIENCE = 120.0  # seconds, for what takes a few on a machine that has nothing else to do
+PATIENCE = 240.0  # seconds, for what takes a few on a machine that has nothing else to do
 
 
 def until(condition: Callable[[], Any], what: str) -> Any:
@@ -38,7 +42,9 @@ class Cluster:
     def __init__(self, folder: Path, settings: Mapping[str, str] | None = None):
         self.folder = folder
         self.processes: list[subprocess.Popen[bytes]] = []
-        self.environment = {**os.environ, **make_keys(folder), **(settings or {})}
+        self.pauses = folder / "pauses"
+        self.pauses.mkdir()
+        self.environment = {**os.environ, **make_keys(folder), "PAUSES": str(self.pauses), **(settings or {})}
         self.file = folder / "scheduler.json"
         self.start_scheduler()
 
@@ -73,6 +79,37 @@ class Cluster:
         """A worker's nanny."""
         common = ["--scheduler-file", str(self.file), "--nthreads", "1", "--host", "127.0.0.1", "--no-dashboard"]
         return self.start("worker", *common, *options)
+
+    def add_pausing_worker(self) -> subprocess.Popen[bytes]:
+        """A worker's nanny. The worker pauses before its second commit (`wait_for_pause`, `end_pauses`)."""
+        return self.add_worker("--preload", paused.__file__)
+
+    def wait_for_pause(self, driver: "subprocess.Popen[str]") -> None:
+        """Return when a worker pauses. Raise AssertionError if the driver has ended."""
+        until(lambda: any(self.pauses.iterdir()) or driver.poll() is not None, "a worker pauses")
+        assert driver.poll() is None, "it ended before the test could interfere"
+
+    def end_pauses(self) -> None:
+        shutil.rmtree(self.pauses)
+
+    def wait_without_clients(self) -> None:
+        """Return when the scheduler has noticed that every driver has ended, and has dropped their tasks."""
+        import dask
+        import distributed
+
+        def is_alone(dask_scheduler: Any) -> bool:
+            return len(dask_scheduler.clients) == 2 and not dask_scheduler.tasks  # this one, and a constant entry
+
+        settings = {
+            name.removeprefix("DASK_").lower().replace("__", "."): value
+            for name, value in self.environment.items()
+            if name.startswith("DASK_")
+        }
+        with (
+            dask.config.set(settings),
+            distributed.Client(self.address, set_as_default=False) as client,
+        ):
+            until(lambda: client.run_on_scheduler(is_alone), "the scheduler drops the tasks")
 
     def members(self) -> list[Any]:
         """The processes below those that were started: workers, and what folds."""
@@ -120,6 +157,11 @@ def folded_alone(command: Sequence[str], fasta: Path, atlas: Path) -> Path:
 def committed(atlas: Path) -> int:
     """How many entries there are."""
     return len(list((atlas / "manifest").glob("[!.]*.json")))
+
+
+def runs_of(atlas: Path) -> Counter[str]:
+    """How many shards each run has committed, by run id."""
+    return Counter(entry.run.run_id for entry in AtlasFolder(atlas).entries().values())
 
 
 def descendants(pid: int) -> list[Any]:

@@ -19,7 +19,7 @@ class GraphError(AssertionError):
 
 
 class _Rules(PipelineVisitor):
-    """Collects what is wrong with each transform, whatever it is inside of."""
+    """Collects what is wrong with each transform, at any depth."""
 
     def __init__(self) -> None:
         self.faults: list[str] = []

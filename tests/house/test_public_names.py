@@ -35,17 +35,18 @@ PUBLIC = {  # module -> what users import from it
     "jobs.status": "status",
     "jobs.train_fold": "train_fold",
     "jobs.train_lm": "train_lm",
-    "jobs.verify": "verify",
+    "jobs.diff": "diff",
+    "jobs.verify": "repair verify",
     "jobs.weights": "weights",
     "schemas.errors": "FoldAtlasError",
     "schemas.records": "ATOMS",
 }
 MEMBERS = {  # class that users get hold of -> its public attributes
-    "atlas.reader.Atlas": "close cursor folder header is_stale open query structure structures",
+    "atlas.reader.Atlas": "close cursor folder header is_stale open query schema sql structure structures",
     "atlas.reference.reader.Reference": "c_alphas chain data database database_of digest document entries "
     "entry_versions faults is_demo kind memory_bytes names new_rows offsets open root row secondary sequence states "
     "table version",
-    "atlas.sql.query.Result": "arrow batches rows",
+    "atlas.sql.query.Result": "arrow batches df pl rows",
     "folding.language_predictor.LanguagePredictor": "contacts device embed has_masked_head masked_logits num_layers "
     "perplexity",
     "folding.prediction.Embedding": "mean residues sequence",

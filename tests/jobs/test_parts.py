@@ -6,6 +6,8 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+import pytest
+
 from foldatlas.atlas.folder import AtlasFolder
 
 Run = Callable[..., subprocess.CompletedProcess[str]]
@@ -13,6 +15,7 @@ Tables = Callable[[Path], dict[str, list[tuple[object, ...]]]]
 DONE = "24 records: 24 folded, 0 repeated, 0 refused, 0 failed\n"
 
 
+@pytest.mark.slow
 def test_parts_of_two_machines_merge_to_the_whole_and_grow(
     run: Run, tables: Tables, tmp_path: Path, short_proteins: str, whole: Path
 ) -> None:

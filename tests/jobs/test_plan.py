@@ -111,7 +111,7 @@ def test_prediction_covers_unfolded_shards_if_all_is_planned(
     assert "left to fold from earlier plans:" in again.report()
     assert cli.main(["plan", str(EXAMPLE), str(atlas), "--model", "nano", "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["plan"] is None
-    # and by the atlas alone, of whatever files its plans are, less what is done
+    # and by the atlas alone, for the files of all its plans, less what is done
     assert again.planned.known and plan([], atlas, model="nano", device="cpu", devices=3).left == first.estimate
     planned = first.planned.plan
     assert planned is not None

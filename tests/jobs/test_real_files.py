@@ -89,46 +89,46 @@ def command(*arguments: object, **options: object) -> subprocess.CompletedProces
     return subprocess.run(words, capture_output=True, timeout=120, check=False, **options)  # type: ignore[call-overload]
 
 
-def test_standard_input_is_read_and_known_again(tmp_path: Path) -> None:
+def test_standard_input_is_read_and_known_again(tmp_path: Path, run: Run) -> None:
     """Case pipe-as-input."""
     atlas, fasta = tmp_path / "atlas", f">a\n{PROTEIN}\n>b\n{PROTEIN}G\n".encode()
     first = command("fold", "-", atlas, "--model", "nano", input=fasta)
     assert first.returncode == 0 and first.stdout.startswith(b"2 records: 2 folded"), first.stderr
-    again = command("fold", "-", atlas, "--model", "nano", input=fasta)
-    assert (again.returncode, again.stdout) == (0, first.stdout)
-    assert b"pipe:" in again.stderr and b"not read again" in again.stderr
+    again = run("fold", "-", atlas, "--model", "nano", input=fasta)
+    assert (again.returncode, again.stdout) == (0, first.stdout.decode())
+    assert "pipe:" in again.stderr and "not read again" in again.stderr
     out = tmp_path / "out.parquet"
-    embedded = command("embed", "-", out, "--model", "nano", input=fasta)
-    assert embedded.stdout.startswith(b"2 records: 2 embedded"), embedded.stderr
-    empty = command("plan", "-", tmp_path / "none", "--model", "nano", input=b"")
-    assert empty.returncode == 2 and b"is empty" in empty.stderr and not (tmp_path / "none").exists()
+    embedded = run("embed", "-", out, "--model", "nano", input=fasta)
+    assert embedded.stdout.startswith("2 records: 2 embedded"), embedded.stderr
+    empty = run("plan", "-", tmp_path / "none", "--model", "nano", input=b"")
+    assert empty.returncode == 2 and "is empty" in empty.stderr and not (tmp_path / "none").exists()
 
 
-def test_as_names_standard_input(tmp_path: Path) -> None:
+def test_as_names_standard_input(tmp_path: Path, run: Run) -> None:
     """Content that differs under the same name is a new version; the first content again is one that is known."""
     atlas, first = tmp_path / "atlas", f">a\n{PROTEIN}\n>b\n{PROTEIN}G\n".encode()
     plan = ("plan", "-", atlas, "--model", "nano", "--as", "gut, release 1")
-    done = command(*plan, input=first)
-    assert done.returncode == 0 and b"2 records (2 accepted)" in done.stdout, done.stderr
-    assert b"gut, release 1 is already in the atlas" in command(*plan, input=first).stdout
-    done = command(*plan, input=first + f">c\n{PROTEIN}W\n".encode())
-    assert done.returncode == 0 and b"3 records (3 accepted)" in done.stdout, done.stderr
+    done = run(*plan, input=first)
+    assert done.returncode == 0 and "2 records (2 accepted)" in done.stdout, done.stderr
+    assert "gut, release 1 is already in the atlas" in run(*plan, input=first).stdout
+    done = run(*plan, input=first + f">c\n{PROTEIN}W\n".encode())
+    assert done.returncode == 0 and "3 records (3 accepted)" in done.stdout, done.stderr
     plans = AtlasFolder(atlas).plans()
     assert [[source.uri for source in plan.sources] for plan in plans] == [["gut, release 1"]] * 2
     (newer,) = plans[1].sources
     assert [old.plan for old in newer.supersedes or ()] == [plans[0].name]
-    done = command("plan", "-", tmp_path / "a.fasta", atlas, "--model", "nano", "--as", "two", input=first)
-    assert done.returncode == 2 and b"Traceback" not in done.stderr
+    done = run("plan", "-", tmp_path / "a.fasta", atlas, "--model", "nano", "--as", "two", input=first)
+    assert done.returncode == 2 and "Traceback" not in done.stderr
 
 
-def test_pir_after_fasta_is_read_as_fasta(tmp_path: Path) -> None:
+def test_pir_after_fasta_is_read_as_fasta(tmp_path: Path, run: Run) -> None:
     """Decision 0026: PIR is recognised by the first header of a file. Records before and after it are not affected."""
     (tmp_path / "mixed").write_text(f">a\n{PROTEIN}\n>P1;CRAB\nALPHA CHAIN 2\nMDIT*\n>b\n{PROTEIN}G\n")
-    done = command("plan", tmp_path / "mixed", tmp_path / "atlas", "--model", "nano")
-    assert done.returncode == 0 and b"3 records (2 accepted, 1 digit)" in done.stdout, done
+    done = run("plan", tmp_path / "mixed", tmp_path / "atlas", "--model", "nano")
+    assert done.returncode == 0 and "3 records (2 accepted, 1 digit)" in done.stdout, done
     (tmp_path / "pir").write_text(f">P1;CRAB\nALPHA CHAIN 2\nMDIT*\n>b\n{PROTEIN}G\n")
-    done = command("plan", tmp_path / "pir", tmp_path / "other", "--model", "nano")
-    assert done.returncode == 2 and b"PIR" in done.stderr and not (tmp_path / "other").exists()
+    done = run("plan", tmp_path / "pir", tmp_path / "other", "--model", "nano")
+    assert done.returncode == 2 and "PIR" in done.stderr and not (tmp_path / "other").exists()
 
 
 def test_a_letter_in_a_c_locale_needs_no_traceback(tmp_path: Path) -> None:

@@ -6,11 +6,13 @@ import io
 import os
 import shutil
 import signal
+import stat
 import subprocess
 import sys
 import tarfile
 import threading
 import time
+import zipfile
 from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar
@@ -29,6 +31,7 @@ from foldatlas.atlas.reference.reader import Reference
 from foldatlas.jobs.cli import main
 from foldatlas.jobs.reference import reference
 from foldatlas.pipeline.sources.download import HOLDINGS, download
+from foldatlas.pipeline.sources.structure_files import find_structures, open_structures
 from foldatlas.schemas.errors import DamagedAtlasError, UsageError
 from foldatlas.schemas.reference_tables import CHAIN_OUTCOMES, FILE_OUTCOMES, STATE_ALPHABET
 
@@ -210,6 +213,59 @@ def test_hostile_archives_cost_nothing_else(files: Path, tmp_path: Path) -> None
         "nothing.pdb": "not_structure",
     }
     assert len(Reference.open(tmp_path / "db")) == 2
+
+
+def test_hostile_zip_archives_cost_nothing_else(files: Path, tmp_path: Path) -> None:
+    """Links, names that lead out, a bomb, an encrypted and a damaged member; an archive without a directory."""
+    good = (files / "a.pdb").read_bytes()
+    link = zipfile.ZipInfo("link")
+    link.external_attr = (stat.S_IFLNK | 0o777) << 16
+    path = tmp_path / "x.zip"
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("folder/", b"")
+        for name in ("folder/good.pdb", "../out.pdb", "/abs.pdb", "secret.pdb"):
+            archive.writestr(name, good)
+        archive.writestr("good.pdb.gz", gzip.compress(good))
+        archive.writestr("damaged.pdb", good, zipfile.ZIP_STORED)
+        archive.writestr(link, b"/etc/passwd")
+        archive.writestr("bomb.pdb", bytes(100 << 20))
+        archive.writestr("inner_bomb.gz", gzip.compress(bytes(100 << 20)))
+        at = archive.getinfo("damaged.pdb").header_offset + 60
+    content = bytearray(path.read_bytes())
+    content[at] ^= 1
+    directory = content.rindex(b"secret.pdb") - 46
+    content[directory + 8] |= 1  # encrypted
+    path.write_bytes(content)
+    (tmp_path / "cut.zip").write_bytes(content[: len(content) // 2])
+    reference([str(path), str(tmp_path / "cut.zip")], tmp_path / "db", workers=1)
+    found = outcomes(tmp_path / "db", "files")
+    assert {member: outcome for (source, member), outcome in found.items() if source.endswith("x.zip")} == {
+        "folder/good.pdb": "read",
+        "../out.pdb": "unsafe",
+        "/abs.pdb": "unsafe",
+        "secret.pdb": "unreadable",
+        "good.pdb.gz": "read",
+        "damaged.pdb": "unreadable",
+        "link": "unsafe",
+        "bomb.pdb": "too_large",
+        "inner_bomb.gz": "too_large",
+    }
+    assert [outcome for (source, _), outcome in found.items() if source.endswith("cut.zip")] == ["unreadable"]
+
+
+def test_overlapping_members_of_a_zip_archive_are_refused(files: Path, tmp_path: Path) -> None:
+    """A hundred entries of the directory for one member, as in a bomb that does not nest."""
+    path = tmp_path / "x.zip"
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("a.pdb", (files / "a.pdb").read_bytes())
+        info = archive.getinfo("a.pdb")
+        for number in range(100):
+            copy = zipfile.ZipInfo(f"a{number}.pdb")
+            for name in ("CRC", "compress_size", "file_size", "header_offset", "flag_bits", "external_attr"):
+                setattr(copy, name, getattr(info, name))
+            archive.filelist.append(copy)
+    (member,) = open_structures(find_structures([str(path)])[0])
+    assert (member.outcome, member.content) == ("unreadable", None)
 
 
 def test_file_that_ends_its_process_gets_a_row(tmp_path: Path) -> None:

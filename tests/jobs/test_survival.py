@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from paused import Paused
 
 from foldatlas.atlas.folder import AtlasFolder
 
@@ -34,41 +35,25 @@ def is_running(process: int) -> bool:
         return False
 
 
-def wait_until(condition: Callable[[], object], seconds: float = 120) -> None:
+def wait_until(condition: Callable[[], object], seconds: float = 300) -> None:
     end = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < end, "waited too long"
         time.sleep(0.02)
 
 
-class Driver:
-    """`foldatlas fold` running in the background."""
-
-    def __init__(self, fasta: str, atlas: Path):
-        command = [sys.executable, "-m", "foldatlas.jobs.cli", "fold", fasta, str(atlas), "--model", "nano"]
-        self.process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-        self.atlas = atlas
-
-    def committed(self) -> int:
-        return len(list((self.atlas / "manifest").glob("[!.]*.json")))
-
-    def wait_for_shards(self, number: int) -> None:
-        wait_until(lambda: self.committed() >= number or self.process.poll() is not None)
-        assert self.process.poll() is None, "it ended before the test could interfere"
-
-
 @pytest.fixture
-def start() -> Iterator[Callable[[str, Path], Driver]]:
-    drivers: list[Driver] = []
+def start(tmp_path: Path) -> Iterator[Callable[..., Paused]]:
+    """Start `foldatlas fold` of a file into an atlas, which pauses before the commits that are given."""
+    runs: list[Paused] = []
 
-    def begin(fasta: str, atlas: Path) -> Driver:
-        drivers.append(Driver(fasta, atlas))
-        return drivers[-1]
+    def begin(fasta: str, atlas: Path, *pauses: int) -> Paused:
+        runs.append(Paused(tmp_path / "pauses", pauses, "fold", fasta, atlas, "--model", "nano"))
+        return runs[-1]
 
     yield begin
-    for driver in drivers:
-        driver.process.kill()
-        driver.process.communicate()
+    for run in runs:
+        run.end()
 
 
 def runs_of(atlas: Path) -> dict[str, int]:
@@ -78,21 +63,24 @@ def runs_of(atlas: Path) -> dict[str, int]:
     return counts
 
 
+@pytest.mark.slow
 def test_killed_child_and_killed_driver_change_nothing(
     tmp_path: Path, short_proteins: str, whole: Path, run: Callable[..., subprocess.CompletedProcess[str]],
-    tables: Callable[[Path], dict[str, object]], start: Callable[[str, Path], Driver],
+    tables: Callable[[Path], dict[str, object]], start: Callable[..., Paused],
 ) -> None:  # fmt: skip
     broken = tmp_path / "broken"
-    driver = start(short_proteins, broken)
-    driver.wait_for_shards(1)
+    driver = start(short_proteins, broken, 2, 4)
+    driver.wait_before(2)
     (child,) = children_of(driver.process.pid)
     os.kill(child, signal.SIGKILL)  # a killed child alone does not stop the run
-    driver.wait_for_shards(3)
+    driver.go_on(2)
+    driver.wait_before(4)
     (child,) = children_of(driver.process.pid)
     driver.process.kill()
     driver.process.wait()
-    committed = driver.committed()
-    wait_until(lambda: not is_running(child), 10)
+    committed = len(AtlasFolder(broken).entries())
+    assert committed == 3
+    wait_until(lambda: not is_running(child))
 
     # what is visible is whole: an index of the unfinished atlas, and no file that no entry lists but hidden ones
     half = run("index", broken)
@@ -115,16 +103,16 @@ def test_killed_child_and_killed_driver_change_nothing(
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_a_polite_request_ends_the_run_without_a_traceback(
     tmp_path: Path, short_proteins: str, run: Callable[..., subprocess.CompletedProcess[str]],
-    start: Callable[[str, Path], Driver], number: int, code: int,
+    start: Callable[..., Paused], number: int, code: int,
 ) -> None:  # fmt: skip
-    driver = start(short_proteins, tmp_path / "atlas")
-    driver.wait_for_shards(2)
+    driver = start(short_proteins, tmp_path / "atlas", 3)
+    driver.wait_before(3)
     (child,) = children_of(driver.process.pid)
     driver.process.send_signal(number)
-    _, errors = driver.process.communicate(timeout=30)
+    _, errors = driver.process.communicate(timeout=300)
     assert driver.process.returncode == code, errors
     assert "Traceback" not in errors
     assert "run the same command again" in errors
-    assert not is_running(child)
+    wait_until(lambda: not is_running(child))
     again = run("fold", short_proteins, tmp_path / "atlas", "--model", "nano")
     assert again.stdout == "24 records: 24 folded, 0 repeated, 0 refused, 0 failed\n"

@@ -53,7 +53,7 @@ def test_kill_from_outside_costs_one_more_try() -> None:
 
 @given(size=st.integers(1, 20), poison=st.sets(st.integers(0, 19)), kills=st.sets(st.integers(0, 99)))
 def test_kills_from_outside_fail_no_protein(size: int, poison: set[int], kills: set[int]) -> None:
-    """Whatever else kills processes meanwhile, as long as it does not kill two in a row."""
+    """Other causes may kill processes meanwhile, but not two in a row."""
     batch = [f"P{number}" for number in range(size)]
     guilty = {f"P{number}" for number in poison if number < size}
     calls = 0

@@ -1,4 +1,4 @@
-"""A block of records checked at once gives what checking them one by one gives, whatever is in them."""
+"""A block of records checked at once equals checking them one by one, for any content."""
 
 import io
 import random

@@ -64,5 +64,5 @@ def test_local_cluster_is_private_and_leaves_nothing() -> None:
         assert listening == {"127.0.0.1"}
     finally:
         cluster.close()
-    _, alive = psutil.wait_procs(processes, timeout=10)
+    _, alive = psutil.wait_procs(processes, timeout=120)
     assert [process for process in alive if process.status() != psutil.STATUS_ZOMBIE] == []

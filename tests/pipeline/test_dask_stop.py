@@ -67,7 +67,7 @@ def test_a_stop_does_not_wait_for_a_worker_that_is_frozen(monkeypatch: pytest.Mo
             began = time.monotonic()
             session.stop_workers()
             session.close()
-            assert time.monotonic() - began < 60  # Dask itself gives it up after five minutes
+            assert time.monotonic() - began < 240  # Dask itself gives it up after five minutes
         finally:
             os.kill(pid, signal.SIGCONT)
 

@@ -16,7 +16,7 @@ from foldatlas.pipeline.workers.devices import Hardware, hardware_of
 
 @pytest.fixture(autouse=True)
 def ask_anew() -> Iterator[None]:
-    """Here, and in whatever test of this process comes next."""
+    """Here, and in the tests of this process that follow."""
     devices._hardware.cache_clear()
     yield
     devices._hardware.cache_clear()
@@ -46,7 +46,7 @@ esac
 def test_a_cpu_is_named_with_the_cores_at_work(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     cpuinfo = tmp_path / "cpuinfo"
     cpuinfo.write_text("processor\t: 0\nmodel name\t: Some CPU @ 3 GHz\n\nmodel name\t: Some CPU @ 3 GHz\n")
-    monkeypatch.setattr(devices, "_CPUINFO", cpuinfo)
+    monkeypatch.setattr(devices, "CPUINFO", cpuinfo)
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(8)), raising=False)
     monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
     assert hardware_of("cpu") == Hardware("Some CPU @ 3 GHz, 8 cores", host_memory.total_bytes())
@@ -59,5 +59,5 @@ def test_a_cpu_is_named_with_the_cores_at_work(monkeypatch: pytest.MonkeyPatch, 
     assert device_name(EMBEDDED, "cpu") == device_name(two, "cpu") == "Some CPU @ 3 GHz, 1 core"
     assert device_name(Engine("FlinkRunner", 0), "cpu") == ""  # its workers are elsewhere
     devices._hardware.cache_clear()
-    monkeypatch.setattr(devices, "_CPUINFO", tmp_path / "missing")
+    monkeypatch.setattr(devices, "CPUINFO", tmp_path / "missing")
     assert hardware_of("cpu").name.endswith(", 1 core")

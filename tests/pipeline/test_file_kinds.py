@@ -270,8 +270,8 @@ MIXED = b">gap\n" + b"N" * 45 + b"\n>repeat\n" + b"AG" * 20 + b"\n>short\nACGTAC
 def test_doubtful_letters_are_judged_by_their_file(
     plan: Callable[..., Planned], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, range_bytes: int
 ) -> None:
-    """Cases low-complexity-protein-refused and nucleotides-with-ambiguity-folded, whatever the ranges."""
-    monkeypatch.setattr("foldatlas.pipeline.planning.planner.cut_ranges.__defaults__", (range_bytes,))
+    """Cases low-complexity-protein-refused and nucleotides-with-ambiguity-folded, for any ranges."""
+    monkeypatch.setattr("foldatlas.pipeline.sources.find.RANGE_BYTES", range_bytes)
     ambiguous = contigs(1, length=1_200).replace(b">c0\n", b">ambiguous\nR")
     cases = {
         "among_proteins": (MIXED + proteins(), {"accepted": 9}),

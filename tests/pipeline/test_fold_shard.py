@@ -1,4 +1,4 @@
-"""Folding shards: every protein accounted for whatever happens to the process, and one commit a shard."""
+"""Folding shards: every protein accounted for after any end of the process, and one commit a shard."""
 
 import os
 import sys

@@ -79,7 +79,7 @@ def parts(coding: CodingSequence) -> tuple[str, str, str]:
 
 @pytest.fixture(params=[1, 7, 100, 1 << 20])
 def block_bytes(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(genbank, "_BLOCK_BYTES", request.param)
+    monkeypatch.setattr(genbank, "BLOCK_BYTES", request.param)
 
 
 def test_proteins_are_those_that_biopython_translates(block_bytes: None) -> None:
@@ -155,7 +155,7 @@ def test_title_page_and_line_ends_change_nothing(block_bytes: None) -> None:
 
 def test_an_entry_beyond_all_measure_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(genbank, "MAX_ENTRY_BYTES", 100)
-    monkeypatch.setattr(genbank, "_BLOCK_BYTES", 50)
+    monkeypatch.setattr(genbank, "BLOCK_BYTES", 50)
     with pytest.raises(SourceError, match="longer than"):
         read(TEXT)
 

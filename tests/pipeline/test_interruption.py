@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from foldatlas.atlas.folder import AtlasFolder
-from foldatlas.pipeline.interruption import GRACE_SECONDS, interruptible, stopping
+from foldatlas.pipeline.interruption import interruptible, stopping
 from foldatlas.pipeline.planning.costs import CostModel
 from foldatlas.pipeline.planning.planner import make_plan
 from foldatlas.pipeline.workers.supervisor import WorkerSpec
@@ -61,18 +61,19 @@ def run_until(line: str, program: str, *arguments: str) -> subprocess.Popen[str]
 def test_a_second_sigterm_ends_the_process_at_once() -> None:
     program = """
         import time
-        from foldatlas.pipeline.interruption import interruptible
-        with interruptible():
+        from foldatlas.pipeline import interruption
+        interruption.GRACE_SECONDS = 600  # however busy the machine is, the second one comes before
+        with interruption.interruptible():
             print("within", flush=True)
             time.sleep(3600)
     """
     process = run_until("within", program)
-    for _ in range(100):  # the second one, once the first was taken
+    for _ in range(1000):  # the second one, once the first was taken
         process.terminate()
         if process.poll() is not None:
             break
         time.sleep(0.05)
-    assert process.wait(GRACE_SECONDS / 2) == -signal.SIGTERM
+    assert process.wait(120) == -signal.SIGTERM
     process.communicate()
 
 
@@ -87,7 +88,7 @@ def test_hanging_work_ends_after_the_grace_period() -> None:
     """
     process = run_until("within", program)
     process.terminate()
-    _, errors = process.communicate(timeout=60)
+    _, errors = process.communicate(timeout=300)
     assert process.returncode == 143
     assert "run the same command again" in errors and "Traceback" not in errors
 
@@ -127,13 +128,13 @@ def test_a_run_whose_worker_is_stopped_ends_by_itself(
     """
     process = run_until("folding", program, str(folder.root), worker.command[-1])
     stopped = False
-    end = time.monotonic() + 60
+    end = time.monotonic() + 300
     while not stopped and time.monotonic() < end:
         stopped = any(state == "T" for state in states_of_children(process.pid))
         time.sleep(0.05)
     assert stopped
     process.terminate()
-    _, errors = process.communicate(timeout=60)
+    _, errors = process.communicate(timeout=300)
     assert process.returncode == 143, errors
     assert "run the same command again" in errors and "Traceback" not in errors
     assert "without waiting" not in errors

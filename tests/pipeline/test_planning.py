@@ -142,7 +142,7 @@ def test_many_ranges_and_batches_give_what_one_gives(
     plan: Callable[..., Planned], folder: AtlasFolder, costs: CostModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     whole = plan(EXAMPLE).plan
-    monkeypatch.setattr(find.cut_ranges, "__defaults__", (1000,))
+    monkeypatch.setattr(find, "RANGE_BYTES", 1000)
     monkeypatch.setattr(fasta, "BLOCK_BYTES", 700)
     monkeypatch.setattr(ingest, "RECORDS_PER_ROW_GROUP", 3)
     other = AtlasFolder(tmp_path / "other")

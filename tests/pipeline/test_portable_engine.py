@@ -2,6 +2,8 @@
 
 import importlib.util
 import logging
+import os
+import signal
 import subprocess
 import sys
 import threading
@@ -173,8 +175,7 @@ def test_a_job_is_taken_back_when_the_run_is_to_stop() -> None:
 
         def stop() -> None:
             assert service.running.wait(60)
-            interruption._signals.append(2)
-            interruption._stop.set()
+            os.kill(os.getpid(), signal.SIGINT)
 
         stopper = threading.Thread(target=stop)
         stopper.start()

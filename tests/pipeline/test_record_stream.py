@@ -1,4 +1,4 @@
-"""Whatever a file is packed in, its records are the same; whatever is in it, nothing but a SourceError comes out."""
+"""The records of a file do not depend on its compression, and no content raises anything but a SourceError."""
 
 import bz2
 import gzip

@@ -1,4 +1,4 @@
-"""Files over HTTP, from a real server on the loopback: whole or not at all, whatever happens on the way."""
+"""Files over HTTP, from a real server on the loopback: whole or not at all, after any fault on the way."""
 
 import gzip
 import hashlib
@@ -250,11 +250,11 @@ def test_equal_versions_without_any_name_prove_nothing() -> None:
 def test_a_run_that_is_asked_to_stop_does_not_wait_for_a_server(server: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(remote, "WAITS", (600.0,))
     server.faults = [503]
-    asked = threading.Timer(0.3, interruption._stop.set)
+    asked = threading.Timer(0.3, interruption.request_stop)
     asked.start()
     try:
         with pytest.raises(Interrupted):
             RemoteStream(server.url("gut.fasta"))
     finally:
         asked.join()
-        interruption._stop.clear()
+        interruption.reset()

@@ -77,17 +77,17 @@ def test_a_process_is_renewed_only_after_it_computed(worker: WorkerSpec, monkeyp
     child = child_of_this_process(worker)
     assert not child.renew()
     assert fold(child, "MKVL") == ["MKVL"]
-    first = child._pid
+    first = child.pid
     assert [
         type(result)
         for result in fold_with_bisection(lambda batch: child.compute(batch, 1), ["M" * 11], renew=child.renew)
     ] == [Failed]
-    second = child._pid
+    second = child.pid
     assert first != second is not None
     assert isinstance(
         fold_with_bisection(lambda batch: child.compute(batch, 1), ["M" * 12], renew=child.renew)[0], Failed
     )
-    assert child._pid == second
+    assert child.pid == second
 
 
 @pytest.mark.parametrize("hang", ["HANG", "VISE", "FREEZE"])
@@ -140,7 +140,7 @@ def test_a_child_that_stops_in_the_middle_of_a_message_is_ended(
     child = child_that_hangs(worker, tmp_path, then)
     with pytest.raises(WorkerTimeout, match="stopped halfway"):
         fold(child, "MKVL")
-    assert child._process is None
+    assert child.pid is None
 
 
 def test_a_child_that_takes_no_work_is_ended(
@@ -151,7 +151,7 @@ def test_a_child_that_takes_no_work_is_ended(
     child = child_that_hangs(worker, tmp_path)
     with pytest.raises(WorkerTimeout, match="accepted no work"):
         fold(child, *("M" * number for number in range(1, 3000)))  # 4.5 MB
-    assert child._process is None
+    assert child.pid is None
 
 
 def test_a_process_that_cannot_be_ended_ends_the_run(worker: WorkerSpec, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -168,7 +168,7 @@ def test_a_process_that_cannot_be_ended_ends_the_run(worker: WorkerSpec, monkeyp
     with pytest.raises(FoldAtlasError, match=r"driver of cpu hangs.*run the same command again"):
         child.kill()
     monkeypatch.undo()
-    process.wait(10)
+    process.wait(120)
 
 
 def test_first_batch_has_a_deadline_from_other_devices(worker: WorkerSpec) -> None:
@@ -192,7 +192,7 @@ def test_an_idle_child_gives_the_device_back(worker: WorkerSpec, monkeypatch: py
     child = child_of_this_process(worker)
     fold(child, "MKVL")
     assert child._process is not None
-    assert child._process.wait(timeout=20) == 0
+    assert child._process.wait(timeout=120) == 0
     assert fold(child, "MKVL") == ["MKVL"]
 
 
@@ -221,7 +221,7 @@ def test_a_killed_driver_leaves_no_child(worker: WorkerSpec, tmp_path: Path, wor
         def begin():
             child.compute(["MKVL"], 1, mean_embedding=False)
         thread = threading.Thread(target=begin); thread.start(); thread.join()
-        print(child._process.pid, flush=True)
+        print(child.pid, flush=True)
         child.compute([{work!r}], 1, mean_embedding=False)
         import time; time.sleep(3600)
     """)
@@ -233,12 +233,12 @@ def test_a_killed_driver_leaves_no_child(worker: WorkerSpec, tmp_path: Path, wor
     os.kill(child, 0)  # it outlived the thread that asked for it
     driver.kill()
     driver.wait()
-    for _ in range(100):
+    for _ in range(1200):
         if not _is_running(child):
             return
         time.sleep(0.1)
     os.kill(child, signal.SIGKILL)
-    pytest.fail("the child outlived its driver by 10 s")
+    pytest.fail("the child outlived its driver by two minutes")
 
 
 def _is_running(process: int) -> bool:
@@ -251,7 +251,7 @@ def _is_running(process: int) -> bool:
 
 def test_child_without_a_parent_ends_at_once() -> None:
     command = [sys.executable, "-m", "foldatlas.pipeline.workers.child", "0", "4194304", "nano", "3", "fp32", "cpu"]
-    assert subprocess.run(command, stdin=subprocess.DEVNULL, timeout=60).returncode == 1
+    assert subprocess.run(command, stdin=subprocess.DEVNULL, timeout=300).returncode == 1
 
 
 def test_device_has_one_holder_and_is_freed_when_it_dies(tmp_path: Path) -> None:
@@ -268,7 +268,7 @@ def test_device_has_one_holder_and_is_freed_when_it_dies(tmp_path: Path) -> None
         lock(path, 0.1)
     holder.kill()
     holder.wait()
-    os.close(lock(path, 5))
+    os.close(lock(path, 120))
 
 
 def test_a_gpu_is_known_by_its_identity(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -2,11 +2,13 @@
 
 import json
 
+import msgspec
 import pytest
 from manifest_entries import made_entry
 
 from foldatlas.schemas.errors import DamagedAtlasError
 from foldatlas.schemas.manifest import (
+    DIGEST_KEY,
     AtlasHeader,
     FileEntry,
     IndexPointer,
@@ -16,6 +18,7 @@ from foldatlas.schemas.manifest import (
     Source,
     decode,
     encode,
+    has_digest,
     plan_name,
     settings_digest,
     shard_digest,
@@ -43,6 +46,7 @@ def test_a_document_is_read_back_as_it_was() -> None:
 
 def test_an_entry_of_before_devices_had_names_is_read() -> None:
     raw = json.loads(encode(ENTRY))
+    del raw[DIGEST_KEY]  # as then
     raw["run"] = {name: raw["run"][name] for name in ("run_id", "host", "device", "version", "started", "seconds")}
     run = decode(json.dumps(raw).encode(), ShardEntry, "x").run
     assert (run.device_name, run.device_bytes, run.busy_seconds) == ("", 0, 0.0)
@@ -110,3 +114,26 @@ def test_a_plan_is_named_by_content_not_by_time() -> None:
 
 def test_a_shard_digest_depends_on_order() -> None:
     assert shard_digest([b"a" * 16, b"b" * 16]) != shard_digest([b"b" * 16, b"a" * 16])
+
+
+def test_any_flipped_bit_of_a_document_is_noticed() -> None:
+    header = AtlasHeader(1, "2026-11-01T09:00:00.000+00:00", "0.1.0", SETTINGS, settings_digest(SETTINGS))
+    text = encode(header)
+    assert decode(text, AtlasHeader, "atlas.json") == header and has_digest(text)
+    for position in range(len(text)):
+        for bit in range(8):
+            flipped = bytearray(text)
+            flipped[position] ^= 1 << bit
+            with pytest.raises(DamagedAtlasError):
+                decode(bytes(flipped), AtlasHeader, "atlas.json")
+
+
+def test_a_document_of_an_earlier_program_has_no_digest() -> None:
+    """It is read as before, also where a value is the name of the key; earlier programs ignore the key."""
+    header = AtlasHeader(1, f"created by {DIGEST_KEY}", "0.1.0", SETTINGS, settings_digest(SETTINGS))
+    plain = msgspec.json.format(msgspec.json.encode(header), indent=1) + b"\n"
+    assert decode(plain, AtlasHeader, "atlas.json") == header and not has_digest(plain)
+    assert msgspec.json.decode(encode(header), type=AtlasHeader) == header
+    moved = msgspec.json.encode({**msgspec.json.decode(encode(header)), "version": "0.1.0"})
+    with pytest.raises(DamagedAtlasError, match="is not at its end: it was changed"):
+        decode(moved, AtlasHeader, "atlas.json")

@@ -2,7 +2,7 @@
 
 The group is not the driver's, because Ctrl-C goes to a terminal's whole group, and because one signal then ends the
 whole cluster. The process is not the driver's, because a scheduler that shares the driver's interpreter waits for it.
-Only connections over loopback with a certificate made for this run are accepted: a Dask scheduler runs whatever code it
+Only connections over loopback with a certificate made for this run are accepted: a Dask scheduler runs any code it
 is sent.
 
 Started by `start_cluster` as `python -m foldatlas.pipeline.engines.dask.local DESCRIPTOR`. It ends when the other end
