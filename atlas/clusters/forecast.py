@@ -89,6 +89,10 @@ def predict(new_N: Integers, known_N: Integers | None = None) -> ClusterForecast
 
 
 def lengths_in(shards: Iterable[Shard]) -> npt.NDArray[np.int64]:
-    """Return the length of each protein of planned shards, which are cut by length: the mean of its shard."""
-    found = [np.full(shard.proteins, shard.residues // shard.proteins, np.int64) for shard in shards if shard.proteins]
-    return np.concatenate([np.empty(0, np.int64), *found])
+    """Return lengths of the proteins of planned shards, whose sum is right. Shards are cut by length, so those of one
+    shard are taken as nearly equal."""
+    found = [np.empty(0, np.int64)]
+    for shard in shards:
+        least, more = divmod(shard.residues, max(1, shard.proteins))
+        found.append(least + (np.arange(shard.proteins) < more))
+    return np.concatenate(found)
