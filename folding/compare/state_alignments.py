@@ -135,7 +135,7 @@ def align_lanes(room: Any, codes: Codes, n: int, columns: int) -> None:
             earlier = i + j < row + column or (i + j == row + column and i < row)
             if value > best or (value == best and earlier):
                 best, row, column = value, i, np.int64(j)
-        _trace_back(room, n, lane, row, column, best > _LEAST)
+        _trace_back(room, n, lane, row, column, bool(best > _LEAST))
 
 
 @inner
