@@ -13,6 +13,7 @@ Compiled by numba, which nothing else in the project imports; these modules are 
     three_di.py                 3Di states of a backbone
     three_di_tables.py          the numbers that define them
     tm_pair.py                  the recipe of one pair: seeds, refinement, scores
+    tm_effort.py                how many seeds are refined, and how far
     tm_work.py                  its working memory; secondary structure
     tm_search.py                the superposition of the greatest TM-score
     alignment_by_distance.py    global alignment of superposed chains

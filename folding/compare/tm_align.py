@@ -21,16 +21,8 @@ import numpy.typing as npt
 from foldatlas.folding.compare.compilation import inner, kernel
 from foldatlas.folding.compare.quaternion_fit import Transform
 from foldatlas.folding.compare.state_alignments import NUM_LANES, align_lanes, lay_out, room_for
-from foldatlas.folding.compare.tm_pair import (
-    STANDARD,
-    THOROUGH,
-    Effort,
-    align_pair,
-    bound_from_states,
-    drop_distant,
-    exact_sum,
-    lower_bound,
-)
+from foldatlas.folding.compare.tm_effort import STANDARD, THOROUGH, Effort
+from foldatlas.folding.compare.tm_pair import align_pair, bound_from_states, drop_distant, exact_sum, lower_bound
 from foldatlas.folding.compare.tm_search import NO_CUTOFF, SEEN_SLOTS, final_d0, search
 from foldatlas.folding.compare.tm_work import assign_secondary, gather, load, prepare, work_for
 
@@ -109,7 +101,7 @@ def tm_align_many(
 
     `quick` takes the alignment behind `lower_bounds` for the best one: what it gives is true, and comes to the bound
     within some thousandths, since the distant pairs are dropped under another superposition. `thorough` refines more
-    seeds further (tm_pair.THOROUGH), in six times the time. Raise ValueError for an
+    seeds further (tm_effort.THOROUGH), in six times the time. Raise ValueError for an
     empty query, for shapes that do not fit, and for a number that is no chain's.
     """
     query, states, candidates = _checked(query_L3, states_L, chains, candidates_P)

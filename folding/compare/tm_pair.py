@@ -15,7 +15,7 @@ refined once more with a search in place of a climb, and searched for each norma
 Float32 but for superpositions, the scores and the transform that are returned: those are float64.
 """
 
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
@@ -29,6 +29,7 @@ from foldatlas.folding.compare.alignment_by_distance import (
 from foldatlas.folding.compare.compilation import inner
 from foldatlas.folding.compare.quaternion_fit import Transform, fit
 from foldatlas.folding.compare.smith_waterman import GAP_EXTEND, GAP_OPEN, align_states
+from foldatlas.folding.compare.tm_effort import SHORT, Effort
 from foldatlas.folding.compare.tm_search import (
     NO_CUTOFF,
     climb,
@@ -40,7 +41,7 @@ from foldatlas.folding.compare.tm_search import (
     search_radius,
     select,
 )
-from foldatlas.folding.compare.tm_work import NUM_RANKS, assign_secondary, gather, prepare
+from foldatlas.folding.compare.tm_work import assign_secondary, gather, prepare
 
 Points = npt.NDArray[np.float32]
 Doubles = npt.NDArray[np.float64]
@@ -52,30 +53,7 @@ _SHORT_SEARCH: Final = 40  # pairs from one fragment of a search to the next
 _FINAL_SEARCH: Final = 8
 _PROBES: Final = 16  # slots of the table of alignments that are looked at
 _GAPLESS_KEPT: Final = 3
-_SHORT: Final = 100  # residues of the shorter chain: a fold is most easily missed in such
 _FRAGMENT: Final = 20  # residues
-
-
-class Effort(NamedTuple):
-    """How many seeds of a pair are refined, and how far. Pairs hold the value for a shorter chain of fewer than _SHORT
-    residues, and for others.
-
-    Of the fragments, the best are refined: `fragments` times the longer chain's length over the shorter's, at most
-    `max_fragments`. They begin at every `step`-th residue, or further apart where they would be more than `max_pairs`.
-    Seeds that begin below `dropped` of the best TM sum are not refined; the others `iterations` times for each gap.
-    """
-
-    fragments: tuple[int, int]
-    max_fragments: tuple[int, int]
-    max_pairs: int
-    step: tuple[int, int]
-    dropped: float
-    iterations: int
-
-
-STANDARD: Final = Effort((24, 12), (100, 40), 2_500, (3, 6), 0.7, 3)
-THOROUGH: Final = Effort((64, 64), (NUM_RANKS, NUM_RANKS), 20_000, (2, 2), 0.5, 8)  # six times as long
-
 _SECONDARY_GAP: Final = -1.0
 _SECONDARY_BONUS: Final = 0.5
 _STATE_BONUS: Final = 0.1  # of a score in half bits
@@ -237,7 +215,7 @@ def _rank_fragments(work: Any, n: int, m: int, d0: float, reach: float, effort: 
     if min(n, m) < fragment:
         return 0
     shortest = min(n, m)
-    size = 0 if shortest < _SHORT else 1
+    size = 0 if shortest < SHORT else 1
     kept = min(effort.max_fragments[size], effort.fragments[size] * max(n, m) // shortest)
     step = effort.step[size]
     while ((n - fragment) // step + 1) * ((m - fragment) // step + 1) > effort.max_pairs:
