@@ -186,12 +186,6 @@ def _rank(ranks: Doubles, number: int, limit: int, score: float, transform: Tran
 
 
 @inner
-def _ranked(ranks: Doubles, k: int) -> Transform:
-    r = ranks[k]
-    return (r[4], r[5], r[6], r[7], r[8], r[9], r[10], r[11], r[12], r[13], r[14], r[15])
-
-
-@inner
 def _rank_gapless(work: Any, n: int, m: int, d0: float, reach: float) -> int:
     radius, number = search_radius(d0), 0
     overlap = max(min(5, min(n, m)), min(n, m) // 2)
@@ -236,7 +230,7 @@ def _refine_ranked(
 ) -> None:
     ranked = work.ranks[:number].copy()
     for k in range(number):
-        transform = _ranked(ranked, k)
+        transform = _stored(ranked[k, 4:])
         count = _align_moved(work, n, m, transform, d0, 0.0)
         if count < 1:
             continue
