@@ -26,6 +26,7 @@ from foldatlas.atlas.storage.local import LocalStorage
 from foldatlas.atlas.storage.opening import open_storage
 from foldatlas.atlas.storage.protocol import Storage
 from foldatlas.schemas.errors import FoldAtlasError, ForeignFolderError, Interrupted, StoreError, UsageError
+from foldatlas.schemas.tables import SHARD_TABLES
 
 _UNFINISHED: Final = ".exporting"
 _LOCK: Final = "lock"
@@ -96,6 +97,7 @@ class _Opened:
         except (FileNotFoundError, msgspec.MsgspecError):
             earlier = None
         if earlier is not None and request.continues(earlier):
+            _delete_unfinished(storage)
             return Destination(storage, earlier, True)
         if storage.root is not None:
             for path in storage.root.iterdir():
@@ -112,6 +114,15 @@ class _Opened:
         with storage.building(REQUEST) as path:
             path.write_bytes(msgspec.json.encode(request))
         return Destination(storage, request, False)
+
+
+def _delete_unfinished(storage: Storage) -> None:
+    """Delete what a killed process was writing under a hidden name (`Storage.building`): tables and lists."""
+    if storage.root is not None:
+        tables = (*SHARD_TABLES, "records", "sequences", "plans", "manifest")
+        for folder in (storage.root, *(storage.root / table for table in tables)):
+            for path in folder.glob(".*.part"):
+                path.unlink()
 
 
 def _local(dest: str | Path) -> Path:

@@ -1,13 +1,16 @@
 """Run a function on many items in processes of this machine, in any order, with bounded memory.
 
-The processes end when the parent does, also if it is killed: each waits on a pipe whose other end only the parent has.
-They are started anew (spawn), since a fork would copy locks of DuckDB's threads.
+The processes end when the parent does, also if it is killed: on Linux the kernel kills them, elsewhere each notices
+after its item that the other end of its pipe, which only the parent has, is closed. They are started anew (spawn),
+since a fork would copy locks of DuckDB's threads.
 """
 
 import contextlib
+import ctypes
 import multiprocessing
 import os
 import signal
+import sys
 from collections.abc import Callable, Iterable, Iterator
 from itertools import chain, islice
 from multiprocessing.connection import Connection, wait
@@ -16,6 +19,7 @@ from typing import Any, Final, Protocol
 from foldatlas.schemas.errors import FoldAtlasError, WorkerDied
 
 _SECONDS_TO_END: Final = 5.0
+_PR_SET_PDEATHSIG: Final = 1  # <linux/prctl.h>
 
 
 class Worker(Protocol):
@@ -51,7 +55,7 @@ def in_processes(worker: Worker, items: Iterable[Any], processes: int) -> Iterat
                 yield from _next_results(running, item)
                 continue
             ours, theirs = context.Pipe()
-            process = context.Process(target=_work, args=(theirs, worker), daemon=True)
+            process = context.Process(target=_work, args=(theirs, worker, os.getpid()), daemon=True)
             process.start()
             theirs.close()
             running[ours] = process
@@ -98,8 +102,12 @@ def _died(process: Any) -> WorkerDied:
     return WorkerDied(f"a process that writes files {how}: run the same command again to resume, or use --workers 1")
 
 
-def _work(connection: Connection, worker: Worker) -> None:
+def _work(connection: Connection, worker: Worker, parent: int) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is sent to all processes; the parent ends the work
+    if sys.platform == "linux":  # else it could still write while the next try of the same work does
+        ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    if os.getppid() != parent:  # it ended before prctl was called
+        return
     with contextlib.suppress(EOFError, BrokenPipeError, ConnectionResetError):
         try:
             with worker as function:
