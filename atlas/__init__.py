@@ -18,6 +18,7 @@ verify/         whether an atlas is whole
 diff/           what differs between two atlases
 export/         subsets as files: PDB, mmCIF, Foldcomp, tar bundles, FASTA, 3Di, Parquet
 reference/      reference databases: known structures and sequences, for novelty
+annotations/    tables of users that are joined to an atlas
 clusters/       clusters by sequence and by structure
 novelty/        searches of an atlas against reference databases
 

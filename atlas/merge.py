@@ -20,6 +20,7 @@ from typing import Final
 import msgspec
 
 from foldatlas.atlas.accounting import Accounting
+from foldatlas.atlas.annotations.union import annotations_by_name, unite_annotations
 from foldatlas.atlas.folder import AtlasFolder
 from foldatlas.atlas.index.build import build_index
 from foldatlas.atlas.novelty.union import unite_searches
@@ -82,10 +83,12 @@ def merge_atlases(
     _refuse_settings(folders)
     taken = _union(folders)
     _refuse_outputs(taken.shards)
+    annotations = annotations_by_name(folders)
     target.parent.mkdir(parents=True, exist_ok=True)
     with attempt_folder(target.parent, f".{target.name}.", _SUFFIX) as hidden:
         _fill(AtlasFolder(hidden), taken, folders[0], check=check, progress=progress)
         unite_searches(AtlasFolder(hidden), folders)
+        unite_annotations(AtlasFolder(hidden), annotations)
         try:
             os.rename(hidden, target)
         except OSError as error:

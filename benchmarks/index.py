@@ -44,7 +44,7 @@ COPIES: Final = 0.1  # records with the sequence of another
 BLOCK: Final = 500_000  # records per file
 KEYS: Final = 100
 EXPORTED: Final = 100_000
-MEMORY: Final = "2500MB"  # DuckDB's limit; the process may need more
+MEMORY: Final = "3000MB"  # DuckDB's limit; the process may need more
 WEIGHTS: Final = "ab" * 32
 
 
@@ -528,11 +528,9 @@ def table_of(results: dict[str, Any]) -> str:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--millions", type=float, default=1.0, help="records")
-    parser.add_argument(
-        "--folder", type=Path, required=True, help="a folder for the atlas and the databases, made anew"
-    )
+    parser.add_argument("--folder", type=Path, required=True, help="a folder for the atlas and the databases")
     parser.add_argument("--only", nargs="*", help="steps to run (the others are left out)")
-    parser.add_argument("--keep", action="store_true", help="keep the folder")
+    parser.add_argument("--keep", action="store_true", help="keep the folder, for the steps that are left")
     parser.add_argument("--note", default="", help="what else the machine did, for the results")
     parser.add_argument("--save", action="store_true", help="write benchmarks/results/index.md and index.json")
     parser.add_argument("--step", choices=STEPS, help=argparse.SUPPRESS)
@@ -540,24 +538,28 @@ def main() -> None:
     if arguments.step:
         return run_step(arguments.step, arguments.folder)
     work = arguments.folder
-    work.mkdir(parents=True)
-    made = make(work, arguments.millions)
-    print(made, flush=True)
-    results: dict[str, Any] = {}
+    noted = work / "measured.json"
+    if noted.exists():
+        measured = json.loads(noted.read_text())
+    else:
+        work.mkdir(parents=True)
+        measured = {"made": make(work, arguments.millions), "results": {}}
+    made, results = measured["made"], measured["results"]
     try:
         for name in STEPS:
-            if arguments.only and name not in arguments.only:
+            if name in results or (arguments.only and name not in arguments.only):
                 continue
             command = [sys.executable, __file__, "--step", name, "--folder", str(work)]
             done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
             results[name] = json.loads(done.stdout)
+            noted.write_text(json.dumps(measured))
             print(name, results[name], flush=True)
     finally:
         if not arguments.keep:
             shutil.rmtree(work)
-    if not arguments.only:
+    if results.keys() == STEPS.keys():
         print(table_of(results))
-    if arguments.save:
+    if arguments.save and results.keys() == STEPS.keys():
         import duckdb
 
         date = datetime.datetime.now(datetime.UTC).date().isoformat()

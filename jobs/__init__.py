@@ -15,6 +15,7 @@ verify.py       checks of a whole atlas
 diff.py         differences between two atlases
 merge.py        several atlases into one
 novelty.py      searches of an atlas against references
+annotate.py     tables joined to an atlas
 cluster.py      families by sequence and by structure
 reference.py    reference databases of known structures and sequences
 evaluate.py     comparison of models with experiment

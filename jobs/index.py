@@ -1,6 +1,7 @@
-"""`foldatlas index`: rebuild the SQL index of an atlas."""
+"""`foldatlas index`: build the SQL index of an atlas, or bring it up to date."""
 
 import argparse
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -11,24 +12,40 @@ if TYPE_CHECKING:
 
 EXAMPLES: Final = """examples:
   foldatlas index atlas
+  foldatlas index atlas --full
+  foldatlas index atlas --memory 4GB
 
 `foldatlas fold` builds the index at its end. Run this after an interruption, to query what is folded so far, or if the
-index was lost.
+index was lost. If new shards, plans, clusters, searches or annotations are all that changed, the index is continued;
+otherwise, and with --full, it is built from nothing.
 """
 
 
-def index(atlas: str | Path) -> "Accounting":
-    """Build `atlas.duckdb` from the files that the manifest lists, complete or not, and replace the old index."""
+def index(atlas: str | Path, *, full: bool = False, memory: str | None = None) -> "Accounting":
+    """Bring `atlas.duckdb` up to date with the files that the manifest lists, and replace the old index.
+
+    `full`: build it from nothing. `memory`: limit of DuckDB's memory, such as "4GB" (None: half of the memory).
+    """
     from foldatlas.atlas.folder import AtlasFolder
     from foldatlas.atlas.index.build import build_index
 
-    return build_index(AtlasFolder.existing(atlas))
+    return build_index(AtlasFolder.existing(atlas), full=full, memory_limit=memory)
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("atlas", type=path, metavar="ATLAS", help=ATLAS_HELP)
+    parser.add_argument("--full", action="store_true", help="build from nothing, not from the index that exists")
+    parser.add_argument(
+        "--memory", type=_size, metavar="SIZE", help="limit of memory, such as 4GB (default: half of the memory)"
+    )
+
+
+def _size(text: str) -> str:
+    if not re.fullmatch(r"[1-9][0-9]*(MB|GB|MiB|GiB)", text):
+        raise argparse.ArgumentTypeError(f"{text!r} is not a size such as 500MB or 4GB")
+    return text
 
 
 def run(arguments: argparse.Namespace) -> int:
-    print(index(arguments.atlas).line())
+    print(index(arguments.atlas, full=arguments.full, memory=arguments.memory).line())
     return 0

@@ -9,6 +9,7 @@ cluster_tables.py  the columns of clusters
 manifest.py     JSON documents: header, plans, manifest entries
 novelty_tables.py  the columns of search runs: hits, members, targets
 stages.py       JSON documents of derived stages: novelty, clusters
+annotations.py  documents of tables that users join to an atlas
 sql_functions.py  macros and functions in SQL, with their meaning
 sql_names.py    meanings of tables and columns of the index, and what columns are called elsewhere
 errors.py       exceptions and their exit codes

@@ -52,6 +52,8 @@ TABLES_OF_THE_INDEX: Final[dict[str, str]] = {
     "runs": "one row per run of `foldatlas fold`",
     "titles": "one row per further title of a record of NCBI's nr",
     "files": "one row per Parquet file of plans and shards",
+    "documents": "one row per plan and manifest entry that the index was built from",
+    "annotations": "one row per annotation: its key, file and numbers of rows; `annotation.<name>` has its rows",
     "copies": "rows of Parquet files that the index takes from another file",
     "settings": "one row: the settings of the atlas, and what the index was built from",
     "novelty": "one row per structure and search run of structures",

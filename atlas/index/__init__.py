@@ -6,10 +6,12 @@ state.py        what a published index was built from
 files.py        the files to read, and SQL that reads them
 structures.py   the tables of structures: scores, copies, failures
 records.py      the tables of records and of their titles
+ranges.py       ranges of structure_id, by which large tables are joined
 low_confidence.py  residues of low pLDDT, counted from stored structures
 contents.py     the digest of what an index was built from, and whether it is stale
 novelty.py      tables of search runs: runs, hits, targets
 clusters.py     the latest clusters: columns of structures, table and views
+annotations.py  tables and views of annotations
 views.py        the columns of `proteins`, and the views on top of it
 lineage.py      which versions of sources are current
 needed.py       which sequences a present record has

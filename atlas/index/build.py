@@ -27,6 +27,7 @@ import pyarrow as pa
 from foldatlas.atlas.accounting import Accounting
 from foldatlas.atlas.folder import AtlasFolder, now
 from foldatlas.atlas.index import clusters, novelty
+from foldatlas.atlas.index.annotations import create_annotation_views, make_annotations
 from foldatlas.atlas.index.contents import LAYOUT, Contents, contents_of
 from foldatlas.atlas.index.counts import count_records
 from foldatlas.atlas.index.files import MEMORY_LIMIT, create_presence, list_files
@@ -168,6 +169,9 @@ def _write(
         try:
             copies = LocalCopies(folder.storage, work)
             runs = interruptible_call(connection, lambda: make(connection, copies), copies.stop)
+            annotations = interruptible_call(
+                connection, lambda: make_annotations(connection, folder, copies), copies.stop
+            )
         except FileNotFoundError as error:
             raise DamagedAtlasError(
                 f"{error.filename} does not exist: `foldatlas verify {folder.uri}` lists what is missing"
@@ -183,6 +187,7 @@ def _write(
             _make_small_tables(connection, content, runs)
             create_views(connection, content.header.settings.model)
             create_structure_sql(connection, work)
+            create_annotation_views(connection, annotations)
             accounting = count_records(connection)
             # Closing writes everything too, but on a full disk it leaves the rest in a log file and raises nothing.
             connection.execute("CHECKPOINT")
@@ -234,7 +239,8 @@ def _make_small_tables(connection: Any, content: _Content, runs: int) -> None:
     connection.execute(
         "CREATE OR REPLACE TABLE settings AS SELECT $model AS model, $weights AS weights, $recycles AS recycles, "
         "$precision AS precision, $format AS format, $version AS version, $created AS created, "
-        "$indexed AS indexed, $contents AS contents, $stages AS stages, $layout AS layout, $runs AS runs",
+        "$indexed AS indexed, $contents AS contents, $stages AS stages, "
+        "$annotations AS annotations, $layout AS layout, $runs AS runs",
         {
             "model": header.settings.model,
             "weights": header.settings.weights,
@@ -246,6 +252,7 @@ def _make_small_tables(connection: Any, content: _Content, runs: int) -> None:
             "indexed": now(),
             "contents": contents.digest,
             "stages": contents.stages,
+            "annotations": contents.annotations,
             "layout": LAYOUT,
             "runs": runs,
         },

@@ -9,6 +9,7 @@ Members that no present record has are not counted; a cluster without other memb
 from typing import Any, Final
 
 from foldatlas.atlas.folder import AtlasFolder
+from foldatlas.atlas.index.ranges import IdRange, id_ranges
 from foldatlas.atlas.sql.text import escape_glob, literal
 from foldatlas.atlas.stages.runs import latest_complete
 from foldatlas.atlas.storage.scratch import LocalCopies
@@ -23,7 +24,12 @@ COLUMNS: Final = {
     "cluster_structure": "cluster_members.cluster_structure",
     "is_representative30": "cluster_members.cluster30 = scores.structure_id",
 }
-JOINS: Final = "LEFT JOIN cluster_members ON cluster_members.structure_id = scores.structure_id"
+
+
+def join_members(ids: IdRange) -> str:
+    """Return the join of `scores` with the members that fill COLUMNS."""
+    return f"LEFT JOIN {ids.of('cluster_members')} ON cluster_members.structure_id = scores.structure_id"
+
 
 # Level -> column of the cluster, of its centre, and what says how near a member is to that.
 _LEVELS: Final = {
@@ -59,20 +65,42 @@ def make_members(connection: Any, folder: AtlasFolder, copies: LocalCopies) -> N
 
 def make_clusters(connection: Any) -> None:
     """Make `clusters`: after `scores` and `records`."""
-    members = " UNION ALL ".join(
-        f"SELECT {literal(level)} AS level, {cluster} AS cluster, structure_id FROM cluster_members "
-        f"WHERE {cluster} IS NOT NULL"
-        for level, (cluster, *_) in _LEVELS.items()
-    )
     connection.execute(
-        "CREATE TABLE clusters AS SELECT level, cluster, any_value(named.id) AS id, count(*) AS num_structures, "
-        "sum(present.num_proteins)::BIGINT AS num_proteins, any_value(best.length) AS length, "
-        "any_value(best.mean_plddt) AS mean_plddt, any_value(best.ptm) AS ptm, avg(scores.mean_plddt)::FLOAT AS "
-        f"members_mean_plddt FROM ({members}) AS members JOIN ({_PRESENT}) AS present USING (structure_id) "
-        "JOIN scores USING (structure_id) LEFT JOIN scores AS best ON best.structure_id = members.cluster "
-        f"LEFT JOIN ({_PRESENT}) AS named ON named.structure_id = members.cluster "
-        "GROUP BY level, cluster ORDER BY level, cluster"
+        "CREATE TABLE clusters (level VARCHAR, cluster UUID, id VARCHAR, num_structures BIGINT, num_proteins BIGINT, "
+        "length INTEGER, mean_plddt FLOAT, ptm FLOAT, members_mean_plddt FLOAT)"
     )
+    [(members,)] = connection.execute("SELECT count(*) FROM cluster_members").fetchall()
+    if not members:
+        return
+    connection.execute(f"CREATE OR REPLACE TEMP TABLE present AS {_PRESENT}")
+    clusters = [cluster for cluster, *_ in _LEVELS.values()]
+    connection.execute(
+        f"CREATE OR REPLACE TEMP TABLE member_values AS SELECT {', '.join(clusters)}, 0::BIGINT AS num_proteins, "
+        "0::FLOAT AS mean_plddt FROM cluster_members LIMIT 0"
+    )
+    for ids in id_ranges(members):
+        connection.execute(
+            f"INSERT INTO member_values SELECT {', '.join(f'cluster_members.{name}' for name in clusters)}, "
+            "num_proteins, scores.mean_plddt "
+            f"FROM {ids.of('cluster_members')} JOIN {ids.of('present')} USING (structure_id) "
+            f"JOIN {ids.of('scores')} USING (structure_id)"
+        )
+    for level, (cluster, *_) in _LEVELS.items():
+        connection.execute(
+            f"CREATE OR REPLACE TEMP TABLE grouped AS SELECT {cluster} AS structure_id, count(*) AS num_structures, "
+            "sum(num_proteins)::BIGINT AS num_proteins, avg(mean_plddt)::FLOAT AS members_mean_plddt "
+            f"FROM member_values WHERE {cluster} IS NOT NULL GROUP BY ALL"
+        )
+        for ids in id_ranges(members):
+            connection.execute(
+                f"INSERT INTO clusters SELECT {literal(level)}, grouped.structure_id, present.id, num_structures, "
+                "grouped.num_proteins, scores.length, scores.mean_plddt, scores.ptm, members_mean_plddt "
+                f"FROM {ids.of('grouped')} LEFT JOIN {ids.of('scores')} ON scores.structure_id = grouped.structure_id "
+                f"LEFT JOIN {ids.of('present')} ON present.structure_id = grouped.structure_id "
+                "ORDER BY grouped.structure_id"
+            )
+    for table in ("present", "member_values", "grouped"):
+        connection.execute(f"DROP TABLE {table}")
 
 
 def cluster_views(max_novel_tm: float, min_known_identity: float, is_demo: str) -> dict[str, tuple[str, str]]:

@@ -18,6 +18,7 @@ import msgspec
 import pyarrow as pa
 
 from foldatlas.atlas.folder import AtlasFolder
+from foldatlas.atlas.index.ranges import IdRange
 from foldatlas.atlas.novelty.search_run import TARGETS_TABLE, SearchRun, search_runs
 from foldatlas.atlas.sql.text import escape_glob, literal, quoted
 from foldatlas.atlas.stages.runs import Completed
@@ -37,10 +38,6 @@ COLUMNS: Final = {
     "identity_max": "shown_sequences.identity_max",
     "nearest_sequence": "shown_sequences.target",
 }
-JOINS: Final = (
-    "LEFT JOIN shown_structures ON shown_structures.structure_id = scores.structure_id "
-    "LEFT JOIN shown_sequences ON shown_sequences.structure_id = scores.structure_id"
-)
 _NOVELTY_RUNS: Final = pa.schema(
     [
         *((name, pa.string()) for name in ("run", "search", "completed", "reference", "digest", "recipe", "base")),
@@ -53,6 +50,14 @@ _NOVELTY_RUNS: Final = pa.schema(
         ("is_previous", pa.bool_()),
     ]
 )
+
+
+def join_shown(ids: IdRange) -> str:
+    """Return the joins of `scores` with the rows that fill COLUMNS."""
+    return " ".join(
+        f"LEFT JOIN {ids.of(table)} ON {table}.structure_id = scores.structure_id"
+        for table in ("shown_structures", "shown_sequences")
+    )
 
 
 def make_novelty(connection: Any, folder: AtlasFolder, copies: LocalCopies) -> None:

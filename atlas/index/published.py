@@ -145,7 +145,7 @@ class StoreIndex:
         if found is None or found[0] is None:
             return None
         pointer = found[0]
-        if not Contents(pointer.contents, pointer.stages).matches(contents):
+        if not Contents(pointer.contents, pointer.stages, annotations=pointer.annotations).matches(contents):
             return None
         return Accounting(pointer.folded, pointer.failed, pointer.repeated, pointer.pending, pointer.refused)
 
@@ -225,6 +225,7 @@ class StorePublication:
             pending=accounting.pending,
             refused=accounting.refused,
             stages=contents.stages,
+            annotations=contents.annotations,
         )
         # 1. Upload the index under its digest's name, which no reader knows yet.
         self.storage.put(database, index_name(pointer))

@@ -12,6 +12,7 @@ from foldatlas.atlas.index import clusters, novelty
 from foldatlas.atlas.index.files import create_temporary, parquet_reader
 from foldatlas.atlas.index.low_confidence import COLUMNS as LOW_CONFIDENCE
 from foldatlas.atlas.index.low_confidence import JOIN as JOIN_LOW_CONFIDENCE
+from foldatlas.atlas.index.ranges import id_ranges
 from foldatlas.atlas.index.views import MERGED
 from foldatlas.atlas.sql.text import quoted
 from foldatlas.atlas.storage.scratch import LocalCopies
@@ -65,36 +66,49 @@ def find_winners(connection: Any, copies: LocalCopies) -> None:
         )
 
 
-def make_scores(connection: Any, copies: LocalCopies, insert: str = "CREATE TABLE scores AS") -> None:
-    """Create the table `scores`, or `insert` rows into it, sorted by structure_id."""
+def make_scores(connection: Any, copies: LocalCopies) -> None:
+    """Create the table `scores`, or append rows to it, sorted by structure_id."""
     scores = parquet_reader(connection, copies, "scores")
     columns = ", ".join(f"scores.{quoted(name)}" for name in _SCORE_COLUMNS)
     low = ", ".join(f"({sql})::FLOAT AS {name}" for name, sql in LOW_CONFIDENCE.items())
+    # 1. What comes from files.
     connection.execute(
-        f"{insert} SELECT {columns}, {low}, {merged_columns()}, "
-        "coalesce(retried.run_id, shard_files.run_id) AS run_id, shard_files.structure_file, scores.structure_row "
-        f"FROM {scores} AS scores JOIN shard_files ON shard_files.absolute = scores.filename {JOIN_LOW_CONFIDENCE} "
+        f"CREATE TEMP TABLE stored AS SELECT {columns}, {low}, {_EMPTY}, coalesce(retried.run_id, shard_files.run_id) "
+        f"AS run_id, shard_files.structure_file, scores.structure_row FROM {scores} AS scores "
+        f"JOIN shard_files ON shard_files.absolute = scores.filename {JOIN_LOW_CONFIDENCE} "
         "LEFT JOIN retried ON retried.shard = shard_files.shard "
         "AND scores.structure_row >= retried.first_row AND scores.structure_row < retried.end_row "
-        f"LEFT JOIN winners ON winners.structure_id = scores.structure_id {clusters.JOINS} {novelty.JOINS} "
-        "WHERE coalesce(winners.plan_number = shard_files.plan_number, true) ORDER BY scores.structure_id"
+        "LEFT JOIN winners ON winners.structure_id = scores.structure_id "
+        "WHERE coalesce(winners.plan_number = shard_files.plan_number, true)"
     )
-
-
-def merged_columns() -> str:
-    """Return the SQL of the columns that derived stages fill, over `clusters.JOINS` and `novelty.JOINS`."""
-    filled = {**clusters.COLUMNS, **novelty.COLUMNS}
-    return ", ".join(f"({filled.get(name, 'NULL')})::{sql_type} AS {name}" for name, sql_type in MERGED.items())
+    connection.execute("DROP TABLE low_residues")
+    # 2. What comes from derived stages, and the order.
+    connection.execute("CREATE TABLE IF NOT EXISTS scores AS FROM stored LIMIT 0")
+    _merge(connection, "stored", "scores")
+    connection.execute("DROP TABLE stored")
 
 
 def merge_again(connection: Any) -> None:
     """Rewrite the table `scores` with the columns that derived stages fill, from their tables as they are now."""
-    connection.execute(
-        f"CREATE TABLE merged AS SELECT scores.* REPLACE ({merged_columns()}) FROM scores "
-        f"{clusters.JOINS} {novelty.JOINS} ORDER BY scores.structure_id"
-    )
+    connection.execute("CREATE TABLE merged AS FROM scores LIMIT 0")
+    _merge(connection, "scores", "merged")
     connection.execute("DROP TABLE scores")
     connection.execute("ALTER TABLE merged RENAME TO scores")
+
+
+_EMPTY: Final = ", ".join(f"NULL::{sql_type} AS {name}" for name, sql_type in MERGED.items())
+
+
+def _merge(connection: Any, source: str, target: str) -> None:
+    """Append the rows of `source` to `target`, sorted by structure_id, with the columns that derived stages fill."""
+    filled = {**clusters.COLUMNS, **novelty.COLUMNS}
+    merged = ", ".join(f"({filled.get(name, 'NULL')})::{sql_type} AS {name}" for name, sql_type in MERGED.items())
+    [(rows,)] = connection.execute(f"SELECT count(*) FROM {source}").fetchall()
+    for ids in id_ranges(rows):
+        connection.execute(
+            f"INSERT INTO {target} SELECT scores.* REPLACE ({merged}) FROM (FROM {ids.of(source)}) AS scores "
+            f"{clusters.join_members(ids)} {novelty.join_shown(ids)} ORDER BY scores.structure_id"
+        )
 
 
 def make_copies(connection: Any, copies: LocalCopies) -> None:

@@ -199,7 +199,7 @@ def _add_structures(connection: Any, folder: AtlasFolder, copies: LocalCopies) -
     connection.execute("CREATE TEMP TABLE winners (structure_id UUID, plan_number INTEGER)")
     list_retried(connection, [])
     count_low_residues(connection, folder)
-    make_scores(connection, copies, "INSERT INTO scores")
+    make_scores(connection, copies)
     make_failures(connection, copies, "INSERT INTO failures")
 
 

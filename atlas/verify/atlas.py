@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import PurePath
 from typing import Final
 
+from foldatlas.atlas.annotations.documents import is_annotation_document
 from foldatlas.atlas.folder import EXPORT_LISTS, EXPORT_TABLES, HEADER, AtlasFolder, newest_entries, plan_order
 from foldatlas.atlas.index.lineage import lineage_of
 from foldatlas.atlas.index.needed import left_to_fold
@@ -16,6 +17,7 @@ from foldatlas.atlas.stages.run import COMPLETE, RUN
 from foldatlas.atlas.stages.runs import is_stage_document
 from foldatlas.atlas.storage import packs
 from foldatlas.atlas.storage.protocol import STAGING, Storage
+from foldatlas.atlas.verify.annotations import check_annotation, next_step, read_annotations
 from foldatlas.atlas.verify.clusters import check_members
 from foldatlas.atlas.verify.fault import RESTORE, Fault, FaultKind, Mend, Step, restore_or_fold
 from foldatlas.atlas.verify.geometry import Geometry, check_geometry
@@ -79,6 +81,8 @@ def verify(folder: AtlasFolder, *, deep: bool = True, full: bool = False) -> Ver
     # a merged run lists files of the runs that it unites: each is checked once
     of_stages = {file.path: (file, read.next_step) for read in stages for file in read.files()}
     listed += of_stages.values()
+    annotations = read_annotations(folder, result.faults)
+    listed += [(one.file, next_step(one.name)) for one in annotations if one.file is not None]
     bad: set[str] = set()
     for file, step in listed:
         for fault in _check_file(folder.storage, file, step, deep=deep):
@@ -99,6 +103,8 @@ def verify(folder: AtlasFolder, *, deep: bool = True, full: bool = False) -> Ver
             result.faults += check_rows(folder, read, bad)
             result.faults += check_novelty(folder, read, list(entries.values()), bad)
             result.faults += check_members(folder, read, bad)
+        for annotation in annotations:
+            result.faults += check_annotation(folder, annotation, bad)
         if full:
             result.geometry = check_geometry(folder, entries, bad)
             result.faults += result.geometry.faults
@@ -287,6 +293,7 @@ def _notes(folder: AtlasFolder, plans: list[Plan], entries: dict[str, ShardEntry
             or file.name in listed
             or table == STAGING
             or is_stage_document(file.name)
+            or is_annotation_document(file.name)
         ):
             continue
         if table in (INDEX_FOLDER, packs.FOLDER) and not folder.is_local:

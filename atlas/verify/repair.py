@@ -72,4 +72,4 @@ def repair(folder: AtlasFolder, faults: Repair, fold: Callable[[], object]) -> N
     if dropped:
         fold()
     if dropped or faults.runs or faults.index:
-        build_index(AtlasFolder(folder.uri))
+        build_index(AtlasFolder(folder.uri), full=True)  # what is damaged must not be continued

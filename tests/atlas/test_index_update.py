@@ -1,7 +1,10 @@
 """An index that is continued equals one that is built from nothing, whatever is new."""
 
 import dataclasses
+import itertools
 import shutil
+import subprocess
+import sys
 import uuid
 from collections.abc import Callable
 from pathlib import Path
@@ -12,7 +15,7 @@ import pytest
 from built_atlas import SETTINGS, Built, Record, draw, write_plan, write_shard
 
 from foldatlas.atlas.folder import AtlasFolder
-from foldatlas.atlas.index import low_confidence, update
+from foldatlas.atlas.index import low_confidence, ranges, update
 from foldatlas.atlas.index.build import build_index
 from foldatlas.atlas.reader import Atlas
 from foldatlas.atlas.verify.atlas import verify
@@ -21,22 +24,22 @@ from foldatlas.schemas.records import structure_id
 URI_C, URI_D = "file:///data/c.fasta", "file:///data/d.fasta"
 # What says when and how an index was built.
 OWN = {"settings": "indexed, runs"}
+VIEWS = ["proteins", "high_confidence", "novel", "refused", "members", "dark_clusters", "novelty_changes"]
 
 
-def rows(path: Path) -> dict[str, list[tuple]]:
-    """Every table and view of an index, as sorted rows of texts."""
+def rows(path: Path) -> dict[str, list[str]]:
+    """Every table of an index, and the views of these, as sorted rows of texts."""
     with duckdb.connect(str(path), read_only=True) as connection:
         names = connection.execute(
-            "SELECT table_name FROM duckdb_tables() WHERE NOT internal UNION ALL "
-            "SELECT view_name FROM duckdb_views() WHERE NOT internal"
+            "SELECT table_name FROM duckdb_tables() WHERE NOT internal AND schema_name = 'main' "
+            "UNION ALL SELECT unnest(?)",
+            [VIEWS],
         ).fetchall()
-        return {
-            name: sorted(
-                map(str, connection.execute(f'SELECT COLUMNS(*)::VARCHAR FROM (SELECT * {exclude(name)} FROM "{name}")')
-                    .fetchall())
-            )
-            for (name,) in names
-        }  # fmt: skip
+        found = {}
+        for (name,) in names:
+            sql = f'SELECT COLUMNS(*)::VARCHAR FROM (SELECT * {exclude(name)} FROM "{name}")'
+            found[name] = sorted(map(str, connection.execute(sql).fetchall()))
+        return found
 
 
 def exclude(name: str) -> str:
@@ -194,3 +197,44 @@ def test_fractions_are_taken_from_the_index_before(copy: Callable[[], Built], mo
     build_index(built.folder, full=True)
     assert read == []
     assert rows(built.folder.index_path) == expected
+
+
+def test_ranges_of_ids_make_the_same_index(copy: Callable[[], Built], monkeypatch: pytest.MonkeyPatch) -> None:
+    built = copy()
+    build_index(built.folder)
+    expected = rows(built.folder.index_path)
+    monkeypatch.setattr(ranges, "ROWS_PER_RANGE", 10)
+    build_index(built.folder, full=True)
+    assert rows(built.folder.index_path) == expected
+    with Atlas.open(built.root) as atlas:
+        ids = [identity.bytes for (identity,) in atlas.query("SELECT structure_id FROM scores").rows()]
+    assert ids == sorted(ids) and len(ids) > 100
+
+
+def test_ranges_are_all_ids_once() -> None:
+    found = ranges.id_ranges(7 * ranges.ROWS_PER_RANGE)
+    assert len(found) == 7 and found[0].first.int == 0 and found[-1].last.int == 2**128 - 1
+    assert all(one.last.int + 1 == other.first.int for one, other in itertools.pairwise(found))
+
+
+@pytest.mark.long
+def test_older_duckdb_reads_the_index(growing: Built, tmp_path: Path) -> None:
+    """DuckDB 1.4 for Python, and the command line, installed in an environment of their own."""
+    fold(growing, 0, 0)
+    build_index(growing.folder)
+    fold(growing, 0, 1)
+    build_index(growing.folder)
+    environment = tmp_path / "environment"
+    subprocess.run([sys.executable, "-m", "venv", str(environment)], check=True)
+    packages = ["duckdb>=1.4,<1.5", "duckdb-cli>=1.4,<2"]
+    subprocess.run([str(environment / "bin" / "pip"), "install", "-q", *packages], check=True)
+    with Atlas.open(growing.root) as atlas:
+        [(expected,)] = atlas.query("SELECT count(*) FROM proteins WHERE fraction_low >= 0").rows()
+    sql = "SELECT count(*) FROM proteins WHERE fraction_low >= 0"
+    read = f"import duckdb, sys; print(duckdb.connect(sys.argv[1], read_only=True).execute({sql!r}).fetchall()[0][0])"
+    index = str(growing.folder.index_path)
+    for command in (["python", "-c", read, index], ["duckdb", "-readonly", "-noheader", "-list", index, sql]):
+        program = str(environment / "bin" / command[0])
+        done = subprocess.run([program, *command[1:]], capture_output=True, text=True, check=True)
+        assert done.stdout.strip() == str(expected)
+    assert expected > 0
