@@ -38,6 +38,8 @@ Doubles = npt.NDArray[np.float64]
 _SCORES_BYTES: Final = 64 << 20  # scores of a scan in memory: one byte for each query and entry
 _SHORT: Final = 80  # residues; many chains score alike with shorter queries, so more are aligned, which is fast
 _ALIGNED_AT_ONCE: Final = 16  # entries between two comparisons with the best score
+_UNCERTAIN: Final = 0.05  # below VERDICT_TM: where the best score is there, more effort may settle the verdict
+_ALIGNED_AGAIN: Final = 4  # best entries, then
 _REFERENCE_LENGTH: Final = 240  # residues of a query for which `Stages.candidates` is stated
 
 
@@ -52,8 +54,8 @@ class Stages:
 
 
 _STAGES: Final[dict[Mode, Stages]] = {
-    "default": Stages(800, 4_000, (0.6, 0.8), (250, 50)),
-    "sensitive": Stages(4_000, 20_000, (0.5, 0.7), (500, 150)),
+    "default": Stages(800, 4_000, (0.6, 0.6), (160, 24)),
+    "sensitive": Stages(4_000, 20_000, (0.5, 0.5), (400, 80)),
     "exhaustive": Stages(1 << 62, 1 << 62, (0.0, 0.0), (1 << 62, 1 << 62)),
 }
 
@@ -211,19 +213,26 @@ def _search_one(
         if best.score >= VERDICT_TM:
             return _finished(reference, one, best, begun)
     order = _selected_by_bound(one, bounds, _STAGES[settings.mode])
+    scores = np.zeros(len(rows))
     reachable = (chains.offsets_K1[rows + 1] - chains.offsets_K1[rows]) / len(one.states)
     for start in range(0, len(order), _ALIGNED_AT_ONCE):
         some = order[start : start + _ALIGNED_AT_ONCE]
         some = some[reachable[some] >= best.score]
         if not len(some):
             continue
-        found = best.offer(rows[some], one, chains, "align", threads)
+        found = scores[some] = best.offer(rows[some], one, chains, "align", threads)
         one.counts["align"] += len(some)
         better = some[bounds[some] > np.maximum(found, best.score)]
         if len(better):
             best.offer(rows[better], one, chains, "bound", threads)
         if settings.verdict_only and best.score >= VERDICT_TM:
             break
+    if VERDICT_TM - _UNCERTAIN <= best.score < VERDICT_TM:
+        again = np.argsort(-scores, kind="stable")[:_ALIGNED_AGAIN]
+        again = again[scores[again] > 0.0]
+        if len(again):
+            best.offer(rows[again], one, chains, "align", threads, thorough=True)
+            one.counts["again"] += len(again)
     return _finished(reference, one, best, begun)
 
 
@@ -244,11 +253,22 @@ class _Best:
         self.found: Alignments | None = None
         self.index = -1
 
-    def offer(self, rows: Rows, one: _PreparedQuery, chains: "Chains", method: Method, threads: int) -> Doubles:
+    def offer(
+        self,
+        rows: Rows,
+        one: _PreparedQuery,
+        chains: "Chains",
+        method: Method,
+        threads: int,
+        *,
+        thorough: bool = False,
+    ) -> Doubles:
         """Align with the entries `rows`, keep the best alignment if it is better, and return the TM-score of each."""
         from foldatlas.folding.compare.tm_align import tm_align_many
 
-        found = tm_align_many(one.c_alphas, one.states, chains, rows, threads, quick=method == "bound")
+        found = tm_align_many(
+            one.c_alphas, one.states, chains, rows, threads, quick=method == "bound", thorough=thorough
+        )
         scores = found.tm_query_P
         index = min(np.flatnonzero(scores == scores.max()), key=lambda k: rows[k])
         score, row = float(scores[index]), int(rows[index])

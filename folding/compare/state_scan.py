@@ -15,10 +15,11 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 from numba.core import types
-from numba.core.cgutils import alloca_once, for_range
+from numba.core.cgutils import for_range
 from numba.extending import intrinsic
 
 from foldatlas.folding.compare.compilation import inner, kernel
+from foldatlas.folding.compare.lanes import VECTOR_BYTES, Lanes, least, length_of, starts_of
 from foldatlas.folding.compare.smith_waterman import GAP_EXTEND, GAP_OPEN
 from foldatlas.folding.compare.three_di_tables import SUBSTITUTION_SCORES
 from foldatlas.folding.compare.tm_align import Chains
@@ -29,7 +30,7 @@ Integers = npt.NDArray[np.int64]
 
 NUM_STATES: Final = 20
 SATURATED: Final = 255  # the greatest score of a byte
-_VECTOR_BYTES: Final = 64
+COLUMNS: Final = 2  # of a matrix that are filled together
 _TABLE: Final = np.ascontiguousarray(SUBSTITUTION_SCORES, dtype=np.int8)
 
 
@@ -65,7 +66,7 @@ def _scores(
     scores = np.zeros((len(queries), len(candidates)), result)
     if not scores.size:
         return scores
-    lanes, lowest = _VECTOR_BYTES // np.dtype(dtype).itemsize, int(np.iinfo(dtype).min)
+    lanes, lowest = VECTOR_BYTES // np.dtype(dtype).itemsize, int(np.iinfo(dtype).min)
     lengths = chains.offsets_K1[candidates + 1] - chains.offsets_K1[candidates]
     order = np.argsort(-lengths, kind="stable")
     codes = np.concatenate(queries)
@@ -75,7 +76,8 @@ def _scores(
     def scan(start: int) -> None:
         places = order[start : start + lanes]
         found = np.zeros((len(queries), lanes), np.int32)
-        profile = np.empty(max(1, int(lengths[places[0]])) * NUM_STATES * lanes, dtype)
+        columns = -(-max(1, int(lengths[places[0]])) // COLUMNS) * COLUMNS
+        profile = np.empty(columns * NUM_STATES * lanes, dtype)
         cells, gaps, best = np.empty(longest * lanes, dtype), np.empty(longest * lanes, dtype), np.empty(lanes, dtype)
         _scan_lanes(
             _read_only(codes),
@@ -110,64 +112,44 @@ def _read_only(array: Any) -> Any:
 
 
 @intrinsic
-def _column(typingctx: Any, profile: Any, begin: Any, codes: Any, cells: Any, gaps: Any, best: Any) -> Any:
-    """Fill one column of the matrices of all lanes: row by row along the query `codes`.
+def _fill_columns(typingctx: Any, profile: Any, begin: Any, codes: Any, cells: Any, gaps: Any, best: Any) -> Any:
+    """Fill COLUMNS columns of the matrices of all lanes: row by row along the query `codes`.
 
-    `profile[begin:]` holds a vector a state. `cells` and `gaps` are the column before, a vector a row, and become this
-    one. `best` is the greatest cell of each lane so far.
+    `profile[begin:]` holds a vector a state and column. `cells` and `gaps` are the column before, a vector a row, and
+    become the last column. `best` is the greatest cell of each lane so far. With several columns in registers the
+    column before is read and written once for all of them, and their chains of dependent instructions overlap.
     """
 
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        from llvmlite import ir
-
-        element = ir.IntType(cells.dtype.bitwidth)
-        lanes = _VECTOR_BYTES * 8 // cells.dtype.bitwidth
-        vector = ir.VectorType(element, lanes)
-        binary = ir.FunctionType(vector, [vector, vector])
-
-        def function(name: str) -> Any:
-            name = f"llvm.{name}.v{lanes}i{element.width}"
-            return builder.module.globals.get(name) or ir.Function(builder.module, binary, name)
-
-        add, subtract, larger = function("sadd.sat"), function("ssub.sat"), function("smax")
-        starts = [
-            context.make_array(kind)(context, builder, value).data
-            for kind, value in zip(signature.args, arguments, strict=True)
-            if isinstance(kind, types.Array)
-        ]
-        profile_start, codes_start, cells_start, gaps_start, best_start = starts
+        v = Lanes(builder, cells.dtype.bitwidth)
+        begins = starts_of(context, builder, signature.args, arguments)
+        profile_start, codes_start, cells_start, gaps_start, best_start = begins
         profile_start = builder.gep(profile_start, [arguments[1]])
-        rows = context.make_array(codes)(context, builder, arguments[2]).shape
-        count = builder.extract_value(rows, 0)
-        size = ir.IntType(64)
-
-        def place(start: Any, number: Any) -> Any:
-            return builder.bitcast(builder.gep(start, [builder.mul(number, size(lanes))]), vector.as_pointer())
-
-        def splat(value: int) -> Any:
-            return ir.Constant(vector, [value] * lanes)
-
-        lowest = splat(-(1 << (element.width - 1)))
-        diagonal, down, top = (alloca_once(builder, vector) for _ in range(3))  # type: ignore[no-untyped-call]
-        builder.store(lowest, diagonal)
-        builder.store(lowest, down)
-        best_place = builder.bitcast(best_start, vector.as_pointer())
-        builder.store(builder.load(best_place, align=1), top)
-        with for_range(builder, count) as loop:
-            code = builder.zext(builder.load(builder.gep(codes_start, [loop.index])), size)
-            score = builder.load(place(profile_start, code), align=1)
-            cell_place, gap_place = place(cells_start, loop.index), place(gaps_start, loop.index)
-            before, gap, below = builder.load(cell_place, align=1), builder.load(gap_place, align=1), builder.load(down)
-            cell = builder.call(add, [builder.load(diagonal), score])
-            cell = builder.call(larger, [builder.call(larger, [cell, gap]), below])
-            builder.store(builder.call(larger, [builder.load(top), cell]), top)
-            builder.store(cell, cell_place, align=1)
-            opened = builder.call(subtract, [cell, splat(GAP_OPEN)])
-            going_on = splat(GAP_EXTEND)
-            builder.store(builder.call(larger, [builder.call(subtract, [gap, going_on]), opened]), gap_place, align=1)
-            builder.store(builder.call(larger, [builder.call(subtract, [below, going_on]), opened]), down)
-            builder.store(before, diagonal)
-        builder.store(builder.load(top), best_place, align=1)
+        opening, going_on, lowest = v.splat(GAP_OPEN), v.splat(GAP_EXTEND), v.splat(least(v.bits))
+        best_place = v.at(best_start, v.index(0))
+        top = v.variable(v.load(best_place))
+        diagonals = [v.variable(lowest) for _ in range(COLUMNS)]
+        downs = [v.variable(lowest) for _ in range(COLUMNS)]
+        with for_range(builder, length_of(context, builder, codes, arguments[2])) as loop:
+            code = builder.zext(builder.load(builder.gep(codes_start, [loop.index])), v.index)
+            cell_place, gap_place = v.at(cells_start, loop.index), v.at(gaps_start, loop.index)
+            before, gap, greatest = v.load(cell_place), v.load(gap_place), builder.load(top)
+            for column in range(COLUMNS):
+                score = v.load(v.at(profile_start, builder.add(code, v.index(column * NUM_STATES))))
+                down = builder.load(downs[column])
+                # A gap opened from a gap is never better than that gap going on, so `down` need not wait for `cell`.
+                from_left = v.larger(v.add(builder.load(diagonals[column]), score), gap)
+                cell = v.larger(from_left, down)
+                greatest = v.larger(greatest, cell)
+                down = v.larger(v.subtract(down, going_on), v.subtract(from_left, opening))
+                gap = v.larger(v.subtract(gap, going_on), v.subtract(cell, opening))
+                builder.store(before, diagonals[column])
+                builder.store(down, downs[column])
+                before = cell
+            builder.store(greatest, top)
+            v.store(before, cell_place)
+            v.store(gap, gap_place)
+        v.store(builder.load(top), best_place)
         return context.get_dummy_value()
 
     return types.void(profile, begin, codes, cells, gaps, best), generate
@@ -215,7 +197,7 @@ def _scan_lanes(
         cells[: len(codes) * lanes] = lowest
         gaps[: len(codes) * lanes] = lowest
         best[:] = lowest
-        for j in range(length):
-            _column(profile, j * NUM_STATES * lanes, codes, cells, gaps, best)  # type: ignore[call-arg]
+        for j in range(0, length, COLUMNS):
+            _fill_columns(profile, j * NUM_STATES * lanes, codes, cells, gaps, best)  # type: ignore[call-arg]
         for lane in range(len(rows)):
             scores[query, lane] = np.int32(best[lane]) - lowest

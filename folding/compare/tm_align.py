@@ -8,7 +8,8 @@ Many chains are the rows of `Chains`, whose arrays may be memory-mapped. Work is
 so results do not depend on how many there are. Coordinates are float32; superpositions, scores and transforms float64.
 """
 
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import pairwise
@@ -19,9 +20,11 @@ import numpy.typing as npt
 
 from foldatlas.folding.compare.compilation import inner, kernel
 from foldatlas.folding.compare.quaternion_fit import Transform
-from foldatlas.folding.compare.tm_pair import align_pair, drop_distant, exact_sum, lower_bound
+from foldatlas.folding.compare.state_alignments import NUM_LANES, align_lanes, lay_out, room_for
+from foldatlas.folding.compare.tm_effort import STANDARD, THOROUGH, Effort
+from foldatlas.folding.compare.tm_pair import align_pair, bound_from_states, drop_distant, exact_sum, lower_bound
 from foldatlas.folding.compare.tm_search import NO_CUTOFF, SEEN_SLOTS, final_d0, search
-from foldatlas.folding.compare.tm_work import assign_secondary, gather, load, work_for
+from foldatlas.folding.compare.tm_work import assign_secondary, gather, load, prepare, work_for
 
 Floats = npt.NDArray[np.floating]
 Points = npt.NDArray[np.float32]
@@ -30,6 +33,9 @@ Codes = npt.NDArray[np.uint8]
 Integers = npt.NDArray[np.integer]
 
 _CELLS_PER_TASK: Final = 1_000_000  # query residues times target residues that a thread takes at a time
+_MIN_IN_LANES: Final = 4  # candidates: fewer take less time one by one
+_MAX_LANE_CELLS: Final = 1_000_000  # query residues times target residues: a thread's room takes 32 bytes of each
+_NO_ROOM: Final = room_for(1, 1)
 _FINAL_SEARCH: Final = 8
 _ALL_FRAGMENTS: Final = 1
 
@@ -89,11 +95,13 @@ def tm_align_many(
     threads: int = 1,
     *,
     quick: bool = False,
+    thorough: bool = False,
 ) -> Alignments:
     """Align the query with the chains numbered `candidates_P` (None: with all), on `threads` threads.
 
     `quick` takes the alignment behind `lower_bounds` for the best one: what it gives is true, and comes to the bound
-    within some thousandths, since the distant pairs are dropped under another superposition. Raise ValueError for an
+    within some thousandths, since the distant pairs are dropped under another superposition. `thorough` refines more
+    seeds further (tm_effort.THOROUGH), in six times the time. Raise ValueError for an
     empty query, for shapes that do not fit, and for a number that is no chain's.
     """
     query, states, candidates = _checked(query_L3, states_L, chains, candidates_P)
@@ -115,6 +123,7 @@ def tm_align_many(
             rmsd,
             partners,
             quick,
+            THOROUGH if thorough else STANDARD,
         )
 
     _divide(align, len(query), chains, candidates, threads)
@@ -149,11 +158,21 @@ def lower_bounds(
     """
     query, states, candidates = _checked(query_L3, states_L, chains, candidates_P)
     bounds = np.zeros(len(candidates))
+    lengths, order = _longest_first(chains, candidates)
+    parts = [order[start : start + NUM_LANES] for start in range(0, len(order), NUM_LANES)]
+    here = threading.local()
 
-    def bound(places: npt.NDArray[np.int64], work: Any) -> None:
-        _bound_all(query, states, *_arrays(chains), candidates, places, work, bounds)
+    def bound(places: npt.NDArray[np.int64]) -> None:
+        longest = max(1, int(lengths[places[0]]))
+        if not hasattr(here, "work"):  # its first part has the longest chains of all that this thread gets
+            here.work = work_for(len(query), longest)
+        in_lanes = len(places) >= _MIN_IN_LANES and longest * len(query) <= _MAX_LANE_CELLS
+        if in_lanes and not hasattr(here, "room"):
+            here.room = room_for(len(query), longest)
+        room = here.room if in_lanes else _NO_ROOM
+        _bound_all(query, states, *_arrays(chains), candidates, _read_only(places), here.work, room, in_lanes, bounds)
 
-    _divide(bound, len(query), chains, candidates, threads)
+    _run_parts(bound, parts, threads)
     return bounds
 
 
@@ -215,10 +234,7 @@ def _divide(
     threads: int,
 ) -> None:
     """Call `compute` with parts of the candidates' places and memory to work in, longest chains first."""
-    if threads < 1:
-        raise ValueError(f"threads must be 1 or more: {threads=}")
-    lengths = (chains.offsets_K1[candidates + 1] - chains.offsets_K1[candidates]).astype(np.int64)
-    order = np.argsort(-lengths, kind="stable")
+    lengths, order = _longest_first(chains, candidates)
     # A part ends where the running number of cells passes a multiple of what a task may have.
     part = np.cumsum(lengths[order] * query_length) // _CELLS_PER_TASK
     starts = np.flatnonzero(np.diff(part, prepend=-1))
@@ -227,6 +243,23 @@ def _divide(
     def task(places: npt.NDArray[np.int64]) -> None:
         compute(_read_only(places), work_for(query_length, max(1, int(lengths[places].max()))))
 
+    _run_parts(task, parts, threads)
+
+
+def _longest_first(
+    chains: Chains, candidates: npt.NDArray[np.int64]
+) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+    """Return the candidates' lengths, and their places with the longest first."""
+    lengths = (chains.offsets_K1[candidates + 1] - chains.offsets_K1[candidates]).astype(np.int64)
+    return lengths, np.argsort(-lengths, kind="stable")
+
+
+def _run_parts(
+    task: Callable[[npt.NDArray[np.int64]], None], parts: Sequence[npt.NDArray[np.int64]], threads: int
+) -> None:
+    """Call `task` with each of the parts. A thread meets them in their order. Raise ValueError for no threads."""
+    if threads < 1:
+        raise ValueError(f"threads must be 1 or more: {threads=}")
     if threads == 1 or len(parts) < 2:
         for places in parts:
             task(places)
@@ -268,6 +301,7 @@ def _align_all(
     rmsd: Doubles,
     partners: npt.NDArray[np.int32],
     quick: bool,
+    effort: Effort,
 ) -> None:
     centres = np.zeros((2, 3))
     for place in places:
@@ -279,7 +313,7 @@ def _align_all(
             lower_bound(work, n, m)
             work.best_partners[:n] = work.partners[:n]
         else:
-            align_pair(work, n, m)
+            align_pair(work, n, m, effort)
         aligned[place] = drop_distant(work, n, min(n, m))
         count = gather(work, n, work.best_partners)
         if count == 0:
@@ -319,10 +353,34 @@ def _bound_all(
     candidates: npt.NDArray[np.int64],
     places: npt.NDArray[np.int64],
     work: Any,
+    room: Any,
+    in_lanes: bool,
     bounds: Doubles,
 ) -> None:
+    """Write the bounds of the candidates at `places`; `in_lanes`: at most NUM_LANES, whose 3Di states are aligned
+    together in `room`."""
     centres = np.zeros((2, 3))
-    for place in places:
+    if in_lanes:
+        longest = 0
+        for place in places:
+            longest = max(longest, offsets[candidates[place] + 1] - offsets[candidates[place]])
+        n = 0
+        for lane in range(NUM_LANES):
+            m = 0
+            if lane < len(places):
+                n, m = _load_pair(
+                    query, states, c_alphas, chain_states, offsets, candidates[places[lane]], work, centres
+                )
+            lay_out(room, lane, work.y_states, m, longest)
+        align_lanes(room, work.x_states, n, longest)
+    for lane in range(len(places)):
+        place = places[lane]
         n, m = _load_pair(query, states, c_alphas, chain_states, offsets, candidates[place], work, centres)
-        if n > 0 and m > 0:
+        if n == 0 or m == 0:
+            continue
+        if in_lanes:
+            prepare(work, n, m)
+            work.partners[:n] = room.partners[lane, :n]
+            bounds[place], _ = bound_from_states(work, n, m)
+        else:
             bounds[place], _ = lower_bound(work, n, m)

@@ -29,6 +29,7 @@ from foldatlas.folding.compare.alignment_by_distance import (
 from foldatlas.folding.compare.compilation import inner
 from foldatlas.folding.compare.quaternion_fit import Transform, fit
 from foldatlas.folding.compare.smith_waterman import GAP_EXTEND, GAP_OPEN, align_states
+from foldatlas.folding.compare.tm_effort import SHORT, Effort
 from foldatlas.folding.compare.tm_search import (
     NO_CUTOFF,
     climb,
@@ -50,18 +51,9 @@ Integers = npt.NDArray[np.int32]
 _GAP: Final = -0.6
 _SHORT_SEARCH: Final = 40  # pairs from one fragment of a search to the next
 _FINAL_SEARCH: Final = 8
-_ITERATIONS: Final = 3
 _PROBES: Final = 16  # slots of the table of alignments that are looked at
-_DROPPED: Final = 0.7  # of the best TM sum: seeds that begin below are not refined
 _GAPLESS_KEPT: Final = 3
-# Best fragments that are refined: so many times the longer chain's length over the shorter's, up to a limit; for a
-# shorter chain of fewer than _SHORT residues, the one in which a fold is most easily missed, and for others.
-_SHORT: Final = 100
-_FRAGMENTS_KEPT: Final = (24, 12)
-_MAX_FRAGMENTS_KEPT: Final = (100, 40)
 _FRAGMENT: Final = 20  # residues
-_MAX_FRAGMENT_PAIRS: Final = 2_500  # tried of a pair of chains, however long they are
-_FRAGMENT_STEP: Final = (3, 6)
 _SECONDARY_GAP: Final = -1.0
 _SECONDARY_BONUS: Final = 0.5
 _STATE_BONUS: Final = 0.1  # of a score in half bits
@@ -117,21 +109,29 @@ def _keep_best(work: Any, n: int, score: float, transform: Transform, sums: Doub
 
 @inner
 def _refine(
-    work: Any, n: int, m: int, transform: Transform, sums: Doubles, best_transform: Doubles, d0: float, thorough: bool
+    work: Any,
+    n: int,
+    m: int,
+    transform: Transform,
+    sums: Doubles,
+    best_transform: Doubles,
+    d0: float,
+    effort: Effort,
+    is_last: bool,
 ) -> None:
     """Align by distance and superpose again from `transform` on, and keep what is best in `sums` and the partners.
 
-    Superposed by a climb, with `thorough` by a search. Alignments that an earlier seed led to are left.
+    Superposed by a climb, with `is_last` by a search. Alignments that an earlier seed led to are left.
     """
     start = transform
     for kind in range(2):
         gap = _GAP if kind == 0 else 0.0
         transform, last = start, -1.0
-        for _ in range(_ITERATIONS):
+        for _ in range(effort.iterations):
             count = _align_moved(work, n, m, transform, d0, gap)
-            if count < 1 or not (thorough or _is_first(work, n, kind)):
+            if count < 1 or not (is_last or _is_first(work, n, kind)):
                 break
-            if thorough:
+            if is_last:
                 score, transform = search(work.pair_x, work.pair_y, count, d0, NO_CUTOFF, _SHORT_SEARCH, work.seen)
             else:
                 score, transform = climb(work.pair_x, work.pair_y, count, transform, d0, work.seen)
@@ -142,15 +142,15 @@ def _refine(
 
 
 @inner
-def _try(work: Any, n: int, m: int, sums: Doubles, best_transform: Doubles, d0: float) -> None:
+def _try(work: Any, n: int, m: int, sums: Doubles, best_transform: Doubles, d0: float, effort: Effort) -> None:
     """Superpose the alignment in work.partners, keep it if it is the best, and refine it unless it is far below."""
     count = gather(work, n, work.partners)
     if count < 1:
         return
     score, transform = search(work.pair_x, work.pair_y, count, d0, NO_CUTOFF, _SHORT_SEARCH, work.seen)
     _keep_best(work, n, score, transform, sums, best_transform)
-    if score >= _DROPPED * sums[0]:
-        _refine(work, n, m, transform, sums, best_transform, d0, False)
+    if score >= effort.dropped * sums[0]:
+        _refine(work, n, m, transform, sums, best_transform, d0, effort, False)
 
 
 @inner
@@ -186,12 +186,6 @@ def _rank(ranks: Doubles, number: int, limit: int, score: float, transform: Tran
 
 
 @inner
-def _ranked(ranks: Doubles, k: int) -> Transform:
-    r = ranks[k]
-    return (r[4], r[5], r[6], r[7], r[8], r[9], r[10], r[11], r[12], r[13], r[14], r[15])
-
-
-@inner
 def _rank_gapless(work: Any, n: int, m: int, d0: float, reach: float) -> int:
     radius, number = search_radius(d0), 0
     overlap = max(min(5, min(n, m)), min(n, m) // 2)
@@ -209,16 +203,16 @@ def _rank_gapless(work: Any, n: int, m: int, d0: float, reach: float) -> int:
 
 
 @inner
-def _rank_fragments(work: Any, n: int, m: int, d0: float, reach: float) -> int:
+def _rank_fragments(work: Any, n: int, m: int, d0: float, reach: float, effort: Effort) -> int:
     radius, number = search_radius(d0), 0
     fragment = min(_FRAGMENT, max(4, min(n, m) // 3))
     if min(n, m) < fragment:
         return 0
     shortest = min(n, m)
-    size = 0 if shortest < _SHORT else 1
-    kept = min(_MAX_FRAGMENTS_KEPT[size], _FRAGMENTS_KEPT[size] * max(n, m) // shortest)
-    step = _FRAGMENT_STEP[size]
-    while ((n - fragment) // step + 1) * ((m - fragment) // step + 1) > _MAX_FRAGMENT_PAIRS:
+    size = 0 if shortest < SHORT else 1
+    kept = min(effort.max_fragments[size], effort.fragments[size] * max(n, m) // shortest)
+    step = effort.step[size]
+    while ((n - fragment) // step + 1) * ((m - fragment) // step + 1) > effort.max_pairs:
         step += 1
     for i in range(0, n - fragment + 1, step):
         for j in range(0, m - fragment + 1, step):
@@ -231,17 +225,19 @@ def _rank_fragments(work: Any, n: int, m: int, d0: float, reach: float) -> int:
 
 
 @inner
-def _refine_ranked(work: Any, n: int, m: int, number: int, sums: Doubles, best_transform: Doubles, d0: float) -> None:
+def _refine_ranked(
+    work: Any, n: int, m: int, number: int, sums: Doubles, best_transform: Doubles, d0: float, effort: Effort
+) -> None:
     ranked = work.ranks[:number].copy()
     for k in range(number):
-        transform = _ranked(ranked, k)
+        transform = _stored(ranked[k, 4:])
         count = _align_moved(work, n, m, transform, d0, 0.0)
         if count < 1:
             continue
         score, transform = climb(work.pair_x, work.pair_y, count, transform, d0, work.seen)
         _keep_best(work, n, score, transform, sums, best_transform)
-        if score >= _DROPPED * sums[0]:
-            _refine(work, n, m, transform, sums, best_transform, d0, False)
+        if score >= effort.dropped * sums[0]:
+            _refine(work, n, m, transform, sums, best_transform, d0, effort, False)
 
 
 @inner
@@ -251,7 +247,7 @@ def _stored(values: Doubles) -> Transform:
 
 
 @inner
-def align_pair(work: Any, n: int, m: int) -> None:
+def align_pair(work: Any, n: int, m: int, effort: Effort) -> None:
     """Write the best alignment of a loaded pair to work.best_partners."""
     shortest = min(n, m)
     d0 = search_d0(shortest)
@@ -268,7 +264,7 @@ def align_pair(work: Any, n: int, m: int) -> None:
     values = work.values
 
     align_3di(work, n, m)
-    _try(work, n, m, sums, best, d0)
+    _try(work, n, m, sums, best, d0, effort)
 
     assign_secondary(work.x, n, work.x_secondary)
     assign_secondary(work.y, m, work.y_secondary)
@@ -289,10 +285,10 @@ def align_pair(work: Any, n: int, m: int) -> None:
         work.origins,
         work.partners,
     )
-    _try(work, n, m, sums, best, d0)
+    _try(work, n, m, sums, best, d0, effort)
 
-    _refine_ranked(work, n, m, _rank_gapless(work, n, m, d0, reach), sums, best, d0)
-    _refine_ranked(work, n, m, _rank_fragments(work, n, m, d0, reach), sums, best, d0)
+    _refine_ranked(work, n, m, _rank_gapless(work, n, m, d0, reach), sums, best, d0, effort)
+    _refine_ranked(work, n, m, _rank_fragments(work, n, m, d0, reach, effort), sums, best, d0, effort)
 
     transform_points(work.x, n, _stored(best), work.moved)
     align_with_bonus(
@@ -309,7 +305,7 @@ def align_pair(work: Any, n: int, m: int) -> None:
         work.origins,
         work.partners,
     )
-    _try(work, n, m, sums, best, d0)
+    _try(work, n, m, sums, best, d0, effort)
     transform_points(work.x, n, _stored(best), work.moved)
     align_with_bonus(
         work.moved,
@@ -325,8 +321,8 @@ def align_pair(work: Any, n: int, m: int) -> None:
         work.origins,
         work.partners,
     )
-    _try(work, n, m, sums, best, d0)
-    _refine(work, n, m, _stored(best), sums, best, d0, True)
+    _try(work, n, m, sums, best, d0, effort)
+    _refine(work, n, m, _stored(best), sums, best, d0, effort, True)
 
 
 @inner
@@ -380,10 +376,16 @@ def lower_bound(work: Any, n: int, m: int) -> tuple[float, Transform]:
     3Di alignment, superposition search, one alignment by distance, and a search again: a real superposition of a real
     alignment, so the greatest TM-score of the pair is no less.
     """
-    shortest = min(n, m)
-    d0, own_d0 = search_d0(shortest), final_d0(n)
     prepare(work, n, m)
     align_3di(work, n, m)
+    return bound_from_states(work, n, m)
+
+
+@inner
+def bound_from_states(work: Any, n: int, m: int) -> tuple[float, Transform]:
+    """Return `lower_bound` of a prepared pair whose 3Di alignment is in work.partners."""
+    shortest = min(n, m)
+    d0, own_d0 = search_d0(shortest), final_d0(n)
     count = gather(work, n, work.partners)
     if count == 0:
         return 0.0, (1.0, 0.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0)

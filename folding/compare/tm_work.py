@@ -20,7 +20,7 @@ Doubles = npt.NDArray[np.float64]
 Codes = npt.NDArray[np.uint8]
 Integers = npt.NDArray[np.int32]
 
-_NUM_RANKS: Final = 128
+NUM_RANKS: Final = 128
 _RANK_COLUMNS: Final = 4 + 12  # a score and room, a transform
 
 # Working memory of one pair; x is the query, y the target, both [3, length] about their centres.
@@ -59,7 +59,7 @@ def work_for(n: int, m: int) -> Any:
         best_partners=np.empty(n, np.int32),
         seen=np.empty(SEEN_SLOTS, np.uint64),
         alignments=np.empty(1 << 10, np.uint64),
-        ranks=np.empty((_NUM_RANKS, _RANK_COLUMNS), np.float64),
+        ranks=np.empty((NUM_RANKS, _RANK_COLUMNS), np.float64),
         state_table=state_table.ravel(),
         secondary_table=np.eye(CODES, dtype=np.int8).ravel(),
         x_index=np.empty(n, np.int32),

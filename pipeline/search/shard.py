@@ -24,7 +24,7 @@ from foldatlas.atlas.reference.reader import Reference
 from foldatlas.atlas.storage.scratch import work_folder
 from foldatlas.pipeline import events
 from foldatlas.pipeline.interruption import give_up
-from foldatlas.pipeline.search.workers import Requirements, ready_reference
+from foldatlas.pipeline.search.workers import Requirements, peak_bytes, ready_reference
 from foldatlas.pipeline.stages.shard import ShardWork, StageResult
 from foldatlas.schemas.errors import DamagedAtlasError, IncompleteError, Interrupted, StoreError, UsageError
 from foldatlas.schemas.novelty_tables import HIT, HITS, NO_HIT, RETRIED
@@ -77,6 +77,13 @@ def search_shard(work: ShardWork) -> StageResult:
     with ParquetFile(work.folder.storage, work.path(HITS_TABLE), "novelty", schema=schema) as file:
         file.write(rows_table(identities, [rows[identity] for identity in identities], schema))
     assert file.entry is not None, "set when the with block ends"
+    events.emit(
+        "search_memory",
+        stage_run=work.run.name,
+        shard=work.shard.name,
+        mapped_bytes=reference.memory_bytes(),
+        peak_bytes=peak_bytes(),
+    )
     return StageResult({HITS_TABLE: file.entry}, count_rows(rows.values()))
 
 

@@ -1,6 +1,7 @@
 """What a machine must have to search: the reference, memory, and for sequences MMseqs2 and a CPU that runs it."""
 
 import os
+import sys
 from functools import lru_cache
 from typing import Final, NamedTuple
 
@@ -52,6 +53,14 @@ def ready_reference(needs: Requirements) -> Reference:
         raise UsageError(f"{needs.place} has another version {needs.version} here than where the run began")
     check_machine(reference)
     return reference
+
+
+def peak_bytes() -> int:
+    """Return the most memory that this process has had so far, in bytes, including pages of mapped files."""
+    import resource  # not on Windows
+
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else peak * 1024
 
 
 def num_threads(workers: int) -> int:

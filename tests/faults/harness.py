@@ -6,6 +6,7 @@ has sequences that cause them. The other faults are the functions below.
     python tests/faults/harness.py --kills 50 --seed 1              a small network of the tests; poisonous proteins
     python tests/faults/harness.py --kills 10 --network nano        the real one, on short proteins
     python tests/faults/harness.py --kills 20 --where store         on an S3 server; or `workers`, `dask` (places.py)
+    python tests/faults/harness.py --kills 20 --stage novelty       searches of a folded atlas, in place of folding
 
 Prints a line a run, and last `N kills, 0 lost, 0 duplicated, 0 corrupt`. Exit code 1 if anything was wrong. Linux.
 """
@@ -23,10 +24,11 @@ import time
 from collections import Counter
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 from injected import FAULTS, NEED_FAKE
 from judge import Contents, Verdict, judge, read
-from places import PHASES, WHERE, Condition, Folder, opened
+from places import PHASES, WHERE, Condition, Folder, opened, search_reached
 from processes import MARK, Driver, left_over
 from proteins import MEMORY, PROTEINS, Expected, proteins, write
 
@@ -37,6 +39,8 @@ FOLDING = {"FAKE_CHILD_SECONDS": "0.02", "FAKE_CHILD_MEMORY": str(MEMORY)}  # fo
 
 class Harness:
     """What all runs have in common: a folder, the FASTA, the clean atlas, and what was found so far."""
+
+    phases: Sequence[str] = PHASES  # in which runs are killed at random
 
     def __init__(self, folder: Path, place: Folder, network: str, seed: int):
         self.folder, self.place, self.network = folder, place, network
@@ -69,10 +73,12 @@ class Harness:
     ) -> Driver:
         """Starts the command, for which nothing is changed from one run to the next."""
         self.runs += 1
-        place = self.place
-        arguments = [command, str(fasta or self.fasta), place.name_of(atlas), "--model", "nano", *place.arguments]
-        settings = {**place.environment, **FOLDING, MARK: self.mark, **environment}
+        settings = {**self.place.environment, **FOLDING, MARK: self.mark, **environment}
+        arguments = self.arguments(command, atlas, fasta or self.fasta)
         return Driver(self.network, arguments, atlas.with_suffix(".log"), settings, before)
+
+    def arguments(self, command: str, atlas: Path, fasta: Path) -> list[str]:
+        return [command, str(fasta), self.place.name_of(atlas), "--model", "nano", *self.place.arguments]
 
     def finish(self, atlas: Path, **options: str) -> tuple[int, str]:
         """Runs the command to its end: its exit code, and what it said."""
@@ -134,8 +140,8 @@ class Harness:
 
     def run_and_kill(self, atlas: Path) -> list[str]:
         """One run: what was killed in it, and in which phase. The driver is always the last."""
-        fewest = min(self.kills[phase] for phase in PHASES)
-        phase = self.random.choice([phase for phase in PHASES if self.kills[phase] <= fewest + 2])
+        fewest = min(self.kills[phase] for phase in self.phases)
+        phase = self.random.choice([phase for phase in self.phases if self.kills[phase] <= fewest + 2])
         delays = {"starting": 0.6 * self.seconds, "committing": 0.004, "folding": 0.2, "planning": 0.3, "indexing": 0.1}
         delay = self.random.uniform(0, delays[phase])
         is_child = phase in ("folding", "committing") and self.random.random() < CHILD_SHARE
@@ -160,19 +166,69 @@ class Harness:
         return hits
 
 
+class Searches(Harness):
+    """Searches of the clean atlas against a reference made of it: each run begins with a copy that was folded."""
+
+    folded: Path | None = None  # until the clean atlas is folded
+
+    def __init__(self, folder: Path, place: Folder, network: str, seed: int):
+        super().__init__(folder, place, network, seed)
+        self.reference, self.folded, self.exit_code = folder / "reference", folder / "folded", 0
+        (folder / "clean").rename(self.folded)
+        made = Driver(network, ["reference", str(self.folded), str(self.reference)], folder / "reference.log", {})
+        if made.wait() != 0:
+            raise SystemExit(f"no reference could be made:\n{made.said()}")
+        started = time.monotonic()
+        code, said = self.finish(folder / "clean")
+        self.seconds = time.monotonic() - started
+        self.clean = read(folder / "clean")
+        if code != 0 or not self.clean.searches:
+            raise SystemExit(f"the clean search ended with {code}, {len(self.clean.searches)} rows:\n{said}")
+        self.check(folder / "clean", "an undisturbed search")
+
+    def start(self, atlas: Path, **options: Any) -> Driver:
+        if self.folded is not None and not atlas.exists():
+            shutil.copytree(self.folded, atlas)
+        return super().start(atlas, **options)
+
+    def arguments(self, command: str, atlas: Path, fasta: Path) -> list[str]:
+        if self.folded is None:
+            return super().arguments(command, atlas, fasta)
+        return ["novelty", str(atlas), "--reference", str(self.reference), *self.place.arguments]
+
+    def reached(self, atlas: Path, phase: str) -> Condition:
+        return search_reached(atlas, phase, self.random.randrange(3))
+
+
+STAGES = {"fold": Harness, "novelty": Searches}
+SEARCH_FAULTS = ("two_drivers", "signals")
+SEARCH_PLACES = ("folder", "workers")
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--kills", type=int, default=50, metavar="N", help="random kills (default: %(default)s)")
     parser.add_argument("--seed", type=int, default=1, help="of the moments (default: %(default)s)")
     parser.add_argument("--network", choices=("fake", "nano"), default="fake")
     parser.add_argument("--where", choices=WHERE, default="folder", help="of the atlas, and of the workers")
+    parser.add_argument("--stage", choices=tuple(STAGES), default="fold", help="what is killed (default: %(default)s)")
+    parser.add_argument("--phases", default=",".join(PHASES), help="in which to kill (default: %(default)s)")
     parser.add_argument("--faults", help="which to inject, with commas (default: all that there are for the place)")
     arguments = parser.parse_args()
+    searches = arguments.stage == "novelty"
+    if searches and arguments.where not in SEARCH_PLACES:
+        parser.error(f"--stage novelty is for --where {' or '.join(SEARCH_PLACES)}")
+    phases = tuple(filter(None, arguments.phases.split(",")))
+    if not phases or set(phases) - set(PHASES):
+        parser.error(f"--phases are {', '.join(PHASES)}, not {arguments.phases}")
     signal.signal(signal.SIGINT, signal.default_int_handler)  # in a shell's background it is ignored, by our runs too
     folder = Path(tempfile.mkdtemp(prefix="foldatlas-faults-"))
     with opened(arguments.where, folder, FOLDING) as place:
-        names = place.faults if arguments.faults is None else tuple(filter(None, arguments.faults.split(",")))
-        return run(Harness(folder, place, arguments.network, arguments.seed), arguments.kills, names)
+        there = tuple(name for name in place.faults if name in SEARCH_FAULTS) if searches else place.faults
+        names = there if arguments.faults is None else tuple(filter(None, arguments.faults.split(",")))
+        harness = STAGES[arguments.stage](folder, place, arguments.network, arguments.seed)
+        harness.phases = phases
+        return run(harness, arguments.kills, names)
 
 
 def run(harness: Harness, kills: int, faults: Sequence[str]) -> int:

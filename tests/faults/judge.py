@@ -48,12 +48,13 @@ class Verdict:
 
 @dataclass
 class Contents:
-    """An atlas as it was read: rows of its files, and of its index."""
+    """An atlas as it was read: rows of its files, and of its index. `searches` are those of searches of structures."""
 
     structures: list[dict[str, Any]]
     failures: list[dict[str, Any]]
     records: list[dict[str, Any]]
     scores: list[dict[str, Any]]
+    searches: list[dict[str, Any]]
     shards: set[str]
     committed: set[str]
 
@@ -75,18 +76,19 @@ def read(atlas: Path) -> Contents:
 
     plans = [json.loads(path.read_bytes()) for path in (atlas / "plans").glob("[!.]*.json")]
     with duckdb.connect(str(atlas / "atlas.duckdb"), read_only=True) as connection:
-        records, scores = (connection.sql(f"from {table}").to_arrow_table().to_pylist() for table in INDEXED)
+        records, scores, searches = (connection.sql(f"from {table}").to_arrow_table().to_pylist() for table in INDEXED)
     return Contents(
         structures=rows("structures"),
         failures=rows("failures"),
         records=records,
         scores=scores,
+        searches=searches,
         shards={shard["name"] for plan in plans for shard in plan["shards"]},
         committed=set(newest),
     )
 
 
-INDEXED = ("records", "scores")
+INDEXED = ("records", "scores", "novelty")
 
 
 def judge(atlas: Path, clean: Contents, expected: Sequence[Expected], place: str | None = None) -> Verdict:
@@ -134,6 +136,7 @@ def _judge_structures(found: Contents, clean: Contents, verdict: Verdict) -> Non
     for rows, reference, what in (
         (found.structures, clean.structures, "structure"),
         (found.scores, clean.scores, "scores of"),
+        (found.searches, clean.searches, "search of"),
     ):
         verdict.duplicated += _twice((row["structure_id"] for row in rows), what)
         there = {row["structure_id"]: row for row in rows}

@@ -76,6 +76,22 @@ class Folder:
         return conditions[phase]
 
 
+def search_reached(atlas: Path, phase: str, shards: int) -> Condition:
+    """As `Folder.reached`, of a search; "folding" is searching."""
+
+    def count(pattern: str) -> int:
+        return len(list(atlas.glob(f"novelty/{pattern}")))
+
+    conditions: dict[str, Condition] = {
+        "starting": lambda: True,
+        "planning": lambda: (atlas / ".staging").is_dir() or count("*/queries/*") > 0,
+        "folding": lambda: count("*/run.json") > 0 and count("*/manifest/[!.]*.json") >= shards,
+        "committing": lambda: count("*/hits/[!.]*.parquet") > count("*/manifest/[!.]*.json") >= shards,
+        "indexing": lambda: any(atlas.glob(".index.*")) and count("*/complete.json") > 0,
+    }
+    return conditions[phase]
+
+
 class OwnWorkers(Folder):
     """Two workers and a scheduler, which the command starts for itself."""
 

@@ -31,6 +31,24 @@ def test_killed_runs_lose_duplicate_and_corrupt_nothing(where: str, kills: int, 
     assert done.stdout.splitlines()[-1] == f"{kills} kills, 0 lost, 0 duplicated, 0 corrupt"
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("kills", "more"),
+    [
+        (2, ["--phases", "folding,committing", "--faults", ""]),
+        pytest.param(20, [], marks=pytest.mark.long),
+        pytest.param(8, ["--where", "workers", "--faults", "two_drivers"], marks=pytest.mark.long),
+    ],
+)
+def test_killed_searches_come_to_the_clean_atlas(kills: int, more: list[str]) -> None:
+    """As for folding; a search begins with an atlas that was folded before."""
+    command = [sys.executable, str(HERE / "harness.py"), "--stage", "novelty", "--kills", str(kills), "--seed", "2"]
+    done = subprocess.run([*command, *more], capture_output=True, text=True, timeout=900)
+    assert done.returncode == 0, done.stdout + done.stderr
+    said = done.stdout.splitlines()[-1]
+    assert said.endswith(" kills, 0 lost, 0 duplicated, 0 corrupt") and int(said.split()[0]) >= kills
+
+
 def test_the_judge_sees_what_is_wrong(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.syspath_prepend(str(HERE))
     from judge import judge, read

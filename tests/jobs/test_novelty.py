@@ -15,6 +15,7 @@ import pytest
 from foldatlas.atlas.folder import AtlasFolder
 from foldatlas.atlas.index.build import build_index
 from foldatlas.atlas.reader import Atlas
+from foldatlas.atlas.reference.reader import Reference
 from foldatlas.atlas.status import status
 from foldatlas.atlas.storage.protocol import file_sha256
 from foldatlas.atlas.verify.atlas import verify
@@ -63,9 +64,19 @@ def searched(folder: AtlasFolder, reference: Path, tmp_path_factory: pytest.Temp
     """The atlas after a search. Read only."""
     target = tmp_path_factory.mktemp("searched") / "atlas"
     shutil.copytree(folder.root, target)
-    (report,) = novelty(target, [reference])
+    (report,) = novelty(target, [reference], log=str(target.parent / "events.jsonl"))
     assert (report.searched, report.inherited, report.skipped, report.failed) == (12, 0, {"too_short": 1}, 0)
     return AtlasFolder(target)
+
+
+def test_workers_log_their_memory(searched: AtlasFolder, reference: Path) -> None:
+    """The mapped arrays are those of the reference, and the peak is not below what this process has in memory."""
+    lines = (Path(searched.root).parent / "events.jsonl").read_text().splitlines()
+    stated = [event for event in map(json.loads, lines) if event["event"] == "search_memory"]
+    committed = [event for event in map(json.loads, lines) if event["event"] == "stage_shard_committed"]
+    assert sorted(event["shard"] for event in stated) == sorted(event["shard"] for event in committed)
+    mapped = Reference.open(reference).memory_bytes()
+    assert all(event["mapped_bytes"] == mapped and event["peak_bytes"] > 50e6 for event in stated)
 
 
 def test_states_of_a_search_differ(searched: AtlasFolder) -> None:

@@ -170,6 +170,29 @@ def test_quick_alignments_reach_the_lower_bounds():
     assert (found.tm_query_P >= lower_bounds(*query, chains) - 0.005).all()
 
 
+def test_bounds_do_not_depend_on_company():
+    """Bitwise: alone (3Di states aligned by pairs), and with others (in lanes), in two groups and a part of one.
+
+    Chains of two kinds of states have many alignments of one score; others hold a piece of the query, so that gaps are
+    worth it. Missing C-alphas, a chain of them alone and chains of 1 residue are among them.
+    """
+    rng = np.random.default_rng(33)
+    query = chain(90, 4)
+    pairs = [chain(int(length), k) for k, length in enumerate(rng.integers(1, 260, 70))]
+    for k, (points, states) in enumerate(pairs):
+        if k % 3 == 0:
+            states[:] = rng.choice(states[:2], len(states))
+        elif len(states) > 100:
+            states[5:40], states[47:92] = query[1][2:37], query[1][40:85]
+        points[rng.random(len(points)) < 0.03] = np.nan
+    pairs[7][0][:] = np.nan
+    for points, states in (query, (query[0], rng.choice(query[1][:2], 90)), chain(1)):
+        together = lower_bounds(points, states, many(pairs))
+        alone = [lower_bounds(points, states, many([pair]))[0] for pair in pairs]
+        assert together.tolist() == alone
+        assert lower_bounds(points, states, many(pairs[:3])).tolist() == alone[:3]
+
+
 def test_mapped_chains_are_read(tmp_path):
     chains = many([chain(50), chain(70)])
     for name in ("c_alphas_T3", "states_T", "offsets_K1"):
