@@ -59,7 +59,7 @@ def _texts(values: "list[str] | tuple[str, ...]") -> str:
 def _point(x: str, y: str, z: str) -> str:
     """Return SQL of a position in angstrom, NULL if a coordinate is."""
     scaled = ", ".join(f"{value} / {COORDINATE_SCALE}" for value in (x, y, z))
-    return f"CASE WHEN {x} + {y} + {z} IS NOT NULL THEN [{scaled}]::DOUBLE[3] END"
+    return f"(CASE WHEN {x} + {y} + {z} IS NOT NULL THEN [{scaled}] END)::DOUBLE[3]"  # 1.4 has no CASE of arrays
 
 
 def _points(x: str, y: str, z: str) -> str:
@@ -152,8 +152,8 @@ SCALARS: Final = {
         f"flatten(list_transform({_LETTERS}, lambda _r, _i: list_resize([_i], length(_atom_codes(_r)), _i)))"
     ),
     "atom_position(s, residue, atom)": (
-        f"CASE WHEN residue BETWEEN 1 AND length({_SEQUENCE}) AND {' + '.join(_ATOM_AT)} IS NOT NULL "
-        f"THEN [{', '.join(f'{value} / {COORDINATE_SCALE}' for value in _ATOM_AT)}]::DOUBLE[3] END"
+        f"(CASE WHEN residue BETWEEN 1 AND length({_SEQUENCE}) AND {' + '.join(_ATOM_AT)} IS NOT NULL "
+        f"THEN [{', '.join(f'{value} / {COORDINATE_SCALE}' for value in _ATOM_AT)}] END)::DOUBLE[3]"
     ),
     "structure_slice(s, first, last)": (
         f"struct_pack(sequence := substring({_SEQUENCE}, {_FIRST}, greatest({_LAST} - {_FIRST} + 1, 0)), {_SLICED}, "
