@@ -168,12 +168,14 @@ class Atlas:
         words = {word.lower() for word in _NAMED.findall(sql)}
         if words & set(_FUNCTIONS):
             add_functions(cursor, self.header.settings.model)
-        if not words - set(_FUNCTIONS):
-            return cursor
-        views = set(PARQUET_VIEWS if words & {"show", *_READING} else words & set(PARQUET_VIEWS))
-        if self.folder.is_local and has_parquet_views(self._connection):
+        reading = words - set(_FUNCTIONS)
+        if not has_parquet_views(self._connection):
+            views = set(PARQUET_VIEWS) if "show" in reading else reading & set(PARQUET_VIEWS)
+        elif self.folder.is_local and reading:
             cursor.execute(f"SET VARIABLE {VARIABLE} = files_at(?)", [str(self.folder.root)])
             return cursor
+        else:
+            views = reading & set(PARQUET_VIEWS) | ({"structures"} if reading & {ROWS, *_READING} else set())
         for view in sorted(views):
             self._create_view(cursor, view, required=view in words)
         return cursor

@@ -113,6 +113,9 @@ def test_the_index_and_the_views_are_those_of_the_folder(stored: AtlasFolder, in
         "SELECT count(*), max(length) FROM sequences",
         "SELECT structure_id FROM embeddings WHERE structure_id > '80000000-0000-0000-0000-000000000000' ORDER BY ALL",
         "SHOW TABLES",
+        "SELECT structure_id, c_alphas(s)[1] FROM structures AS s ORDER BY ALL",
+        "SELECT * FROM residues('a20') ORDER BY ALL",
+        "SELECT tm_score(a, b) FROM structure('a20') AS a, structure('a21') AS b",
     ],
 )
 def test_queries_on_parquet_give_what_they_give_in_a_folder(queried: AtlasFolder, indexed: Any, sql: str) -> None:
