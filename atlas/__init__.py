@@ -16,7 +16,8 @@ index/          listed Parquet files -> atlas.duckdb
 forecast/       how fast devices are, and what folding will take
 verify/         whether an atlas is whole
 diff/           what differs between two atlases
-export/         subsets as files: PDB, mmCIF, Foldcomp, tar bundles, FASTA, 3Di, Parquet
+writers/        files of one structure: PDB, mmCIF, Foldcomp
+export/         subsets as files: of structures, tar bundles, FASTA, 3Di, Parquet
 reference/      reference databases: known structures and sequences, for novelty
 annotations/    tables of users that are joined to an atlas
 clusters/       clusters by sequence and by structure

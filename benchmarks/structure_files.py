@@ -9,8 +9,8 @@ from collections.abc import Callable
 import gemmi
 import numpy as np
 
-from foldatlas.atlas.export.structure_files import cif_text, pdb_text
 from foldatlas.atlas.parquet.coordinates import StoredStructure
+from foldatlas.atlas.writers.structure_files import cif_text, pdb_text
 from foldatlas.schemas.records import STANDARD_RESIDUES, num_atoms, structure_id
 
 RESIDUES_PER_TRY = 40_000

@@ -13,13 +13,6 @@ processes.py        chunks in several processes
 bundles.py          tar bundles by pTM and pLDDT
 subset_atlas.py     a Parquet export as an atlas
 credits.py          LICENCE and CITATION.bib
-structure_files.py  the writer of each structure format
-chains.py           the checked input of the writers: chains, residues, atoms
-number_columns.py   arrays of numbers as columns of text
 fasta_files.py      FASTA text
 three_di_files.py   3Di states as text
-pdb_files.py        PDB text
-cif_files.py        mmCIF text (ModelCIF)
-foldcomp_files.py   Foldcomp files, each read back and compared
-foldcomp_child.py   the process that runs foldcomp, because it may crash
 """

@@ -28,12 +28,12 @@ from foldatlas.atlas.export.journal import (
     write_chunk,
     write_file,
 )
-from foldatlas.atlas.export.structure_files import structure_writer
 from foldatlas.atlas.export.subset_atlas import write_atlas_chunk
 from foldatlas.atlas.export.three_di_files import three_di_text
 from foldatlas.atlas.parquet.coordinates import StoredStructure, decode_structures
 from foldatlas.atlas.parquet.structures import StructureLocation, StructureReader, by_row_group
 from foldatlas.atlas.storage.protocol import Storage
+from foldatlas.atlas.writers.structure_files import structure_writer
 from foldatlas.schemas.errors import UsageError
 from foldatlas.schemas.records import format_structure_id
 

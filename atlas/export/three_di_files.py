@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from foldatlas.atlas.export.chains import ATOM_ROWS, Structure, chains_of
+from foldatlas.atlas.writers.chains import ATOM_ROWS, Structure, chains_of
 
 BACKBONE = ("N", "CA", "C", "CB")
 

@@ -1,11 +1,9 @@
 """Functions of the program in SQL: TM-align, superposition, mmCIF (`schemas.sql_functions.PROGRAM_FUNCTIONS`).
 
 Python functions over Arrow arrays, with temporary macros that take rows of structures apart. TM-align is compiled by
-numba, which is imported at the first call. The writer of mmCIF is above this room, because exports are made from an
-opened atlas, so it is looked up by its name when it is called (docs/decisions/0036-sql-over-structures.md).
+numba, which is imported at the first call.
 """
 
-import pkgutil
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Final
@@ -17,13 +15,13 @@ import pyarrow as pa
 
 from foldatlas.atlas.parquet.coordinates import StoredStructure, atoms_per_residue
 from foldatlas.atlas.sql.text import literal
+from foldatlas.atlas.writers.cif_files import cif_text
 from foldatlas.folding.compare.superposition import rmsd
 from foldatlas.schemas.records import ATOMS, structure_id
 from foldatlas.schemas.tables import COORDINATE_SCALE, PLDDT_SCALE
 
 Floats = npt.NDArray[np.float32]
 
-_CIF_TEXT: Final = "foldatlas.atlas.export.cif_files:cif_text"
 _ROW: Final = ("sequence", "x", "y", "z")
 _ROW_TYPES: Final = ("VARCHAR", "INTEGER[]", "INTEGER[]", "INTEGER[]")
 _ALIGNED: Final = "STRUCT(tm_query DOUBLE, tm_target DOUBLE, aligned INTEGER, rmsd DOUBLE)"
@@ -129,9 +127,7 @@ def _mmcif(sequence: Any, x: Any, y: Any, z: Any, plddt: Any, name: Any, ptm: An
     structure = StoredStructure(
         structure_id(sequence), sequence, _positions(sequence, x, y, z), residues.astype(np.float32)
     )
-    cif_text = pkgutil.resolve_name(_CIF_TEXT)
-    text: str = cif_text(structure, name=name, model=model, mean_plddt=mean, ptm=ptm)
-    return text
+    return cif_text(structure, name=name, model=model, mean_plddt=mean, ptm=ptm)
 
 
 def _positions(sequence: str, x: list[Any], y: list[Any], z: list[Any]) -> Floats:

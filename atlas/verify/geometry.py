@@ -14,11 +14,11 @@ import numpy as np
 import pyarrow as pa
 from Bio.PDB.PDBParser import PDBParser
 
-from foldatlas.atlas.export.pdb_files import pdb_text
 from foldatlas.atlas.folder import AtlasFolder
 from foldatlas.atlas.parquet.coordinates import StoredStructure, decode_structures
 from foldatlas.atlas.parquet.files import open_parquet
 from foldatlas.atlas.verify.fault import Fault, FaultKind, restore_or_fold
+from foldatlas.atlas.writers.pdb_files import pdb_text
 from foldatlas.folding.compare import stereochemistry
 from foldatlas.schemas.errors import FoldAtlasError
 from foldatlas.schemas.manifest import ShardEntry

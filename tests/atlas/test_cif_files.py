@@ -17,9 +17,9 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from foldatlas.atlas.export.chains import one_line
-from foldatlas.atlas.export.cif_files import chain_name, cif_text, quoted
 from foldatlas.atlas.parquet.coordinates import StoredStructure
+from foldatlas.atlas.writers.chains import one_line
+from foldatlas.atlas.writers.cif_files import chain_name, cif_text, quoted
 from foldatlas.schemas.records import ATOMS, STANDARD_RESIDUES, THREE_LETTER, num_atoms, structure_id
 from foldatlas.schemas.version import program_version
 

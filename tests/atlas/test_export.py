@@ -146,7 +146,7 @@ def test_foldcomp_files_or_the_reason(indexed, tmp_path: Path, monkeypatch: pyte
     assert done.proteins + len(details) == num_records and done.missing == {"unwritable": len(details)}
     for reason in ("this structure has one", "only standard residues, not", "A (limit 0.5 A)"):
         assert any(reason in detail for detail in details), reason
-    monkeypatch.setattr("foldatlas.atlas.export.foldcomp_files.MAX_RMSD", 1e9)
+    monkeypatch.setattr("foldatlas.atlas.writers.foldcomp_files.MAX_RMSD", 1e9)
     done = export(indexed.root, tmp_path / "any", format="fcz", where="length > 1 AND num_unknown = 0")
     files = listing(tmp_path / "any")
     assert done.proteins == len(files) > 100 and done.missing == {}
@@ -308,7 +308,7 @@ def test_ids_and_a_condition_together(indexed, tmp_path: Path) -> None:
 
 
 def test_a_protein_that_pdb_cannot_hold_does_not_stop_the_rest(indexed, tmp_path: Path, monkeypatch) -> None:
-    monkeypatch.setattr("foldatlas.atlas.export.pdb_files.MAX_RESIDUES", 80)
+    monkeypatch.setattr("foldatlas.atlas.writers.pdb_files.MAX_RESIDUES", 80)
     done = export(indexed.root, tmp_path / "out", format="pdb")
     long = rows_of(indexed.root, "SELECT count(*) FROM proteins WHERE length > 80")[0][0]
     assert done.missing == {"unwritable": long} and long > 0

@@ -14,11 +14,11 @@ import numpy as np
 import pytest
 import torch
 
-from foldatlas.atlas.export import foldcomp_files
-from foldatlas.atlas.export.foldcomp_child import without_padding
-from foldatlas.atlas.export.foldcomp_files import MAX_PLDDT_ERROR, FoldcompWriter
-from foldatlas.atlas.export.pdb_files import pdb_text
 from foldatlas.atlas.parquet.coordinates import StoredStructure
+from foldatlas.atlas.writers import foldcomp_files
+from foldatlas.atlas.writers.foldcomp_child import without_padding
+from foldatlas.atlas.writers.foldcomp_files import MAX_PLDDT_ERROR, FoldcompWriter
+from foldatlas.atlas.writers.pdb_files import pdb_text
 from foldatlas.folding.network.atoms import IdealResidues
 from foldatlas.folding.network.rigid import Rigid
 from foldatlas.schemas.errors import UsageError, WorkerDied

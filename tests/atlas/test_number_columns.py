@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from foldatlas.atlas.export import number_columns
+from foldatlas.atlas.writers import number_columns
 
 finite = st.floats(-999.9990234375, 9_999.9990234375, width=32)  # the float32 nearest to the limits
 

@@ -10,8 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from foldatlas.atlas.export.pdb_files import pdb_text, printable_ascii
 from foldatlas.atlas.parquet.coordinates import StoredStructure
+from foldatlas.atlas.writers.pdb_files import pdb_text, printable_ascii
 from foldatlas.schemas.records import ATOMS, RESIDUES, THREE_LETTER, num_atoms, structure_id
 
 Made = Callable[..., StoredStructure]

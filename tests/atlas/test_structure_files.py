@@ -11,8 +11,8 @@ import pytest
 import torch
 from transformers.models.esm.openfold_utils import OFProtein, to_pdb
 
-from foldatlas.atlas.export.structure_files import cif_text, pdb_text
 from foldatlas.atlas.parquet.coordinates import StoredStructure
+from foldatlas.atlas.writers.structure_files import cif_text, pdb_text
 from foldatlas.folding import models
 from foldatlas.schemas.errors import UsageError
 from foldatlas.schemas.records import ATOMS, RESIDUES, STANDARD_RESIDUES, num_atoms

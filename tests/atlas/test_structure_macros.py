@@ -14,10 +14,10 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from foldatlas.atlas.export.pdb_files import pdb_text
 from foldatlas.atlas.macros.install import create_structure_sql
 from foldatlas.atlas.parquet.coordinates import StoredStructure, decode_structures, encode_structures
 from foldatlas.atlas.reader import Atlas
+from foldatlas.atlas.writers.pdb_files import pdb_text
 from foldatlas.folding.compare.shape import radius_of_gyration
 from foldatlas.folding.compare.superposition import rmsd
 from foldatlas.schemas.errors import QueryError

@@ -15,7 +15,6 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
 
-from foldatlas.atlas.export.pdb_files import pdb_text
 from foldatlas.atlas.folder import AtlasFolder
 from foldatlas.atlas.index.build import build_index
 from foldatlas.atlas.parquet.coordinates import decode_structures
@@ -23,6 +22,7 @@ from foldatlas.atlas.parquet.files import ParquetFile
 from foldatlas.atlas.verify import geometry
 from foldatlas.atlas.verify.atlas import Verification, verify
 from foldatlas.atlas.verify.fault import FaultKind
+from foldatlas.atlas.writers.pdb_files import pdb_text
 from foldatlas.folding.compare.stereochemistry import count
 from foldatlas.schemas import tables
 from foldatlas.schemas.errors import DamagedAtlasError, NotAnAtlasError

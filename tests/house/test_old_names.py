@@ -7,7 +7,7 @@ import pytest
 OLD = {
     "foldatlas.atlas.open": ("foldatlas.atlas.reader", ["Atlas"]),
     "foldatlas.atlas.matrices": ("foldatlas.atlas.parquet.matrices", ["decode_pae", "decode_residue_embeddings"]),
-    "foldatlas.atlas.structure_files": ("foldatlas.atlas.export.structure_files", ["cif_text", "pdb_text"]),
+    "foldatlas.atlas.structure_files": ("foldatlas.atlas.writers.structure_files", ["cif_text", "pdb_text"]),
     "foldatlas.folding.experimental": ("foldatlas.folding.compare.experimental", ["read_chains"]),
     "foldatlas.folding.lddt": ("foldatlas.folding.compare.lddt", ["lddt_all_atom", "lddt_ca"]),
     "foldatlas.folding.atom_layouts": ("foldatlas.folding.compare.atom_layouts", ["atom14", "atom37"]),

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 PUBLIC = {  # module -> what users import from it
-    "atlas.export.structure_files": "cif_text pdb_text",
+    "atlas.writers.structure_files": "cif_text pdb_text",
     "atlas.novelty.hits": "Query StructureHit",
     "atlas.novelty.settings": "SearchSettings",
     "atlas.novelty.structure_search": "search_structures",

@@ -1,4 +1,4 @@
-"""The child process that runs foldcomp, for foldcomp_files.py: `python -m foldatlas.atlas.export.foldcomp_child`.
+"""The child process that runs foldcomp, for foldcomp_files.py: `python -m foldatlas.atlas.writers.foldcomp_child`.
 
 foldcomp aborts its process on some structures, so it runs in a separate one. The child reads pairs of name and PDB text
 from standard input until it ends, and writes for each pair the Foldcomp file and the PDB text decoded from it, or, if

@@ -18,9 +18,9 @@ from typing import IO, Any, Final
 import numpy as np
 import numpy.typing as npt
 
-from foldatlas.atlas.export.chains import Structure, chains_of
-from foldatlas.atlas.export.foldcomp_child import READY, receive, send
-from foldatlas.atlas.export.pdb_files import pdb_text, printable_ascii
+from foldatlas.atlas.writers.chains import Structure, chains_of
+from foldatlas.atlas.writers.foldcomp_child import READY, receive, send
+from foldatlas.atlas.writers.pdb_files import pdb_text, printable_ascii
 from foldatlas.schemas.errors import UsageError, WorkerDied
 from foldatlas.schemas.records import STANDARD_RESIDUES
 
@@ -124,7 +124,7 @@ class FoldcompWriter:
     def _start(self) -> subprocess.Popen[bytes]:
         # in a new session: Ctrl-C interrupts the export, which then ends the child
         self._child = subprocess.Popen(
-            [sys.executable, "-m", "foldatlas.atlas.export.foldcomp_child"],
+            [sys.executable, "-m", "foldatlas.atlas.writers.foldcomp_child"],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,

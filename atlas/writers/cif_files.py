@@ -13,9 +13,9 @@ from typing import Final, NamedTuple
 
 import numpy as np
 
-from foldatlas.atlas.export import number_columns
-from foldatlas.atlas.export.chains import ATOM_ROWS, Chains, Structure, chains_of, one_line
-from foldatlas.atlas.export.number_columns import MAX_COORDINATE, MIN_COORDINATE, Text, as_columns, joined
+from foldatlas.atlas.writers import number_columns
+from foldatlas.atlas.writers.chains import ATOM_ROWS, Chains, Structure, chains_of, one_line
+from foldatlas.atlas.writers.number_columns import MAX_COORDINATE, MIN_COORDINATE, Text, as_columns, joined
 from foldatlas.schemas.records import STANDARD_RESIDUES, THREE_LETTER
 from foldatlas.schemas.version import program_version
 

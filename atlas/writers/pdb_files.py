@@ -13,9 +13,9 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 
-from foldatlas.atlas.export import number_columns
-from foldatlas.atlas.export.chains import ATOM_ROWS, MAX_NAME_LENGTH, Chains, Structure, chains_of
-from foldatlas.atlas.export.number_columns import MAX_COORDINATE, MIN_COORDINATE
+from foldatlas.atlas.writers import number_columns
+from foldatlas.atlas.writers.chains import ATOM_ROWS, MAX_NAME_LENGTH, Chains, Structure, chains_of
+from foldatlas.atlas.writers.number_columns import MAX_COORDINATE, MIN_COORDINATE
 from foldatlas.schemas.errors import UsageError
 from foldatlas.schemas.records import THREE_LETTER
 

@@ -7,9 +7,9 @@ import contextlib
 from collections.abc import Callable, Iterator
 from typing import Final
 
-from foldatlas.atlas.export.cif_files import cif_text
-from foldatlas.atlas.export.foldcomp_files import FoldcompWriter
-from foldatlas.atlas.export.pdb_files import pdb_text
+from foldatlas.atlas.writers.cif_files import cif_text
+from foldatlas.atlas.writers.foldcomp_files import FoldcompWriter
+from foldatlas.atlas.writers.pdb_files import pdb_text
 
 _TEXTS: Final[dict[str, Callable[..., str]]] = {"pdb": pdb_text, "cif": cif_text}
 
