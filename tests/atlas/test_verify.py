@@ -306,7 +306,7 @@ def test_an_index_that_says_something_else(sound, sql: str, said: str) -> None:
     connection.close()
     result = verify(sound.folder)
     assert kinds(result) == {FaultKind.INDEX} and where(result) == {"atlas.duckdb"}
-    assert any(said in f.what for f in result.faults) and "foldatlas index" in result.faults[0].next_step
+    assert any(said in f.what for f in result.faults) and "foldatlas index" in str(result.faults[0].next_step)
 
 
 def test_a_stale_an_unreadable_and_a_missing_index(sound) -> None:

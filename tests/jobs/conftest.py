@@ -19,7 +19,7 @@ Rows = list[tuple[object, ...]]
 # What may differ between two atlases of the same proteins: who folded when, and in which file a structure stands.
 ELSEWHERE = {
     "run_id", "started", "seconds", "residues_per_second", "structure_file", "structure_row", "structure_row_group",
-    "path", "sha256", "plan", "shard", "created", "indexed", "contents", "bytes",
+    "path", "sha256", "plan", "shard", "created", "indexed", "contents", "bytes", "runs",
 }  # fmt: skip
 
 

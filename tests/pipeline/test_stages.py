@@ -1,6 +1,7 @@
 """Runs of derived stages: first commit wins, resume, sweeping, what verify and merge make of them; folders and s3."""
 
 import dataclasses
+import re
 import shutil
 import subprocess
 import sys
@@ -21,6 +22,7 @@ from foldatlas.atlas.verify.atlas import verify
 from foldatlas.pipeline.stages.run import StageReport, run_stage
 from foldatlas.pipeline.stages.shard import ShardWork, StageOptions, StageResult, StageTask, compute_shard
 from foldatlas.schemas.errors import DamagedAtlasError, IncompleteError, Interrupted
+from foldatlas.schemas.manifest import DIGEST_KEY
 from foldatlas.schemas.records import Settings
 from foldatlas.schemas.stages import StageShard
 
@@ -150,7 +152,11 @@ def test_a_damaged_document_is_named(folder: AtlasFolder) -> None:
     run = begun(folder)
     finish(run)
     entry = folder.root / run.path("manifest/00001.json")
-    text = entry.read_text()
+    whole = entry.read_text()
+    entry.write_text(whole.replace('"shard": "00001"', '"shard": "00002"'))
+    with pytest.raises(DamagedAtlasError, match="it was changed or damaged"):
+        run.entries()
+    text = re.sub(rf',\s*"{DIGEST_KEY}": "\w+"', "", whole)  # an earlier program wrote no digest
     entry.write_text(text.replace("00001", "00002"))
     with pytest.raises(DamagedAtlasError, match="of another shard"):
         run.entries()
@@ -169,7 +175,7 @@ def test_verify_reads_the_files_of_runs(folder: AtlasFolder) -> None:
     path.write_bytes(content[:-9] + b"x" + content[-8:])
     assert any("sha256 is not the one committed" in fault for fault in faults(folder))
     path.unlink()
-    assert any("it does not exist" in fault and f"delete novelty/{run.name}" in fault for fault in faults(folder))
+    assert any("it does not exist" in fault and f"drop novelty/{run.name}" in fault for fault in faults(folder))
 
 
 def test_files_of_dead_attempts_are_swept(folder: AtlasFolder) -> None:
