@@ -35,6 +35,17 @@ def not_negative(text: str) -> int:
     return whole_number(text, 0)
 
 
+def not_negative_number(text: str) -> float:
+    """Parse a number of at least 0: a price, a tolerance."""
+    try:
+        number = float(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number") from None
+    if not 0 <= number < math.inf:
+        raise argparse.ArgumentTypeError(f"{text} must be a number of at least 0")
+    return number
+
+
 def seconds(text: str) -> float:
     """Parse a time in seconds, more than 0."""
     try:
@@ -68,6 +79,22 @@ def add_weights(parser: argparse._ActionsContainer) -> None:
         type=path,
         metavar="DIR",
         help="folder of models, searched before the Hugging Face cache; missing published models are downloaded to it",
+    )
+
+
+def add_engine(parser: argparse.ArgumentParser) -> None:
+    """Add the options that choose the engine of a stage after folding, and where its events go."""
+    parser.add_argument(
+        "--workers",
+        type=positive,
+        metavar="N",
+        help="worker processes on this machine, each with its share of the cores (default: 1)",
+    )
+    parser.add_argument(
+        "--runner", metavar="R", help="Beam runner, as for `foldatlas fold`; its options are last, after --"
+    )
+    parser.add_argument(
+        "--log", type=path, metavar="FILE", help="append events to this file as JSON lines (-: standard error)"
     )
 
 

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from foldatlas.jobs.arguments import ATLAS_HELP, path, positive, say
+from foldatlas.jobs.arguments import ATLAS_HELP, add_engine, path, positive, say
 from foldatlas.schemas.wording import counted
 
 if TYPE_CHECKING:
@@ -134,21 +134,6 @@ def forecast_of_plan(atlas: str | Path, planned: "Plan | None") -> "ClusterForec
     return predict(lengths_in(shard for shard in shards if shard.name not in committed), lengths_in(known))
 
 
-def add_engine(parser: argparse.ArgumentParser) -> None:
-    """Add the options that choose the engine."""
-    parser.add_argument(
-        "--workers",
-        type=positive,
-        metavar="N",
-        help="worker processes on this machine, each with its share of the cores (default: 1)",
-    )
-    parser.add_argument(
-        "--runner",
-        metavar="R",
-        help="Beam runner, as for `foldatlas fold`; its options are last, after --",
-    )
-
-
 def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("atlas", type=path, metavar="ATLAS", help=ATLAS_HELP)
     parser.add_argument("--full", action="store_true", help="compare all structures again instead of only new ones")
@@ -156,9 +141,6 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "--threads", type=positive, metavar="N", help="threads per worker (default: its share of this machine's cores)"
     )
     add_engine(parser)
-    parser.add_argument(
-        "--log", type=path, metavar="FILE", help="append events to this file as JSON lines (-: standard error)"
-    )
     parser.add_argument("--dry-run", action="store_true", help="predict time, memory and disk without clustering")
 
 

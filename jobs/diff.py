@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from foldatlas.atlas.diff.tolerances import Tolerances
-from foldatlas.jobs.arguments import ATLAS_HELP, path, positive, say
+from foldatlas.jobs.arguments import ATLAS_HELP, not_negative_number, path, positive, say
 from foldatlas.schemas.errors import UsageError
 
 if TYPE_CHECKING:
@@ -70,18 +70,12 @@ def configure(parser: argparse.ArgumentParser) -> None:
     for name, unit in (("plddt", "pLDDT, 0 to 100"), ("ptm", "pTM"), ("rmsd", "RMSD of all atoms, angstrom"),
                        ("similarity", "TM-score and sequence identity of novelty, 0 to 1")):  # fmt: skip
         limits.add_argument(
-            f"--{name}", type=_tolerance, default=getattr(defaults, name), metavar="X", help=f"{unit} (%(default)s)"
+            f"--{name}",
+            type=not_negative_number,
+            default=getattr(defaults, name),
+            metavar="X",
+            help=f"{unit} (%(default)s)",
         )
-
-
-def _tolerance(text: str) -> float:
-    try:
-        value = float(text)
-    except ValueError:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a number") from None
-    if not 0 <= value < float("inf"):
-        raise argparse.ArgumentTypeError(f"{text} must be a number of at least 0")
-    return value
 
 
 def run(arguments: argparse.Namespace) -> int:

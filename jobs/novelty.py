@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from foldatlas.jobs.arguments import ATLAS_HELP, path, positive, say
+from foldatlas.jobs.arguments import ATLAS_HELP, add_engine, path, say
 from foldatlas.schemas.errors import UsageError
 
 if TYPE_CHECKING:
@@ -206,18 +206,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("atlas", type=path, metavar="ATLAS", help=ATLAS_HELP)
     configure_search(parser)
     parser.add_argument("--dry-run", action="store_true", help="predict time and disk without searching")
-    parser.add_argument(
-        "--workers",
-        type=positive,
-        metavar="N",
-        help="worker processes on this machine, each with its share of the cores (default: 1)",
-    )
-    parser.add_argument(
-        "--runner", metavar="R", help="Beam runner, as for `foldatlas fold`; its options are last, after --"
-    )
-    parser.add_argument(
-        "--log", type=path, metavar="FILE", help="append events to this file as JSON lines (-: standard error)"
-    )
+    add_engine(parser)
 
 
 def run(arguments: argparse.Namespace) -> int:

@@ -9,7 +9,17 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from foldatlas.jobs.arguments import ATLAS_HELP, FASTA_HELP, PRECISIONS, add_weights, not_negative, path, positive, say
+from foldatlas.jobs.arguments import (
+    ATLAS_HELP,
+    FASTA_HELP,
+    PRECISIONS,
+    add_weights,
+    not_negative,
+    not_negative_number,
+    path,
+    positive,
+    say,
+)
 from foldatlas.jobs.choices import EngineChoice, Inputs, ModelChoice
 from foldatlas.jobs.cluster import forecast_of_plan
 from foldatlas.jobs.novelty import configure_reference, opened
@@ -218,7 +228,9 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--devices", type=positive, default=1, metavar="N", help="predict the wall time on N devices (default: 1)"
     )
-    parser.add_argument("--price", type=_price, metavar="X", help="price of one device per hour: predict the cost")
+    parser.add_argument(
+        "--price", type=not_negative_number, metavar="X", help="price of one device per hour: predict the cost"
+    )
     parser.add_argument(
         "--cluster", action="store_true", help="predict time, memory and disk of clustering all structures, too"
     )
@@ -324,17 +336,6 @@ def search_forecasts(references: Sequence[str], atlas: str | Path, summary: Plan
         predict(existing, reference, todo, left.residues / max(1, left.proteins))
         for _, reference, _ in opened(references)
     ]
-
-
-def _price(text: str) -> float:
-    """Parse a price: a number of at least 0."""
-    try:
-        number = float(text)
-    except ValueError:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a number") from None
-    if not 0 <= number < float("inf"):
-        raise argparse.ArgumentTypeError(f"{text} must be 0 or more")
-    return number
 
 
 def planning_arguments(arguments: argparse.Namespace) -> dict[str, Any]:

@@ -11,7 +11,7 @@ from foldatlas.atlas.annotations.user_table import UserTable
 from foldatlas.atlas.sql.text import escape_glob, literal, quoted
 from foldatlas.schemas.annotations import AnnotationColumn
 
-# Kind of key -> SQL of its value from a text; NULL for a text that is none.
+# Kind of key -> SQL of its value from a text; NULL for a text that is not a key.
 _VALUES: Final = {
     "id": "{0}",
     "accession": "{0}",
