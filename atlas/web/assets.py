@@ -1,7 +1,7 @@
 """3Dmol.js (Rego & Koes 2015, BSD-3-Clause), as text to write into a page.
 
-`scripts/build-web` puts it beside this module. The environment variable FOLDATLAS_3DMOL names another file to use in its
-place. Without either, pages have no 3D views.
+`scripts/build-web` puts it beside this module. The environment variable FOLDATLAS_3DMOL names another file to use
+instead. Without either, pages have no 3D views.
 """
 
 import os
