@@ -44,6 +44,7 @@ EXTRAS = {
     "gcs": ["google-cloud-storage>=3.17"],
     "genes": ["pyrodigal>=3.7,<4"],  # GPL, so not installed by default
     "s3": ["boto3>=1.44"],
+    "serve": ["fastapi>=0.150", "prometheus-client>=0.22", "pydantic>=2.12", "starlette>=1.0", "uvicorn>=0.40"],
     "slurm": ["dask-jobqueue>=0.9,<0.10"],  # jobs/deploy/slurm/dask_cluster.py
     "train": ["matplotlib>=3.10", "tensorboard>=2.20"],
     "test": [
@@ -54,7 +55,9 @@ EXTRAS = {
         "dask>=2026.8",
         "dask-jobqueue>=0.9,<0.10",
         "distributed>=2026.8",
+        "fastapi>=0.150",
         "foldcomp>=1.0,<1.1",
+        "httpx>=0.28",  # what the tests of the server send requests with
         "hypothesis>=6.140",
         "ihm>=2.11",
         "matplotlib>=3.10",
@@ -64,7 +67,9 @@ EXTRAS = {
         "mypy>=2.4",
         "packaging>=25",
         "playwright>=1.60",  # drives an installed Chromium; downloads none
+        "prometheus-client>=0.22",
         "psutil>=6",
+        "pydantic>=2.12",
         "pyfastx>=2.3",  # what benchmarks/ingest.py compares with
         "pyrodigal>=3.7,<4",  # GPL, as in [genes]
         "pytest>=9",
@@ -72,9 +77,11 @@ EXTRAS = {
         "pyyaml>=6",  # reads the deployment files
         "ruff>=0.17",
         "setuptools>=80",
+        "starlette>=1.0",
         "tensorboard>=2.20",
         "tmtools>=0.3",  # GPL: a reference for tests, never imported by the program
         "transformers>=5.20",
+        "uvicorn>=0.40",
         "zstandard>=0.25",
     ],
 }

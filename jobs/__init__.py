@@ -10,6 +10,7 @@ weights.py      download of published weights
 index.py        the SQL index
 status.py       progress of an atlas
 query.py        SQL queries
+serve.py        the HTTP server
 export.py       subsets as files
 verify.py       checks of a whole atlas
 diff.py         differences between two atlases
