@@ -62,7 +62,7 @@ def project(
         raise UsageError(f"ProtSpace opens files that end in {BUNDLE}: give such a name, not {protspace}")
     for file in (protspace, embedding_atlas):
         if file is not None and not Path(file).absolute().parent.is_dir():
-            raise UsageError(f"{Path(file).parent} is no folder: {file} cannot be written")
+            raise UsageError(f"{Path(file).parent} does not exist or is not a folder: {file} cannot be written")
     folder = AtlasFolder.existing(atlas)
     if current_accounting(folder) is None:
         on_phase("indexing")

@@ -85,6 +85,15 @@ def test_a_map_is_made_once_and_joined(atlas: AtlasFolder) -> None:
     assert [str(fault) for fault in verify(atlas).faults] == []
 
 
+def test_queries_of_the_documents_have_answers(atlas: AtlasFolder) -> None:
+    """Those of docs/sql.md on maps."""
+    text = (Path(__file__).parents[2] / "docs" / "sql.md").read_text(encoding="utf-8")
+    block = text.partition("## Maps\n")[2].partition("```sql\n")[2].partition("```")[0]
+    statements = [sql.replace("938293.PRJEB85.HG003686_6", "a1") for sql in block.split(";") if sql.strip()]
+    project(atlas.uri)
+    assert len(statements) == 4 and all(rows(atlas, sql) for sql in statements)
+
+
 def test_the_same_command_gives_the_same_map(atlas: AtlasFolder, tmp_path: Path) -> None:
     """Bit for bit, in another copy and with other threads; another seed gives another map."""
     shutil.copytree(atlas.root, tmp_path / "again")
@@ -268,7 +277,7 @@ def test_wrong_requests_cost_no_work(atlas: AtlasFolder, tmp_path: Path, monkeyp
     monkeypatch.setattr(run_module, "layout", lambda *arguments: pytest.fail("the layout was fitted"))
     with pytest.raises(UsageError, match=r"end in \.parquetbundle"):
         project(atlas.uri, protspace=tmp_path / "map.zip")
-    with pytest.raises(UsageError, match="is no folder"):
+    with pytest.raises(UsageError, match="is not a folder"):
         project(atlas.uri, embedding_atlas=tmp_path / "nowhere" / "map.parquet")
     with pytest.raises(UsageError, match="--where is for"):
         project(atlas.uri, where="length > 3")
