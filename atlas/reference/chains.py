@@ -117,6 +117,11 @@ def chain_with_outcome(chain: str, name: str, title: str, sequence: str, backbon
 
 def parsed_structure(content: bytes) -> Any:
     """Return gemmi's structure. A truncated mmCIF file is refused; a PDB file cut between lines is not noticed."""
+    return parsed_text(content)[0]
+
+
+def parsed_text(content: bytes) -> tuple[Any, Any | None]:
+    """Return gemmi's structure, and the data block that it is from, None for PDB text."""
     if b"\0" in content[:4096]:
         raise StructureFault("not_structure", "it is binary: name PDB or mmCIF text")
     text = content.decode("latin-1").replace("\0", " ")
@@ -130,10 +135,10 @@ def parsed_structure(content: bytes) -> Any:
             block = block or next((block for block in document if block.find_value("_atom_site.id")), None)
             if block is None:
                 raise StructureFault("empty", "no data block has atoms")
-            return gemmi.make_structure_from_block(block)
+            return gemmi.make_structure_from_block(block), block
         if re.search(r"^(ATOM  |HETATM|HEADER|SEQRES)", text, re.MULTILINE):
             # a character of several bytes would be cut where a column ends
-            return gemmi.read_pdb_string(text.encode("ascii", "replace").decode("ascii"))
+            return gemmi.read_pdb_string(text.encode("ascii", "replace").decode("ascii")), None
     except (RuntimeError, ValueError, IndexError, KeyError) as error:
         raise StructureFault("unreadable", " ".join(str(error).split())[:200]) from error
     raise StructureFault("not_structure", "it is neither PDB nor mmCIF")

@@ -1,12 +1,11 @@
-"""Read a predicted structure from PDB or mmCIF text: one protein chain, its atoms and its pLDDT.
+"""Read a structure from PDB or mmCIF text: one protein chain, its atoms and its pLDDT.
 
 The sequence is that of the entity (SEQRES, `_entity_poly_seq`), with residues without atoms as missing; without one it
 is that of the residues that have atoms. Of several models the first is read. Hydrogens, OXT and atoms that an atlas
 does not store are counted and left out.
 
-pLDDT is read from B-factors where the file declares it: a local metric pLDDT in mmCIF, or the name of a known producer
-or of the metric in the header of a PDB file. Otherwise the caller states what B-factors are, because those of
-experiments span the same range.
+pLDDT is read from B-factors where the file declares it (declared.py). Otherwise the caller states what B-factors are,
+because those of experiments span the same range.
 """
 
 import re
@@ -17,25 +16,27 @@ import gemmi
 import numpy as np
 import numpy.typing as npt
 
+from foldatlas.atlas.importing.declared import Declared, declared_in_cif, declared_in_pdb
+from foldatlas.atlas.importing.record import Floats, ImportedStructure
 from foldatlas.atlas.reference.chains import (
     MAX_COORDINATE,
+    MAX_RESIDUES,
     StructureFault,
     letter_of,
-    parsed_structure,
+    parsed_text,
     residues_of,
     safe_title,
 )
-from foldatlas.schemas.records import ATOMS, num_atoms
-
-Floats = npt.NDArray[np.float32]
+from foldatlas.schemas.records import ATOMS
 
 MAX_PLDDT: Final = 100.0
+MAX_ALIGNED: Final = 50_000_000  # cells of an alignment of observed residues and SEQRES, of a byte each
 
-_PRODUCERS: Final = re.compile(rb"ALPHAFOLD|COLABFOLD|ESMFOLD|PLDDT", re.IGNORECASE)
-_HEADER: Final = re.compile(rb"^(?:HEADER|TITLE |REMARK|COMPND|EXPDTA|AUTHOR).*", re.MULTILINE)
 _SELENIUM: Final = {"SE": "SD"}  # of selenomethionine, whose parent is methionine
 _MAX_BOND: Final = 2.5  # angstrom between C and the next N; more is a break in the chain
 _HYDROGENS: Final = ("H", "D")
+
+Places = npt.NDArray[np.int64]  # of each observed residue in the sequence
 
 
 @dataclass(frozen=True)
@@ -48,52 +49,42 @@ class ReadOptions:
     experimental: bool = False
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Prediction:
-    """A chain of a file. `positions_A3` are the atoms in the order of `ATOMS`, residue by residue, in angstrom, NaN if
-    missing. `plddt_L` is 0 to 100, NaN for residues without atoms; None if the file has no pLDDT.
-
-    The counts are of models in the file, of breaks between residues that are next to each other in the sequence, of
-    hydrogens and of other atoms that were left out.
-    """
-
-    sequence: str
-    positions_A3: Floats
-    plddt_L: Floats | None
-    chain: str
-    title: str
-    models: int
-    breaks: int
-    hydrogens: int
-    other_atoms: int
-
-
-def read_prediction(content: bytes, options: ReadOptions | None = None) -> Prediction:
+def read_structure_text(content: bytes, options: ReadOptions | None = None) -> ImportedStructure:
     """Return the protein chain of the PDB or mmCIF text `content`.
 
     Raise StructureFault, with one of these outcomes, for a file that cannot be imported: `not_structure`, `unreadable`,
-    `empty` (no atoms), `no_protein`, `several_chains`, `no_such_chain`, `no_c_alpha`, `bad_coordinates`,
+    `empty` (no atoms), `no_protein`, `several_chains`, `no_such_chain`, `no_c_alpha`, `bad_coordinates`, `too_long`,
     `other_sequence` (atoms that do not fit the sequence of the entity), `unknown_plddt`, `mixed_plddt`.
     """
     options = options or ReadOptions()
-    structure = parsed_structure(content)
+    structure, block = parsed_text(content)
     if not len(structure) or not any(len(residue) for chain in structure[0] for residue in chain):
         raise StructureFault("empty", "it has no atoms")
+    declared = declared_in_pdb(content) if block is None else declared_in_cif(block)
+    title = safe_title(dict(structure.info).get("_struct.title", ""))
+    num_models = len(structure)
+    while len(structure) > 1:
+        del structure[-1]
     structure.setup_entities()
     parents = {change.res_id.name: change.parent_comp_id for change in structure.mod_residues}
     chain = _chosen(structure, options.chain)
-    residues = list(residues_of(chain.get_polymer()))
+    residues = [residue for residue in residues_of(chain.get_polymer()) if len(residue)]
     sequence, places = _aligned(structure, chain, residues, parents)
     positions, hydrogens, others = _atoms(sequence, residues, places)
     if (np.abs(positions) > MAX_COORDINATE).any():  # False for NaN
         raise StructureFault("bad_coordinates", f"coordinates beyond {MAX_COORDINATE:,.0f} angstrom")
-    return Prediction(
+    if np.isnan(positions).all():
+        raise StructureFault("bad_coordinates", "no atom has coordinates")
+    return ImportedStructure(
         sequence=sequence,
-        positions_A3=positions.astype(np.float32),
-        plddt_L=_plddt(structure, content, residues, places, len(sequence), options),
+        positions=positions.astype(np.float32),
+        plddt=None if options.experimental else _plddt(declared, residues, places, len(sequence), options.plddt_scale),
+        ptm=None if options.experimental else declared.ptm,
+        identifier=declared.identifier,
+        title=title,
+        provenance=declared.provenance,
         chain=chain.name,
-        title=safe_title(dict(structure.info).get("_struct.title", "")),
-        models=len(structure),
+        models=num_models,
         breaks=_breaks(residues, places),
         hydrogens=hydrogens,
         other_atoms=others,
@@ -119,22 +110,24 @@ def _chosen(structure: Any, name: str | None) -> Any:
     raise StructureFault("no_protein", "it has no protein chain")
 
 
-def _aligned(
-    structure: Any, chain: Any, residues: list[Any], parents: dict[str, str]
-) -> tuple[str, npt.NDArray[np.int64]]:
+def _aligned(structure: Any, chain: Any, residues: list[Any], parents: dict[str, str]) -> tuple[str, Places]:
     """Return the sequence of the chain, and the place in it of each of its `residues`."""
-    observed = [letter_of(residue.name, parents) for residue in residues]
+    observed = "".join(letter_of(residue.name, parents) for residue in residues)
     entity = structure.get_entity_of(chain.get_polymer())
-    full = [gemmi.Entity.first_mon(item) for item in entity.full_sequence] if entity is not None else []
+    full = list(entity.full_sequence) if entity is not None else []
+    if max(len(full), len(residues)) > MAX_RESIDUES:
+        raise StructureFault("too_long", f"{max(len(full), len(residues)):,} residues, more than {MAX_RESIDUES:,}")
     if not full:
-        return "".join(observed), np.arange(len(residues))
-    letters = "".join(letter_of(name, parents) for name in full)
-    if all(residue.label_seq is not None for residue in residues):  # mmCIF says where each is
+        return observed, np.arange(len(residues))
+    letters = "".join(letter_of(gemmi.Entity.first_mon(item), parents) for item in full)
+    if len(full) == len(residues) and letters == observed:
+        return letters, np.arange(len(full))
+    if all(residue.label_seq is not None for residue in residues):  # mmCIF states the place of each
         places = np.array([residue.label_seq - 1 for residue in residues])
         if (np.diff(places) > 0).all() and places[0] >= 0 and places[-1] < len(full):
-            return letters, places
-    elif len(full) == len(residues) and letters == "".join(observed):
-        return letters, np.arange(len(full))
+            return _with_observed(letters, full, observed, places, parents), places
+    elif len(full) * len(residues) > MAX_ALIGNED:
+        raise StructureFault("other_sequence", "it states another sequence than its residues, too long to be aligned")
     else:
         result = gemmi.align_sequence_to_polymer(
             entity.full_sequence, chain.get_polymer(), gemmi.PolymerType.PeptideL, gemmi.AlignmentScoring()
@@ -144,7 +137,20 @@ def _aligned(
     raise StructureFault("other_sequence", "its residues do not fit the sequence that it states")
 
 
-def _places(cigar: str) -> npt.NDArray[np.int64]:
+def _with_observed(letters: str, full: list[str], observed: str, places: Places, parents: dict[str, str]) -> str:
+    """Return the sequence with the observed residue where the entity has several at one place (microheterogeneity)."""
+    found = list(letters)
+    for letter, place in zip(observed, places.tolist(), strict=True):
+        if found[place] != letter:
+            if letter not in {letter_of(name, parents) for name in full[place].split(",")}:
+                raise StructureFault(
+                    "other_sequence", f"residue {place + 1} is {letter}, in its sequence {found[place]}"
+                )
+            found[place] = letter
+    return "".join(found)
+
+
+def _places(cigar: str) -> Places:
     """Return the place in the sequence of each residue of an alignment."""
     places: list[int] = []
     place = 0
@@ -155,30 +161,33 @@ def _places(cigar: str) -> npt.NDArray[np.int64]:
     return np.array(places, dtype=np.int64)
 
 
-def _atoms(
-    sequence: str, residues: list[Any], places: npt.NDArray[np.int64]
-) -> tuple[npt.NDArray[np.float64], int, int]:
+def _atoms(sequence: str, residues: list[Any], places: Places) -> tuple[npt.NDArray[np.float64], int, int]:
     """Return the atoms of a chain, and the number of hydrogens and of other atoms that are not stored."""
-    starts = np.concatenate([[0], np.cumsum([len(ATOMS[letter]) for letter in sequence])])
-    positions = np.full((num_atoms(sequence), 3), np.nan)
+    starts = np.concatenate([[0], np.cumsum([len(ATOMS[letter]) for letter in sequence])]).tolist()
+    positions = np.full((starts[-1], 3), np.nan)
     hydrogens = others = 0
     for residue, place in zip(residues, places.tolist(), strict=True):
-        names = ATOMS[sequence[place]]
+        letter = sequence[place]
+        names = ATOMS[letter]
         best: dict[str, Any] = {}
         for atom in residue:
-            name = _SELENIUM.get(atom.name, atom.name) if sequence[place] == "M" else atom.name
-            if atom.element.name in _HYDROGENS:
+            name = atom.name
+            if letter == "M":
+                name = _SELENIUM.get(name, name)
+            if name in names:
+                if name not in best or atom.occ > best[name].occ:
+                    best[name] = atom
+            elif atom.element.name in _HYDROGENS:
                 hydrogens += 1
-            elif name not in names:
+            else:
                 others += 1
-            elif name not in best or atom.occ > best[name].occ:
-                best[name] = atom
         for name, atom in best.items():
-            positions[starts[place] + names.index(name)] = (atom.pos.x, atom.pos.y, atom.pos.z)
+            positions[starts[place] + names.index(name)] = atom.pos.tolist()
     return positions, hydrogens, others
 
 
-def _breaks(residues: list[Any], places: npt.NDArray[np.int64]) -> int:
+def _breaks(residues: list[Any], places: Places) -> int:
+    """Return the number of neighbours in the sequence that are not bonded."""
     found = 0
     for number in np.flatnonzero(np.diff(places) == 1).tolist():
         carbon = residues[number].find_atom("C", "*")
@@ -188,24 +197,15 @@ def _breaks(residues: list[Any], places: npt.NDArray[np.int64]) -> int:
 
 
 def _plddt(
-    structure: Any,
-    content: bytes,
-    residues: list[Any],
-    places: npt.NDArray[np.int64],
-    length: int,
-    options: ReadOptions,
+    declared: Declared, residues: list[Any], places: Places, length: int, stated_scale: int | None
 ) -> Floats | None:
     """Return the pLDDT of each residue, 0 to 100, or None if the file has none."""
-    if options.experimental:
+    of_residue, varies, is_constant = _b_factors(residues)
+    if is_constant:
         return None
-    values = [np.array([atom.b_iso for atom in residue if atom.element.name not in _HYDROGENS]) for residue in residues]
-    c_alphas = [residue.find_atom("CA", "*") for residue in residues]
-    of_residue = np.array([atom.b_iso if atom else one.mean() for atom, one in zip(c_alphas, values, strict=True)])
     low, high = float(of_residue.min()), float(of_residue.max())
-    if len(residues) > 1 and low == high and all((one == low).all() for one in values):
-        return None  # a constant
-    scale = options.plddt_scale
-    if _declares_plddt(structure, content):
+    scale = stated_scale or declared.scale
+    if declared.has_plddt:
         scale = scale or (1 if high <= 1 else 100)
     elif scale is None:
         raise StructureFault(
@@ -213,7 +213,7 @@ def _plddt(
             f"the file does not state what its B-factors are ({low:g} to {high:g}): pass --plddt-scale 1 or 100 if "
             "they are pLDDT, --experimental if not",
         )
-    elif any(np.ptp(one) > 0 for one in values):
+    elif varies:
         raise StructureFault("mixed_plddt", "the B-factors of atoms of one residue differ: pass --experimental")
     if not (low >= 0 and high <= scale):
         raise StructureFault("mixed_plddt", f"its B-factors are {low:g} to {high:g}, not pLDDT from 0 to {scale}")
@@ -222,11 +222,14 @@ def _plddt(
     return plddt
 
 
-def _declares_plddt(structure: Any, content: bytes) -> bool:
-    if structure.input_format == gemmi.CoorFormat.Pdb:
-        end = re.search(rb"^(?:ATOM  |HETATM)", content, re.MULTILINE)
-        head = content[: end.start()] if end else content
-        return any(_PRODUCERS.search(line) for line in _HEADER.findall(head))
-    block = gemmi.cif.read_string(content.decode("latin-1")).sole_block()
-    rows = block.find("_ma_qa_metric.", ["name", "mode"])
-    return any("plddt" in row.str(0).lower() and row.str(1).lower() == "local" for row in rows)
+def _b_factors(residues: list[Any]) -> tuple[npt.NDArray[np.float64], bool, bool]:
+    """Return the B-factor of each residue, its C-alpha's or the first heavy atom's; whether those of one residue
+    differ; and whether those of several residues are all equal."""
+    of_residue = np.empty(len(residues))
+    lows, highs = np.empty(len(residues)), np.empty(len(residues))
+    for number, residue in enumerate(residues):
+        values = [(atom.b_iso, atom.name) for atom in residue if atom.element.name not in _HYDROGENS]
+        values = values or [(atom.b_iso, atom.name) for atom in residue]
+        of_residue[number] = next((value for value, name in values if name == "CA"), values[0][0])
+        lows[number], highs[number] = min(values)[0], max(values)[0]
+    return of_residue, bool((lows < highs).any()), len(residues) > 1 and lows.min() == highs.max()

@@ -8,9 +8,10 @@ import made_structures
 import numpy as np
 import pytest
 
-from foldatlas.atlas.export.cif_files import cif_text
-from foldatlas.atlas.export.pdb_files import pdb_text
-from foldatlas.atlas.importing.prediction import Prediction, ReadOptions, read_prediction
+from foldatlas.atlas.writers.cif_files import cif_text
+from foldatlas.atlas.writers.pdb_files import pdb_text
+from foldatlas.atlas.importing.record import ImportedStructure, Provenance
+from foldatlas.atlas.importing.structure_text import ReadOptions, read_structure_text
 from foldatlas.atlas.parquet.coordinates import StoredStructure
 from foldatlas.atlas.reference.chains import StructureFault
 from foldatlas.schemas.records import ATOMS, STANDARD_RESIDUES, num_atoms, structure_id
@@ -38,18 +39,20 @@ def written(text: Text, structure: StoredStructure) -> bytes:
 
 def outcome(content: bytes, options: ReadOptions | None = None) -> str:
     with pytest.raises(StructureFault) as caught:
-        read_prediction(content, options)
+        read_structure_text(content, options)
     return caught.value.outcome
 
 
 @pytest.mark.parametrize("text", [pdb_text, cif_text])
 def test_export_is_read_back(text: Text, stored: StoredStructure) -> None:
-    found = read_prediction(written(text, stored))
+    found = read_structure_text(written(text, stored))
     assert (found.sequence, found.chain, found.models) == (SEQUENCE, "A", 1)
-    assert np.array_equal(np.isnan(found.positions_A3), np.isnan(stored.positions))
-    assert np.nanmax(np.abs(found.positions_A3 - stored.positions)) <= 0.00051
-    assert np.isnan(found.plddt_L[5]) and np.nanmax(np.abs(found.plddt_L - stored.plddt)) <= 0.0051
+    assert np.array_equal(np.isnan(found.positions), np.isnan(stored.positions))
+    assert np.nanmax(np.abs(found.positions - stored.positions)) <= 0.00051
+    assert np.isnan(found.plddt[5]) and np.nanmax(np.abs(found.plddt - stored.plddt)) <= 0.0051
     assert (found.hydrogens, found.other_atoms) == (0, 0)
+    assert (found.ptm, found.identifier) == (0.5, "a")
+    assert found.provenance == Provenance(model="nano", origin="FoldAtlas")
     assert found.breaks == len(SEQUENCE) - 3  # random atoms: every bond but those of the residue without atoms
 
 
@@ -75,14 +78,14 @@ PLDDT = np.round(np.random.default_rng(2).uniform(30, 95, 36), 2)
     ("header", "options", "scale"),
     [
         ("TITLE     ALPHAFOLD MONOMER V2.0 PREDICTION FOR Q8W3K0\n", ReadOptions(), 1.0),
-        ("REMARK   1 ESMFOLD V1 PREDICTION\n", ReadOptions(), 0.01),
+        ("TITLE     ESMFOLD V1 PREDICTION FOR MGYP000000000001\n", ReadOptions(), 0.01),
         ("", ReadOptions(plddt_scale=100), 1.0),
         ("", ReadOptions(plddt_scale=1), 0.01),
     ],
 )
 def test_plddt_has_one_scale(header: str, options: ReadOptions, scale: float) -> None:
-    found = read_prediction(pdb(made(PLDDT * scale), header), options)
-    assert found.plddt_L is not None and np.abs(found.plddt_L - PLDDT).max() <= 0.51 * max(0.01, 0.01 / scale)
+    found = read_structure_text(pdb(made(PLDDT * scale), header), options)
+    assert found.plddt is not None and np.abs(found.plddt - PLDDT).max() <= 0.51 * max(0.01, 0.01 / scale)
 
 
 def test_b_factors_of_unknown_meaning_are_refused() -> None:
@@ -93,9 +96,11 @@ def test_b_factors_of_unknown_meaning_are_refused() -> None:
     per_atom = made(PLDDT)
     per_atom[0][0][3][2].b_iso += 1
     assert outcome(pdb(per_atom), ReadOptions(plddt_scale=100)) == "mixed_plddt"
-    assert read_prediction(pdb(per_atom, "REMARK   1 COLABFOLD\n")).plddt_L is not None  # of the C-alpha
-    assert read_prediction(pdb(made(PLDDT)), ReadOptions(experimental=True)).plddt_L is None
-    assert read_prediction(pdb(made(np.full(36, 20.0)))).plddt_L is None
+    assert (
+        read_structure_text(pdb(per_atom, "TITLE     ALPHAFOLD MONOMER V2.0 PREDICTION FOR X (P1)\n")).plddt is not None
+    )  # of the C-alpha
+    assert read_structure_text(pdb(made(PLDDT)), ReadOptions(experimental=True)).plddt is None
+    assert read_structure_text(pdb(made(np.full(36, 20.0)))).plddt is None
     assert outcome(pdb(made(PLDDT)) + b"REMARK   1 ALPHAFOLD\n") == "unknown_plddt"  # behind the atoms
 
 
@@ -103,13 +108,13 @@ def test_one_chain_is_read() -> None:
     two = pdb(made(PLDDT, chains="AB"))
     assert outcome(two) == "several_chains"
     assert outcome(two, ReadOptions(chain="C", experimental=True)) == "no_such_chain"
-    second = read_prediction(two, ReadOptions(chain="B", experimental=True))
+    second = read_structure_text(two, ReadOptions(chain="B", experimental=True))
     assert second.chain == "B" and np.allclose(c_alphas(second), made_structures.backbone(36, 1)[:, 1], atol=6e-4)
 
 
-def c_alphas(found: Prediction) -> np.ndarray:
+def c_alphas(found: ImportedStructure) -> np.ndarray:
     starts = np.cumsum([0, *(len(ATOMS[letter]) for letter in found.sequence[:-1])])
-    return found.positions_A3[starts + 1]
+    return found.positions[starts + 1]
 
 
 def test_first_model_and_stored_atoms() -> None:
@@ -128,10 +133,10 @@ def test_first_model_and_stored_atoms() -> None:
         atom.name, atom.element, atom.pos = name, gemmi.Element(element), gemmi.Position(1, 2, 3)
         atom.b_iso = PLDDT[0]
         first.add_atom(atom)
-    found = read_prediction(pdb(structure), ReadOptions(plddt_scale=100))
+    found = read_structure_text(pdb(structure), ReadOptions(plddt_scale=100))
     assert (found.models, found.hydrogens, found.other_atoms) == (2, 1, 1)
     assert found.sequence == "MKLAGS" * 6
-    assert found.positions_A3[ATOMS["M"].index("SD")].tolist() == [1, 2, 3]
+    assert found.positions[ATOMS["M"].index("SD")].tolist() == [1, 2, 3]
     assert np.allclose(c_alphas(found), made_structures.backbone(36, 0)[:, 1], atol=6e-4)
 
 
@@ -145,12 +150,12 @@ def test_unobserved_residues_are_missing(kind: str) -> None:
         del structure[0][0][place]
     structure.assign_label_seq_id()
     content = structure.make_mmcif_document().as_string().encode() if kind == "cif" else pdb(structure)
-    found = read_prediction(content, ReadOptions(plddt_scale=100))
+    found = read_structure_text(content, ReadOptions(plddt_scale=100))
     assert found.sequence == "MKLAGS" * 6
     missing = np.flatnonzero(np.isnan(c_alphas(found)[:, 0]))
-    assert missing.tolist() == [0, 16, 17, 35] and np.flatnonzero(np.isnan(found.plddt_L)).tolist() == [0, 16, 17, 35]
+    assert missing.tolist() == [0, 16, 17, 35] and np.flatnonzero(np.isnan(found.plddt)).tolist() == [0, 16, 17, 35]
     if kind == "pdb":
-        bare = read_prediction(re.sub(rb"SEQRES.*\n", b"", content), ReadOptions(plddt_scale=100))
+        bare = read_structure_text(re.sub(rb"SEQRES.*\n", b"", content), ReadOptions(plddt_scale=100))
         assert bare.sequence == ("MKLAGS" * 6)[1:16] + ("MKLAGS" * 6)[18:35]
 
 
@@ -161,7 +166,7 @@ def test_breaks_are_counted() -> None:
     for number in range(35):
         carbon = chain[number].find_atom("C", "*").pos
         chain[number + 1].find_atom("N", "*").pos = carbon + gemmi.Position(2.6 if number == 20 else 1.33, 0, 0)
-    assert read_prediction(pdb(structure), ReadOptions(plddt_scale=100)).breaks == 1
+    assert read_structure_text(pdb(structure), ReadOptions(plddt_scale=100)).breaks == 1
 
 
 @pytest.mark.parametrize(
@@ -179,6 +184,16 @@ def test_what_is_no_structure_has_a_reason(content: bytes, expected: str) -> Non
     assert outcome(content) == expected
 
 
+def test_residues_that_contradict_the_sequence_are_refused(stored: StoredStructure) -> None:
+    """One residue of the entity is renamed in mmCIF, where each atom states its place; none matches it any more."""
+    content = written(cif_text, stored)
+    place = STANDARD_RESIDUES.index("G") + 1
+    altered, count = re.subn(rb"(?m)^1 +%d GLY n$" % place, b"1 %d ALA n" % place, content)
+    assert count == 1 and outcome(altered) == "other_sequence"
+    several = re.sub(rb"(?m)^1 +%d GLY n$" % place, b"1 %d ALA y\n1 %d GLY y" % (place, place), content)
+    assert read_structure_text(several).sequence == SEQUENCE  # microheterogeneity: the residue with atoms
+
+
 @pytest.mark.parametrize("text", [pdb_text, cif_text])
 def test_altered_files_have_a_reason_or_a_structure(text: Text, stored: StoredStructure) -> None:
     """500 files with random bytes replaced, lines removed and ends cut off: no other exception."""
@@ -191,10 +206,10 @@ def test_altered_files_have_a_reason_or_a_structure(text: Text, stored: StoredSt
         lines = bytes(altered).splitlines(keepends=True)
         del lines[int(rng.integers(len(lines)))]
         try:
-            found = read_prediction(b"".join(lines)[: int(rng.integers(len(altered) // 2, len(altered) * 2))])
+            found = read_structure_text(b"".join(lines)[: int(rng.integers(len(altered) // 2, len(altered) * 2))])
         except StructureFault as fault:
             faults += 1
             assert fault.outcome and "\n" not in str(fault)
         else:
-            assert len(found.positions_A3) == num_atoms(found.sequence)
+            assert len(found.positions) == num_atoms(found.sequence)
     assert 0 < faults < 500
