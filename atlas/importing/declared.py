@@ -6,7 +6,7 @@ form of a title counts, and nothing does in a file that names an experimental me
 """
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Final
 
 from foldatlas.atlas.importing.record import Provenance
@@ -39,7 +39,7 @@ class Declared:
     scale: int | None = None
     ptm: float | None = None
     identifier: str = ""
-    provenance: Provenance = Provenance()
+    provenance: Provenance = field(default_factory=Provenance)
 
 
 def declared_in_pdb(content: bytes) -> Declared:

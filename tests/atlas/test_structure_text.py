@@ -8,12 +8,12 @@ import made_structures
 import numpy as np
 import pytest
 
-from foldatlas.atlas.writers.cif_files import cif_text
-from foldatlas.atlas.writers.pdb_files import pdb_text
 from foldatlas.atlas.importing.record import ImportedStructure, Provenance
 from foldatlas.atlas.importing.structure_text import ReadOptions, read_structure_text
 from foldatlas.atlas.parquet.coordinates import StoredStructure
 from foldatlas.atlas.reference.chains import StructureFault
+from foldatlas.atlas.writers.cif_files import cif_text
+from foldatlas.atlas.writers.pdb_files import pdb_text
 from foldatlas.schemas.records import ATOMS, STANDARD_RESIDUES, num_atoms, structure_id
 
 Text = Callable[..., str]
