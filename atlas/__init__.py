@@ -7,6 +7,7 @@ status.py       how far an atlas is
 merge.py        several atlases into a new one
 
 storage/        where an atlas is kept, and files that appear whole or not at all
+web/            JavaScript that pages carry
 parquet/        Parquet files, and structures and matrices as they are stored
 stages/         runs of derived stages (novelty, clusters), each in a separate folder
 macros/         structures in SQL: macros that the index stores, functions of the program
