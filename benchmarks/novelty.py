@@ -32,7 +32,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from machine import hardware
+from machine import add_output, hardware, write_results
 from novelty_reference import real_chains, write_reference
 from novelty_truth import SCALE
 
@@ -151,8 +151,8 @@ def table(results: dict[str, Any]) -> list[str]:
     lines += [
         "",
         "| reference | mode | processor s a query | scan | bound | align | bounds a query | alignments a query "
-        "| times faster | core-hours for 1 M queries | wall s a query | peak memory GB |",
-        "|---|---|---|---|---|---|---|---|---|---|---|---|",
+        "| times faster | core-hours for 1 M queries | wall s a query | load average | peak memory GB |",
+        "|---|---|---|---|---|---|---|---|---|---|---|---|---|",
     ]
     for found in results["searches"].values():
         number, counts, stages = found["queries"], found["counts"], found["seconds"]
@@ -162,7 +162,7 @@ def table(results: dict[str, Any]) -> list[str]:
         tmtools = found["tmtools_seconds_a_pair"] * found["entries"]
         cells = [found["reference"], found["mode"], f"{each:.3f}", *share, f"{counts['bound'] / number:,.0f}"]
         cells += [f"{counts['align'] / number:,.0f}", f"{tmtools / each:,.0f}", f"{each * MILLION / 3600:,.0f}"]
-        cells += [f"{found['wall_seconds'] / number:.2f}", f"{found['peak_bytes'] / 1e9:.2f}"]
+        cells += [f"{found['wall_seconds'] / number:.2f}", f"{found['load']}", f"{found['peak_bytes'] / 1e9:.2f}"]
         lines.append(f"| {' | '.join(cells)} |")
     lines += ["", "Queries whose verdict is wrong, or whose best hit is more than 0.02 below the truth:", ""]
     for found in results["searches"].values():
@@ -172,28 +172,27 @@ def table(results: dict[str, Any]) -> list[str]:
 
 
 def write(output: Path, results: dict[str, Any]) -> None:
-    text = [
+    lines = [
         "# Structure search: recall and speed",
         "",
         f"{results['date']}, {results['hardware']}; Python {platform.python_version()}, numba {version('numba')}, "
-        f"tmtools {version('tmtools')}; {results['threads']} threads, load average {results['load']}.",
+        f"tmtools {version('tmtools')}; {results['threads']} threads.",
         "Made by `benchmarks/novelty.py`: chains of split valid against split train, alone and padded with decoys of "
         "the kinds A, B and C (novelty_reference.py says what they are).",
         "Truth: exhaustive tmtools, as far as it is there. Times are processor time of all threads, by stage in "
         f"proportion to what threads spent; 'times faster' is against tmtools on {SAMPLE} pairs timed before each "
-        "search, times the number of entries. Peak memory counts mapped pages of the reference.",
+        "search, times the number of entries. The load average is of five minutes before the run: "
+        "above 1, wall time is no measure. Peak memory counts mapped pages of the reference.",
         "Every score was computed again from its transform: the largest difference is "
         f"{max(found['largest_difference'] for found in results['searches'].values()):.1e}.",
         "",
         *table(results),
     ]
-    (output / "novelty.json").write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
-    (output / "novelty.md").write_text("\n".join(text) + "\n", encoding="utf-8")
+    write_results(output, "novelty", results, lines)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    results_folder = Path(__file__).parent / "results"
     parser.add_argument("chains", type=Path)
     parser.add_argument("--modes", default="default,sensitive,exhaustive")
     parser.add_argument("--decoys", default="ABC")
@@ -201,19 +200,19 @@ def main() -> None:
     parser.add_argument("--exhaustive-every", type=int, default=8)
     parser.add_argument("--size", type=int, default=200_000)
     parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--truth", type=Path, default=results_folder / "novelty_truth")
+    parser.add_argument("--truth", type=Path, default=Path(__file__).parent / "results" / "novelty_truth")
     parser.add_argument("--work", type=Path, default=Path(tempfile.gettempdir(), "novelty_benchmark"))
-    parser.add_argument("--output", type=Path, default=results_folder)
+    add_output(parser)
     arguments = parser.parse_args()
 
     truth = {int(part.stem): float(np.load(part)[:, 0].max() / SCALE) for part in arguments.truth.glob("*.npy")}
     kept = arguments.output / "novelty.json"
     before = json.loads(kept.read_text(encoding="utf-8"))["searches"] if kept.exists() else {}
+    load = round(os.getloadavg()[1], 1)
     results: dict[str, Any] = {
         "date": str(date.today()),
         "hardware": hardware(),
         "threads": arguments.threads,
-        "load": " ".join(f"{value:.1f}" for value in os.getloadavg()),
         "searches": before,
     }
     for found in before.values():  # truth may have grown
@@ -230,13 +229,13 @@ def main() -> None:
             every = arguments.exhaustive_every if mode == "exhaustive" else 1
             found = isolated(search, arguments.chains, folder, mode, arguments.threads, every)
             found |= {
+                "load": load,
                 "reference": f"decoys {kind}" if kind else "train",
                 "tmtools_seconds_a_pair": seconds,
                 "judged": judge(found, truth),
             }
             results["searches"][f"{kind or 'none'} {mode}"] = found
             write(arguments.output, results)
-            print(kind or "none", mode, found["judged"], found["processor_seconds"] / found["queries"], flush=True)
         shutil.rmtree(folder)
 
 
