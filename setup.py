@@ -65,6 +65,7 @@ EXTRAS = {
         "mypy>=2.4",
         "openTSNE>=1.0.4,<1.1",
         "packaging>=25",
+        "playwright>=1.60",  # drives an installed Chromium; downloads none
         "psutil>=6",
         "pyfastx>=2.3",  # what benchmarks/ingest.py compares with
         "pyrodigal>=3.7,<4",  # GPL, as in [genes]
@@ -112,6 +113,7 @@ setup(
     package_data={
         "": ["py.typed"],
         "foldatlas.atlas.reference": ["demo/**/*"],
+        "foldatlas.atlas.web": ["vendor/*"],  # what scripts/build-web made, if it was run
         "foldatlas.folding.weights.fitting": ["nano.safetensors"],
         "foldatlas.jobs": ["deploy/**/*"],
     },

@@ -7,6 +7,7 @@ status.py       how far an atlas is
 merge.py        several atlases into a new one
 
 storage/        where an atlas is kept, and files that appear whole or not at all
+web/            JavaScript that pages carry
 parquet/        Parquet files, and structures and matrices as they are stored
 stages/         runs of derived stages (novelty, clusters, projections), each in a separate folder
 macros/         structures in SQL: macros that the index stores, functions of the program
@@ -19,6 +20,7 @@ diff/           what differs between two atlases
 writers/        files of one structure: PDB, mmCIF, Foldcomp
 export/         subsets as files: of structures, tar bundles, FASTA, 3Di, Parquet
 reference/      reference databases: known structures and sequences, for novelty
+importing/      structures that exist already, read from files of other programs
 annotations/    tables of users that are joined to an atlas
 clusters/       clusters by sequence and by structure
 novelty/        searches of an atlas against reference databases

@@ -1,0 +1,5 @@
+"""JavaScript that pages and notebooks carry: installed by scripts/build-web, never fetched when a page is shown.
+
+assets.py   the library that draws structures in 3D, as text that a <script> element may hold
+vendor/     made by scripts/build-web: the library and its licences; missing where that was not run
+"""
