@@ -43,6 +43,7 @@ EXTRAS = {
     "foldcomp": ["foldcomp>=1.0,<1.1"],  # what its files hold, and where it crashes, was tried on 1.0
     "gcs": ["google-cloud-storage>=3.17"],
     "genes": ["pyrodigal>=3.7,<4"],  # GPL, so not installed by default
+    "map": ["openTSNE>=1.0.4,<1.1", "scikit-learn>=1.7", "threadpoolctl>=3.5"],  # all BSD; scipy and joblib with them
     "s3": ["boto3>=1.44"],
     "serve": ["fastapi>=0.150", "prometheus-client>=0.22", "pydantic>=2.12", "starlette>=1.0", "uvicorn>=0.40"],
     "slurm": ["dask-jobqueue>=0.9,<0.10"],  # jobs/deploy/slurm/dask_cluster.py
@@ -65,6 +66,7 @@ EXTRAS = {
         "modelcif>=1.8",
         "moto[server]>=5.2",
         "mypy>=2.4",
+        "openTSNE>=1.0.4,<1.1",
         "packaging>=25",
         "playwright>=1.60",  # drives an installed Chromium; downloads none
         "prometheus-client>=0.22",
@@ -76,6 +78,7 @@ EXTRAS = {
         "pytest-xdist>=3.8",
         "pyyaml>=6",  # reads the deployment files
         "ruff>=0.17",
+        "scikit-learn>=1.7",
         "setuptools>=80",
         "starlette>=1.0",
         "tensorboard>=2.20",
