@@ -13,6 +13,7 @@ from typing import Any, Final, TypeVar
 import msgspec
 
 from foldatlas.schemas.errors import DamagedAtlasError
+from foldatlas.schemas.formats import NEWEST_FORMAT, PROVENANCE, format_of
 from foldatlas.schemas.records import Settings
 from foldatlas.schemas.tables import FORMAT_VERSION, NEEDED_TABLES
 
@@ -188,17 +189,23 @@ class ShardEntry(msgspec.Struct, frozen=True):
     @property
     def outputs(self) -> frozenset[str]:
         """The names of the optional tables of this shard."""
-        return frozenset(self.files) - frozenset(NEEDED_TABLES)
+        return frozenset(self.files) - frozenset((*NEEDED_TABLES, PROVENANCE))
 
 
 class AtlasHeader(msgspec.Struct, frozen=True):
-    """`atlas.json`: the settings of all structures of the atlas."""
+    """`atlas.json`: the settings of all structures of the atlas, and the format of its tables (schemas.formats)."""
 
     format: int
     created: str
     version: str
     settings: Settings
     settings_digest: str
+
+    def __post_init__(self) -> None:
+        if self.format != format_of(self.settings):
+            raise ValueError(
+                f"an atlas of format {self.format} cannot have the settings of model {self.settings.model!r}"
+            )
 
 
 class IndexPointer(msgspec.Struct, frozen=True):
@@ -228,7 +235,11 @@ class IndexPointer(msgspec.Struct, frozen=True):
             raise ValueError(f"{self.sha256!r} is not a sha256")
 
 
-_NEWEST_FORMATS: Final[dict[type[msgspec.Struct], int]] = {Plan: LINEAGE_FORMAT, ShardEntry: LINEAGE_FORMAT}
+_NEWEST_FORMATS: Final[dict[type[msgspec.Struct], int]] = {
+    AtlasHeader: NEWEST_FORMAT,
+    Plan: LINEAGE_FORMAT,
+    ShardEntry: LINEAGE_FORMAT,
+}
 
 
 def settings_digest(settings: Settings) -> str:

@@ -13,7 +13,7 @@ import pytest
 
 # Each folder's units, each above those that it may import. What is not named here fails a test.
 ORDER = {
-    "schemas": "wording version errors records tables reference_tables cluster_tables novelty_tables "
+    "schemas": "wording version errors records tables formats reference_tables cluster_tables novelty_tables "
     "sql_functions sql_names manifest stages annotations",
     "folding": "config prediction planning network compare weights perplexity multimer language_predictor predictor "
     "models training evaluation experimental lddt atom_layouts",
