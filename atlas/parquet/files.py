@@ -50,9 +50,9 @@ class _DigestingFile:
 class ParquetFile:
     """Context manager that writes one table to the file `path` of the folder or atlas `root`.
 
-    Nothing is visible at `path` until the block succeeds; then `entry` describes the file. `table` and the
-    atlas's `format` select schema (schemas.formats) and encodings; `schema` replaces that schema. `metadata` (text to text)
-    is added to the schema's own.
+    Nothing is visible at `path` until the block succeeds; then `entry` describes the file. `table` and the atlas's
+    `format` select schema (schemas.formats) and encodings; `schema` replaces that schema. `metadata` (text to text) is
+    added to the schema's own.
     """
 
     def __init__(
