@@ -1,8 +1,8 @@
 """Structure search against exhaustive TM-align (tmtools): what is missed, what is wrong, and what it takes.
 
     python benchmarks/novelty.py ../shared/data/chains.parquet [--modes default,sensitive,exhaustive] [--decoys ABC]
-        [--decoy-modes default,sensitive] [--exhaustive-every 8] [--size 200000] [--threads 2] [--truth FOLDER]
-        [--work FOLDER] [--output FOLDER]
+        [--decoy-modes default,sensitive] [--grown 0A] [--exhaustive-every 8] [--size 200000] [--threads 2]
+        [--truth FOLDER] [--work FOLDER] [--output FOLDER]
 
 Queries are the chains of split `valid`, the reference is split `train`, padded with each kind of decoys
 (novelty_reference.py) to `--size` entries. The truth is benchmarks/novelty_truth.py's, of the queries whose part is
@@ -12,10 +12,14 @@ hit's score is computed again from its transform and partners. Each search is a 
 reference in the page cache, one query searched before. Processor seconds, of all threads; tmtools is timed on pairs
 drawn at random in between.
 
+A reference that grew is searched in two parts, each of every other chain and as many decoys (`--grown`; 0: without
+decoys): of the two hits of a query the better one counts, as where a newer version of a reference is searched.
+
 Writes novelty.md and novelty.json; parts that another run made stay.
 """
 
 import argparse
+import contextlib
 import json
 import multiprocessing
 import os
@@ -24,7 +28,7 @@ import resource
 import shutil
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from datetime import date
 from importlib.metadata import version
@@ -33,7 +37,7 @@ from typing import Any
 
 import numpy as np
 from machine import add_output, hardware, write_results
-from novelty_reference import real_chains, write_reference
+from novelty_reference import PIECES, RealChain, real_chains, write_reference
 from novelty_truth import SCALE
 
 from foldatlas.atlas.novelty.hits import VERDICT_TM, Query, StructureHit
@@ -136,6 +140,35 @@ def isolated(function: Callable[..., Any], *arguments: Any) -> Any:
         return pool.submit(function, *arguments).result()
 
 
+def in_parts(parts: list[dict[str, Any]]) -> dict[str, Any]:
+    """What searches of parts of a reference come to: the better hit of each query, and the sum of what they took."""
+    whole = {**parts[0], "tm": [max(scores) for scores in zip(*(part["tm"] for part in parts), strict=True)]}
+    for name in ("entries", "processor_seconds", "wall_seconds", "mapped_bytes"):
+        whole[name] = sum(part[name] for part in parts)
+    for name in ("peak_bytes", "largest_difference"):
+        whole[name] = max(part[name] for part in parts)
+    for name in ("seconds", "counts"):
+        whole[name] = {key: sum(part[name].get(key, 0) for part in parts) for key in parts[0][name]}
+    return whole
+
+
+def grown_lines(searches: dict[str, Any]) -> list[str]:
+    """How searches in two parts differ from those of all entries at once."""
+    lines = []
+    for key, grown in searches.items():
+        whole = searches.get(key.removesuffix(" in two parts"), grown)
+        if whole is grown:
+            continue
+        pairs = list(zip(grown["tm"], whole["tm"], strict=True))
+        verdicts = sum((a >= VERDICT_TM) != (b >= VERDICT_TM) for a, b in pairs)
+        above, below = (sum(sign * (a - b) > ABOVE for a, b in pairs) for sign in (1, -1))
+        lines.append(
+            f"- {grown['reference']}: {verdicts} of {len(pairs)} verdicts differ; {above} best scores are higher by "
+            f"more than {ABOVE}, {below} lower; the largest difference is {max(abs(a - b) for a, b in pairs):.3f}"
+        )
+    return ["", "A search in two parts beside one of all entries at once:", "", *lines] if lines else []
+
+
 def table(results: dict[str, Any]) -> list[str]:
     lines = [
         "| reference | entries | mode | judged | truth >= 0.5 | verdicts wrong | within 0.01 of 0.5 | false known "
@@ -168,7 +201,7 @@ def table(results: dict[str, Any]) -> list[str]:
     for found in results["searches"].values():
         cases = ", ".join(f"{c['query']} {c['truth']:.3f} ({c['found']:.3f})" for c in found["judged"]["cases"])
         lines.append(f"- {found['reference']}, {found['mode']}: {cases or 'none'}")
-    return lines
+    return lines + grown_lines(results["searches"])
 
 
 def write(output: Path, results: dict[str, Any]) -> None:
@@ -191,12 +224,23 @@ def write(output: Path, results: dict[str, Any]) -> None:
     write_results(output, "novelty", results, lines)
 
 
+@contextlib.contextmanager
+def written(arguments: argparse.Namespace, chains: list[RealChain], kind: str, size: int) -> Iterator[Path]:
+    """Give a folder with a reference of `chains`, padded to `size` entries if there is a `kind` of decoys."""
+    folder = arguments.work / "reference"
+    shutil.rmtree(folder, ignore_errors=True)
+    write_reference(folder, chains, kind, size if kind else 0)
+    yield folder
+    shutil.rmtree(folder)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("chains", type=Path)
     parser.add_argument("--modes", default="default,sensitive,exhaustive")
     parser.add_argument("--decoys", default="ABC")
     parser.add_argument("--decoy-modes", default="default,sensitive")
+    parser.add_argument("--grown", default="0A")
     parser.add_argument("--exhaustive-every", type=int, default=8)
     parser.add_argument("--size", type=int, default=200_000)
     parser.add_argument("--threads", type=int, default=2)
@@ -217,26 +261,31 @@ def main() -> None:
     }
     for found in before.values():  # truth may have grown
         found["judged"] = judge(found, truth)
+
+    def add(key: str, reference: str, parts: list[dict[str, Any]], seconds: float) -> None:
+        whole = in_parts(parts)
+        whole |= {"load": load, "reference": reference, "tmtools_seconds_a_pair": seconds}
+        results["searches"][key] = whole | {"judged": judge(whole, truth)}
+        write(arguments.output, results)
+
+    chains = real_chains(arguments.chains, "train")
+    names = {"": "train", **{kind: f"decoys {kind}" for kind in PIECES}}
     for kind in ["", *arguments.decoys]:
-        folder = arguments.work / f"reference{kind}"
         modes = [mode for mode in (arguments.decoy_modes if kind else arguments.modes).split(",") if mode]
         if not modes:
             continue
-        shutil.rmtree(folder, ignore_errors=True)
-        write_reference(folder, real_chains(arguments.chains, "train"), kind, arguments.size if kind else 0)
-        for mode in modes:
-            seconds = isolated(time_tmtools, arguments.chains)
-            every = arguments.exhaustive_every if mode == "exhaustive" else 1
-            found = isolated(search, arguments.chains, folder, mode, arguments.threads, every)
-            found |= {
-                "load": load,
-                "reference": f"decoys {kind}" if kind else "train",
-                "tmtools_seconds_a_pair": seconds,
-                "judged": judge(found, truth),
-            }
-            results["searches"][f"{kind or 'none'} {mode}"] = found
-            write(arguments.output, results)
-        shutil.rmtree(folder)
+        with written(arguments, chains, kind, arguments.size) as folder:
+            for mode in modes:
+                seconds = isolated(time_tmtools, arguments.chains)
+                every = arguments.exhaustive_every if mode == "exhaustive" else 1
+                found = isolated(search, arguments.chains, folder, mode, arguments.threads, every)
+                add(f"{kind or 'none'} {mode}", names[kind], [found], seconds)
+    for kind in ("" if letter == "0" else letter for letter in arguments.grown):
+        seconds, parts = isolated(time_tmtools, arguments.chains), []
+        for first in range(2):
+            with written(arguments, chains[first::2], kind, arguments.size // 2) as folder:
+                parts.append(isolated(search, arguments.chains, folder, "default", arguments.threads, 1))
+        add(f"{kind or 'none'} default in two parts", f"{names[kind]} in two parts", parts, seconds)
 
 
 if __name__ == "__main__":

@@ -222,6 +222,7 @@ class IndexPointer(msgspec.Struct, frozen=True):
     refused: dict[str, int]
     stages: str = ""  # digest of the names of complete runs of derived stages, of which `documents` counts the marks
     annotations: str = ""  # digest of the names of documents of annotations, which `documents` counts too
+    projections: str = ""  # digest of the names of the marks of complete projections, likewise
 
     def __post_init__(self) -> None:
         if not _DIGEST.fullmatch(self.sha256):  # it becomes a file name in the cache

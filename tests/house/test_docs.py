@@ -13,7 +13,16 @@ import msgspec
 import pyarrow as pa
 import pytest
 
-from foldatlas.schemas import cluster_tables, manifest, novelty_tables, records, reference_tables, stages, tables
+from foldatlas.schemas import (
+    cluster_tables,
+    manifest,
+    novelty_tables,
+    projection_tables,
+    records,
+    reference_tables,
+    stages,
+    tables,
+)
 
 FENCE = re.compile(r"^```(\w*)[^\n]*\n(.*?)^```", re.MULTILINE | re.DOTALL)
 UNCHECKED = {"text", "python", "sql", "json", "fasta", "yaml", "toml", "dockerfile", "mermaid"}
@@ -190,6 +199,11 @@ def test_every_setting_and_outcome_is_described(documents: dict[str, str]) -> No
 def test_tables_of_clusters_are_described(documents: dict[str, str]) -> None:
     for name, schema in cluster_tables.CLUSTER_TABLES.items():
         assert list(rows(section(documents["docs/clusters.md"], f"`{name}`"))) == schema.names
+
+
+def test_tables_of_maps_are_described(documents: dict[str, str]) -> None:
+    for name, schema in projection_tables.PROJECTION_TABLES.items():
+        assert list(rows(section(documents["docs/project.md"], f"`{name}`"))) == schema.names
 
 
 def test_reference_databases_are_described(documents: dict[str, str]) -> None:
