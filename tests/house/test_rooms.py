@@ -13,8 +13,8 @@ import pytest
 
 # Each folder's units, each above those that it may import. What is not named here fails a test.
 ORDER = {
-    "schemas": "wording version errors records tables reference_tables cluster_tables projection_tables novelty_tables "
-    "sql_functions sql_names manifest stages annotations",
+    "schemas": "wording version errors records tables formats reference_tables cluster_tables projection_tables "
+    "novelty_tables sql_functions sql_names manifest stages annotations",
     "folding": "config prediction planning network compare weights perplexity multimer language_predictor predictor "
     "models training evaluation experimental lddt atom_layouts",
     "atlas": "storage web parquet sql writers macros planning folder stages accounting annotations reference "
