@@ -122,9 +122,10 @@ def test_totals_equal_those_of_pyarrow(atlas: Path, content: Content) -> None:
 
 def test_histograms_equal_those_of_numpy(atlas: Path, content: Content) -> None:
     rows, figures = stored(atlas), content.figures
-    # single precision: 0.9 is stored as 0.89999998, and belongs to the bin from 0.9
-    plddt, ptm = (np.round([row[name] for row in rows], 6) for name in ("mean_plddt", "ptm"))
-    expected, *_ = np.histogram2d(plddt, ptm, bins=10, range=[[0, 100], [0, 1]])
+    plddt, ptm = (np.array([row[name] for row in rows]) for name in ("mean_plddt", "ptm"))
+    # rounded, since 0.9 is stored as 0.89999998 and belongs to the bin from 0.9
+    tenths = np.floor(np.round([plddt / 10, ptm * 10], 5))
+    expected, *_ = np.histogram2d(*tenths, bins=10, range=[[0, 10], [0, 10]])
     found = np.zeros((10, 10))
     for row in figures["confidence"]:
         found[row["plddt"] // 10, round(row["ptm"] * 10)] = row["proteins"]
