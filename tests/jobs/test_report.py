@@ -303,7 +303,7 @@ def test_words_of_shares_and_sizes() -> None:
     ]  # fmt: skip
     assert [nice_ceiling(n) for n in (0, 1, 3, 5, 6, 11, 99, 101)] == [1, 1, 4, 5, 10, 20, 100, 200]
     assert [length_width(longest) for longest in (20, 299, 300, 1_280, 40_000)] == [10, 10, 20, 50, 2_000]
-    assert source_name("file:///home/someone/proteins.fasta") == "proteins.fasta"
+    assert source_name("file:///data/private/proteins.fasta") == "proteins.fasta"
     assert source_name("s3://bucket/proteins.fasta") == "s3://bucket/proteins.fasta"
 
 
@@ -402,9 +402,9 @@ def test_fold_ends_with_the_report(whole: Path, short_proteins: str, tmp_path: P
     copy = tmp_path / "atlas"
     shutil.copytree(whole, copy)
     (copy / "report.html").unlink(missing_ok=True)
-    done = in_this_process("fold", short_proteins, copy, "--model", "nano", "--no-report")
-    assert done.returncode == 0 and not (copy / "report.html").exists()
     done = in_this_process("fold", short_proteins, copy, "--model", "nano")
+    assert done.returncode == 0 and not (copy / "report.html").exists()
+    done = in_this_process("fold", short_proteins, copy, "--model", "nano", report=True)
     assert done.returncode == 0 and done.stderr.splitlines()[-1] == f"open {copy}/report.html"
     assert "24 proteins of 1 source" in (copy / "report.html").read_text()
     done = in_this_process("verify", copy)
