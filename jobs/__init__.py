@@ -18,6 +18,7 @@ merge.py        several atlases into one
 novelty.py      searches of an atlas against references
 annotate.py     tables joined to an atlas
 cluster.py      families by sequence and by structure
+project.py      a map of the proteins in two dimensions
 reference.py    reference databases of known structures and sequences
 evaluate.py     comparison of models with experiment
 train.py        the training recipes

@@ -67,7 +67,7 @@ def read_structure(content: bytes, file_name: str) -> list[Chain]:
 
     Raise StructureFault for text in neither format, malformed text, and text without atoms.
     """
-    structure = _parsed(content)
+    structure = parsed_structure(content)
     if not len(structure) or not any(len(residue) for chain in structure[0] for residue in chain):
         raise StructureFault("empty", "it has no atoms")
     structure.setup_entities()
@@ -115,8 +115,13 @@ def chain_with_outcome(chain: str, name: str, title: str, sequence: str, backbon
     return Chain(chain, name, title, outcome, sequence, np.ascontiguousarray(backbone, np.float32), dropped)
 
 
-def _parsed(content: bytes) -> Any:
+def parsed_structure(content: bytes) -> Any:
     """Return gemmi's structure. A truncated mmCIF file is refused; a PDB file cut between lines is not noticed."""
+    return parsed_text(content)[0]
+
+
+def parsed_text(content: bytes) -> tuple[Any, Any | None]:
+    """Return gemmi's structure, and the data block that it is from, None for PDB text."""
     if b"\0" in content[:4096]:
         raise StructureFault("not_structure", "it is binary: name PDB or mmCIF text")
     text = content.decode("latin-1").replace("\0", " ")
@@ -130,10 +135,10 @@ def _parsed(content: bytes) -> Any:
             block = block or next((block for block in document if block.find_value("_atom_site.id")), None)
             if block is None:
                 raise StructureFault("empty", "no data block has atoms")
-            return gemmi.make_structure_from_block(block)
+            return gemmi.make_structure_from_block(block), block
         if re.search(r"^(ATOM  |HETATM|HEADER|SEQRES)", text, re.MULTILINE):
             # a character of several bytes would be cut where a column ends
-            return gemmi.read_pdb_string(text.encode("ascii", "replace").decode("ascii"))
+            return gemmi.read_pdb_string(text.encode("ascii", "replace").decode("ascii")), None
     except (RuntimeError, ValueError, IndexError, KeyError) as error:
         raise StructureFault("unreadable", " ".join(str(error).split())[:200]) from error
     raise StructureFault("not_structure", "it is neither PDB nor mmCIF")
@@ -155,18 +160,18 @@ def _read_chain(chain: Any, label: str, name: str, title: str, parents: dict[str
     if polymer_type not in _PEPTIDES and not any(residue.get_ca() for residue in polymer):
         return Chain(label, name, title, "not_protein", "", NO_BACKBONE, 0)
     letters, rows, dropped = [], [], 0
-    for residue in _residues(polymer):
+    for residue in residues_of(polymer):
         row = _backbone(residue)
         if row is None:
             dropped += 1
             continue
-        letters.append(_letter(residue.name, parents))
+        letters.append(letter_of(residue.name, parents))
         rows.append(row)
     backbone = np.array(rows, np.float32).reshape(-1, len(_ATOMS), 3).transpose(1, 0, 2)
     return chain_with_outcome(label, name, title, "".join(letters), backbone, dropped)
 
 
-def _residues(polymer: Any) -> Iterator[Any]:
+def residues_of(polymer: Any) -> Iterator[Any]:
     """Yield the residues of a chain, of several with one number the one with the highest occupancy."""
     for _, group in groupby(polymer, key=lambda residue: (residue.seqid.num, residue.seqid.icode, residue.segment)):
         residues = list(group)
@@ -196,7 +201,7 @@ def _backbone(residue: Any) -> list[tuple[float, float, float]] | None:
     return positions
 
 
-def _letter(residue: str, parents: dict[str, str]) -> str:
+def letter_of(residue: str, parents: dict[str, str]) -> str:
     """Return the one-letter code of a residue or of its parent, X if neither has one."""
     for name in (residue, parents.get(residue, "")):
         letter = gemmi.find_tabulated_residue(name).one_letter_code.upper().strip() if name else ""

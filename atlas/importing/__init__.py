@@ -1,0 +1,6 @@
+"""Structures that exist already, read into an atlas by `foldatlas import`.
+
+record.py           one structure as a reader returns it, and what its file states about itself
+declared.py         what a PDB or mmCIF file declares beside its atoms: pLDDT, pTM, id, model, licence
+structure_text.py   one chain of PDB or mmCIF text
+"""
