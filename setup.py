@@ -20,6 +20,8 @@ REQUIREMENTS = [
     "fastcrc>=0.3.4",
     "gemmi>=0.7,<0.8",
     "huggingface_hub>=2.4",
+    "jinja2>=3.1",
+    "markupsafe>=3.0",  # of jinja2
     "msgspec>=0.20",
     "numba>=0.61",  # BSD-2, llvmlite too; 0.61 is the first for numpy 2.1
     "numpy>=2.1,<2.5",  # Beam: <2.5
@@ -113,6 +115,7 @@ setup(
     package_data={
         "": ["py.typed"],
         "foldatlas.atlas.reference": ["demo/**/*"],
+        "foldatlas.atlas.report": ["template/*"],
         "foldatlas.atlas.web": ["vendor/*"],  # what scripts/build-web made, if it was run
         "foldatlas.folding.weights.fitting": ["nano.safetensors"],
         "foldatlas.jobs": ["deploy/**/*"],
