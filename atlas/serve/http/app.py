@@ -9,8 +9,9 @@ from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from starlette.middleware.cors import CORSMiddleware
 from starlette.responses import Response
 
+from foldatlas.atlas.serve.cage.processes import SqlProcesses
 from foldatlas.atlas.serve.current import CurrentAtlas
-from foldatlas.atlas.serve.http import alphafold, downloads, esm, groups, models, problems, proteins
+from foldatlas.atlas.serve.http import alphafold, downloads, esm, groups, models, problems, proteins, sql
 from foldatlas.atlas.serve.http.access import Failures, needs
 from foldatlas.atlas.serve.http.metrics import Counted, Metrics
 from foldatlas.atlas.serve.http.protect import Bodies, Headers, HostList, Prefix
@@ -26,17 +27,18 @@ details (RFC 9457).
 """
 
 
-def create_app(current: CurrentAtlas, settings: ServerSettings) -> FastAPI:
-    """Return the application that serves an atlas."""
+def create_app(current: CurrentAtlas, settings: ServerSettings, processes: SqlProcesses | None = None) -> FastAPI:
+    """Return the application that serves an atlas. Without `processes` for statements, or if they have a problem, SQL
+    is off."""
     app = FastAPI(
         title="FoldAtlas", version=program_version(), description=_DESCRIPTION,
         docs_url=None, redoc_url=None, openapi_url="/openapi.json", redirect_slashes=False,
     )  # fmt: skip
     metrics = Metrics()
-    app.state.shared = State(current, settings)
+    app.state.shared = State(current, settings, processes)
     app.state.failures = Failures(settings.limits.failed_tokens)
     problems.add_handlers(app)
-    for router in (proteins.router, groups.router, downloads.router, esm.router, alphafold.router):
+    for router in (proteins.router, groups.router, downloads.router, sql.router, esm.router, alphafold.router):
         app.include_router(router)
     _add_operation(app, metrics)
     # The last that is added runs first.
@@ -68,6 +70,7 @@ def _add_operation(app: FastAPI, metrics: Metrics) -> None:
                     "proteins": served.num_proteins,
                     "indexed": served.indexed,
                     "problem": problem,
+                    "sql": _sql_problem(state.sql),
                     "access": {feature: state.settings.access(feature) for feature in FEATURES},
                 }
             )
@@ -88,6 +91,10 @@ def _add_operation(app: FastAPI, metrics: Metrics) -> None:
             metrics.structures.set(served.num_structures)
             metrics.indexes.set(served.number)
         return Response(generate_latest(metrics.registry), media_type=CONTENT_TYPE_LATEST)
+
+
+def _sql_problem(processes: SqlProcesses | None) -> str | None:
+    return "SQL was not started" if processes is None else processes.problem
 
 
 def _openapi(app: FastAPI, settings: ServerSettings) -> dict[str, Any]:
