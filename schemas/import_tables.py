@@ -37,9 +37,12 @@ STAGED_FILES: Final = _table(
         _field("row", pa.int32(), "row of the chunk's structures; NULL for a refused file", nullable=True),
         *(_field(name, kind, "as in scores; NULL if unknown", nullable=True) for name, kind in SCORE_COLUMNS),
         _field("model", pa.string(), "the model that predicted the structure; NULL if unknown", nullable=True),
-        _field("version", pa.string(), "the version of the database or program; NULL if unknown", nullable=True),
+        _field("model_version", pa.string(), "version of the model, or of its database; NULL if unknown", nullable=True),
         _field("licence", pa.string(), "its licence; NULL if unknown", nullable=True),
         _field("origin", pa.string(), "the database or program; NULL if unknown", nullable=True),
+        _field("chain", pa.string(), "the author's name of the chain; NULL if unknown", nullable=True),
+        _field("plddt_source", pa.string(), "declared, stated_scale, or none", nullable=True),
+        _field("unobserved", pa.int32(), "residues without any atom"),
         _field("models", pa.int32(), "models in the file, of which the first was read"),
         _field("breaks", pa.int32(), "breaks between residues that are neighbours in the sequence"),
         _field("hydrogens", pa.int32(), "hydrogens, which are not stored"),
@@ -47,13 +50,14 @@ STAGED_FILES: Final = _table(
     ],
 )
 
-# The rows of each shard, a row group a shard, in the order of its sequences.
+# The rows that a shard takes, in the order of its sequences; NULL for a sequence whose file is no longer there.
 STAGED_ROWS: Final = _table(
     "staged_rows",
     [
-        _field("source", pa.int32(), "number of the source among those of the plan"),
-        _field("chunk", pa.int32(), "number of the chunk"),
-        _field("row", pa.int32(), "row of the chunk's structures"),
-        _field("number", pa.int64(), "number of the file in its source"),
+        _field("source", pa.string(), "normalised URI of the source", nullable=True),
+        _field("staging", pa.string(), "folder or address of the source's chunks", nullable=True),
+        _field("files", pa.string(), "the chunk's table of files", nullable=True),
+        _field("structures", pa.string(), "the chunk's structures", nullable=True),
+        _field("row", pa.int32(), "row of the structure", nullable=True),
     ],
 )

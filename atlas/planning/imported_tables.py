@@ -26,17 +26,17 @@ from foldatlas.atlas.planning.planned_tables import RECORDS_PER_FILE, ROWS_PER_G
 from foldatlas.atlas.sql.interruptible import interruptible_call
 from foldatlas.atlas.sql.text import escape_glob, first_line
 from foldatlas.schemas.errors import DamagedAtlasError, FoldAtlasError
+from foldatlas.schemas.formats import IMPORTED_FORMAT, table_schema
 from foldatlas.schemas.import_tables import STAGED_ROWS
 from foldatlas.schemas.manifest import FileEntry, Shard, shard_digest
 from foldatlas.schemas.records import Outcome
-from foldatlas.schemas.tables import MAX_SHARDS_PER_FILE, SEQUENCES, TABLES_OF_FORMAT
+from foldatlas.schemas.tables import MAX_SHARDS_PER_FILE, SEQUENCES
 
 MAX_SHARD_RESIDUES: Final = 4_000_000  # some 130 MB of structures
 MIN_SHARDS: Final = 8  # if there are as many structures, so that a small import can use workers and resume
-IMPORT_FORMAT: Final = 2
 
 _FILES: Final = f"""
-    CREATE TABLE files AS SELECT places.source, places.chunk, number, path, file_sha256, id, structure_id, length,
+    CREATE TABLE files AS SELECT places.source, places.filename, number, path, file_sha256, id, structure_id, length,
         mean_plddt, row
     FROM staged JOIN places USING (filename) WHERE outcome = '{Outcome.ACCEPTED}'
 """
@@ -64,11 +64,14 @@ _DECIDED: Final = f"""
 
 
 class StagedTable(NamedTuple):
-    """A table of staged files: a local path, the number of its source among those that are planned, and its chunk."""
+    """A staged chunk: the local path of its table of files, the number of its source among those that are planned, the
+    folder or address of the source's chunks, and the names of the chunk's files there."""
 
     path: Path
     source: int
-    chunk: int
+    staging: str
+    files: str
+    structures: str
 
 
 @dataclass(frozen=True)
@@ -114,33 +117,36 @@ class ImportedTables:
         outcomes = self._run(self._connection.execute("SELECT outcome, count(*) FROM outcomes GROUP BY ALL").fetchall)
         return PlannedTables(records, tuple(sequences), tuple(shards), dict(sorted(outcomes)))
 
-    def place(self, sequences: pa.Table) -> pa.Table | None:
-        """Return a row of STAGED_ROWS for each of `sequences` (of one shard), in order; None if one is not staged."""
-        self._connection.register("wanted", sequences.select(["structure_id"]).append_column(
-            "place", pa.array(np.arange(sequences.num_rows), pa.int64())))  # fmt: skip
+    def place(self, sequences: pa.Table) -> pa.Table:
+        """Return a row of STAGED_ROWS for each of `sequences` (of one shard), in order: where its structure is."""
+        wanted = sequences.select(["structure_id"]).append_column(
+            "place", pa.array(np.arange(sequences.num_rows), pa.int64())
+        )
+        self._connection.register("wanted", wanted)
         query = (
-            "SELECT ranked.source, ranked.chunk, ranked.row, ranked.number FROM wanted JOIN ranked USING "
-            "(structure_id) WHERE ranked.is_best ORDER BY place"
+            "SELECT uris.uri AS source, places.staging, places.files, places.structures, ranked.row FROM wanted "
+            "LEFT JOIN (FROM ranked WHERE is_best) AS ranked USING (structure_id) LEFT JOIN places USING (filename) "
+            "LEFT JOIN uris ON uris.source = places.source ORDER BY place"
         )
         try:
-            rows = self._run(lambda: self._connection.sql(query).to_arrow_table())
+            return self._run(lambda: self._connection.sql(query).to_arrow_table()).cast(STAGED_ROWS)
         finally:
             self._connection.unregister("wanted")
-        return rows.cast(STAGED_ROWS) if rows.num_rows == sequences.num_rows else None
 
     def _run(self, call: Any) -> Any:
         return interruptible_call(self._connection, call)
 
     def _write_records(self) -> Iterator[FileEntry]:
-        schema = TABLES_OF_FORMAT[IMPORT_FORMAT]["records"]
+        schema = table_schema("records", IMPORTED_FORMAT)
         columns = {
             "source": "uris.uri",
             "offset": "staged.number",
             "is_fragment": "NULL",
             "outcome": "outcomes.outcome",
-            "is_kept": "outcomes.is_kept",
+            "file_sha256": "nullif(staged.file_sha256, '')",
+            "file_mean_plddt": "staged.mean_plddt",
             **{name: f"CASE WHEN outcomes.has_structure THEN staged.{name} END"
-               for name in ("structure_id", "sequence_crc64", "mgyp", "mean_plddt")},
+               for name in ("structure_id", "sequence_crc64", "mgyp")},
         }  # fmt: skip
         selected = ", ".join(f'{columns.get(name, f"staged.{name}")} AS "{name}"' for name in schema.names)
         relation = self._connection.sql(
@@ -258,9 +264,12 @@ def open_imported(
 
 
 def _decide(connection: Any, staged: Sequence[StagedTable], uris: Sequence[str], known: Sequence[Path]) -> None:
-    places = [{"filename": str(one.path), "source": one.source, "chunk": one.chunk} for one in staged]
-    create_temporary(connection, "places", places,
-                     {"filename": pa.string(), "source": pa.int32(), "chunk": pa.int32()})  # fmt: skip
+    places = [
+        {"filename": str(one.path), **{name: getattr(one, name) for name in ("source", "staging", "files", "structures")}}
+        for one in staged
+    ]
+    types = {**dict.fromkeys(("filename", "staging", "files", "structures"), pa.string()), "source": pa.int32()}
+    create_temporary(connection, "places", places, types)
     create_temporary(connection, "uris", [{"source": number, "uri": uri} for number, uri in enumerate(uris)],
                      {"source": pa.int32(), "uri": pa.string()})  # fmt: skip
     for name, paths in (("staged_files", [one.path for one in staged]), ("known_files", known)):
@@ -277,7 +286,7 @@ def _decide(connection: Any, staged: Sequence[StagedTable], uris: Sequence[str],
     for statement in (_FILES, _FIRSTS, _RANKED, _DECIDED):
         connection.execute(statement)
     connection.execute(
-        "CREATE TABLE outcomes AS SELECT places.source, staged.number, decided.is_kept, "
+        "CREATE TABLE outcomes AS SELECT places.source, staged.number, "
         "decided.outcome IS NOT NULL AS has_structure, "
         f"CASE WHEN staged.outcome <> '{Outcome.ACCEPTED}' THEN staged.outcome "
         f"ELSE coalesce(decided.outcome, '{Outcome.DUPLICATE_ID}') END AS outcome "
