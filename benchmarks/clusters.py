@@ -11,7 +11,6 @@ and 30 %, and half as many, to extrapolate. Times are processor time. Writes clu
 """
 
 import argparse
-import json
 import resource
 import tempfile
 import time
@@ -19,7 +18,7 @@ from datetime import date
 from pathlib import Path
 
 import numpy as np
-from machine import hardware
+from machine import add_output, hardware, write_results
 
 from foldatlas.atlas.clusters.descriptors import describe
 from foldatlas.atlas.clusters.linclust import IDENTITY_30, IDENTITY_90, linclust
@@ -273,7 +272,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("chains")
     parser.add_argument("--sequences", type=int, default=100_000)
-    parser.add_argument("--output", type=Path, default=Path(__file__).parent / "results")
+    add_output(parser)
     arguments = parser.parse_args()
     found = {
         "hardware": hardware(),
@@ -282,10 +281,7 @@ def main() -> None:
         "sequences": [sequences(arguments.sequences // 2), sequences(arguments.sequences)],
         "structures": structures(arguments.chains),
     }
-    (arguments.output / "clusters.json").write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
-    text = "\n".join(lines(found)) + "\n"
-    (arguments.output / "clusters.md").write_text(text, encoding="utf-8")
-    print(text)
+    write_results(arguments.output, "clusters", found, lines(found))
 
 
 if __name__ == "__main__":

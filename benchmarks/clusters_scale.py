@@ -23,7 +23,7 @@ from pathlib import Path
 
 import numpy as np
 from clusters import synthetic
-from machine import hardware
+from machine import add_output, hardware, write_results
 from made_families import LETTERS, Protein, make_atlas
 from novelty_reference import random_rotations, real_chains
 
@@ -244,7 +244,7 @@ def main() -> None:
     parser.add_argument("chains", type=Path)
     parser.add_argument("--structures", type=int, nargs="*", default=[1_000, 10_000])
     parser.add_argument("--sequences", type=int, nargs="*", default=[100_000, 1_000_000])
-    parser.add_argument("--output", type=Path, default=Path(__file__).parent / "results")
+    add_output(parser)
     arguments = parser.parse_args()
     found = {
         "hardware": hardware(),
@@ -253,10 +253,7 @@ def main() -> None:
         "sequences": [sequences(number) for number in sorted(arguments.sequences)],
         "structures": [structures(arguments.chains, number) for number in sorted(arguments.structures)],
     }
-    (arguments.output / "clusters_scale.json").write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
-    text = "\n".join(lines(found)) + "\n"
-    (arguments.output / "clusters_scale.md").write_text(text, encoding="utf-8")
-    print(text)
+    write_results(arguments.output, "clusters_scale", found, lines(found))
 
 
 if __name__ == "__main__":

@@ -17,11 +17,10 @@ import tempfile
 import time
 from datetime import date
 from importlib.metadata import version
-from pathlib import Path
 
 import numpy as np
 import tmtools
-from machine import hardware
+from machine import add_output, hardware
 
 from foldatlas.folding.compare.experimental import read_chains
 from foldatlas.folding.compare.three_di import three_di_states
@@ -95,7 +94,7 @@ def main() -> None:
     parser.add_argument("chains", help="Parquet of experimental chains")
     parser.add_argument("--pairs", type=int, default=600)
     parser.add_argument("--program", default="TMalign")
-    parser.add_argument("--output", type=Path, default=Path(__file__).parent / "results")
+    add_output(parser)
     arguments = parser.parse_args()
 
     begun = time.process_time()

@@ -27,6 +27,8 @@ COMMANDS: Final = {
     "cluster": "cluster the proteins of an atlas by sequence and by structure",
     "reference": "build a reference database of known structures or sequences, to search for novelty",
     "novelty": "search structures or sequences of an atlas against a reference database",
+    "report": "write one HTML page about an atlas: confidence, novelty, clusters, structures in 3D",
+    "project": "map the proteins of an atlas in two dimensions, by embedding or by composition and shape",
     "annotate": "join tables (biome, taxonomy, domains, cross-references) to an atlas",
     "query": "query an atlas with SQL",
     "export": "write a subset of an atlas as PDB, mmCIF, Foldcomp, FASTA, 3Di or Parquet files, or tar bundles",

@@ -10,13 +10,8 @@ from foldatlas.schemas.errors import UsageError
 
 if TYPE_CHECKING:
     from foldatlas.atlas.folder import AtlasFolder
-    from foldatlas.atlas.novelty.sequence_search import SequenceSettings
-    from foldatlas.atlas.novelty.settings import SearchSettings
-    from foldatlas.atlas.reference.reader import Reference
     from foldatlas.pipeline.engines.engine import Engine
-    from foldatlas.pipeline.search.run import SearchForecast, SearchReport
-
-    Search = tuple[str, Reference, SearchSettings | SequenceSettings]  # a reference as it was named, and how to search
+    from foldatlas.pipeline.search.run import SearchForecast, SearchReport, SearchRequest
 
 EXAMPLES: Final = """examples:
   foldatlas novelty atlas --reference structures
@@ -62,33 +57,28 @@ def novelty(
     engine = choose_engine(runner, workers, beam_options)
     folder = AtlasFolder.existing(atlas)
     log = events.absolute(log)
-    searches = opened(references, mode=mode, verdict_only=verdict_only)
+    requests = opened(references, mode=mode, verdict_only=verdict_only, each=each, full=full)
     with dispatch.opened(engine, "cpu"):
-        return search_each(folder, searches, engine, each=each, full=full, log=log, show_progress=show_progress)
+        return search_each(folder, requests, engine, log=log, show_progress=show_progress)
 
 
 def search_each(
     folder: "AtlasFolder",
-    searches: "Sequence[Search]",
+    requests: "Sequence[SearchRequest]",
     engine: "Engine",
     *,
-    each: bool = False,
-    full: bool = False,
     log: str | None = None,
     show_progress: bool = False,
 ) -> "list[SearchReport]":
-    """Search an atlas against references that were `opened`, one after the other. Return a report for each."""
+    """Search an atlas as `opened` gave it, one request after the other. Return a report for each."""
     from foldatlas.pipeline.search.run import search_atlas
 
     reports = []
-    for place, reference, settings in searches:
-        report = search_atlas(
-            folder, reference, place, settings,
-            each=each, full=full, engine=engine, show_progress=show_progress, log=log,
-        )  # fmt: skip
+    for request in requests:
+        report = search_atlas(folder, request, engine=engine, show_progress=show_progress, log=log)
         reports.append(report)
         if show_progress:
-            _say_what_was_done(report, reference)
+            _say_what_was_done(report, request.reference.is_demo)
     return reports
 
 
@@ -106,38 +96,45 @@ def dry_run(
     from foldatlas.pipeline.search.run import forecast
 
     folder = AtlasFolder.existing(atlas)
-    return [
-        forecast(folder, reference, settings, each=each, full=full)
-        for _, reference, settings in opened(references, mode=mode, verdict_only=verdict_only)
-    ]
+    requests = opened(references, mode=mode, verdict_only=verdict_only, each=each, full=full)
+    return [forecast(folder, request) for request in requests]
 
 
-def opened(references: Sequence[str | Path], *, mode: str = "default", verdict_only: bool = False) -> "list[Search]":
+def opened(
+    references: Sequence[str | Path],
+    *,
+    mode: str = "default",
+    verdict_only: bool = False,
+    each: bool = False,
+    full: bool = False,
+) -> "list[SearchRequest]":
     """Open reference databases and check that this machine can search them.
 
-    Return for each its name as given, the reference and the settings of its search. Raise UsageError.
+    Return a request for each. Options are those of `novelty`. Raise UsageError.
     """
     from foldatlas.atlas.novelty.sequence_search import SequenceSettings
     from foldatlas.atlas.novelty.settings import SearchSettings
     from foldatlas.atlas.reference.reader import Reference
+    from foldatlas.pipeline.search.run import SearchRequest
     from foldatlas.pipeline.search.workers import check_machine
 
     if not references:
         raise UsageError("no reference was given: pass --reference DB, a database made by `foldatlas reference`")
     settings = SearchSettings(mode=mode, verdict_only=verdict_only)  # type: ignore[arg-type]
-    found: list[Search] = []
+    found: list[SearchRequest] = []
     for name in map(str, references):
         reference = Reference.open(name)
         check_machine(reference)
-        if any(reference.digest == other.digest for _, other, _ in found):
+        if any(reference.digest == other.reference.digest for other in found):
             raise UsageError(f"{name} is given twice: give each reference once")
-        found.append((name, reference, settings if reference.kind == "structures" else SequenceSettings()))
-    if settings != SearchSettings() and all(reference.kind == "sequences" for _, reference, _ in found):
+        chosen = settings if reference.kind == "structures" else SequenceSettings()
+        found.append(SearchRequest(name, reference, chosen, each=each, full=full))
+    if settings != SearchSettings() and all(request.reference.kind == "sequences" for request in found):
         raise UsageError("--sensitive, --exhaustive and --verdict-only need a reference of structures")
     return found
 
 
-def _say_what_was_done(report: "SearchReport", reference: "Reference") -> None:
+def _say_what_was_done(report: "SearchReport", is_demo: bool) -> None:
     from foldatlas.schemas.wording import counted, readable_time
 
     if report.error:
@@ -149,7 +146,7 @@ def _say_what_was_done(report: "SearchReport", reference: "Reference") -> None:
         say("nothing to search: all results are from earlier runs")
     else:
         say("nothing to search: atlas and reference have not changed")
-    if reference.is_demo:
+    if is_demo:
         say("the demo reference is small: a structure without a hit may be known, so none is reported as novel")
 
 

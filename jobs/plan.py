@@ -333,8 +333,8 @@ def search_forecasts(references: Sequence[str], atlas: str | Path, summary: Plan
     todo = Todo(full=left.proteins, newer=0, kept=0, members=0)
     existing = folder if folder.exists() else None
     return [
-        predict(existing, reference, todo, left.residues / max(1, left.proteins))
-        for _, reference, _ in opened(references)
+        predict(existing, request.reference, todo, left.residues / max(1, left.proteins))
+        for request in opened(references)
     ]
 
 

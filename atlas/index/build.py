@@ -33,6 +33,7 @@ from foldatlas.atlas.index.counts import count_records
 from foldatlas.atlas.index.files import MEMORY_LIMIT, create_presence, list_files
 from foldatlas.atlas.index.lineage import lineage_of
 from foldatlas.atlas.index.low_confidence import count_low_residues
+from foldatlas.atlas.index.projection import make_projection
 from foldatlas.atlas.index.published import index_of
 from foldatlas.atlas.index.records import make_records, make_titles
 from foldatlas.atlas.index.runs import make_runs, retried_rows, run_of_files
@@ -172,6 +173,7 @@ def _write(
             annotations = interruptible_call(
                 connection, lambda: make_annotations(connection, folder, copies), copies.stop
             )
+            interruptible_call(connection, lambda: make_projection(connection, folder, copies), copies.stop)
         except FileNotFoundError as error:
             raise DamagedAtlasError(
                 f"{error.filename} does not exist: `foldatlas verify {folder.uri}` lists what is missing"
@@ -240,7 +242,7 @@ def _make_small_tables(connection: Any, content: _Content, runs: int) -> None:
         "CREATE OR REPLACE TABLE settings AS SELECT $model AS model, $weights AS weights, $recycles AS recycles, "
         "$precision AS precision, $format AS format, $version AS version, $created AS created, "
         "$indexed AS indexed, $contents AS contents, $stages AS stages, "
-        "$annotations AS annotations, $layout AS layout, $runs AS runs",
+        "$annotations AS annotations, $projections AS projections, $layout AS layout, $runs AS runs",
         {
             "model": header.settings.model,
             "weights": header.settings.weights,
@@ -253,6 +255,7 @@ def _make_small_tables(connection: Any, content: _Content, runs: int) -> None:
             "contents": contents.digest,
             "stages": contents.stages,
             "annotations": contents.annotations,
+            "projections": contents.projections,
             "layout": LAYOUT,
             "runs": runs,
         },

@@ -39,7 +39,6 @@ _SCORES_BYTES: Final = 64 << 20  # scores of a scan in memory: one byte for each
 _SHORT: Final = 80  # residues; many chains score alike with shorter queries, so more are aligned, which is fast
 _ALIGNED_AT_ONCE: Final = 16  # entries between two comparisons with the best score
 _UNCERTAIN: Final = 0.05  # below VERDICT_TM: where the best score is there, more effort may settle the verdict
-_ALIGNED_AGAIN: Final = 4  # best entries, then
 _REFERENCE_LENGTH: Final = 240  # residues of a query for which `Stages.candidates` is stated
 
 
@@ -51,12 +50,13 @@ class Stages:
     max_candidates: int
     fraction: tuple[float, float]  # entries with a bound below this fraction of the greatest are not aligned
     aligned: tuple[int, int]  # maximum number of aligned entries
+    aligned_again: int  # the best of these, with more effort, where the best score is just below VERDICT_TM
 
 
 _STAGES: Final[dict[Mode, Stages]] = {
-    "default": Stages(800, 4_000, (0.6, 0.6), (160, 24)),
-    "sensitive": Stages(4_000, 20_000, (0.5, 0.5), (400, 80)),
-    "exhaustive": Stages(1 << 62, 1 << 62, (0.0, 0.0), (1 << 62, 1 << 62)),
+    "default": Stages(800, 4_000, (0.6, 0.6), (160, 24), 4),
+    "sensitive": Stages(4_000, 20_000, (0.5, 0.5), (400, 80), 128),
+    "exhaustive": Stages(1 << 62, 1 << 62, (0.0, 0.0), (1 << 62, 1 << 62), 128),
 }
 
 
@@ -212,7 +212,8 @@ def _search_one(
         best.offer(rows[[bounds.argmax()]], one, chains, "bound", threads)
         if best.score >= VERDICT_TM:
             return _finished(reference, one, best, begun)
-    order = _selected_by_bound(one, bounds, _STAGES[settings.mode])
+    stages = _STAGES[settings.mode]
+    order = _selected_by_bound(one, bounds, stages)
     scores = np.zeros(len(rows))
     reachable = (chains.offsets_K1[rows + 1] - chains.offsets_K1[rows]) / len(one.states)
     for start in range(0, len(order), _ALIGNED_AT_ONCE):
@@ -228,7 +229,7 @@ def _search_one(
         if settings.verdict_only and best.score >= VERDICT_TM:
             break
     if VERDICT_TM - _UNCERTAIN <= best.score < VERDICT_TM:
-        again = np.argsort(-scores, kind="stable")[:_ALIGNED_AGAIN]
+        again = np.argsort(-scores, kind="stable")[: stages.aligned_again]
         again = again[scores[again] > 0.0]
         if len(again):
             best.offer(rows[again], one, chains, "align", threads, thorough=True)

@@ -18,10 +18,10 @@ from numba.core import types
 from numba.core.cgutils import for_range
 from numba.extending import intrinsic
 
-from foldatlas.folding.compare.compilation import inner, kernel
-from foldatlas.folding.compare.lanes import VECTOR_BYTES, Lanes, least, length_of, starts_of
-from foldatlas.folding.compare.smith_waterman import GAP_EXTEND, GAP_OPEN
-from foldatlas.folding.compare.three_di_tables import SUBSTITUTION_SCORES
+from foldatlas.folding.compare.kernels.compilation import inner, kernel
+from foldatlas.folding.compare.kernels.lanes import VECTOR_BYTES, Lanes, least, length_of, starts_of
+from foldatlas.folding.compare.kernels.smith_waterman import GAP_EXTEND, GAP_OPEN
+from foldatlas.folding.compare.kernels.three_di_tables import SUBSTITUTION_SCORES
 from foldatlas.folding.compare.tm_align import Chains
 
 Codes = npt.NDArray[np.uint8]

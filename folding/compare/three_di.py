@@ -11,8 +11,8 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 
-from foldatlas.folding.compare import three_di_tables as tables
-from foldatlas.folding.compare.compilation import inner, kernel
+from foldatlas.folding.compare.kernels import three_di_tables as tables
+from foldatlas.folding.compare.kernels.compilation import inner, kernel
 
 Points = npt.NDArray[np.floating]
 Doubles = npt.NDArray[np.float64]

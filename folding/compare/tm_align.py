@@ -18,13 +18,19 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 
-from foldatlas.folding.compare.compilation import inner, kernel
-from foldatlas.folding.compare.quaternion_fit import Transform
-from foldatlas.folding.compare.state_alignments import NUM_LANES, align_lanes, lay_out, room_for
-from foldatlas.folding.compare.tm_effort import STANDARD, THOROUGH, Effort
-from foldatlas.folding.compare.tm_pair import align_pair, bound_from_states, drop_distant, exact_sum, lower_bound
-from foldatlas.folding.compare.tm_search import NO_CUTOFF, SEEN_SLOTS, final_d0, search
-from foldatlas.folding.compare.tm_work import assign_secondary, gather, load, prepare, work_for
+from foldatlas.folding.compare.kernels.compilation import inner, kernel
+from foldatlas.folding.compare.kernels.quaternion_fit import Transform
+from foldatlas.folding.compare.kernels.state_alignments import NUM_LANES, align_lanes, lay_out, room_for
+from foldatlas.folding.compare.kernels.tm_effort import STANDARD, THOROUGH, Effort
+from foldatlas.folding.compare.kernels.tm_pair import (
+    align_pair,
+    bound_from_states,
+    drop_distant,
+    exact_sum,
+    lower_bound,
+)
+from foldatlas.folding.compare.kernels.tm_search import NO_CUTOFF, SEEN_SLOTS, final_d0, search
+from foldatlas.folding.compare.kernels.tm_work import assign_secondary, gather, load, prepare, work_for
 
 Floats = npt.NDArray[np.floating]
 Points = npt.NDArray[np.float32]

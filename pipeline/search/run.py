@@ -46,6 +46,23 @@ _CONFIG: Final[dict[str, str | bool | int | float | list[str]]] = {"arrow_lossle
 
 
 @dataclass(frozen=True)
+class SearchRequest:
+    """A search that a user asked for. `name`: the reference as it was named. `each`: search every structure, not one of
+    each cluster. `full`: take over no rows of an earlier run."""
+
+    name: str
+    reference: Reference
+    settings: SearchSettings | SequenceSettings
+    each: bool = False
+    full: bool = False
+
+    def recipe(self) -> dict[str, Any]:
+        """Return the settings as a JSON object."""
+        settings = self.settings
+        return settings.document() if isinstance(settings, SearchSettings) else dataclasses.asdict(settings)
+
+
+@dataclass(frozen=True)
 class SearchReport:
     """What a search came to. `searched`, `inherited`, `skipped` (by reason) and `failed` count the structures of the
     run, whichever run of the program searched them; `now` those that this one did, in `seconds`. `known` have a hit.
@@ -99,60 +116,44 @@ class SearchForecast:
         ]
 
 
-def recipe_of(settings: SearchSettings | SequenceSettings) -> dict[str, Any]:
-    """Return the settings of a search as a JSON object."""
-    return settings.document() if isinstance(settings, SearchSettings) else dataclasses.asdict(settings)
-
-
 @contextlib.contextmanager
-def planned(
-    folder: AtlasFolder,
-    reference: Reference,
-    settings: SearchSettings | SequenceSettings,
-    *,
-    each: bool = False,
-    full: bool = False,
-) -> Iterator[tuple[SearchPlan, Path]]:
+def planned(folder: AtlasFolder, request: SearchRequest) -> Iterator[tuple[SearchPlan, Path]]:
     """Give the plan of a search run, and a folder beside the atlas to write its inputs in. Builds the index if it is
-    missing or older than the atlas. `each`: search every structure, not one of each cluster; `full`: take over no rows
-    of an earlier run."""
+    missing or older than the atlas."""
     if current_accounting(folder) is None:
         build_index(folder)
-    recipe = recipe_of(settings)
-    base = None if full else base_of(folder, reference, recipe)
+    reference, recipe = request.reference, request.recipe()
+    base = None if request.full else base_of(folder, reference, recipe)
     with staging_of(folder) as staging, index_of(folder).open(_CONFIG) as connection:
         connection.execute("SET temp_directory = ?", [str(staging.work / "spill")])
         copies = LocalCopies(folder.storage, staging.work)
-        yield SearchPlan(connection, copies, reference, recipe, base, each=each), staging.work
+        yield SearchPlan(connection, copies, reference, recipe, base, each=request.each), staging.work
 
 
 def search_atlas(
     folder: AtlasFolder,
-    reference: Reference,
-    place: str,
-    settings: SearchSettings | SequenceSettings,
+    request: SearchRequest,
     *,
-    each: bool = False,
-    full: bool = False,
     engine: Engine = EMBEDDED,
     show_progress: bool = True,
     log: str | None = None,
 ) -> SearchReport:
-    """Search the atlas's structures against `reference`, which the user named as `place`, and index what was found.
+    """Search the atlas's structures as `request` says, and index what was found.
 
     What an earlier run of the same recipe found is kept; against a newer version of the reference its new entries alone
     are searched, and structures whose hit left it. A search that fails is a report with its `error`. Raise UsageError,
     before anything is searched, on a machine that cannot, and Interrupted with every committed shard kept.
     """
+    reference = request.reference
     check_machine(reference)
-    with planned(folder, reference, settings, each=each, full=full) as (plan, work):
+    with planned(folder, request) as (plan, work):
         latest = latest_search(folder, reference.kind)
         if latest is not None and latest == plan.base and plan.is_up_to_date:
             return _report(folder, latest, 0, 0.0, is_new=False)
         (inputs := work / "inputs").mkdir()
-        search = plan.begin(folder, notes_for(reference, place, plan.base), inputs)
+        search = plan.begin(folder, notes_for(reference, request.name, plan.base), inputs)
     needs = Requirements(str(reference.root), reference.version, reference.digest)
-    payload = SearchPayload(needs, settings, num_threads(engine.workers))
+    payload = SearchPayload(needs, request.settings, num_threads(engine.workers))
     try:
         done = run_stage(
             search.run,
@@ -228,17 +229,10 @@ def _report(folder: AtlasFolder, search: SearchRun, now: int, seconds: float, *,
     )
 
 
-def forecast(
-    folder: AtlasFolder,
-    reference: Reference,
-    settings: SearchSettings | SequenceSettings,
-    *,
-    each: bool = False,
-    full: bool = False,
-) -> SearchForecast:
+def forecast(folder: AtlasFolder, request: SearchRequest) -> SearchForecast:
     """Predict what `search_atlas` would do, without writing to the atlas but for its index."""
-    with planned(folder, reference, settings, each=each, full=full) as (plan, _):
-        return predict(folder, reference, plan.todo, plan.mean_length, plan.since)
+    with planned(folder, request) as (plan, _):
+        return predict(folder, request.reference, plan.todo, plan.mean_length, plan.since)
 
 
 def predict(

@@ -16,6 +16,7 @@ from typing import Final
 from foldatlas.atlas.folder import AtlasFolder, newest_entries, now
 from foldatlas.atlas.forecast.device_rates import device_kind, first_entries
 from foldatlas.atlas.index.needed import needed_in
+from foldatlas.atlas.stages.runs import sweep_stages
 from foldatlas.folding.planning.batching import BATCH_MFLOP
 from foldatlas.pipeline import events, progress
 from foldatlas.pipeline.engines import conformance, dispatch
@@ -28,7 +29,7 @@ from foldatlas.pipeline.shards.goal import Goal, failures_to_retry
 from foldatlas.pipeline.shards.outputs import refuse_missing_outputs, refuse_to_mix
 from foldatlas.pipeline.shards.task import FoldOptions, FoldTask
 from foldatlas.pipeline.workers.supervisor import WorkerSpec, end_children
-from foldatlas.schemas.errors import IncompleteError, StoreError
+from foldatlas.schemas.errors import DamagedAtlasError, IncompleteError, StoreError
 from foldatlas.schemas.manifest import ShardEntry
 from foldatlas.schemas.version import program_version
 
@@ -86,7 +87,7 @@ def fold_atlas(
 
     # 2. Clear up after processes that died, then compare manifest and plans.
     started = time.monotonic()
-    folder.sweep()
+    _sweep(folder)
     folder.pack_manifest()
     missing = goal.missing(before)
     if not missing:
@@ -106,6 +107,13 @@ def fold_atlas(
         report = _report(after, before, goal, time.monotonic() - started)
         ended.update(dataclasses.asdict(report))  # the manifest's counts: the sums of those in the events before
     return report
+
+
+def _sweep(folder: AtlasFolder) -> None:
+    """Delete what dead processes left of folding, searching and clustering."""
+    folder.sweep()
+    with contextlib.suppress(DamagedAtlasError):  # in a search's documents: searching raises it, folding can go on
+        sweep_stages(folder)
 
 
 def _options(folder: AtlasFolder, worker: WorkerSpec, outputs: Sequence[str], log: str | None) -> FoldOptions:
@@ -149,7 +157,7 @@ def _fold(
         finally:
             end_children()
             with contextlib.suppress(StoreError):  # sweeping can wait, and must not hide what ended the run
-                goal.folder.sweep()
+                _sweep(goal.folder)
     if left:
         names = ", ".join(task.shard.name for task in left[:5]) + (", ..." if len(left) > 5 else "")
         raise IncompleteError(

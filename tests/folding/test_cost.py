@@ -65,7 +65,7 @@ def onednn_operations(x_shape, weight_shape, *arguments, **keywords):
     return 2 * math.prod(x_shape) * weight_shape[0]
 
 
-@pytest.mark.parametrize(("length", "recycles"), [(64, 0), (64, 3), (128, 1), (256, 0)])
+@pytest.mark.parametrize(("length", "recycles"), [(40, 0), (40, 3), (96, 1), (160, 0)])
 def test_operations_are_those_that_torch_counts(network, length, recycles):
     # torch counts no operations of its fused attention on a CPU, so attention is computed in its parts.
     counter = FlopCounterMode(display=False, custom_mapping={torch.ops.mkldnn._linear_pointwise: onednn_operations})
@@ -96,12 +96,12 @@ def peak_bytes(network, num_proteins, length, rows, wanted):
     ("num_proteins", "length", "rows", "wanted"),
     [
         (1, 64, 64, NOTHING),
-        (1, 200, 200, NOTHING),
-        (1, 200, 20, NOTHING),
-        (3, 100, 10, NOTHING),
-        (1, 200, 20, PAE),
-        (1, 200, 20, LOGITS),
-        (3, 100, 100, LOGITS),
+        (1, 150, 150, NOTHING),
+        (1, 150, 15, NOTHING),
+        (3, 80, 10, NOTHING),
+        (1, 150, 15, PAE),
+        (1, 150, 15, LOGITS),
+        (3, 80, 80, LOGITS),
     ],
 )
 def test_memory_is_enough_and_not_wasted(any_precision, num_proteins, length, rows, wanted):

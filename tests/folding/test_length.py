@@ -109,7 +109,7 @@ def test_no_tensor_of_a_chunk_needs_more_than_31_bits(device, length):
         assert length * length * RELEASED.trunk.pair_width > MAX_ELEMENTS, "a whole pair representation would not do"
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_attention_over_more_than_32_bits_of_logits_is_right():
     """1,025 residues and 4 heads have 4 L^3 > 2^32 logits, unchunked: its first and last rows, by hand in float64."""
     length, num_heads, width = 1025, 4, 2

@@ -108,11 +108,13 @@ def test_ptm_of_a_batch_is_that_of_transformers_alone(pair, fold, random_sequenc
     assert max(abs(theirs.item() - score) for score in expected) > 10 * SCORE
 
 
-def test_every_weight_changes_the_outcome(pair, fold, random_sequence):
+@pytest.mark.parametrize("size", ["one_block", "two_blocks", pytest.param("four_blocks", marks=pytest.mark.long)])
+def test_every_weight_changes_the_outcome(size, request, fold, random_sequence):
     """The comparisons above would see an error in any tensor: 5 % of it moves an output tenfold its tolerance.
 
     Tensors of a released state that the network lacks are in tensor_names.UNUSED and CanonicalTensors.heads.
     """
+    pair = request.getfixturevalue(size)
     sequence = random_sequence(14, letters=AMINO_ACIDS + "X")
     before = [outputs(fold(pair.network, [sequence], recycles)) for recycles in (0, 1)]
     state = pair.network.state_dict()

@@ -3,7 +3,7 @@
     python tests/helpers/compile_kernels.py
 
 Half a minute of one core in a new checkout, some seconds afterwards: a search and a clustering of a small atlas, whose
-compiled code stays in the cache of foldatlas.folding.compare.compilation.
+compiled code stays in the cache of foldatlas.folding.compare.kernels.compilation.
 """
 
 import tempfile

@@ -4,8 +4,8 @@
 
 Before commit 2 it creates FOLDER/2 and waits until that file is gone or the run is asked to stop; likewise before
 commit 4. So a test that interferes with a run finds exactly one commit done, and need not be in time. `Paused` starts
-one. A worker of a Dask cluster pauses before its second commit with `--preload paused.py` and FOLDER in PAUSES.
-Deleting FOLDER ends all pauses.
+one. A worker of a Dask cluster pauses before its second commit with `--preload paused.py` and FOLDER in PAUSES, and
+with `pausing_environment` any process that the command starts. Deleting FOLDER ends all pauses.
 """
 
 import contextlib
@@ -18,7 +18,6 @@ from pathlib import Path
 from typing import Any
 
 from foldatlas.atlas.folder import AtlasFolder
-from foldatlas.jobs.cli import main
 from foldatlas.pipeline.interruption import stopping
 
 
@@ -42,6 +41,24 @@ def pause_at(folder: Path, numbers: set[int]) -> None:
 def dask_setup(_worker: object) -> None:
     """Called by Dask in a worker that preloads this file."""
     pause_at(Path(os.environ["PAUSES"]), {2})
+
+
+def pausing_environment(folder: Path, word: str) -> dict[str, str]:
+    """Return variables with which a process pauses before its second commit if its command line has `word`.
+
+    `folder` is made, for the marks; beside it a module that Python imports when a process starts.
+    """
+    folder.mkdir()
+    site = folder.with_name(f"{folder.name}-site")
+    site.mkdir()
+    (site / "sitecustomize.py").write_text(
+        "import sys\n"
+        f"if any({word!r} in text for text in sys.orig_argv):\n"
+        f"    sys.path.append({str(Path(__file__).parent)!r})\n"
+        "    import paused\n"
+        f"    paused.pause_at(paused.Path({str(folder)!r}), {{2}})\n"
+    )
+    return {"PYTHONPATH": os.pathsep.join(filter(None, [str(site), os.environ.get("PYTHONPATH")]))}
 
 
 class Paused:
@@ -72,5 +89,7 @@ class Paused:
 
 
 if __name__ == "__main__":
+    from foldatlas.jobs.cli import main
+
     pause_at(Path(sys.argv[1]), {int(number) for number in sys.argv[2].split(",")})
     sys.exit(main(sys.argv[3:]))

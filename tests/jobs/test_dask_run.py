@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from paused import pausing_environment
 
 from foldatlas.atlas.folder import AtlasFolder
 from foldatlas.schemas.records import STANDARD_RESIDUES
@@ -137,8 +138,12 @@ def test_workers_of_our_own(fasta: str, embedded: Path, tables: Callable[[Path],
     """Ctrl-C to the whole group, as a terminal sends it; then resumed to the same end. No process is left."""
     atlas = tmp_path / "atlas"
     command = [*COMMAND, "fold", fasta, str(atlas), "--model", "nano", "--workers", "2"]
-    driver = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, start_new_session=True)
-    until(lambda: committed(atlas) or driver.poll() is not None, "a first shard")
+    pauses = tmp_path / "pauses"
+    pausing = pausing_environment(pauses, "spawn_main")  # a worker, before its second commit
+    driver = subprocess.Popen(
+        command, stderr=subprocess.PIPE, text=True, start_new_session=True, env={**os.environ, **pausing}
+    )
+    until(lambda: any(pauses.iterdir()) or driver.poll() is not None, "a worker pauses")
     family = descendants(driver.pid)
     assert any(map(is_folding, family))
     os.killpg(driver.pid, signal.SIGINT)

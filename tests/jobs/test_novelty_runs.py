@@ -1,7 +1,6 @@
 """Runs of foldatlas novelty: interrupted, killed, on Dask and on a store they come to the same tables."""
 
 import os
-import re
 import shutil
 import signal
 import subprocess
@@ -153,26 +152,6 @@ def test_one_bad_structure_costs_no_other(
     (report,) = novelty(copy, references[:1])
     assert (report.now, report.searched, report.failed) == (1, 12, 0)
     assert contents(copy)["proteins"][3][:5] == contents(whole)["proteins"][3][:5]
-
-
-def test_documented_queries_have_rows(copy: Path, references: Sequence[Path], tmp_path: Path) -> None:
-    """Those of docs/sql.md on novelty, after a search of sequences, one of structures, and one of a grown reference."""
-    text = (Path(__file__).parents[2] / "docs" / "sql.md").read_text(encoding="utf-8")
-    section = text.partition("## Novelty\n")[2].partition("\n## ")[0]
-    queries = [
-        query.strip()
-        for block in re.findall(r"^```sql\n(.*?)^```", section, re.MULTILINE | re.DOTALL)
-        for query in block.split(";")
-        if query.strip()
-    ]
-    newer = tmp_path / "structures"
-    shutil.copytree(references[0], newer)
-    novelty(copy, [newer, references[1]])
-    given.grown(newer)
-    novelty(copy, [newer])
-    with Atlas.open(copy) as atlas:
-        found = {query: len(atlas.query(query).rows()) for query in queries}
-    assert len(found) == 9 and all(found.values()), found
 
 
 def test_bisection_finds_each_guilty_structure() -> None:

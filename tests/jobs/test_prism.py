@@ -7,6 +7,7 @@ import contextlib
 import hashlib
 import lzma
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -16,6 +17,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from paused import pausing_environment
 
 from foldatlas.atlas.folder import AtlasFolder
 
@@ -52,8 +54,9 @@ def clean(tmp_path_factory: pytest.TempPathFactory, module_fasta: str) -> Path:
 
 @pytest.fixture(scope="module")
 def module_fasta(tmp_path_factory: pytest.TempPathFactory) -> str:
-    """Real proteins, and records of every other outcome: repeated, and refused."""
-    text = (Path(__file__).parents[2] / "examples" / "familiar.fasta").read_text()
+    """Starts of real proteins, and records of every other outcome: repeated, and refused."""
+    proteins = (Path(__file__).parents[2] / "examples" / "familiar.fasta").read_text().split(">")[1:]
+    text = "".join(f">{header}\n{sequence[:40]}\n" for header, _, sequence in (one.partition("\n") for one in proteins))
     first = ">" + text.split(">")[1]
     path = tmp_path_factory.mktemp("fasta") / "in.fasta"
     path.write_text(text + first + ">empty\n>wrong\nMK1L\n")
@@ -98,7 +101,7 @@ def wait_until(condition: Callable[[], object], seconds: float = 300) -> None:
 class Pool:
     """A pool of Beam's workers, as a person or a container starts it."""
 
-    def __init__(self, log: Path):
+    def __init__(self, log: Path, environment: dict[str, str]):
         with socket.socket() as probe:
             probe.bind(("localhost", 0))
             self.port = probe.getsockname()[1]
@@ -107,7 +110,9 @@ class Pool:
         command = [sys.executable, "-m", "apache_beam.runners.worker.worker_pool_main", f"--service_port={self.port}"]
         self.log = log
         with log.open("w") as file:
-            self.process = subprocess.Popen(command, stdout=file, stderr=file, env={**os.environ, "PATH": path})
+            self.process = subprocess.Popen(
+                command, stdout=file, stderr=file, env={**os.environ, **environment, "PATH": path}
+            )
         wait_until(self._answers)
 
     def _answers(self) -> bool:
@@ -129,8 +134,14 @@ class Pool:
 
 
 @pytest.fixture
-def pool(tmp_path: Path) -> Iterator[Pool]:
-    started = Pool(tmp_path / "pool.log")
+def pauses(tmp_path: Path) -> Path:
+    """Where a worker of the pool leaves its mark when it pauses before its second commit."""
+    return tmp_path / "pauses"
+
+
+@pytest.fixture
+def pool(tmp_path: Path, pauses: Path) -> Iterator[Pool]:
+    started = Pool(tmp_path / "pool.log", pausing_environment(pauses, "SdkHarness"))
     yield started
     started.end()
 
@@ -165,16 +176,23 @@ def test_in_the_drivers_process_it_is_equal_to_the_embedded_run(
 
 @pytest.mark.long
 def test_killed_worker_of_a_pool_is_an_error_and_resumes(
-    prism: str, module_fasta: str, clean: Path, tmp_path: Path, pool: Pool, tables: Callable[[Path], object]
+    prism: str,
+    module_fasta: str,
+    clean: Path,
+    tmp_path: Path,
+    pool: Pool,
+    pauses: Path,
+    tables: Callable[[Path], object],
 ) -> None:
     """The run ends with an error; the same command completes the atlas."""
     atlas = tmp_path / "atlas"
     words = command(module_fasta, atlas, f"--prism_location={prism}", *pool.options)
     driver = subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-    wait_until(lambda: committed(atlas) >= 1 or driver.poll() is not None)
+    wait_until(lambda: any(pauses.iterdir()) or driver.poll() is not None)
     (worker,) = pool.workers()
     children = list(descendants(worker))
     os.kill(worker, signal.SIGKILL)
+    shutil.rmtree(pauses)
     output, messages = driver.communicate(timeout=300)
     assert driver.returncode == 1
     assert output == ""
@@ -184,7 +202,7 @@ def test_killed_worker_of_a_pool_is_an_error_and_resumes(
     wait_until(lambda: not any(process_is_up(child) for child in children))
     done_before = committed(atlas)
     shards = len(AtlasFolder(atlas).plans()[0].shards)
-    assert 1 <= done_before < shards
+    assert done_before == 1 < shards
 
     again = subprocess.run(words, capture_output=True, text=True, timeout=300)
     assert (again.returncode, again.stdout) == (0, LINE), again.stderr
@@ -199,17 +217,19 @@ def test_killed_worker_of_a_pool_is_an_error_and_resumes(
 
 @pytest.mark.parametrize("external", [False, True], ids=["loopback", "pool"])
 def test_ctrl_c_leaves_no_process(
-    prism: str, module_fasta: str, tmp_path: Path, request: pytest.FixtureRequest, external: bool
+    prism: str, module_fasta: str, tmp_path: Path, request: pytest.FixtureRequest, pauses: Path, external: bool
 ) -> None:
+    """The run stops before its second commit, with a worker in the driver's process or in a pool."""
     pool: Pool | None = request.getfixturevalue("pool") if external else None
-    atlas = tmp_path / "atlas"
-    words = command(module_fasta, atlas, f"--prism_location={prism}", *(pool.options if pool else []))
+    pausing = {} if pool else pausing_environment(pauses, "foldatlas.jobs.cli")
+    words = command(module_fasta, tmp_path / "atlas", f"--prism_location={prism}", *(pool.options if pool else []))
     driver = subprocess.Popen(
         words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True,
+        env={**os.environ, **pausing},
         # a shell's background job ignores SIGINT, and so would its children
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler) and None,
     )  # fmt: skip
-    wait_until(lambda: committed(atlas) >= 1 or driver.poll() is not None)
+    wait_until(lambda: any(pauses.iterdir()) or driver.poll() is not None)
     assert driver.poll() is None
     below = descendants(driver.pid)
     assert any(prism in text for text in below.values())
@@ -236,12 +256,19 @@ def test_prism_ends_with_a_killed_driver(prism: str, module_fasta: str, tmp_path
 
 @pytest.mark.long
 def test_flinks_way_of_submitting_reaches_a_real_job_service(
-    prism: str, module_fasta: str, clean: Path, tmp_path: Path, pool: Pool, tables: Callable[[Path], object]
+    prism: str,
+    module_fasta: str,
+    clean: Path,
+    tmp_path: Path,
+    pool: Pool,
+    pauses: Path,
+    tables: Callable[[Path], object],
 ) -> None:
     """FlinkRunner's own submission, to Prism's job service: an engine that must show first what it can."""
     from foldatlas.pipeline.engines.portable.prism_server import prism as serving
 
     atlas = tmp_path / "atlas"
+    shutil.rmtree(pauses)
     with serving(prism) as address:
         words = command(module_fasta, atlas, f"--job_endpoint={address}", *pool.options, runner="FlinkRunner")
         done = subprocess.run(words, capture_output=True, text=True, timeout=300)

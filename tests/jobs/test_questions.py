@@ -4,6 +4,7 @@ import csv
 import io
 import json
 import re
+import shutil
 import subprocess
 import sys
 import venv
@@ -73,6 +74,29 @@ def test_a_question_has_an_answer(atlas: Path, number: str) -> None:
     lines, shown = file.getvalue().decode().splitlines(), SHOWN[number].splitlines()
     assert written.rows > 0
     assert lines[0].split() == shown[0].split() and len(lines) == len(shown)
+
+
+CASES = {
+    "known": "tm_query >= 0.5",
+    "novel": "(id, source) in (select (id, source) from novel)",
+    "dark": "cluster_structure in (select cluster from dark_clusters)",
+    "too short": "structure_id in (select structure_id from novelty where reason = 'too_short')",
+    "not searched": "tm_query is null and structure_id not in (select structure_id from novelty)",
+}
+
+
+def test_queries_on_novelty_have_rows(atlas: Path, tmp_path: Path) -> None:
+    """Those of docs/sql.md, on an atlas with every case: its last protein came after the searches."""
+    section = TEXT.partition("## Novelty\n")[2].partition("\n## ")[0]
+    blocks = re.findall(r"^```sql\n(.*?)^```", section, re.MULTILINE | re.DOTALL)
+    queries = [query for block in blocks for query in block.split(";") if query.strip()]
+    shutil.copytree(atlas, tmp_path / "atlas")
+    given.write_atlas(AtlasFolder(tmp_path / "atlas"), {"later": given.Protein(given.made.made(64, 900))}, "later")
+    with Atlas.open(tmp_path / "atlas") as opened:
+        for case, condition in CASES.items():
+            assert opened.query(f"select id from proteins where {condition}").rows(), case
+        found = {query: len(opened.query(query).rows()) for query in queries}
+    assert len(found) == 9 and all(found.values()), found
 
 
 def test_questions_in_another_connection(atlas: Path) -> None:

@@ -167,6 +167,21 @@ def test_modified_residues_and_alternate_locations(tmp_path: Path) -> None:
     assert (len(found.sequence), found.dropped, found.outcome) == (34, 1, "candidate")
 
 
+@pytest.mark.parametrize("name", ["x.pdb", "x.cif"])
+def test_renumbering_changes_nothing(name: str) -> None:
+    """Numbers from -5 on, each twice with an insertion code, and a jump."""
+    given = made.structure({"A": chain(40, 1)})
+    read = []
+    for renumbered in (False, True):
+        for place, residue in enumerate(given[0][0] if renumbered else ()):
+            residue.seqid = made.gemmi.SeqId(place // 2 - 5 + (300 if place > 20 else 0), " A"[place % 2])
+        text = given.make_pdb_string() if name.endswith("pdb") else given.make_mmcif_document().as_string()
+        read += read_structure(text.encode(), name)
+    before, after = read
+    assert before.sequence == after.sequence and len(before.sequence) == 40
+    assert np.array_equal(before.backbone, after.backbone, equal_nan=True)
+
+
 def test_mirror_image_is_not_identical() -> None:
     positions = made.backbone(60, 6)[:, 1].astype(np.float32)
     turn = np.array([[0, -1, 0], [1, 0, 0], [0, 0, 1]], np.float32)

@@ -1,10 +1,9 @@
 """Runs of derived stages: first commit wins, resume, sweeping, what verify and merge make of them; folders and s3."""
 
 import dataclasses
+import os
 import re
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -19,8 +18,10 @@ from foldatlas.atlas.stages.run import StageRun
 from foldatlas.atlas.stages.runs import completed_runs, latest_complete, runs, sweep_stages
 from foldatlas.atlas.storage.commit import attempt_name
 from foldatlas.atlas.verify.atlas import verify
+from foldatlas.pipeline.shards.run import fold_atlas
 from foldatlas.pipeline.stages.run import StageReport, run_stage
 from foldatlas.pipeline.stages.shard import ShardWork, StageOptions, StageResult, StageTask, compute_shard
+from foldatlas.pipeline.workers.supervisor import WorkerSpec
 from foldatlas.schemas.errors import DamagedAtlasError, IncompleteError, Interrupted
 from foldatlas.schemas.manifest import DIGEST_KEY
 from foldatlas.schemas.records import Settings
@@ -178,27 +179,43 @@ def test_verify_reads_the_files_of_runs(folder: AtlasFolder) -> None:
     assert any("it does not exist" in fault and f"drop novelty/{run.name}" in fault for fault in faults(folder))
 
 
+def leave_behind(folder: AtlasFolder, names: list[str]) -> list[Path]:
+    """Write files of these names, with the name of an attempt whose process has ended in place of DEAD."""
+    dead = attempt_name().replace(f"_{os.getpid()}_", "_4194304_")  # beyond the kernel's largest process number
+    paths = [folder.root / name.replace("DEAD", dead) for name in names]
+    for path in paths:
+        path.parent.mkdir(exist_ok=True)
+        path.write_bytes(b"left")
+    return paths
+
+
 def test_files_of_dead_attempts_are_swept(folder: AtlasFolder) -> None:
     """Those of committed shards and of inputs; files of a shard without an entry stay."""
     run = begun(folder)
     with pytest.raises(IncompleteError):
         finish(run, {"00003": ValueError("later")})
-    dead = subprocess.run(
-        [sys.executable, "-c", "from foldatlas.atlas.storage.commit import attempt_name as a; print(a())"],
-        capture_output=True,
-        text=True,
-        check=True,
-    ).stdout.strip()
-    stray = [run.data_path(table, "00000", dead) for table in ("squares", "others")]
-    stray.append(run.path(f"manifest/.00003.json.{dead}.part"))
-    waiting = run.data_path("squares", "00003", dead)
-    for name in (*stray, waiting):
-        (folder.root / name).parent.mkdir(exist_ok=True)
-        (folder.root / name).write_bytes(b"left")
+    stray = [run.data_path(table, "00000", "DEAD") for table in ("squares", "others")]
+    stray.append(run.path("manifest/.00003.json.DEAD.part"))
+    *gone, waiting = leave_behind(folder, [*stray, run.data_path("squares", "00003", "DEAD")])
     assert sweep_stages(folder) == 3
-    assert [(folder.root / name).exists() for name in (*stray, waiting)] == [False, False, False, True]
+    assert waiting.exists() and not any(path.exists() for path in gone)
     finish(run)
-    assert not (folder.root / waiting).exists() and rows(run) == EXPECTED
+    assert not waiting.exists() and rows(run) == EXPECTED
+
+
+def test_folding_sweeps_files_of_stages(folder: AtlasFolder) -> None:
+    """A damaged document of a run stops neither the sweep of folding's own files nor folding."""
+    run = begun(folder)
+    finish(run)
+    names = [run.data_path("squares", "00000", "DEAD"), "scores/.x.parquet.DEAD.part"]
+    worker = WorkerSpec("nano", SETTINGS, "cpu", None)
+    left = leave_behind(folder, names)
+    fold_atlas(folder, worker, show_progress=False)
+    assert not any(path.exists() for path in left) and rows(run) == EXPECTED
+    of_run, of_folding = leave_behind(folder, names)
+    (folder.root / run.path("run.json")).write_bytes(b"{")
+    fold_atlas(folder, worker, show_progress=False)
+    assert of_run.exists() and not of_folding.exists()
 
 
 def test_merging_carries_runs_over(folder: AtlasFolder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

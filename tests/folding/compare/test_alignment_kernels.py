@@ -8,16 +8,15 @@ import numpy as np
 import pytest
 from made_chains import rotation
 
-from foldatlas.folding.compare.alignment_by_distance import (
+from foldatlas.folding.compare.kernels.alignment_by_distance import (
     CODES,
     align_by_distance,
-    align_with_bonus,
     fill_scores,
 )
-from foldatlas.folding.compare.quaternion_fit import superpose_quickly
-from foldatlas.folding.compare.smith_waterman import NUM_ROWS, align_states
+from foldatlas.folding.compare.kernels.quaternion_fit import superpose_quickly
+from foldatlas.folding.compare.kernels.smith_waterman import NUM_ROWS, align_states
+from foldatlas.folding.compare.kernels.three_di_tables import SUBSTITUTION_SCORES
 from foldatlas.folding.compare.superposition import superpose, tm_score
-from foldatlas.folding.compare.three_di_tables import SUBSTITUTION_SCORES
 from foldatlas.folding.compare.tm_align import score_pairs
 
 
@@ -104,7 +103,7 @@ def test_distance_alignment_equals_plain_loops(n, m, gap):
 
     same = np.eye(CODES, dtype=np.int8)
     fill_scores(codes, others[::-1].copy(), n, m, same.ravel(), scores)
-    align_with_bonus(x, reversed_y, scores, n, m, 5.0, 1.0, 0.5, gap, values, origins, partners)
+    align_by_distance(x, reversed_y, n, m, 5.0, gap, values, origins, partners, scores, 1.0, 0.5)
     bonus = np.float32(0.5) * (codes[:, None] == others)
     assert partners.tolist() == plain_alignment(distances + bonus.astype(np.float32), gap).tolist()
 

@@ -6,7 +6,7 @@ import tempfile
 
 import pytest
 
-from foldatlas.folding.compare import compilation
+from foldatlas.folding.compare.kernels import compilation
 
 
 @pytest.fixture(autouse=True)

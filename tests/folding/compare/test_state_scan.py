@@ -5,8 +5,8 @@ import biotite.sequence.align as align
 import numpy as np
 import pytest
 
+from foldatlas.folding.compare.kernels.three_di_tables import LETTERS, SUBSTITUTION_SCORES
 from foldatlas.folding.compare.state_scan import SATURATED, exact_state_scores, state_scores
-from foldatlas.folding.compare.three_di_tables import LETTERS, SUBSTITUTION_SCORES
 from foldatlas.folding.compare.tm_align import Chains
 
 

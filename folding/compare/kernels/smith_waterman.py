@@ -8,7 +8,7 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 
-from foldatlas.folding.compare.compilation import kernel
+from foldatlas.folding.compare.kernels.compilation import kernel
 
 Codes = npt.NDArray[np.uint8]
 Scores = npt.NDArray[np.int8]

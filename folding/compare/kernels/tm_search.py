@@ -13,8 +13,8 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 
-from foldatlas.folding.compare.compilation import inner, kernel
-from foldatlas.folding.compare.quaternion_fit import Sums, Transform, fit
+from foldatlas.folding.compare.kernels.compilation import inner, kernel
+from foldatlas.folding.compare.kernels.quaternion_fit import Sums, Transform, fit
 
 Points = npt.NDArray[np.float32]
 Doubles = npt.NDArray[np.float64]

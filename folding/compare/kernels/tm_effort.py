@@ -2,7 +2,7 @@
 
 from typing import Final, NamedTuple
 
-from foldatlas.folding.compare.tm_work import NUM_RANKS
+from foldatlas.folding.compare.kernels.tm_work import NUM_RANKS
 
 SHORT: Final = 100  # residues of the shorter chain: a fold is most easily missed in such
 

@@ -20,17 +20,12 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 
-from foldatlas.folding.compare.alignment_by_distance import (
-    align_by_distance,
-    align_with_bonus,
-    fill_scores,
-    transform_points,
-)
-from foldatlas.folding.compare.compilation import inner
-from foldatlas.folding.compare.quaternion_fit import Transform, fit
-from foldatlas.folding.compare.smith_waterman import GAP_EXTEND, GAP_OPEN, align_states
-from foldatlas.folding.compare.tm_effort import SHORT, Effort
-from foldatlas.folding.compare.tm_search import (
+from foldatlas.folding.compare.kernels.alignment_by_distance import align_by_distance, fill_scores, transform_points
+from foldatlas.folding.compare.kernels.compilation import inner
+from foldatlas.folding.compare.kernels.quaternion_fit import Transform, fit
+from foldatlas.folding.compare.kernels.smith_waterman import GAP_EXTEND, GAP_OPEN, align_states
+from foldatlas.folding.compare.kernels.tm_effort import SHORT, Effort
+from foldatlas.folding.compare.kernels.tm_search import (
     NO_CUTOFF,
     climb,
     distance_cutoff,
@@ -41,11 +36,12 @@ from foldatlas.folding.compare.tm_search import (
     search_radius,
     select,
 )
-from foldatlas.folding.compare.tm_work import assign_secondary, gather, prepare
+from foldatlas.folding.compare.kernels.tm_work import assign_secondary, gather, prepare
 
 Points = npt.NDArray[np.float32]
 Doubles = npt.NDArray[np.float64]
 Codes = npt.NDArray[np.uint8]
+Scores = npt.NDArray[np.int8]
 Integers = npt.NDArray[np.int32]
 
 _GAP: Final = -0.6
@@ -54,7 +50,7 @@ _FINAL_SEARCH: Final = 8
 _PROBES: Final = 16  # slots of the table of alignments that are looked at
 _GAPLESS_KEPT: Final = 3
 _FRAGMENT: Final = 20  # residues
-_SECONDARY_GAP: Final = -1.0
+_BONUS_GAP: Final = -1.0
 _SECONDARY_BONUS: Final = 0.5
 _STATE_BONUS: Final = 0.1  # of a score in half bits
 _WIDER_D0: Final = 1.5  # angstrom, beside secondary structure, as in TM-align
@@ -74,6 +70,17 @@ def _align_moved(work: Any, n: int, m: int, transform: Transform, d0: float, gap
     transform_points(work.x, n, transform, work.moved)
     align_by_distance(work.moved, work.y_last_first, n, m, d0, gap, work.values, work.origins, work.partners)
     return gather(work, n, work.partners)
+
+
+@inner
+def _align_with_bonus(
+    work: Any, n: int, m: int, transform: Transform, d0: float, scores: Scores, weight: float, bonus: float
+) -> None:
+    transform_points(work.x, n, transform, work.moved)
+    align_by_distance(
+        work.moved, work.y_last_first, n, m, d0, _BONUS_GAP, work.values, work.origins, work.partners,
+        scores, weight, bonus,
+    )  # fmt: skip
 
 
 @inner
@@ -261,7 +268,6 @@ def align_pair(work: Any, n: int, m: int, effort: Effort) -> None:
         for axis in range(3):
             reach += work.x[axis, i] ** 2
     reach = np.sqrt(reach / n)
-    values = work.values
 
     align_3di(work, n, m)
     _try(work, n, m, sums, best, d0, effort)
@@ -270,57 +276,15 @@ def align_pair(work: Any, n: int, m: int, effort: Effort) -> None:
     assign_secondary(work.y, m, work.y_secondary)
     reversed_secondary = work.y_secondary[:m][::-1].copy()
     fill_scores(work.x_secondary, reversed_secondary, n, m, work.secondary_table, work.secondary_scores)
-    transform_points(work.x, n, _stored(best), work.moved)
-    align_with_bonus(
-        work.moved,
-        work.y_last_first,
-        work.secondary_scores,
-        n,
-        m,
-        d0,
-        0.0,
-        1.0,
-        _SECONDARY_GAP,
-        values,
-        work.origins,
-        work.partners,
-    )
+    _align_with_bonus(work, n, m, _stored(best), d0, work.secondary_scores, 0.0, 1.0)
     _try(work, n, m, sums, best, d0, effort)
 
     _refine_ranked(work, n, m, _rank_gapless(work, n, m, d0, reach), sums, best, d0, effort)
     _refine_ranked(work, n, m, _rank_fragments(work, n, m, d0, reach, effort), sums, best, d0, effort)
 
-    transform_points(work.x, n, _stored(best), work.moved)
-    align_with_bonus(
-        work.moved,
-        work.y_last_first,
-        work.secondary_scores,
-        n,
-        m,
-        d0 + _WIDER_D0,
-        1.0,
-        _SECONDARY_BONUS,
-        _SECONDARY_GAP,
-        values,
-        work.origins,
-        work.partners,
-    )
+    _align_with_bonus(work, n, m, _stored(best), d0 + _WIDER_D0, work.secondary_scores, 1.0, _SECONDARY_BONUS)
     _try(work, n, m, sums, best, d0, effort)
-    transform_points(work.x, n, _stored(best), work.moved)
-    align_with_bonus(
-        work.moved,
-        work.y_last_first,
-        work.state_scores,
-        n,
-        m,
-        d0 + _WIDER_D0,
-        1.0,
-        _STATE_BONUS,
-        _SECONDARY_GAP,
-        values,
-        work.origins,
-        work.partners,
-    )
+    _align_with_bonus(work, n, m, _stored(best), d0 + _WIDER_D0, work.state_scores, 1.0, _STATE_BONUS)
     _try(work, n, m, sums, best, d0, effort)
     _refine(work, n, m, _stored(best), sums, best, d0, effort, True)
 

@@ -15,7 +15,7 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 
-from foldatlas.folding.compare.compilation import inner, kernel
+from foldatlas.folding.compare.kernels.compilation import inner, kernel
 
 Doubles = npt.NDArray[np.float64]
 Sums = tuple[float, ...]

@@ -9,11 +9,11 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 
-from foldatlas.folding.compare.alignment_by_distance import CODES
-from foldatlas.folding.compare.compilation import inner, kernel
-from foldatlas.folding.compare.smith_waterman import NUM_ROWS
-from foldatlas.folding.compare.three_di_tables import SUBSTITUTION_SCORES
-from foldatlas.folding.compare.tm_search import SEEN_SLOTS
+from foldatlas.folding.compare.kernels.alignment_by_distance import CODES
+from foldatlas.folding.compare.kernels.compilation import inner, kernel
+from foldatlas.folding.compare.kernels.smith_waterman import NUM_ROWS
+from foldatlas.folding.compare.kernels.three_di_tables import SUBSTITUTION_SCORES
+from foldatlas.folding.compare.kernels.tm_search import SEEN_SLOTS
 
 Points = npt.NDArray[np.float32]
 Doubles = npt.NDArray[np.float64]

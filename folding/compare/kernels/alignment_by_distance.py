@@ -15,8 +15,8 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 
-from foldatlas.folding.compare.compilation import inner, kernel
-from foldatlas.folding.compare.quaternion_fit import Transform
+from foldatlas.folding.compare.kernels.compilation import inner, kernel
+from foldatlas.folding.compare.kernels.quaternion_fit import Transform
 
 Points = npt.NDArray[np.float32]
 Codes = npt.NDArray[np.uint8]
@@ -55,12 +55,18 @@ def align_by_distance(
     values: Floats,
     origins: Codes,
     partners: Integers,
+    scores: Scores | None = None,
+    weight: float = 1.0,
+    bonus: float = 0.0,
 ) -> None:
     """Write to `partners[:n]` the target's residue of each mobile residue, or -1.
 
-    `gap` is 0 or negative. `values` is room for 5 rows of n + 1 numbers and `origins` for (n + m + 1) (n + 1).
+    `gap` is 0 or negative. `values` is room for 5 rows of n + 1 numbers and `origins` for (n + m + 1) (n + 1). With
+    `scores` (`fill_scores`) that of a pair is `weight` times the distance's plus `bonus` times its own. The branch is
+    chosen when the kernel is compiled, by whether the argument is None.
     """
     one, scale, opening = np.float32(1.0), np.float32(1.0 / (d0 * d0)), np.float32(gap)
+    factor, bonus_factor = np.float32(weight), np.float32(bonus)
     width = np.uint64(n + 1)
     before, last, this = values[0], values[1], values[2]
     last_open, this_open = values[3], values[4]
@@ -77,7 +83,11 @@ def align_by_distance(
             e0 = moved[0, i - u1] - target_last_first[0, j]
             e1 = moved[1, i - u1] - target_last_first[1, j]
             e2 = moved[2, i - u1] - target_last_first[2, j]
-            pair = before[i - u1] + one / (one + (e0 * e0 + e1 * e1 + e2 * e2) * scale)
+            if scores is None:
+                pair = before[i - u1] + one / (one + (e0 * e0 + e1 * e1 + e2 * e2) * scale)
+            else:
+                extra = bonus_factor * np.float32(scores[base + i])
+                pair = before[i - u1] + factor / (one + (e0 * e0 + e1 * e1 + e2 * e2) * scale) + extra
             up, left = last_open[i - u1], last_open[i]
             side = max(left, up)
             taken = pair >= side
@@ -109,55 +119,6 @@ def fill_scores(codes: Codes, codes_last_first: Codes, n: int, m: int, table: Sc
             scores[base + i] = table[
                 np.uint64(codes[i - u1]) * np.uint64(CODES) + np.uint64(codes_last_first[shift + k])
             ]
-
-
-@kernel
-def align_with_bonus(
-    moved: Points,
-    target_last_first: Points,
-    scores: Scores,
-    n: int,
-    m: int,
-    d0: float,
-    weight: float,
-    bonus: float,
-    gap: float,
-    values: Floats,
-    origins: Codes,
-    partners: Integers,
-) -> None:
-    """As `align_by_distance`, of scores `weight` times the distance's plus `bonus` times `scores` (`fill_scores`)."""
-    one, scale, opening = np.float32(1.0), np.float32(1.0 / (d0 * d0)), np.float32(gap)
-    factor, bonus_factor = np.float32(weight), np.float32(bonus)
-    width = np.uint64(n + 1)
-    before, last, this = values[0], values[1], values[2]
-    last_open, this_open = values[3], values[4]
-    values[:] = np.float32(0.0)
-    u1 = np.uint64(1)
-    for diagonal in range(2, n + m + 1):
-        low, high = max(1, diagonal - m), min(n, diagonal - 1)
-        base = np.uint64(diagonal) * width
-        shift = np.uint64(m - diagonal + low)
-        for k in range(np.uint64(high - low + 1)):
-            i = np.uint64(low) + k
-            j = shift + k
-            e0 = moved[0, i - u1] - target_last_first[0, j]
-            e1 = moved[1, i - u1] - target_last_first[1, j]
-            e2 = moved[2, i - u1] - target_last_first[2, j]
-            extra = bonus_factor * np.float32(scores[base + i])
-            pair = before[i - u1] + factor / (one + (e0 * e0 + e1 * e1 + e2 * e2) * scale) + extra
-            up, left = last_open[i - u1], last_open[i]
-            side = max(left, up)
-            taken = pair >= side
-            this[i] = pair if taken else side
-            this_open[i] = pair + opening if taken else side
-            origins[base + i] = _PAIR if taken else (_LEFT if left >= up else _UP)
-        this[0] = this_open[0] = np.float32(0.0)
-        if diagonal <= n:
-            this[diagonal] = this_open[diagonal] = np.float32(0.0)
-        before, last, this = last, this, before
-        last_open, this_open = this_open, last_open
-    trace_back(origins, n, m, partners)
 
 
 @inner

@@ -101,7 +101,7 @@ def _digest() -> str:
     digest = hashlib.sha256()
     for part in (numba.__version__, platform.python_version(), llvmlite.binding.get_host_cpu_name()):
         digest.update(part.encode() + b"\0")
-    for path in sorted(Path(__file__).parent.glob("*.py")):
+    for path in sorted(Path(__file__).parents[1].rglob("*.py")):
         digest.update(path.read_bytes())
     return digest.hexdigest()[:16]
 
