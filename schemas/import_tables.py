@@ -37,7 +37,9 @@ STAGED_FILES: Final = _table(
         _field("row", pa.int32(), "row of the chunk's structures; NULL for a refused file", nullable=True),
         *(_field(name, kind, "as in scores; NULL if unknown", nullable=True) for name, kind in SCORE_COLUMNS),
         _field("model", pa.string(), "the model that predicted the structure; NULL if unknown", nullable=True),
-        _field("model_version", pa.string(), "version of the model, or of its database; NULL if unknown", nullable=True),
+        _field(
+            "model_version", pa.string(), "version of the model, or of its database; NULL if unknown", nullable=True
+        ),
         _field("licence", pa.string(), "its licence; NULL if unknown", nullable=True),
         _field("origin", pa.string(), "the database or program; NULL if unknown", nullable=True),
         _field("chain", pa.string(), "the author's name of the chain; NULL if unknown", nullable=True),

@@ -20,7 +20,6 @@ import duckdb
 import numpy as np
 import pyarrow as pa
 
-from foldatlas.atlas.index.files import create_temporary
 from foldatlas.atlas.parquet.files import ParquetFile
 from foldatlas.atlas.planning.planned_tables import RECORDS_PER_FILE, ROWS_PER_GROUP, PlannedTables, Rows
 from foldatlas.atlas.sql.interruptible import interruptible_call
@@ -264,19 +263,16 @@ def open_imported(
 
 
 def _decide(connection: Any, staged: Sequence[StagedTable], uris: Sequence[str], known: Sequence[Path]) -> None:
-    places = [
-        {"filename": str(one.path), **{name: getattr(one, name) for name in ("source", "staging", "files", "structures")}}
-        for one in staged
-    ]
-    types = {**dict.fromkeys(("filename", "staging", "files", "structures"), pa.string()), "source": pa.int32()}
-    create_temporary(connection, "places", places, types)
-    create_temporary(connection, "uris", [{"source": number, "uri": uri} for number, uri in enumerate(uris)],
-                     {"source": pa.int32(), "uri": pa.string()})  # fmt: skip
+    columns = ("source", "staging", "files", "structures")
+    places = [{"filename": str(one.path), **{name: getattr(one, name) for name in columns}} for one in staged]
+    named = [{"source": number, "uri": uri} for number, uri in enumerate(uris)]
+    for table, rows in (("places", places), ("uris", named)):
+        connection.register("given", pa.Table.from_pylist(rows))
+        connection.execute(f"CREATE TEMP TABLE {table} AS FROM given")
+        connection.unregister("given")
     for name, paths in (("staged_files", [one.path for one in staged]), ("known_files", known)):
         connection.execute(f"SET VARIABLE {name} = ?", [[escape_glob(path) for path in paths]])
-    connection.execute(
-        "CREATE TEMP VIEW staged AS FROM read_parquet(getvariable('staged_files'), filename = true)"
-    )
+    connection.execute("CREATE TEMP VIEW staged AS FROM read_parquet(getvariable('staged_files'), filename = true)")
     if known:
         connection.execute(
             "CREATE TABLE known AS SELECT DISTINCT structure_id FROM read_parquet(getvariable('known_files'))"

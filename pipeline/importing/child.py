@@ -7,33 +7,10 @@ before it reads it, so that its parent (reader.py) knows which was at fault.
 import contextlib
 import sys
 from collections.abc import Sequence
-from typing import NamedTuple
 
-from foldatlas.pipeline.importing.reading import ReadTask, read_task
+from foldatlas.pipeline.importing.messages import Begun, Finished, ReadRequest, Skipping
+from foldatlas.pipeline.importing.reading import read_task
 from foldatlas.pipeline.workers.inherited import connect
-
-
-class ReadRequest(NamedTuple):
-    """Read the files of a task, but for those that crashed this process before, by number."""
-
-    task: ReadTask
-    crashed: frozenset[int]
-
-
-class Begun(NamedTuple):
-    """A file is to be read now."""
-
-    number: int
-
-
-class Skipping(NamedTuple):
-    """Files that others read are skipped."""
-
-
-class Finished(NamedTuple):
-    """The task is done, or ended with `error`."""
-
-    error: Exception | None
 
 
 def main(arguments: Sequence[str]) -> None:

@@ -10,7 +10,7 @@ from multiprocessing.connection import Connection
 from typing import Final
 
 from foldatlas.pipeline import events, progress
-from foldatlas.pipeline.importing.child import Begun, Finished, ReadRequest, Skipping
+from foldatlas.pipeline.importing.messages import Begun, Finished, ReadRequest, Skipping
 from foldatlas.pipeline.importing.reading import ReadTask
 from foldatlas.pipeline.interruption import give_up, giving_up_if_unwritable, raise_if_stopping, stopping
 from foldatlas.pipeline.workers.supervisor import start_child
@@ -83,7 +83,7 @@ class Reader:
                         deadline = time.monotonic() + FILE_SECONDS
                     case Finished(None):
                         return None
-                    case Finished(error):
+                    case Finished(error) if error is not None:
                         raise error
         except (EOFError, BrokenPipeError, ConnectionError):
             self.end()
@@ -117,5 +117,3 @@ _reader: Final = Reader()
 def end_reader() -> None:
     """End the child of this process, at the end of a run."""
     _reader.end()
-
-

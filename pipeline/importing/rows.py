@@ -8,20 +8,19 @@ from typing import Any, Final
 
 import numpy as np
 
+from foldatlas.atlas.importing.foldcomp_blob import is_foldcomp, read_foldcomp
 from foldatlas.atlas.importing.record import ImportedStructure
 from foldatlas.atlas.importing.structure_text import read_structure_text
 from foldatlas.atlas.parquet.scores import score_row
 from foldatlas.atlas.reference.chains import StructureFault
 from foldatlas.atlas.reference.read import Member
-from foldatlas.pipeline.importing.ids import id_of, is_structure_name, stem
+from foldatlas.pipeline.importing.ids import id_of, is_structure_name
 from foldatlas.pipeline.importing.options import ImportOptions
 from foldatlas.pipeline.sources.headers import read_text
 from foldatlas.pipeline.sources.validation import crc64
-from foldatlas.schemas.import_tables import STAGED_FILES
 from foldatlas.schemas.records import Outcome, structure_id
 
 MAX_TEXT_BYTES: Final = 64 << 20  # of one file: a chain of 65,534 residues has some 50 MB as PDB text
-FOLDCOMP: Final = b"FCMP"
 
 
 def file_row(
@@ -81,9 +80,9 @@ def file_row(
 
 def read_content(content: bytes, options: ImportOptions) -> ImportedStructure:
     """Return the structure in the content of a file, whose format its first bytes show. Raise StructureFault."""
-    if content.startswith(FOLDCOMP):
-        raise StructureFault(Outcome.NOT_STRUCTURE, "Foldcomp files are not read yet")
     with np.errstate(all="ignore"):  # values of damaged files
+        if is_foldcomp(content):
+            return read_foldcomp(content, options.read)
         return read_structure_text(content, options.read)
 
 
@@ -118,5 +117,3 @@ def _text(text: str) -> str:
     """Return `text` as UTF-8 can hold it; other bytes of a file's name are written as \\xNN."""
     clean = text.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
     return "".join(letter if letter.isprintable() else "_" for letter in clean)
-
-

@@ -33,6 +33,7 @@ from foldatlas.schemas.version import program_version
 LOST: Final = "the file was changed or removed before its structure was imported"
 STAGE: Final = "import"
 _PLACE: Final = ("source", "staging", "files", "structures")
+_Part = tuple[pa.Table, list[dict[str, Any]]]  # structures, and the rows of their files
 
 
 @dataclass(frozen=True)
@@ -157,22 +158,22 @@ def _write(folder: AtlasFolder, task: ShardTask, attempt: str, digest: str) -> t
     return {table: writer.entry for table, writer in writers.items() if writer.entry is not None}, residues, len(lost)
 
 
-def _staged(places: list[dict[str, Any]]) -> Iterator[tuple[pa.Table, list[dict[str, Any]]]]:
+def _staged(places: list[dict[str, Any]]) -> Iterator[_Part]:
     """Yield structures, with the rows of their files, in the order of `places`, each time from one row group."""
-    for (source, staging, files, structures), some in groupby(places, key=lambda place: [place[name] for name in _PLACE]):
+    for (source, staging, files, structures), some in groupby(places, key=lambda one: [one[name] for name in _PLACE]):
         storage = open_storage(staging)
         with open_parquet(storage, files) as file:
-            rows = {row["row"]: {**row, "source": source} for row in file.read().to_pylist() if row["row"] is not None}
+            table = file.read().to_pylist()
+        rows = {row["row"]: {**row, "source": source} for row in table if row["row"] is not None}
         with open_parquet(storage, structures) as file:
-            for group, members in groupby((place["row"] for place in some), key=lambda row: row // STRUCTURES_PER_ROW_GROUP):
-                numbers = list(members)
-                inside = pa.array(np.array(numbers) - group * STRUCTURES_PER_ROW_GROUP)
-                yield file.read_row_group(group).take(inside), [rows[number] for number in numbers]
+            numbers = [place["row"] for place in some]
+            for group, members in groupby(numbers, key=lambda row: row // STRUCTURES_PER_ROW_GROUP):
+                wanted = list(members)
+                inside = pa.array(np.array(wanted) - group * STRUCTURES_PER_ROW_GROUP)
+                yield file.read_row_group(group).take(inside), [rows[number] for number in wanted]
 
 
-def _row_groups(
-    parts: Iterator[tuple[pa.Table, list[dict[str, Any]]]],
-) -> Iterator[tuple[pa.Table, list[dict[str, Any]]]]:
+def _row_groups(parts: Iterator[_Part]) -> Iterator[_Part]:
     """Yield the same rows in row groups of STRUCTURES_PER_ROW_GROUP; the last may have fewer."""
     tables: list[pa.Table] = []
     rows: list[dict[str, Any]] = []

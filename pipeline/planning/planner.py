@@ -331,8 +331,8 @@ def _check_kind(source: SourceFile, counts: ReadCounts) -> None:
 def commit_tables(
     folder: AtlasFolder, staging: Path, sources: Sequence[Source], tables: PlannedTables, max_length: int
 ) -> Plan:
-    """Name the `tables` in the folder `staging` and shards, and commit the plan. Return the committed plan, which another driver may have made
-    first."""
+    """Name the `tables` in the folder `staging` and the shards, and commit the plan. Return the committed plan, which
+    another driver may have made first."""
     name = plan_name(sources, max_length, tables.shards)
     attempt = attempt_name()
     files = {

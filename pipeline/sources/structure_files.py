@@ -11,7 +11,7 @@ import struct
 import tarfile
 import zipfile
 import zlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from pathlib import Path, PurePosixPath
 from typing import IO, Any, Final, Self
 
@@ -124,7 +124,7 @@ def open_structures(found: Found) -> Iterator[Member]:
 
 def open_members(
     found: Found, wanted: Wanted = every, max_bytes: int = MAX_TEXT_BYTES
-) -> Iterator[tuple[int, Member]]:
+) -> Generator[tuple[int, Member], None, None]:
     """Yield number and text of a file, or of each wanted member of an archive. Never raises for its content.
 
     Members are numbered from 0, without folders. A last member without a name, and with the next number, has the reason
@@ -177,7 +177,7 @@ class _TarInfo(tarfile.TarInfo):
     def fromtarfile(cls, tarfile_: tarfile.TarFile) -> Self:
         try:
             return super().fromtarfile(tarfile_)
-        except (tarfile.InvalidHeaderError, tarfile.TruncatedHeaderError) as error:
+        except (tarfile.InvalidHeaderError, tarfile.TruncatedHeaderError) as error:  # type: ignore[attr-defined]
             raise _Damaged(f"the archive is damaged ({error}); its other members were not read") from error
 
     def _proc_member(self, tarfile_: tarfile.TarFile) -> Any:  # tarfile calls it, to be overridden, for each header
@@ -188,12 +188,8 @@ class _TarInfo(tarfile.TarInfo):
 
 def _tar_members(found: Found, limited: "_Limited", wanted: Wanted, max_bytes: int) -> Iterator[Member | None]:
     """Yield each member; None for one that is not wanted, which a local file without compression need not read."""
-    if limited.is_compressed or scheme_of(found.path):
-        opened = tarfile.open(fileobj=limited, mode="r|", tarinfo=_TarInfo)  # type: ignore[call-overload]
-    else:
-        opened = tarfile.open(found.path, mode="r:", tarinfo=_TarInfo)
     number = 0
-    with opened as archive:
+    with _opened_tar(found, limited) as archive:
         while (info := archive.next()) is not None:
             archive.members.clear()  # type: ignore[attr-defined]  # otherwise it keeps every header in memory
             if info.isdir():
@@ -210,6 +206,12 @@ def _tar_members(found: Found, limited: "_Limited", wanted: Wanted, max_bytes: i
             file = archive.extractfile(info)
             assert file is not None
             yield _unpacked(name, file, info.size, max_bytes)
+
+
+def _opened_tar(found: Found, limited: "_Limited") -> tarfile.TarFile:
+    if limited.is_compressed or scheme_of(found.path):
+        return tarfile.open(fileobj=limited, mode="r|", tarinfo=_TarInfo)  # type: ignore[call-overload, no-any-return]
+    return tarfile.open(found.path, mode="r:", tarinfo=_TarInfo)
 
 
 def _zip_members(found: Found, wanted: Wanted, max_bytes: int) -> Iterator[Member | None]:
