@@ -10,6 +10,7 @@ from pathlib import Path
 import gemmi
 import made_structures
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
 from commands import in_this_process as run
 
@@ -100,10 +101,14 @@ def archived(path: Path, contents: dict[str, bytes]) -> Path:
     return path
 
 
+def records(atlas: Path) -> list[dict]:
+    """The records of the newest plan."""
+    folder = AtlasFolder(atlas)
+    return [row for file in folder.plans()[-1].records for row in pq.read_table(atlas / file.path).to_pylist()]
+
+
 def outcomes(atlas: Path) -> dict[str, str]:
-    with Atlas(atlas) as opened:
-        rows = opened.query("select path, outcome from records where not superseded order by path").fetchall()
-    return dict(rows)
+    return {row["path"]: row["outcome"] for row in records(atlas)}
 
 
 @pytest.fixture(scope="module")
@@ -123,14 +128,15 @@ def test_each_file_is_a_record_with_an_outcome(imported: Path) -> None:
 def test_best_model_of_a_sequence_is_kept(imported: Path) -> None:
     """The ids of all its files share it; each file's own mean pLDDT is in its record."""
     expected = structure(SHARED, 7, 90)[0][0]
-    with Atlas(imported / "atlas") as atlas:
+    with Atlas.open(imported / "atlas") as atlas:
         stored = atlas.structure("a_paralogue")
-        [(path,)] = atlas.query(
-            f"select path from provenance where structure_id = '{structure_id(SHARED).hex()}'"
-        ).fetchall()
-        means = atlas.query(
-            "select path, file_mean_plddt from records where length = 50 and id <> 'p0' order by path"
-        ).fetchall()
+    provenance = [
+        row
+        for entry in AtlasFolder(imported / "atlas").entries().values()
+        for row in pq.read_table(imported / "atlas" / entry.files["provenance"].path).to_pylist()
+    ]
+    [path] = [row["path"] for row in provenance if row["structure_id"].bytes == structure_id(SHARED)]
+    means = [(row["path"], row["file_mean_plddt"]) for row in records(imported / "atlas") if row["length"] == 50]
     assert path == "b_best.pdb"
     alphas = [residue.get_ca().pos.tolist() for residue in expected]
     found = stored.positions[[place for place, name in enumerate(names(SHARED)) if name == "CA"]]
@@ -159,8 +165,8 @@ def test_later_imports_never_replace(imported: Path, tmp_path: Path) -> None:
     better = written(tmp_path / "more", {"better.pdb": text(structure(SHARED, 1, 97))})
     summary = import_structures([str(better)], tmp_path / "atlas", plddt_scale=100)
     assert summary.report.choice is not None and summary.report.choice.known == 1
-    with Atlas(tmp_path / "atlas") as atlas, Atlas(imported / "atlas") as before:
-        assert np.array_equal(atlas.structure("better").positions, before.structure("b_best").positions)
+    with Atlas.open(tmp_path / "atlas") as atlas, Atlas.open(imported / "atlas") as before:
+        assert np.array_equal(atlas.structure("better").positions, before.structure("b_best").positions, equal_nan=True)
 
 
 def test_changed_source_is_a_new_version(imported: Path, tmp_path: Path) -> None:
@@ -250,8 +256,8 @@ def test_ids_come_from_names_patterns_or_files(tmp_path: Path) -> None:
     for id_from in (None, "AF-([A-Z0-9]+)-F", "header", "nowhere"):
         atlas = tmp_path / f"atlas-{id_from}".replace("(", "").replace("[", "").replace("?", "")
         import_structures([folder], atlas, id_from=id_from)
-        with Atlas(atlas) as opened:
-            found[id_from] = opened.query("select id, outcome from records").fetchall()
+        with Atlas.open(atlas) as opened:
+            found[id_from] = opened.query("select id, outcome from records").rows()
     assert found == {
         None: [("AF-P12345-F1-model_v4", "accepted")],
         "AF-([A-Z0-9]+)-F": [("P12345", "accepted")],
@@ -285,5 +291,3 @@ def test_command_says_what_was_done(tmp_path: Path) -> None:
     scaled = run("import", folder, str(tmp_path / "atlas"), "--strict", "--plddt-scale", "100")
     assert scaled.returncode == 0 and "imported 1 structure of 2 files" in scaled.stderr
     assert run("import", folder, str(tmp_path / "atlas"), "--plddt-scale", "50").returncode == 2
-
-
