@@ -11,6 +11,7 @@ index.py        the SQL index
 status.py       progress of an atlas
 report.py       a page about an atlas
 query.py        SQL queries
+serve.py        the HTTP server
 export.py       subsets as files
 verify.py       checks of a whole atlas
 diff.py         differences between two atlases
