@@ -17,6 +17,10 @@ from foldatlas.schemas.wording import counted, readable_time
 
 IMPORTED: Final = "imported"  # the model's name in settings of an atlas of imported structures
 HIGH_CONFIDENCE: Final = f"pLDDT above {MIN_CONFIDENT_PLDDT} and pTM above {MIN_CONFIDENT_PTM}"
+MODELS: Final = {  # of models that users know by a name alone
+    "nano": "a small network for trials, wrong about most proteins; its pLDDT shows which",
+    "esmfold_v1": "ESMFold (Lin et al. 2023)",
+}
 _MOST: Final = 0.5
 _FEW: Final = 0.1
 
@@ -120,9 +124,10 @@ def _model(header: AtlasHeader, plans: list[Plan], speed: Mapping[str, Any]) -> 
     settings = header.settings
     if settings.model == IMPORTED:
         return "Structures that existed already were imported; none was predicted by this program."
+    about = f", {MODELS[settings.model]}" if settings.model in MODELS else ""
     limit = max((plan.max_length for plan in plans), default=None)
     text = (
-        f"{escape_controls(settings.model)} (weights {settings.weights[:12]}), "
+        f"{escape_controls(settings.model)}{about} (weights {settings.weights[:12]}), "
         f"{counted(settings.recycles, 'recycle')}, {settings.precision}"
     )
     if limit is not None:
@@ -157,10 +162,10 @@ def _trust(totals: Mapping[str, Any]) -> str:
     if not high:
         return f"{text} None of these structures should be relied on: read them as guesses."
     if high / number < _FEW:
-        return f"{text} Few can be relied on; the others are guesses."
+        return f"{text} Few are predicted with confidence; read the others as guesses."
     if high / number < _MOST:
-        return f"{text} Less than half can be relied on; look at the confidence of each."
-    return f"{text} Most can be relied on; look at the confidence of each."
+        return f"{text} Less than half are predicted with confidence: look at that of each."
+    return f"{text} Most are predicted with confidence: look at that of each."
 
 
 def search_of(figures: Mapping[str, Figure], kind: str) -> dict[str, Any] | None:
@@ -193,11 +198,14 @@ def what_is_new(figures: Mapping[str, Figure]) -> str:
             f"Nothing that can be relied on: the structures were compared with {name}, but none is of high confidence, "
             "and a badly folded protein resembles nothing."
         )
-    return (
-        f"{counted(novel, 'novel fold')}: of {counted(high, 'structure')} of high confidence, {known:,} resemble a "
-        f"structure of {name} (TM-score {MAX_NOVEL_TM} or more) and {novel:,} do not, of at least {MIN_NOVEL_LENGTH} "
-        "residues."
+    text = (
+        f"{counted(novel, 'novel fold')}: of {counted(high, 'protein')} of high confidence, {known:,} resemble a known "
+        f"structure (TM-score {MAX_NOVEL_TM} or more) of the reference {name}, and {novel:,} do not."
     )
+    others = high - known - novel
+    if others:
+        text += f" {others:,} were not searched or have fewer than {MIN_NOVEL_LENGTH} residues."
+    return text
 
 
 def shown_heading(figures: Mapping[str, Figure]) -> tuple[str, str]:
