@@ -14,9 +14,11 @@ import duckdb
 import novelty_atlas as given
 import pytest
 
+from foldatlas.atlas.export.subset import export
 from foldatlas.atlas.folder import AtlasFolder
 from foldatlas.atlas.reader import Atlas
 from foldatlas.atlas.sql.result_formats import write_table
+from foldatlas.atlas.verify.atlas import verify
 from foldatlas.jobs.cluster import cluster
 from foldatlas.jobs.novelty import novelty
 from foldatlas.jobs.query import FORMATS, query
@@ -105,6 +107,28 @@ def test_questions_in_another_connection(atlas: Path) -> None:
         connection.execute("SET VARIABLE atlas = files_at(?)", [str(atlas)])
         for number, sql in QUESTIONS.items():
             assert connection.execute(sql).fetchall(), number
+
+
+def test_a_parquet_export_has_clusters_and_novelty(atlas: Path, tmp_path: Path) -> None:
+    """Of the latest search, also of clusters whose representative the subset lacks."""
+    where = "id NOT IN ('novel1', 'helped')"
+    export(atlas, tmp_path / "out", format="parquet", where=where)
+    moved = "structure_file, structure_row, structure_row_group"
+    sql = f"SELECT * EXCLUDE ({moved}) FROM proteins WHERE {where} ORDER BY source, id"
+    members = (
+        f"SELECT * FROM members WHERE structure_id IN (SELECT structure_id FROM proteins WHERE {where}) ORDER BY ALL"
+    )
+    hits = (
+        "SELECT state, count(tm_query), count(DISTINCT target) FROM novelty JOIN novelty_runs USING (run) "
+        f"WHERE is_latest AND structure_id IN (SELECT structure_id FROM proteins WHERE {where}) "
+        "GROUP BY ALL ORDER BY ALL"
+    )
+    with Atlas.open(atlas) as whole, Atlas.open(tmp_path / "out") as part:
+        for question in (sql, members, hits):
+            assert part.query(question).rows() == whole.query(question).rows() != []
+        assert part.query("SELECT count(*) FROM targets").rows()[0][0] > 0
+    assert [str(fault) for fault in verify(AtlasFolder(tmp_path / "out")).faults] == []
+    assert cluster(tmp_path / "out").is_new  # not those of the whole atlas
 
 
 @pytest.mark.long
