@@ -12,6 +12,7 @@ from pathlib import Path
 
 import duckdb
 import novelty_atlas as given
+import pyarrow.parquet as pq
 import pytest
 
 from foldatlas.atlas.export.subset import export
@@ -21,6 +22,7 @@ from foldatlas.atlas.sql.result_formats import write_table
 from foldatlas.atlas.verify.atlas import verify
 from foldatlas.jobs.cluster import cluster
 from foldatlas.jobs.novelty import novelty
+from foldatlas.jobs.project import project
 from foldatlas.jobs.query import FORMATS, query
 from foldatlas.jobs.reference import reference
 
@@ -201,6 +203,25 @@ def test_hostile_ids_come_back_as_they_were(hostile: Path, tmp_path: Path) -> No
     assert [json.loads(line)["id"] for line in written["jsonl"].splitlines()] == ordered
     [(back,)] = duckdb.sql(f"SELECT list(id ORDER BY id) FROM read_parquet('{tmp_path}/parquet')").fetchall()
     assert back == ordered
+
+
+def test_hostile_ids_are_mapped(hostile: Path, tmp_path: Path) -> None:
+    """Positions by id; in the files of other programs the ids are as they were, and nothing else is written."""
+    before = {path for path in tmp_path.parent.iterdir()}
+    shutil.copytree(hostile, tmp_path / "atlas")
+    bundle, table = tmp_path / "map.parquetbundle", tmp_path / "map.parquet"
+    project(tmp_path / "atlas", protspace=bundle, embedding_atlas=table)
+    assert sorted(pq.read_table(table).column("identifier").to_pylist()) == sorted(HOSTILE.values())
+    parts = bundle.read_bytes().split(b"---PARQUET_DELIMITER---")
+    annotations = pq.read_table(io.BytesIO(parts[0]))
+    assert sorted(annotations.column("protein_id").to_pylist()) == sorted(HOSTILE.values())
+    assert set(annotations.column("description").to_pylist()) == {"%3B drop table records%3B --"}
+    with Atlas.open(tmp_path / "atlas") as opened:
+        sql = "SELECT count(x) FROM proteins JOIN projection USING (structure_id) WHERE id = $id"
+        assert all(opened.sql(sql, {"id": id}).rows() == [(1,)] for id in HOSTILE.values())
+        assert opened.sql("SELECT count(*) FROM records").rows() == [(len(HOSTILE) + 1,)]
+    assert {path.name for path in tmp_path.iterdir()} == {"atlas", bundle.name, table.name}
+    assert {path for path in tmp_path.parent.iterdir()} == before
 
 
 def test_spreadsheets_get_no_formula_when_asked(hostile: Path, tmp_path: Path) -> None:
