@@ -25,9 +25,9 @@ from foldatlas.schemas.errors import (
     StoreError,
     UsageError,
 )
+from foldatlas.schemas.formats import ALL_SHARD_TABLES, IMPORTED, format_of
 from foldatlas.schemas.manifest import AtlasHeader, FileEntry, Plan, Shard, ShardEntry, decode, encode, settings_digest
 from foldatlas.schemas.records import Settings
-from foldatlas.schemas.tables import FORMAT_VERSION, SHARD_TABLES
 from foldatlas.schemas.version import program_version
 
 HEADER: Final = "atlas.json"
@@ -194,6 +194,12 @@ class AtlasFolder:
         if not self.exists():
             return
         made = self.header().settings
+        if IMPORTED in (made.model, settings.model) and made.model != settings.model:
+            ours, theirs = ("imported", "folded") if made.model == IMPORTED else ("folded", "imported")
+            raise SettingsMismatchError(
+                f"the structures of {self.uri} are {ours}, those of {owner} {theirs}: an atlas has structures "
+                f"of one kind, so {next_step or 'give a new folder'}"
+            )
         for name in ("model", "weights", "recycles", "precision"):
             theirs, ours = getattr(made, name), getattr(settings, name)
             if theirs != ours:
@@ -203,9 +209,12 @@ class AtlasFolder:
                 )
 
     def create(self, settings: Settings) -> None:
-        """Write the header unless it exists. Raise SettingsMismatchError if it exists with other settings."""
+        """Write the header unless it exists. Raise SettingsMismatchError if it exists with other settings.
+
+        The settings decide the format: 2 for `schemas.formats.IMPORTED_SETTINGS`, 1 for all others.
+        """
         header = AtlasHeader(
-            format=FORMAT_VERSION,
+            format=format_of(settings),
             created=now(),
             version=program_version(),
             settings=settings,
@@ -337,7 +346,7 @@ class AtlasFolder:
         """
         self.storage.sweep_work()
         # Leftovers are listed before the manifest is read, so that everything an ended process committed is in it.
-        leftovers = self.storage.leftovers((*SHARD_TABLES, "records", "sequences"))
+        leftovers = self.storage.leftovers((*ALL_SHARD_TABLES, "records", "sequences"))
         if not leftovers:
             return 0
         entries = [entry for history in self.histories().values() for entry in history]
@@ -349,7 +358,7 @@ class AtlasFolder:
             table, _, base = name.rpartition("/")
             if hidden_owner(Path(base)):
                 return True
-            return name not in listed and (table not in SHARD_TABLES or base.partition(".")[0] in committed)
+            return name not in listed and (table not in ALL_SHARD_TABLES or base.partition(".")[0] in committed)
 
         deleted = [name for name in leftovers if is_deleted(name)]
         for name in deleted:

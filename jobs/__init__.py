@@ -9,7 +9,9 @@ choices.py      files, model and engine of `plan` and `fold`, resolved once
 weights.py      download of published weights
 index.py        the SQL index
 status.py       progress of an atlas
+report.py       a page about an atlas
 query.py        SQL queries
+serve.py        the HTTP server
 export.py       subsets as files
 verify.py       checks of a whole atlas
 diff.py         differences between two atlases
@@ -17,6 +19,7 @@ merge.py        several atlases into one
 novelty.py      searches of an atlas against references
 annotate.py     tables joined to an atlas
 cluster.py      families by sequence and by structure
+project.py      a map of the proteins in two dimensions
 reference.py    reference databases of known structures and sequences
 evaluate.py     comparison of models with experiment
 train.py        the training recipes

@@ -1,6 +1,7 @@
 """`foldatlas verify`: check every file of an atlas against digests and plan, and repair what can be made again."""
 
 import argparse
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -9,6 +10,8 @@ from foldatlas.jobs.choices import EngineChoice, ModelChoice
 from foldatlas.schemas.errors import UsageError
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
     from foldatlas.atlas.folder import AtlasFolder
     from foldatlas.atlas.verify.atlas import Verification
 
@@ -17,6 +20,7 @@ EXAMPLES: Final = """examples:
   foldatlas verify atlas --quick
   foldatlas verify atlas --full
   foldatlas verify atlas --repair
+  foldatlas verify atlas --repair --source /new/place/proteins.fasta
 
 Prints one line per fault to standard output, with how to repair it. The exit code is 3 if there are faults.
 """
@@ -41,17 +45,26 @@ def repair(
     model: str | None = None,
     weights: str | Path | None = None,
     device: str = "auto",
+    sources: Sequence[str] = (),
 ) -> "Verification":
-    """Drop the shards and runs of an atlas that are at fault, fold the shards again, and verify again.
+    """Make what is at fault in an atlas again, or drop it, and verify again (atlas/verify/repair.py).
 
     `found` is what `verify` returned (None: verify first). `model`: None for the model that the atlas names; a model
-    in a folder must be given. Raise UsageError or ModelError with nothing dropped.
+    in a folder must be given. `sources`: FASTA files that were planned and are elsewhere now. Raise UsageError or
+    ModelError with nothing dropped.
     """
     from foldatlas.atlas.folder import AtlasFolder
     from foldatlas.atlas.verify import repair as repairs
+    from foldatlas.atlas.verify.correction import correct_documents
 
     folder = AtlasFolder.existing(atlas)
-    found = found if found is not None else verify(atlas)
+    if found is None:
+        _correct_header(atlas)
+        found = verify(atlas)
+    # a document that is read again may list others that are damaged
+    while corrected := correct_documents(folder, (fault.where for fault in found.faults if fault.kind == "document")):
+        say(*(f"{name}: a flipped bit is corrected" for name in corrected))
+        folder, found = AtlasFolder(folder.uri), verify(atlas)
     wanted = repairs.Repair.of(found.faults)
     if not wanted.lines():
         return found
@@ -59,14 +72,30 @@ def repair(
     # The model and the device are looked at before anything is dropped.
     choice = _model_of(folder, model, weights_dir) if wanted.shards else None
     say(*wanted.lines())
-    if choice is None:
-        repairs.repair(folder, wanted, lambda: None)
+    wanted = wanted.without_shards_of(repairs.plan_again(folder, wanted, _planner(folder, sources), say))
+    if choice is None or not wanted.shards:
+        say(*repairs.repair(folder, wanted, lambda: None))
     else:
         from foldatlas.pipeline.engines.choose import choose_engine
 
         with EngineChoice.opened(choose_engine(None, None, ()), device) as engine:
-            repairs.repair(folder, wanted, lambda: _fold(folder, choice, engine))
+            say(*repairs.repair(folder, wanted, lambda: _fold(folder, choice, engine)))
     return verify(atlas)
+
+
+def _correct_header(atlas: str | Path) -> None:
+    """Correct a flipped bit of the header: without it nothing can be verified."""
+    from foldatlas.atlas.folder import HEADER, AtlasFolder
+    from foldatlas.atlas.verify.correction import correct_documents
+
+    say(*(f"{name}: a flipped bit is corrected" for name in correct_documents(AtlasFolder.existing(atlas), [HEADER])))
+
+
+def _planner(folder: "AtlasFolder", sources: Sequence[str]) -> "Callable[[str], Mapping[str, str]]":
+    """Return a function that makes the files of a plan again, and returns those that it cannot make."""
+    from foldatlas.pipeline.planning.again import make_tables_again
+
+    return lambda plan: make_tables_again(folder, plan, sources)
 
 
 def _model_of(folder: "AtlasFolder", model: str | None, weights_dir: str | None) -> ModelChoice:
@@ -107,7 +136,16 @@ def configure(parser: argparse.ArgumentParser) -> None:
     mending.add_argument(
         "--repair",
         action="store_true",
-        help="drop the shards and runs at fault, fold the shards again, build the index, and verify again",
+        help="make what is at fault again from its sources or by folding, or drop it, and verify again",
+    )
+    mending.add_argument(
+        "--source",
+        action="append",
+        default=[],
+        dest="sources",
+        type=path,
+        metavar="FASTA",
+        help="a file that was planned and is elsewhere now; can be repeated",
     )
     mending.add_argument("--model", metavar="MODEL", help="the atlas's model, if it is in a folder: its path")
     add_weights(mending)
@@ -115,14 +153,22 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    if not arguments.repair and (arguments.model or arguments.weights or arguments.device != "auto"):
-        raise UsageError("--model, --weights and --device belong to --repair: pass it too")
+    given = arguments.model or arguments.weights or arguments.sources or arguments.device != "auto"
+    if given and not arguments.repair:
+        raise UsageError("--model, --weights, --source and --device belong to --repair: pass it too")
+    if arguments.repair:
+        _correct_header(arguments.atlas)
     found = verify(arguments.atlas, quick=arguments.quick, full=arguments.full)
     if arguments.repair and found.faults:
         for fault in found.faults:
             say(str(fault))
         found = repair(
-            arguments.atlas, found=found, model=arguments.model, weights=arguments.weights, device=arguments.device
+            arguments.atlas,
+            found=found,
+            model=arguments.model,
+            weights=arguments.weights,
+            device=arguments.device,
+            sources=arguments.sources,
         )
     for note in found.notes:
         say(f"note: {note}")

@@ -13,6 +13,7 @@ from typing import Any, Final, TypeVar
 import msgspec
 
 from foldatlas.schemas.errors import DamagedAtlasError
+from foldatlas.schemas.formats import NEWEST_FORMAT, PROVENANCE, format_of
 from foldatlas.schemas.records import Settings
 from foldatlas.schemas.tables import FORMAT_VERSION, NEEDED_TABLES
 
@@ -24,8 +25,8 @@ _NAME: Final = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9_.-]*")
 _DIGEST: Final = re.compile(r"[0-9a-f]{64}")
 
 DIGEST_KEY: Final = "document_sha256"  # the last key of a document
-_END: Final = b"\n}\n"
-_DIGEST_LINE: Final = b',\n "%s": "%%s"\n}\n' % DIGEST_KEY.encode()
+END_OF_DOCUMENT: Final = b"\n}\n"
+DIGEST_LINE: Final = b',\n "%s": "%%s"\n}\n' % DIGEST_KEY.encode()  # in place of END_OF_DOCUMENT, with a digest
 _LAST_LINE: Final = re.compile(rb',\n "([^"\n]*)": "([0-9a-f]{64})"\n}\n\Z')
 
 Document = TypeVar("Document", bound=msgspec.Struct)
@@ -188,17 +189,23 @@ class ShardEntry(msgspec.Struct, frozen=True):
     @property
     def outputs(self) -> frozenset[str]:
         """The names of the optional tables of this shard."""
-        return frozenset(self.files) - frozenset(NEEDED_TABLES)
+        return frozenset(self.files) - frozenset((*NEEDED_TABLES, PROVENANCE))
 
 
 class AtlasHeader(msgspec.Struct, frozen=True):
-    """`atlas.json`: the settings of all structures of the atlas."""
+    """`atlas.json`: the settings of all structures of the atlas, and the format of its tables (schemas.formats)."""
 
     format: int
     created: str
     version: str
     settings: Settings
     settings_digest: str
+
+    def __post_init__(self) -> None:
+        if self.format != format_of(self.settings):
+            raise ValueError(
+                f"an atlas of format {self.format} cannot have the settings of model {self.settings.model!r}"
+            )
 
 
 class IndexPointer(msgspec.Struct, frozen=True):
@@ -222,13 +229,18 @@ class IndexPointer(msgspec.Struct, frozen=True):
     refused: dict[str, int]
     stages: str = ""  # digest of the names of complete runs of derived stages, of which `documents` counts the marks
     annotations: str = ""  # digest of the names of documents of annotations, which `documents` counts too
+    projections: str = ""  # digest of the names of the marks of complete projections, likewise
 
     def __post_init__(self) -> None:
         if not _DIGEST.fullmatch(self.sha256):  # it becomes a file name in the cache
             raise ValueError(f"{self.sha256!r} is not a sha256")
 
 
-_NEWEST_FORMATS: Final[dict[type[msgspec.Struct], int]] = {Plan: LINEAGE_FORMAT, ShardEntry: LINEAGE_FORMAT}
+_NEWEST_FORMATS: Final[dict[type[msgspec.Struct], int]] = {
+    AtlasHeader: NEWEST_FORMAT,
+    Plan: LINEAGE_FORMAT,
+    ShardEntry: LINEAGE_FORMAT,
+}
 
 
 def settings_digest(settings: Settings) -> str:
@@ -271,13 +283,18 @@ def shard_name(plan: str, number: int) -> str:
     return f"{plan}-{number:05d}"
 
 
+def plan_of_shard(shard: str) -> str:
+    """Return the name of the plan of a shard."""
+    return shard.rpartition("-")[0]
+
+
 def encode(document: msgspec.Struct) -> bytes:
     """Return the JSON text of a document, indented, with keys in a fixed order.
 
     The last key, `document_sha256`, is the digest of the text without it. Earlier programs ignore it.
     """
     text = msgspec.json.format(msgspec.json.encode(document, order="deterministic"), indent=1) + b"\n"
-    return text.removesuffix(_END) + _DIGEST_LINE % hashlib.sha256(text).hexdigest().encode()
+    return text.removesuffix(END_OF_DOCUMENT) + DIGEST_LINE % hashlib.sha256(text).hexdigest().encode()
 
 
 def has_digest(text: bytes) -> bool:
@@ -293,7 +310,7 @@ def _check_digest(text: bytes, raw: dict[str, Any], kind: type[msgspec.Struct]) 
         if DIGEST_KEY in raw:
             raise ValueError(f"its {DIGEST_KEY} is not at its end: it was changed")
         return  # written by an earlier program
-    if key != DIGEST_KEY or hashlib.sha256(text[: found.start()] + _END).hexdigest() != found[2].decode():
+    if key != DIGEST_KEY or hashlib.sha256(text[: found.start()] + END_OF_DOCUMENT).hexdigest() != found[2].decode():
         raise ValueError(f"its last key is not the {DIGEST_KEY} of its text: it was changed or damaged")
 
 

@@ -1,4 +1,4 @@
-"""Documents of derived stages: runs that compute tables from an atlas's structures (novelty, clusters).
+"""Documents of derived stages: runs that compute tables from an atlas's structures (novelty, clusters, projections).
 
 A run lives in `<kind>/<name>/` of the atlas. `run.json` is committed first and says what is computed from what;
 `manifest/<shard>.json` is committed once a shard, by the attempt that was first; `complete.json` is committed last. A
@@ -15,7 +15,7 @@ import msgspec
 from foldatlas.schemas.manifest import NAME_DIGITS, FileEntry, Run, check_name
 
 STAGE_FORMAT: Final = 1
-KINDS: Final = ("novelty", "clusters")
+KINDS: Final = ("novelty", "clusters", "projections")
 
 
 class StageShard(msgspec.Struct, frozen=True):

@@ -61,7 +61,7 @@ def add_annotation(
                 file = store_rows(folder, connection, "annotation_rows", name, key, counts.rows)
             except duckdb.Error as error:
                 raise UsageError(f"{path} cannot be read as a table: {first_line(error)}") from error
-    return _commit(
+    return commit_next(
         folder,
         Annotation(
             format=ANNOTATION_FORMAT,
@@ -88,7 +88,7 @@ def drop_annotation(folder: AtlasFolder, name: str) -> Annotation:
     if before is None or before.file is None:
         others = ", ".join(other.name for other in newest_annotations(folder).values() if other.file is not None)
         raise UsageError(f"{folder.uri} has no annotation {name!r}; it has {others or 'no annotations'}")
-    return _commit(folder, msgspec.structs.replace(before, created=now(), program=program_version(), file=None))
+    return commit_next(folder, msgspec.structs.replace(before, created=now(), program=program_version(), file=None))
 
 
 def store_rows(
@@ -117,7 +117,7 @@ def _check(folder: AtlasFolder, name: str, key: str) -> None:
         raise UsageError(f"{name} is a word of SQL: choose another name by --name")
 
 
-def _commit(folder: AtlasFolder, annotation: Annotation) -> Annotation:
+def commit_next(folder: AtlasFolder, annotation: Annotation) -> Annotation:
     """Commit `annotation` as the next generation of its name, and delete the files of earlier ones."""
     while True:
         before = newest_annotations(folder).get(annotation.name)

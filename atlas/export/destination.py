@@ -26,7 +26,7 @@ from foldatlas.atlas.storage.local import LocalStorage
 from foldatlas.atlas.storage.opening import open_storage
 from foldatlas.atlas.storage.protocol import Storage
 from foldatlas.schemas.errors import FoldAtlasError, ForeignFolderError, Interrupted, StoreError, UsageError
-from foldatlas.schemas.tables import SHARD_TABLES
+from foldatlas.schemas.formats import ALL_SHARD_TABLES
 
 _UNFINISHED: Final = ".exporting"
 _LOCK: Final = "lock"
@@ -119,7 +119,7 @@ class _Opened:
 def _delete_unfinished(storage: Storage) -> None:
     """Delete what a killed process was writing under a hidden name (`Storage.building`): tables and lists."""
     if storage.root is not None:
-        tables = (*SHARD_TABLES, "records", "sequences", "plans", "manifest")
+        tables = (*ALL_SHARD_TABLES, "records", "sequences", "plans", "manifest")
         for folder in (storage.root, *(storage.root / table for table in tables)):
             for path in folder.glob(".*.part"):
                 path.unlink()

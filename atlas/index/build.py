@@ -33,6 +33,7 @@ from foldatlas.atlas.index.counts import count_records
 from foldatlas.atlas.index.files import MEMORY_LIMIT, create_presence, list_files
 from foldatlas.atlas.index.lineage import lineage_of
 from foldatlas.atlas.index.low_confidence import count_low_residues
+from foldatlas.atlas.index.projection import make_projection
 from foldatlas.atlas.index.published import index_of
 from foldatlas.atlas.index.records import make_records, make_titles
 from foldatlas.atlas.index.runs import make_runs, retried_rows, run_of_files
@@ -87,7 +88,8 @@ class _Content:
 def build_index(folder: AtlasFolder, *, full: bool = False, memory_limit: str | None = None) -> Accounting:
     """Bring the index up to date and replace the published one. Readers see either the old or the new index.
 
-    With `full`, or if nothing is new or the published index cannot be continued, it is built from nothing.
+    If nothing is new or the published index cannot be continued, it is built from nothing, but for counts of files that
+    the published index has. With `full` nothing of the published index is used, which may be damaged.
     `memory_limit` is that of DuckDB, such as "4GB" (None: half of the memory); what exceeds it goes to temporary files.
 
     Return the number of records by state. Raise NotAnAtlasError, and DamagedAtlasError for a listed file that is
@@ -104,7 +106,7 @@ def build_index(folder: AtlasFolder, *, full: bool = False, memory_limit: str | 
     # 2. Build the database in a hidden folder of the atlas, or, for a store, in a temporary one.
     with folder.storage.work_folder(_WORK) as work:
         database = work / "atlas.duckdb"
-        state = read_state(index, work)
+        state = None if full else read_state(index, work)
         increment = None if full else increment_since(state, plans, histories, contents)
         accounting = None
         if state is not None and increment is not None:
@@ -172,6 +174,7 @@ def _write(
             annotations = interruptible_call(
                 connection, lambda: make_annotations(connection, folder, copies), copies.stop
             )
+            interruptible_call(connection, lambda: make_projection(connection, folder, copies), copies.stop)
         except FileNotFoundError as error:
             raise DamagedAtlasError(
                 f"{error.filename} does not exist: `foldatlas verify {folder.uri}` lists what is missing"
@@ -240,7 +243,7 @@ def _make_small_tables(connection: Any, content: _Content, runs: int) -> None:
         "CREATE OR REPLACE TABLE settings AS SELECT $model AS model, $weights AS weights, $recycles AS recycles, "
         "$precision AS precision, $format AS format, $version AS version, $created AS created, "
         "$indexed AS indexed, $contents AS contents, $stages AS stages, "
-        "$annotations AS annotations, $layout AS layout, $runs AS runs",
+        "$annotations AS annotations, $projections AS projections, $layout AS layout, $runs AS runs",
         {
             "model": header.settings.model,
             "weights": header.settings.weights,
@@ -253,6 +256,7 @@ def _make_small_tables(connection: Any, content: _Content, runs: int) -> None:
             "contents": contents.digest,
             "stages": contents.stages,
             "annotations": contents.annotations,
+            "projections": contents.projections,
             "layout": LAYOUT,
             "runs": runs,
         },

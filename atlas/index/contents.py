@@ -9,14 +9,16 @@ from foldatlas.atlas.folder import AtlasFolder
 from foldatlas.atlas.stages.runs import completion_names
 from foldatlas.atlas.storage.protocol import is_document
 
+COLUMN_STAGES: Final = ("novelty", "clusters")  # derived stages that fill columns of `scores`
 LAYOUT: Final = 2  # of the tables of an index: one of another layout is built from nothing, not continued
 
 
 @dataclass(frozen=True)
 class Contents:
-    """Digests of the names of plans and manifest entries, of the marks of complete runs of derived stages ("" without
-    any), and of the documents of annotations (likewise), and the number of all these documents. Programs from before
-    stages compare the first digest alone, those from before annotations the first two.
+    """Digests of the names of plans and manifest entries, of the marks of complete runs of COLUMN_STAGES ("" without
+    any), of the documents of annotations and of the marks of projections (likewise), and the number of all these
+    documents. Programs from before stages compare the first digest alone, those from before annotations the first two,
+    those from before projections the first three.
 
     `names` are those of the plans and manifest entries, where they are known.
     """
@@ -25,12 +27,13 @@ class Contents:
     stages: str
     documents: int = 0
     annotations: str = ""
+    projections: str = ""
     names: tuple[str, ...] = field(default=(), compare=False, repr=False)
 
     def matches(self, other: "Contents") -> bool:
         """Whether an index of the one holds what one of the other does."""
-        mine = (self.digest, self.stages, self.annotations)
-        return mine == (other.digest, other.stages, other.annotations)
+        mine = (self.digest, self.stages, self.annotations, self.projections)
+        return mine == (other.digest, other.stages, other.annotations, other.projections)
 
 
 def contents_of(folder: AtlasFolder) -> Contents:
@@ -38,13 +41,14 @@ def contents_of(folder: AtlasFolder) -> Contents:
     names = [
         file.name for kind in ("plans", "manifest") for file in folder.storage.files(kind) if is_document(file.name)
     ]
-    stages = completion_names(folder)
+    stages, projections = completion_names(folder, COLUMN_STAGES), completion_names(folder, ["projections"])
     annotations = document_names(folder)
     return Contents(
         digest=_digest(names),
         stages=_digest(stages) if stages else "",
-        documents=len(names) + len(stages) + len(annotations),
+        documents=len(names) + len(stages) + len(annotations) + len(projections),
         annotations=_digest(annotations) if annotations else "",
+        projections=_digest(projections) if projections else "",
         names=tuple(names),
     )
 
@@ -54,7 +58,8 @@ def indexed_contents(connection: Any, schema: str = "main") -> Contents:
     found = connection.execute(f"SELECT * FROM {schema}.settings")
     [row] = found.fetchall()
     settings = dict(zip((column[0] for column in found.description), row, strict=True))
-    return Contents(settings["contents"], settings.get("stages", ""), annotations=settings.get("annotations", ""))
+    others = {name: settings.get(name, "") for name in ("stages", "annotations", "projections")}
+    return Contents(settings["contents"], **others)
 
 
 def _digest(names: list[str]) -> str:

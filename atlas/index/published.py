@@ -145,7 +145,8 @@ class StoreIndex:
         if found is None or found[0] is None:
             return None
         pointer = found[0]
-        if not Contents(pointer.contents, pointer.stages, annotations=pointer.annotations).matches(contents):
+        others = {name: getattr(pointer, name) for name in ("stages", "annotations", "projections")}
+        if not Contents(pointer.contents, **others).matches(contents):
             return None
         return Accounting(pointer.folded, pointer.failed, pointer.repeated, pointer.pending, pointer.refused)
 
@@ -226,6 +227,7 @@ class StorePublication:
             refused=accounting.refused,
             stages=contents.stages,
             annotations=contents.annotations,
+            projections=contents.projections,
         )
         # 1. Upload the index under its digest's name, which no reader knows yet.
         self.storage.put(database, index_name(pointer))

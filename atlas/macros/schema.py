@@ -5,7 +5,7 @@ from typing import Any, Final
 
 import pyarrow as pa
 
-from foldatlas.schemas import cluster_tables, novelty_tables
+from foldatlas.schemas import cluster_tables, novelty_tables, projection_tables
 from foldatlas.schemas.sql_functions import PROGRAM_FUNCTIONS, SCALAR_MACROS, TABLE_MACROS
 from foldatlas.schemas.sql_names import COLUMNS, TABLES_OF_THE_INDEX
 from foldatlas.schemas.tables import TABLES
@@ -18,6 +18,7 @@ _SCHEMAS: Final[dict[str, pa.Schema]] = {
     "novelty": novelty_tables.STRUCTURE_HITS,
     "sequence_novelty": novelty_tables.SEQUENCE_HITS,
     "targets": novelty_tables.TARGETS,
+    "projection": projection_tables.PROJECTION,
 }
 _COMMENT: Final = re.compile(r"(?P<meaning>.*?)(?:; unit: (?P<unit>.*?))?(?:; range: (?P<span>.*?))?", re.DOTALL)
 _CATALOG: Final = (

@@ -11,8 +11,9 @@ import pyarrow.parquet as pq
 
 from foldatlas.atlas.storage.opening import open_storage
 from foldatlas.atlas.storage.protocol import Storage
+from foldatlas.schemas.formats import table_schema
 from foldatlas.schemas.manifest import FileEntry
-from foldatlas.schemas.tables import TABLES, write_options
+from foldatlas.schemas.tables import FORMAT_VERSION, write_options
 
 
 class _DigestingFile:
@@ -49,9 +50,9 @@ class _DigestingFile:
 class ParquetFile:
     """Context manager that writes one table to the file `path` of the folder or atlas `root`.
 
-    Nothing is visible at `path` until the block succeeds; then `entry` describes the file. `table` is a name of
-    `schemas.tables.TABLES` and selects schema and encodings; `schema` replaces that schema. `metadata` (text to text)
-    is added to the schema's own.
+    Nothing is visible at `path` until the block succeeds; then `entry` describes the file. `table` and the atlas's
+    `format` select schema (schemas.formats) and encodings; `schema` replaces that schema. `metadata` (text to text) is
+    added to the schema's own.
     """
 
     def __init__(
@@ -62,11 +63,12 @@ class ParquetFile:
         *,
         metadata: dict[str, str] | None = None,
         schema: pa.Schema | None = None,
+        format: int = FORMAT_VERSION,
     ):
         self._storage = open_storage(root)
         self._path = path
         self._table = table
-        base = schema if schema is not None else TABLES[table]
+        base = schema if schema is not None else table_schema(table, format)
         own = {key.decode(): value.decode() for key, value in (base.metadata or {}).items()}
         self.schema = base.with_metadata({**own, **(metadata or {})})
         self.rows = 0

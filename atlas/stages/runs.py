@@ -97,9 +97,9 @@ def _what(run: StageRun) -> str:
     return f"{reference} version {version}" if reference is not None else ""
 
 
-def completion_names(folder: AtlasFolder) -> list[str]:
-    """Return the paths of the marks of all complete runs: an index without one of them is stale."""
-    found = [file.name for kind in KINDS for file in folder.storage.files(kind)]
+def completion_names(folder: AtlasFolder, kinds: Iterable[str]) -> list[str]:
+    """Return the paths of the marks of all complete runs of `kinds`: an index without one of them is stale."""
+    found = [file.name for kind in kinds for file in folder.storage.files(kind)]
     return [name for name in found if name.count("/") == 2 and name.endswith(f"/{COMPLETE}")]
 
 

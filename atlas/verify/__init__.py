@@ -9,5 +9,7 @@ geometry.py unusual geometry, and PDB files of a sample read again
 annotations.py  tables of users
 clusters.py contents of member maps
 fault.py    a fault and its next step
-repair.py   what is dropped, to be made again
+repair.py   what is made again or dropped
+correction.py  a flipped bit of a document
+digests.py  documents without a digest of themselves
 """

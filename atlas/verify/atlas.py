@@ -13,17 +13,17 @@ from foldatlas.atlas.folder import EXPORT_LISTS, EXPORT_TABLES, HEADER, AtlasFol
 from foldatlas.atlas.index.lineage import lineage_of
 from foldatlas.atlas.index.needed import left_to_fold
 from foldatlas.atlas.index.published import INDEX_FOLDER, index_of
-from foldatlas.atlas.stages.run import COMPLETE, RUN
 from foldatlas.atlas.stages.runs import is_stage_document
 from foldatlas.atlas.storage import packs
 from foldatlas.atlas.storage.protocol import STAGING, Storage
-from foldatlas.atlas.verify.annotations import check_annotation, next_step, read_annotations
+from foldatlas.atlas.verify.annotations import check_annotation, read_annotations, rows_step
 from foldatlas.atlas.verify.clusters import check_members
-from foldatlas.atlas.verify.fault import RESTORE, Fault, FaultKind, Mend, Step, restore_or_fold
+from foldatlas.atlas.verify.digests import DigestCount
+from foldatlas.atlas.verify.fault import RESTORE, Fault, FaultKind, Mend, Step, restore_or_fold, restore_or_plan
 from foldatlas.atlas.verify.geometry import Geometry, check_geometry
 from foldatlas.atlas.verify.novelty import check_novelty
 from foldatlas.atlas.verify.shard import check_shard
-from foldatlas.atlas.verify.stages import ReadRun, check_rows, read_runs
+from foldatlas.atlas.verify.stages import check_rows, read_runs
 from foldatlas.atlas.verify.tables import check_tables
 from foldatlas.schemas.errors import DamagedAtlasError
 from foldatlas.schemas.manifest import (
@@ -32,7 +32,6 @@ from foldatlas.schemas.manifest import (
     Plan,
     ShardEntry,
     decode,
-    has_digest,
     plan_name,
     settings_digest,
 )
@@ -72,17 +71,19 @@ def verify(folder: AtlasFolder, *, deep: bool = True, full: bool = False) -> Ver
     if settings_digest(header.settings) != header.settings_digest:
         what = "its settings_digest is not that of its settings"
         result.faults.append(Fault(FaultKind.DOCUMENT, HEADER, what, RESTORE))
-    plans = _read_plans(folder, result)
-    histories = _read_histories(folder, plans, header, result)
+    digests = DigestCount()
+    digests.add(folder.storage.read(HEADER))
+    plans = _read_plans(folder, result, digests)
+    histories = _read_histories(folder, plans, header, result, digests)
     entries = newest_entries(histories)
-    listed = [(file, RESTORE) for plan in plans for file in (*plan.records, *plan.sequences)]
+    listed = [(file, restore_or_plan(plan.name)) for plan in plans for file in (*plan.records, *plan.sequences)]
     listed += [(file, restore_or_fold(name)) for name, entry in entries.items() for file in entry.files.values()]
-    stages = read_runs(folder, result.faults)
+    stages = read_runs(folder, result.faults, digests)
     # a merged run lists files of the runs that it unites: each is checked once
     of_stages = {file.path: (file, read.next_step) for read in stages for file in read.files()}
     listed += of_stages.values()
-    annotations = read_annotations(folder, result.faults)
-    listed += [(one.file, next_step(one.name)) for one in annotations if one.file is not None]
+    annotations = read_annotations(folder, result.faults, digests)
+    listed += [(one.file, rows_step(one.name)) for one in annotations if one.file is not None]
     bad: set[str] = set()
     for file, step in listed:
         for fault in _check_file(folder.storage, file, step, deep=deep):
@@ -98,7 +99,7 @@ def verify(folder: AtlasFolder, *, deep: bool = True, full: bool = False) -> Ver
                 result.faults += check_shard(folder.storage, plan, shard, entry, header.settings.model, bad)
         result.faults += check_tables(folder, plans, list(entries.values()), bad)
         result.faults += _wrong_packs(folder)
-        result.notes += _unprotected(folder, stages)
+        result.notes += digests.notes()
         for read in stages:
             result.faults += check_rows(folder, read, bad)
             result.faults += check_novelty(folder, read, list(entries.values()), bad)
@@ -120,22 +121,6 @@ def verify(folder: AtlasFolder, *, deep: bool = True, full: bool = False) -> Ver
     return result
 
 
-def _unprotected(folder: AtlasFolder, stages: list[ReadRun]) -> Iterator[str]:
-    """Yield a note if there are documents without a digest of themselves: a changed value may go unnoticed."""
-    texts = [content for kind in ("plans", "manifest") for _, content in folder.readable_documents(kind)]
-    texts.append(folder.storage.read(HEADER))
-    for read in stages:
-        texts += [content for _, content in read.run.entry_documents()]
-        marks = [read.run.path(COMPLETE)] if read.mark is not None else []
-        texts += [folder.storage.read(name) for name in (read.run.path(RUN), *marks)]
-    number = sum(not has_digest(text) for text in texts if isinstance(text, bytes))
-    if number:
-        yield (
-            f"{counted(number, 'document')} of {len(texts):,} have no digest of themselves (an earlier FoldAtlas wrote "
-            "them): a value that was changed there may go unnoticed"
-        )
-
-
 def _wrong_packs(folder: AtlasFolder) -> Iterator[Fault]:
     """Yield packs that contradict a document: readers use the copy in the pack."""
     for pack, name in folder.false_packs().items():
@@ -143,9 +128,10 @@ def _wrong_packs(folder: AtlasFolder) -> Iterator[Fault]:
         yield Fault(FaultKind.DOCUMENT, pack, what, Step("delete it: it holds copies only", Mend.DELETE, pack))
 
 
-def _read_plans(folder: AtlasFolder, result: Verification) -> list[Plan]:
+def _read_plans(folder: AtlasFolder, result: Verification, digests: DigestCount) -> list[Plan]:
     plans = []
     for where, content in folder.readable_documents("plans"):
+        digests.add(content)
         try:
             plan = decode(_readable(content), Plan, where)
         except (OSError, DamagedAtlasError) as error:
@@ -198,12 +184,13 @@ def _wrong_plan(plan: Plan, stem: str) -> Iterator[str]:
 
 
 def _read_histories(
-    folder: AtlasFolder, plans: list[Plan], header: AtlasHeader, result: Verification
+    folder: AtlasFolder, plans: list[Plan], header: AtlasHeader, result: Verification, digests: DigestCount
 ) -> dict[str, list[ShardEntry]]:
     """Return the readable manifest entries of each planned shard by generation, and add faults to `result`."""
     shards = {shard.name: shard for plan in plans for shard in plan.shards}
     histories: dict[str, list[ShardEntry]] = {}
     for where, content in folder.readable_documents("manifest"):
+        digests.add(content)
         try:
             entry = decode(_readable(content), ShardEntry, where)
         except (OSError, DamagedAtlasError) as error:

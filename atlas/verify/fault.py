@@ -10,6 +10,8 @@ class Mend(StrEnum):
 
     FOLD = "fold"  # drop a committed shard, and fold it again
     RUN = "run"  # drop a run of novelty or clusters, for the same command to run again
+    PLAN = "plan"  # plan its sources again, for records and sequences
+    ANNOTATION = "annotation"  # write its table again from the index
     INDEX = "index"  # build the index again
     DELETE = "delete"  # delete a file that holds copies only
     NONE = "none"  # by a copy alone
@@ -17,7 +19,8 @@ class Mend(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """The next step for a fault: as text, and for `--repair`. `subject` is the shard, run or file that is dropped."""
+    """The next step for a fault: as text, and for `--repair`. `subject` is the shard, run, plan, annotation or
+    file."""
 
     text: str
     mend: Mend = Mend.NONE
@@ -33,6 +36,11 @@ RESTORE: Final = Step("restore it from a copy")
 def restore_or_fold(shard: str) -> Step:
     """Return the next step for a fault of a committed shard."""
     return Step(f"{RESTORE}, or fold it again with --repair", Mend.FOLD, shard)
+
+
+def restore_or_plan(plan: str) -> Step:
+    """Return the next step for a fault of records or sequences of a plan."""
+    return Step(f"{RESTORE}, or make it again from the sources of its plan with --repair", Mend.PLAN, plan)
 
 
 def restore_or_run(kind: str, name: str) -> Step:

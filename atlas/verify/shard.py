@@ -18,8 +18,8 @@ from foldatlas.atlas.parquet.coordinates import atoms_per_protein, atoms_per_res
 from foldatlas.atlas.parquet.files import open_parquet
 from foldatlas.atlas.storage.opening import open_storage
 from foldatlas.atlas.storage.protocol import Storage
-from foldatlas.atlas.verify.fault import RESTORE, Fault, FaultKind, restore_or_fold
-from foldatlas.schemas.manifest import Plan, Shard, ShardEntry, shard_digest
+from foldatlas.atlas.verify.fault import Fault, FaultKind, restore_or_fold, restore_or_plan
+from foldatlas.schemas.manifest import Plan, Shard, ShardEntry, plan_of_shard, shard_digest
 from foldatlas.schemas.records import UNKNOWN_RESIDUES, format_structure_id
 from foldatlas.schemas.tables import COORDINATE_SCALE, OPTIONAL_TABLES, PAE_SCALE, PLDDT_SCALE, SCORES, TABLES
 from foldatlas.schemas.wording import counted
@@ -284,4 +284,5 @@ def _some(
 
 
 def _fault(kind: FaultKind, path: str, what: str, shard: Shard) -> Fault:
-    return Fault(kind, path, what, RESTORE if path.startswith("sequences/") else restore_or_fold(shard.name))
+    step = restore_or_plan(plan_of_shard(shard.name)) if path.startswith("sequences/") else restore_or_fold(shard.name)
+    return Fault(kind, path, what, step)

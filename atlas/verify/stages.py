@@ -10,7 +10,8 @@ import pyarrow as pa
 from foldatlas.atlas.folder import AtlasFolder
 from foldatlas.atlas.parquet.files import open_parquet
 from foldatlas.atlas.stages.run import COMPLETE, RUN, StageRun
-from foldatlas.atlas.stages.runs import run_names
+from foldatlas.atlas.stages.runs import is_stage_document, run_names
+from foldatlas.atlas.verify.digests import DigestCount
 from foldatlas.atlas.verify.fault import Fault, FaultKind, Step, restore_or_run
 from foldatlas.schemas.errors import DamagedAtlasError
 from foldatlas.schemas.manifest import FileEntry, decode
@@ -39,8 +40,8 @@ class ReadRun(NamedTuple):
         return restore_or_run(self.run.kind, self.run.name)
 
 
-def read_runs(folder: AtlasFolder, faults: list[Fault]) -> list[ReadRun]:
-    """Return the runs whose `run.json` can be read, and add faults of documents to `faults`."""
+def read_runs(folder: AtlasFolder, faults: list[Fault], digests: DigestCount) -> list[ReadRun]:
+    """Return the runs whose `run.json` can be read, add faults of documents to `faults`, and count digests."""
     found = []
     for kind in KINDS:
         for name in run_names(folder, kind):
@@ -50,17 +51,33 @@ def read_runs(folder: AtlasFolder, faults: list[Fault]) -> list[ReadRun]:
                 run = StageRun.open(folder, kind, name)
             except (OSError, DamagedAtlasError) as error:
                 faults.append(Fault(FaultKind.DOCUMENT, where, str(error), again))
+                faults += _damaged_documents(folder, kind, name, again)
                 continue
-            read = ReadRun(run, _read_entries(run, faults, again), _read_mark(run, faults, again))
+            read = ReadRun(run, _read_entries(run, faults, again, digests), _read_mark(run, faults, again))
+            for path in (where, *([run.path(COMPLETE)] if read.mark is not None else [])):
+                digests.add(folder.storage.read(path))
             faults += [Fault(FaultKind.DOCUMENT, where, what, again) for what in _wrong_run(read)]
             found.append(read)
     return found
 
 
-def _read_entries(run: StageRun, faults: list[Fault], again: Step) -> dict[str, StageEntry]:
+def _damaged_documents(folder: AtlasFolder, kind: str, name: str, again: Step) -> Iterator[Fault]:
+    """Yield faults of the other documents of a run whose `run.json` cannot be read."""
+    for file in folder.storage.files(f"{kind}/{name}"):
+        if not is_stage_document(file.name) or file.name == f"{kind}/{name}/{RUN}":
+            continue
+        try:
+            is_mark = file.name == f"{kind}/{name}/{COMPLETE}"
+            decode(folder.storage.read(file.name), StageCompletion if is_mark else StageEntry, file.name)
+        except (OSError, DamagedAtlasError) as error:
+            yield Fault(FaultKind.DOCUMENT, file.name, str(error), again)
+
+
+def _read_entries(run: StageRun, faults: list[Fault], again: Step, digests: DigestCount) -> dict[str, StageEntry]:
     shards = {shard.name: shard for shard in run.document.shards}
     entries: dict[str, StageEntry] = {}
     for where, content in run.entry_documents():
+        digests.add(content)
         try:
             if isinstance(content, OSError):
                 raise content

@@ -21,7 +21,7 @@ from foldatlas.atlas.sql.interruptible import interruptible_call
 from foldatlas.atlas.sql.records_by_name import has_superseded
 from foldatlas.atlas.sql.text import first_line, literal, quoted
 from foldatlas.atlas.storage.scratch import LocalCopies, work_folder
-from foldatlas.atlas.verify.fault import RESTORE, Fault, FaultKind, Step, rebuild_index
+from foldatlas.atlas.verify.fault import RESTORE, Fault, FaultKind, Step, rebuild_index, restore_or_plan
 from foldatlas.schemas.errors import DamagedAtlasError
 from foldatlas.schemas.manifest import Plan, ShardEntry
 from foldatlas.schemas.records import Outcome
@@ -76,6 +76,7 @@ def _connection(
 
 
 def _check_sequences(connection: Any, copies: LocalCopies, plans: list[Plan], bad: set[str]) -> Iterator[Fault]:
+    steps = _steps(plans)
     sequences = parquet_reader(connection, copies, "sequences")
     rows = connection.execute(
         f"SELECT any_value(path), structure_id, count(*) FROM {sequences} AS sequences "
@@ -83,10 +84,16 @@ def _check_sequences(connection: Any, copies: LocalCopies, plans: list[Plan], ba
         "HAVING count(*) > 1 ORDER BY ALL LIMIT 10"
     ).fetchall()
     for path, identity, count in rows:
-        yield Fault(FaultKind.ROWS, path, f"structure {identity} occurs {count} times in one plan", RESTORE)
+        yield Fault(FaultKind.ROWS, path, f"structure {identity} occurs {count} times in one plan", steps[path])
+
+
+def _steps(plans: list[Plan]) -> dict[str, Step]:
+    """Return the next step for faults of each file of records or sequences."""
+    return {file.path: restore_or_plan(plan.name) for plan in plans for file in (*plan.records, *plan.sequences)}
 
 
 def _check_records(connection: Any, copies: LocalCopies, plans: list[Plan], bad: set[str]) -> Iterator[Fault]:
+    steps = _steps(plans)
     records = parquet_reader(connection, copies, "records")
     known = ", ".join(literal(outcome) for outcome in Outcome)
     checks = {
@@ -107,13 +114,15 @@ def _check_records(connection: Any, copies: LocalCopies, plans: list[Plan], bad:
             f'SELECT path, count(*), min_by(id, "offset") FROM {joined} WHERE {condition} GROUP BY path ORDER BY path'
         ).fetchall()
         for path, count, first in rows:
-            yield Fault(FaultKind.RECORDS, path, f"{what}: {counted(count, 'record')}, first {first!r}", RESTORE)
+            yield Fault(FaultKind.RECORDS, path, f"{what}: {counted(count, 'record')}, first {first!r}", steps[path])
     rows = connection.execute(
         f'SELECT any_value(path), source, "offset", count(*) FROM {joined} GROUP BY plan, source, "offset" '
         "HAVING count(*) > 1 ORDER BY ALL LIMIT 10"
     ).fetchall()
     for path, source, offset, count in rows:
-        yield Fault(FaultKind.RECORDS, path, f"offset {offset} of {source} occurs {count} times in one plan", RESTORE)
+        yield Fault(
+            FaultKind.RECORDS, path, f"offset {offset} of {source} occurs {count} times in one plan", steps[path]
+        )
     outcomes: dict[str, dict[str, int]] = {plan.name: {} for plan in plans}
     rows = connection.execute(f"SELECT plan, outcome, count(*) FROM {joined} GROUP BY ALL").fetchall()
     for plan_name, outcome, count in rows:

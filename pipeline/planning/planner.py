@@ -147,7 +147,7 @@ def make_plan(
                 if not tasks or stopping():
                     break
         # 3. Put the ranges together. Only now are files from servers known by their content.
-        read = _check_notes(work, ranges, gene_finder)
+        read = check_notes(work, ranges, gene_finder)
         # where a server gives no version, only the content shows that the atlas has it
         same = {uri for uri, old in read.items() if uri not in again and _was_read(old, heads, max_length)}
         known += tuple(source for source in new if source.uri in same)
@@ -160,7 +160,7 @@ def make_plan(
         # 4. Find repeated and known sequences, sort the others by length, and cut them into shards.
         tables = plan_tables(
             work,
-            [work / staged_path(range_.number) for range_ in sorted(ranges, key=_source_and_start)],
+            [work / staged_path(range_.number) for range_ in sorted(ranges, key=source_and_start)],
             LocalCopies(folder.storage, work).have(file.path for plan in plans for file in plan.sequences),
             lambda histogram: cut_shards(
                 [LengthCount(*bin_) for bin_ in histogram],
@@ -202,7 +202,7 @@ def plans_of(planned: Planned, plans: Sequence[Plan], max_length: int) -> list[P
     return [plan for plan in plans if plan.name in names]
 
 
-def _source_and_start(range_: SourceRange) -> tuple[str, int]:
+def source_and_start(range_: SourceRange) -> tuple[str, int]:
     """Return the sort key of a range, which does not depend on the order in which sources were named."""
     return range_.source.uri, range_.start
 
@@ -248,7 +248,7 @@ def _was_read(source: Source, heads: Sequence[Head], max_length: int) -> bool:
     return any(old.sha256 == source.sha256 for old in _earlier(source.uri, heads, max_length, genes=bool(source.genes)))
 
 
-def _check_notes(staging: Path, ranges: Sequence[SourceRange], gene_finder: str) -> dict[str, Source]:
+def check_notes(staging: Path, ranges: Sequence[SourceRange], gene_finder: str) -> dict[str, Source]:
     """Return a Source for each URI, from the notes of its ranges.
 
     Raise one SourceError for all sources that were not read completely, or that hold no record.

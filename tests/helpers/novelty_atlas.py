@@ -3,7 +3,7 @@
 The atlas is made by the project's planner and writer; its structures are made chains (made_chains.py).
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,7 +17,7 @@ from foldatlas.folding.prediction import Prediction
 from foldatlas.pipeline.planning.costs import CostModel
 from foldatlas.pipeline.planning.planner import make_plan
 from foldatlas.pipeline.shards.writer import ShardWriter
-from foldatlas.schemas.manifest import Run, ShardEntry, settings_digest
+from foldatlas.schemas.manifest import Plan, Run, ShardEntry, settings_digest
 from foldatlas.schemas.records import ATOMS, Settings
 from foldatlas.schemas.tables import NEEDED_TABLES
 
@@ -46,7 +46,9 @@ class Protein:
             known = {"N": n[row], "CA": ca[row], "C": c[row], "CB": cb[row]}
             atoms += [known.get(name, ca[row] + rng.normal(size=3)) for name in ATOMS[letter]]
         plddt = np.full(len(sequence), self.plddt, np.float32)
-        return Prediction(sequence, np.array(atoms, np.float32), plddt, self.ptm, None)
+        apart = np.abs(np.subtract.outer(np.arange(len(sequence)), np.arange(len(sequence))))
+        pae = np.clip(apart / 4, 0.25, 31.75).astype(np.float32)
+        return Prediction(sequence, np.array(atoms, np.float32), plddt, self.ptm, None, pae=pae)
 
 
 def proteins() -> dict[str, Protein]:
@@ -74,20 +76,36 @@ def grown(folder: Path) -> made.Reference:
 
 
 def write_atlas(
-    folder: AtlasFolder, given: Mapping[str, Protein], name: str = "proteins", *, index: bool = True
+    folder: AtlasFolder,
+    given: Mapping[str, Protein],
+    name: str = "proteins",
+    *,
+    index: bool = True,
+    tables: Sequence[str] = NEEDED_TABLES,
 ) -> None:
-    """Add `given` to the atlas as a plan of the file `<name>.fasta`, all of it folded."""
+    """Add `given` to the atlas as a plan of the file `<name>.fasta`, all of it folded, with `tables`."""
     fasta = folder.root.parent / f"{name}.fasta"
     fasta.write_text("".join(f">{id}\n{protein.sequence}\n" for id, protein in given.items()))
     folder.create(SETTINGS)
     planned = make_plan([str(fasta)], folder, SETTINGS, COSTS, max_length=1280)
     assert planned.plan is not None
+    fold_missing(folder, planned.plan, given, tables=tables)
+    build_index(folder)
+
+
+def fold_missing(
+    folder: AtlasFolder, plan: Plan, given: Mapping[str, Protein], *, tables: Sequence[str] = NEEDED_TABLES
+) -> None:
+    """Write and commit the shards of `plan` that are not committed, as folding does."""
+    committed = folder.entries()
     by_sequence = {protein.sequence: protein for protein in given.values()}
-    for shard in planned.plan.shards:
+    for shard in plan.shards:
+        if shard.name in committed:
+            continue
         attempt = attempt_name()
-        path = planned.plan.sequences[shard.file].path
+        path = plan.sequences[shard.file].path
         sequences = folder.read_table(path, ["sequence"], shard.row_group)["sequence"].to_pylist()
-        writer = ShardWriter(folder, shard.name, attempt, tables=NEEDED_TABLES, metadata={"model": SETTINGS.model})
+        writer = ShardWriter(folder, shard.name, attempt, tables=tables, metadata={"model": SETTINGS.model})
         with writer.open():
             for sequence in sequences:
                 writer.add(by_sequence[sequence].prediction())
@@ -95,7 +113,7 @@ def write_atlas(
             ShardEntry(
                 format=1,
                 shard=shard.name,
-                plan=planned.plan.name,
+                plan=plan.name,
                 generation=0,
                 attempt=attempt,
                 settings_digest=settings_digest(SETTINGS),
@@ -108,4 +126,3 @@ def write_atlas(
                 run=Run("run-1", "host", "cpu", "0.1.0", "2026-11-01T10:00:00.000+00:00", 2.5),
             )
         )
-    build_index(folder)

@@ -13,7 +13,16 @@ import msgspec
 import pyarrow as pa
 import pytest
 
-from foldatlas.schemas import cluster_tables, manifest, novelty_tables, records, reference_tables, stages, tables
+from foldatlas.schemas import (
+    cluster_tables,
+    formats,
+    manifest,
+    novelty_tables,
+    projection_tables,
+    records,
+    reference_tables,
+    stages,
+)
 
 FENCE = re.compile(r"^```(\w*)[^\n]*\n(.*?)^```", re.MULTILINE | re.DOTALL)
 UNCHECKED = {"text", "python", "sql", "json", "fasta", "yaml", "toml", "dockerfile", "mermaid"}
@@ -86,7 +95,7 @@ def test_the_quickstart_parses(root: Path, parser: argparse.ArgumentParser) -> N
     script = (root / "scripts" / "quickstart").read_text(encoding="utf-8")
     typed = re.findall(r"^show (.+)$", script, re.MULTILINE)
     suggested = re.findall(r"^  foldatlas (.+)$", script, re.MULTILINE)
-    assert len(typed) == 5
+    assert len(typed) == 6
     assert len(suggested) >= 2
     for line in typed + suggested:
         parser.parse_args(shlex.split(line, comments=True))
@@ -149,10 +158,19 @@ def rows(text: str) -> dict[str, str]:
     return {match.group(1): match.group() for match in re.finditer(r"^\| `(\w+)` \|.*$", text, re.MULTILINE)}
 
 
-@pytest.mark.parametrize("name", tables.TABLES)
-def test_every_column_is_described(name: str, documents: dict[str, str]) -> None:
-    described = rows(section(documents["docs/files.md"], f"`{name}`"))
-    schema = tables.TABLES[name]
+@pytest.mark.parametrize(
+    ("name", "version"),
+    [*((name, 1) for name in formats.tables_of(1)), ("records", 2), ("scores", 2), (formats.PROVENANCE, 2)],
+)
+def test_every_column_is_described(name: str, version: int, documents: dict[str, str]) -> None:
+    title = f"`{name}` of format 2" if version == 2 and name in formats.tables_of(1) else f"`{name}`"
+    described = rows(section(documents["docs/files.md"], title))
+    schema = formats.table_schema(name, version)
+    if title != f"`{name}`":  # only the columns that differ from format 1
+        before = formats.table_schema(name, 1)
+        schema = pa.schema(
+            [field for field in schema if field.name not in before.names or before.field(field.name) != field]
+        )
     assert list(described) == schema.names
     for field in schema:
         cells = [cell.strip() for cell in described[field.name].strip("|").split("|")]
@@ -190,6 +208,11 @@ def test_every_setting_and_outcome_is_described(documents: dict[str, str]) -> No
 def test_tables_of_clusters_are_described(documents: dict[str, str]) -> None:
     for name, schema in cluster_tables.CLUSTER_TABLES.items():
         assert list(rows(section(documents["docs/clusters.md"], f"`{name}`"))) == schema.names
+
+
+def test_tables_of_maps_are_described(documents: dict[str, str]) -> None:
+    for name, schema in projection_tables.PROJECTION_TABLES.items():
+        assert list(rows(section(documents["docs/project.md"], f"`{name}`"))) == schema.names
 
 
 def test_reference_databases_are_described(documents: dict[str, str]) -> None:

@@ -23,6 +23,7 @@ COOKBOOK = [
 EMPTY = (
     *("from clusters", "from members", "is_representative30", "from dark_clusters", "from novel "),  # test_cluster.py
     *("from novel", "novelty", "distant_sequences", "tm_query", "identity_max"),  # test_novelty.py
+    "projection",  # test_projection.py
     "high_confidence",
     "fraction_confident",
     "helix_fraction > 0.5",

@@ -5,6 +5,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import novelty_atlas
 import pytest
 
@@ -13,6 +14,7 @@ from foldatlas.atlas.index.build import build_index
 from foldatlas.jobs.novelty import novelty
 from foldatlas.jobs.verify import repair, verify
 from foldatlas.schemas.errors import FoldAtlasError
+from foldatlas.schemas.manifest import plan_name
 
 Run = Callable[..., Any]
 Tables = Callable[[Path], dict[str, list[tuple[object, ...]]]]
@@ -36,7 +38,7 @@ def shard_of(path: Path) -> str:
 
 
 def test_shards_at_fault_are_folded_again(atlas: Path, whole: Path, run: Run, tables: Tables) -> None:
-    """A flipped bit in each kind of file, a lost one, an entry cut short, and a flipped bit in an entry."""
+    """A flipped bit in each kind of file, a lost one, an entry cut short; a flipped bit in an entry is corrected."""
     files = {table: sorted((atlas / table).iterdir()) for table in ("structures", "scores", "failures", "manifest")}
     damaged = [files["structures"][0], files["scores"][1], files["failures"][2], files["manifest"][5]]
     for path in damaged:
@@ -52,8 +54,9 @@ def test_shards_at_fault_are_folded_again(atlas: Path, whole: Path, run: Run, ta
     done = run("verify", atlas, "--repair")
     assert done.returncode == 0, done.stderr
     assert done.stdout.endswith(": no fault\n")
-    shards = {shard_of(path) for path in (*damaged, files["structures"][3], files["manifest"][4])}
-    assert len(shards) == 6 == done.stderr.count(": dropped, to be folded again")
+    assert f"{files['manifest'][5].relative_to(atlas).as_posix()}: a flipped bit is corrected" in done.stderr
+    shards = {shard_of(path) for path in (*damaged[:3], files["structures"][3], files["manifest"][4])}
+    assert len(shards) == 5 == done.stderr.count(": dropped, to be folded again")
     assert tables(atlas) == tables(whole)
     kept = {path for path in before if shard_of(path) not in shards}
     assert all(path.stat().st_mtime_ns == before[path] for path in kept) and kept
@@ -83,16 +86,44 @@ def test_a_run_at_fault_is_dropped(tmp_path: Path, run: Run) -> None:
     assert verify(folder.root).faults == []
 
 
-def test_what_only_a_copy_mends_stays(atlas: Path, run: Run) -> None:
-    """Plans, records and sequences come from FASTA alone: nothing is dropped for them, and they stay faults."""
+def test_records_and_sequences_are_planned_again(
+    atlas: Path, run: Run, tables: Tables, whole: Path, tmp_path: Path
+) -> None:
+    """From the FASTA file of the plan, and from a copy of it where the sequences of another atlas were lost too."""
     sequences, records = next((atlas / "sequences").iterdir()), next((atlas / "records").iterdir())
-    for path in (sequences, records):
-        flip(path)
+    sound = {path: path.read_bytes() for path in (sequences, records)}
+    flip(sequences)
+    records.unlink()
     entries = sorted((atlas / "manifest").iterdir())
     done = run("verify", atlas, "--repair")
-    assert done.returncode == 3 and "dropped" not in done.stderr
-    assert all(path.name in done.stdout for path in (sequences, records))
-    assert sorted((atlas / "manifest").iterdir()) == entries
+    assert (done.returncode, done.stdout.rpartition(": ")[2]) == (0, "no fault\n"), done.stderr
+    assert done.stderr.count("to be made again from the sources") == 2 and "dropped" not in done.stderr
+    assert {path: path.read_bytes() for path in sound} == sound
+    assert sorted((atlas / "manifest").iterdir()) == entries and tables(atlas) == tables(whole)
+
+
+def test_sequences_without_their_source_stay(atlas: Path, run: Run, short_proteins: str, tmp_path: Path) -> None:
+    """No shard is dropped whose sequences are lost. A moved source is given with --source; another file is refused."""
+    plan = AtlasFolder(atlas).plans()[0]
+    lost = msgspec.structs.replace(plan.sources[0], uri=(tmp_path / "moved.fasta").as_uri())
+    moved = msgspec.structs.replace(plan, sources=(lost,))
+    name = plan_name(moved.sources, moved.max_length, moved.shards)
+    for path in (atlas / "manifest").iterdir():
+        path.unlink()
+    (atlas / "plans" / f"{plan.name}.json").unlink()
+    (atlas / "atlas.duckdb").unlink()
+    renamed = tuple(msgspec.structs.replace(s, name=s.name.replace(plan.name, name)) for s in plan.shards)
+    AtlasFolder(atlas).commit_plan(msgspec.structs.replace(moved, name=name, shards=renamed))
+    flip(atlas / plan.sequences[0].path)
+    other = tmp_path / "other.fasta"
+    other.write_text(">a\nMKV\n")
+    for words in ((), ("--source", other)):
+        done = run("verify", atlas, "--repair", *words)
+        assert done.returncode == 3 and "give the file with --source" in done.stderr, done.stderr
+        assert f"{plan.sequences[0].path}: cannot be made again" in done.stderr
+    done = run("verify", atlas, "--repair", "--source", short_proteins)
+    assert plan.sequences[0].path not in done.stdout, done.stderr  # records name the source of the plan as it was
+    assert "records" in done.stdout
 
 
 def test_nothing_is_dropped_without_the_model(atlas: Path, run: Run) -> None:
