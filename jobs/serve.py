@@ -18,7 +18,7 @@ EXAMPLES: Final = """examples:
   foldatlas serve atlas --token-file tokens.txt --host 0.0.0.0 --host-name atlas.example.org
   foldatlas serve atlas --prefix /atlas --host-name example.org
 
-By default only this machine can connect. docs/api.md describes the routes.
+By default only this machine can connect. docs/api.md describes the routes, docs/public-server.md a server for others.
 A new index, after `foldatlas index`, is served without a restart.
 """
 

@@ -86,8 +86,8 @@ class Contents:
                     self.structure(served, protein),
                     name=protein.id,
                     model=served.atlas.header.settings.model,
-                    mean_plddt=protein.mean_plddt or 0.0,
-                    ptm=protein.ptm or 0.0,
+                    mean_plddt=protein.mean_plddt,
+                    ptm=protein.ptm,
                 )
             self._files.put(key, cached, len(cached))
         return cached

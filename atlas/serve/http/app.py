@@ -1,6 +1,5 @@
 """The application: routes, protections around them, errors, and the OpenAPI document."""
 
-from collections.abc import Iterable
 from typing import Any, Final
 
 from fastapi import Depends, FastAPI, Request
@@ -16,7 +15,7 @@ from foldatlas.atlas.serve.http.access import Failures, needs
 from foldatlas.atlas.serve.http.metrics import Counted, Metrics
 from foldatlas.atlas.serve.http.protect import Bodies, Headers, HostList, Prefix
 from foldatlas.atlas.serve.http.state import State, state_of
-from foldatlas.atlas.serve.settings import FEATURES, METRICS, ServerSettings
+from foldatlas.atlas.serve.settings import FEATURES, METRICS, READ, SQL, ServerSettings
 from foldatlas.schemas.version import program_version
 
 _DESCRIPTION: Final = """Predicted protein structures with their confidence, clusters and novelty.
@@ -25,6 +24,9 @@ Names are ids of records, `source:id`, structure_ids (md5 of the sequence, with 
 pLDDT is 0 to 100, pTM and TM-scores are 0 to 1. null means: not known, not searched, or no hit. Errors are problem
 details (RFC 9457).
 """
+
+_FEATURES: Final = {"/v1/sql": SQL, "/metrics": METRICS}  # of other paths: read
+_ERRORS: Final = problems.documented(405, 422, 431)
 
 
 def create_app(current: CurrentAtlas, settings: ServerSettings, processes: SqlProcesses | None = None) -> FastAPI:
@@ -105,15 +107,12 @@ def _openapi(app: FastAPI, settings: ServerSettings) -> dict[str, Any]:
         for name in ("HTTPValidationError", "ValidationError"):
             schemas.pop(name, None)
         schemas["ProblemDetails"] = models.ProblemDetails.model_json_schema()
-        for operation in _operations(schema):
-            operation["responses"].setdefault("422", problems.documented(422)[422])
-            operation["responses"]["422"] = problems.documented(422)[422]
+        for path, methods in schema["paths"].items():
+            for operation in methods.values():
+                operation["responses"] |= {str(status): _ERRORS[status] for status in (405, 422, 431)}
+                if settings.access(_FEATURES.get(path, READ)) == "public":
+                    operation.pop("security", None)
         if settings.prefix:
             schema["servers"] = [{"url": settings.prefix}]
         app.openapi_schema = schema
     return app.openapi_schema
-
-
-def _operations(schema: dict[str, Any]) -> Iterable[dict[str, Any]]:
-    for path in schema["paths"].values():
-        yield from path.values()

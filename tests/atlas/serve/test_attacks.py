@@ -82,27 +82,27 @@ QUERIES = [
     ("/api/sequence/summary", {"id": "M" * 20_000}),
 ]
 STATEMENTS = [
-    "COPY records TO '/tmp/foldatlas-attack.csv'",
-    "WITH q AS (COPY records TO '/tmp/foldatlas-attack.csv') SELECT 1",
+    "COPY records TO '/var/foldatlas-attack.csv'",
+    "WITH q AS (COPY records TO '/var/foldatlas-attack.csv') SELECT 1",
     "COPY (SELECT 1) TO 'structures/x.parquet'",
     "SELECT * FROM read_text('/etc/passwd')",
     "SELECT * FROM read_csv_auto('/proc/self/environ')",
     "SELECT * FROM '/etc/passwd'",
     "SELECT * FROM glob('/**')",
-    "ATTACH '/tmp/foldatlas-attack.duckdb' AS x",
+    "ATTACH '/var/foldatlas-attack.duckdb' AS x",
     "ATTACH 'atlas.duckdb' AS x (READ_ONLY false)",
     "INSTALL httpfs",
-    "LOAD '/tmp/x.duckdb_extension'",
+    "LOAD '/var/x.duckdb_extension'",
     "SET VARIABLE atlas = {'folder': '/'}",
     "SET enable_external_access = true",
     "PRAGMA enable_profiling",
     "CREATE SECRET s (TYPE s3)",
-    "EXPORT DATABASE '/tmp/foldatlas-attack'",
+    "EXPORT DATABASE '/var/foldatlas-attack'",
     "SELECT getvariable('atlas')",
     "SELECT * FROM duckdb_settings()",
     "SELECT * FROM arrow_scan(1, 2, 3)",
-    "SELECT 1; COPY records TO '/tmp/foldatlas-attack.csv'",
-    "SELECT * FROM query('COPY records TO ''/tmp/x''')",
+    "SELECT 1; COPY records TO '/var/foldatlas-attack.csv'",
+    "SELECT * FROM query('COPY records TO ''/var/x''')",
     "FROM app",  # a variable of Python
     "SELECT * FROM range(1000000000)",
     "SELECT repeat('x', 1000000000)",
@@ -132,7 +132,7 @@ def test_the_list_is_long() -> None:
 def is_refusal(response) -> bool:
     """A refusal is a problem of the client's making, and shows nothing of the machine."""
     is_problem = response.headers["content-type"] == "application/problem+json"
-    shows = SECRET in response.text or "Traceback" in response.text or "/tmp/" in response.text
+    shows = SECRET in response.text or "Traceback" in response.text or "/var/" in response.text
     return 400 <= response.status_code < 500 and is_problem and not shows
 
 

@@ -68,7 +68,6 @@ def test_errors_of_sql_are_400(asked: TestClient) -> None:
 
 def test_limits_of_a_request(asked: TestClient) -> None:
     assert asked.post("/v1/sql", json={"sql": "SELECT 1", "rows": 200_001}).status_code == 400
-    assert asked.post("/v1/sql", json={"sql": "SELECT 1", "seconds": 301}).status_code == 400
     slow = asked.post("/v1/sql", json={"sql": ENDLESS, "seconds": 0.2})
     assert slow.status_code == 400 and "time limit" in slow.json()["detail"]
     many = asked.post("/v1/sql", json={"sql": "FROM range(11)", "rows": 10})
