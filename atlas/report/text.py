@@ -23,7 +23,7 @@ def report_text(content: Content) -> str:
     figures, summary = content.figures, content.summary
     lines = [f"{escape_controls(content.name)}: protein structure atlas", ""]
     for name, sentence in (
-        ("folded", summary.folded),
+        ("holds" if content.is_imported else "folded", summary.folded),
         ("model", summary.model),
         ("trust", summary.trust),
         ("new", summary.new),
