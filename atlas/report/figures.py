@@ -20,7 +20,8 @@ _PROTEIN: Final = (
     "id, source, description, length, mean_plddt, ptm, tm_query, nearest_structure,\n"
     "  structure_id, structure_file, structure_row"
 )
-_BEST_FIRST: Final = "ptm * mean_plddt DESC NULLS LAST, mean_plddt DESC NULLS LAST, length DESC, id, source"
+# Where there is no pTM, pLDDT / 100 takes its place.
+_BEST_FIRST: Final = "coalesce(ptm, mean_plddt / 100) * mean_plddt DESC NULLS LAST, length DESC, id, source"
 
 SQL: Final[dict[str, str]] = {
     "records": (

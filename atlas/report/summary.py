@@ -109,7 +109,7 @@ def _folded(figures: Mapping[str, Figure], totals: Mapping[str, Any]) -> str:
         f"{counts[state]:,} {words}"
         for state, words in (
             ("refused", "refused"),
-            ("failed", "could not be folded"),
+            ("failed", "failed"),
             ("repeated", "repeated in their file"),
             ("pending", "not folded yet"),
         )
@@ -187,7 +187,7 @@ def what_is_new(figures: Mapping[str, Figure]) -> str:
     """Return what the search of structures found."""
     search, totals = search_of(figures, "structures"), figures["summary"].only
     if search is None:
-        return "Not known: the structures were not compared with known ones (`foldatlas novelty` does that)."
+        return "Not known: the structures were not compared with known ones (the command foldatlas novelty does that)."
     name = f"{escape_controls(search['reference'])} (version {search['version']}, {search['entries']:,} structures)"
     if search["demo"]:
         return (

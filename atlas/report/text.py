@@ -27,7 +27,7 @@ def report_text(content: Content) -> str:
         ("model", summary.model),
         ("trust", summary.trust),
         ("new", summary.new),
-        ("speed", speed_line(figures["speed"].only)),
+        ("speed", "" if content.is_imported else speed_line(figures["speed"].only)),
     ):
         if sentence:
             lines += textwrap.wrap(sentence, _WIDTH, initial_indent=f"{name:<8}", subsequent_indent=" " * 8)
