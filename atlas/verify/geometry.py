@@ -119,7 +119,7 @@ def _reread(structure: StoredStructure, entry: ShardEntry, model: str) -> Iterat
     """Yield faults of a structure's PDB file as gemmi and Biopython read it."""
     identity = format_structure_id(structure.structure_id)
     try:
-        text = pdb_text(structure, name=identity, model=model, mean_plddt=0.0, ptm=0.0)
+        text = pdb_text(structure, name=identity, model=model, mean_plddt=None, ptm=None)
     except FoldAtlasError:
         return  # beyond the limits of the format, which `export` reports
     is_known = np.isfinite(structure.positions).all(axis=1)
