@@ -20,6 +20,8 @@ REQUIREMENTS = [
     "fastcrc>=0.3.4",
     "gemmi>=0.7,<0.8",
     "huggingface_hub>=2.4",
+    "jinja2>=3.1",
+    "markupsafe>=3.0",  # of jinja2
     "msgspec>=0.20",
     "numba>=0.61",  # BSD-2, llvmlite too; 0.61 is the first for numpy 2.1
     "numpy>=2.1,<2.5",  # Beam: <2.5
@@ -45,6 +47,7 @@ EXTRAS = {
     "genes": ["pyrodigal>=3.7,<4"],  # GPL, so not installed by default
     "map": ["openTSNE>=1.0.4,<1.1", "scikit-learn>=1.7", "threadpoolctl>=3.5"],  # all BSD; scipy and joblib with them
     "s3": ["boto3>=1.44"],
+    "serve": ["fastapi>=0.150", "prometheus-client>=0.22", "pydantic>=2.12", "starlette>=1.0", "uvicorn>=0.40"],
     "slurm": ["dask-jobqueue>=0.9,<0.10"],  # jobs/deploy/slurm/dask_cluster.py
     "train": ["matplotlib>=3.10", "tensorboard>=2.20"],
     "test": [
@@ -55,7 +58,9 @@ EXTRAS = {
         "dask>=2026.8",
         "dask-jobqueue>=0.9,<0.10",
         "distributed>=2026.8",
+        "fastapi>=0.150",
         "foldcomp>=1.0,<1.1",
+        "httpx>=0.28",  # what the tests of the server send requests with
         "hypothesis>=6.140",
         "ihm>=2.11",
         "matplotlib>=3.10",
@@ -66,7 +71,9 @@ EXTRAS = {
         "openTSNE>=1.0.4,<1.1",
         "packaging>=25",
         "playwright>=1.60",  # drives an installed Chromium; downloads none
+        "prometheus-client>=0.22",
         "psutil>=6",
+        "pydantic>=2.12",
         "pyfastx>=2.3",  # what benchmarks/ingest.py compares with
         "pyrodigal>=3.7,<4",  # GPL, as in [genes]
         "pytest>=9",
@@ -75,9 +82,11 @@ EXTRAS = {
         "ruff>=0.17",
         "scikit-learn>=1.7",
         "setuptools>=80",
+        "starlette>=1.0",
         "tensorboard>=2.20",
         "tmtools>=0.3",  # GPL: a reference for tests, never imported by the program
         "transformers>=5.20",
+        "uvicorn>=0.40",
         "zstandard>=0.25",
     ],
 }
@@ -113,6 +122,7 @@ setup(
     package_data={
         "": ["py.typed"],
         "foldatlas.atlas.reference": ["demo/**/*"],
+        "foldatlas.atlas.report": ["template/*"],
         "foldatlas.atlas.web": ["vendor/*"],  # what scripts/build-web made, if it was run
         "foldatlas.folding.weights.fitting": ["nano.safetensors"],
         "foldatlas.jobs": ["deploy/**/*"],

@@ -19,7 +19,9 @@ verify/         whether an atlas is whole
 diff/           what differs between two atlases
 writers/        files of one structure: PDB, mmCIF, Foldcomp
 export/         subsets as files: of structures, tar bundles, FASTA, 3Di, Parquet
+serve/          an atlas over HTTP
 reference/      reference databases: known structures and sequences, for novelty
+report/         one HTML page about an atlas
 importing/      structures that exist already, read from files of other programs
 annotations/    tables of users that are joined to an atlas
 clusters/       clusters by sequence and by structure

@@ -13,7 +13,7 @@ import duckdb
 
 from foldatlas.atlas.folder import INDEX, AtlasFolder
 from foldatlas.atlas.index.contents import contents_of, indexed_contents
-from foldatlas.atlas.index.published import index_of
+from foldatlas.atlas.index.published import LocalIndex, index_of
 from foldatlas.atlas.macros.functions import add_functions
 from foldatlas.atlas.macros.parquet_views import PARQUET_VIEWS, ROWS, VARIABLE, has_parquet_views
 from foldatlas.atlas.macros.schema import described_columns, sql_schema
@@ -54,8 +54,11 @@ class Atlas:
     _connection: Any = field(repr=False)
 
     @classmethod
-    def open(cls, path: str | Path, *, memory_limit: str | None = None) -> Self:
+    def open(cls, path: str | Path, *, memory_limit: str | None = None, index: Path | None = None) -> Self:
         """Open the atlas at `path`, a folder or `s3://...`; of an index on a store a local copy is kept.
+
+        `index` is a file to open in place of the published index: a copy or a hard link of it. A process that has an
+        index open gets the same one again by its name, even after the file was replaced.
 
         `memory_limit` is that of DuckDB, such as "4GB", for all connections of this process to the atlas; queries that
         need more use temporary files. By default it is 80 % of the machine's memory.
@@ -71,7 +74,7 @@ class Atlas:
             "temp_directory": str(Path(tempfile.gettempdir()) / f"foldatlas-{os.getpid()}"),
         }
         try:
-            connection = index_of(folder).open(config)
+            connection = (index_of(folder) if index is None else LocalIndex(index)).open(config)
         except duckdb.Error as error:
             raise DamagedAtlasError(
                 f"{folder.where(INDEX)} cannot be opened ({first_line(error)}): run `foldatlas index {path}`"

@@ -9,7 +9,9 @@ choices.py      files, model and engine of `plan` and `fold`, resolved once
 weights.py      download of published weights
 index.py        the SQL index
 status.py       progress of an atlas
+report.py       a page about an atlas
 query.py        SQL queries
+serve.py        the HTTP server
 export.py       subsets as files
 verify.py       checks of a whole atlas
 diff.py         differences between two atlases

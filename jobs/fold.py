@@ -1,4 +1,4 @@
-"""`foldatlas fold`: plan what is new, fold what is missing, build the index."""
+"""`foldatlas fold`: plan what is new, fold what is missing, build the index, write the report."""
 
 import argparse
 from collections.abc import Sequence
@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Final
 
 from foldatlas.jobs import cluster as cluster_job
 from foldatlas.jobs import plan as plan_job
+from foldatlas.jobs import report as report_job
 from foldatlas.jobs.arguments import path, say
 from foldatlas.jobs.choices import EngineChoice, Inputs, ModelChoice
 from foldatlas.jobs.novelty import exit_code, opened, search_each
@@ -271,6 +272,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--log", type=path, metavar="FILE", help="append events to this file as JSON lines (-: standard error)"
     )
+    parser.add_argument("--no-report", dest="report", action="store_false", help="do not write report.html at the end")
     parser.add_argument("--strict", action="store_true", help="exit with code 3 if any record is refused")
 
 
@@ -331,5 +333,7 @@ def run(arguments: argparse.Namespace) -> int:
     print(accounting.line())
     for search in summary.searches:
         print(search.line())
+    if arguments.report:
+        report_job.attempt(arguments.atlas)
     failed = (accounting.failed if part is None else part.failed) or exit_code(summary.searches)
     return 3 if failed or (arguments.strict and accounting.num_refused) else 0

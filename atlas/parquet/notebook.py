@@ -32,7 +32,7 @@ _shown_library: list[str] = []  # the library's path, once it is in the notebook
 def structure_html(name: str, sequence: str, positions_A3: Floats, plddt_L: Floats) -> str:
     """Return HTML of a structure, with coordinates in angstrom, NaN where missing, and pLDDT 0 to 100."""
     starts = np.cumsum([0, *(len(ATOMS[letter]) for letter in sequence)])[:-1]
-    drawing = _drawing(positions_A3[starts + BACKBONE.index("CA")], plddt_L)
+    drawing = trace_svg(positions_A3[starts + BACKBONE.index("CA")], plddt_L)
     mean = np.nanmean(plddt_L) if np.isfinite(plddt_L).any() else float("nan")
     caption = html.escape(f"{name}: {len(sequence):,} residues, mean pLDDT {mean:.1f}")
     element = f"foldatlas-{uuid.uuid4().hex}"
@@ -44,7 +44,7 @@ def _colour(plddt: float) -> str:
     return next((colour for limit, colour in _COLOURS if plddt > limit), "#888888")  # grey without pLDDT
 
 
-def _drawing(c_alphas_L3: Floats, plddt_L: Floats) -> str:
+def trace_svg(c_alphas_L3: Floats, plddt_L: Floats) -> str:
     """Return SVG of the trace of the C-alphas, seen along the axis of their least extent."""
     present = np.isfinite(c_alphas_L3).all(axis=1)
     head = f'<svg xmlns="http://www.w3.org/2000/svg" width="{_SIZE}" height="{_SIZE}" viewBox="0 0 {_SIZE} {_SIZE}">'

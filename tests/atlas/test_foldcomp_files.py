@@ -4,6 +4,7 @@ import dataclasses
 import hashlib
 import importlib.util
 import os
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,10 +15,13 @@ import numpy as np
 import pytest
 import torch
 
+from foldatlas.atlas.importing.foldcomp_blob import read_foldcomp
+from foldatlas.atlas.importing.structure_text import ReadOptions
 from foldatlas.atlas.parquet.coordinates import StoredStructure
+from foldatlas.atlas.reference.chains import StructureFault
 from foldatlas.atlas.writers import foldcomp_files
 from foldatlas.atlas.writers.foldcomp_child import without_padding
-from foldatlas.atlas.writers.foldcomp_files import MAX_PLDDT_ERROR, FoldcompWriter
+from foldatlas.atlas.writers.foldcomp_files import MAX_PLDDT_ERROR, MAX_RMSD, FoldcompWriter
 from foldatlas.atlas.writers.pdb_files import pdb_text
 from foldatlas.folding.network.atoms import IdealResidues
 from foldatlas.folding.network.rigid import Rigid
@@ -210,3 +214,36 @@ def test_without_foldcomp(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> No
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     with pytest.raises(UsageError, match=r"pip install 'foldatlas\[foldcomp\]'"):
         FoldcompWriter()
+
+
+def test_import_reads_what_export_writes(writer: FoldcompWriter) -> None:
+    """Sequence and title are equal, coordinates and pLDDT within the errors that the writer allows."""
+    given = protein(SEQUENCE, seed=4)
+    content = writer.fcz_bytes(given, **DESCRIBED)
+    read = read_foldcomp(content, ReadOptions(plddt_scale=100))
+    assert (read.sequence, read.identifier) == (SEQUENCE, "a protein")
+    assert np.sqrt(((read.positions - given.positions) ** 2).sum(axis=1).mean()) <= MAX_RMSD
+    assert read.plddt is not None and np.abs(read.plddt - given.plddt).max() <= MAX_PLDDT_ERROR
+    with pytest.raises(StructureFault) as fault:
+        read_foldcomp(content)
+    assert fault.value.outcome == "unknown_plddt"
+
+
+def test_damaged_foldcomp_headers_are_refused(writer: FoldcompWriter, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Before foldcomp reads them: it allocates what the header states."""
+    content = writer.fcz_bytes(protein("MKV"), **DESCRIBED)
+    monkeypatch.setitem(sys.modules, "foldcomp", None)  # an import of it fails
+    for damaged in (
+        content[:20],
+        b"x" + content[1:],
+        content[:4] + b"\xff\xff" + content[6:],
+        content[:6] + b"\xff\xff" + content[8:],
+        content[:16] + b"\xff\xff\xff\xff" + content[20:],
+        content[:24] + b"\xff\xff\xff\xff" + content[28:],
+    ):
+        with pytest.raises(StructureFault) as fault:
+            read_foldcomp(damaged)
+        assert fault.value.outcome == "unreadable"
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    with pytest.raises(StructureFault, match="pip install"):
+        read_foldcomp(content)

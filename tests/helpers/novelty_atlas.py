@@ -3,7 +3,7 @@
 The atlas is made by the project's planner and writer; its structures are made chains (made_chains.py).
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -46,7 +46,9 @@ class Protein:
             known = {"N": n[row], "CA": ca[row], "C": c[row], "CB": cb[row]}
             atoms += [known.get(name, ca[row] + rng.normal(size=3)) for name in ATOMS[letter]]
         plddt = np.full(len(sequence), self.plddt, np.float32)
-        return Prediction(sequence, np.array(atoms, np.float32), plddt, self.ptm, None)
+        apart = np.abs(np.subtract.outer(np.arange(len(sequence)), np.arange(len(sequence))))
+        pae = np.clip(apart / 4, 0.25, 31.75).astype(np.float32)
+        return Prediction(sequence, np.array(atoms, np.float32), plddt, self.ptm, None, pae=pae)
 
 
 def proteins() -> dict[str, Protein]:
@@ -74,9 +76,14 @@ def grown(folder: Path) -> made.Reference:
 
 
 def write_atlas(
-    folder: AtlasFolder, given: Mapping[str, Protein], name: str = "proteins", *, index: bool = True
+    folder: AtlasFolder,
+    given: Mapping[str, Protein],
+    name: str = "proteins",
+    *,
+    index: bool = True,
+    tables: Sequence[str] = NEEDED_TABLES,
 ) -> None:
-    """Add `given` to the atlas as a plan of the file `<name>.fasta`, all of it folded."""
+    """Add `given` to the atlas as a plan of the file `<name>.fasta`, all of it folded, with `tables`."""
     fasta = folder.root.parent / f"{name}.fasta"
     fasta.write_text("".join(f">{id}\n{protein.sequence}\n" for id, protein in given.items()))
     folder.create(SETTINGS)
@@ -87,7 +94,7 @@ def write_atlas(
         attempt = attempt_name()
         path = planned.plan.sequences[shard.file].path
         sequences = folder.read_table(path, ["sequence"], shard.row_group)["sequence"].to_pylist()
-        writer = ShardWriter(folder, shard.name, attempt, tables=NEEDED_TABLES, metadata={"model": SETTINGS.model})
+        writer = ShardWriter(folder, shard.name, attempt, tables=tables, metadata={"model": SETTINGS.model})
         with writer.open():
             for sequence in sequences:
                 writer.add(by_sequence[sequence].prediction())

@@ -95,7 +95,7 @@ def test_the_quickstart_parses(root: Path, parser: argparse.ArgumentParser) -> N
     script = (root / "scripts" / "quickstart").read_text(encoding="utf-8")
     typed = re.findall(r"^show (.+)$", script, re.MULTILINE)
     suggested = re.findall(r"^  foldatlas (.+)$", script, re.MULTILINE)
-    assert len(typed) == 5
+    assert len(typed) == 6
     assert len(suggested) >= 2
     for line in typed + suggested:
         parser.parse_args(shlex.split(line, comments=True))

@@ -31,6 +31,7 @@ PUBLIC = {  # module -> what users import from it
     "jobs.merge": "merge",
     "jobs.plan": "plan",
     "jobs.query": "query",
+    "jobs.serve": "serve",
     "jobs.reference": "reference",
     "jobs.status": "status",
     "jobs.train_fold": "train_fold",

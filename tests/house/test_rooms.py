@@ -18,12 +18,12 @@ ORDER = {
     "folding": "config prediction planning network compare weights perplexity multimer language_predictor predictor "
     "models training evaluation experimental lddt atom_layouts",
     "atlas": "storage web parquet sql writers macros planning folder stages accounting annotations reference "
-    "importing novelty index reader clusters projection forecast status export verify diff merge open matrices "
-    "structure_files",
+    "importing novelty index reader serve clusters projection forecast status export report verify diff merge open "
+    "matrices structure_files",
     "pipeline": "interruption progress events staging workers sources engines planning shards stages search clustering "
     "embedding dask_preload dask_keys",
-    "jobs": "arguments weights choices novelty cluster plan fold embed evaluate export diff index annotate project "
-    "merge query status train_fold train_lm train verify reference cli",
+    "jobs": "arguments weights choices report novelty cluster plan fold embed evaluate export diff index annotate "
+    "project merge query serve status train_fold train_lm train verify reference cli",
 }
 
 

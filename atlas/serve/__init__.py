@@ -1,0 +1,10 @@
+"""Serving an atlas over HTTP: look-ups, pages, structures and downloads, read from the index as it is now.
+
+settings.py   limits, tokens, host names and public features of a server
+current.py    the atlas that is served; a new index is opened when it replaces the old one
+filters.py    filters of proteins as SQL, and keyset cursors
+catalogue.py  proteins by name, by sequence and by filter; clusters; novelty
+contents.py   structures, sequences, confidence and embeddings of one protein
+downloads.py  filtered downloads: tar, Parquet and the manifest, as streams
+http/         the FastAPI application, its protections, and the uvicorn server
+"""

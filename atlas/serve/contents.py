@@ -1,0 +1,161 @@
+"""What is stored of one protein: its structure as a file, its sequence, confidence, aligned errors and embedding.
+
+Rows are read by their place: one row group of one file. Footers of files, which take longer to read than a row group,
+are kept, and so are files of structures that were asked for lately.
+"""
+
+import hashlib
+import threading
+from collections import OrderedDict
+from typing import Any, Final, Generic, TypeVar
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from foldatlas.atlas.parquet.coordinates import StoredStructure, decode_structures, structure_ids_of
+from foldatlas.atlas.parquet.files import open_parquet
+from foldatlas.atlas.parquet.matrices import decode_pae
+from foldatlas.atlas.serve.catalogue import NotFoundError, Protein
+from foldatlas.atlas.serve.current import Served
+from foldatlas.atlas.writers.structure_files import structure_writer
+from foldatlas.schemas.errors import DamagedAtlasError
+from foldatlas.schemas.tables import STRUCTURES_PER_ROW_GROUP
+from foldatlas.schemas.version import program_version
+
+FORMATS: Final = {"pdb": "chemical/x-pdb", "cif": "chemical/x-cif"}  # with their media types
+CACHED_FILE_BYTES: Final = 64 << 20
+CACHED_FOOTERS: Final = 2_000
+
+Value = TypeVar("Value")
+
+
+class _Cache(Generic[Value]):
+    """The values used last, up to a total size; safe for several threads."""
+
+    def __init__(self, size: int):
+        self._size = size
+        self._left = size
+        self._values: OrderedDict[Any, tuple[Value, int]] = OrderedDict()
+        self._lock = threading.Lock()
+
+    def get(self, key: Any) -> Value | None:
+        with self._lock:
+            if key not in self._values:
+                return None
+            self._values.move_to_end(key)
+            return self._values[key][0]
+
+    def put(self, key: Any, value: Value, size: int = 1) -> None:
+        with self._lock:
+            if key in self._values or size > self._size:
+                return
+            self._values[key] = value, size
+            self._left -= size
+            while self._left < 0:
+                _, (_, freed) = self._values.popitem(last=False)
+                self._left += freed
+
+
+class Contents:
+    """Reads what is stored of single proteins. One for all threads of a server."""
+
+    def __init__(self) -> None:
+        self._footers: _Cache[pq.FileMetaData] = _Cache(CACHED_FOOTERS)
+        self._files: _Cache[bytes] = _Cache(CACHED_FILE_BYTES)
+
+    def structure(self, served: Served, protein: Protein) -> StoredStructure:
+        """Return the stored structure of a protein. Raise DamagedAtlasError."""
+        number, row = divmod(protein.row, STRUCTURES_PER_ROW_GROUP)
+        group = self._row_group(served, protein.file, number)
+        if row >= group.num_rows or structure_ids_of(group.slice(row, 1)) != [protein.structure_id.bytes]:
+            raise DamagedAtlasError(
+                f"row {protein.row} of {protein.file} is not structure {protein.structure_id}: run `foldatlas index`"
+            )
+        return decode_structures(group.slice(row, 1))[0]
+
+    def structure_file(self, served: Served, protein: Protein, format: str) -> bytes:
+        """Return a protein's structure as a file in one of FORMATS. Raise UsageError beyond the limits of PDB."""
+        key = structure_etag(served, protein, format)
+        cached = self._files.get(key)
+        if cached is None:
+            with structure_writer(format) as write:
+                cached = write(
+                    self.structure(served, protein),
+                    name=protein.id,
+                    model=served.atlas.header.settings.model,
+                    mean_plddt=protein.mean_plddt or 0.0,
+                    ptm=protein.ptm or 0.0,
+                )
+            self._files.put(key, cached, len(cached))
+        return cached
+
+    def sequence(self, served: Served, protein: Protein) -> str:
+        """Return the sequence of a protein."""
+        return self.structure(served, protein).sequence
+
+    def pae(self, served: Served, protein: Protein) -> npt.NDArray[np.float32] | None:
+        """Return the predicted aligned errors, float32 [L, L] in angstrom, or None if the atlas has none."""
+        found = self._beside(served, protein, "pae")
+        return None if found is None else decode_pae(found)[0]
+
+    def embedding(self, served: Served, protein: Protein) -> npt.NDArray[np.float32]:
+        """Return the mean embedding of a protein, float32 [D]. Raise NotFoundError."""
+        found = self._beside(served, protein, "embeddings")
+        if found is None:
+            raise NotFoundError(f"the atlas has no embedding of {protein.structure_id}: fold with --embeddings mean")
+        values: Any = found.column("mean").combine_chunks()
+        embedding: npt.NDArray[np.float32] = values.flatten().to_numpy(zero_copy_only=False).astype(np.float32)
+        return embedding
+
+    def _beside(self, served: Served, protein: Protein, table: str) -> pa.Table | None:
+        """Return the row of a protein in a file of the same shard, or None."""
+        listed = served.rows(
+            "SELECT others.path FROM files JOIN files AS others USING (plan, shard) "
+            "WHERE files.path = ? AND others.table_name = ? ORDER BY others.path",
+            [protein.file, table],
+        )
+        wanted = protein.structure_id.bytes
+        for entry in listed:
+            file = self._open(served, entry["path"])
+            for number in range(file.num_row_groups):
+                identities: Any = file.read_row_group(number, columns=["structure_id"]).column(0).combine_chunks()
+                row = pc.index(identities.storage, pa.scalar(wanted, pa.binary(16))).as_py()
+                if row >= 0:
+                    return file.read_row_group(number).slice(row, 1)
+        return None
+
+    def _row_group(self, served: Served, path: str, number: int) -> pa.Table:
+        try:
+            file = self._open(served, path)
+            if number >= file.num_row_groups:
+                raise pa.ArrowInvalid(f"it has {file.num_row_groups} row groups, {number + 1} are needed")
+            return file.read_row_group(number, use_threads=False)
+        except (OSError, pa.ArrowException) as error:
+            raise DamagedAtlasError(f"{path} cannot be read ({error}): run `foldatlas verify`") from error
+
+    def _open(self, served: Served, path: str) -> pq.ParquetFile:
+        """Open a file of the atlas, with its footer from the cache: files of an atlas never change."""
+        storage = served.atlas.folder.storage
+        footer = self._footers.get(path)
+        if footer is None:
+            file = open_parquet(storage, path)
+            self._footers.put(path, file.metadata)
+            return file
+        if storage.root is not None:
+            return pq.ParquetFile(storage.root / path, metadata=footer)
+        return pq.ParquetFile(storage.open(path), metadata=footer, pre_buffer=True)
+
+
+def structure_etag(served: Served, protein: Protein, format: str) -> str:
+    """Return what identifies the bytes of a structure's file, without reading it."""
+    parts = (format, protein.file, protein.row, protein.id, protein.mean_plddt, protein.ptm, program_version(),
+             served.atlas.header.settings.model)  # fmt: skip
+    return hashlib.sha256("\0".join(map(str, parts)).encode("utf-8", "surrogatepass")).hexdigest()[:32]
+
+
+def plddt_values(structure: StoredStructure, scale: float = 1.0) -> list[float | None]:
+    """Return the pLDDT of each residue, divided by `scale`; None where there is none."""
+    return [None if np.isnan(value) else round(float(value) / scale, 4) for value in structure.plddt]

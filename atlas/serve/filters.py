@@ -1,0 +1,131 @@
+"""Filters of proteins as SQL with parameters, and keyset cursors.
+
+Pages are in the order of structure_id, id and source, in which DuckDB finds the rows after a key by the sorted table of
+structures. A cursor is the key of the last row of a page, so pages stay right while the index is replaced.
+"""
+
+import base64
+import binascii
+import json
+import uuid
+from dataclasses import dataclass, fields
+from typing import Any, Final
+
+from foldatlas.atlas.index.views import MAX_NOVEL_TM, MIN_CONFIDENT_PLDDT, MIN_CONFIDENT_PTM, MIN_NOVEL_LENGTH
+from foldatlas.schemas.errors import UsageError
+
+ORDER: Final = "structure_id, id, source"
+MAX_CURSOR_LENGTH: Final = 4_096  # characters
+
+# Field of ProteinFilter -> SQL; ? is its value.
+_CONDITIONS: Final[dict[str, str]] = {
+    "min_length": "length >= ?",
+    "max_length": "length <= ?",
+    "min_plddt": "mean_plddt >= ?",
+    "max_plddt": "mean_plddt <= ?",
+    "min_ptm": "ptm >= ?",
+    "max_ptm": "ptm <= ?",
+    "min_fraction_confident": "fraction_confident >= ?",
+    "min_tm": "tm_query >= ?",
+    "max_tm": "tm_query <= ?",
+    "min_identity": "identity_max >= ?",
+    "max_identity": "identity_max <= ?",
+    "cluster90": "cluster90 = ?",
+    "cluster30": "cluster30 = ?",
+    "cluster_structure": "cluster_structure = ?",
+    "structure_id": "structure_id = ?",
+    "sequence_crc64": "sequence_crc64 = ?",
+    "source": "source = ?",
+}
+_FLAGS: Final[dict[str, str]] = {
+    "high_confidence": f"coalesce(mean_plddt > {MIN_CONFIDENT_PLDDT} AND ptm > {MIN_CONFIDENT_PTM}, false)",
+    "novel": (
+        f"coalesce(mean_plddt > {MIN_CONFIDENT_PLDDT} AND ptm > {MIN_CONFIDENT_PTM} AND "
+        f"length >= {MIN_NOVEL_LENGTH} AND tm_query < {MAX_NOVEL_TM}, false) AND NOT coalesce((SELECT bool_or(demo) "
+        "FROM novelty_runs WHERE is_latest AND search = 'structures'), false)"
+    ),
+    "representative": "coalesce(is_representative30, false)",
+    "fragment": "coalesce(is_fragment, false)",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class ProteinFilter:
+    """Conditions on proteins, all of which must hold; None is no condition. Columns are those of the view `proteins`.
+
+    A protein without a value (not searched, not clustered, an imported one without a score) meets no condition on it.
+    """
+
+    min_length: int | None = None
+    max_length: int | None = None
+    min_plddt: float | None = None
+    max_plddt: float | None = None
+    min_ptm: float | None = None
+    max_ptm: float | None = None
+    min_fraction_confident: float | None = None
+    min_tm: float | None = None
+    max_tm: float | None = None
+    min_identity: float | None = None
+    max_identity: float | None = None
+    cluster90: uuid.UUID | None = None
+    cluster30: uuid.UUID | None = None
+    cluster_structure: uuid.UUID | None = None
+    structure_id: uuid.UUID | None = None
+    sequence_crc64: str | None = None
+    source: str | None = None
+    high_confidence: bool | None = None
+    novel: bool | None = None
+    representative: bool | None = None
+    fragment: bool | None = None
+
+    def sql(self) -> tuple[str, list[Any]]:
+        """Return a condition on the columns of `proteins`, and its parameters."""
+        conditions, parameters = ["true"], []
+        for field in fields(self):
+            value = getattr(self, field.name)
+            if value is None:
+                continue
+            if field.name in _FLAGS:
+                conditions.append(_FLAGS[field.name] if value else f"NOT ({_FLAGS[field.name]})")
+            else:
+                conditions.append(_CONDITIONS[field.name])
+                parameters.append(value)
+        return " AND ".join(f"({condition})" for condition in conditions), parameters
+
+
+@dataclass(frozen=True, slots=True)
+class Key:
+    """The place of a row in the order of pages."""
+
+    structure_id: uuid.UUID
+    id: str
+    source: str
+
+    def text(self) -> str:
+        """Return the key as a cursor: letters, digits, - and _."""
+        return base64.urlsafe_b64encode(
+            json.dumps([self.structure_id.hex, self.id, self.source], separators=(",", ":")).encode()
+        ).decode().rstrip("=")  # fmt: skip
+
+    def sql(self) -> tuple[str, list[Any]]:
+        """Return the condition that a row comes after this key, and its parameters."""
+        return (
+            "structure_id >= ? AND (structure_id > ? OR (id > ? OR (id = ? AND source > ?)))",
+            [self.structure_id, self.structure_id, self.id, self.id, self.source],
+        )
+
+
+def parse_cursor(text: str) -> Key:
+    """Return the key of a cursor. Raise UsageError for a text that is not one."""
+    try:
+        if len(text) > MAX_CURSOR_LENGTH:
+            raise ValueError
+        raw = base64.b64decode(text.encode("ascii") + b"=" * (-len(text) % 4), altchars=b"-_", validate=True)
+        identity, name, source = json.loads(raw)
+        if not all(isinstance(part, str) for part in (identity, name, source)):
+            raise ValueError
+        name.encode()  # no halves of surrogate pairs
+        source.encode()
+        return Key(uuid.UUID(hex=identity), name, source)
+    except (ValueError, TypeError, binascii.Error, RecursionError):
+        raise UsageError("the cursor is not one of this server: begin again without it") from None

@@ -1,0 +1,17 @@
+"""The HTTP interface: the only home of FastAPI, Starlette and uvicorn.
+
+app.py          the application: routes, protections, errors
+state.py        what the routes of an application share
+run.py          the uvicorn server, and its limits of slow clients
+problems.py     errors as problem details (RFC 9457)
+access.py       tokens: who may use what
+protect.py      limits of hosts, bodies, times; security headers
+metrics.py      counters for Prometheus, and the log of requests
+conditional.py  entity tags and ranges of bytes
+models.py       parameters and results, as OpenAPI describes them
+proteins.py     our own routes: proteins, structures, batches
+groups.py       our own routes: clusters, novelty
+downloads.py    our own routes: downloads of a filter
+esm.py          routes of the ESM Metagenomic Atlas
+alphafold.py    routes of the AlphaFold Protein Structure Database
+"""

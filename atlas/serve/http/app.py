@@ -1,0 +1,112 @@
+"""The application: routes, protections around them, errors, and the OpenAPI document."""
+
+from collections.abc import Iterable
+from typing import Any, Final
+
+from fastapi import Depends, FastAPI, Request
+from fastapi.openapi.utils import get_openapi
+from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
+from starlette.middleware.cors import CORSMiddleware
+from starlette.responses import Response
+
+from foldatlas.atlas.serve.current import CurrentAtlas
+from foldatlas.atlas.serve.http import alphafold, downloads, esm, groups, models, problems, proteins
+from foldatlas.atlas.serve.http.access import Failures, needs
+from foldatlas.atlas.serve.http.metrics import Counted, Metrics
+from foldatlas.atlas.serve.http.protect import Bodies, Headers, HostList, Prefix
+from foldatlas.atlas.serve.http.state import State, state_of
+from foldatlas.atlas.serve.settings import FEATURES, METRICS, ServerSettings
+from foldatlas.schemas.version import program_version
+
+_DESCRIPTION: Final = """Predicted protein structures with their confidence, clusters and novelty.
+
+Names are ids of records, `source:id`, structure_ids (md5 of the sequence, with or without dashes) or MGYP accessions.
+pLDDT is 0 to 100, pTM and TM-scores are 0 to 1. null means: not known, not searched, or no hit. Errors are problem
+details (RFC 9457).
+"""
+
+
+def create_app(current: CurrentAtlas, settings: ServerSettings) -> FastAPI:
+    """Return the application that serves an atlas."""
+    app = FastAPI(
+        title="FoldAtlas", version=program_version(), description=_DESCRIPTION,
+        docs_url=None, redoc_url=None, openapi_url="/openapi.json", redirect_slashes=False,
+    )  # fmt: skip
+    metrics = Metrics()
+    app.state.shared = State(current, settings)
+    app.state.failures = Failures(settings.limits.failed_tokens)
+    problems.add_handlers(app)
+    for router in (proteins.router, groups.router, downloads.router, esm.router, alphafold.router):
+        app.include_router(router)
+    _add_operation(app, metrics)
+    # The last that is added runs first.
+    app.add_middleware(Bodies, limits=settings.limits)
+    if settings.origins:
+        app.add_middleware(
+            CORSMiddleware, allow_origins=settings.origins, allow_methods=["GET", "POST"],
+            allow_headers=["Authorization", "Range", "If-None-Match"], expose_headers=["ETag", "Link", "Content-Range"],
+        )  # fmt: skip
+    app.add_middleware(HostList, hosts=settings.accepted_hosts())
+    app.add_middleware(Headers)
+    app.add_middleware(Prefix, prefix=settings.prefix)
+    app.add_middleware(Counted, metrics=metrics)
+    app.openapi = lambda: _openapi(app, settings)  # type: ignore[method-assign]
+    return app
+
+
+def _add_operation(app: FastAPI, metrics: Metrics) -> None:
+    @app.get("/healthz", tags=["operation"], response_model=models.Health, responses=problems.documented(421))
+    def healthz(request: Request) -> Response:
+        """Say whether the server can answer, what it serves, and who may use what. Needs no token."""
+        state = state_of(request)
+        with state.current.use() as served:
+            problem = state.current.problem
+            return models.JSON(
+                {
+                    "status": "degraded" if problem else "ok",
+                    "structures": served.num_structures,
+                    "proteins": served.num_proteins,
+                    "indexed": served.indexed,
+                    "problem": problem,
+                    "access": {feature: state.settings.access(feature) for feature in FEATURES},
+                }
+            )
+
+    @app.get(
+        "/metrics",
+        tags=["operation"],
+        response_class=Response,
+        dependencies=[Depends(needs(METRICS))],
+        responses={
+            200: {"description": "counters", "content": {"text/plain": {"schema": {"type": "string"}}}},
+            **problems.documented(401, 403, 421, 429),
+        },
+    )
+    def counters(request: Request) -> Response:
+        """Return counters for Prometheus."""
+        with state_of(request).current.use() as served:
+            metrics.structures.set(served.num_structures)
+            metrics.indexes.set(served.number)
+        return Response(generate_latest(metrics.registry), media_type=CONTENT_TYPE_LATEST)
+
+
+def _openapi(app: FastAPI, settings: ServerSettings) -> dict[str, Any]:
+    """Return the OpenAPI document, with problem details in place of FastAPI's own errors."""
+    if app.openapi_schema is None:
+        schema = get_openapi(title=app.title, version=app.version, description=app.description, routes=app.routes)
+        schemas = schema["components"]["schemas"]
+        for name in ("HTTPValidationError", "ValidationError"):
+            schemas.pop(name, None)
+        schemas["ProblemDetails"] = models.ProblemDetails.model_json_schema()
+        for operation in _operations(schema):
+            operation["responses"].setdefault("422", problems.documented(422)[422])
+            operation["responses"]["422"] = problems.documented(422)[422]
+        if settings.prefix:
+            schema["servers"] = [{"url": settings.prefix}]
+        app.openapi_schema = schema
+    return app.openapi_schema
+
+
+def _operations(schema: dict[str, Any]) -> Iterable[dict[str, Any]]:
+    for path in schema["paths"].values():
+        yield from path.values()

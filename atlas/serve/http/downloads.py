@@ -1,0 +1,89 @@
+"""Our own routes: downloads of the proteins that meet a filter, as tar, Parquet or a manifest."""
+
+from collections.abc import Callable, Iterator
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Depends, Query, Request
+from starlette.responses import Response, StreamingResponse
+
+from foldatlas.atlas.serve import downloads
+from foldatlas.atlas.serve.current import Served
+from foldatlas.atlas.serve.filters import parse_cursor
+from foldatlas.atlas.serve.http import models
+from foldatlas.atlas.serve.http.access import needs
+from foldatlas.atlas.serve.http.problems import documented
+from foldatlas.atlas.serve.http.state import Download, State, state_of
+from foldatlas.atlas.serve.settings import READ
+
+router = APIRouter(prefix="/v1/downloads", tags=["downloads"], dependencies=[Depends(needs(READ))])
+
+
+def _documented(what: str, media_type: str) -> dict[int | str, dict[str, Any]]:
+    return {
+        **documented(400, 401, 403, 421, 422, 429, 503),
+        200: {"description": what, "content": {media_type: {"schema": {"type": "string", "format": "binary"}}}},
+    }
+
+
+def _stream(
+    request: Request, pieces: Callable[[State, Served], Iterator[bytes]], name: str, media_type: str
+) -> StreamingResponse:
+    state = state_of(request)
+    download = Download(state)
+    try:
+        begun = downloads.prepared(pieces(state, download.served))
+    except BaseException:
+        download.close()
+        raise
+    headers = {"Content-Disposition": f'attachment; filename="{name}"'}
+    return StreamingResponse(download.stream(begun), 200, headers, media_type)
+
+
+@router.get(
+    "/structures.tar",
+    response_class=Response,
+    responses=_documented("structure files, and manifest.jsonl as the last member", "application/x-tar"),
+)
+def tar(request: Request, query: Annotated[models.TarQuery, Query()]) -> Response:
+    """Download structures as a tar. If manifest.jsonl is not in it, it was cut off: resume with `after`."""
+    after = parse_cursor(query.after) if query.after else None
+    return _stream(
+        request,
+        lambda state, served: downloads.tar_stream(
+            served, state.contents, query.wanted(), after, query.limit, query.format
+        ),
+        "structures.tar",
+        "application/x-tar",
+    )
+
+
+@router.get(
+    "/proteins.parquet",
+    response_class=Response,
+    responses=_documented("rows of proteins, with sequences and cursors", "application/vnd.apache.parquet"),
+)
+def parquet(request: Request, query: Annotated[models.DownloadQuery, Query()]) -> Response:
+    """Download proteins as Parquet: the columns of a page, the sequence, and a cursor."""
+    after = parse_cursor(query.after) if query.after else None
+    return _stream(
+        request,
+        lambda state, served: downloads.parquet_stream(served, state.contents, query.wanted(), after, query.limit),
+        "proteins.parquet",
+        "application/vnd.apache.parquet",
+    )
+
+
+@router.get(
+    "/manifest.jsonl",
+    response_class=Response,
+    responses=_documented("a line of JSON per record", "application/jsonl"),
+)
+def manifest(request: Request, query: Annotated[models.DownloadQuery, Query()]) -> Response:
+    """List what a download would have: a line of JSON per record, with the cursor to resume after it."""
+    after = parse_cursor(query.after) if query.after else None
+    return _stream(
+        request,
+        lambda state, served: downloads.manifest_stream(served, query.wanted(), after, query.limit),
+        "manifest.jsonl",
+        "application/jsonl",
+    )

@@ -1,0 +1,96 @@
+"""The uvicorn server, with a limit of the time that a client may take to send the headers of a request."""
+
+import asyncio
+import socket
+from collections.abc import Callable
+from typing import Any, Final
+
+import uvicorn
+from fastapi import FastAPI
+from uvicorn.protocols.http.h11_impl import H11Protocol
+
+from foldatlas.atlas.serve.settings import Limits, ServerSettings
+
+KEEP_ALIVE_SECONDS: Final = 20
+MAX_HEADER_BYTES: Final = 16 << 10
+SHUTDOWN_SECONDS: Final = 20  # for running requests to end
+
+
+def protocol_of(limits: Limits) -> type[asyncio.Protocol]:
+    """Return uvicorn's protocol with a deadline for headers, from the connection or the first byte of a request."""
+
+    class Protocol(H11Protocol):
+        _deadline: asyncio.TimerHandle | None = None
+
+        def connection_made(self, transport: Any) -> None:
+            super().connection_made(transport)
+            self._begin()
+
+        def data_received(self, data: bytes) -> None:
+            super().data_received(data)
+            cycle: Any = self.cycle  # None before the first request
+            if cycle is None or cycle.response_complete:
+                self._begin()
+            else:
+                self._end()
+
+        def connection_lost(self, exc: Exception | None) -> None:
+            self._end()
+            super().connection_lost(exc)
+
+        def _begin(self) -> None:
+            if self._deadline is None:
+                self._deadline = self.loop.call_later(limits.header_seconds, self._too_slow)
+
+        def _end(self) -> None:
+            if self._deadline is not None:
+                self._deadline.cancel()
+                self._deadline = None
+
+        def _too_slow(self) -> None:
+            self._deadline = None
+            if not self.transport.is_closing():
+                self.transport.abort()
+
+    return Protocol
+
+
+def run(app: FastAPI, settings: ServerSettings, on_ready: Callable[[str], None]) -> None:
+    """Serve until SIGINT or SIGTERM. `on_ready` is called with the URL when requests are accepted. Raise OSError."""
+    listener = _listen(settings)
+    port = listener.getsockname()[1]
+    name = f"[{settings.host}]" if ":" in settings.host else settings.host
+
+    class Server(uvicorn.Server):
+        async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+            await super().startup(sockets)
+            on_ready(f"http://{name}:{port}{settings.prefix}")
+
+    Server(_config(app, settings)).run(sockets=[listener])
+
+
+def _listen(settings: ServerSettings) -> socket.socket:
+    """Return the listening socket. uvicorn would end the process if the port is in use."""
+    [(family, *_, address), *_] = socket.getaddrinfo(
+        settings.host, settings.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+    )
+    return socket.create_server(address[:2], family=family, backlog=512)
+
+
+def _config(app: FastAPI, settings: ServerSettings) -> uvicorn.Config:
+    return uvicorn.Config(
+        app,
+        http=protocol_of(settings.limits),
+        ws="none",
+        loop="asyncio",
+        lifespan="off",
+        access_log=False,  # it has paths and queries
+        log_level="warning",
+        server_header=False,
+        timeout_keep_alive=KEEP_ALIVE_SECONDS,
+        timeout_graceful_shutdown=SHUTDOWN_SECONDS,
+        limit_concurrency=settings.limits.connections,
+        h11_max_incomplete_event_size=MAX_HEADER_BYTES,
+        proxy_headers=True,
+        forwarded_allow_ips="127.0.0.1,::1",  # a proxy on this machine
+    )

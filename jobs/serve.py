@@ -1,0 +1,128 @@
+"""`foldatlas serve`: serve an atlas over HTTP."""
+
+import argparse
+import logging
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Final
+
+from foldatlas.jobs.arguments import ATLAS_HELP, path, say
+from foldatlas.schemas.errors import UsageError
+
+EXAMPLES: Final = """examples:
+  foldatlas serve atlas
+  curl http://127.0.0.1:8000/fetchPredictedStructure/P12345.pdb
+  curl "http://127.0.0.1:8000/v1/proteins?min_plddt=70&min_ptm=0.7"
+  foldatlas serve atlas --token-file tokens.txt --host 0.0.0.0 --host-name atlas.example.org
+  foldatlas serve atlas --prefix /atlas --host-name example.org
+
+By default only this machine can connect. docs/api.md describes the routes.
+A new index, after `foldatlas index`, is served without a restart.
+"""
+
+FEATURES: Final = ("read", "metrics")
+_NEEDED: Final = ("fastapi", "prometheus_client", "starlette", "uvicorn")
+
+
+def serve(
+    atlas: str | Path,
+    *,
+    host: str = "127.0.0.1",
+    port: int = 8000,
+    token_file: str | Path | None = None,
+    public: Sequence[str] = (),
+    host_names: Sequence[str] = (),
+    cors: Sequence[str] = (),
+    prefix: str = "",
+    memory_limit: str | None = None,
+) -> None:
+    """Serve `atlas` over HTTP until the process is interrupted.
+
+    `token_file` has one token a line; then all of FEATURES need a token but those that `public` names. `host_names` are
+    accepted in the header Host beside the names of `host`; `cors` are origins whose pages may read answers; `prefix` is
+    the path under which a proxy publishes the server. Raise UsageError, OSError if the port is in use.
+    """
+    try:
+        from foldatlas.atlas.serve.http.app import create_app
+        from foldatlas.atlas.serve.http.run import run as run_server
+    except ModuleNotFoundError as error:
+        if error.name not in _NEEDED:
+            raise
+        raise UsageError(f"foldatlas serve needs {error.name}: pip install 'foldatlas[serve]'") from None
+    from foldatlas.atlas.serve.current import CurrentAtlas
+    from foldatlas.atlas.serve.settings import ServerSettings, read_tokens
+
+    settings = ServerSettings(
+        host=host,
+        port=port,
+        tokens=read_tokens(token_file) if token_file is not None else frozenset(),
+        public=frozenset(public),
+        host_names=tuple(host_names),
+        origins=tuple(cors),
+        prefix=prefix,
+    )
+    with CurrentAtlas(atlas, memory_limit) as current:
+        run_server(create_app(current, settings), settings, lambda url: say(f"serving {atlas} at {url}"))
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("atlas", type=path, metavar="ATLAS", help=ATLAS_HELP)
+    parser.add_argument("--host", default="127.0.0.1", help="address to listen on (default: %(default)s, this machine)")
+    parser.add_argument("--port", type=_port, default=8000, help="port, 0 for any free one (default: %(default)s)")
+    parser.add_argument(
+        "--token-file", type=path, metavar="FILE", help="file with a token per line; all requests need one of them"
+    )
+    parser.add_argument(
+        "--public",
+        action="append",
+        default=[],
+        choices=FEATURES,
+        metavar="FEATURE",
+        help=f"needs no token in spite of --token-file: {', '.join(FEATURES)}; can be repeated",
+    )
+    parser.add_argument(
+        "--host-name",
+        action="append",
+        default=[],
+        metavar="NAME",
+        help="name of this server in requests; can be repeated",
+    )
+    parser.add_argument(
+        "--cors",
+        action="append",
+        default=[],
+        metavar="ORIGIN",
+        help="origin whose pages may read answers; can be repeated",
+    )
+    parser.add_argument("--prefix", default="", metavar="PATH", help="path under which a proxy publishes the server")
+    parser.add_argument(
+        "--memory-limit", metavar="SIZE", help="memory of DuckDB, such as 4GB (default: 80%% of the machine's)"
+    )
+    parser.add_argument("--log-requests", action="store_true", help="write a line per request, without ids and queries")
+
+
+def _port(text: str) -> int:
+    if not text.isascii() or not text.isdigit() or int(text) > 65_535:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a port, 0 to 65535")
+    return int(text)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(logging.Formatter("%(asctime)s %(message)s"))
+    log = logging.getLogger("foldatlas.serve")
+    log.addHandler(handler)
+    log.setLevel(logging.INFO if arguments.log_requests else logging.WARNING)
+    serve(
+        arguments.atlas,
+        host=arguments.host,
+        port=arguments.port,
+        token_file=arguments.token_file,
+        public=arguments.public,
+        host_names=arguments.host_name,
+        cors=arguments.cors,
+        prefix=arguments.prefix,
+        memory_limit=arguments.memory_limit,
+    )
+    return 0
