@@ -25,7 +25,8 @@ from foldatlas.schemas.records import Outcome, Settings, structure_id
 # docs/design: the columns of `proteins`, in this order, then the place of the structure
 DESIGN = """
 id, source, description, length, structure_id, sequence_crc64, mgyp, is_fragment, mean_plddt, plddt_std,
-num_confident, fraction_confident, fraction_very_high, fraction_low, fraction_very_low, ptm, confidence_basis, num_unknown,
+num_confident, fraction_confident, fraction_very_high, fraction_low, fraction_very_low, ptm, confidence_basis,
+num_unknown,
 radius_of_gyration, helix_fraction, strand_fraction, tm_query, tm_target, nearest_structure, novelty_source,
 identity_max, nearest_sequence, cluster90, cluster30, cluster_structure, is_representative30, model, run_id,
 structure_file, structure_row_group, structure_row

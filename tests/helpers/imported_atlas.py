@@ -9,6 +9,7 @@ gone      lost before it was imported         junk.txt  refused
 """
 
 import hashlib
+import itertools
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -127,7 +128,7 @@ def provenance_of(one: Imported, source: str) -> dict[str, object]:
         "chain": "A",
         **one.stated,
         "plddt_source": "none" if np.isnan(one.plddt).all() else "declared",
-        "unobserved": sum(bool(missing[a:b].all()) for a, b in zip(starts[:-1], starts[1:], strict=True)),
+        "unobserved": sum(bool(missing[a:b].all()) for a, b in itertools.pairwise(starts)),
         "breaks": 1 if one.id == "gaps" else 0,
         "hydrogens": 0,
         "other_atoms": 1,
