@@ -17,6 +17,8 @@ from foldatlas.schemas.tables import FORMAT_VERSION, STRUCTURES_PER_ROW_GROUP
 
 MIN_CONFIDENT_PLDDT: Final = 70  # high confidence as the ESM Metagenomic Atlas has it: both above
 MIN_CONFIDENT_PTM: Final = 0.7
+# SQL of high confidence; where there is no pTM, mean pLDDT alone decides (`confidence_basis`).
+HIGH_CONFIDENCE: Final = f"mean_plddt > {MIN_CONFIDENT_PLDDT} AND (ptm > {MIN_CONFIDENT_PTM} OR ptm IS NULL)"
 MIN_NOVEL_LENGTH: Final = 60  # residues; a TM-score says little about shorter chains
 MAX_NOVEL_TM: Final = 0.5  # below this, two structures are not of one fold (Xu & Zhang 2010)
 
@@ -181,8 +183,7 @@ def create_views(connection: Any, model: str, version: int) -> None:
             "one row per folded record of the current versions of sources",
         ),
         "high_confidence": (
-            f"SELECT * FROM proteins WHERE mean_plddt > {MIN_CONFIDENT_PLDDT} AND "
-            f"(ptm > {MIN_CONFIDENT_PTM} OR ptm IS NULL)",
+            f"SELECT * FROM proteins WHERE {HIGH_CONFIDENCE}",
             f"proteins with mean_plddt > {MIN_CONFIDENT_PLDDT} and ptm > {MIN_CONFIDENT_PTM}, or no ptm",
         ),
         "novel": (
