@@ -88,7 +88,8 @@ class _Content:
 def build_index(folder: AtlasFolder, *, full: bool = False, memory_limit: str | None = None) -> Accounting:
     """Bring the index up to date and replace the published one. Readers see either the old or the new index.
 
-    With `full`, or if nothing is new or the published index cannot be continued, it is built from nothing.
+    If nothing is new or the published index cannot be continued, it is built from nothing, but for counts of files that
+    the published index has. With `full` nothing of the published index is used, which may be damaged.
     `memory_limit` is that of DuckDB, such as "4GB" (None: half of the memory); what exceeds it goes to temporary files.
 
     Return the number of records by state. Raise NotAnAtlasError, and DamagedAtlasError for a listed file that is
@@ -105,7 +106,7 @@ def build_index(folder: AtlasFolder, *, full: bool = False, memory_limit: str | 
     # 2. Build the database in a hidden folder of the atlas, or, for a store, in a temporary one.
     with folder.storage.work_folder(_WORK) as work:
         database = work / "atlas.duckdb"
-        state = read_state(index, work)
+        state = None if full else read_state(index, work)
         increment = None if full else increment_since(state, plans, histories, contents)
         accounting = None
         if state is not None and increment is not None:

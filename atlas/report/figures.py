@@ -13,6 +13,7 @@ NUM_LISTED: Final = 200  # proteins in a list
 NUM_SOURCES: Final = 50
 NUM_RUNS: Final = 20
 NUM_LENGTH_BINS: Final = 30
+MAP_CELLS: Final = 64  # cells of the map along each axis
 
 _PROTEIN: Final = (
     "id, source, description, length, mean_plddt, ptm, tm_query, nearest_structure,\n"
@@ -90,6 +91,15 @@ SQL: Final[dict[str, str]] = {
         "SELECT level, (2 ** floor(log2(num_structures)))::BIGINT AS least, count(*) AS clusters,\n"
         "  sum(num_structures)::BIGINT AS structures\nFROM clusters GROUP BY ALL ORDER BY ALL"
     ),
+    "maps": ("SELECT method, features, structures, fitted, completed\nFROM projection_runs WHERE is_latest"),
+    "map": (
+        "WITH span AS (SELECT min(x) AS x0, min(y) AS y0, greatest(max(x) - min(x), max(y) - min(y), 1e-6) AS side\n"
+        "  FROM projection)\n"
+        f"SELECT least(floor((x - x0) / side * {MAP_CELLS}), {MAP_CELLS - 1})::INTEGER AS cell_x,\n"
+        f"  least(floor((y - y0) / side * {MAP_CELLS}), {MAP_CELLS - 1})::INTEGER AS cell_y,\n"
+        "  count(*) AS structures, avg(mean_plddt) AS mean_plddt\n"
+        "FROM projection JOIN scores USING (structure_id), span GROUP BY 1, 2 ORDER BY 1, 2"
+    ),
     "runs": (
         "SELECT started, coalesce(device_name, device) AS device, version, shards, folded, failed, residues,\n"
         "  seconds, residues_per_second\n"
@@ -105,6 +115,9 @@ SQL: Final[dict[str, str]] = {
     "novel": f"SELECT {_PROTEIN}\nFROM novel ORDER BY {_BEST_FIRST} LIMIT {NUM_LISTED}",
     "best": f"SELECT {_PROTEIN}\nFROM proteins ORDER BY {_BEST_FIRST} LIMIT {NUM_LISTED}",
 }
+
+
+_HAS_MAP: Final = "FROM duckdb_tables() WHERE table_name = 'projection_runs'"  # not in earlier indexes
 
 
 @dataclass(frozen=True)
@@ -143,6 +156,8 @@ def read_figures(connection: Any) -> dict[str, Figure]:
     found |= {name: EMPTY for name in SQL if name not in found}
     found["searches"] = read(SQL["searches"])
     found["clusters"] = read(SQL["clusters"])
+    if connection.execute(_HAS_MAP).fetchall():
+        found["maps"] = read(SQL["maps"])
     if not totals["proteins"]:
         return found
     wanted = ["confidence", "plddt", "residues", "best"]
@@ -150,6 +165,8 @@ def read_figures(connection: Any) -> dict[str, Figure]:
         wanted += ["new", "not_searched", "tm"]
     if totals["sequences_searched"]:
         wanted.append("identity")
+    if found["maps"]:
+        wanted.append("map")
     found |= {name: read(SQL[name]) for name in wanted}
     found["lengths"] = read(SQL["lengths"].format(width=length_width(totals["longest"])))
     if found["new"] and found["new"].only["novel"]:
@@ -157,11 +174,11 @@ def read_figures(connection: Any) -> dict[str, Figure]:
     return found
 
 
-def length_width(longest: int) -> int:
-    """Return the width of a bin of lengths, residues: the least of 10, 20, 50, 100, ... that gives few bins."""
+def length_width(longest: int, bins: int = NUM_LENGTH_BINS) -> int:
+    """Return the width of a bin of lengths, in residues: of 10, 20, 50, 100, ... the least that gives few `bins`."""
     width, factors = 10, (2.0, 2.5, 2.0)
     step = 0
-    while longest // width >= NUM_LENGTH_BINS:
+    while longest // width >= bins:
         width = round(width * factors[step % 3])
         step += 1
     return width

@@ -72,6 +72,7 @@ def report_html(content: Content) -> str:
             (name, kind, percent(value, sum(value for *_, value in residues))) for name, kind, value in residues
         ],
         "length_chart": charts.length_chart(figures),
+        "map_chart": charts.map_chart(figures),
         "searches": list(figures["searches"]),
         "novelty_charts": charts.novelty_charts(figures),
         "cluster_charts": charts.cluster_charts(figures),

@@ -17,6 +17,10 @@ from foldatlas.schemas.wording import counted, readable_time
 
 IMPORTED: Final = "imported"  # the model's name in settings of an atlas of imported structures
 HIGH_CONFIDENCE: Final = f"pLDDT above {MIN_CONFIDENT_PLDDT} and pTM above {MIN_CONFIDENT_PTM}"
+MODELS: Final = {  # of models that users know by a name alone
+    "nano": "a small network for trials, wrong about most proteins; its pLDDT shows which",
+    "esmfold_v1": "ESMFold (Lin et al. 2023)",
+}
 _MOST: Final = 0.5
 _FEW: Final = 0.1
 
@@ -120,9 +124,10 @@ def _model(header: AtlasHeader, plans: list[Plan], speed: Mapping[str, Any]) -> 
     settings = header.settings
     if settings.model == IMPORTED:
         return "Structures that existed already were imported; none was predicted by this program."
+    about = f", {MODELS[settings.model]}" if settings.model in MODELS else ""
     limit = max((plan.max_length for plan in plans), default=None)
     text = (
-        f"{escape_controls(settings.model)} (weights {settings.weights[:12]}), "
+        f"{escape_controls(settings.model)}{about} (weights {settings.weights[:12]}), "
         f"{counted(settings.recycles, 'recycle')}, {settings.precision}"
     )
     if limit is not None:
@@ -189,11 +194,14 @@ def what_is_new(figures: Mapping[str, Figure]) -> str:
             f"Nothing that can be relied on: the structures were compared with {name}, but none is of high confidence, "
             f"and a badly folded protein resembles nothing.{basis}"
         )
-    return (
-        f"{counted(novel, 'novel fold')}: of {counted(high, 'structure')} of high confidence, {known:,} resemble a "
-        f"structure of {name} (TM-score {MAX_NOVEL_TM} or more) and {novel:,} do not, of at least {MIN_NOVEL_LENGTH} "
-        f"residues.{basis}"
+    text = (
+        f"{counted(novel, 'novel fold')}: of {counted(high, 'protein')} of high confidence, {known:,} resemble a known "
+        f"structure (TM-score {MAX_NOVEL_TM} or more) of the reference {name}, and {novel:,} do not."
     )
+    others = high - known - novel
+    if others:
+        text += f" {others:,} were not searched or have fewer than {MIN_NOVEL_LENGTH} residues."
+    return text + basis
 
 
 def shown_heading(figures: Mapping[str, Figure]) -> tuple[str, str]:
