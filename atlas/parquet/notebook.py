@@ -55,7 +55,8 @@ def trace_svg(c_alphas_L3: Floats, plddt_L: Floats) -> str:
     _, _, axes = np.linalg.svd(points, full_matrices=False)
     flat = points @ axes[:2].T if len(axes) > 1 else points[:, :2]
     spread = max(float(np.ptp(flat, axis=0).max()), 1.0)
-    flat = (flat - flat.min(axis=0)) * ((_SIZE - 2 * _MARGIN) / spread) + _MARGIN
+    middle = (flat.min(axis=0) + flat.max(axis=0)) / 2
+    flat = (flat - middle) * ((_SIZE - 2 * _MARGIN) / spread) + _SIZE / 2
     colours = [_colour(value) for value in plddt_L[present]]
     if len(flat) == 1:
         return f'{head}<circle cx="{_SIZE // 2}" cy="{_SIZE // 2}" r="4" fill="{colours[0]}"/></svg>'

@@ -23,6 +23,9 @@ CLASSES: Final = (
 LEVEL_NAMES: Final = dict(zip(LEVELS, ("90 % sequence identity", "30 % sequence identity", "structure"), strict=True))
 
 
+METHODS: Final = {"tsne": "t-SNE", "pca": "principal components"}
+
+
 class Chart(NamedTuple):
     """A drawing with the figure that it shows, its title and a note below it."""
 
@@ -121,7 +124,8 @@ def map_chart(figures: Mapping[str, Figure]) -> Chart | None:
     ]
     what = f"{counted(run['structures'], 'structure')} mapped by {run['features']}"
     labels = Labels("Map of the structures", what)
-    note = f"{what} ({run['method']}). Near structures are similar; other distances mean little."
+    method = METHODS.get(run["method"], run["method"])
+    note = f"{what} ({method}). Near structures are similar; other distances mean little."
     if most > 1:
         note += f" The larger a dot, the more structures it holds, up to {most:,}."
     return Chart("Map", figures["map"], drawing.dots(cells, MAP_CELLS, labels), f"{note} Colours: mean pLDDT.")
@@ -160,8 +164,8 @@ def novelty_charts(figures: Mapping[str, Figure]) -> list[Chart]:
             digits=2,
         )
         note = (
-            "Dark: of high confidence. Only dark parts left of the line can be novel folds; what is badly folded "
-            "resembles nothing."
+            "In the stronger colour: of high confidence. Only these, left of the line, can be novel folds; what is "
+            "badly folded resembles nothing."
         )
         found.append(Chart("Similarity to known structures", figures["tm"], drawn, note))
     identity = {row["identity_max"]: row["proteins"] for row in figures["identity"]}
@@ -197,7 +201,7 @@ def cluster_line(rows: list[dict[str, int]]) -> str:
     alone = sum(row["clusters"] for row in rows if row["least"] == 1)
     return (
         f"{counted(clusters, 'cluster')} of {counted(structures, 'structure')}; {alone:,} "
-        f"({percent(alone, clusters)}) have one"
+        f"({percent(alone, clusters)}) are single"
     )
 
 

@@ -162,10 +162,10 @@ def _trust(totals: Mapping[str, Any]) -> str:
     if not high:
         return f"{text} None of these structures should be relied on: read them as guesses."
     if high / number < _FEW:
-        return f"{text} Few can be relied on; the others are guesses."
+        return f"{text} Few are predicted with confidence; read the others as guesses."
     if high / number < _MOST:
-        return f"{text} Less than half can be relied on; look at the confidence of each."
-    return f"{text} Most can be relied on; look at the confidence of each."
+        return f"{text} Less than half are predicted with confidence: look at that of each."
+    return f"{text} Most are predicted with confidence: look at that of each."
 
 
 def search_of(figures: Mapping[str, Figure], kind: str) -> dict[str, Any] | None:

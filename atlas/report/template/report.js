@@ -130,6 +130,7 @@
       view.setStyle({ model: 1 }, { cartoon: { style: "trace", color: KNOWN, thickness: 0.35, opacity: 0.85 } });
     }
     view.zoomTo({ model: 0 });
+    view.zoom(0.9);
     view.render();
     box.classList.add("live");
     box.tabIndex = 0;
