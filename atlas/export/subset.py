@@ -39,6 +39,7 @@ from foldatlas.atlas.export.journal import Chunk, WrittenFile, parts_folder, rea
 from foldatlas.atlas.export.processes import in_processes
 from foldatlas.atlas.export.selection import check_limit, choose, chosen_digest, missing_of_ids, missing_of_sql
 from foldatlas.atlas.export.subset_atlas import Rates, commit_atlas, located_sql, not_in_atlas, rates_of
+from foldatlas.atlas.export.subset_stages import carry_stages
 from foldatlas.atlas.folder import EXPORT_LISTS, now
 from foldatlas.atlas.index.build import build_index
 from foldatlas.atlas.index.views import protein_columns
@@ -229,7 +230,7 @@ class _Lists:
                 self._storage.delete(name)
         references = reference_licences(cursor)
         settings = opened.header.settings
-        atlas_files = [] if rates is None else self._write_atlas(opened, rates)
+        atlas_files = [] if rates is None else self._write_atlas(opened, cursor, rates)
         with contextlib.ExitStack() as stack:
             sums = _TextFile(self._storage, "SHA256SUMS", stack)
             with contextlib.ExitStack() as lists:
@@ -324,8 +325,8 @@ class _Lists:
             for one in chunk.unwritable:
                 yield one.id, "unwritable", one.why, one.source
 
-    def _write_atlas(self, opened: Atlas, rates: Rates) -> list[WrittenFile]:
-        """Complete the exported atlas with its documents and index; return its files."""
+    def _write_atlas(self, opened: Atlas, cursor: Any, rates: Rates) -> list[WrittenFile]:
+        """Complete the exported atlas with its documents, derived stages and index; return its files."""
         folder = commit_atlas(
             self._storage,
             (chunk.atlas for chunk in self._chunks() if chunk.atlas is not None),
@@ -335,6 +336,7 @@ class _Lists:
             max_length=max((plan.max_length for plan in opened.folder.plans()), default=0),
             runs=rates.runs,
         )
+        carry_stages(opened.folder, cursor, folder, f"export-{self._request.digest[:_DIGEST_DIGITS]}")
         build_index(folder)
         tables = [
             WrittenFile(file.path, file.bytes, file.sha256)

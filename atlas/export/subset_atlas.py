@@ -5,8 +5,7 @@
 
 Records keep their source and offset, structures the run that folded them. Each source is recorded as another version
 of the file (`digest_of_subset`), so that folding the whole file into the subset reads it again and loses nothing.
-Embeddings, aligned errors and runs of derived stages are not copied; values of the latter are columns of
-`proteins-*.parquet`.
+Embeddings and aligned errors are not copied.
 """
 
 import hashlib
