@@ -1,10 +1,9 @@
-"""A client of `foldatlas serve`, which needs only requests (and pyarrow for tables).
+"""A client of `foldatlas serve`, which needs only requests, and pyarrow for tables.
 
->>> atlas = Client("http://127.0.0.1:8000", token="...")  # doctest: +SKIP
->>> atlas.structure("P12345")  # PDB text  # doctest: +SKIP
->>> for protein in atlas.proteins(min_plddt=70, min_ptm=0.7):  # doctest: +SKIP
-...     print(protein["id"], protein["ptm"])
->>> atlas.sql("SELECT count(*) AS n FROM proteins WHERE length < $longest", longest=100)  # doctest: +SKIP
+atlas = Client("http://127.0.0.1:8000", token="...")
+atlas.structure("P12345")
+best = list(atlas.proteins(min_plddt=70, min_ptm=0.7))
+atlas.sql("SELECT count(*) AS n FROM proteins WHERE length < $longest", longest=100)
 """
 
 import os
