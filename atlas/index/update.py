@@ -210,5 +210,5 @@ def _add_records(connection: Any, copies: LocalCopies) -> None:
             f"UPDATE records SET state = '{state}' WHERE state = '{State.PENDING}' AND structure_id IN "
             f"(SELECT structure_id FROM {parquet_reader(connection, copies, table)})"
         )
-    make_records(connection, copies, "INSERT INTO records")
+    make_records(connection, copies, append=True)
     add_titles(connection)
