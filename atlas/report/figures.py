@@ -20,7 +20,8 @@ _PROTEIN: Final = (
     "id, source, description, length, mean_plddt, ptm, tm_query, nearest_structure,\n"
     "  structure_id, structure_file, structure_row"
 )
-_BEST_FIRST: Final = "ptm * mean_plddt DESC NULLS LAST, mean_plddt DESC NULLS LAST, length DESC, id, source"
+# Where there is no pTM, pLDDT / 100 takes its place.
+_BEST_FIRST: Final = "coalesce(ptm, mean_plddt / 100) * mean_plddt DESC NULLS LAST, length DESC, id, source"
 
 SQL: Final[dict[str, str]] = {
     "records": (
@@ -31,6 +32,11 @@ SQL: Final[dict[str, str]] = {
         "SELECT source, count(*) AS records, count(*) FILTER (state = 'folded') AS folded,\n"
         "  count(*) FILTER (state = 'refused') AS refused, count(*) FILTER (state = 'failed') AS failed\n"
         f"FROM records WHERE NOT superseded GROUP BY source ORDER BY records DESC, source LIMIT {NUM_SOURCES}"
+    ),
+    "origins": (
+        "SELECT origin, model, model_version, licence, plddt_source, count(*) AS proteins\n"
+        "FROM proteins GROUP BY ALL\n"
+        f"ORDER BY proteins DESC, origin, model, model_version, licence, plddt_source LIMIT {NUM_SOURCES}"
     ),
     "failures": (
         "SELECT stage, error, count(*) AS sequences\n"
@@ -145,8 +151,11 @@ class Figure:
 EMPTY: Final = Figure("", (), ())
 
 
-def read_figures(connection: Any) -> dict[str, Figure]:
-    """Return the figures of the index `connection` by their name. What was not done has no rows."""
+def read_figures(connection: Any, *, imported: bool = False) -> dict[str, Figure]:
+    """Return the figures of the index `connection` by their name. What was not done has no rows.
+
+    `imported`: the structures were imported, and have an origin each.
+    """
 
     def read(sql: str) -> Figure:
         result = connection.execute(sql)
@@ -161,7 +170,7 @@ def read_figures(connection: Any) -> dict[str, Figure]:
         found["maps"] = read(SQL["maps"])
     if not totals["proteins"]:
         return found
-    wanted = ["confidence", "plddt", "residues", "best"]
+    wanted = ["confidence", "plddt", "residues", "best", *(["origins"] if imported else [])]
     if totals["searched"] or found["searches"]:
         wanted += ["new", "not_searched", "tm"]
     if totals["sequences_searched"]:

@@ -11,11 +11,11 @@ from typing import Any, Final
 from foldatlas.atlas.index.views import MAX_NOVEL_TM, MIN_CONFIDENT_PLDDT, MIN_CONFIDENT_PTM, MIN_NOVEL_LENGTH
 from foldatlas.atlas.report.figures import Figure
 from foldatlas.atlas.sql.text import escape_controls
+from foldatlas.schemas.formats import IMPORTED
 from foldatlas.schemas.manifest import AtlasHeader, Plan
 from foldatlas.schemas.records import REFUSALS, Outcome
 from foldatlas.schemas.wording import counted, readable_time
 
-IMPORTED: Final = "imported"  # the model's name in settings of an atlas of imported structures
 HIGH_CONFIDENCE: Final = f"pLDDT above {MIN_CONFIDENT_PLDDT} and pTM above {MIN_CONFIDENT_PTM}"
 MODELS: Final = {  # of models that users know by a name alone
     "nano": "a small network for trials, wrong about most proteins; its pLDDT shows which",
@@ -38,9 +38,7 @@ class Summary:
 def summarize(header: AtlasHeader, plans: list[Plan], figures: Mapping[str, Figure]) -> Summary:
     """Return the sentences of an atlas."""
     totals = figures["summary"].only
-    return Summary(
-        _folded(figures, totals), _model(header, plans, figures["speed"].only), _trust(totals), what_is_new(figures)
-    )
+    return Summary(_folded(figures, totals), _model(header, plans, figures), _trust(totals), what_is_new(figures))
 
 
 def states(figures: Mapping[str, Figure]) -> dict[str, int]:
@@ -111,7 +109,7 @@ def _folded(figures: Mapping[str, Figure], totals: Mapping[str, Any]) -> str:
         f"{counts[state]:,} {words}"
         for state, words in (
             ("refused", "refused"),
-            ("failed", "could not be folded"),
+            ("failed", "failed"),
             ("repeated", "repeated in their file"),
             ("pending", "not folded yet"),
         )
@@ -120,10 +118,10 @@ def _folded(figures: Mapping[str, Figure], totals: Mapping[str, Any]) -> str:
     return f"{text} Of {sum(counts.values()):,} records, {', '.join(others)}." if others else text
 
 
-def _model(header: AtlasHeader, plans: list[Plan], speed: Mapping[str, Any]) -> str:
-    settings = header.settings
+def _model(header: AtlasHeader, plans: list[Plan], figures: Mapping[str, Figure]) -> str:
+    settings, speed = header.settings, figures["speed"].only
     if settings.model == IMPORTED:
-        return "Structures that existed already were imported; none was predicted by this program."
+        return _origins(figures)
     about = f", {MODELS[settings.model]}" if settings.model in MODELS else ""
     limit = max((plan.max_length for plan in plans), default=None)
     text = (
@@ -135,6 +133,18 @@ def _model(header: AtlasHeader, plans: list[Plan], speed: Mapping[str, Any]) -> 
     if speed["runs"]:
         text += f"; FoldAtlas {speed['versions']} on {escape_controls(speed['devices'])}"
     return text + "."
+
+
+def _origins(figures: Mapping[str, Figure]) -> str:
+    """Return where the structures of an atlas of imported ones are from."""
+    text = "Structures that existed already were imported; none was predicted by this program."
+    found: dict[str, int] = {}
+    for row in figures["origins"]:
+        name = ", ".join(escape_controls(row[part]) for part in ("model", "origin") if row[part]) or "unknown origin"
+        found[name] = found.get(name, 0) + row["proteins"]
+    named = [f"{name}: {counted(number, 'protein')}" for name, number in list(found.items())[:3]]
+    more = [f"{len(found) - 3:,} more origins"] if len(found) > 3 else []
+    return f"{text} {'; '.join([*named, *more])}." if named else text
 
 
 def _trust(totals: Mapping[str, Any]) -> str:
@@ -177,7 +187,7 @@ def what_is_new(figures: Mapping[str, Figure]) -> str:
     """Return what the search of structures found."""
     search, totals = search_of(figures, "structures"), figures["summary"].only
     if search is None:
-        return "Not known: the structures were not compared with known ones (`foldatlas novelty` does that)."
+        return "Not known: the structures were not compared with known ones (the command foldatlas novelty does that)."
     name = f"{escape_controls(search['reference'])} (version {search['version']}, {search['entries']:,} structures)"
     if search["demo"]:
         return (

@@ -23,11 +23,11 @@ def report_text(content: Content) -> str:
     figures, summary = content.figures, content.summary
     lines = [f"{escape_controls(content.name)}: protein structure atlas", ""]
     for name, sentence in (
-        ("folded", summary.folded),
+        ("holds" if content.is_imported else "folded", summary.folded),
         ("model", summary.model),
         ("trust", summary.trust),
         ("new", summary.new),
-        ("speed", speed_line(figures["speed"].only)),
+        ("speed", "" if content.is_imported else speed_line(figures["speed"].only)),
     ):
         if sentence:
             lines += textwrap.wrap(sentence, _WIDTH, initial_indent=f"{name:<8}", subsequent_indent=" " * 8)

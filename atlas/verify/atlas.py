@@ -9,7 +9,7 @@ from pathlib import PurePath
 from typing import Final
 
 from foldatlas.atlas.annotations.documents import is_annotation_document
-from foldatlas.atlas.folder import EXPORT_LISTS, EXPORT_TABLES, HEADER, AtlasFolder, newest_entries, plan_order
+from foldatlas.atlas.folder import EXPORT_LISTS, EXPORT_TABLES, HEADER, REPORT, AtlasFolder, newest_entries, plan_order
 from foldatlas.atlas.index.lineage import lineage_of
 from foldatlas.atlas.index.needed import left_to_fold
 from foldatlas.atlas.index.published import INDEX_FOLDER, index_of
@@ -270,7 +270,7 @@ def _notes(folder: AtlasFolder, plans: list[Plan], entries: dict[str, ShardEntry
     index = index_of(folder)
     if not index.exists():
         yield f"there is no {index.name}: run `foldatlas index {folder.uri}`"
-    ours = {HEADER, index.name, *EXPORT_LISTS}
+    ours = {HEADER, REPORT, index.name, *EXPORT_LISTS}
     for file in folder.storage.files(hidden=True):
         path = PurePath(file.name)
         table = path.parts[0]

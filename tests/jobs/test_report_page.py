@@ -17,7 +17,7 @@ from shared import made_once
 
 from foldatlas.atlas.reader import Atlas
 from foldatlas.atlas.report.content import read_content
-from foldatlas.atlas.report.page import report_html
+from foldatlas.atlas.report.page import ABSENT, report_html
 from foldatlas.atlas.web.assets import viewer_library
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
@@ -125,11 +125,11 @@ def test_page_in_a_browser_with_the_keyboard_alone(browser: Any, address: str) -
         opened.press("Space")
         assert [int(text) for text in opened.column("best", 2)] == sorted(lengths) != lengths
         assert page.locator("#best th[aria-sort]").get_attribute("aria-sort") == "ascending"
-        # TM-scores that are NULL come last in either direction
+        # absent TM-scores come last in either direction
         opened.press("Tab", "Tab", "Tab", "Enter")
         scores = opened.column("best", 5)
-        known = [float(text) for text in scores if text != "NULL"]
-        assert known == sorted(known, reverse=True) and set(scores[len(known) :]) == {"NULL"}
+        known = [float(text) for text in scores if text != ABSENT]
+        assert known == sorted(known, reverse=True) and set(scores[len(known) :]) == {ABSENT}
         # filter
         page.locator("#filter-best").focus()
         page.keyboard.type("SCORED1 fasta")
