@@ -249,7 +249,7 @@ def test_atlas_without_search_and_clusters(atlas: Path, tmp_path: Path) -> None:
 
 
 def test_structures_without_ptm(atlas: Path, tmp_path: Path) -> None:
-    """pLDDT alone is shown, and nothing counts as of high confidence."""
+    """pLDDT alone is shown, and decides what is of high confidence."""
     content = changed(atlas, tmp_path, "UPDATE scores SET ptm = NULL")
     assert "have no pTM" in content.summary.trust and "have no pTM" in content.summary.new
     page, text = report_html(content), report_text(content)
