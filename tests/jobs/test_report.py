@@ -20,6 +20,7 @@ from shared import made_once
 from foldatlas.atlas.novelty.rows import aligned_pairs
 from foldatlas.atlas.reader import Atlas
 from foldatlas.atlas.report import report as module
+from foldatlas.atlas.report.cards import script_json
 from foldatlas.atlas.report.content import Content, read_content
 from foldatlas.atlas.report.drawing import nice_ceiling, short
 from foldatlas.atlas.report.figures import length_width
@@ -325,7 +326,13 @@ def test_no_text_of_an_atlas_becomes_markup(page: str, content: Content) -> None
     assert "\x1b" not in page and "\u202e" not in page and "{{ 7 * 7 }}" in parsed.text
 
 
-def test_data_of_the_views_cannot_end_their_element(page: str, content: Content) -> None:
+def test_json_cannot_end_its_element() -> None:
+    value = {"</script>": ["<!--<script>", "&lt;/script&gt;", "\u2028"]}
+    text = str(script_json(value))
+    assert not set("<>&\u2028") & set(text) and json.loads(text) == value
+
+
+def test_data_of_the_views_are_those_of_the_structures(page: str, content: Content) -> None:
     (data,) = [text for attributes, text in Parsed(page).scripts if attributes.get("type") == "application/json"]
     assert not set("<>&") & set(data)
     structures = json.loads(data)["structures"]
