@@ -214,7 +214,7 @@ def what_is_new(figures: Mapping[str, Figure]) -> str:
     )
     others = high - known - novel
     if others:
-        text += f" {others:,} were not searched or have fewer than {MIN_NOVEL_LENGTH} residues."
+        text += f" Not searched, or of fewer than {MIN_NOVEL_LENGTH} residues: {others:,}."
     return text
 
 
