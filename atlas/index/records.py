@@ -11,7 +11,7 @@ from foldatlas.atlas.index.files import parquet_reader
 from foldatlas.atlas.sql.records_by_name import TITLES
 from foldatlas.atlas.sql.text import quoted
 from foldatlas.atlas.storage.scratch import LocalCopies
-from foldatlas.schemas.tables import RECORDS
+from foldatlas.schemas.formats import table_schema
 
 _ORDER: Final = 'ORDER BY accession, source, "offset"'
 
@@ -27,12 +27,13 @@ def add_titles(connection: Any) -> None:
     connection.execute(f"INSERT INTO titles {TITLES.format(present=present)} {_ORDER}")
 
 
-def make_records(connection: Any, copies: LocalCopies, insert: str = "CREATE TABLE records AS") -> None:
-    """Create the table `records`, or `insert` into it, sorted by id, with each record of the sources once."""
-    columns = ", ".join(f"records.{quoted(name)}" for name in RECORDS.names)
+def make_records(connection: Any, copies: LocalCopies, version: int, insert: str = "CREATE TABLE records AS") -> None:
+    """Create the table `records` of an atlas of format `version`, or `insert` into it, sorted by id, with each record
+    of the sources once."""
+    columns = ", ".join(f"records.{quoted(name)}" for name in table_schema("records", version).names)
     with_plan = (
         f"SELECT {columns}, NOT sources.is_present AS superseded "
-        f"FROM {parquet_reader(connection, copies, 'records')} AS records "
+        f"FROM {parquet_reader(connection, copies, 'records', version)} AS records "
         "JOIN listed ON listed.absolute = records.filename "
         "JOIN sources ON sources.plan_number = listed.plan_number AND sources.source = records.source"
     )
