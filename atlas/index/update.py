@@ -213,5 +213,5 @@ def _add_records(connection: Any, copies: LocalCopies, version: int) -> None:
             f"UPDATE records SET state = '{state}' WHERE state = '{State.PENDING}' AND structure_id IN "
             f"(SELECT structure_id FROM {parquet_reader(connection, copies, table)})"
         )
-    make_records(connection, copies, version, "INSERT INTO records")
+    make_records(connection, copies, version, append=True)
     add_titles(connection)
