@@ -162,9 +162,10 @@ def _trust(totals: Mapping[str, Any]) -> str:
             "are placed well to each other is not known."
         )
     high = totals["high_confidence"]
+    alone = "; without a pTM, pLDDT alone" if totals["with_ptm"] < totals["with_plddt"] else ""
     text = (
         f"{mean}, mean pTM {totals['mean_ptm']:.2f} of 1. {high:,} of {number:,} proteins "
-        f"({percent(high, number)}) are of high confidence ({HIGH_CONFIDENCE})."
+        f"({percent(high, number)}) are of high confidence ({HIGH_CONFIDENCE}{alone})."
     )
     missing = number - min(totals["with_plddt"], totals["with_ptm"])
     if missing:
@@ -210,7 +211,7 @@ def what_is_new(figures: Mapping[str, Figure]) -> str:
     )
     others = high - known - novel
     if others:
-        text += f" {others:,} were not searched or have fewer than {MIN_NOVEL_LENGTH} residues."
+        text += f" Not searched, or of fewer than {MIN_NOVEL_LENGTH} residues: {others:,}."
     return text + basis
 
 

@@ -12,7 +12,6 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 from foldatlas.atlas.serve.settings import Limits, ServerSettings
 
 KEEP_ALIVE_SECONDS: Final = 20
-MAX_HEADER_BYTES: Final = 16 << 10
 SHUTDOWN_SECONDS: Final = 20  # for running requests to end
 
 
@@ -66,7 +65,7 @@ def run(app: FastAPI, settings: ServerSettings, on_ready: Callable[[str], None])
             await super().startup(sockets)
             on_ready(f"http://{name}:{port}{settings.prefix}")
 
-    Server(_config(app, settings)).run(sockets=[listener])
+    Server(config_of(app, settings)).run(sockets=[listener])
 
 
 def _listen(settings: ServerSettings) -> socket.socket:
@@ -77,7 +76,8 @@ def _listen(settings: ServerSettings) -> socket.socket:
     return socket.create_server(address[:2], family=family, backlog=512)
 
 
-def _config(app: FastAPI, settings: ServerSettings) -> uvicorn.Config:
+def config_of(app: FastAPI, settings: ServerSettings) -> uvicorn.Config:
+    """Return uvicorn's configuration, with our limits."""
     return uvicorn.Config(
         app,
         http=protocol_of(settings.limits),
@@ -90,7 +90,7 @@ def _config(app: FastAPI, settings: ServerSettings) -> uvicorn.Config:
         timeout_keep_alive=KEEP_ALIVE_SECONDS,
         timeout_graceful_shutdown=SHUTDOWN_SECONDS,
         limit_concurrency=settings.limits.connections,
-        h11_max_incomplete_event_size=MAX_HEADER_BYTES,
+        h11_max_incomplete_event_size=settings.limits.header_bytes,
         proxy_headers=True,
         forwarded_allow_ips="127.0.0.1,::1",  # a proxy on this machine
     )
