@@ -48,6 +48,7 @@ MEANT: Final[dict[str, tuple[str, ...]]] = {
 TABLES_OF_THE_INDEX: Final[dict[str, str]] = {
     "records": "one row per FASTA record, with its state",
     "scores": "one row per stored structure, with the location of its coordinates",
+    "provenance": "one row per imported structure: where it is from; not in atlases of folded structures",
     "failures": "one row per sequence of a present record that could not be folded",
     "runs": "one row per run of `foldatlas fold`",
     "titles": "one row per further title of a record of NCBI's nr",

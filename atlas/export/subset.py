@@ -31,7 +31,7 @@ import msgspec
 from foldatlas.atlas.export.bundles import END, ENDING
 from foldatlas.atlas.export.chunk_writers import FASTA, THREE_DI, ChunkWriter
 from foldatlas.atlas.export.chunks import ROWS, chunks_of
-from foldatlas.atlas.export.credits import UNKNOWN, citation_text, licence_text, reference_licences
+from foldatlas.atlas.export.credits import UNKNOWN, citation_text, licence_text, origins_of, reference_licences
 from foldatlas.atlas.export.destination import Destination, Request, refuse_destination, written_to
 from foldatlas.atlas.export.file_names import folder_levels, with_file_names
 from foldatlas.atlas.export.formats import FORMATS, STRUCTURE_FORMATS
@@ -49,6 +49,7 @@ from foldatlas.atlas.sql.query import query_errors
 from foldatlas.atlas.sql.text import escape_controls
 from foldatlas.atlas.storage.protocol import Storage
 from foldatlas.schemas.errors import UsageError
+from foldatlas.schemas.formats import IMPORTED_FORMAT
 from foldatlas.schemas.version import program_version
 
 FILES_PER_FOLDER: Final = 10_000
@@ -178,16 +179,16 @@ def _write_chunks(
     rows = ROWS
     columns = "id, source, structure_id, structure_file, structure_row"
     if format == "parquet":
-        model = opened.header.settings.model
+        model, version = opened.header.settings.model, opened.header.format
         subset = {
-            "columns": {column.name: column.metadata for column in protein_columns(model)},
+            "columns": {column.name: column.metadata for column in protein_columns(model, version)},
             "model": model,
             "prefix": destination.request.digest[:_DIGEST_DIGITS],
             "rates": rates,
             "rows_per_group": PROTEINS_PER_PARQUET_GROUP,
         }
         sql, rows = "FROM located", PROTEINS_PER_PARQUET_FILE
-        creation = f"CREATE OR REPLACE TEMP TABLE located AS {located_sql()}"
+        creation = f"CREATE OR REPLACE TEMP TABLE located AS {located_sql(version)}"
     elif format in ("fasta", "3di"):
         creation, sql = "", f"SELECT {columns}, description FROM chosen"
     else:
@@ -230,6 +231,7 @@ class _Lists:
                 self._storage.delete(name)
         references = reference_licences(cursor)
         settings = opened.header.settings
+        origins = origins_of(cursor) if opened.header.format >= IMPORTED_FORMAT else []
         atlas_files = [] if rates is None else self._write_atlas(opened, cursor, rates)
         with contextlib.ExitStack() as stack:
             sums = _TextFile(self._storage, "SHA256SUMS", stack)
@@ -248,9 +250,11 @@ class _Lists:
             written += self._write_missing(cursor)
             clustered = bool(cursor.execute("SELECT count(*) FROM chosen WHERE cluster90 IS NOT NULL").fetchall()[0][0])
             texts = {
-                "LICENCE": licence_text(self._asked.licence, settings.model, program_version(), references),
-                "CITATION.bib": citation_text(self._asked.format, settings.model, references, clustered=clustered),
-                "manifest.json": self._manifest(opened, cursor, ids_read_as, references),
+                "LICENCE": licence_text(self._asked.licence, settings.model, program_version(), references, origins),
+                "CITATION.bib": citation_text(
+                    self._asked.format, settings.model, references, origins, clustered=clustered
+                ),
+                "manifest.json": self._manifest(opened, cursor, ids_read_as, references, origins),
             }
             for name, text in texts.items():
                 with self._storage.building(name) as path:
@@ -348,7 +352,14 @@ class _Lists:
         others = [file.name for file in self._storage.files() if file.name not in listed]
         return tables + [self._written(name) for name in others]
 
-    def _manifest(self, opened: Atlas, cursor: Any, ids_read_as: str | None, references: list[dict[str, Any]]) -> str:
+    def _manifest(
+        self,
+        opened: Atlas,
+        cursor: Any,
+        ids_read_as: str | None,
+        references: list[dict[str, Any]],
+        origins: list[dict[str, Any]],
+    ) -> str:
         asked = self._asked
         manifest = {
             "created": self._request.created,
@@ -365,6 +376,7 @@ class _Lists:
             "limit": asked.limit,
             "licence": asked.licence or UNKNOWN,
             "references": references,
+            **({"origins": origins} if origins else {}),
             "proteins": self.proteins,
             "files": self.files,
             "bytes": self.bytes,

@@ -132,7 +132,10 @@ def _continue(
 
     def update(connection: Any, copies: LocalCopies) -> int:
         folder, plans, entries = content.folder, content.plans, content.entries
-        return state.runs + update_tables(connection, folder, copies, plans, entries, content.run_of, increment)
+        version = content.header.format
+        return state.runs + update_tables(
+            connection, folder, copies, plans, entries, content.run_of, increment, version
+        )
 
     try:
         return _write(content, database, memory_limit, update)
@@ -188,7 +191,7 @@ def _write(
             ) from error
         with _writing(folder):
             _make_small_tables(connection, content, runs)
-            create_views(connection, content.header.settings.model)
+            create_views(connection, content.header.settings.model, content.header.format)
             create_structure_sql(connection, work)
             create_annotation_views(connection, annotations)
             accounting = count_records(connection)
@@ -220,13 +223,13 @@ def _make_tables(connection: Any, content: _Content, copies: LocalCopies, previo
     list_shards(connection)
     find_winners(connection, copies)
     count_low_residues(connection, folder, previous)
-    make_scores(connection, copies)
+    make_scores(connection, copies, content.header.format)
     make_copies(connection, copies)
     for table in ("sequences", "scores"):
         copies.drop(table)
     # Records: their state follows from scores and failures.
     make_failures(connection, copies)
-    make_records(connection, copies)
+    make_records(connection, copies, content.header.format)
     make_titles(connection)
     delete_superseded_failures(connection)
     clusters.make_clusters(connection)

@@ -73,7 +73,7 @@ def histogram(
     if limit is not None and low < limit[0] < high:
         x = _n(x_of(limit[0]))
         parts.append(Markup('<line class="limit" x1="{}" y1="{}" x2="{}" y2="{}"/>').format(x, _TOP, x, _base()))
-        side, anchor = (5, "start") if x_of(limit[0]) < WIDTH / 2 else (-5, "end")
+        side, anchor = (5, "start") if x_of(limit[0]) < 0.6 * WIDTH else (-5, "end")
         parts.append(TEXT.format("note", _n(x_of(limit[0]) + side), _TOP + 11, anchor, limit[1]))
     return _svg(parts, _TOP + _PLOT_HEIGHT + _BOTTOM, labels)
 

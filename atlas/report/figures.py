@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, Final
 
-from foldatlas.atlas.index.views import MAX_NOVEL_TM, MIN_CONFIDENT_PLDDT, MIN_CONFIDENT_PTM
+from foldatlas.atlas.index.views import HIGH_CONFIDENCE, MAX_NOVEL_TM, MIN_CONFIDENT_PLDDT
 
 NUM_LISTED: Final = 200  # proteins in a list
 NUM_SOURCES: Final = 50
@@ -15,7 +15,6 @@ NUM_RUNS: Final = 20
 NUM_LENGTH_BINS: Final = 30
 MAP_CELLS: Final = 64  # cells of the map along each axis
 
-_HIGH: Final = f"mean_plddt > {MIN_CONFIDENT_PLDDT} AND ptm > {MIN_CONFIDENT_PTM}"
 _PROTEIN: Final = (
     "id, source, description, length, mean_plddt, ptm, tm_query, nearest_structure,\n"
     "  structure_id, structure_file, structure_row"
@@ -48,7 +47,7 @@ SQL: Final[dict[str, str]] = {
         "  count(mean_plddt) AS with_plddt, avg(mean_plddt) AS mean_plddt,\n"
         f"  count(*) FILTER (mean_plddt > {MIN_CONFIDENT_PLDDT}) AS confident,\n"
         "  count(ptm) AS with_ptm, avg(ptm) AS mean_ptm,\n"
-        f"  count(*) FILTER ({_HIGH}) AS high_confidence,\n"
+        f"  count(*) FILTER ({HIGH_CONFIDENCE}) AS high_confidence,\n"
         "  count(tm_query) AS searched, count(identity_max) AS sequences_searched\nFROM proteins"
     ),
     "confidence": (
@@ -86,7 +85,7 @@ SQL: Final[dict[str, str]] = {
     ),
     "tm": (
         "SELECT if(tm_query >= 1, 19, floor(tm_query * 20))::INTEGER / 20 AS tm_query, count(*) AS proteins,\n"
-        f"  count(*) FILTER ({_HIGH}) AS high_confidence\n"
+        f"  count(*) FILTER ({HIGH_CONFIDENCE}) AS high_confidence\n"
         "FROM proteins WHERE tm_query IS NOT NULL GROUP BY 1 ORDER BY 1"
     ),
     "identity": (

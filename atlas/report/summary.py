@@ -158,13 +158,14 @@ def _trust(totals: Mapping[str, Any]) -> str:
         part = percent(totals["confident"], totals["with_plddt"])
         return (
             f"{mean}; {totals['confident']:,} of {totals['with_plddt']:,} proteins ({part}) are above "
-            f"{MIN_CONFIDENT_PLDDT}. The structures have no pTM, so none counts as of high confidence: whether "
-            "domains are placed well to each other is not known."
+            f"{MIN_CONFIDENT_PLDDT}. The structures have no pTM, so high confidence is by pLDDT alone: whether domains "
+            "are placed well to each other is not known."
         )
     high = totals["high_confidence"]
+    alone = "; without a pTM, pLDDT alone" if totals["with_ptm"] < totals["with_plddt"] else ""
     text = (
         f"{mean}, mean pTM {totals['mean_ptm']:.2f} of 1. {high:,} of {number:,} proteins "
-        f"({percent(high, number)}) are of high confidence ({HIGH_CONFIDENCE})."
+        f"({percent(high, number)}) are of high confidence ({HIGH_CONFIDENCE}{alone})."
     )
     missing = number - min(totals["with_plddt"], totals["with_ptm"])
     if missing:
@@ -198,15 +199,11 @@ def what_is_new(figures: Mapping[str, Figure]) -> str:
         return f"Nothing: no structure was there to compare with {name}."
     novel, known = figures["new"].only["novel"], figures["new"].only["known"]
     high = totals["high_confidence"]
-    if not totals["with_ptm"]:
-        return (
-            f"The structures were compared with {name}, but they have no pTM, so none is confident enough to be "
-            "called novel."
-        )
+    basis = "" if totals["with_ptm"] else " The structures have no pTM, so their confidence is by pLDDT alone."
     if not high:
         return (
             f"Nothing that can be relied on: the structures were compared with {name}, but none is of high confidence, "
-            "and a badly folded protein resembles nothing."
+            f"and a badly folded protein resembles nothing.{basis}"
         )
     text = (
         f"{counted(novel, 'novel fold')}: of {counted(high, 'protein')} of high confidence, {known:,} resemble a known "
@@ -214,8 +211,8 @@ def what_is_new(figures: Mapping[str, Figure]) -> str:
     )
     others = high - known - novel
     if others:
-        text += f" {others:,} were not searched or have fewer than {MIN_NOVEL_LENGTH} residues."
-    return text
+        text += f" Not searched, or of fewer than {MIN_NOVEL_LENGTH} residues: {others:,}."
+    return text + basis
 
 
 def shown_heading(figures: Mapping[str, Figure]) -> tuple[str, str]:

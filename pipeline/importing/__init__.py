@@ -4,6 +4,7 @@ options.py      how files are read, in every worker
 sources.py      folders, archives and files that are imported, as they were found
 esm_table.py    proteins of a table of ESM Atlas v1, as files
 ids.py          the id of a file, by its name, a pattern, or what it states
+beside.py       the file of scores that ColabFold writes beside a structure
 rows.py         a file -> a row of its outcome, and its structure
 reader.py       the worker's side: gives tasks to a process that reads files, and replaces it after a crash
 messages.py     what the two send each other

@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from itertools import groupby
+from pathlib import Path
 from typing import Any, Final, NamedTuple
 
 import msgspec
@@ -23,6 +24,7 @@ from foldatlas.atlas.storage.commit import attempt_name
 from foldatlas.atlas.storage.opening import open_storage
 from foldatlas.atlas.storage.protocol import Storage
 from foldatlas.pipeline import events
+from foldatlas.pipeline.importing.beside import scores_beside
 from foldatlas.pipeline.importing.options import ImportOptions
 from foldatlas.pipeline.importing.rows import MAX_TEXT_BYTES, file_row, is_read, other_file
 from foldatlas.pipeline.importing.sources import ARCHIVE, FILE, StructureSource
@@ -108,6 +110,7 @@ class _File(NamedTuple):
     path: str
     member: Member | None  # None for a file that is not read
     is_lasting: bool = True
+    scores: bytes | None = None  # of ColabFold, beside the file
 
 
 def _files_of_folder(task: ReadTask, begin: Begin) -> Iterator[_File]:
@@ -131,7 +134,8 @@ def _read_file(source: StructureSource, number: int, path: str) -> _File:
     [(_, member)] = _only(found)
     if member.outcome == Outcome.UNREADABLE and source.is_remote:
         raise SourceError(f"{found.source} could not be read: {member.detail}")
-    return _File(number, path, member, is_lasting=member.outcome != Outcome.UNREADABLE)
+    scores = None if source.is_remote else scores_beside(Path(found.path))
+    return _File(number, path, member, member.outcome != Outcome.UNREADABLE, scores)
 
 
 def _only(found: Found) -> list[tuple[int, Member]]:
@@ -235,7 +239,7 @@ def _write_chunk(staging: Storage, chunk: int, files: Iterator[_File], options: 
             if file.member is None:
                 rows.append(other_file(file.number, file.path))
                 continue
-            row, structure = file_row(file.number, file.path, file.member, options)
+            row, structure = file_row(file.number, file.path, file.member, options, file.scores)
             if structure is not None:
                 row["row"] = structures.add(structure)
             rows.append(row)

@@ -15,6 +15,7 @@ from foldatlas.atlas.importing.structure_text import read_structure_text
 from foldatlas.atlas.parquet.scores import score_row
 from foldatlas.atlas.reference.chains import StructureFault
 from foldatlas.atlas.reference.read import Member
+from foldatlas.pipeline.importing.beside import read_with_scores
 from foldatlas.pipeline.importing.ids import id_of, is_structure_name
 from foldatlas.pipeline.importing.options import HEADER, ImportOptions
 from foldatlas.pipeline.sources.headers import read_text
@@ -25,11 +26,12 @@ MAX_TEXT_BYTES: Final = 64 << 20  # of one file: a chain of 65,534 residues has 
 
 
 def file_row(
-    number: int, path: str, member: Member, options: ImportOptions
+    number: int, path: str, member: Member, options: ImportOptions, scores: bytes | None = None
 ) -> tuple[dict[str, Any], ImportedStructure | None]:
     """Return a row of STAGED_FILES (without `row`), and the structure of an accepted file.
 
-    `path` is the name of the file in its source; `member` has its content.
+    `path` is the name of the file in its source; `member` has its content, `scores` that of ColabFold's file of scores
+    beside it.
     """
     content = member.content
     if content is None:
@@ -37,7 +39,7 @@ def file_row(
     assert isinstance(content, bytes)
     digest = hashlib.sha256(content).hexdigest()
     try:
-        found = read_content(content, options)
+        found = read_content(content, options, scores)
     except StructureFault as fault:
         row = _refused(number, path, digest, fault.outcome, str(fault))
         asked = asked_id(content) if is_row_file(content) else ""
@@ -81,13 +83,15 @@ def file_row(
     return row, found
 
 
-def read_content(content: bytes, options: ImportOptions) -> ImportedStructure:
+def read_content(content: bytes, options: ImportOptions, scores: bytes | None = None) -> ImportedStructure:
     """Return the structure in the content of a file, whose format its first bytes show. Raise StructureFault."""
     with np.errstate(all="ignore"):  # values of damaged files
         if is_foldcomp(content):
             return read_foldcomp(content, options.read)
         if is_row_file(content):
             return read_row_file(content)
+        if scores is not None:
+            return read_with_scores(content, options.read, scores)
         return read_structure_text(content, options.read)
 
 

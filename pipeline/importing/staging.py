@@ -27,6 +27,7 @@ from foldatlas.pipeline.importing.reading import (
     note_name,
 )
 from foldatlas.pipeline.importing.sources import ARCHIVE, FILE, StructureSource
+from foldatlas.schemas.errors import IncompleteError
 
 _PREFIX: Final = "import-"
 _KEY_DIGITS: Final = 24
@@ -77,7 +78,8 @@ class StagedSource:
         found = []
         for chunk in range(chunks_of(self.num_files() or 0)):
             content = self._content(note_name(chunk))
-            assert content is not None, "a complete source has a note for each chunk"
+            if content is None:
+                raise IncompleteError(f"staged files of {self.source.name} were removed by another import: run again")
             found.append(msgspec.json.decode(content, type=ChunkNote))
         return found
 

@@ -17,7 +17,7 @@ ORDER = {
     "projection_tables novelty_tables sql_functions sql_names manifest stages annotations",
     "folding": "config prediction planning network compare weights perplexity multimer language_predictor predictor "
     "models training evaluation experimental lddt atom_layouts",
-    "atlas": "storage web parquet sql writers macros planning folder stages accounting annotations reference "
+    "atlas": "client storage web parquet sql writers macros planning folder stages accounting annotations reference "
     "importing novelty index reader serve clusters projection forecast status export report verify diff merge open "
     "matrices structure_files",
     "pipeline": "interruption progress events staging workers sources engines planning importing shards stages search "

@@ -2,6 +2,7 @@
 
 import gzip
 import io
+import json
 import shutil
 import tarfile
 import zipfile
@@ -233,10 +234,10 @@ def test_file_that_crashes_its_reader_has_a_row(tmp_path: Path, monkeypatch: pyt
         "import os, signal, sys\n"
         "from foldatlas.pipeline.importing import child, rows\n"
         "read = rows.read_content\n"
-        "def crash(content, options):\n"
+        "def crash(content, *options):\n"
         "    if b'CRASH' in content:\n"
         "        os.kill(os.getpid(), signal.SIGSEGV)\n"
-        "    return read(content, options)\n"
+        "    return read(content, *options)\n"
         "rows.read_content = crash\n"
         "child.main(sys.argv[1:])\n"
     )
@@ -246,6 +247,26 @@ def test_file_that_crashes_its_reader_has_a_row(tmp_path: Path, monkeypatch: pyt
     contents = {"a.pdb": files()["p0.pdb"], "b.pdb": b"REMARK CRASH\n" + files()["p2.pdb"], "c.pdb": files()["p2.pdb"]}
     import_structures([str(archived(tmp_path / "x.tar", contents))], tmp_path / "atlas", plddt_scale=100)
     assert outcomes(tmp_path / "atlas") == {"a.pdb": "accepted", "b.pdb": "crashed", "c.pdb": "accepted"}
+
+
+def test_scores_of_colabfold_declare_plddt(tmp_path: Path) -> None:
+    """Five ranks with their scores beside them, of which one is of another structure: that one stays unknown."""
+    contents = {}
+    for rank, plddt in enumerate((90, 80, 70), 1):
+        made = structure(SHARED, rank, plddt)
+        values = [residue[0].b_iso for residue in made[0][0]]
+        if rank == 3:
+            values.reverse()
+        contents[f"d1_unrelaxed_rank_00{rank}_model.pdb"] = text(made)
+        scores = {"plddt": values, "ptm": 0.8, "max_pae": 31.75, "pae": [[1.5] * 50] * 50}
+        contents[f"d1_scores_rank_00{rank}_model.json"] = json.dumps(scores).encode()
+    folder = written(tmp_path / "files", contents)
+    import_structures([str(folder)], tmp_path / "atlas", id_from="(.+)_unrelaxed", model="AlphaFold 2")
+    found = [(row["id"], row["outcome"]) for row in records(tmp_path / "atlas") if row["path"].endswith(".pdb")]
+    assert found == [("d1", "accepted"), ("d1", "alternative_model"), ("d1_unrelaxed_rank_003_model", "unknown_plddt")]
+    with Atlas.open(tmp_path / "atlas") as atlas:
+        [(mean, ptm)] = atlas.query("select mean_plddt, ptm from proteins").rows()
+    assert abs(mean - 90) < 2 and abs(ptm - 0.8) < 1e-6
 
 
 def test_ids_come_from_names_patterns_or_files(tmp_path: Path) -> None:
