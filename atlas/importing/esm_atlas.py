@@ -165,12 +165,13 @@ def absent_file(identifier: str) -> bytes:
 
 def asked_id(content: bytes) -> str:
     """Return the id that asked for a file of one row, "" if it cannot be read."""
-    body = memoryview(content)[len(MAGIC) :]
-    if body[:1] == b"\n":
-        return bytes(body[1:]).decode("utf-8", "replace")
+    body = content[len(MAGIC) :]
+    if body.startswith(b"\n"):
+        return body[1:].decode("utf-8", "replace")
     try:
         with pa.ipc.open_stream(body) as stream:
-            return (stream.schema.metadata or {}).get(b"id", b"").decode("utf-8", "replace")
+            known: dict[bytes, bytes] = stream.schema.metadata or {}
+            return known.get(b"id", b"").decode("utf-8", "replace")
     except (pa.ArrowException, ValueError, OSError):
         return ""
 

@@ -77,6 +77,9 @@ def test_proteins_of_fasta_are_imported(table: Path, tmp_path: Path, run: Callab
         [structure] = atlas.structures([StructureLocation(structure_id(SEQUENCES[3]), file, row)])
         np.testing.assert_allclose(structure.positions, POSITIONS[3], atol=0.0051)
     assert verify(tmp_path / "atlas").faults == []
+    done = run("export", tmp_path / "atlas", tmp_path / "export", "--format", "pdb", "--where", "id = 'b'")
+    assert done.returncode == 0, done.stderr
+    assert "CC-BY-SA-4.0" in (tmp_path / "export" / "LICENCE").read_text()
     again = run("import", table, tmp_path / "atlas", "--lance-ids", fasta)
     assert again.returncode == 0 and "already imported" in again.stderr, again.stderr
 
