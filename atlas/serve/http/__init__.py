@@ -13,6 +13,7 @@ proteins.py     our own routes: proteins, structures, batches
 groups.py       our own routes: clusters, novelty
 downloads.py    our own routes: downloads of a filter
 sql.py          our own routes: SQL, and the tables that it sees
+search.py       our own routes: searches as jobs
 esm.py          routes of the ESM Metagenomic Atlas
 alphafold.py    routes of the AlphaFold Protein Structure Database
 """

@@ -14,6 +14,7 @@ from foldatlas.atlas.serve.cage.processes import SqlLimits, SqlProcesses
 from foldatlas.atlas.serve.contents import Contents
 from foldatlas.atlas.serve.current import CurrentAtlas, Served
 from foldatlas.atlas.serve.http.problems import Problem
+from foldatlas.atlas.serve.search.jobs import Searches
 from foldatlas.atlas.serve.settings import ServerSettings
 from foldatlas.schemas.errors import DamagedAtlasError
 
@@ -50,6 +51,7 @@ class State:
     current: CurrentAtlas
     settings: ServerSettings
     sql: SqlProcesses | None = None
+    searches: Searches | None = None
     contents: Contents = field(default_factory=Contents)
     downloads: threading.Semaphore = field(init=False)
     sql_places: Places = field(init=False)
