@@ -45,6 +45,7 @@ EXTRAS = {
     "foldcomp": ["foldcomp>=1.0,<1.1"],  # what its files hold, and where it crashes, was tried on 1.0
     "gcs": ["google-cloud-storage>=3.17"],
     "genes": ["pyrodigal>=3.7,<4"],  # GPL, so not installed by default
+    "gpu-test": ["triton>=3.6,<3.8"],  # 190 MB; compiled for GPUs that need not be there. CUDA builds of torch bring it
     "map": ["openTSNE>=1.0.4,<1.1", "scikit-learn>=1.7", "threadpoolctl>=3.5"],  # all BSD; scipy and joblib with them
     "s3": ["boto3>=1.44"],
     "serve": ["fastapi>=0.150", "prometheus-client>=0.22", "pydantic>=2.12", "starlette>=1.0", "uvicorn>=0.40"],

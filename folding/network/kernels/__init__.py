@@ -10,4 +10,5 @@ arithmetic.py   LayerNorm, sigmoid and linear layers within kernels
 projections.py  LayerNorm and the projections that read it
 attention.py    triangle attention
 updates.py      output projections and the pair transition, added to the pairs
+resources.py    compilation for any GPU: registers, spills, shared memory
 """

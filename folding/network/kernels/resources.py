@@ -49,7 +49,9 @@ class Resources:
         return asdict(self)
 
 
-def launches(width: int, heads: int, lengths: Sequence[int] = (384,), *, rows: int | None = None) -> list[launch.Launch]:
+def launches(
+    width: int, heads: int, lengths: Sequence[int] = (384,), *, rows: int | None = None
+) -> list[launch.Launch]:
     """Return the launches of all updates of a block in bfloat16, one of each kernel and set of options."""
     found: dict[tuple[str, str], launch.Launch] = {}
 
@@ -107,16 +109,14 @@ def resources(made: launch.Launch, capability: int) -> Resources:
     per_block = -(-registers * 32 // 256) * 256 * threads // 32
     resident = min(65536 // per_block, (SHARED_MEMORY[capability] + 1024) // (shared + 1024), 2048 // threads)
     width = made.options.get("Z") or made.options["H"] * made.options["K"]
-    return Resources(
-        made.name, capability, width, registers, spills, shared, threads, " ".join(found), resident
-    )
+    return Resources(made.name, capability, width, registers, spills, shared, threads, " ".join(found), resident)
 
 
 def _usage(cubin: bytes) -> tuple[int, int]:
     """Return registers and bytes of local memory a thread of the kernel in `cubin`."""
     with _file(cubin) as path:
         program = Path(triton.__file__).parent / "backends" / "nvidia" / "bin" / "cuobjdump"
-        command = [program, "--dump-resource-usage", path]
+        command = [str(program), "--dump-resource-usage", str(path)]
         text = subprocess.run(command, capture_output=True, text=True, check=True).stdout
     registers, stack, local = (re.search(rf"\b{name}:(\d+)", text) for name in ("REG", "STACK", "LOCAL"))
     assert registers is not None and stack is not None and local is not None, text

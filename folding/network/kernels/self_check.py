@@ -10,7 +10,7 @@ A kernel that reads or writes outside its tensors may end the process with an er
 
 import copy
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Final
 
 import torch
@@ -57,8 +57,8 @@ def disagreement(update: str, case: Case) -> str | None:
     """Return why the kernels of `update` cannot be used in `case`, or None."""
     try:
         with torch.inference_mode():
-            for layer in _layers(update, case):
-                kernel, plain = errors(update, layer, case)
+            for layer in layers(update, case):
+                kernel, plain = errors(update, layer, case, mask_of(_LENGTHS))
                 if not kernel <= _ERROR_RATIO * plain:
                     return f"its kernel is off by {kernel:.2g} of the update, plain torch by {plain:.2g}"
     except Exception as error:  # of Triton's compiler, assembler or driver, which have no common class
@@ -66,17 +66,17 @@ def disagreement(update: str, case: Case) -> str | None:
     return None
 
 
-def errors(update: str, layer: nn.Module, case: Case, lengths: tuple[int, ...] = _LENGTHS) -> tuple[float, float]:
+def errors(update: str, layer: nn.Module, case: Case, mask_BL: Tensor, rows: int = _ROWS) -> tuple[float, float]:
     """Return the relative errors of the kernel and of plain torch against plain torch in float32.
 
-    The error is the Frobenius norm of the difference over that of the update, at pairs of residues. NaN if any value,
-    padded pairs included, is not finite.
+    `mask_BL` is True at residues. The error is the Frobenius norm of the difference over that of the update, at pairs
+    of residues; for the kernel NaN if any value is not finite, at padded pairs or in a protein without residues.
     """
-    generator = torch.Generator().manual_seed(len(lengths))
-    size = max(lengths)
-    pair_BLLZ = torch.randn(len(lengths), size, size, case.width, generator=generator).to(case.device, case.dtype)
-    mask_BL = (torch.arange(size) < torch.tensor(lengths).unsqueeze(1)).to(case.device)
-    rows = min(_ROWS, size)
+    generator = torch.Generator().manual_seed(mask_BL.shape[1])
+    proteins, length = mask_BL.shape
+    pair_BLLZ = torch.randn(proteins, length, length, case.width, generator=generator).to(case.device, case.dtype)
+    mask_BL = mask_BL.to(case.device)
+    rows = min(rows, length)
 
     with policy.forced():
         wide = copy.deepcopy(layer).float()
@@ -89,14 +89,17 @@ def errors(update: str, layer: nn.Module, case: Case, lengths: tuple[int, ...] =
     size_of_update = (expected_BLLZ - pair_BLLZ.float())[pairs_BLL].norm()
 
     def error(result_BLLZ: Tensor) -> float:
-        if not result_BLLZ.isfinite().all():
-            return float("nan")
         return float((result_BLLZ.float() - expected_BLLZ)[pairs_BLL].norm() / size_of_update)
 
-    return error(kernel_BLLZ), error(plain_BLLZ)
+    return error(kernel_BLLZ) if kernel_BLLZ.isfinite().all() else float("nan"), error(plain_BLLZ)
 
 
-def _layers(update: str, case: Case) -> list[nn.Module]:
+def mask_of(lengths: Sequence[int]) -> Tensor:
+    """Return the mask [B, L] of proteins of these lengths, padded to the longest."""
+    return torch.arange(max(lengths)) < torch.tensor(lengths).unsqueeze(1)
+
+
+def layers(update: str, case: Case) -> list[nn.Module]:
     """Return layers of `update` with random weights, in each direction."""
     make: dict[str, list[Callable[[], nn.Module]]] = {
         MULTIPLICATION: [
