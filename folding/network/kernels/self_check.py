@@ -66,8 +66,15 @@ def disagreement(update: str, case: Case) -> str | None:
     return None
 
 
-def errors(update: str, layer: nn.Module, case: Case, mask_BL: Tensor, rows: int = _ROWS) -> tuple[float, float]:
-    """Return the relative errors of the kernel and of plain torch against plain torch in float32.
+def errors(
+    update: str,
+    layer: nn.Module,
+    case: Case,
+    mask_BL: Tensor,
+    rows: int = _ROWS,
+    reference: torch.dtype = torch.float32,
+) -> tuple[float, float]:
+    """Return the relative errors of the kernel and of plain torch against plain torch in the dtype `reference`.
 
     `mask_BL` is True at residues. The error is the Frobenius norm of the difference over that of the update, at pairs
     of residues; for the kernel NaN if any value is not finite, at padded pairs or in a protein without residues.
@@ -79,17 +86,17 @@ def errors(update: str, layer: nn.Module, case: Case, mask_BL: Tensor, rows: int
     rows = min(rows, length)
 
     with policy.forced():
-        wide = copy.deepcopy(layer).float()
-        expected_BLLZ = wide(pair_BLLZ.to(torch.float32, copy=True), mask_BL, rows)
+        wide = copy.deepcopy(layer).to(reference)
+        expected_BLLZ = wide(pair_BLLZ.to(reference, copy=True), mask_BL, rows)
         plain_BLLZ = layer(pair_BLLZ.clone(), mask_BL, rows)
     with policy.forced(update):
         kernel_BLLZ = layer(pair_BLLZ.clone(), mask_BL, rows)
 
     pairs_BLL = mask_BL.unsqueeze(1) & mask_BL.unsqueeze(2)
-    size_of_update = (expected_BLLZ - pair_BLLZ.float())[pairs_BLL].norm()
+    size_of_update = (expected_BLLZ - pair_BLLZ)[pairs_BLL].norm()
 
     def error(result_BLLZ: Tensor) -> float:
-        return float((result_BLLZ.float() - expected_BLLZ)[pairs_BLL].norm() / size_of_update)
+        return float((result_BLLZ - expected_BLLZ)[pairs_BLL].norm() / size_of_update)
 
     return error(kernel_BLLZ) if kernel_BLLZ.isfinite().all() else float("nan"), error(plain_BLLZ)
 
