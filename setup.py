@@ -46,6 +46,7 @@ EXTRAS = {
     "gcs": ["google-cloud-storage>=3.17"],
     "genes": ["pyrodigal>=3.7,<4"],  # GPL, so not installed by default
     "gpu-test": ["triton>=3.6,<3.8"],  # 190 MB; compiled for GPUs that need not be there. CUDA builds of torch bring it
+    "lance": ["brotli>=1.2,<2", "msgpack>=1.1,<2", "pylance>=14,<15"],  # tables of ESM Atlas v1; all MIT or Apache-2
     "map": ["openTSNE>=1.0.4,<1.1", "scikit-learn>=1.7", "threadpoolctl>=3.5"],  # all BSD; scipy and joblib with them
     "s3": ["boto3>=1.44"],
     "serve": ["fastapi>=0.150", "prometheus-client>=0.22", "pydantic>=2.12", "starlette>=1.0", "uvicorn>=0.40"],
@@ -54,6 +55,7 @@ EXTRAS = {
     "test": [
         "biotite>=1.6",
         "boto3>=1.44",
+        "brotli>=1.2,<2",
         "build>=1.3",
         "cryptography>=44",
         "dask>=2026.8",
@@ -68,6 +70,8 @@ EXTRAS = {
         "mini3di>=0.2",
         "modelcif>=1.8",
         "moto[server]>=5.2",
+        "msgpack>=1.1,<2",
+        "msgpack-numpy>=0.4.8",  # makes what [lance] reads; its decoder is never used
         "mypy>=2.4",
         "openTSNE>=1.0.4,<1.1",
         "packaging>=25",
@@ -75,6 +79,7 @@ EXTRAS = {
         "prometheus-client>=0.22",
         "psutil>=6",
         "pydantic>=2.12",
+        "pylance>=14,<15",
         "pyfastx>=2.3",  # what benchmarks/ingest.py compares with
         "pyrodigal>=3.7,<4",  # GPL, as in [genes]
         "pytest>=9",

@@ -2,6 +2,7 @@
 
 folder.py       an atlas: header, plans, manifest
 accounting.py   what became of every record
+client.py       a client of `foldatlas serve`; imports no other module of this folder
 reader.py       an atlas, opened for reading: SQL, structures, records by name
 status.py       how far an atlas is
 merge.py        several atlases into a new one

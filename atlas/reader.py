@@ -141,12 +141,38 @@ class Atlas:
             if absent:
                 option = OPTIONAL_TABLES[absent[0]]
                 raise QueryError(f"{self.folder.uri} has no {absent[0]}: fold with {option}") from error
-            columns: dict[str, list[str]] = {}
-            for table, column, *_ in described_columns(self._connection):
-                columns.setdefault(table, []).append(column)
-            if hint := suggestion(str(error), text, columns):
+            if hint := suggestion(str(error), text, self._columns()):
                 raise QueryError(f"{hint}\n{error}") from error
             raise
+
+    def _columns(self) -> dict[str, list[str]]:
+        columns: dict[str, list[str]] = {}
+        for table, column, *_ in described_columns(self._connection):
+            columns.setdefault(table, []).append(column)
+        return columns
+
+    def condition(self, where: str) -> str:
+        """Return SQL of `where`, a condition on the columns of `proteins`, in parentheses.
+
+        Raise QueryError, of one line, if it is not one expression, or names what there is not.
+
+        >>> with Atlas.open("atlas") as atlas:
+        ...     atlas.condition("plddt > 70")
+        Traceback (most recent call last):
+        ...
+        foldatlas.schemas.errors.QueryError: the condition 'plddt > 70' is wrong: the column plddt is called ...
+        """
+        if not where.strip():
+            raise QueryError("the condition is empty: give one like 'mean_plddt > 70', or omit it")
+        sql = f"(\n{where}\n)"
+        try:
+            duckdb.SQLExpression(where)  # raises unless it is one expression; "true) ... (" would change the statement
+            read_only(self.cursor(where), f"SELECT 1 FROM proteins WHERE {sql}")
+        except (duckdb.Error, QueryError) as error:
+            hint = suggestion(str(error), f"proteins {where}", self._columns())
+            reason = first_line(error).partition(": ")[2] or first_line(error)
+            raise QueryError(f"the condition {where!r} is wrong: {hint or reason}") from error
+        return sql
 
     def query(self, sql: str, params: Parameters | None = None) -> Result:
         """Return `sql(sql, params)`."""

@@ -22,7 +22,6 @@ from machine import hardware
 
 from foldatlas.atlas.reader import Atlas
 from foldatlas.atlas.report.content import read_content
-from foldatlas.atlas.report.figures import SQL, length_width
 from foldatlas.atlas.report.page import report_html
 
 RESULT: Final = Path(__file__).with_name("results") / "report.md"
@@ -48,12 +47,12 @@ def main(arguments: list[str]) -> None:
         peak = int(status.partition("VmHWM:")[2].split()[0]) / 1e6
         connection = atlas.cursor("")
         totals = content.figures["summary"].only
-        width = length_width(totals["longest"])
         times = {}
-        for name, sql in SQL.items():
-            each, used = time.perf_counter(), time.process_time()
-            connection.execute(sql.replace("{width}", str(width))).fetchall()
-            times[name] = (time.perf_counter() - each, time.process_time() - used)
+        for name, figure in content.figures.items():
+            if figure.sql:
+                each, used = time.perf_counter(), time.process_time()
+                connection.execute(figure.sql).fetchall()
+                times[name] = (time.perf_counter() - each, time.process_time() - used)
 
     lines = [
         "# The report of a large atlas",

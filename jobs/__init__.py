@@ -4,6 +4,7 @@ cli.py          the command line: parser, errors, exit codes
 arguments.py    argument types and messages that the parsers share
 plan.py         FASTA -> a plan
 fold.py         plan, fold, index: the main job
+import_.py      structures that exist already -> an atlas
 embed.py        embeddings without folding
 choices.py      files, model and engine of `plan` and `fold`, resolved once
 weights.py      download of published weights

@@ -85,9 +85,10 @@ def _refuse_taken(uri: str, name: str) -> None:
     """Raise UsageError for a name that a table or view of the atlas has."""
     from foldatlas.atlas.reader import Atlas
     from foldatlas.schemas.errors import FoldAtlasError
+    from foldatlas.schemas.formats import PROVENANCE
     from foldatlas.schemas.tables import TABLES
 
-    taken = set(TABLES)
+    taken = {*TABLES, PROVENANCE}
     try:
         with Atlas.open(uri) as opened:
             rows = opened.query(

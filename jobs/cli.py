@@ -20,6 +20,7 @@ from foldatlas.schemas.version import program_version
 COMMANDS: Final = {
     "fold": "fold all proteins of FASTA files into an atlas (the main command)",
     "plan": "read and check FASTA, cut shards and predict time and cost, without folding",
+    "import": "build an atlas from structures that exist already: PDB, mmCIF, Foldcomp, archives",
     "weights": "download published weights in advance; --model NAME downloads them when they are missing",
     "status": "show what is folded, what is left, and how long it will take",
     "index": "build the SQL index of an atlas, or bring it up to date",
@@ -31,7 +32,7 @@ COMMANDS: Final = {
     "project": "map the proteins of an atlas in two dimensions, by embedding or by composition and shape",
     "annotate": "join tables (biome, taxonomy, domains, cross-references) to an atlas",
     "query": "query an atlas with SQL",
-    "serve": "serve an atlas over HTTP: structures, pages of proteins, downloads",
+    "serve": "serve an atlas over HTTP: structures, pages of proteins, downloads, SQL",
     "export": "write a subset of an atlas as PDB, mmCIF, Foldcomp, FASTA, 3Di or Parquet files, or tar bundles",
     "embed": "compute embeddings with the language model, without folding",
     "train": "train a language model on sequences, or a folding head on structures",
@@ -41,7 +42,9 @@ COMMANDS: Final = {
 }
 
 
-BEAM_COMMANDS: Final = ("fold", "plan", "novelty", "cluster")  # commands that pass arguments after `--` to Beam
+MODULES: Final = {"import": "import_"}  # commands whose module has another name: `import` is a word of Python
+# commands that pass arguments after `--` to Beam
+BEAM_COMMANDS: Final = ("fold", "plan", "import", "novelty", "cluster")
 
 
 class CommandParser(argparse.ArgumentParser):
@@ -71,7 +74,7 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"foldatlas {program_version()}")
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
     for name, summary in COMMANDS.items():
-        module = importlib.import_module(f"foldatlas.jobs.{name}")
+        module = importlib.import_module(f"foldatlas.jobs.{MODULES.get(name, name)}")
         command = commands.add_parser(
             name,
             help=summary,

@@ -55,6 +55,7 @@ def project(
     from foldatlas.atlas.folder import AtlasFolder
     from foldatlas.atlas.index.build import build_index, current_accounting
     from foldatlas.atlas.projection.run import project_atlas
+    from foldatlas.atlas.reader import Atlas
 
     if where is not None and protspace is None and embedding_atlas is None:
         raise UsageError("--where is for the files of --protspace and --embedding-atlas: give one of them")
@@ -68,7 +69,8 @@ def project(
         on_phase("indexing")
         build_index(folder)
     if where is not None:
-        _check_condition(atlas, where)
+        with Atlas.open(atlas) as opened:
+            opened.condition(where)  # before the map is made
     with tqdm(unit=" structures", unit_scale=True, disable=None if show_progress else True, leave=False) as bar:
 
         def show(done: int, total: int) -> None:
@@ -82,14 +84,6 @@ def project(
     if protspace is not None or embedding_atlas is not None:
         _write_files(atlas, protspace, embedding_atlas, where)
     return report
-
-
-def _check_condition(atlas: str | Path, where: str) -> None:
-    """Raise QueryError for a condition that is wrong, before the map is made."""
-    from foldatlas.atlas.reader import Atlas
-
-    with Atlas.open(atlas) as opened:
-        opened.query(f"SELECT 1 FROM proteins WHERE (\n{where}\n)")
 
 
 def _write_files(

@@ -1,6 +1,7 @@
 """`foldatlas serve`: serve an atlas over HTTP."""
 
 import argparse
+import contextlib
 import logging
 import sys
 from collections.abc import Sequence
@@ -17,11 +18,11 @@ EXAMPLES: Final = """examples:
   foldatlas serve atlas --token-file tokens.txt --host 0.0.0.0 --host-name atlas.example.org
   foldatlas serve atlas --prefix /atlas --host-name example.org
 
-By default only this machine can connect. docs/api.md describes the routes.
+By default only this machine can connect. docs/api.md describes the routes, docs/public-server.md a server for others.
 A new index, after `foldatlas index`, is served without a restart.
 """
 
-FEATURES: Final = ("read", "metrics")
+FEATURES: Final = ("read", "sql", "metrics")
 _NEEDED: Final = ("fastapi", "prometheus_client", "starlette", "uvicorn")
 
 
@@ -50,8 +51,9 @@ def serve(
         if error.name not in _NEEDED:
             raise
         raise UsageError(f"foldatlas serve needs {error.name}: pip install 'foldatlas[serve]'") from None
+    from foldatlas.atlas.serve.cage.processes import SqlProcesses
     from foldatlas.atlas.serve.current import CurrentAtlas
-    from foldatlas.atlas.serve.settings import ServerSettings, read_tokens
+    from foldatlas.atlas.serve.settings import SQL, ServerSettings, read_tokens
 
     settings = ServerSettings(
         host=host,
@@ -62,8 +64,11 @@ def serve(
         origins=tuple(cors),
         prefix=prefix,
     )
-    with CurrentAtlas(atlas, memory_limit) as current:
-        run_server(create_app(current, settings), settings, lambda url: say(f"serving {atlas} at {url}"))
+    with CurrentAtlas(atlas, memory_limit) as current, contextlib.ExitStack() as stack:
+        processes = None
+        if settings.access(SQL) != "off":
+            processes = stack.enter_context(SqlProcesses(current.folder))
+        run_server(create_app(current, settings, processes), settings, lambda url: say(f"serving {atlas} at {url}"))
 
 
 def configure(parser: argparse.ArgumentParser) -> None:

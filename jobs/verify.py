@@ -61,8 +61,8 @@ def repair(
     if found is None:
         _correct_header(atlas)
         found = verify(atlas)
-    corrected = correct_documents(folder, (fault.where for fault in found.faults if fault.kind == "document"))
-    if corrected:
+    # a document that is read again may list others that are damaged
+    while corrected := correct_documents(folder, (fault.where for fault in found.faults if fault.kind == "document")):
         say(*(f"{name}: a flipped bit is corrected" for name in corrected))
         folder, found = AtlasFolder(folder.uri), verify(atlas)
     wanted = repairs.Repair.of(found.faults)

@@ -1,4 +1,4 @@
-"""From FASTA files to an atlas, for any number of proteins. The only folder that imports Beam.
+"""From FASTA or structure files to an atlas, for any number of proteins. The only folder that imports Beam.
 
 embedding.py        FASTA -> a Parquet file of embeddings, without folding
 clustering.py       an atlas -> clusters by sequence and by structure
@@ -9,6 +9,7 @@ events.py           the log for programs
 
 sources/            input files: find, read, decompress, parse, validate
 planning/           sources -> a committed plan of shards
+importing/          structure files -> staged chunks, a plan, and shards
 shards/             shards -> structures and manifest entries
 stages/             shards of derived stages (novelty, clusters) -> their tables
 search/             search of an atlas's structures against a reference

@@ -5,6 +5,7 @@ Every other folder may import this one; this one imports none of them.
 records.py      residues, atoms, outcomes, settings, structure ids
 tables.py       the columns of every Parquet table, with meaning, unit and range
 formats.py      the schemas of tables by the format of an atlas
+import_tables.py  the columns of files that an import stages
 reference_tables.py  the columns and documents of reference databases
 cluster_tables.py  the columns of clusters
 projection_tables.py  the columns of maps

@@ -64,10 +64,11 @@ DEFAULT_MAX_LENGTH: Final = 1280  # residues, as in the ESM Metagenomic Atlas
 
 
 class Outcome(StrEnum):
-    """The outcome of planning for a FASTA record.
+    """The outcome of planning for a FASTA record, or of reading an imported structure file.
 
     `accepted` records are folded, once per distinct sequence. A `repeated` record has the id and the sequence of an
-    earlier one of its source. Every other value is the reason of a refusal.
+    earlier one of its source; of imported files, an `alternative_model` has them too, with another content. Every other
+    value is the reason of a refusal. Those from `not_structure` on are of imports alone.
     """
 
     ACCEPTED = "accepted"
@@ -87,11 +88,27 @@ class Outcome(StrEnum):
     NOT_NUCLEOTIDES = "not_nucleotides"
     TOO_LONG = "too_long"
     DUPLICATE_ID = "duplicate_id"
+    ALTERNATIVE_MODEL = "alternative_model"
+    NOT_STRUCTURE = "not_structure"
+    OTHER_FILE = "other_file"
+    UNREADABLE = "unreadable"
+    CRASHED = "crashed"
+    EMPTY = "empty"
+    NO_PROTEIN = "no_protein"
+    SEVERAL_CHAINS = "several_chains"
+    NO_SUCH_CHAIN = "no_such_chain"
+    NO_C_ALPHA = "no_c_alpha"
+    BAD_COORDINATES = "bad_coordinates"
+    OTHER_SEQUENCE = "other_sequence"
+    UNKNOWN_PLDDT = "unknown_plddt"
+    MIXED_PLDDT = "mixed_plddt"
+    TOO_LARGE = "too_large"
+    UNSAFE = "unsafe"
 
 
 REFUSALS: Final[dict[Outcome, str]] = {
     Outcome.NO_TRANSLATION: "the coding sequence of a GenBank file has no translation and cannot be translated",
-    Outcome.MISSING_ID: "the header has no id after '>'",
+    Outcome.MISSING_ID: "the header has no id after '>'; of an imported file, --id-from finds no id",
     Outcome.EMPTY_SEQUENCE: "the record has no sequence",
     Outcome.TRUNCATED: "the file ends, or is damaged, inside this record",
     Outcome.NUL_BYTE: "the record holds a NUL byte",
@@ -105,6 +122,23 @@ REFUSALS: Final[dict[Outcome, str]] = {
     Outcome.NOT_NUCLEOTIDES: "--genes expects contigs, and this is not one: read proteins without --genes",
     Outcome.TOO_LONG: "the sequence is longer than --max-length; with --genes, a contig longer than 16 MB",
     Outcome.DUPLICATE_ID: "the source has another sequence under the same id",
+    Outcome.ALTERNATIVE_MODEL: "another model of a sequence that the source has under the same id; the one with the "
+    "highest mean pLDDT is kept",
+    Outcome.NOT_STRUCTURE: "the file is neither PDB nor mmCIF nor Foldcomp",
+    Outcome.OTHER_FILE: "the file does not have the name of a structure file, and was not read",
+    Outcome.UNREADABLE: "the file or archive is damaged, or is no longer there",
+    Outcome.CRASHED: "the process that read the file crashed or hung",
+    Outcome.EMPTY: "the file has no atoms, or the archive no files",
+    Outcome.NO_PROTEIN: "the file has no protein chain",
+    Outcome.SEVERAL_CHAINS: "the file has several protein chains: select one by --chain",
+    Outcome.NO_SUCH_CHAIN: "the file has no protein chain of the name --chain",
+    Outcome.NO_C_ALPHA: "no residue of the file has a C-alpha",
+    Outcome.BAD_COORDINATES: "coordinates are missing, or too large for a structure",
+    Outcome.OTHER_SEQUENCE: "the residues with atoms do not fit the sequence that the file states",
+    Outcome.UNKNOWN_PLDDT: "the file does not state what its B-factors are: pass --plddt-scale or --experimental",
+    Outcome.MIXED_PLDDT: "the B-factors are not pLDDT of residues: pass another --plddt-scale, or --experimental",
+    Outcome.TOO_LARGE: "the file is too large for a structure, or expands too much",
+    Outcome.UNSAFE: "a member of an archive whose name leads out of it, or that is not a regular file",
 }
 
 

@@ -1,6 +1,6 @@
 """The files LICENCE and CITATION.bib of an export: terms of the data, and the publications behind them."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 from foldatlas.atlas.sql.text import escape_controls
@@ -13,6 +13,19 @@ _ENTRIES: Final = {
   title   = {Evolutionary-scale prediction of atomic-level protein structure with a language model},
   journal = {Science}, volume = {379}, number = {6637}, pages = {1123--1130}, year = {2023},
   doi     = {10.1126/science.ade2574}
+}""",
+    "alphafold": """@article{jumper2021alphafold,
+  author  = {Jumper, John and Evans, Richard and Pritzel, Alexander and Green, Tim and Figurnov, Michael and others},
+  title   = {Highly accurate protein structure prediction with {AlphaFold}},
+  journal = {Nature}, volume = {596}, pages = {583--589}, year = {2021},
+  doi     = {10.1038/s41586-021-03819-2}
+}""",
+    "alphafold_db": """@article{varadi2022alphafold,
+  author  = {Varadi, Mihaly and Anyango, Stephen and Deshpande, Mandar and Nair, Sreenath and others},
+  title   = {{AlphaFold} {Protein} {Structure} {Database}: massively expanding the structural coverage of
+             protein-sequence space with high-accuracy models},
+  journal = {Nucleic Acids Research}, volume = {50}, number = {D1}, pages = {D439--D444}, year = {2022},
+  doi     = {10.1093/nar/gkab1061}
 }""",
     "structures": """@article{zhang2005tmalign,
   author  = {Zhang, Yang and Skolnick, Jeffrey},
@@ -61,17 +74,28 @@ def reference_licences(cursor: Any) -> list[dict[str, Any]]:
     ]
 
 
-def licence_text(licence: str | None, model: str, version: str, references: list[dict[str, Any]]) -> str:
-    """Return LICENCE: the licence of the structures as the user stated it, and those of references."""
-    stated = UNKNOWN if licence is None else escape_controls(licence)
-    lines = [
-        f"Licence of the sequences, structures and scores in this folder: {stated}",
-        *(["  (not stated when it was exported: ask its authors before you use or pass on the data)"] if licence is None
-          else []),
-        f"The structures are predictions of the model {escape_controls(model)}, exported by FoldAtlas {version}. The "
+def origins_of(cursor: Any) -> list[dict[str, Any]]:
+    """Return the origins of the imported structures in `chosen`, with their licence, and their number of proteins."""
+    columns = "origin, model, model_version, licence"
+    rows = cursor.execute(f"SELECT {columns}, count(*) FROM chosen GROUP BY ALL ORDER BY ALL").fetchall()
+    names = [*columns.split(", "), "proteins"]
+    return [dict(zip(names, row, strict=True)) for row in rows]
+
+
+def licence_text(
+    licence: str | None,
+    model: str,
+    version: str,
+    references: list[dict[str, Any]],
+    origins: Sequence[Mapping[str, Any]] = (),
+) -> str:
+    """Return LICENCE: the licence of the structures as the user stated it, those that imported structures have each,
+    and those of references."""
+    lines = _imported_licences(licence, version, origins) if origins else _folded_licence(licence, model, version)
+    lines += [
         "program is under the MIT licence,",
         "which does not apply to the data. Terms of the sequences' databases and of the model's weights may apply.",
-    ]  # fmt: skip
+    ]
     for one in references:
         what = "structures" if one["search"] == "structures" else "sequences"
         lines.append(
@@ -81,15 +105,57 @@ def licence_text(licence: str | None, model: str, version: str, references: list
     return "\n".join(lines) + "\n"
 
 
-def citation_text(format: str, model: str, references: list[dict[str, Any]], *, clustered: bool) -> str:
-    """Return CITATION.bib: the publications of the methods that made these files, as BibTeX."""
+def _folded_licence(licence: str | None, model: str, version: str) -> list[str]:
+    stated = UNKNOWN if licence is None else escape_controls(licence)
+    return [
+        f"Licence of the sequences, structures and scores in this folder: {stated}",
+        *(["  (not stated when it was exported: ask its authors before you use or pass on the data)"] if licence is None
+          else []),
+        f"The structures are predictions of the model {escape_controls(model)}, exported by FoldAtlas {version}. The ",
+    ]  # fmt: skip
+
+
+def _imported_licences(licence: str | None, version: str, origins: Sequence[Mapping[str, Any]]) -> list[str]:
+    lines = ["Licences of the imported structures and their scores, as their files or the import stated them:"]
+    for one in origins:
+        parts = [one["origin"] or "unknown origin", one["model"] or "unknown model"]
+        parts += [f"version {one['model_version']}"] if one["model_version"] else []
+        terms = escape_controls(one["licence"] or UNKNOWN)
+        lines.append(f"  {terms}: {one['proteins']:,} of {escape_controls(', '.join(parts))}")
+    if any(one["licence"] is None for one in origins):
+        lines.append("  (unknown: ask the authors before you use or pass on these data)")
+    if licence is not None:
+        lines.append(f"Licence of this folder as stated when it was exported: {escape_controls(licence)}")
+    return [*lines, f"The structures were imported and exported by FoldAtlas {version}. The "]
+
+
+def _predicted_by(origins: Sequence[Mapping[str, Any]], *names: str) -> bool:
+    texts = [f"{one['origin'] or ''} {one['model'] or ''}".lower() for one in origins]
+    return any(name in text for text in texts for name in names)
+
+
+def citation_text(
+    format: str,
+    model: str,
+    references: list[dict[str, Any]],
+    origins: Sequence[Mapping[str, Any]] = (),
+    *,
+    clustered: bool,
+) -> str:
+    """Return CITATION.bib: the publications of the methods that made these files, as BibTeX.
+
+    `origins` are those of imported structures, of which the folding method of each is cited where it is known.
+    """
     used: Mapping[str, bool] = {
-        "esmfold": True,
+        "esmfold": not origins or _predicted_by(origins, "esm"),
+        "alphafold": _predicted_by(origins, "alphafold", "colabfold"),
+        "alphafold_db": _predicted_by(origins, "alphafold db"),
         "structures": any(one["search"] == "structures" for one in references),
         "3di": format == "3di" or any(one["search"] == "structures" for one in references),
         "sequences": clustered or any(one["search"] == "sequences" for one in references),
         "clusters": clustered,
         "fcz": format == "fcz",
     }
-    head = f"% Methods behind these files, of the model {escape_controls(model)}. Cite the sequences' source too."
+    of_model = "of imported structures" if origins else f"of the model {escape_controls(model)}"
+    head = f"% Methods behind these files, {of_model}. Cite the sequences' source too."
     return "\n\n".join([head, *(text for name, text in _ENTRIES.items() if used[name])]) + "\n"

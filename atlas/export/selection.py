@@ -11,9 +11,9 @@ import pyarrow as pa
 from foldatlas.atlas.export.id_files import names_in
 from foldatlas.atlas.reader import Atlas
 from foldatlas.atlas.sql.interruptible import interruptible_call
-from foldatlas.atlas.sql.query import query_errors, read_only
+from foldatlas.atlas.sql.query import read_only
 from foldatlas.atlas.sql.records_by_name import find_records
-from foldatlas.atlas.sql.text import quoted
+from foldatlas.atlas.sql.text import first_line, quoted
 from foldatlas.schemas.errors import QueryError, UsageError
 from foldatlas.schemas.records import REFUSALS, Outcome
 
@@ -48,12 +48,7 @@ def choose(
     conditions = []
     ids_read_as = None
     if where is not None:
-        if not where.strip():
-            raise QueryError("the condition is empty: give one like 'mean_plddt > 70', or omit it")
-        with query_errors(wrapped=False):
-            # raises unless `where` is a single expression; "true) ... (" would change the statement
-            duckdb.SQLExpression(where)
-        conditions.append(f"(\n{where}\n)")
+        conditions.append(atlas.condition(where))
     if sql is not None:
         conditions.append(_requested(atlas, cursor, sql))
     if ids is not None:
@@ -66,10 +61,10 @@ def choose(
             "(source, id, structure_id) IN (SELECT source, id, structure_id FROM found WHERE state = 'folded')"
         )
     statement = "SELECT * FROM proteins" + (f" WHERE {' AND '.join(conditions)}" if conditions else "")
-    with query_errors():
-        if len(cursor.extract_statements(statement)) != 1:
-            raise QueryError(f"--where {where!r} is not a condition: give one like 'mean_plddt > 70'")
+    try:
         interruptible_call(cursor, lambda: cursor.execute(f"CREATE TEMP TABLE chosen AS {statement}{order}"))
+    except duckdb.Error as error:  # for some values only, such as a text that is not a number
+        raise QueryError(f"the selection cannot be computed: {first_line(error)}") from error
     return ids_read_as
 
 

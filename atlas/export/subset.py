@@ -31,7 +31,7 @@ import msgspec
 from foldatlas.atlas.export.bundles import END, ENDING
 from foldatlas.atlas.export.chunk_writers import FASTA, THREE_DI, ChunkWriter
 from foldatlas.atlas.export.chunks import ROWS, chunks_of
-from foldatlas.atlas.export.credits import UNKNOWN, citation_text, licence_text, reference_licences
+from foldatlas.atlas.export.credits import UNKNOWN, citation_text, licence_text, origins_of, reference_licences
 from foldatlas.atlas.export.destination import Destination, Request, refuse_destination, written_to
 from foldatlas.atlas.export.file_names import folder_levels, with_file_names
 from foldatlas.atlas.export.formats import FORMATS, STRUCTURE_FORMATS
@@ -39,6 +39,7 @@ from foldatlas.atlas.export.journal import Chunk, WrittenFile, parts_folder, rea
 from foldatlas.atlas.export.processes import in_processes
 from foldatlas.atlas.export.selection import check_limit, choose, chosen_digest, missing_of_ids, missing_of_sql
 from foldatlas.atlas.export.subset_atlas import Rates, commit_atlas, located_sql, not_in_atlas, rates_of
+from foldatlas.atlas.export.subset_stages import carry_stages
 from foldatlas.atlas.folder import EXPORT_LISTS, now
 from foldatlas.atlas.index.build import build_index
 from foldatlas.atlas.index.views import protein_columns
@@ -48,6 +49,7 @@ from foldatlas.atlas.sql.query import query_errors
 from foldatlas.atlas.sql.text import escape_controls
 from foldatlas.atlas.storage.protocol import Storage
 from foldatlas.schemas.errors import UsageError
+from foldatlas.schemas.formats import IMPORTED_FORMAT
 from foldatlas.schemas.version import program_version
 
 FILES_PER_FOLDER: Final = 10_000
@@ -177,16 +179,16 @@ def _write_chunks(
     rows = ROWS
     columns = "id, source, structure_id, structure_file, structure_row"
     if format == "parquet":
-        model = opened.header.settings.model
+        model, version = opened.header.settings.model, opened.header.format
         subset = {
-            "columns": {column.name: column.metadata for column in protein_columns(model)},
+            "columns": {column.name: column.metadata for column in protein_columns(model, version)},
             "model": model,
             "prefix": destination.request.digest[:_DIGEST_DIGITS],
             "rates": rates,
             "rows_per_group": PROTEINS_PER_PARQUET_GROUP,
         }
         sql, rows = "FROM located", PROTEINS_PER_PARQUET_FILE
-        creation = f"CREATE OR REPLACE TEMP TABLE located AS {located_sql()}"
+        creation = f"CREATE OR REPLACE TEMP TABLE located AS {located_sql(version)}"
     elif format in ("fasta", "3di"):
         creation, sql = "", f"SELECT {columns}, description FROM chosen"
     else:
@@ -229,7 +231,8 @@ class _Lists:
                 self._storage.delete(name)
         references = reference_licences(cursor)
         settings = opened.header.settings
-        atlas_files = [] if rates is None else self._write_atlas(opened, rates)
+        origins = origins_of(cursor) if opened.header.format >= IMPORTED_FORMAT else []
+        atlas_files = [] if rates is None else self._write_atlas(opened, cursor, rates)
         with contextlib.ExitStack() as stack:
             sums = _TextFile(self._storage, "SHA256SUMS", stack)
             with contextlib.ExitStack() as lists:
@@ -247,9 +250,11 @@ class _Lists:
             written += self._write_missing(cursor)
             clustered = bool(cursor.execute("SELECT count(*) FROM chosen WHERE cluster90 IS NOT NULL").fetchall()[0][0])
             texts = {
-                "LICENCE": licence_text(self._asked.licence, settings.model, program_version(), references),
-                "CITATION.bib": citation_text(self._asked.format, settings.model, references, clustered=clustered),
-                "manifest.json": self._manifest(opened, cursor, ids_read_as, references),
+                "LICENCE": licence_text(self._asked.licence, settings.model, program_version(), references, origins),
+                "CITATION.bib": citation_text(
+                    self._asked.format, settings.model, references, origins, clustered=clustered
+                ),
+                "manifest.json": self._manifest(opened, cursor, ids_read_as, references, origins),
             }
             for name, text in texts.items():
                 with self._storage.building(name) as path:
@@ -324,8 +329,8 @@ class _Lists:
             for one in chunk.unwritable:
                 yield one.id, "unwritable", one.why, one.source
 
-    def _write_atlas(self, opened: Atlas, rates: Rates) -> list[WrittenFile]:
-        """Complete the exported atlas with its documents and index; return its files."""
+    def _write_atlas(self, opened: Atlas, cursor: Any, rates: Rates) -> list[WrittenFile]:
+        """Complete the exported atlas with its documents, derived stages and index; return its files."""
         folder = commit_atlas(
             self._storage,
             (chunk.atlas for chunk in self._chunks() if chunk.atlas is not None),
@@ -335,6 +340,7 @@ class _Lists:
             max_length=max((plan.max_length for plan in opened.folder.plans()), default=0),
             runs=rates.runs,
         )
+        carry_stages(opened.folder, cursor, folder, f"export-{self._request.digest[:_DIGEST_DIGITS]}")
         build_index(folder)
         tables = [
             WrittenFile(file.path, file.bytes, file.sha256)
@@ -346,7 +352,14 @@ class _Lists:
         others = [file.name for file in self._storage.files() if file.name not in listed]
         return tables + [self._written(name) for name in others]
 
-    def _manifest(self, opened: Atlas, cursor: Any, ids_read_as: str | None, references: list[dict[str, Any]]) -> str:
+    def _manifest(
+        self,
+        opened: Atlas,
+        cursor: Any,
+        ids_read_as: str | None,
+        references: list[dict[str, Any]],
+        origins: list[dict[str, Any]],
+    ) -> str:
         asked = self._asked
         manifest = {
             "created": self._request.created,
@@ -363,6 +376,7 @@ class _Lists:
             "limit": asked.limit,
             "licence": asked.licence or UNKNOWN,
             "references": references,
+            **({"origins": origins} if origins else {}),
             "proteins": self.proteins,
             "files": self.files,
             "bytes": self.bytes,

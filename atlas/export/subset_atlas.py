@@ -5,8 +5,7 @@
 
 Records keep their source and offset, structures the run that folded them. Each source is recorded as another version
 of the file (`digest_of_subset`), so that folding the whole file into the subset reads it again and loses nothing.
-Embeddings, aligned errors and runs of derived stages are not copied; values of the latter are columns of
-`proteins-*.parquet`.
+Embeddings and aligned errors are not copied.
 """
 
 import hashlib
@@ -23,6 +22,7 @@ from foldatlas.atlas.folder import AtlasFolder
 from foldatlas.atlas.parquet.coordinates import structure_ids_of
 from foldatlas.atlas.parquet.files import ParquetFile
 from foldatlas.atlas.storage.protocol import Storage
+from foldatlas.schemas.formats import IMPORTED_FORMAT, PROVENANCE, needed_tables, table_schema
 from foldatlas.schemas.manifest import (
     FileEntry,
     Plan,
@@ -39,7 +39,6 @@ from foldatlas.schemas.records import Settings
 from foldatlas.schemas.tables import (
     FAILURES,
     FORMAT_VERSION,
-    NEEDED_TABLES,
     RECORDS,
     SCORES,
     SEQUENCES,
@@ -51,20 +50,25 @@ from foldatlas.schemas.tables import (
 _OFFSET: Final = "record_offset"
 _LENGTH: Final = "record_length"
 _IN_ATLAS: Final = "in_atlas"
+_PROVENANCE: Final = "structure_provenance"
 _STORED: Final = [name for name in STRUCTURES.names if name != "structure_id"]
 
 
 class Rates(msgspec.Struct, frozen=True):
-    """Predicted cost (MFLOP) and seconds of folding per residue of a structures file, and the run by run_id."""
+    """Predicted cost (MFLOP) and seconds of folding per residue of a structures file, and the run by run_id.
+
+    `format` is that of the atlas.
+    """
 
     cost: dict[str, float]
     seconds: dict[str, float]
     runs: dict[str, Run]
+    format: int = FORMAT_VERSION
 
 
 def rates_of(folder: AtlasFolder) -> Rates:
     """Return what folding cost in each shard of an atlas, by its structures file."""
-    rates = Rates({}, {}, {})
+    rates = Rates({}, {}, {}, folder.header().format)
     for history in folder.histories().values():
         entry = history[-1]
         folded = max(1, sum(one.residues for one in history))
@@ -76,21 +80,33 @@ def rates_of(folder: AtlasFolder) -> Rates:
     return rates
 
 
-def located_sql() -> str:
-    """Return SQL for the rows of `chosen` with the place of their record.
+def located_sql(version: int) -> str:
+    """Return SQL for the rows of `chosen`, of an atlas of format `version`, with the place of their record.
+
+    In format 2 with the file of their record, and the provenance of their structure as a struct.
 
     Two current versions of a source may have different records at one offset; the atlas, where the subset of a source
     is one version, takes the one with the least structure_id.
     """
+    of_file = "".join(f', arg_min({name}, "offset") AS {column}' for name, column in _file_columns(version).items())
     places = (
-        f'SELECT source, id, structure_id, min("offset") AS {_OFFSET}, any_value(length) AS {_LENGTH} FROM records '
+        f'SELECT source, id, structure_id, min("offset") AS {_OFFSET}, any_value(length) AS {_LENGTH}{of_file} '
+        "FROM records "
         "WHERE state = 'folded' AND NOT superseded GROUP BY ALL"
     )
     first = f"row_number() OVER (PARTITION BY source, places.{_OFFSET} ORDER BY chosen.structure_id) = 1"
-    return (
-        f"SELECT chosen.*, places.{_OFFSET}, places.{_LENGTH}, {first} AS {_IN_ATLAS} "
-        f"FROM chosen JOIN ({places}) AS places USING (source, id, structure_id)"
-    )
+    columns = ["chosen.*", f"places.{_OFFSET}", f"places.{_LENGTH}", f"{first} AS {_IN_ATLAS}"]
+    columns += [f"places.{name}" for name in _file_columns(version).values()]
+    joined = f"chosen JOIN ({places}) AS places USING (source, id, structure_id)"
+    if version >= IMPORTED_FORMAT:
+        columns.append(f"provenance AS {_PROVENANCE}")
+        joined += " JOIN provenance ON provenance.structure_id = chosen.structure_id"
+    return f"SELECT {', '.join(columns)} FROM {joined}"
+
+
+def _file_columns(version: int) -> dict[str, str]:
+    """Return the columns of `records` about a record's file, with their names in `located`."""
+    return {name: f"record_{name}" for name in table_schema("records", version).names if name not in RECORDS.names}
 
 
 def not_in_atlas(cursor: Any) -> int:
@@ -99,10 +115,12 @@ def not_in_atlas(cursor: Any) -> int:
     return int(number)
 
 
-def wide_schema(columns: Iterable[tuple[str, Mapping[str, str]]], table: pa.Schema) -> pa.Schema:
+def wide_schema(
+    columns: Iterable[tuple[str, Mapping[str, str]]], table: pa.Schema, version: int = FORMAT_VERSION
+) -> pa.Schema:
     """Return the schema of proteins-*.parquet: `columns` with their metadata and types of `table`, then the stored."""
     fields = [table.field(name).with_metadata(dict(metadata)) for name, metadata in columns]
-    metadata = {"foldatlas.table": "proteins", "foldatlas.format": str(FORMAT_VERSION)}
+    metadata = {"foldatlas.table": "proteins", "foldatlas.format": str(version)}
     return pa.schema(fields + [STRUCTURES.field(name) for name in _STORED], metadata=metadata)
 
 
@@ -123,7 +141,8 @@ def write_atlas_chunk(
     `table` are rows of `located`, `stored` its parts with their structures, `columns` the metadata of the columns of
     `proteins`. `prefix` begins the names of files in tables, so that files of two exports can be merged.
     """
-    schema = wide_schema(columns.items(), table.schema)
+    version = rates.format
+    schema = wide_schema(columns.items(), table.schema, version)
     structures: list[pa.Table] = []
     waiting: list[pa.Table] = []
     with ParquetFile(
@@ -162,8 +181,11 @@ def _write_tables(
     """Write the records, and the structures in a shard for each run. `structures` are distinct."""
     if not records.num_rows:
         return None
-    with ParquetFile(target, f"records/{name}.parquet", "records", metadata={"model": model}) as record_file:
-        record_file.write(_records(records))
+    version = rates.format
+    with ParquetFile(
+        target, f"records/{name}.parquet", "records", metadata={"model": model}, format=version
+    ) as record_file:
+        record_file.write(_records(records, version))
     identities = structure_ids_of(structures)
     first_row: dict[bytes, int] = {}
     for row, identity in enumerate(structure_ids_of(records)):
@@ -171,7 +193,7 @@ def _write_tables(
     scores = records.take(pa.array([first_row[identity] for identity in identities], pa.int64()))
     runs = scores.column("run_id").to_pylist()
     shards: list[SubsetShard] = []
-    with ParquetFile(target, f"sequences/{name}.parquet", "sequences") as sequence_file:
+    with ParquetFile(target, f"sequences/{name}.parquet", "sequences", format=version) as sequence_file:
         for number, run in enumerate(dict.fromkeys(runs)):
             rows = pa.array([row for row, own in enumerate(runs) if own == run], pa.int64())
             shard_scores, shard_structures = scores.take(rows), structures.take(rows)
@@ -183,7 +205,7 @@ def _write_tables(
                 )
             )  # fmt: skip
             origin = shard_scores.column("structure_file").to_pylist()
-            files = _write_shard(target, f"{name}-{number}", shard_scores, shard_structures, model)
+            files = _write_shard(target, f"{name}-{number}", shard_scores, shard_structures, model, version)
             shards.append(
                 SubsetShard(
                     run_id=run,
@@ -205,33 +227,43 @@ def _write_tables(
     return SubsetAtlas(record_file.entry, sequence_file.entry, shards, sources)
 
 
-def _records(rows: pa.Table) -> pa.Table:
-    """Return rows of the table `records`, each record once."""
-    named = {"offset": _OFFSET, "length": _LENGTH}
+def _records(rows: pa.Table, version: int) -> pa.Table:
+    """Return rows of the table `records` of format `version`, each record once."""
+    named = {"offset": _OFFSET, "length": _LENGTH, **_file_columns(version)}
+    schema = table_schema("records", version)
     columns = [
         pa.array(["accepted"] * rows.num_rows) if name == "outcome" else rows.column(named.get(name, name))
-        for name in RECORDS.names
+        for name in schema.names
     ]
-    return pa.table(columns, names=RECORDS.names).cast(RECORDS)
+    return pa.table(columns, names=schema.names).cast(schema)
 
 
 def _write_shard(
-    target: Storage, name: str, scores: pa.Table, structures: pa.Table, model: str
+    target: Storage, name: str, scores: pa.Table, structures: pa.Table, model: str, version: int
 ) -> dict[str, FileEntry]:
     row = pa.array(range(scores.num_rows), pa.int32())
     columns = [row if column == "structure_row" else scores.column(column) for column in SCORES.names]
     contents = {
         "structures": structures,
-        "scores": pa.table(columns, names=SCORES.names).cast(SCORES),
+        "scores": pa.table(columns, names=SCORES.names).cast(table_schema("scores", version)),
         "failures": FAILURES.empty_table(),
     }
+    if version >= IMPORTED_FORMAT:
+        contents[PROVENANCE] = _provenance(scores.column(_PROVENANCE), table_schema(PROVENANCE, version))
     files = {}
-    for table in NEEDED_TABLES:
-        with ParquetFile(target, f"{table}/{name}.parquet", table, metadata={"model": model}) as file:
+    for table in needed_tables(version):
+        path = f"{table}/{name}.parquet"
+        with ParquetFile(target, path, table, metadata={"model": model}, format=version) as file:
             file.write(contents[table], STRUCTURES_PER_ROW_GROUP if table == "structures" else None)
         assert file.entry is not None
         files[table] = file.entry
     return files
+
+
+def _provenance(column: "pa.ChunkedArray[Any]", schema: pa.Schema) -> pa.Table:
+    """Return the rows of a column of structs as a table."""
+    structs: Any = column.combine_chunks()
+    return pa.Table.from_arrays([structs.field(name) for name in schema.names], names=schema.names).cast(schema)
 
 
 def digest_of_subset(digest: str, uri: str) -> str:

@@ -5,4 +5,6 @@ declared.py         what a PDB or mmCIF file declares beside its atoms: pLDDT, p
 structure_text.py   one chain of PDB or mmCIF text
 foldcomp_blob.py    the chain of a Foldcomp file
 confidence_json.py  PAE, pLDDT and pTM in the JSON file beside a structure
+esm_atlas.py        rows of tables of ESM Atlas v1 (Lance)
+atom37_blob.py      the structure in such a row
 """

@@ -5,6 +5,8 @@ from dataclasses import dataclass, field
 import numpy as np
 import numpy.typing as npt
 
+from foldatlas.schemas.formats import NO_PLDDT
+
 Floats = npt.NDArray[np.float32]
 
 
@@ -38,6 +40,8 @@ class ImportedStructure:
     title           one line of text about the protein; ""
     provenance      what the file states about itself
     chain           the author's name of the chain
+    plddt_source    how pLDDT was recognised: a value of schemas.formats
+    unobserved      residues without any atom
 
     The counts are of models in the file (the first was read), of breaks between residues that are neighbours in the
     sequence, of hydrogens, and of other atoms that an atlas does not store.
@@ -52,6 +56,8 @@ class ImportedStructure:
     title: str = ""
     provenance: Provenance = field(default_factory=Provenance)
     chain: str = ""
+    plddt_source: str = NO_PLDDT
+    unobserved: int = 0
     models: int = 1
     breaks: int = 0
     hydrogens: int = 0

@@ -27,6 +27,7 @@ from foldatlas.atlas.reference.chains import (
     residues_of,
     safe_title,
 )
+from foldatlas.schemas.formats import DECLARED, NO_PLDDT, STATED_SCALE
 from foldatlas.schemas.records import ATOMS
 
 MAX_PLDDT: Final = 100.0
@@ -75,15 +76,19 @@ def read_structure_text(content: bytes, options: ReadOptions | None = None) -> I
         raise StructureFault("bad_coordinates", f"coordinates beyond {MAX_COORDINATE:,.0f} angstrom")
     if np.isnan(positions).all():
         raise StructureFault("bad_coordinates", "no atom has coordinates")
+    plddt = None if options.experimental else _plddt(declared, residues, places, len(sequence), options.plddt_scale)
+    source = NO_PLDDT if plddt is None else DECLARED if declared.has_plddt else STATED_SCALE
     return ImportedStructure(
         sequence=sequence,
         positions=positions.astype(np.float32),
-        plddt=None if options.experimental else _plddt(declared, residues, places, len(sequence), options.plddt_scale),
+        plddt=plddt,
         ptm=None if options.experimental else declared.ptm,
         identifier=declared.identifier,
         title=title,
         provenance=declared.provenance,
-        chain=chain.name,
+        chain=safe_title(chain.name),
+        plddt_source=source,
+        unobserved=len(sequence) - len(residues),
         models=num_models,
         breaks=_breaks(residues, places),
         hydrogens=hydrogens,

@@ -11,6 +11,7 @@ low_confidence.py  residues of low pLDDT, counted from stored structures
 contents.py     the digest of what an index was built from, and whether it is stale
 novelty.py      tables of search runs: runs, hits, targets
 clusters.py     the latest clusters: columns of structures, table and views
+provenance.py   origin of imported structures: provenance, and columns of scores
 projection.py   the latest map: a table of positions, and its runs
 annotations.py  tables and views of annotations
 views.py        the columns of `proteins`, and the views on top of it

@@ -88,7 +88,8 @@ class _Content:
 def build_index(folder: AtlasFolder, *, full: bool = False, memory_limit: str | None = None) -> Accounting:
     """Bring the index up to date and replace the published one. Readers see either the old or the new index.
 
-    With `full`, or if nothing is new or the published index cannot be continued, it is built from nothing.
+    If nothing is new or the published index cannot be continued, it is built from nothing, but for counts of files that
+    the published index has. With `full` nothing of the published index is used, which may be damaged.
     `memory_limit` is that of DuckDB, such as "4GB" (None: half of the memory); what exceeds it goes to temporary files.
 
     Return the number of records by state. Raise NotAnAtlasError, and DamagedAtlasError for a listed file that is
@@ -105,7 +106,7 @@ def build_index(folder: AtlasFolder, *, full: bool = False, memory_limit: str | 
     # 2. Build the database in a hidden folder of the atlas, or, for a store, in a temporary one.
     with folder.storage.work_folder(_WORK) as work:
         database = work / "atlas.duckdb"
-        state = read_state(index, work)
+        state = None if full else read_state(index, work)
         increment = None if full else increment_since(state, plans, histories, contents)
         accounting = None
         if state is not None and increment is not None:
@@ -131,7 +132,10 @@ def _continue(
 
     def update(connection: Any, copies: LocalCopies) -> int:
         folder, plans, entries = content.folder, content.plans, content.entries
-        return state.runs + update_tables(connection, folder, copies, plans, entries, content.run_of, increment)
+        version = content.header.format
+        return state.runs + update_tables(
+            connection, folder, copies, plans, entries, content.run_of, increment, version
+        )
 
     try:
         return _write(content, database, memory_limit, update)
@@ -187,7 +191,7 @@ def _write(
             ) from error
         with _writing(folder):
             _make_small_tables(connection, content, runs)
-            create_views(connection, content.header.settings.model)
+            create_views(connection, content.header.settings.model, content.header.format)
             create_structure_sql(connection, work)
             create_annotation_views(connection, annotations)
             accounting = count_records(connection)
@@ -219,13 +223,13 @@ def _make_tables(connection: Any, content: _Content, copies: LocalCopies, previo
     list_shards(connection)
     find_winners(connection, copies)
     count_low_residues(connection, folder, previous)
-    make_scores(connection, copies)
+    make_scores(connection, copies, content.header.format)
     make_copies(connection, copies)
     for table in ("sequences", "scores"):
         copies.drop(table)
     # Records: their state follows from scores and failures.
     make_failures(connection, copies)
-    make_records(connection, copies)
+    make_records(connection, copies, content.header.format)
     make_titles(connection)
     delete_superseded_failures(connection)
     clusters.make_clusters(connection)

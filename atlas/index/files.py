@@ -12,8 +12,9 @@ import pyarrow as pa
 from foldatlas.atlas.index.lineage import Lineage
 from foldatlas.atlas.sql.text import escape_glob
 from foldatlas.atlas.storage.scratch import LocalCopies
+from foldatlas.schemas.formats import table_schema
 from foldatlas.schemas.manifest import Plan, ShardEntry
-from foldatlas.schemas.tables import TABLES
+from foldatlas.schemas.tables import FORMAT_VERSION
 
 MEMORY_LIMIT: Final = "50%"  # of this machine or container; beyond it, sorting uses temporary files
 
@@ -97,12 +98,15 @@ def create_temporary(connection: Any, name: str, rows: list[dict[str, Any]], typ
     connection.unregister("given")
 
 
-def parquet_reader(connection: Any, copies: LocalCopies, table: str) -> str:
-    """Return SQL that reads all listed files of `table`, with the column `filename`; without files, an empty table."""
+def parquet_reader(connection: Any, copies: LocalCopies, table: str, version: int = FORMAT_VERSION) -> str:
+    """Return SQL that reads all listed files of `table`, with the column `filename`; without files, an empty table.
+
+    `version` is the format of the atlas, on which the columns of an empty table depend.
+    """
     names = connection.execute("SELECT path FROM listed WHERE table_name = ? ORDER BY ALL", [table]).fetchall()
     paths = copies.have(name for (name,) in names)
     if not paths:
-        connection.register(f"no_{table}", TABLES[table].empty_table())
+        connection.register(f"no_{table}", table_schema(table, version).empty_table())
         return f"(SELECT *, '' AS filename FROM no_{table})"
     variable = f"{table}_files"
     connection.execute(f"SET VARIABLE {variable} = ?", [[escape_glob(path) for path in paths]])

@@ -19,7 +19,8 @@ MAX_VERY_LOW_PLDDT: Final = 50
 COLUMNS: Final = {
     "fraction_low": "coalesce(low_residues.fraction_low, "
     "(low_residues.num_plddt - low_residues.num_very_low - scores.num_confident) / scores.length)",
-    "fraction_very_low": "coalesce(low_residues.fraction_very_low, low_residues.num_very_low / scores.length)",
+    "fraction_very_low": "coalesce(low_residues.fraction_very_low, "
+    "CASE WHEN low_residues.num_plddt > 0 THEN low_residues.num_very_low / scores.length END)",
 }
 JOIN: Final = (
     "LEFT JOIN low_residues ON low_residues.number = shard_files.number "

@@ -8,7 +8,7 @@ from typing import Any, Final
 
 import pyarrow as pa
 
-from foldatlas.atlas.index import clusters, novelty
+from foldatlas.atlas.index import clusters, novelty, provenance
 from foldatlas.atlas.index.files import create_temporary, parquet_reader
 from foldatlas.atlas.index.low_confidence import COLUMNS as LOW_CONFIDENCE
 from foldatlas.atlas.index.low_confidence import JOIN as JOIN_LOW_CONFIDENCE
@@ -16,6 +16,7 @@ from foldatlas.atlas.index.ranges import id_ranges
 from foldatlas.atlas.index.views import MERGED
 from foldatlas.atlas.sql.text import quoted
 from foldatlas.atlas.storage.scratch import LocalCopies
+from foldatlas.schemas.formats import IMPORTED_FORMAT
 from foldatlas.schemas.tables import FAILURES, SCORES
 
 PATH_TYPE: Final = "structure_path"  # the enumeration of structures files; an update makes a new one
@@ -66,16 +67,21 @@ def find_winners(connection: Any, copies: LocalCopies) -> None:
         )
 
 
-def make_scores(connection: Any, copies: LocalCopies) -> None:
-    """Create the table `scores`, or append rows to it, sorted by structure_id."""
+def make_scores(connection: Any, copies: LocalCopies, version: int) -> None:
+    """Create the table `scores` of an atlas of format `version`, or append rows to it, sorted by structure_id."""
     scores = parquet_reader(connection, copies, "scores")
     columns = ", ".join(f"scores.{quoted(name)}" for name in _SCORE_COLUMNS)
     low = ", ".join(f"({sql})::FLOAT AS {name}" for name, sql in LOW_CONFIDENCE.items())
+    origin, join_origins = "", ""
+    if version >= IMPORTED_FORMAT:
+        provenance.list_origins(connection, copies)
+        origin = "".join(f", origins.{name}" for name in provenance.COLUMNS)
+        join_origins = provenance.JOIN
     # 1. What comes from files.
     connection.execute(
         f"CREATE TEMP TABLE stored AS SELECT {columns}, {low}, {_EMPTY}, coalesce(retried.run_id, shard_files.run_id) "
-        f"AS run_id, shard_files.structure_file, scores.structure_row FROM {scores} AS scores "
-        f"JOIN shard_files ON shard_files.absolute = scores.filename {JOIN_LOW_CONFIDENCE} "
+        f"AS run_id, shard_files.structure_file, scores.structure_row{origin} FROM {scores} AS scores "
+        f"JOIN shard_files ON shard_files.absolute = scores.filename {JOIN_LOW_CONFIDENCE} {join_origins} "
         "LEFT JOIN retried ON retried.shard = shard_files.shard "
         "AND scores.structure_row >= retried.first_row AND scores.structure_row < retried.end_row "
         "LEFT JOIN winners ON winners.structure_id = scores.structure_id "
@@ -86,6 +92,8 @@ def make_scores(connection: Any, copies: LocalCopies) -> None:
     connection.execute("CREATE TABLE IF NOT EXISTS scores AS FROM stored LIMIT 0")
     _merge(connection, "stored", "scores")
     connection.execute("DROP TABLE stored")
+    if version >= IMPORTED_FORMAT:
+        provenance.make_provenance(connection)
 
 
 def merge_again(connection: Any) -> None:

@@ -91,8 +91,11 @@ def update_tables(
     entries: list[ShardEntry],
     run_of: Mapping[str, str],
     increment: Increment,
+    version: int,
 ) -> int:
-    """Add what is new to the tables of a copy of the index. Return the number of sorted runs that were appended.
+    """Add what is new to the tables of a copy of the index of an atlas of format `version`.
+
+    Return the number of sorted runs that were appended.
 
     Raise CannotContinue if the index has to be built from nothing; the copy is then of no use.
     """
@@ -110,8 +113,8 @@ def update_tables(
         runs = 1
         _list_new(connection, copies, plans, entries, run_of, increment)
         _check_new(connection, copies)
-        _add_structures(connection, folder, copies)
-        _add_records(connection, copies)
+        _add_structures(connection, folder, copies, version)
+        _add_records(connection, copies, version)
         changes_clusters = changes_clusters or _is_any(connection, _CLUSTERED)
     if increment.stages:
         merge_again(connection)
@@ -186,7 +189,7 @@ def _check_new(connection: Any, copies: LocalCopies) -> None:
         raise CannotContinue
 
 
-def _add_structures(connection: Any, folder: AtlasFolder, copies: LocalCopies) -> None:
+def _add_structures(connection: Any, folder: AtlasFolder, copies: LocalCopies, version: int) -> None:
     """Append the structures and failures of new shards."""
     [(number,)] = connection.execute(
         "SELECT count(*) FROM duckdb_types() WHERE NOT internal AND logical_type = 'ENUM'"
@@ -199,16 +202,16 @@ def _add_structures(connection: Any, folder: AtlasFolder, copies: LocalCopies) -
     connection.execute("CREATE TEMP TABLE winners (structure_id UUID, plan_number INTEGER)")
     list_retried(connection, [])
     count_low_residues(connection, folder)
-    make_scores(connection, copies)
+    make_scores(connection, copies, version)
     make_failures(connection, copies, "INSERT INTO failures")
 
 
-def _add_records(connection: Any, copies: LocalCopies) -> None:
+def _add_records(connection: Any, copies: LocalCopies, version: int) -> None:
     """Give earlier records the state of their new structures or failures, and append the records of new plans."""
     for table, state in (("scores", State.FOLDED), ("failures", State.FAILED)):
         connection.execute(
             f"UPDATE records SET state = '{state}' WHERE state = '{State.PENDING}' AND structure_id IN "
             f"(SELECT structure_id FROM {parquet_reader(connection, copies, table)})"
         )
-    make_records(connection, copies, "INSERT INTO records")
+    make_records(connection, copies, version, append=True)
     add_titles(connection)

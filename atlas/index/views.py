@@ -11,11 +11,14 @@ import pyarrow as pa
 from foldatlas.atlas.index.clusters import cluster_views
 from foldatlas.atlas.novelty.sequence_search import HOMOLOGOUS_IDENTITY, SAME_PROTEIN_IDENTITY
 from foldatlas.atlas.sql.text import literal, quoted
+from foldatlas.schemas.formats import IMPORTED_FORMAT, PROVENANCE, table_schema
 from foldatlas.schemas.records import REFUSALS
-from foldatlas.schemas.tables import RECORDS, SCORES, STRUCTURES_PER_ROW_GROUP
+from foldatlas.schemas.tables import FORMAT_VERSION, STRUCTURES_PER_ROW_GROUP
 
 MIN_CONFIDENT_PLDDT: Final = 70  # high confidence as the ESM Metagenomic Atlas has it: both above
 MIN_CONFIDENT_PTM: Final = 0.7
+# SQL of high confidence; where there is no pTM, mean pLDDT alone decides (`confidence_basis`).
+HIGH_CONFIDENCE: Final = f"mean_plddt > {MIN_CONFIDENT_PLDDT} AND (ptm > {MIN_CONFIDENT_PTM} OR ptm IS NULL)"
 MIN_NOVEL_LENGTH: Final = 60  # residues; a TM-score says little about shorter chains
 MAX_NOVEL_TM: Final = 0.5  # below this, two structures are not of one fold (Xu & Zhang 2010)
 
@@ -58,6 +61,11 @@ def _merged(name: str, meaning: str, unit: str = "", span: str = "") -> Column:
     return Column(name, f"scores.{name}", meaning, unit, span)
 
 
+_BASIS: Final = (
+    "CASE WHEN scores.mean_plddt IS NOT NULL THEN CASE WHEN scores.ptm IS NULL THEN 'plddt' "
+    "ELSE 'plddt_and_ptm' END END"
+)
+
 # Columns that derived stages fill: NULL means that they were not run for the structure.
 MERGED: Final[dict[str, str]] = {
     "tm_query": "FLOAT",
@@ -73,18 +81,35 @@ MERGED: Final[dict[str, str]] = {
 }
 
 
-def protein_columns(model: str) -> list[Column]:
-    """The columns of `proteins` in their order: one row per folded record of an atlas made with `model`."""
+def _origin_columns(model: str, version: int) -> list[Column]:
+    """Return the columns of the origin of a structure: of imported structures each has its own."""
+    if version < IMPORTED_FORMAT:
+        return [Column("model", literal(model), "the model that predicted the structure")]
+    provenance = table_schema(PROVENANCE, version)
     return [
-        *_from("records", RECORDS, "id", "source", "description"),
-        *_from("scores", SCORES, "length", "structure_id"),
-        *_from("records", RECORDS, "sequence_crc64", "mgyp", "is_fragment"),
-        *_from("scores", SCORES, "mean_plddt", "plddt_std", "num_confident", "fraction_confident"),
-        *_from("scores", SCORES, "fraction_very_high"),
+        *_from("scores", provenance, "model", "model_version", "licence", "origin", "plddt_source"),
+        *_from("records", table_schema("records", version), "path"),
+    ]
+
+
+def protein_columns(model: str, version: int = FORMAT_VERSION) -> list[Column]:
+    """Return the columns of `proteins` in their order: one row per folded record of an atlas made with `model`.
+
+    `version` is the format of the atlas.
+    """
+    records, scores = table_schema("records", version), table_schema("scores", version)
+    return [
+        *_from("records", records, "id", "source", "description"),
+        *_from("scores", scores, "length", "structure_id"),
+        *_from("records", records, "sequence_crc64", "mgyp", "is_fragment"),
+        *_from("scores", scores, "mean_plddt", "plddt_std", "num_confident", "fraction_confident"),
+        *_from("scores", scores, "fraction_very_high"),
         _merged("fraction_low", "fraction of residues with pLDDT from 50 to 70", span="0 to 1"),
         _merged("fraction_very_low", "fraction of residues with pLDDT below 50", span="0 to 1"),
-        *_from("scores", SCORES, "ptm", "num_unknown", "radius_of_gyration"),
-        *_from("scores", SCORES, "helix_fraction", "strand_fraction"),
+        *_from("scores", scores, "ptm"),
+        Column("confidence_basis", _BASIS, "plddt_and_ptm if both are known, plddt without pTM; NULL without pLDDT"),
+        *_from("scores", scores, "num_unknown", "radius_of_gyration"),
+        *_from("scores", scores, "helix_fraction", "strand_fraction"),
         _merged("tm_query", "greatest TM-score to a known structure, by this protein's length; NULL: not searched",
                 span="0 to 1"),
         _merged("tm_target", "the TM-score of the same pair by the known structure's length; NULL: not searched",
@@ -98,12 +123,12 @@ def protein_columns(model: str) -> list[Column]:
         _merged("cluster30", "structure_id of the representative at 30 % sequence identity; NULL: not clustered"),
         _merged("cluster_structure", "structure_id of the representative by structure; NULL: not clustered"),
         _merged("is_representative30", "whether this protein represents its cluster30; NULL: not clustered"),
-        Column("model", literal(model), "the model that predicted the structure"),
+        *_origin_columns(model, version),
         Column("run_id", "scores.run_id", "the run that folded it: a row of the table runs"),
         Column("structure_file", "scores.structure_file::VARCHAR", "file of its coordinates, relative to the atlas"),
         Column("structure_row_group", f"scores.structure_row // {STRUCTURES_PER_ROW_GROUP}",
                "row group of its coordinates in structure_file", span=">= 0"),
-        *_from("scores", SCORES, "structure_row"),
+        *_from("scores", scores, "structure_row"),
     ]  # fmt: skip
 
 
@@ -146,9 +171,9 @@ _CHANGES: Final = (
 )
 
 
-def create_views(connection: Any, model: str) -> None:
+def create_views(connection: Any, model: str, version: int) -> None:
     """Make the views over the tables `records`, `scores` and `novelty`, and the macros."""
-    columns = protein_columns(model)
+    columns = protein_columns(model, version)
     selected = ", ".join(f"{column.expression} AS {quoted(column.name)}" for column in columns)
     reasons = ", ".join(f"({literal(outcome)}, {literal(reason)})" for outcome, reason in REFUSALS.items())
     views = {
@@ -158,8 +183,8 @@ def create_views(connection: Any, model: str) -> None:
             "one row per folded record of the current versions of sources",
         ),
         "high_confidence": (
-            f"SELECT * FROM proteins WHERE mean_plddt > {MIN_CONFIDENT_PLDDT} AND ptm > {MIN_CONFIDENT_PTM}",
-            f"proteins with mean_plddt > {MIN_CONFIDENT_PLDDT} and ptm > {MIN_CONFIDENT_PTM}",
+            f"SELECT * FROM proteins WHERE {HIGH_CONFIDENCE}",
+            f"proteins with mean_plddt > {MIN_CONFIDENT_PLDDT} and ptm > {MIN_CONFIDENT_PTM}, or no ptm",
         ),
         "novel": (
             _novel(str(MAX_NOVEL_TM)),

@@ -17,6 +17,7 @@ from foldatlas.atlas.parquet.coordinates import StoredStructure, atoms_per_resid
 from foldatlas.atlas.sql.text import literal
 from foldatlas.atlas.writers.cif_files import cif_text
 from foldatlas.folding.compare.superposition import rmsd
+from foldatlas.schemas.formats import IMPORTED
 from foldatlas.schemas.records import ATOMS, structure_id
 from foldatlas.schemas.tables import COORDINATE_SCALE, PLDDT_SCALE
 
@@ -51,10 +52,11 @@ class _Backbone:
 
 
 def add_functions(cursor: Any, model: str) -> None:
-    """Make the functions known to `cursor`. `model` is the model that predicted the structures."""
+    """Make the functions known to `cursor`. `model` is the model that predicted the structures (IMPORTED: several)."""
     for name, function in _FUNCTIONS.items():
         _register(cursor, name, function)
     first, second, row = ([f"struct_extract({s}, '{name}')" for name in _ROW] for s in "abs")
+    stated = "NULL::VARCHAR" if model == IMPORTED else literal(model)
     macros = {
         "tm_align(a, b)": _called("_tm_align", *first, *second),
         "tm_score(a, b)": "struct_extract(tm_align(a, b), 'tm_query')",
@@ -62,7 +64,7 @@ def add_functions(cursor: Any, model: str) -> None:
             "_superposed_rmsd", "positions_a::DOUBLE[][]", "positions_b::DOUBLE[][]"
         ),
         "mmcif(s, id, ptm)": _called(
-            "_mmcif", *row, "struct_extract(s, 'plddt')", "id::VARCHAR", "ptm::DOUBLE", literal(model)
+            "_mmcif", *row, "struct_extract(s, 'plddt')", "id::VARCHAR", "ptm::DOUBLE", stated
         ),
     }
     for signature, sql in macros.items():
@@ -119,11 +121,11 @@ def _superposed_rmsd(a: list[Any] | None, b: list[Any] | None) -> float | None:
     return rmsd(first, second)
 
 
-def _mmcif(sequence: Any, x: Any, y: Any, z: Any, plddt: Any, name: Any, ptm: Any, model: str) -> str | None:
-    if any(value is None for value in (sequence, x, y, z, plddt, name, ptm)):
+def _mmcif(sequence: Any, x: Any, y: Any, z: Any, plddt: Any, name: Any, ptm: Any, model: Any) -> str | None:
+    if any(value is None for value in (sequence, x, y, z, plddt, name)):
         return None
     residues = np.array([np.nan if value is None else value for value in plddt], np.float64) / PLDDT_SCALE
-    mean = float(np.nanmean(residues)) if np.isfinite(residues).any() else 0.0
+    mean = float(np.nanmean(residues)) if np.isfinite(residues).any() else None
     structure = StoredStructure(
         structure_id(sequence), sequence, _positions(sequence, x, y, z), residues.astype(np.float32)
     )

@@ -6,6 +6,7 @@ from typing import Any, Final
 import pyarrow as pa
 
 from foldatlas.schemas import cluster_tables, novelty_tables, projection_tables
+from foldatlas.schemas.formats import IMPORTED_FORMAT, PROVENANCE, table_schema
 from foldatlas.schemas.sql_functions import PROGRAM_FUNCTIONS, SCALAR_MACROS, TABLE_MACROS
 from foldatlas.schemas.sql_names import COLUMNS, TABLES_OF_THE_INDEX
 from foldatlas.schemas.tables import TABLES
@@ -14,6 +15,8 @@ SCHEMA: Final = pa.schema([(n, pa.string()) for n in ("kind", "table", "name", "
 
 _SCHEMAS: Final[dict[str, pa.Schema]] = {
     **TABLES,
+    "records": table_schema("records", IMPORTED_FORMAT),
+    PROVENANCE: table_schema(PROVENANCE, IMPORTED_FORMAT),
     "cluster_members": cluster_tables.MEMBERS,
     "novelty": novelty_tables.STRUCTURE_HITS,
     "sequence_novelty": novelty_tables.SEQUENCE_HITS,

@@ -31,6 +31,7 @@ _PDB_HEADER: Final = (
     "EXPDTA    THEORETICAL MODEL",
     "REMARK 999 B-FACTOR: PLDDT OF THE RESIDUE, 0 TO 100, HIGHER IS BETTER",
 )
+_PDB_HEADER_WITHOUT_PLDDT: Final = ("REMARK 999 B-FACTOR: 0, BECAUSE THE STRUCTURE HAS NO PLDDT",)
 
 _NAMES: Final = tuple(dict.fromkeys(atom for atoms in ATOMS.values() for atom in atoms))
 _CODES: Final = dict(zip(_NAMES, string.ascii_lowercase + string.digits + "+-*/", strict=False))  # no upper case
@@ -108,7 +109,11 @@ def _pdb_text() -> str:
         "_l",
         f"CASE WHEN len(_l) > 0 THEN array_to_string(_l, chr(10)) || chr(10) || {ter} || chr(10) ELSE '' END || {end}",
     )
-    header = " || ".join(f"rpad({literal(record)}, 80, ' ') || chr(10)" for record in _PDB_HEADER)
+    header, without = (
+        " || ".join(f"rpad({literal(record)}, 80, ' ') || chr(10)" for record in records)
+        for records in (_PDB_HEADER, _PDB_HEADER_WITHOUT_PLDDT)
+    )
+    header = f"CASE WHEN list_count({_field('s', 'plddt')}) > 0 THEN {header} ELSE {without} END"
     axes = _axes("{}")
     return (
         f"CASE WHEN length({_SEQUENCE}) + first - 1 > {MAX_PDB_RESIDUES} OR first < {MIN_PDB_RESIDUE} "
@@ -118,7 +123,7 @@ def _pdb_text() -> str:
         f"WHEN greatest({', '.join(f'list_max({axis})' for axis in axes)}) > {MAX_PDB_COORDINATE} "
         f"OR least({', '.join(f'list_min({axis})' for axis in axes)}) < {MIN_PDB_COORDINATE} "
         "THEN error('a coordinate does not fit into the columns of a PDB file: export it as cif') "
-        f"ELSE {header} || {body} END"
+        f"ELSE ({header}) || {body} END"
     )
 
 

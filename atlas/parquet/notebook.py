@@ -1,32 +1,29 @@
 """A structure in a notebook: a drawing of its C-alphas, and a 3D view where 3Dmol.js is installed.
 
 The drawing is SVG, which is shown where scripts do not run. The 3D view replaces it when its script runs. 3Dmol.js
-(BSD-3) is not part of this package: the environment variable FOLDATLAS_3DMOL is the path of `3Dmol-min.js`, from npm's
-package `3dmol`. It is written into the first structure that a process shows; nothing is fetched from the network.
+(`atlas/web/assets.py`) is written into the first structure that a process shows; nothing is fetched from the network.
 
 Colours are those of the AlphaFold Database: pLDDT above 90, 70, 50, and below. Shapes: A atoms, L residues.
 """
 
 import html
 import json
-import os
 import uuid
-from pathlib import Path
 from typing import Final
 
 import numpy as np
 import numpy.typing as npt
 
+from foldatlas.atlas.web.assets import inline_script, viewer_library
 from foldatlas.schemas.records import ATOMS, BACKBONE, THREE_LETTER
 
 Floats = npt.NDArray[np.float32]
 
-LIBRARY: Final = "FOLDATLAS_3DMOL"
 _COLOURS: Final = ((90.0, "#0053d6"), (70.0, "#65cbf3"), (50.0, "#ffdb13"), (-1.0, "#ff7d45"))
 _SIZE: Final = 360  # pixels
 _MARGIN: Final = 12
 
-_shown_library: list[str] = []  # the library's path, once it is in the notebook
+_shown_libraries: set[int] = set()  # hashes of the code that is in the notebook
 
 
 def structure_html(name: str, sequence: str, positions_A3: Floats, plddt_L: Floats) -> str:
@@ -55,7 +52,8 @@ def trace_svg(c_alphas_L3: Floats, plddt_L: Floats) -> str:
     _, _, axes = np.linalg.svd(points, full_matrices=False)
     flat = points @ axes[:2].T if len(axes) > 1 else points[:, :2]
     spread = max(float(np.ptp(flat, axis=0).max()), 1.0)
-    flat = (flat - flat.min(axis=0)) * ((_SIZE - 2 * _MARGIN) / spread) + _MARGIN
+    middle = (flat.min(axis=0) + flat.max(axis=0)) / 2
+    flat = (flat - middle) * ((_SIZE - 2 * _MARGIN) / spread) + _SIZE / 2
     colours = [_colour(value) for value in plddt_L[present]]
     if len(flat) == 1:
         return f'{head}<circle cx="{_SIZE // 2}" cy="{_SIZE // 2}" r="4" fill="{colours[0]}"/></svg>'
@@ -83,17 +81,11 @@ def _backbone_pdb(sequence: str, starts: npt.NDArray[np.int64], positions_A3: Fl
 
 def _view(element: str, pdb: str) -> str:
     """Return a script that replaces the drawing by a 3D view, or an empty text without the library."""
-    path = os.environ.get(LIBRARY, "")
-    if not path:
+    code = viewer_library()
+    if code is None:
         return ""
-    library = ""
-    if path not in _shown_library:
-        try:
-            code = Path(path).read_text(encoding="utf-8").replace("</script", "<\\/script")  # in its texts
-            library = f"<script>{code}</script>"
-        except (OSError, UnicodeError):
-            return ""
-        _shown_library.append(path)
+    library = "" if hash(code) in _shown_libraries else f"<script>{inline_script(code)}</script>"
+    _shown_libraries.add(hash(code))
     limits = [[limit, colour] for limit, colour in _COLOURS]
     return (
         f"{library}<script>(function () {{ if (typeof $3Dmol === 'undefined') return; "

@@ -146,7 +146,7 @@ def _null_where(mask: pa.Array, column: pa.ChunkedArray) -> pa.ChunkedArray:
     return column.take(kept)
 
 
-class _Rows:
+class Rows:
     """Rows of a stream of tables, taken in any numbers, independent of the sizes of the tables."""
 
     def __init__(self, tables: Iterable[pa.Table]):
@@ -170,7 +170,7 @@ def _write_records(staging: Path, chunks: Iterable[pa.Table]) -> list[FileEntry]
     """Write row groups and files with fixed numbers of rows, independent of the sizes of the chunks."""
     files: list[FileEntry] = []
     with closing(prefetched(chunks)) as coming:
-        rows = _Rows(coming)
+        rows = Rows(coming)
         table = rows.take(ROWS_PER_GROUP)
         while table is not None:
             with ParquetFile(staging, f"records-{len(files):04d}.parquet", "records") as file:
@@ -184,7 +184,7 @@ def _write_records(staging: Path, chunks: Iterable[pa.Table]) -> list[FileEntry]
 
 def _shard_tables(rows: Iterable[pa.Table], shards: Sequence[tuple[int, int, int]]) -> Iterator[tuple[Shard, pa.Table]]:
     """Yield each shard, still without name, file and row group, and its sequences."""
-    left = _Rows(rows)
+    left = Rows(rows)
     for start, end, cost in shards:
         table = left.take(end - start)
         assert table is not None and table.num_rows == end - start, "shards cut from another histogram"

@@ -35,7 +35,7 @@ def points(atlas: Atlas, where: str | None = None) -> tuple[pa.Schema, Iterator[
     Columns: identifier (distinct), x, y, confidence, COLUMNS; ids of structures are texts. Raise QueryError for a
     wrong condition, UsageError if no protein meets it or the atlas has no map.
     """
-    condition = "" if where is None else f" WHERE (\n{where}\n)"
+    condition = "" if where is None else f" WHERE {atlas.condition(where)}"
     ids = ("cluster30", "cluster_structure", "structure_id")
     columns = ", ".join(f"{name}::VARCHAR AS {name}" if name in ids else name for name in COLUMNS)
     sql = (

@@ -64,7 +64,7 @@ def card(shown: Shown) -> dict[str, Any]:
 
 
 def view_data(shown: Sequence[Shown]) -> Markup:
-    """Return what the 3D views need as JSON for a script element: no `<`, `>` or `&` is in it.
+    """Return what the 3D views need as JSON for a script element.
 
     Coordinates are integers of 0.01 angstrom about the centre of each structure, None for a missing atom.
     """
@@ -81,7 +81,12 @@ def view_data(shown: Sequence[Shown]) -> Markup:
                 "known": None if one.known is None else _integers(one.known.c_alphas_M3 - centre),
             }
         )
-    text = json.dumps({"structures": structures, "residueNames": THREE_LETTER}, separators=(",", ":"))
+    return script_json({"structures": structures, "residueNames": THREE_LETTER})
+
+
+def script_json(value: Any) -> Markup:
+    """Return JSON that cannot end the script element that it is in: `<`, `>` and `&` are escapes."""
+    text = json.dumps(value, separators=(",", ":"))
     for character in "<>&":
         text = text.replace(character, f"\\u{ord(character):04x}")
     return Markup(text)

@@ -1,14 +1,14 @@
 """Which chart each figure has, with its words for screen readers and its note."""
 
 from collections.abc import Mapping
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple
 
 from markupsafe import Markup
 
 from foldatlas.atlas.index.views import MAX_NOVEL_TM, MIN_CONFIDENT_PLDDT, MIN_CONFIDENT_PTM
 from foldatlas.atlas.report import drawing
 from foldatlas.atlas.report.drawing import Labels
-from foldatlas.atlas.report.figures import Figure, length_width
+from foldatlas.atlas.report.figures import MAP_CELLS, Figure, length_width
 from foldatlas.atlas.report.summary import HIGH_CONFIDENCE, percent
 from foldatlas.schemas.cluster_tables import LEVELS
 from foldatlas.schemas.wording import counted
@@ -21,6 +21,9 @@ CLASSES: Final = (
     (0, "plddt-very-low", "very_low", "very low (below 50)"),
 )
 LEVEL_NAMES: Final = dict(zip(LEVELS, ("90 % sequence identity", "30 % sequence identity", "structure"), strict=True))
+
+
+METHODS: Final = {"tsne": "t-SNE", "pca": "principal components"}
 
 
 class Chart(NamedTuple):
@@ -67,7 +70,7 @@ def _plddt(figures: Mapping[str, Figure]) -> Chart | None:
     if not counts:
         return None
     totals = figures["summary"].only
-    colours = {least: next(name for limit, name, *_ in CLASSES if least >= limit) for least in counts}
+    colours = {least: _class(least) for least in counts}
     labels = Labels(
         "Histogram of mean pLDDT",
         f"{totals['confident']:,} of {totals['with_plddt']:,} proteins are above {MIN_CONFIDENT_PLDDT}",
@@ -110,6 +113,34 @@ def length_chart(figures: Mapping[str, Figure]) -> Chart | None:
     return Chart("Lengths", figures["lengths"], drawn)
 
 
+def map_chart(figures: Mapping[str, Figure]) -> Chart | None:
+    """Return the map of `foldatlas project`, coloured by the mean pLDDT of each cell."""
+    if not figures["map"]:
+        return None
+    run, most = figures["maps"].only, max(row["structures"] for row in figures["map"])
+    cells = [
+        (row["cell_x"], row["cell_y"], row["structures"], _class(row["mean_plddt"]), _cell_name(row))
+        for row in figures["map"]
+    ]
+    what = f"{counted(run['structures'], 'structure')} mapped by {run['features']}"
+    labels = Labels("Map of the structures", what)
+    method = METHODS.get(run["method"], run["method"])
+    note = f"{what} ({method}). Near structures are similar; other distances mean little."
+    if most > 1:
+        note += f" The larger a dot, the more structures it holds, up to {most:,}."
+    return Chart("Map", figures["map"], drawing.dots(cells, MAP_CELLS, labels), f"{note} Colours: mean pLDDT.")
+
+
+def _class(plddt: float | None) -> str:
+    """Return the class in report.css of a pLDDT."""
+    return "no-plddt" if plddt is None else next(kind for least, kind, *_ in CLASSES if plddt >= least)
+
+
+def _cell_name(row: Mapping[str, Any]) -> str:
+    plddt = "no pLDDT" if row["mean_plddt"] is None else f"mean pLDDT {row['mean_plddt']:.0f}"
+    return f"{counted(row['structures'], 'structure')}, {plddt}"
+
+
 def novelty_charts(figures: Mapping[str, Figure]) -> list[Chart]:
     """Return the histograms of TM-score to the nearest known structure, and of identity to the nearest sequence."""
     found = []
@@ -133,8 +164,8 @@ def novelty_charts(figures: Mapping[str, Figure]) -> list[Chart]:
             digits=2,
         )
         note = (
-            "Dark: of high confidence. Only dark parts left of the line can be novel folds; what is badly folded "
-            "resembles nothing."
+            "In the stronger colour: of high confidence. Only these, left of the line, can be novel folds; what is "
+            "badly folded resembles nothing."
         )
         found.append(Chart("Similarity to known structures", figures["tm"], drawn, note))
     identity = {row["identity_max"]: row["proteins"] for row in figures["identity"]}
@@ -169,8 +200,8 @@ def cluster_line(rows: list[dict[str, int]]) -> str:
     clusters, structures = (sum(row[name] for row in rows) for name in ("clusters", "structures"))
     alone = sum(row["clusters"] for row in rows if row["least"] == 1)
     return (
-        f"{counted(structures, 'structure')} in {counted(clusters, 'cluster')}; {alone:,} "
-        f"({percent(alone, clusters)}) have one structure"
+        f"{counted(clusters, 'cluster')} of {counted(structures, 'structure')}; {alone:,} "
+        f"({percent(alone, clusters)}) are single"
     )
 
 

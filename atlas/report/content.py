@@ -8,7 +8,8 @@ from foldatlas.atlas.export.credits import citation_text, reference_licences
 from foldatlas.atlas.reader import Atlas
 from foldatlas.atlas.report.figures import Figure, read_figures
 from foldatlas.atlas.report.structures import Shown, shown_structures
-from foldatlas.atlas.report.summary import IMPORTED, Summary, summarize
+from foldatlas.atlas.report.summary import Summary, summarize
+from foldatlas.schemas.formats import IMPORTED
 from foldatlas.schemas.manifest import AtlasHeader, Plan
 
 
@@ -35,8 +36,8 @@ class Content:
 def read_content(atlas: Atlas, *, structures: bool = True) -> Content:
     """Read the figures of `atlas`, and `structures` for the page. Raise QueryError, DamagedAtlasError."""
     connection = atlas.cursor("")
-    plans, figures = atlas.folder.plans(), read_figures(connection)
     model = atlas.header.settings.model
+    plans, figures = atlas.folder.plans(), read_figures(connection, imported=model == IMPORTED)
     return Content(
         name=atlas.folder.uri.rstrip("/").rpartition("/")[2] or atlas.folder.uri,
         made=datetime.datetime.now(datetime.UTC),

@@ -1,4 +1,4 @@
-"""Charts as SVG, drawn here: histograms, a heat map and a bar of shares.
+"""Charts as SVG, drawn here: histograms, a heat map, a bar of shares and a map of dots.
 
 Colours are classes of report.css, which has them for light, dark and print. Every chart has a title and a description
 for screen readers; the same numbers stand beside it as a table. Sizes are in units of the viewBox, WIDTH wide.
@@ -73,7 +73,7 @@ def histogram(
     if limit is not None and low < limit[0] < high:
         x = _n(x_of(limit[0]))
         parts.append(Markup('<line class="limit" x1="{}" y1="{}" x2="{}" y2="{}"/>').format(x, _TOP, x, _base()))
-        side, anchor = (5, "start") if x_of(limit[0]) < WIDTH / 2 else (-5, "end")
+        side, anchor = (5, "start") if x_of(limit[0]) < 0.6 * WIDTH else (-5, "end")
         parts.append(TEXT.format("note", _n(x_of(limit[0]) + side), _TOP + 11, anchor, limit[1]))
     return _svg(parts, _TOP + _PLOT_HEIGHT + _BOTTOM, labels)
 
@@ -137,6 +137,24 @@ def shares(parts: Sequence[tuple[str, str, float]], labels: Labels) -> Markup:
         drawn.append(RECT.format(kind, _n(x), 0, _n(max(width - 1, 0)), 26, f"{name}: {value / total:.1%}"))
         x += width
     return _svg(drawn, 26, labels, stretched=True)
+
+
+def dots(cells: Sequence[tuple[int, int, int, str, str]], num: int, labels: Labels) -> Markup:
+    """Return a map of `num` x `num` cells, a dot in each: column, row from below, count, class and name of the cell."""
+    side = WIDTH / num
+    most = max((count for _, _, count, _, _ in cells), default=1)
+    dot = Markup('<circle class="dot {}" cx="{}" cy="{}" r="{}"><title>{}</title></circle>')
+    drawn = [
+        dot.format(
+            kind,
+            _n((column + 0.5) * side),
+            _n((num - row - 0.5) * side),
+            f"{side / 2 * (0.45 + 0.75 * (count / most) ** 0.5):.2f}",
+            name,
+        )
+        for column, row, count, kind, name in cells
+    ]
+    return _svg(drawn, WIDTH, labels)
 
 
 def nice_ceiling(value: float) -> int:

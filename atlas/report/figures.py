@@ -7,19 +7,20 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, Final
 
-from foldatlas.atlas.index.views import MAX_NOVEL_TM, MIN_CONFIDENT_PLDDT, MIN_CONFIDENT_PTM
+from foldatlas.atlas.index.views import HIGH_CONFIDENCE, MAX_NOVEL_TM, MIN_CONFIDENT_PLDDT
 
 NUM_LISTED: Final = 200  # proteins in a list
 NUM_SOURCES: Final = 50
 NUM_RUNS: Final = 20
 NUM_LENGTH_BINS: Final = 30
+MAP_CELLS: Final = 64  # cells of the map along each axis
 
-_HIGH: Final = f"mean_plddt > {MIN_CONFIDENT_PLDDT} AND ptm > {MIN_CONFIDENT_PTM}"
 _PROTEIN: Final = (
     "id, source, description, length, mean_plddt, ptm, tm_query, nearest_structure,\n"
     "  structure_id, structure_file, structure_row"
 )
-_BEST_FIRST: Final = "ptm * mean_plddt DESC NULLS LAST, mean_plddt DESC NULLS LAST, length DESC, id, source"
+# Where there is no pTM, pLDDT / 100 takes its place.
+_BEST_FIRST: Final = "coalesce(ptm, mean_plddt / 100) * mean_plddt DESC NULLS LAST, length DESC, id, source"
 
 SQL: Final[dict[str, str]] = {
     "records": (
@@ -31,6 +32,11 @@ SQL: Final[dict[str, str]] = {
         "  count(*) FILTER (state = 'refused') AS refused, count(*) FILTER (state = 'failed') AS failed\n"
         f"FROM records WHERE NOT superseded GROUP BY source ORDER BY records DESC, source LIMIT {NUM_SOURCES}"
     ),
+    "origins": (
+        "SELECT origin, model, model_version, licence, plddt_source, count(*) AS proteins\n"
+        "FROM proteins GROUP BY ALL\n"
+        f"ORDER BY proteins DESC, origin, model, model_version, licence, plddt_source LIMIT {NUM_SOURCES}"
+    ),
     "failures": (
         "SELECT stage, error, count(*) AS sequences\n"
         "FROM failures GROUP BY ALL ORDER BY sequences DESC, stage, error LIMIT 10"
@@ -41,7 +47,7 @@ SQL: Final[dict[str, str]] = {
         "  count(mean_plddt) AS with_plddt, avg(mean_plddt) AS mean_plddt,\n"
         f"  count(*) FILTER (mean_plddt > {MIN_CONFIDENT_PLDDT}) AS confident,\n"
         "  count(ptm) AS with_ptm, avg(ptm) AS mean_ptm,\n"
-        f"  count(*) FILTER ({_HIGH}) AS high_confidence,\n"
+        f"  count(*) FILTER ({HIGH_CONFIDENCE}) AS high_confidence,\n"
         "  count(tm_query) AS searched, count(identity_max) AS sequences_searched\nFROM proteins"
     ),
     "confidence": (
@@ -79,7 +85,7 @@ SQL: Final[dict[str, str]] = {
     ),
     "tm": (
         "SELECT if(tm_query >= 1, 19, floor(tm_query * 20))::INTEGER / 20 AS tm_query, count(*) AS proteins,\n"
-        f"  count(*) FILTER ({_HIGH}) AS high_confidence\n"
+        f"  count(*) FILTER ({HIGH_CONFIDENCE}) AS high_confidence\n"
         "FROM proteins WHERE tm_query IS NOT NULL GROUP BY 1 ORDER BY 1"
     ),
     "identity": (
@@ -90,6 +96,15 @@ SQL: Final[dict[str, str]] = {
     "clusters": (
         "SELECT level, (2 ** floor(log2(num_structures)))::BIGINT AS least, count(*) AS clusters,\n"
         "  sum(num_structures)::BIGINT AS structures\nFROM clusters GROUP BY ALL ORDER BY ALL"
+    ),
+    "maps": ("SELECT method, features, structures, fitted, completed\nFROM projection_runs WHERE is_latest"),
+    "map": (
+        "WITH span AS (SELECT min(x) AS x0, min(y) AS y0, greatest(max(x) - min(x), max(y) - min(y), 1e-6) AS side\n"
+        "  FROM projection)\n"
+        f"SELECT least(floor((x - x0) / side * {MAP_CELLS}), {MAP_CELLS - 1})::INTEGER AS cell_x,\n"
+        f"  least(floor((y - y0) / side * {MAP_CELLS}), {MAP_CELLS - 1})::INTEGER AS cell_y,\n"
+        "  count(*) AS structures, avg(mean_plddt) AS mean_plddt\n"
+        "FROM projection JOIN scores USING (structure_id), span GROUP BY 1, 2 ORDER BY 1, 2"
     ),
     "runs": (
         "SELECT started, coalesce(device_name, device) AS device, version, shards, folded, failed, residues,\n"
@@ -106,6 +121,9 @@ SQL: Final[dict[str, str]] = {
     "novel": f"SELECT {_PROTEIN}\nFROM novel ORDER BY {_BEST_FIRST} LIMIT {NUM_LISTED}",
     "best": f"SELECT {_PROTEIN}\nFROM proteins ORDER BY {_BEST_FIRST} LIMIT {NUM_LISTED}",
 }
+
+
+_HAS_MAP: Final = "FROM duckdb_tables() WHERE table_name = 'projection_runs'"  # not in earlier indexes
 
 
 @dataclass(frozen=True)
@@ -132,8 +150,11 @@ class Figure:
 EMPTY: Final = Figure("", (), ())
 
 
-def read_figures(connection: Any) -> dict[str, Figure]:
-    """Return the figures of the index `connection` by their name. What was not done has no rows."""
+def read_figures(connection: Any, *, imported: bool = False) -> dict[str, Figure]:
+    """Return the figures of the index `connection` by their name. What was not done has no rows.
+
+    `imported`: the structures were imported, and have an origin each.
+    """
 
     def read(sql: str) -> Figure:
         result = connection.execute(sql)
@@ -144,13 +165,17 @@ def read_figures(connection: Any) -> dict[str, Figure]:
     found |= {name: EMPTY for name in SQL if name not in found}
     found["searches"] = read(SQL["searches"])
     found["clusters"] = read(SQL["clusters"])
+    if connection.execute(_HAS_MAP).fetchall():
+        found["maps"] = read(SQL["maps"])
     if not totals["proteins"]:
         return found
-    wanted = ["confidence", "plddt", "residues", "best"]
+    wanted = ["confidence", "plddt", "residues", "best", *(["origins"] if imported else [])]
     if totals["searched"] or found["searches"]:
         wanted += ["new", "not_searched", "tm"]
     if totals["sequences_searched"]:
         wanted.append("identity")
+    if found["maps"]:
+        wanted.append("map")
     found |= {name: read(SQL[name]) for name in wanted}
     found["lengths"] = read(SQL["lengths"].format(width=length_width(totals["longest"])))
     if found["new"] and found["new"].only["novel"]:
@@ -158,11 +183,11 @@ def read_figures(connection: Any) -> dict[str, Figure]:
     return found
 
 
-def length_width(longest: int) -> int:
-    """Return the width of a bin of lengths, residues: the least of 10, 20, 50, 100, ... that gives few bins."""
+def length_width(longest: int, bins: int = NUM_LENGTH_BINS) -> int:
+    """Return the width of a bin of lengths, in residues: of 10, 20, 50, 100, ... the least that gives few `bins`."""
     width, factors = 10, (2.0, 2.5, 2.0)
     step = 0
-    while longest // width >= NUM_LENGTH_BINS:
+    while longest // width >= bins:
         width = round(width * factors[step % 3])
         step += 1
     return width

@@ -34,6 +34,7 @@ from foldatlas.schemas.novelty_tables import REASONS
 from foldatlas.schemas.version import program_version
 from foldatlas.schemas.wording import counted, readable_time
 
+ABSENT: Final = "–"  # noqa: RUF001 - a dash in a list, where figures have NULL
 _PAGE: Final = resources.files("foldatlas.atlas.report") / "template"
 
 
@@ -72,12 +73,13 @@ def report_html(content: Content) -> str:
             (name, kind, percent(value, sum(value for *_, value in residues))) for name, kind, value in residues
         ],
         "length_chart": charts.length_chart(figures),
+        "map_chart": charts.map_chart(figures),
         "searches": list(figures["searches"]),
         "novelty_charts": charts.novelty_charts(figures),
         "cluster_charts": charts.cluster_charts(figures),
         "best_note": _best_note(figures),
         "settings": _settings(content),
-        "speed": speed_line(figures["speed"].only),
+        "speed": "" if content.is_imported else speed_line(figures["speed"].only),
         "citation": content.citation,
     }
     return _environment().get_template("report.html").render(context)
@@ -99,6 +101,7 @@ def _environment() -> jinja2.Environment:
         "source": lambda uri: shown_text(source_name(uri)),
         "refusal": refusal_reason,
         "reason": lambda reason: REASONS.get(reason, reason),
+        "given": lambda text: ABSENT if text is None else shown_text(text),
         "time": lambda seconds: "" if seconds is None else readable_time(seconds),
     }
     return environment
@@ -134,13 +137,13 @@ def _cell(value: Any) -> str:
 
 
 def _decimals(value: float | None, digits: int) -> str:
-    return "NULL" if value is None else f"{value:,.{digits}f}"
+    return ABSENT if value is None else f"{value:,.{digits}f}"
 
 
 def _made(content: Content) -> str:
     text = f"Report of {content.made:%d %B %Y, %H:%M} UTC by FoldAtlas {program_version()}"
     if content.is_stale:
-        text += ". The index is older than the atlas: what came since is missing; run `foldatlas index`."
+        text += ". The index is older than the atlas: what came since is missing; run foldatlas index."
     return text
 
 
@@ -163,7 +166,11 @@ def _tiles(figures: Mapping[str, Figure]) -> list[tuple[str, str]]:
 def _best_note(figures: Mapping[str, Figure]) -> str:
     listed, number = len(figures["best"].rows), figures["summary"].only["proteins"]
     which = f"The first {listed:,} of {number:,}" if listed < number else f"All {number:,}"
-    return f"{which}, by pTM x pLDDT."
+    order = f"{which}, by pTM x pLDDT"
+    totals = figures["summary"].only
+    if totals["with_ptm"] < totals["with_plddt"]:
+        order += " (pLDDT / 100 in place of a pTM that is missing)"
+    return f"{order}. A dash means that there is no value: in TM-score, that it was not searched; 0, without a hit."
 
 
 def _residue_bar(residues: list[tuple[str, str, float]]) -> Markup | None:

@@ -1,15 +1,13 @@
 """Write the report of an atlas."""
 
 from pathlib import Path
-from typing import Final
 
+from foldatlas.atlas.folder import REPORT
 from foldatlas.atlas.reader import Atlas
 from foldatlas.atlas.report.content import read_content
 from foldatlas.atlas.report.page import report_html
 from foldatlas.atlas.report.text import report_text
 from foldatlas.atlas.storage.commit import replacing
-
-REPORT: Final = "report.html"  # in the atlas
 
 
 def write_report(uri: str | Path, file: str | Path | None = None) -> str:

@@ -11,12 +11,16 @@ from typing import Any, Final
 from foldatlas.atlas.index.views import MAX_NOVEL_TM, MIN_CONFIDENT_PLDDT, MIN_CONFIDENT_PTM, MIN_NOVEL_LENGTH
 from foldatlas.atlas.report.figures import Figure
 from foldatlas.atlas.sql.text import escape_controls
+from foldatlas.schemas.formats import IMPORTED
 from foldatlas.schemas.manifest import AtlasHeader, Plan
 from foldatlas.schemas.records import REFUSALS, Outcome
 from foldatlas.schemas.wording import counted, readable_time
 
-IMPORTED: Final = "imported"  # the model's name in settings of an atlas of imported structures
 HIGH_CONFIDENCE: Final = f"pLDDT above {MIN_CONFIDENT_PLDDT} and pTM above {MIN_CONFIDENT_PTM}"
+MODELS: Final = {  # of models that users know by a name alone
+    "nano": "a small network for trials, wrong about most proteins; its pLDDT shows which",
+    "esmfold_v1": "ESMFold (Lin et al. 2023)",
+}
 _MOST: Final = 0.5
 _FEW: Final = 0.1
 
@@ -34,9 +38,7 @@ class Summary:
 def summarize(header: AtlasHeader, plans: list[Plan], figures: Mapping[str, Figure]) -> Summary:
     """Return the sentences of an atlas."""
     totals = figures["summary"].only
-    return Summary(
-        _folded(figures, totals), _model(header, plans, figures["speed"].only), _trust(totals), what_is_new(figures)
-    )
+    return Summary(_folded(figures, totals), _model(header, plans, figures), _trust(totals), what_is_new(figures))
 
 
 def states(figures: Mapping[str, Figure]) -> dict[str, int]:
@@ -107,7 +109,7 @@ def _folded(figures: Mapping[str, Figure], totals: Mapping[str, Any]) -> str:
         f"{counts[state]:,} {words}"
         for state, words in (
             ("refused", "refused"),
-            ("failed", "could not be folded"),
+            ("failed", "failed"),
             ("repeated", "repeated in their file"),
             ("pending", "not folded yet"),
         )
@@ -116,13 +118,14 @@ def _folded(figures: Mapping[str, Figure], totals: Mapping[str, Any]) -> str:
     return f"{text} Of {sum(counts.values()):,} records, {', '.join(others)}." if others else text
 
 
-def _model(header: AtlasHeader, plans: list[Plan], speed: Mapping[str, Any]) -> str:
-    settings = header.settings
+def _model(header: AtlasHeader, plans: list[Plan], figures: Mapping[str, Figure]) -> str:
+    settings, speed = header.settings, figures["speed"].only
     if settings.model == IMPORTED:
-        return "Structures that existed already were imported; none was predicted by this program."
+        return _origins(figures)
+    about = f", {MODELS[settings.model]}" if settings.model in MODELS else ""
     limit = max((plan.max_length for plan in plans), default=None)
     text = (
-        f"{escape_controls(settings.model)} (weights {settings.weights[:12]}), "
+        f"{escape_controls(settings.model)}{about} (weights {settings.weights[:12]}), "
         f"{counted(settings.recycles, 'recycle')}, {settings.precision}"
     )
     if limit is not None:
@@ -130,6 +133,18 @@ def _model(header: AtlasHeader, plans: list[Plan], speed: Mapping[str, Any]) -> 
     if speed["runs"]:
         text += f"; FoldAtlas {speed['versions']} on {escape_controls(speed['devices'])}"
     return text + "."
+
+
+def _origins(figures: Mapping[str, Figure]) -> str:
+    """Return where the structures of an atlas of imported ones are from."""
+    text = "Structures that existed already were imported; none was predicted by this program."
+    found: dict[str, int] = {}
+    for row in figures["origins"]:
+        name = ", ".join(escape_controls(row[part]) for part in ("model", "origin") if row[part]) or "unknown origin"
+        found[name] = found.get(name, 0) + row["proteins"]
+    named = [f"{name}: {counted(number, 'protein')}" for name, number in list(found.items())[:3]]
+    more = [f"{len(found) - 3:,} more origins"] if len(found) > 3 else []
+    return f"{text} {'; '.join([*named, *more])}." if named else text
 
 
 def _trust(totals: Mapping[str, Any]) -> str:
@@ -143,13 +158,14 @@ def _trust(totals: Mapping[str, Any]) -> str:
         part = percent(totals["confident"], totals["with_plddt"])
         return (
             f"{mean}; {totals['confident']:,} of {totals['with_plddt']:,} proteins ({part}) are above "
-            f"{MIN_CONFIDENT_PLDDT}. The structures have no pTM, so none counts as of high confidence: whether "
-            "domains are placed well to each other is not known."
+            f"{MIN_CONFIDENT_PLDDT}. The structures have no pTM, so high confidence is by pLDDT alone: whether domains "
+            "are placed well to each other is not known."
         )
     high = totals["high_confidence"]
+    alone = "; without a pTM, pLDDT alone" if totals["with_ptm"] < totals["with_plddt"] else ""
     text = (
         f"{mean}, mean pTM {totals['mean_ptm']:.2f} of 1. {high:,} of {number:,} proteins "
-        f"({percent(high, number)}) are of high confidence ({HIGH_CONFIDENCE})."
+        f"({percent(high, number)}) are of high confidence ({HIGH_CONFIDENCE}{alone})."
     )
     missing = number - min(totals["with_plddt"], totals["with_ptm"])
     if missing:
@@ -157,10 +173,10 @@ def _trust(totals: Mapping[str, Any]) -> str:
     if not high:
         return f"{text} None of these structures should be relied on: read them as guesses."
     if high / number < _FEW:
-        return f"{text} Few can be relied on; the others are guesses."
+        return f"{text} Few are predicted with confidence; read the others as guesses."
     if high / number < _MOST:
-        return f"{text} Less than half can be relied on; look at the confidence of each."
-    return f"{text} Most can be relied on; look at the confidence of each."
+        return f"{text} Less than half are predicted with confidence: look at that of each."
+    return f"{text} Most are predicted with confidence: look at that of each."
 
 
 def search_of(figures: Mapping[str, Figure], kind: str) -> dict[str, Any] | None:
@@ -172,7 +188,7 @@ def what_is_new(figures: Mapping[str, Figure]) -> str:
     """Return what the search of structures found."""
     search, totals = search_of(figures, "structures"), figures["summary"].only
     if search is None:
-        return "Not known: the structures were not compared with known ones (`foldatlas novelty` does that)."
+        return "Not known: the structures were not compared with known ones (the command foldatlas novelty does that)."
     name = f"{escape_controls(search['reference'])} (version {search['version']}, {search['entries']:,} structures)"
     if search["demo"]:
         return (
@@ -183,21 +199,20 @@ def what_is_new(figures: Mapping[str, Figure]) -> str:
         return f"Nothing: no structure was there to compare with {name}."
     novel, known = figures["new"].only["novel"], figures["new"].only["known"]
     high = totals["high_confidence"]
-    if not totals["with_ptm"]:
-        return (
-            f"The structures were compared with {name}, but they have no pTM, so none is confident enough to be "
-            "called novel."
-        )
+    basis = "" if totals["with_ptm"] else " The structures have no pTM, so their confidence is by pLDDT alone."
     if not high:
         return (
             f"Nothing that can be relied on: the structures were compared with {name}, but none is of high confidence, "
-            "and a badly folded protein resembles nothing."
+            f"and a badly folded protein resembles nothing.{basis}"
         )
-    return (
-        f"{counted(novel, 'novel fold')}: of {counted(high, 'structure')} of high confidence, {known:,} resemble a "
-        f"structure of {name} (TM-score {MAX_NOVEL_TM} or more) and {novel:,} do not, of at least {MIN_NOVEL_LENGTH} "
-        "residues."
+    text = (
+        f"{counted(novel, 'novel fold')}: of {counted(high, 'protein')} of high confidence, {known:,} resemble a known "
+        f"structure (TM-score {MAX_NOVEL_TM} or more) of the reference {name}, and {novel:,} do not."
     )
+    others = high - known - novel
+    if others:
+        text += f" Not searched, or of fewer than {MIN_NOVEL_LENGTH} residues: {others:,}."
+    return text + basis
 
 
 def shown_heading(figures: Mapping[str, Figure]) -> tuple[str, str]:

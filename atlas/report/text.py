@@ -1,13 +1,13 @@
 """The figures of a report as some forty lines for a terminal, at most 80 columns wide where names allow."""
 
 import textwrap
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from itertools import zip_longest
 from typing import Final
 
 from foldatlas.atlas.report.charts import LEVEL_NAMES, cluster_line, residue_shares
 from foldatlas.atlas.report.content import Content
-from foldatlas.atlas.report.figures import Figure
+from foldatlas.atlas.report.figures import Figure, length_width
 from foldatlas.atlas.report.summary import percent, refusals, speed_line
 from foldatlas.atlas.sql.text import clip, display_width, escape_controls
 
@@ -23,11 +23,11 @@ def report_text(content: Content) -> str:
     figures, summary = content.figures, content.summary
     lines = [f"{escape_controls(content.name)}: protein structure atlas", ""]
     for name, sentence in (
-        ("folded", summary.folded),
+        ("holds" if content.is_imported else "folded", summary.folded),
         ("model", summary.model),
         ("trust", summary.trust),
         ("new", summary.new),
-        ("speed", speed_line(figures["speed"].only)),
+        ("speed", "" if content.is_imported else speed_line(figures["speed"].only)),
     ):
         if sentence:
             lines += textwrap.wrap(sentence, _WIDTH, initial_indent=f"{name:<8}", subsequent_indent=" " * 8)
@@ -45,16 +45,17 @@ def report_text(content: Content) -> str:
     for level, name in LEVEL_NAMES.items():
         rows = [row for row in figures["clusters"] if row["level"] == level]
         if rows:
-            lines.append(clip(f"clusters by {name}: {cluster_line(rows)}", _WIDTH))
+            lines.append(clip(f"by {name}: {cluster_line(rows)}", _WIDTH))
     lines += _proteins(figures)
     return "\n".join(lines) + "\n"
 
 
 def _charts(figures: Mapping[str, Figure]) -> list[str]:
     """Return two histograms side by side: of confidence or TM-score, and of lengths."""
-    plddt = _bars("mean pLDDT", _tens(figures["plddt"], "plddt", 10))
-    tm = _bars("TM-score to known", _tens(figures["tm"], "tm_query", 0.1), digits=1)
-    lengths = _bars("residues", {row["residues"]: row["proteins"] for row in figures["lengths"]})
+    plddt = _bars("mean pLDDT", _binned(figures["plddt"], "plddt", 10))
+    tm = _bars("TM-score to known", _binned(figures["tm"], "tm_query", 0.1), digits=1)
+    longest = figures["summary"].only["longest"] or 0
+    lengths = _bars("residues", _binned(figures["lengths"], "residues", length_width(longest, _BINS)))
     drawn = [chart for chart in (plddt, tm, lengths) if chart]
     lines: list[str] = []
     for number in range(0, len(drawn), 2):
@@ -64,8 +65,8 @@ def _charts(figures: Mapping[str, Figure]) -> list[str]:
     return lines
 
 
-def _tens(figure: Figure, column: str, width: float) -> dict[float, int]:
-    """Return counts in ten bins, the least value first."""
+def _binned(figure: Figure, column: str, width: float) -> dict[float, int]:
+    """Return counts in wider bins, by their least value."""
     found: dict[float, int] = {}
     for row in figure:
         if row[column] is not None:
@@ -77,20 +78,13 @@ def _tens(figure: Figure, column: str, width: float) -> dict[float, int]:
 def _bars(title: str, counts: Mapping[float, int], digits: int = 0) -> list[str]:
     if not counts:
         return []
-    shown = sorted(counts.items())
-    while len(shown) > _BINS:  # join neighbours
-        shown = [(pair[0][0], sum(count for _, count in pair)) for pair in _pairs(shown)]
-    most = max(count for _, count in shown)
+    most = max(counts.values())
     lines = [title]
-    for least, count in shown:
+    for least, count in sorted(counts.items()):
         label = f"{least:.{digits}f}" if digits else f"{least:,.0f}"
         bar = "#" * max(round(_BAR * count / most), 1 if count else 0)
         lines.append(f"{label:>6} {bar:<{_BAR}} {count:,}")
     return lines
-
-
-def _pairs(values: Sequence[tuple[float, int]]) -> list[Sequence[tuple[float, int]]]:
-    return [values[first : first + 2] for first in range(0, len(values), 2)]
 
 
 def _proteins(figures: Mapping[str, Figure]) -> list[str]:

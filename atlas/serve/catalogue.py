@@ -63,9 +63,9 @@ class Protein:
 
 def find_proteins(served: Served, name: str) -> list[Protein]:
     """Return all records with a structure that `name` means: an id, source:id, a structure_id or an MGYP accession."""
-    found = _by(served, "records.id = ?", [name])
-    if not found and _HASH.fullmatch(name):
-        found = _by(served, "records.structure_id = ?", [uuid.UUID(name)])
+    found = _by(served, "records.structure_id = ?", [uuid.UUID(name)]) if _HASH.fullmatch(name) else []
+    if not found:
+        found = _by(served, "records.id = ?", [name])
     if not found and (accession := _MGYP.fullmatch(name)):
         found = _by(served, "records.mgyp = ?", [int(accession[1])])
     if not found:  # source:id, and further titles of records of NCBI's nr

@@ -22,6 +22,7 @@ from foldatlas.atlas.serve.catalogue import NotFoundError, Protein
 from foldatlas.atlas.serve.current import Served
 from foldatlas.atlas.writers.structure_files import structure_writer
 from foldatlas.schemas.errors import DamagedAtlasError
+from foldatlas.schemas.formats import IMPORTED
 from foldatlas.schemas.tables import STRUCTURES_PER_ROW_GROUP
 from foldatlas.schemas.version import program_version
 
@@ -85,9 +86,9 @@ class Contents:
                 cached = write(
                     self.structure(served, protein),
                     name=protein.id,
-                    model=served.atlas.header.settings.model,
-                    mean_plddt=protein.mean_plddt or 0.0,
-                    ptm=protein.ptm or 0.0,
+                    model=_model_of(served, protein),
+                    mean_plddt=protein.mean_plddt,
+                    ptm=protein.ptm,
                 )
             self._files.put(key, cached, len(cached))
         return cached
@@ -159,3 +160,12 @@ def structure_etag(served: Served, protein: Protein, format: str) -> str:
 def plddt_values(structure: StoredStructure, scale: float = 1.0) -> list[float | None]:
     """Return the pLDDT of each residue, divided by `scale`; None where there is none."""
     return [None if np.isnan(value) else round(float(value) / scale, 4) for value in structure.plddt]
+
+
+def _model_of(served: Served, protein: Protein) -> str | None:
+    """Return the model that predicted a structure; of an imported one its own, None if it is unknown."""
+    model: str | None = served.atlas.header.settings.model
+    if model == IMPORTED:
+        [row] = served.rows("SELECT model FROM scores WHERE structure_id = ?", [protein.structure_id])
+        model = row["model"]
+    return model

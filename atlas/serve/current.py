@@ -72,6 +72,12 @@ class Served:
             rows.append(dict(zip(names, row, strict=True)))
         return rows
 
+    def schema(self) -> list[dict[str, Any]]:
+        """Return what SQL sees, as `Atlas.schema`."""
+        with self._lock:
+            described = self.atlas.schema()
+            return [dict(zip(described.columns, row, strict=True)) for row in described.rows()]
+
     def close(self) -> None:
         """Close the index and delete its file. Cursors of other threads keep what they read."""
         self.atlas.close()

@@ -11,7 +11,7 @@ import uuid
 from dataclasses import dataclass, fields
 from typing import Any, Final
 
-from foldatlas.atlas.index.views import MAX_NOVEL_TM, MIN_CONFIDENT_PLDDT, MIN_CONFIDENT_PTM, MIN_NOVEL_LENGTH
+from foldatlas.atlas.index.views import HIGH_CONFIDENCE, MAX_NOVEL_TM, MIN_NOVEL_LENGTH
 from foldatlas.schemas.errors import UsageError
 
 ORDER: Final = "structure_id, id, source"
@@ -38,9 +38,9 @@ _CONDITIONS: Final[dict[str, str]] = {
     "source": "source = ?",
 }
 _FLAGS: Final[dict[str, str]] = {
-    "high_confidence": f"coalesce(mean_plddt > {MIN_CONFIDENT_PLDDT} AND ptm > {MIN_CONFIDENT_PTM}, false)",
+    "high_confidence": f"coalesce({HIGH_CONFIDENCE}, false)",
     "novel": (
-        f"coalesce(mean_plddt > {MIN_CONFIDENT_PLDDT} AND ptm > {MIN_CONFIDENT_PTM} AND "
+        f"coalesce({HIGH_CONFIDENCE} AND "
         f"length >= {MIN_NOVEL_LENGTH} AND tm_query < {MAX_NOVEL_TM}, false) AND NOT coalesce((SELECT bool_or(demo) "
         "FROM novelty_runs WHERE is_latest AND search = 'structures'), false)"
     ),

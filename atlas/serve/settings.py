@@ -12,9 +12,10 @@ from typing import Final
 from foldatlas.schemas.errors import UsageError
 
 READ: Final = "read"  # pages, look-ups, structures, downloads
+SQL: Final = "sql"
 METRICS: Final = "metrics"
-FEATURES: Final = (READ, METRICS)
-GUARDED: Final[tuple[str, ...]] = ()  # off loopback these need a token, or to be named public
+FEATURES: Final = (READ, SQL, METRICS)
+GUARDED: Final = (SQL,)  # off loopback these need a token, or to be named public
 
 MIN_TOKEN_LENGTH: Final = 20  # characters; 20 random letters and digits have 119 bits
 
@@ -23,6 +24,7 @@ MIN_TOKEN_LENGTH: Final = 20  # characters; 20 random letters and digits have 11
 class Limits:
     """Limits of requests. Times are in seconds, sizes in bytes."""
 
+    header_bytes: int = 16 << 10
     body_bytes: int = 1 << 20
     header_seconds: float = 10  # from the first byte of a request to the end of its headers
     body_seconds: float = 30

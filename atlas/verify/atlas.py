@@ -6,10 +6,9 @@ One fault does not hide others: a damaged file is left out of later comparisons.
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import PurePath
-from typing import Final
 
 from foldatlas.atlas.annotations.documents import is_annotation_document
-from foldatlas.atlas.folder import EXPORT_LISTS, EXPORT_TABLES, HEADER, AtlasFolder, newest_entries, plan_order
+from foldatlas.atlas.folder import EXPORT_LISTS, EXPORT_TABLES, HEADER, REPORT, AtlasFolder, newest_entries, plan_order
 from foldatlas.atlas.index.lineage import lineage_of
 from foldatlas.atlas.index.needed import left_to_fold
 from foldatlas.atlas.index.published import INDEX_FOLDER, index_of
@@ -26,6 +25,7 @@ from foldatlas.atlas.verify.shard import check_shard
 from foldatlas.atlas.verify.stages import check_rows, read_runs
 from foldatlas.atlas.verify.tables import check_tables
 from foldatlas.schemas.errors import DamagedAtlasError
+from foldatlas.schemas.formats import needed_tables, tables_of
 from foldatlas.schemas.manifest import (
     AtlasHeader,
     FileEntry,
@@ -35,10 +35,7 @@ from foldatlas.schemas.manifest import (
     plan_name,
     settings_digest,
 )
-from foldatlas.schemas.tables import NEEDED_TABLES, TABLES
 from foldatlas.schemas.wording import counted
-
-_NEEDED: Final = frozenset(NEEDED_TABLES)
 
 
 @dataclass
@@ -96,7 +93,7 @@ def verify(folder: AtlasFolder, *, deep: bool = True, full: bool = False) -> Ver
         for plan in plans:
             for shard in plan.shards:
                 entry = entries.get(shard.name)
-                result.faults += check_shard(folder.storage, plan, shard, entry, header.settings.model, bad)
+                result.faults += check_shard(folder.storage, plan, shard, entry, header, bad)
         result.faults += check_tables(folder, plans, list(entries.values()), bad)
         result.faults += _wrong_packs(folder)
         result.notes += digests.notes()
@@ -188,6 +185,7 @@ def _read_histories(
 ) -> dict[str, list[ShardEntry]]:
     """Return the readable manifest entries of each planned shard by generation, and add faults to `result`."""
     shards = {shard.name: shard for plan in plans for shard in plan.shards}
+    needed, known = set(needed_tables(header.format)), set(tables_of(header.format))
     histories: dict[str, list[ShardEntry]] = {}
     for where, content in folder.readable_documents("manifest"):
         digests.add(content)
@@ -211,8 +209,8 @@ def _read_histories(
             "it was folded with other settings than the atlas's": entry.settings_digest != header.settings_digest,
             f"it counts {entry.folded} folded, {entry.failed} failed and {entry.skipped} not needed of "
             f"{shard.proteins} proteins": (entry.folded + entry.failed + entry.skipped != shard.proteins),
-            "it lacks a file of structures, scores or failures, or lists an unknown one": (
-                not _NEEDED <= set(entry.files) <= set(TABLES)
+            f"it lacks a file of {', '.join(sorted(needed))}, or lists an unknown one": (
+                not needed <= set(entry.files) <= known
             ),
             "the rows of its files are not what it counts": any(
                 file.rows != (entry.failed if name == "failures" else entry.folded)
@@ -220,7 +218,7 @@ def _read_histories(
             ),
         }
         result.faults += [Fault(FaultKind.DOCUMENT, where, what, again) for what, is_so in wrong.items() if is_so]
-        if _NEEDED <= set(entry.files) <= set(TABLES):
+        if needed <= set(entry.files) <= known:
             histories.setdefault(entry.shard, []).append(entry)
     return {shard: sorted(history, key=lambda entry: entry.generation) for shard, history in histories.items()}
 
@@ -270,7 +268,7 @@ def _notes(folder: AtlasFolder, plans: list[Plan], entries: dict[str, ShardEntry
     index = index_of(folder)
     if not index.exists():
         yield f"there is no {index.name}: run `foldatlas index {folder.uri}`"
-    ours = {HEADER, index.name, *EXPORT_LISTS}
+    ours = {HEADER, REPORT, index.name, *EXPORT_LISTS}
     for file in folder.storage.files(hidden=True):
         path = PurePath(file.name)
         table = path.parts[0]

@@ -119,16 +119,18 @@ def _reread(structure: StoredStructure, entry: ShardEntry, model: str) -> Iterat
     """Yield faults of a structure's PDB file as gemmi and Biopython read it."""
     identity = format_structure_id(structure.structure_id)
     try:
-        text = pdb_text(structure, name=identity, model=model, mean_plddt=0.0, ptm=0.0)
+        text = pdb_text(structure, name=identity, model=model, mean_plddt=None, ptm=None)
     except FoldAtlasError:
         return  # beyond the limits of the format, which `export` reports
     is_known = np.isfinite(structure.positions).all(axis=1)
     names = [name for letter in structure.sequence for name in ATOMS[letter]]
+    numbers = np.repeat(np.arange(len(structure.sequence)), [len(ATOMS[letter]) for letter in structure.sequence])
+    observed = np.unique(numbers[is_known])  # residues without atoms are not in the file
     expected = _Read(
-        [THREE_LETTER[letter] for letter in structure.sequence],
+        [THREE_LETTER[structure.sequence[number]] for number in observed],
         [names[row] for row in np.flatnonzero(is_known)],
         structure.positions[is_known],
-        np.nan_to_num(structure.plddt),
+        np.nan_to_num(structure.plddt)[observed],
     )
     for program, read in (("gemmi", _by_gemmi(text)), ("Biopython", _by_biopython(text))):
         if what := read.difference(expected):

@@ -82,13 +82,20 @@ def plan_again(
     folder: AtlasFolder, faults: Repair, again: Callable[[str], Mapping[str, str]], lost: Callable[[str], object]
 ) -> list[str]:
     """Call `again` with each plan whose files are at fault, in the order in which they were planned, and return the
-    plans with sequences that stay so.
+    plans whose shards cannot be folded then: sequences are lost, or a plan's document.
 
     `again` replaces the files that it can make exactly as they were committed, and returns the others, each with the
     reason. `lost` is called with a line for each of these.
     """
     stay = []
-    for plan in sorted(folder.plans(), key=lambda plan: plan.created):
+    try:
+        plans = folder.plans()
+    except DamagedAtlasError as error:
+        stay = sorted({plan_of_shard(name) for name in faults.shards} | set(faults.plans))
+        if stay:
+            lost(f"no shard is dropped, and no table made again: {error}")
+        return stay
+    for plan in sorted(plans, key=lambda plan: plan.created):
         wanted = faults.plans.get(plan.name, ())
         if not wanted:
             continue
@@ -106,11 +113,11 @@ def plan_again(
 
 def repair(folder: AtlasFolder, faults: Repair, fold: Callable[[], object]) -> list[str]:
     """Drop the shards, runs and files of `faults`, call `fold` for the shards that are missing then, and build the
-    index. Return a line for each annotation that cannot be written again.
+    index. Return a line for each annotation, and for the index, that cannot be made again.
 
     Interrupted, it leaves shards to fold and runs to run, as an unfinished job does.
     """
-    left = []
+    left: list[str] = []
     for annotation in faults.annotations:  # from the index as it is
         try:
             restore_annotation(folder, annotation)
@@ -135,5 +142,8 @@ def repair(folder: AtlasFolder, faults: Repair, fold: Callable[[], object]) -> l
     if dropped:
         fold()
     if dropped or faults.runs or faults.index or len(left) < len(faults.annotations):
-        build_index(AtlasFolder(folder.uri), full=True)  # what is damaged must not be continued
+        try:
+            build_index(AtlasFolder(folder.uri), full=True)  # what is damaged must not be continued
+        except DamagedAtlasError as error:  # of a document or table that is left
+            left.append(f"the index: {error}")
     return left

@@ -19,9 +19,10 @@ from foldatlas.atlas.parquet.files import open_parquet
 from foldatlas.atlas.storage.opening import open_storage
 from foldatlas.atlas.storage.protocol import Storage
 from foldatlas.atlas.verify.fault import Fault, FaultKind, restore_or_fold, restore_or_plan
-from foldatlas.schemas.manifest import Plan, Shard, ShardEntry, plan_of_shard, shard_digest
+from foldatlas.schemas.formats import NO_PLDDT, PROVENANCE, table_schema
+from foldatlas.schemas.manifest import AtlasHeader, Plan, Shard, ShardEntry, plan_of_shard, shard_digest
 from foldatlas.schemas.records import UNKNOWN_RESIDUES, format_structure_id
-from foldatlas.schemas.tables import COORDINATE_SCALE, OPTIONAL_TABLES, PAE_SCALE, PLDDT_SCALE, SCORES, TABLES
+from foldatlas.schemas.tables import COORDINATE_SCALE, OPTIONAL_TABLES, PAE_SCALE, PLDDT_SCALE, SCORES
 from foldatlas.schemas.wording import counted
 
 TOLERANCE: Final = 1e-4  # of float32 scores, in their unit, plus 1e-7 of their value
@@ -35,7 +36,7 @@ _Mask = npt.NDArray[np.bool_]
 
 
 def check_shard(
-    atlas: Path | Storage, plan: Plan, shard: Shard, entry: ShardEntry | None, model: str, bad: set[str]
+    atlas: Path | Storage, plan: Plan, shard: Shard, entry: ShardEntry | None, header: AtlasHeader, bad: set[str]
 ) -> Iterator[Fault]:
     """Yield faults of a shard's sequences and, if it is committed, of its files. Files in `bad` are not opened."""
     storage = open_storage(atlas)
@@ -62,7 +63,7 @@ def check_shard(
         except (OSError, pa.ArrowException) as error:
             yield _fault(FaultKind.DAMAGED, file.path, f"it cannot be read: {error}", shard)
             continue
-        faults = list(_check_file(opened, name, file.path, file.rows, model, shard))
+        faults = list(_check_file(opened, name, file.path, file.rows, header, shard))
         yield from faults
         if not any(fault.kind == FaultKind.SCHEMA for fault in faults):
             tables[name] = opened
@@ -99,9 +100,11 @@ def _wrong_letters(identities: list[bytes], sequences: list[str], path: str, sha
     yield from _some(odd, identities, "a sequence has a letter that is not a residue code", path, shard)
 
 
-def _check_file(opened: pq.ParquetFile, name: str, path: str, rows: int, model: str, shard: Shard) -> Iterator[Fault]:
-    schema = opened.schema_arrow
-    if not schema.equals(TABLES[name], check_metadata=False):
+def _check_file(
+    opened: pq.ParquetFile, name: str, path: str, rows: int, header: AtlasHeader, shard: Shard
+) -> Iterator[Fault]:
+    schema, model = opened.schema_arrow, header.settings.model
+    if not schema.equals(table_schema(name, header.format), check_metadata=False):
         yield _fault(FaultKind.SCHEMA, path, f"its columns are not those of a {name} file", shard)
     said = (schema.metadata or {}).get(b"model", b"").decode()
     if said != model:
@@ -150,12 +153,18 @@ def _check_contents(
             yield from _some(differ, identities, "structure_row is another structure's row", path, shard)
             if not differ.any():
                 by_row = {n: scores.column(n).to_numpy()[order] for n in SCORES.names if n != "structure_id"}
+    provenance = tables[PROVENANCE].read() if PROVENANCE in tables else None
+    if provenance is not None and identities is not None and structure_ids_of(provenance) != identities:
+        what = "its structure ids are not those of the structures, in their order"
+        yield _fault(FaultKind.ROWS, entry.files[PROVENANCE].path, what, shard)
+        provenance = None
     if "structures" in tables:
         begin = 0
         for number in range(tables["structures"].num_row_groups):
             group = tables["structures"].read_row_group(number)
             here = None if by_row is None else {n: v[begin : begin + group.num_rows] for n, v in by_row.items()}
-            yield from _check_structures(group, here, entry, shard)
+            origins = None if provenance is None else provenance.slice(begin, group.num_rows)
+            yield from _check_structures(group, here, origins, entry, shard)
             begin += group.num_rows
 
 
@@ -194,15 +203,22 @@ def _check_score_ranges(scores: pa.Table, path: str, shard: Shard) -> Iterator[F
     identities = structure_ids_of(scores)
     for name in ("ptm", "helix_fraction", "strand_fraction"):
         values = scores.column(name).to_numpy()
-        yield from _some(~((values >= 0) & (values <= 1)), identities, f"{name} is not within 0 to 1", path, shard)
+        is_null = scores.column(name).is_null().to_numpy()
+        yield from _some(
+            ~((values >= 0) & (values <= 1) | is_null), identities, f"{name} is not within 0 to 1", path, shard
+        )
     total = scores.column("helix_fraction").to_numpy() + scores.column("strand_fraction").to_numpy()
     yield from _some(total > 1 + TOLERANCE, identities, "helix and strand exceed the whole", path, shard)
 
 
 def _check_structures(
-    group: pa.Table, scores: dict[str, npt.NDArray[Any]] | None, entry: ShardEntry, shard: Shard
+    group: pa.Table,
+    scores: dict[str, npt.NDArray[Any]] | None,
+    provenance: pa.Table | None,
+    entry: ShardEntry,
+    shard: Shard,
 ) -> Iterator[Fault]:
-    """Check one row group of structures, and the scores of its rows if they are known."""
+    """Check one row group of structures, and scores and provenance of its rows if they are known."""
     path = entry.files["structures"].path
     identities = structure_ids_of(group)
     sequences: list[str] = group.column("sequence").to_pylist()
@@ -231,6 +247,25 @@ def _check_structures(
         for name, differs in _compare(scores, sequences, lengths, plddt, begins[:-1], positions).items():
             what = f"{name} does not follow from the stored structure"
             yield from _some(differs, identities, what, scores_path, shard, FaultKind.SCORES)
+    if provenance is not None:
+        for differs, what in _check_provenance(provenance, sequences, begins[:-1], plddt, positions):
+            yield from _some(differs, identities, what, entry.files[PROVENANCE].path, shard)
+
+
+def _check_provenance(
+    provenance: pa.Table, sequences: list[str], begins: npt.NDArray[np.int64], plddt: _Floats, positions: _Floats
+) -> Iterator[tuple[_Mask, str]]:
+    """Yield in which proteins provenance contradicts the stored structure, and how. `begins` are their residues."""
+    residues = np.cumsum([0, *atoms_per_residue(sequences)])[:-1]
+    is_observed = np.logical_or.reduceat(~np.isnan(positions).any(axis=1), residues)
+    unobserved = np.add.reduceat((~is_observed).astype(np.int64), begins)
+    yield (
+        provenance.column("unobserved").to_numpy() != unobserved,
+        "unobserved is not the number of residues without atoms",
+    )
+    has_plddt = np.logical_or.reduceat(~np.isnan(plddt), begins)
+    has_source = np.array([source != NO_PLDDT for source in provenance.column("plddt_source").to_pylist()])
+    yield has_source != has_plddt, "plddt_source contradicts the stored pLDDT"
 
 
 def _compare(
@@ -247,9 +282,10 @@ def _compare(
         return np.add.reduceat(values.astype(np.float64), begins)
 
     def off(name: str, expected: _Floats) -> _Mask:
-        # NaN in `expected` (no pLDDT, no C-alpha) cannot be compared; NaN in the score is always wrong
+        # NaN in `expected`: there is no pLDDT, so that the score has to be NULL, which is NaN here
         allowed = TOLERANCE * (1 + 1e-3 * np.abs(expected))
-        return ~(np.abs(scores[name] - expected) <= allowed) & ~np.isnan(expected)
+        agree: _Mask = (np.abs(scores[name] - expected) <= allowed) | (np.isnan(expected) & np.isnan(scores[name]))
+        return ~agree
 
     residues = np.concatenate([[0], np.cumsum(atoms_per_residue(sequences))])[:-1]
     alphas = positions[residues + 1]  # the second atom of every residue, UNK too
@@ -258,17 +294,20 @@ def _compare(
         mean = total(np.nan_to_num(plddt)) / known
         deviation = np.nan_to_num(plddt - np.repeat(mean, lengths))
         std = np.sqrt(total(deviation**2) / known)
-        centre = np.stack([total(alphas[:, axis]) for axis in range(3)], axis=-1) / lengths[:, None]
-        radius = np.sqrt(total(((alphas - np.repeat(centre, lengths, axis=0)) ** 2).sum(axis=1)) / lengths)
+        present = total(~np.isnan(alphas).any(axis=1))
+        centre = np.stack([total(np.nan_to_num(alphas[:, axis])) for axis in range(3)], axis=-1) / present[:, None]
+        from_centre = np.nan_to_num(alphas - np.repeat(centre, lengths, axis=0))
+        radius = np.nan_to_num(np.sqrt(total((from_centre**2).sum(axis=1)) / present))  # 0 without a C-alpha
+    without = np.where(known > 0, 0.0, np.nan)  # added to scores of pLDDT
     unknown = [sum(sequence.count(letter) for letter in UNKNOWN_RESIDUES) for sequence in sequences]
     return {
         "length": scores["length"] != lengths,
         "num_unknown": scores["num_unknown"] != np.array(unknown),
         "mean_plddt": off("mean_plddt", mean),
         "plddt_std": off("plddt_std", std),
-        "num_confident": scores["num_confident"] != total(plddt > CONFIDENT_PLDDT),
-        "fraction_confident": off("fraction_confident", total(plddt > CONFIDENT_PLDDT) / lengths),
-        "fraction_very_high": off("fraction_very_high", total(plddt > VERY_HIGH_PLDDT) / lengths),
+        "num_confident": off("num_confident", total(plddt > CONFIDENT_PLDDT) + without),
+        "fraction_confident": off("fraction_confident", total(plddt > CONFIDENT_PLDDT) / lengths + without),
+        "fraction_very_high": off("fraction_very_high", total(plddt > VERY_HIGH_PLDDT) / lengths + without),
         "radius_of_gyration": off("radius_of_gyration", radius),
     }
 

@@ -10,7 +10,7 @@ import pyarrow as pa
 from foldatlas.atlas.folder import AtlasFolder
 from foldatlas.atlas.parquet.files import open_parquet
 from foldatlas.atlas.stages.run import COMPLETE, RUN, StageRun
-from foldatlas.atlas.stages.runs import run_names
+from foldatlas.atlas.stages.runs import is_stage_document, run_names
 from foldatlas.atlas.verify.digests import DigestCount
 from foldatlas.atlas.verify.fault import Fault, FaultKind, Step, restore_or_run
 from foldatlas.schemas.errors import DamagedAtlasError
@@ -51,6 +51,7 @@ def read_runs(folder: AtlasFolder, faults: list[Fault], digests: DigestCount) ->
                 run = StageRun.open(folder, kind, name)
             except (OSError, DamagedAtlasError) as error:
                 faults.append(Fault(FaultKind.DOCUMENT, where, str(error), again))
+                faults += _damaged_documents(folder, kind, name, again)
                 continue
             read = ReadRun(run, _read_entries(run, faults, again, digests), _read_mark(run, faults, again))
             for path in (where, *([run.path(COMPLETE)] if read.mark is not None else [])):
@@ -58,6 +59,18 @@ def read_runs(folder: AtlasFolder, faults: list[Fault], digests: DigestCount) ->
             faults += [Fault(FaultKind.DOCUMENT, where, what, again) for what in _wrong_run(read)]
             found.append(read)
     return found
+
+
+def _damaged_documents(folder: AtlasFolder, kind: str, name: str, again: Step) -> Iterator[Fault]:
+    """Yield faults of the other documents of a run whose `run.json` cannot be read."""
+    for file in folder.storage.files(f"{kind}/{name}"):
+        if not is_stage_document(file.name) or file.name == f"{kind}/{name}/{RUN}":
+            continue
+        try:
+            is_mark = file.name == f"{kind}/{name}/{COMPLETE}"
+            decode(folder.storage.read(file.name), StageCompletion if is_mark else StageEntry, file.name)
+        except (OSError, DamagedAtlasError) as error:
+            yield Fault(FaultKind.DOCUMENT, file.name, str(error), again)
 
 
 def _read_entries(run: StageRun, faults: list[Fault], again: Step, digests: DigestCount) -> dict[str, StageEntry]:

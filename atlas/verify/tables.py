@@ -23,9 +23,9 @@ from foldatlas.atlas.sql.text import first_line, literal, quoted
 from foldatlas.atlas.storage.scratch import LocalCopies, work_folder
 from foldatlas.atlas.verify.fault import RESTORE, Fault, FaultKind, Step, rebuild_index, restore_or_plan
 from foldatlas.schemas.errors import DamagedAtlasError
+from foldatlas.schemas.formats import IMPORTED_FORMAT, PROVENANCE, table_schema
 from foldatlas.schemas.manifest import Plan, ShardEntry
 from foldatlas.schemas.records import Outcome
-from foldatlas.schemas.tables import RECORDS, SCORES
 from foldatlas.schemas.wording import counted
 
 
@@ -52,7 +52,9 @@ def check_tables(folder: AtlasFolder, plans: list[Plan], entries: list[ShardEntr
                 yield Fault(FaultKind.STALE_INDEX, INDEX, what, rebuild)
             elif not bad:
                 yield from interruptible_call(
-                    connection, partial(list, _check_index(connection, copies, rebuild)), copies.stop
+                    connection,
+                    partial(list, _check_index(connection, copies, rebuild, folder.header().format)),
+                    copies.stop,
                 )
         except DamagedAtlasError as error:
             yield Fault(FaultKind.INDEX, INDEX, str(error), rebuild)
@@ -134,15 +136,17 @@ def _check_records(connection: Any, copies: LocalCopies, plans: list[Plan], bad:
             yield Fault(FaultKind.RECORDS, f"plans/{plan.name}.json", what, RESTORE)
 
 
-def _check_index(connection: Any, copies: LocalCopies, rebuild: Step) -> Iterator[Fault]:
+def _check_index(connection: Any, copies: LocalCopies, rebuild: Step, version: int) -> Iterator[Fault]:
     """Compare the index, attached as `built`, with the files in both directions.
 
     Rows that are in several files may come from any of them.
     """
-    records, scores = parquet_reader(connection, copies, "records"), parquet_reader(connection, copies, "scores")
-    failures = parquet_reader(connection, copies, "failures")
-    record_columns = ", ".join(quoted(name) for name in RECORDS.names)
-    score_columns = ", ".join(quoted(name) for name in SCORES.names)
+    records, scores, failures = (
+        parquet_reader(connection, copies, table, version) for table in ("records", "scores", "failures")
+    )
+    record_columns, score_columns = (
+        ", ".join(map(quoted, table_schema(table, version).names)) for table in ("records", "scores")
+    )
     differences = {
         "files that plans and manifest do not list": (
             "SELECT table_name, path, num_rows, bytes, sha256 FROM built.files EXCEPT "
@@ -167,6 +171,15 @@ def _check_index(connection: Any, copies: LocalCopies, rebuild: Step) -> Iterato
             f"WHEN structure_id IN (SELECT structure_id FROM {failures}) THEN 'failed' ELSE 'pending' END"
         ),
     }
+    if version >= IMPORTED_FORMAT:
+        provenance = parquet_reader(connection, copies, PROVENANCE, version)
+        differences |= {
+            "provenance that no file has": (
+                f"FROM built.provenance EXCEPT SELECT * EXCLUDE (filename) FROM {provenance}"
+            ),
+            "no provenance for structures": "SELECT structure_id FROM built.scores EXCEPT SELECT structure_id "
+            "FROM built.provenance",
+        }
     keyed = 'records.source, records."offset", records.id, records.length'
     if has_superseded(connection, "built"):
         present = (

@@ -19,6 +19,7 @@ from foldatlas.atlas.writers.number_columns import MAX_COORDINATE, MIN_COORDINAT
 from foldatlas.schemas.records import STANDARD_RESIDUES, THREE_LETTER
 from foldatlas.schemas.version import program_version
 
+UNKNOWN: Final = "?"  # a CIF value that is not known
 _RESIDUES_PER_LINE: Final = 70
 _DICTIONARY: Final = "https://raw.githubusercontent.com/ihmwg/ModelCIF/fece26d/dist/mmcif_ma.dic"
 _DICTIONARY_VERSION: Final = "1.4.9"
@@ -48,36 +49,42 @@ def cif_text(
     structure: Structure,
     *,
     name: str,
-    model: str,
-    mean_plddt: float,
-    ptm: float,
+    model: str | None,
+    mean_plddt: float | None,
+    ptm: float | None,
     iptm: float | None = None,
     chain_lengths: Sequence[int] | None = None,
 ) -> str:
-    """Return the mmCIF file of `structure`. `name` is the record's id, `model` the model that predicted it.
+    """Return the mmCIF file of `structure`. `name` is the record's id, `model` the model that predicted it
+    (None: unknown, so that the file does not state that it is a prediction).
 
-    `mean_plddt` is 0 to 100; `ptm` and `iptm` are 0 to 1; `chain_lengths` are the residues of each chain (None: one
-    chain). Atoms without coordinates are left out; a residue without pLDDT has no local metric and a B-factor of 0. The
-    numbers of residues, atoms and chains and the size of coordinates are not limited. Raise UsageError for an invalid
-    structure (`chains.chains_of`).
+    `mean_plddt` is 0 to 100; `ptm` and `iptm` are 0 to 1; each is None where there is none. `chain_lengths` are the
+    residues of each chain (None: one chain). Atoms without coordinates are left out; a residue without pLDDT has no
+    local metric and a B-factor of 0. The numbers of residues, atoms and chains and the size of coordinates are not
+    limited. Raise UsageError for an invalid structure (`chains.chains_of`).
     """
     chains = chains_of(structure, chain_lengths)
     names = [chain_name(number) for number in range(len(chains.lengths))]
     entities = list(dict.fromkeys(chains.sequences))  # chains of one sequence are one entity
     entity_of = [entities.index(sequence) + 1 for sequence in chains.sequences]
-    metrics = [
-        _Metric("pLDDT", "global", "mean of the residues' pLDDT, 0 to 100, higher is better", f"{mean_plddt:.2f}"),
-        _Metric("pTM", "global", "predicted TM-score, 0 to 1, higher is better", f"{ptm:.3f}"),
-    ]
+    metrics = []
+    if mean_plddt is not None:
+        explained = "mean of the residues' pLDDT, 0 to 100, higher is better"
+        metrics.append(_Metric("pLDDT", "global", explained, f"{mean_plddt:.2f}"))
+    if ptm is not None:
+        explained = "predicted TM-score, 0 to 1, higher is better"
+        metrics.append(_Metric("pTM", "global", explained, f"{ptm:.3f}"))
     if iptm is not None:
         explained = "predicted TM-score between chains, 0 to 1, higher is better"
         metrics.append(_Metric("ipTM", "global", explained, f"{iptm:.3f}"))
-    metrics.append(_Metric("pLDDT", "local", "predicted lDDT of the residue's C-alpha, 0 to 100, higher is better"))
+    if chains.has_plddt.any():
+        metrics.append(_Metric("pLDDT", "local", "predicted lDDT of the residue's C-alpha, 0 to 100, higher is better"))
+    shown = None if model is None else one_line(model)
     sections = [
         f"data_{chains.identity}\n",
-        *_description(chains, one_line(name), one_line(model)),
+        *_description(chains, one_line(name), shown),
         *_molecules(chains, names, entities, entity_of, one_line(name)),
-        *_modelling(len(entities), one_line(name), one_line(model)),
+        *(_modelling(len(entities), one_line(name), shown) if metrics or shown is not None else []),
         _loop(
             "ma_qa_metric",
             "id name mode type description software_group_id",
@@ -127,19 +134,23 @@ def _loop(category: str, items: str, rows: Iterable[Iterable[object]]) -> str:
     return _head(category, items) + "".join(lines) if lines else ""
 
 
-def _description(chains: Chains, name: str, model: str) -> list[str]:
+def _description(chains: Chains, name: str, model: str | None) -> list[str]:
     used = np.flatnonzero(np.bincount(chains.rows)).tolist()
-    title = f"{one_line(model, 60)} prediction of {one_line(name, 60)}"
+    short = one_line(name, 60)
+    title, methodology, about = f"imported structure of {short}", UNKNOWN, "converted from an imported structure"
+    if model is not None:
+        title, methodology = f"{one_line(model, 60)} prediction of {short}", "computational"
+        about = f"predicted by the model {model}"
     return [
         f"_entry.id {chains.identity}\n",
         f"_struct.entry_id {chains.identity}\n_struct.title {quoted(title)}\n"
-        "_struct.pdbx_structure_determination_methodology computational\n",
+        f"_struct.pdbx_structure_determination_methodology {methodology}\n",
         f"_audit_conform.dict_name mmcif_ma.dic\n_audit_conform.dict_version {_DICTIONARY_VERSION}\n"
         f"_audit_conform.dict_location {_DICTIONARY}\n",
         _loop(
             "software",
             "pdbx_ordinal name classification description version type",
-            [[1, "FoldAtlas", "'model building'", quoted(f"predicted by the model {model}"), quoted(_version()),
+            [[1, "FoldAtlas", "'model building'", quoted(about), quoted(_version()),
               "package"]],
         ),
         _loop("ma_software_group", "ordinal_id group_id software_id", [[1, 1, 1]]),
@@ -189,15 +200,16 @@ def _molecules(
     ]
 
 
-def _modelling(num_entities: int, name: str, model: str) -> list[str]:
+def _modelling(num_entities: int, name: str, model: str | None) -> list[str]:
     """Return the categories about inputs and results: data 1, 2 ... are the entities, the next one is the model."""
+    called = UNKNOWN if model is None else quoted(model)
     coordinates = num_entities + 1
     targets = range(1, coordinates)
     return [
         _loop(
             "ma_data",
             "id name content_type",
-            [*([n, quoted(name), "target"] for n in targets), [coordinates, quoted(model), "'model coordinates'"]],
+            [*([n, quoted(name), "target"] for n in targets), [coordinates, called, "'model coordinates'"]],
         ),
         _loop(
             "ma_data_group",
@@ -213,9 +225,9 @@ def _modelling(num_entities: int, name: str, model: str) -> list[str]:
         _loop(
             "ma_model_list",
             "ordinal_id model_name data_id model_type",
-            [[1, quoted(model), coordinates, "'Ab initio model'"]],
+            [[1, called, coordinates, "'Ab initio model'"]],
         ),
-        _loop("ma_model_group", "id name", [[1, quoted(model)]]),
+        _loop("ma_model_group", "id name", [[1, called]]),
         _loop("ma_model_group_link", "group_id model_id", [[1, 1]]),
     ]
 

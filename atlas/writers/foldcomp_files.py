@@ -61,16 +61,16 @@ class FoldcompWriter:
         structure: Structure,
         *,
         name: str,
-        model: str,
-        mean_plddt: float,
-        ptm: float,
+        model: str | None,
+        mean_plddt: float | None,
+        ptm: float | None,
         chain_lengths: Sequence[int] | None = None,
     ) -> bytes:
         """Return the Foldcomp file of `structure`: name, sequence, coordinates and pLDDT, without the other values.
 
-        Raise UsageError, with the reason, for several chains, unknown residues, missing atoms, a crash, and decoded
-        coordinates or pLDDT that differ by more than MAX_RMSD or MAX_PLDDT_ERROR. Raise WorkerDied if foldcomp cannot
-        be loaded.
+        Raise UsageError, with the reason, for several chains, unknown residues, missing atoms or pLDDT, a crash, and
+        decoded coordinates or pLDDT that differ by more than MAX_RMSD or MAX_PLDDT_ERROR. Raise WorkerDied if foldcomp
+        cannot be loaded.
         """
         chains = chains_of(structure, chain_lengths)
         if len(chains.lengths) > 1:
@@ -79,6 +79,8 @@ class FoldcompWriter:
             raise UsageError(f"Foldcomp supports only standard residues, not {', '.join(unknown)}: write it as cif")
         if chains.num_absent:
             raise UsageError(f"Foldcomp would invent {chains.num_absent} missing atoms: write it as cif")
+        if missing := int((~chains.has_plddt).sum()):
+            raise UsageError(f"Foldcomp would state a pLDDT of 0 for {missing} residues without one: write it as cif")
         if len(chains.sequence) < MIN_RESIDUES:
             raise UsageError(
                 f"Foldcomp needs at least {MIN_RESIDUES} residues, this structure has one: write it as cif"

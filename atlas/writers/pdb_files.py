@@ -48,38 +48,58 @@ def pdb_text(
     structure: Structure,
     *,
     name: str,
-    model: str,
-    mean_plddt: float,
-    ptm: float,
+    model: str | None,
+    mean_plddt: float | None,
+    ptm: float | None,
     iptm: float | None = None,
     chain_lengths: Sequence[int] | None = None,
 ) -> str:
-    """Return the PDB file of `structure`. `name` is the record's id, `model` the model that predicted it.
+    """Return the PDB file of `structure`. `name` is the record's id, `model` the model that predicted it (None:
+    unknown, so that the file does not state that it is a prediction); scores are None where there are none.
 
-    Atoms without coordinates are left out; a residue without pLDDT has a B-factor of 0. Raise UsageError for an invalid
-    structure (`chains.chains_of`) and beyond the limits of the format: 9,999 residues per chain, 99,999 atoms, 62
-    chains, and coordinates of 8 columns.
+    Atoms without coordinates are left out; a residue without pLDDT has a B-factor of 0, which a remark states. Raise
+    UsageError for an invalid structure (`chains.chains_of`) and beyond the limits of the format: 9,999 residues per
+    chain, 99,999 atoms, 62 chains, and coordinates of 8 columns.
     """
     chains = chains_of(structure, chain_lengths)
     _check_limits(chains)
-    remarks = [
-        "PREDICTED STRUCTURE, NOT AN EXPERIMENT",
-        f"MODEL: {printable_ascii(model)}",
+    remarks = ["IMPORTED STRUCTURE OF AN UNKNOWN METHOD"]
+    if model is not None:
+        remarks = ["PREDICTED STRUCTURE, NOT AN EXPERIMENT", f"MODEL: {printable_ascii(model)}"]
+    remarks += [
         f"ID: {printable_ascii(name)}",
         f"STRUCTURE_ID: {chains.identity}",
-        f"MEAN PLDDT: {mean_plddt:.2f} (0 TO 100)  PTM: {ptm:.3f} (0 TO 1)",
-        "B-FACTOR: PLDDT OF THE RESIDUE, 0 TO 100, HIGHER IS BETTER",
+        *_scores(chains, mean_plddt, ptm),
     ]
     if iptm is not None:
         remarks.append(f"IPTM: {iptm:.3f} (0 TO 1)")
     if chains.num_absent:
         remarks.append(f"ATOMS WITHOUT COORDINATES: {chains.num_absent}")
-    lines = _title(f"{printable_ascii(model, 60)} prediction of {printable_ascii(name, 60)}")
-    lines.append("EXPDTA    THEORETICAL MODEL".ljust(80))
+    short = printable_ascii(name, 60)
+    if model is not None:
+        lines = _title(f"{printable_ascii(model, 60)} prediction of {short}")
+        lines.append("EXPDTA    THEORETICAL MODEL".ljust(80))
+    else:
+        lines = _title(f"imported structure of {short}")
     lines += [(_REMARK + line).ljust(80) for remark in remarks for line in _wrapped(remark)]
     for letter, sequence in zip(CHAIN_NAMES, chains.sequences, strict=False):
         lines += _seqres(letter, sequence)
     return "\n".join([*lines, *_coordinate_sections(chains), "END".ljust(80)]) + "\n"
+
+
+def _scores(chains: Chains, mean_plddt: float | None, ptm: float | None) -> list[str]:
+    """Return the remarks on the scores that a structure has, and on its B-factors."""
+    known = [
+        *([f"MEAN PLDDT: {mean_plddt:.2f} (0 TO 100)"] if mean_plddt is not None else []),
+        *([f"PTM: {ptm:.3f} (0 TO 1)"] if ptm is not None else []),
+    ]
+    remarks = ["  ".join(known)] if known else []
+    if not chains.has_plddt.any():
+        return [*remarks, "B-FACTOR: 0, BECAUSE THE STRUCTURE HAS NO PLDDT"]
+    remarks.append("B-FACTOR: PLDDT OF THE RESIDUE, 0 TO 100, HIGHER IS BETTER")
+    if missing := int((~chains.has_plddt).sum()):
+        remarks.append(f"RESIDUES WITHOUT PLDDT, B-FACTOR 0: {missing}")
+    return remarks
 
 
 def _check_limits(chains: Chains) -> None:

@@ -178,7 +178,7 @@ def make_plan(
         if dry_run:
             return Planned(_plan(fresh, tables, max_length, {}), known, changes)
         folder.create(settings)
-        plan = _commit(folder, work, fresh, tables, max_length)
+        plan = commit_tables(folder, work, fresh, tables, max_length)
     after = lineage_of(folder.plans())
     warn_of_several([source for source in new if len(after.contents(source.uri)) > 1])
     return Planned(plan, known, changes)
@@ -328,11 +328,11 @@ def _check_kind(source: SourceFile, counts: ReadCounts) -> None:
         warn(f"{source.name} looks like nucleotides ({misread:,} of {records:,} records): pass --genes to read contigs")
 
 
-def _commit(
+def commit_tables(
     folder: AtlasFolder, staging: Path, sources: Sequence[Source], tables: PlannedTables, max_length: int
 ) -> Plan:
-    """Name tables and shards, and commit the plan. Return the committed plan, which another driver may have made
-    first."""
+    """Name the `tables` in the folder `staging` and the shards, and commit the plan. Return the committed plan, which
+    another driver may have made first."""
     name = plan_name(sources, max_length, tables.shards)
     attempt = attempt_name()
     files = {

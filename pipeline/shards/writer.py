@@ -5,26 +5,17 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import Final
 
-import numpy as np
 import pyarrow as pa
 
 from foldatlas.atlas.folder import AtlasFolder
 from foldatlas.atlas.parquet.coordinates import encode_structures
 from foldatlas.atlas.parquet.files import ParquetFile, open_parquet
 from foldatlas.atlas.parquet.matrices import Floats, encode_pae, encode_residue_embeddings
-from foldatlas.folding.compare.shape import helix_and_strand_fractions, radius_of_gyration
+from foldatlas.atlas.parquet.scores import score_row
 from foldatlas.folding.prediction import Prediction
 from foldatlas.schemas.manifest import FileEntry
-from foldatlas.schemas.records import ATOMS, UNKNOWN_RESIDUES, structure_id
-from foldatlas.schemas.tables import (
-    COORDINATE_SCALE,
-    PLDDT_SCALE,
-    STRUCTURES_PER_ROW_GROUP,
-    TABLES,
-)
-
-CONFIDENT_PLDDT = 70.0
-VERY_HIGH_PLDDT = 90.0
+from foldatlas.schemas.records import structure_id
+from foldatlas.schemas.tables import STRUCTURES_PER_ROW_GROUP, TABLES
 
 # Row groups of the tables that are much larger than all others: at most this in memory, and at least one protein.
 BULKY_ROW_GROUP_BYTES: Final = 16 << 20
@@ -162,7 +153,7 @@ class ShardWriter:
                 [prediction.plddt for prediction in batch],
             ),
         )
-        rows = [_scores(prediction) for prediction in batch]
+        rows = [score_row(one.sequence, one.positions, one.plddt, one.ptm) for one in batch]
         self._write(
             "scores",
             pa.Table.from_pylist(
@@ -188,31 +179,3 @@ class ShardWriter:
                 schema=TABLES["failures"],
             )
         )
-
-
-def _scores(prediction: Prediction) -> dict[str, float | int]:
-    """Return a row of `scores`, computed from the values as stored, so that it agrees with the stored structure."""
-    sequence = prediction.sequence
-    plddt = np.rint(prediction.plddt.astype(np.float64) * PLDDT_SCALE) / PLDDT_SCALE
-    positions = np.rint(prediction.positions.astype(np.float64) * COORDINATE_SCALE) / COORDINATE_SCALE
-    alphas = positions[_alpha_rows(sequence)]
-    helix, strand = helix_and_strand_fractions(alphas)
-    return {
-        "length": len(sequence),
-        "mean_plddt": float(plddt.mean()),
-        "plddt_std": float(plddt.std()),
-        "num_confident": int((plddt > CONFIDENT_PLDDT).sum()),
-        "fraction_confident": float((plddt > CONFIDENT_PLDDT).mean()),
-        "fraction_very_high": float((plddt > VERY_HIGH_PLDDT).mean()),
-        "ptm": prediction.ptm,
-        "num_unknown": sum(sequence.count(residue) for residue in UNKNOWN_RESIDUES),
-        "radius_of_gyration": radius_of_gyration(alphas),
-        "helix_fraction": helix,
-        "strand_fraction": strand,
-    }
-
-
-def _alpha_rows(sequence: str) -> np.ndarray:
-    """Return the index of each residue's C-alpha among a protein's atoms."""
-    counts = np.array([len(ATOMS[residue]) for residue in sequence])
-    return np.concatenate(([0], np.cumsum(counts)[:-1])) + 1

@@ -3,6 +3,7 @@
 supervisor.py       the parent's side: starts, asks and ends the process
 child.py            that process, folding
 embedding_child.py  that process, embedding
+inherited.py        what a child has from its parent: the connection, and when to end
 messages.py         what the two send each other
 devices.py          the device that folds, and the lock on it
 """

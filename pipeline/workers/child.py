@@ -7,9 +7,6 @@ inherited descriptor, so that a library that prints does no harm.
 """
 
 import contextlib
-import ctypes
-import os
-import signal
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from multiprocessing.connection import Connection
@@ -17,27 +14,17 @@ from typing import Any, Final
 
 from foldatlas.folding.models import load
 from foldatlas.pipeline.workers.devices import hold_device
+from foldatlas.pipeline.workers.inherited import connect
 from foldatlas.pipeline.workers.messages import DoesNotFit, Done, NotFinite, NotReady, Ready, Request, Unexpected
 from foldatlas.schemas.errors import FoldAtlasError, NonFiniteOutput, OutOfMemory
 from foldatlas.schemas.records import Settings
 
 IDLE_SECONDS: Final = 600.0  # then it exits and releases the device; the next batch starts a new child
-_PR_SET_PDEATHSIG: Final = 1  # <linux/prctl.h>
 _PROBE: Final = "MKTAYIAKQRQISFVK"
 
 
 # The settings that decide a model's results, and the function to call: sequences and options -> a result for each.
 Loaded = tuple[Settings, Callable[..., list[Any]]]
-
-
-def end_with_parent(parent: int) -> None:
-    """Let the kernel kill this process when the thread that started it ends. Only Linux can; elsewhere the child ends
-    when it next reads from or writes to its parent."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the parent handles it
-    if sys.platform == "linux":
-        ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-    if os.getppid() != parent:  # it ended before prctl was called
-        os._exit(1)
 
 
 def serve(connection: Connection, load_model: Callable[[], Loaded], idle_seconds: float = IDLE_SECONDS) -> None:
@@ -74,14 +61,6 @@ def _requests(connection: Connection, idle_seconds: float) -> Iterator[Request]:
 
 def _one_line(error: BaseException) -> str:
     return " ".join(str(error).split())[:500]
-
-
-def connect(arguments: Sequence[str]) -> tuple[Connection, list[str]]:
-    """Take descriptor and parent from the command line and tie this process to the parent. Return the other
-    arguments."""
-    descriptor, parent, *rest = arguments
-    end_with_parent(int(parent))
-    return Connection(int(descriptor)), rest
 
 
 def refuse_unusable_gpu(device: str, compute: Callable[[list[str]], object]) -> None:

@@ -9,8 +9,9 @@ from collections.abc import Sequence
 from foldatlas.folding.language_predictor import LanguagePredictor
 from foldatlas.folding.models import load_language_model
 from foldatlas.folding.network.precision import get
-from foldatlas.pipeline.workers.child import Loaded, connect, refuse_unusable_gpu, serve
+from foldatlas.pipeline.workers.child import Loaded, refuse_unusable_gpu, serve
 from foldatlas.pipeline.workers.devices import hold_device
+from foldatlas.pipeline.workers.inherited import connect
 from foldatlas.schemas.records import Settings
 
 

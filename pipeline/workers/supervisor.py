@@ -252,14 +252,19 @@ class Child:
 
 
 def _start(spec: WorkerSpec, descriptor: int) -> subprocess.Popen[bytes]:
-    """Start a child from a thread that runs as long as the child.
+    """Start a child of `spec`, with the inherited `descriptor`."""
+    settings = spec.settings
+    command = [*(spec.command or (sys.executable, *CHILD)), str(descriptor), str(os.getpid())]
+    command += [spec.model, str(settings.recycles), settings.precision, spec.device, spec.weights_dir or ""]
+    return start_child(command, descriptor)
+
+
+def start_child(command: list[str], descriptor: int) -> subprocess.Popen[bytes]:
+    """Start a child, which inherits `descriptor`, from a thread that runs as long as the child.
 
     The kernel kills the child when the *thread* that forked it ends, and threads of Beam's pools are short-lived:
     children forked by them ended with them.
     """
-    settings = spec.settings
-    command = [*(spec.command or (sys.executable, *CHILD)), str(descriptor), str(os.getpid())]
-    command += [spec.model, str(settings.recycles), settings.precision, spec.device, spec.weights_dir or ""]
     started = threading.Event()
     result: list[subprocess.Popen[bytes] | Exception] = []
 

@@ -25,7 +25,8 @@ from foldatlas.schemas.records import Outcome, Settings, structure_id
 # docs/design: the columns of `proteins`, in this order, then the place of the structure
 DESIGN = """
 id, source, description, length, structure_id, sequence_crc64, mgyp, is_fragment, mean_plddt, plddt_std,
-num_confident, fraction_confident, fraction_very_high, fraction_low, fraction_very_low, ptm, num_unknown,
+num_confident, fraction_confident, fraction_very_high, fraction_low, fraction_very_low, ptm, confidence_basis,
+num_unknown,
 radius_of_gyration, helix_fraction, strand_fraction, tm_query, tm_target, nearest_structure, novelty_source,
 identity_max, nearest_sequence, cluster90, cluster30, cluster_structure, is_representative30, model, run_id,
 structure_file, structure_row_group, structure_row
@@ -122,7 +123,7 @@ def test_proteins_view_has_documented_columns(indexed) -> None:
             )
             assert list(said) == result.columns and all(said.values())
             assert said["mean_plddt"] == "mean pLDDT over residues; unit: pLDDT; range: 0 to 100"
-        merged = result.columns[20:30]
+        merged = result.columns[21:31]
         sql = f"SELECT count(*) FROM proteins WHERE coalesce({', '.join(f'{c}::VARCHAR' for c in merged)}) IS NOT NULL"
         assert atlas.query(sql).rows() == [(0,)]
 

@@ -152,14 +152,14 @@ def test_fractions_of_low_confidence(indexed: Built) -> None:
 
 
 def test_fractions_are_taken_from_the_index_before(copy: Callable[[], Built], monkeypatch: pytest.MonkeyPatch) -> None:
-    """Building from nothing reads pLDDT of those files alone that the index before does not have."""
+    """Building again reads pLDDT of those files alone that the index before does not have."""
     built = copy()
     build_index(built.folder)
     expected = rows(built.folder.index_path)
     read: list[str] = []
     original = low_confidence._count_local
     monkeypatch.setattr(low_confidence, "_count_local", lambda c, paths: (read.extend(paths), original(c, paths))[1])
-    build_index(built.folder, full=True)
+    build_index(built.folder)
     assert read == []
     assert rows(built.folder.index_path) == expected
 

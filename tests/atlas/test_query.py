@@ -1,5 +1,9 @@
 """SQL on an open atlas: what it sees, and that it only reads."""
 
+import csv
+import importlib.util
+import io
+import shutil
 import signal
 import subprocess
 import sys
@@ -14,6 +18,7 @@ from foldatlas.atlas.folder import AtlasFolder
 from foldatlas.atlas.index.build import build_index
 from foldatlas.atlas.parquet.structures import StructureLocation
 from foldatlas.atlas.reader import Atlas
+from foldatlas.jobs.cli import main
 from foldatlas.schemas.errors import DamagedAtlasError, NotAnAtlasError, QueryError, UsageError
 from foldatlas.schemas.records import Settings, format_structure_id, structure_id
 
@@ -68,6 +73,38 @@ def test_query_error_gives_duckdbs_message_hint_and_line(atlas: Atlas) -> None:
         atlas.query("SELECT id\n  FORM proteins x y")
     with pytest.raises(QueryError, match="LINE 1: selct"):
         atlas.query("selct 1")
+
+
+@pytest.mark.parametrize(
+    ("sql", "hint"),
+    [
+        ("SELECT plddt FROM proteins", "the column plddt is called mean_plddt in proteins"),
+        ("SELECT p.tm FROM proteins AS p", "the column tm is called tm_query in proteins"),
+        ("SELECT mean_pldt FROM scores", "did you mean the column mean_plddt of scores?"),
+        (
+            "SELECT outcome FROM proteins",
+            "outcome is a column of refused, records: join it, for example by structure_id",
+        ),
+    ],
+)
+def test_an_unknown_column_is_explained(atlas: Atlas, sql: str, hint: str) -> None:
+    with pytest.raises(QueryError) as caught:
+        atlas.query(sql)
+    assert str(caught.value).splitlines()[0] == hint
+
+
+def test_a_condition_is_explained_in_one_line(atlas: Atlas) -> None:
+    for where, reason in {
+        "plddt > 70": "the column plddt is called mean_plddt in proteins",
+        "nosuch > 1": 'Referenced column "nosuch" not found in FROM clause!',
+        "length <": "syntax error",
+        "length > 3) OR (true": "syntax error",
+        "id IN (SELECT id FROM nowhere)": "Table with name nowhere does not exist!",
+        " ": "the condition is empty",
+    }.items():
+        with pytest.raises(QueryError) as caught:
+            atlas.condition(where)
+        assert reason in str(caught.value) and "\n" not in str(caught.value), where
 
 
 def test_an_error_that_shows_only_while_rows_are_read(atlas: Atlas) -> None:
@@ -257,3 +294,68 @@ def test_places_in_any_order_and_wrong_ones(atlas: Atlas) -> None:
     ):
         with pytest.raises(DamagedAtlasError, match=r"foldatlas (index|verify)"):
             list(atlas.structures([wrong]))
+
+
+def test_the_schema_explains_every_column(atlas: Atlas) -> None:
+    """Each table, view and column has a meaning; proteins come first, with units; macros and functions are there."""
+    schema = atlas.schema().arrow().to_pylist()
+    assert [row for row in schema if not row["meaning"]] == []
+    kinds = {(row["kind"], row["table"], row["name"]): row for row in schema}
+    assert {kind for kind, _, _ in kinds} == {"table", "view", "column", "macro", "table macro", "function"}
+    assert kinds["column", "proteins", "radius_of_gyration"]["unit"] == "angstrom"
+    assert kinds["column", "proteins", "mean_plddt"]["range"] == "0 to 100"
+    listed = {(table, column) for kind, table, column in kinds if kind == "column"}
+    sql = "SELECT table_name, column_name FROM duckdb_columns() WHERE NOT internal AND database_name = 'atlas'"
+    assert set(atlas.query(sql).rows()) <= listed and len(listed) > 100
+
+
+LONG = "SELECT count(*) FROM range(100_000_000_000) AS a(x) WHERE hash(x) = 1"
+
+
+def test_a_statement_stops_at_its_time_limit(atlas: Atlas) -> None:
+    """One that would take minutes; the connection can be used afterwards."""
+    with pytest.raises(QueryError, match=r"stopped at the time limit of 0\.2 s"):
+        atlas.sql(LONG, seconds=0.2).rows()
+    assert atlas.sql("SELECT 1", seconds=60).rows() == [(1,)]
+
+
+def test_memory_is_limited(built, tmp_path: Path) -> None:
+    """DuckDB has the limit; a wrong one is refused in one line. In an atlas of this test, since all connections of a
+    process to one file share it."""
+    shutil.copytree(built.root, tmp_path / "atlas")
+    build_index(AtlasFolder(tmp_path / "atlas"))
+    with Atlas.open(tmp_path / "atlas", memory_limit="123MB") as atlas:
+        assert atlas.query("SELECT current_setting('memory_limit')").rows() == [("117.3 MiB",)]
+    with pytest.raises(UsageError, match="'much' is no memory limit, such as 4GB"):
+        Atlas.open(tmp_path / "atlas", memory_limit="much")
+
+
+def test_data_frames_have_the_rows(atlas: Atlas) -> None:
+    """Of pandas, and of polars if it is installed; else the message says how to install it."""
+    frame = atlas.query("SELECT id, structure_id, ptm FROM proteins ORDER BY id LIMIT 3").df()
+    rows = atlas.query("SELECT id, structure_id, ptm FROM proteins ORDER BY id LIMIT 3").rows()
+    assert frame.shape == (3, 3) and frame["id"].tolist() == [row[0] for row in rows]
+    assert frame["structure_id"].tolist() == [str(row[1]) for row in rows]
+    if importlib.util.find_spec("polars") is None:
+        with pytest.raises(UsageError, match=r"\.pl\(\) needs polars: pip install polars"):
+            atlas.query("SELECT 1").pl()
+
+
+def test_options_of_the_command(indexed, tmp_path: Path, capfdbinary: pytest.CaptureFixture[bytes]) -> None:
+    """`--schema`, `--time-limit`, `--memory-limit` and `--file`, as typed."""
+    place = str(indexed.root)
+    (tmp_path / "question.sql").write_text("SELECT 41 + 1 AS answer -- a comment")
+    assert main(["query", place, "--schema", "--format", "csv"]) == 0
+    schema = list(csv.DictReader(io.StringIO(capfdbinary.readouterr().out.decode())))
+    assert {row["name"]: row["meaning"] for row in schema if row["table"] == "proteins"}["ptm"] == "predicted TM-score"
+    assert (
+        main(["query", place, "--file", str(tmp_path / "question.sql"), "--memory-limit", "1GB", "--format", "csv"])
+        == 0
+    )
+    assert capfdbinary.readouterr().out.decode().split() == ['"answer"', "42"]
+    assert main(["query", place, LONG, "--time-limit", "0.2"]) == 2
+    assert b"time limit of 0.2 s" in capfdbinary.readouterr().err
+    assert main(["query", place, "SELECT 1", "--memory-limit", "much"]) == 2
+    assert b"is no memory limit" in capfdbinary.readouterr().err
+    assert main(["query", place, "--schema", "SELECT 1"]) == 2
+    assert b"give one of" in capfdbinary.readouterr().err

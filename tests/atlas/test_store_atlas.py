@@ -239,10 +239,13 @@ def test_an_export_is_that_of_the_folder(stored: AtlasFolder, indexed: Any, tmp_
         assert verify(AtlasFolder(address)).faults == []
 
 
+@pytest.mark.parametrize("workers", [1, pytest.param(2, marks=pytest.mark.long)])
 def test_a_stopped_export_to_a_store_is_resumed(
-    stored: AtlasFolder, indexed: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    stored: AtlasFolder, indexed: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, workers: int
 ) -> None:
+    """A file of a finished chunk that has other bytes is written again, also where several processes write."""
     monkeypatch.setattr(subset, "ROWS", 20)
+    monkeypatch.setattr(subset, "RECORDS_PER_PROCESS", 10)
     address, clean = f"{stored.uri}-out", tmp_path / "clean"
     export(indexed.root, clean, format="pdb", where="length < 40")
 
@@ -251,11 +254,15 @@ def test_a_stopped_export_to_a_store_is_resumed(
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        export(indexed.root, address, format="pdb", where="length < 40", progress=stopped)
+        export(indexed.root, address, format="pdb", where="length < 40", progress=stopped, workers=workers)
+    storage = AtlasFolder(address).storage
+    first = next(file.name for file in storage.files() if file.name.endswith(".pdb"))
+    with storage.building(first) as path:
+        path.write_bytes(b"damaged")
     with pytest.raises(ForeignFolderError, match="unfinished export of other records"):
         export(indexed.root, address, format="cif")
-    done = export(indexed.root, address, format="pdb", where="length < 40")
-    assert 0 < done.resumed < 4
+    done = export(indexed.root, address, format="pdb", where="length < 40", workers=workers)
+    assert done.resumed < 4
     files, expected = exported_files(address), exported_files(clean)
     assert files.keys() == expected.keys()
     assert {name for name in files if files[name] != expected[name]} <= {"manifest.json", "SHA256SUMS"}

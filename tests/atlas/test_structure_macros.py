@@ -199,6 +199,7 @@ PROGRAM = """
 import duckdb, sys
 with duckdb.connect(sys.argv[1], read_only=True) as connection:
     assert duckdb.__version__.startswith("1.4"), duckdb.__version__
+    connection.execute("SET enable_progress_bar = false")  # drawn on standard output after two seconds
     for statement in sys.argv[2:-1]:
         connection.execute(statement)
     print(connection.sql("SELECT to_json(r) FROM (" + sys.argv[-1] + ") AS r").fetchall().__len__())

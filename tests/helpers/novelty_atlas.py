@@ -17,7 +17,7 @@ from foldatlas.folding.prediction import Prediction
 from foldatlas.pipeline.planning.costs import CostModel
 from foldatlas.pipeline.planning.planner import make_plan
 from foldatlas.pipeline.shards.writer import ShardWriter
-from foldatlas.schemas.manifest import Run, ShardEntry, settings_digest
+from foldatlas.schemas.manifest import Plan, Run, ShardEntry, settings_digest
 from foldatlas.schemas.records import ATOMS, Settings
 from foldatlas.schemas.tables import NEEDED_TABLES
 
@@ -89,10 +89,21 @@ def write_atlas(
     folder.create(SETTINGS)
     planned = make_plan([str(fasta)], folder, SETTINGS, COSTS, max_length=1280)
     assert planned.plan is not None
+    fold_missing(folder, planned.plan, given, tables=tables)
+    build_index(folder)
+
+
+def fold_missing(
+    folder: AtlasFolder, plan: Plan, given: Mapping[str, Protein], *, tables: Sequence[str] = NEEDED_TABLES
+) -> None:
+    """Write and commit the shards of `plan` that are not committed, as folding does."""
+    committed = folder.entries()
     by_sequence = {protein.sequence: protein for protein in given.values()}
-    for shard in planned.plan.shards:
+    for shard in plan.shards:
+        if shard.name in committed:
+            continue
         attempt = attempt_name()
-        path = planned.plan.sequences[shard.file].path
+        path = plan.sequences[shard.file].path
         sequences = folder.read_table(path, ["sequence"], shard.row_group)["sequence"].to_pylist()
         writer = ShardWriter(folder, shard.name, attempt, tables=tables, metadata={"model": SETTINGS.model})
         with writer.open():
@@ -102,7 +113,7 @@ def write_atlas(
             ShardEntry(
                 format=1,
                 shard=shard.name,
-                plan=planned.plan.name,
+                plan=plan.name,
                 generation=0,
                 attempt=attempt,
                 settings_digest=settings_digest(SETTINGS),
@@ -115,4 +126,3 @@ def write_atlas(
                 run=Run("run-1", "host", "cpu", "0.1.0", "2026-11-01T10:00:00.000+00:00", 2.5),
             )
         )
-    build_index(folder)

@@ -12,6 +12,7 @@ import pytest
 
 PUBLIC = {  # module -> what users import from it
     "atlas.writers.structure_files": "cif_text pdb_text",
+    "atlas.client": "Client",
     "atlas.novelty.hits": "Query StructureHit",
     "atlas.novelty.settings": "SearchSettings",
     "atlas.novelty.structure_search": "search_structures",
@@ -43,7 +44,8 @@ PUBLIC = {  # module -> what users import from it
     "schemas.records": "ATOMS",
 }
 MEMBERS = {  # class that users get hold of -> its public attributes
-    "atlas.reader.Atlas": "close cursor folder header is_stale open query schema sql structure structures",
+    "atlas.client.Client": "batch confidence download find health proteins sequence sql structure",
+    "atlas.reader.Atlas": "close condition cursor folder header is_stale open query schema sql structure structures",
     "atlas.reference.reader.Reference": "c_alphas chain data database database_of digest document entries "
     "entry_versions faults is_demo kind memory_bytes names new_rows offsets open root row secondary sequence states "
     "table version",

@@ -13,17 +13,17 @@ import pytest
 
 # Each folder's units, each above those that it may import. What is not named here fails a test.
 ORDER = {
-    "schemas": "wording version errors records tables formats reference_tables cluster_tables projection_tables "
-    "novelty_tables sql_functions sql_names manifest stages annotations",
+    "schemas": "wording version errors records tables formats import_tables reference_tables cluster_tables "
+    "projection_tables novelty_tables sql_functions sql_names manifest stages annotations",
     "folding": "config prediction planning network compare weights perplexity multimer language_predictor predictor "
     "models training evaluation experimental lddt atom_layouts",
-    "atlas": "storage web parquet sql writers macros planning folder stages accounting annotations reference "
+    "atlas": "client storage web parquet sql writers macros planning folder stages accounting annotations reference "
     "importing novelty index reader serve clusters projection forecast status export report verify diff merge open "
     "matrices structure_files",
-    "pipeline": "interruption progress events staging workers sources engines planning shards stages search clustering "
-    "embedding dask_preload dask_keys",
-    "jobs": "arguments weights choices report novelty cluster plan fold embed evaluate export diff index annotate "
-    "project merge query serve status train_fold train_lm train verify reference cli",
+    "pipeline": "interruption progress events staging workers sources engines planning importing shards stages search "
+    "clustering embedding dask_preload dask_keys",
+    "jobs": "arguments weights choices report novelty cluster plan fold import_ embed evaluate export diff index "
+    "annotate project merge query serve status train_fold train_lm train verify reference cli",
 }
 
 

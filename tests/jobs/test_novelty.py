@@ -12,6 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from foldatlas.atlas.export.subset import export
 from foldatlas.atlas.folder import AtlasFolder
 from foldatlas.atlas.index.build import build_index
 from foldatlas.atlas.reader import Atlas
@@ -209,6 +210,9 @@ def test_members_inherit_from_their_cluster(folder: AtlasFolder, reference: Path
     details = "select rmsd, method, aligned_length from novelty join proteins using (structure_id) where id = 'twin'"
     assert rows(atlas, details) == [(None, None, None)]
     assert verify(atlas).faults == []
+    export(atlas.root, atlas.root.parent / "part", format="parquet", where="id <> 'known'")
+    part = AtlasFolder(atlas.root.parent / "part")  # without the structure that the twin inherits from
+    assert rows(part, shown.format("twin")) == [inherited] and verify(part).faults == []
     (every,) = novelty(atlas.root, [reference], each=True)
     assert (every.now, every.searched, every.inherited) == (1, 13, 0)
     shutil.rmtree(next(iter(run for run in (atlas.root / "novelty").iterdir() if every.run == run.name)))

@@ -12,13 +12,17 @@ from pathlib import Path
 
 import duckdb
 import novelty_atlas as given
+import pyarrow.parquet as pq
 import pytest
 
+from foldatlas.atlas.export.subset import export
 from foldatlas.atlas.folder import AtlasFolder
 from foldatlas.atlas.reader import Atlas
 from foldatlas.atlas.sql.result_formats import write_table
+from foldatlas.atlas.verify.atlas import verify
 from foldatlas.jobs.cluster import cluster
 from foldatlas.jobs.novelty import novelty
+from foldatlas.jobs.project import project
 from foldatlas.jobs.query import FORMATS, query
 from foldatlas.jobs.reference import reference
 
@@ -107,6 +111,28 @@ def test_questions_in_another_connection(atlas: Path) -> None:
             assert connection.execute(sql).fetchall(), number
 
 
+def test_a_parquet_export_has_clusters_and_novelty(atlas: Path, tmp_path: Path) -> None:
+    """Of the latest search, also of clusters whose representative the subset lacks."""
+    where = "id NOT IN ('novel1', 'helped')"
+    export(atlas, tmp_path / "out", format="parquet", where=where)
+    moved = "structure_file, structure_row, structure_row_group"
+    sql = f"SELECT * EXCLUDE ({moved}) FROM proteins WHERE {where} ORDER BY source, id"
+    members = (
+        f"SELECT * FROM members WHERE structure_id IN (SELECT structure_id FROM proteins WHERE {where}) ORDER BY ALL"
+    )
+    hits = (
+        "SELECT state, count(tm_query), count(DISTINCT target) FROM novelty JOIN novelty_runs USING (run) "
+        f"WHERE is_latest AND structure_id IN (SELECT structure_id FROM proteins WHERE {where}) "
+        "GROUP BY ALL ORDER BY ALL"
+    )
+    with Atlas.open(atlas) as whole, Atlas.open(tmp_path / "out") as part:
+        for question in (sql, members, hits):
+            assert part.query(question).rows() == whole.query(question).rows() != []
+        assert part.query("SELECT count(*) FROM targets").rows()[0][0] > 0
+    assert [str(fault) for fault in verify(AtlasFolder(tmp_path / "out")).faults] == []
+    assert cluster(tmp_path / "out").is_new  # not those of the whole atlas
+
+
 @pytest.mark.long
 def test_questions_in_the_command_line(atlas: Path, tmp_path: Path) -> None:
     """With the program of PyPI's duckdb-cli, in an environment of its own."""
@@ -177,6 +203,25 @@ def test_hostile_ids_come_back_as_they_were(hostile: Path, tmp_path: Path) -> No
     assert [json.loads(line)["id"] for line in written["jsonl"].splitlines()] == ordered
     [(back,)] = duckdb.sql(f"SELECT list(id ORDER BY id) FROM read_parquet('{tmp_path}/parquet')").fetchall()
     assert back == ordered
+
+
+def test_hostile_ids_are_mapped(hostile: Path, tmp_path: Path) -> None:
+    """Positions by id; in the files of other programs the ids are as they were, and nothing else is written."""
+    before = {path for path in tmp_path.parent.iterdir()}
+    shutil.copytree(hostile, tmp_path / "atlas")
+    bundle, table = tmp_path / "map.parquetbundle", tmp_path / "map.parquet"
+    project(tmp_path / "atlas", protspace=bundle, embedding_atlas=table)
+    assert sorted(pq.read_table(table).column("identifier").to_pylist()) == sorted(HOSTILE.values())
+    parts = bundle.read_bytes().split(b"---PARQUET_DELIMITER---")
+    annotations = pq.read_table(io.BytesIO(parts[0]))
+    assert sorted(annotations.column("protein_id").to_pylist()) == sorted(HOSTILE.values())
+    assert set(annotations.column("description").to_pylist()) == {"%3B drop table records%3B --"}
+    with Atlas.open(tmp_path / "atlas") as opened:
+        sql = "SELECT count(x) FROM proteins JOIN projection USING (structure_id) WHERE id = $id"
+        assert all(opened.sql(sql, {"id": id}).rows() == [(1,)] for id in HOSTILE.values())
+        assert opened.sql("SELECT count(*) FROM records").rows() == [(len(HOSTILE) + 1,)]
+    assert {path.name for path in tmp_path.iterdir()} == {"atlas", bundle.name, table.name}
+    assert {path for path in tmp_path.parent.iterdir()} == before
 
 
 def test_spreadsheets_get_no_formula_when_asked(hostile: Path, tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ from html.parser import HTMLParser
 from pathlib import Path
 
 import duckdb
+import imported_atlas
 import novelty_atlas as given
 import numpy as np
 import pyarrow.parquet as pq
@@ -17,9 +18,11 @@ import report_atlas
 from commands import in_this_process
 from shared import made_once
 
+from foldatlas.atlas.index.build import build_index
 from foldatlas.atlas.novelty.rows import aligned_pairs
 from foldatlas.atlas.reader import Atlas
 from foldatlas.atlas.report import report as module
+from foldatlas.atlas.report.cards import script_json
 from foldatlas.atlas.report.content import Content, read_content
 from foldatlas.atlas.report.drawing import nice_ceiling, short
 from foldatlas.atlas.report.figures import length_width
@@ -249,7 +252,7 @@ def test_atlas_without_search_and_clusters(atlas: Path, tmp_path: Path) -> None:
 
 
 def test_structures_without_ptm(atlas: Path, tmp_path: Path) -> None:
-    """pLDDT alone is shown, and nothing counts as of high confidence."""
+    """pLDDT alone is shown, and decides what is of high confidence."""
     content = changed(atlas, tmp_path, "UPDATE scores SET ptm = NULL")
     assert "have no pTM" in content.summary.trust and "have no pTM" in content.summary.new
     page, text = report_html(content), report_text(content)
@@ -268,9 +271,11 @@ def test_some_structures_without_scores(atlas: Path, tmp_path: Path) -> None:
     page = report_html(content)
     assert f"{lacking} proteins without pLDDT or pTM cannot be drawn" in page
     listed = [(row["ptm"], row["mean_plddt"]) for row in content.figures["best"]]
-    products = [None if None in pair else pair[0] * pair[1] for pair in listed]
+    products = [None if plddt is None else plddt * (plddt / 100 if ptm is None else ptm) for ptm, plddt in listed]
     known = [value for value in products if value is not None]
-    assert known == sorted(known, reverse=True) and None not in products[: len(known)]  # without a value: last
+    assert (
+        known == pytest.approx(sorted(known, reverse=True)) and None not in products[: len(known)]
+    )  # without a value: last
 
 
 def test_structures_without_any_score(atlas: Path, tmp_path: Path) -> None:
@@ -323,7 +328,13 @@ def test_no_text_of_an_atlas_becomes_markup(page: str, content: Content) -> None
     assert "\x1b" not in page and "\u202e" not in page and "{{ 7 * 7 }}" in parsed.text
 
 
-def test_data_of_the_views_cannot_end_their_element(page: str, content: Content) -> None:
+def test_json_cannot_end_its_element() -> None:
+    value = {"</script>": ["<!--<script>", "&lt;/script&gt;", "\u2028"]}
+    text = str(script_json(value))
+    assert not set("<>&\u2028") & set(text) and json.loads(text) == value
+
+
+def test_data_of_the_views_are_those_of_the_structures(page: str, content: Content) -> None:
     (data,) = [text for attributes, text in Parsed(page).scripts if attributes.get("type") == "application/json"]
     assert not set("<>&") & set(data)
     structures = json.loads(data)["structures"]
@@ -408,9 +419,26 @@ def test_fold_ends_with_the_report(whole: Path, short_proteins: str, tmp_path: P
     assert done.returncode == 0 and done.stderr.splitlines()[-1] == f"open {copy}/report.html"
     assert "24 proteins of 1 source" in (copy / "report.html").read_text()
     done = in_this_process("verify", copy)
-    assert done.returncode == 0, done.stdout
+    assert done.returncode == 0 and "report.html" not in done.stdout + done.stderr
 
 
 def test_known_proteins_are_the_given_ones() -> None:
     """The made atlas has what the tests above rely on."""
     assert {"known", "novel0", "doubtful", "short"} <= given.proteins().keys()
+
+
+def test_imported_structures_are_described(tmp_path: Path) -> None:
+    """Some have no pTM, some no pLDDT; they are of two databases and of unknown origin."""
+    folder = imported_atlas.make_imported(tmp_path / "proteome")
+    build_index(folder)
+    with Atlas.open(folder.root) as opened:
+        content = read_content(opened)
+    assert "ESM Atlas: 4 proteins" in content.summary.model and "unknown origin: 3 proteins" in content.summary.model
+    totals = content.figures["summary"].only
+    assert (totals["proteins"], totals["with_plddt"], totals["with_ptm"]) == (9, 6, 4)
+    assert "without a pTM, pLDDT alone" in content.summary.trust
+    page, text = report_html(content), report_text(content)
+    assert "What was imported" in page and "AlphaFold Monomer v2.0" in page and "CC-BY-4.0" in page
+    assert "None" not in text and text.partition("\n\n")[2].startswith("holds   9 proteins")
+    ids = [row["id"] for row in content.figures["best"]]
+    assert ids.index("part") < ids.index("low") < ids.index("bare")  # pLDDT 88 without pTM, 40 with, none

@@ -17,7 +17,8 @@ import numpy as np
 
 from foldatlas.folding.models import settings_of
 from foldatlas.folding.prediction import Embedding, Prediction
-from foldatlas.pipeline.workers.child import Loaded, connect, serve
+from foldatlas.pipeline.workers.child import Loaded, serve
+from foldatlas.pipeline.workers.inherited import connect
 from foldatlas.schemas.errors import NonFiniteOutput, OutOfMemory
 from foldatlas.schemas.records import num_atoms
 

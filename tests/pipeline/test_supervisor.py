@@ -118,7 +118,7 @@ def child_that_hangs(worker: WorkerSpec, folder: Path, then: str = "") -> superv
     ready = """
         import os, sys, time
         from foldatlas.folding.models import settings_of
-        from foldatlas.pipeline.workers.child import connect
+        from foldatlas.pipeline.workers.inherited import connect
         from foldatlas.pipeline.workers.messages import Ready
         connection, rest = connect(sys.argv[1:])
         connection.send(Ready(settings_of("nano")))

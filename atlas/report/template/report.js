@@ -3,7 +3,8 @@
 "use strict";
 
 (function () {
-  const COLOURS = [[90, "#0053d6"], [70, "#65cbf3"], [50, "#ffdb13"], [-1, "#ff7d45"]];
+  const MISSING = -1; // in place of the pLDDT of a residue that has none
+  const COLOURS = [[90, "#0053d6"], [70, "#65cbf3"], [50, "#ffdb13"], [MISSING / 2, "#ff7d45"]];
   const NO_PLDDT = "#888888";
   const KNOWN = "#8a8a8a";
   const TURN = 15; // degrees
@@ -108,14 +109,15 @@
     coordinates.forEach((xyz, number) => {
       if (xyz === null) return;
       const residue = Math.floor(number / names.length);
-      const value = plddt && plddt[residue] !== null ? plddt[residue] : 0;
+      const value = plddt && plddt[residue] !== null ? plddt[residue] : MISSING;
       lines.push(atomLine(lines.length + 1, names[number % names.length], residues[residue] || "UNK", chain, residue + 1, xyz, value));
     });
     return lines.join("\n");
   }
 
   function colour(atom) {
-    return COLOURS.find(([limit]) => atom.b > limit)[1];
+    const found = COLOURS.find(([limit]) => atom.b > limit);
+    return found ? found[1] : NO_PLDDT;
   }
 
   function show(box, structure, residueNames) {
@@ -123,13 +125,13 @@
     if (!view) return;
     const residues = Array.from(structure.sequence, (letter) => residueNames[letter]);
     view.addModel(pdbText(structure.backbone, ["N", "CA", "C", "O"], residues, "A", structure.plddt), "pdb");
-    const style = structure.plddt ? { colorfunc: colour } : { color: NO_PLDDT };
-    view.setStyle({ model: 0 }, { cartoon: { ...style, arrows: true } });
+    view.setStyle({ model: 0 }, { cartoon: { colorfunc: colour, arrows: true } });
     if (structure.known) {
       view.addModel(pdbText(structure.known, ["CA"], [], "B", null), "pdb");
       view.setStyle({ model: 1 }, { cartoon: { style: "trace", color: KNOWN, thickness: 0.35, opacity: 0.85 } });
     }
     view.zoomTo({ model: 0 });
+    view.zoom(0.9);
     view.render();
     box.classList.add("live");
     box.tabIndex = 0;

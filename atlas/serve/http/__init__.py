@@ -12,6 +12,7 @@ models.py       parameters and results, as OpenAPI describes them
 proteins.py     our own routes: proteins, structures, batches
 groups.py       our own routes: clusters, novelty
 downloads.py    our own routes: downloads of a filter
+sql.py          our own routes: SQL, and the tables that it sees
 esm.py          routes of the ESM Metagenomic Atlas
 alphafold.py    routes of the AlphaFold Protein Structure Database
 """

@@ -3,7 +3,7 @@
 import threading
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import Annotated, Final
 
 from fastapi import Depends, Request
@@ -47,10 +47,10 @@ class Failures:
             self._times.setdefault(address, deque(maxlen=self._limit)).append(time.monotonic())
 
 
-def needs(feature: str) -> Callable[..., None]:
+def needs(feature: str) -> Callable[..., Awaitable[None]]:
     """Return a dependency of FastAPI that refuses requests that may not use `feature`."""
 
-    def check(
+    async def check(
         request: Request, credentials: Annotated[HTTPAuthorizationCredentials | None, Depends(_BEARER)] = None
     ) -> None:
         settings = state_of(request).settings

@@ -1,6 +1,5 @@
 """The application: routes, protections around them, errors, and the OpenAPI document."""
 
-from collections.abc import Iterable
 from typing import Any, Final
 
 from fastapi import Depends, FastAPI, Request
@@ -9,13 +8,14 @@ from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from starlette.middleware.cors import CORSMiddleware
 from starlette.responses import Response
 
+from foldatlas.atlas.serve.cage.processes import SqlProcesses
 from foldatlas.atlas.serve.current import CurrentAtlas
-from foldatlas.atlas.serve.http import alphafold, downloads, esm, groups, models, problems, proteins
+from foldatlas.atlas.serve.http import alphafold, downloads, esm, groups, models, problems, proteins, sql
 from foldatlas.atlas.serve.http.access import Failures, needs
 from foldatlas.atlas.serve.http.metrics import Counted, Metrics
 from foldatlas.atlas.serve.http.protect import Bodies, Headers, HostList, Prefix
 from foldatlas.atlas.serve.http.state import State, state_of
-from foldatlas.atlas.serve.settings import FEATURES, METRICS, ServerSettings
+from foldatlas.atlas.serve.settings import FEATURES, METRICS, READ, SQL, ServerSettings
 from foldatlas.schemas.version import program_version
 
 _DESCRIPTION: Final = """Predicted protein structures with their confidence, clusters and novelty.
@@ -25,18 +25,22 @@ pLDDT is 0 to 100, pTM and TM-scores are 0 to 1. null means: not known, not sear
 details (RFC 9457).
 """
 
+_FEATURES: Final = {"/v1/sql": SQL, "/metrics": METRICS}  # of other paths: read
+_ERRORS: Final = problems.documented(405, 422, 431)
 
-def create_app(current: CurrentAtlas, settings: ServerSettings) -> FastAPI:
-    """Return the application that serves an atlas."""
+
+def create_app(current: CurrentAtlas, settings: ServerSettings, processes: SqlProcesses | None = None) -> FastAPI:
+    """Return the application that serves an atlas. Without `processes` for statements, or if they have a problem, SQL
+    is off."""
     app = FastAPI(
         title="FoldAtlas", version=program_version(), description=_DESCRIPTION,
         docs_url=None, redoc_url=None, openapi_url="/openapi.json", redirect_slashes=False,
     )  # fmt: skip
     metrics = Metrics()
-    app.state.shared = State(current, settings)
+    app.state.shared = State(current, settings, processes)
     app.state.failures = Failures(settings.limits.failed_tokens)
     problems.add_handlers(app)
-    for router in (proteins.router, groups.router, downloads.router, esm.router, alphafold.router):
+    for router in (proteins.router, groups.router, downloads.router, sql.router, esm.router, alphafold.router):
         app.include_router(router)
     _add_operation(app, metrics)
     # The last that is added runs first.
@@ -68,6 +72,7 @@ def _add_operation(app: FastAPI, metrics: Metrics) -> None:
                     "proteins": served.num_proteins,
                     "indexed": served.indexed,
                     "problem": problem,
+                    "sql": _sql_problem(state.sql),
                     "access": {feature: state.settings.access(feature) for feature in FEATURES},
                 }
             )
@@ -90,6 +95,10 @@ def _add_operation(app: FastAPI, metrics: Metrics) -> None:
         return Response(generate_latest(metrics.registry), media_type=CONTENT_TYPE_LATEST)
 
 
+def _sql_problem(processes: SqlProcesses | None) -> str | None:
+    return "SQL was not started" if processes is None else processes.problem
+
+
 def _openapi(app: FastAPI, settings: ServerSettings) -> dict[str, Any]:
     """Return the OpenAPI document, with problem details in place of FastAPI's own errors."""
     if app.openapi_schema is None:
@@ -98,15 +107,12 @@ def _openapi(app: FastAPI, settings: ServerSettings) -> dict[str, Any]:
         for name in ("HTTPValidationError", "ValidationError"):
             schemas.pop(name, None)
         schemas["ProblemDetails"] = models.ProblemDetails.model_json_schema()
-        for operation in _operations(schema):
-            operation["responses"].setdefault("422", problems.documented(422)[422])
-            operation["responses"]["422"] = problems.documented(422)[422]
+        for path, methods in schema["paths"].items():
+            for operation in methods.values():
+                operation["responses"] |= {str(status): _ERRORS[status] for status in (405, 422, 431)}
+                if settings.access(_FEATURES.get(path, READ)) == "public":
+                    operation.pop("security", None)
         if settings.prefix:
             schema["servers"] = [{"url": settings.prefix}]
         app.openapi_schema = schema
     return app.openapi_schema
-
-
-def _operations(schema: dict[str, Any]) -> Iterable[dict[str, Any]]:
-    for path in schema["paths"].values():
-        yield from path.values()

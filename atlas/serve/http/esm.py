@@ -11,7 +11,7 @@ import numpy as np
 from fastapi import APIRouter, Depends, Path, Request
 from starlette.responses import Response
 
-from foldatlas.atlas.serve.catalogue import Protein, find_proteins, one_protein
+from foldatlas.atlas.serve.catalogue import NotFoundError, Protein, find_proteins, one_protein
 from foldatlas.atlas.serve.contents import FORMATS, plddt_values
 from foldatlas.atlas.serve.current import Served
 from foldatlas.atlas.serve.http.access import needs
@@ -40,8 +40,12 @@ Hash = Annotated[str, Path(pattern="^[0-9a-fA-F]{32}$", description="md5 of the 
 def predicted_structure(request: Request, name: Name) -> Response:
     """Return a structure: PDB, also with the suffix .pdb, or mmCIF with .cif."""
     stem, _, suffix = name.rpartition(".")
-    if stem and suffix in FORMATS and not read(request, lambda served: find_proteins(served, name)):
-        return structure_response(request, stem, suffix)
+    if stem and suffix in FORMATS:
+        try:
+            return structure_response(request, stem, suffix)
+        except NotFoundError:
+            if not read(request, lambda served: find_proteins(served, name)):
+                raise
     return structure_response(request, name, "pdb")
 
 

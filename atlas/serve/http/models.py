@@ -269,4 +269,5 @@ class Health(BaseModel):
     proteins: int
     indexed: str
     problem: str | None = Field(description="why an older index is served")
+    sql: str | None = Field(description="why SQL is off; null: it is on")
     access: dict[str, Literal["public", "token", "off"]] = Field(description="who may use what")

@@ -49,6 +49,10 @@ class Bodies:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             return await self._app(scope, receive, send)
+        size = len(scope["path"]) + len(scope["query_string"]) + sum(len(n) + len(v) for n, v in scope["headers"])
+        if size > self._limits.header_bytes:
+            too_long = Problem(431, f"the target and the headers have at most {self._limits.header_bytes:,} bytes")
+            return await too_long.send(scope, receive, send)
         limit = self._limits.body_bytes
         too_large = Problem(413, f"a body has at most {limit:,} bytes", {"Connection": "close"})
         for name, value in scope["headers"]:

@@ -10,6 +10,7 @@ from typing import TypeVar
 from fastapi import Request
 from starlette.concurrency import iterate_in_threadpool
 
+from foldatlas.atlas.serve.cage.processes import SqlLimits, SqlProcesses
 from foldatlas.atlas.serve.contents import Contents
 from foldatlas.atlas.serve.current import CurrentAtlas, Served
 from foldatlas.atlas.serve.http.problems import Problem
@@ -19,17 +20,44 @@ from foldatlas.schemas.errors import DamagedAtlasError
 Value = TypeVar("Value")
 
 
+class Places:
+    """Places for statements that run at a time, and a limit of those that wait for one."""
+
+    def __init__(self, places: int, waiting: int):
+        self._free = asyncio.Semaphore(places)
+        self._may_wait = waiting
+        self._waiting = 0
+
+    async def take(self) -> None:
+        """Wait for a place. Raise Problem if too many wait."""
+        if self._free.locked() and self._waiting >= self._may_wait:
+            raise Problem(503, "too many statements are waiting", {"Retry-After": "5"})
+        self._waiting += 1
+        try:
+            await self._free.acquire()
+        finally:
+            self._waiting -= 1
+
+    def give_back(self) -> None:
+        """Give a place back."""
+        self._free.release()
+
+
 @dataclass
 class State:
     """The atlas, the settings, and what is counted. One for each application."""
 
     current: CurrentAtlas
     settings: ServerSettings
+    sql: SqlProcesses | None = None
     contents: Contents = field(default_factory=Contents)
     downloads: threading.Semaphore = field(init=False)
+    sql_places: Places = field(init=False)
 
     def __post_init__(self) -> None:
         self.downloads = threading.Semaphore(self.settings.limits.downloads)
+        limits = self.sql.limits if self.sql is not None else SqlLimits()
+        self.sql_places = Places(limits.processes, limits.waiting)
 
 
 def state_of(request: Request) -> State:

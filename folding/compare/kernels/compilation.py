@@ -57,9 +57,22 @@ def inner(function: Callable[Parameters, Result]) -> Callable[Parameters, Result
 
     Without the wrapper for Python, and cached as a part of its callers, it takes less time to compile.
     """
-    njit: Any = numba.njit  # typed without these two options
+    return _part(function, _FAST_MATH)
+
+
+def exact(function: Callable[Parameters, Result]) -> Callable[Parameters, Result]:
+    """As `inner`, with the operations as they are written: for float64 arithmetic that is not vectorised.
+
+    The compiler makes a copy of a function for each kernel that calls it, and a process uses the copy that it loaded
+    first. Copies of an `inner` function may differ in rounding, since each is optimized with its kernel.
+    """
+    return _part(function, False)
+
+
+def _part(function: Callable[Parameters, Result], fast_math: set[str] | bool) -> Callable[Parameters, Result]:
+    njit: Any = numba.njit  # typed without the last two options
     compiled: Callable[Parameters, Result] = njit(
-        nogil=True, error_model="numpy", fastmath=_FAST_MATH, no_cpython_wrapper=True, no_cfunc_wrapper=True
+        nogil=True, error_model="numpy", fastmath=fast_math, no_cpython_wrapper=True, no_cfunc_wrapper=True
     )(function)
     return compiled
 

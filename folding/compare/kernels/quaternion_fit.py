@@ -15,7 +15,7 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 
-from foldatlas.folding.compare.kernels.compilation import inner, kernel
+from foldatlas.folding.compare.kernels.compilation import exact, kernel
 
 Doubles = npt.NDArray[np.float64]
 Sums = tuple[float, ...]
@@ -27,7 +27,7 @@ _SINGLE: Final = 1e-6  # least cofactor, relative to the cube of the matrix's si
 _SWEEPS: Final = 30
 
 
-@kernel
+@exact
 def fit(sums: Sums) -> Transform:
     """Return the transform of the least RMSD. Without a pair, or with a single one, nothing is rotated."""
     n = sums[0]
@@ -110,7 +110,7 @@ def fit(sums: Sums) -> Transform:
     return (r00, r01, r02, r10, r11, r12, r20, r21, r22, t0, t1, t2)
 
 
-@inner
+@exact
 def _leading_vector(
     a00: float,
     a11: float,
@@ -160,8 +160,8 @@ def _leading_vector(
 
 
 @kernel
-def pair_sums(mobile_N3: Doubles, target_N3: Doubles) -> Sums:
-    """Return the sums of all pairs of two arrays, about the points as they stand: centre them first."""
+def _fit_pairs(mobile_N3: Doubles, target_N3: Doubles) -> Transform:
+    """Return `fit` of all pairs of two arrays, about the points as they stand: centre them first."""
     n = float(len(mobile_N3))
     g = x0 = x1 = x2 = y0 = y1 = y2 = 0.0
     s00 = s01 = s02 = s10 = s11 = s12 = s20 = s21 = s22 = 0.0
@@ -173,7 +173,7 @@ def pair_sums(mobile_N3: Doubles, target_N3: Doubles) -> Sums:
         s00, s01, s02 = s00 + a0 * b0, s01 + a0 * b1, s02 + a0 * b2
         s10, s11, s12 = s10 + a1 * b0, s11 + a1 * b1, s12 + a1 * b2
         s20, s21, s22 = s20 + a2 * b0, s21 + a2 * b1, s22 + a2 * b2
-    return (n, g, x0, x1, x2, y0, y1, y2, s00, s01, s02, s10, s11, s12, s20, s21, s22)
+    return fit((n, g, x0, x1, x2, y0, y1, y2, s00, s01, s02, s10, s11, s12, s20, s21, s22))
 
 
 def superpose_quickly(
@@ -188,6 +188,6 @@ def superpose_quickly(
         raise ValueError(f"points must be two arrays of one shape [N, 3]: {mobile_N3.shape=}, {target_N3.shape=}")
     mobile, target = mobile_N3.astype(np.float64), target_N3.astype(np.float64)
     mobile_centre, target_centre = mobile.mean(axis=0), target.mean(axis=0)
-    transform = np.array(fit(pair_sums(mobile - mobile_centre, target - target_centre)))
+    transform = np.array(_fit_pairs(mobile - mobile_centre, target - target_centre))
     rotation = transform[:9].reshape(3, 3)
     return rotation, transform[9:] + target_centre - rotation @ mobile_centre

@@ -21,7 +21,7 @@ import numpy as np
 import numpy.typing as npt
 
 from foldatlas.folding.compare.kernels.alignment_by_distance import align_by_distance, fill_scores, transform_points
-from foldatlas.folding.compare.kernels.compilation import inner
+from foldatlas.folding.compare.kernels.compilation import exact, inner
 from foldatlas.folding.compare.kernels.quaternion_fit import Transform, fit
 from foldatlas.folding.compare.kernels.smith_waterman import GAP_EXTEND, GAP_OPEN, align_states
 from foldatlas.folding.compare.kernels.tm_effort import SHORT, Effort
@@ -289,7 +289,7 @@ def align_pair(work: Any, n: int, m: int, effort: Effort) -> None:
     _refine(work, n, m, _stored(best), sums, best, d0, effort, True)
 
 
-@inner
+@exact
 def exact_sum(
     work: Any, n: int, partners: Integers, transform: Transform, d0: float, cutoff: float
 ) -> tuple[float, float]:
@@ -306,7 +306,7 @@ def exact_sum(
     return score, squares
 
 
-@inner
+@exact
 def _square(work: Any, i: int, j: int, t: Transform) -> float:
     a0, a1, a2 = np.float64(work.x[0, i]), np.float64(work.x[1, i]), np.float64(work.x[2, i])
     e0 = t[0] * a0 + t[1] * a1 + t[2] * a2 + t[9] - work.y[0, j]

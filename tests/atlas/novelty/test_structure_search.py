@@ -183,13 +183,28 @@ def test_only_newer_entries_are_searched(reference, search):
 
 def test_the_scan_chooses_candidates(reference, search, monkeypatch):
     """With few candidates the nearest are among them, also where their scores are all as great as a byte goes."""
-    few = dict.fromkeys(MODES, structure_search.Stages(1, 3, (0.6, 0.8), (9, 9)))
+    few = dict.fromkeys(MODES, structure_search.Stages(1, 3, (0.6, 0.8), (9, 9), 4))
     everything = search(made.query(chain(6)), made.query(chain(7)))
     monkeypatch.setattr(structure_search, "_STAGES", few)
     found = search(made.query(chain(6)), made.query(chain(7)))
     assert found.counts["bound"] < 8 and found.counts["scan"] == 2 * len(reference)
     for a, b in zip(everything.results, found.results, strict=True):
         same(a, b)
+
+
+def test_more_effort_below_the_threshold(search, monkeypatch):
+    """Where the best score is just below it, four entries are aligned again, in a sensitive search up to 128."""
+    query = made.query(made.made(120, 77))
+    before = search(query).results[0].tm_query
+    again = {}
+    for threshold in (before + 0.1, before + 0.01):
+        monkeypatch.setattr(structure_search, "VERDICT_TM", threshold)
+        for mode in MODES:
+            found = search(query, mode=mode)
+            again[threshold > before + 0.05, mode] = found.counts.get("again", 0)
+            assert found.results[0].tm_query >= before
+    assert [again[True, mode] for mode in MODES] == [0, 0, 0]
+    assert again[False, "default"] == 4 and again[False, "sensitive"] > 4 and again[False, "exhaustive"] == 18
 
 
 def test_verdicts_only(search):

@@ -2,6 +2,8 @@
 
 import os
 import stat
+import subprocess
+import sys
 import tempfile
 
 import pytest
@@ -69,6 +71,39 @@ def test_compiled_code_is_kept_in_the_folder(monkeypatch, tmp_path):
     assert compilation.kernel(_double)(21) == 42
     assert list(compilation.cache_folder().rglob("*.nbc"))
     assert before == numba.config.CACHE_DIR
+
+
+ALIGNMENTS = """
+import hashlib, sys
+import numpy as np
+from foldatlas.folding.compare.tm_align import Chains, lower_bounds, score_pairs, tm_align_many
+rng = np.random.default_rng(1)
+lengths = rng.integers(50, 120, 30)
+points = [np.cumsum(rng.normal(size=(length, 3)) * 2.2, axis=0).astype(np.float32) for length in lengths]
+states = [rng.integers(0, 20, length).astype(np.uint8) for length in lengths]
+chains = Chains(np.concatenate(points), np.concatenate(states), np.cumsum([0, *lengths]))
+if sys.argv[1:] == ["search first"]:
+    score_pairs(points[0], points[0], 50)
+if sys.argv[1:] == ["alignment first"]:
+    tm_align_many(points[0], states[0], chains)
+digest = hashlib.sha256()
+for query in zip(points[:8], states[:8]):
+    digest.update(lower_bounds(*query, chains).tobytes())
+    found = tm_align_many(*query, chains)
+    digest.update(found.tm_query_P.tobytes() + found.rotation_P233.tobytes() + found.translation_P23.tobytes())
+print(digest.hexdigest())
+"""
+
+
+@pytest.mark.long
+def test_results_do_not_depend_on_what_was_loaded_first(tmp_path):
+    """To the last bit, in the process that compiled the kernels and in others that call one or another kernel first."""
+    environment = {**os.environ, "NUMBA_CACHE_DIR": str(tmp_path / "kernels")}
+    digests = set()
+    for arguments in ([], [], ["search first"], ["alignment first"]):
+        command = [sys.executable, "-c", ALIGNMENTS, *arguments]
+        digests.add(subprocess.run(command, env=environment, capture_output=True, text=True, check=True).stdout)
+    assert len(digests) == 1
 
 
 def _double(number):

@@ -1,0 +1,180 @@
+"""`foldatlas import`: build an atlas from structures that exist already, or add structures to it."""
+
+import argparse
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+from foldatlas.jobs.arguments import ATLAS_HELP, add_engine, path, positive, say
+from foldatlas.schemas.wording import counted, readable_time
+
+if TYPE_CHECKING:
+    from foldatlas.atlas.accounting import Accounting
+    from foldatlas.pipeline.importing.run import ImportReport
+
+EXAMPLES: Final = """examples:
+  foldatlas import UP000005640_9606_HUMAN_v4.tar human
+  foldatlas import colabfold_results/ designs --plddt-scale 100 --model 'ColabFold 1.5' --licence CC-BY-4.0
+  foldatlas import tm_.60_.70_plddt_.80_.90.tar.gz metagenome --plddt-scale 1 --licence CC-BY-4.0
+  foldatlas import pdb_files/ known --experimental --chain A
+  foldatlas import proteome.tar human --id-from 'AF-([A-Z0-9]+)-F'
+  foldatlas import 's3://bucket/models/' models --workers 4
+
+STRUCTURES are PDB, mmCIF or Foldcomp files (plain, gz, zst), folders, tar and zip archives of them, or quoted patterns.
+A folder or an archive is one source; running the command again imports what changed.
+"""
+
+
+@dataclass(frozen=True)
+class ImportSummary:
+    """What `import_structures` did in this run (`report`), and the `accounting` of all records of the atlas."""
+
+    report: "ImportReport"
+    accounting: "Accounting"
+
+
+def import_structures(
+    structures: Sequence[str],
+    atlas: str | Path,
+    *,
+    chain: str | None = None,
+    plddt_scale: int | None = None,
+    experimental: bool = False,
+    id_from: str | None = None,
+    model: str | None = None,
+    licence: str | None = None,
+    max_length: int | None = None,
+    name: str | None = None,
+    replace: bool = False,
+    runner: str | None = None,
+    workers: int | None = None,
+    beam_options: Sequence[str] = (),
+    log: str | None = None,
+    show_progress: bool = False,
+    on_phase: Callable[[str], None] = lambda phase: None,
+) -> ImportSummary:
+    """Import `structures` (files, folders, archives, patterns, addresses) into `atlas`, and build its index.
+
+    `chain`: the author's name of the chain to read (None: the only one). `plddt_scale`: 1 or 100 if B-factors are pLDDT
+    up to this value, which files of known producers state themselves. `experimental`: B-factors are not pLDDT.
+    `id_from`: "header" or a pattern that finds the id in the file's name (None: the name without its endings). `model`,
+    `licence`: recorded where a file states none. `max_length`: in residues. `name`: the identity of the one source, in
+    place of its URI. `replace`: accept a version of a source that has fewer than half of the earlier ids. `runner`,
+    `workers`, `beam_options`: the engine. `log`: file to append events to, as JSON lines.
+
+    Raise UsageError with the atlas unchanged, and Interrupted with everything kept that was read or committed.
+    """
+    from foldatlas.atlas.folder import AtlasFolder
+    from foldatlas.atlas.index.build import build_index, current_accounting
+    from foldatlas.pipeline import events
+    from foldatlas.pipeline.engines.choose import choose_engine
+    from foldatlas.pipeline.importing.options import ImportOptions
+    from foldatlas.pipeline.importing.run import import_structures as run_import
+
+    defaults = ImportOptions()
+    options = ImportOptions(
+        chain, plddt_scale, experimental, id_from, model, licence, max_length or defaults.max_length
+    )
+    folder = AtlasFolder(atlas)
+    report = run_import(
+        structures,
+        folder,
+        options,
+        name=name,
+        replace_losses=replace,
+        engine=choose_engine(runner, workers, beam_options),
+        log=events.absolute(log),
+        show_progress=show_progress,
+        on_phase=on_phase,
+    )
+    on_phase("index")
+    return ImportSummary(report, current_accounting(folder) or build_index(folder))
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "structures",
+        nargs="+",
+        type=path,
+        metavar="STRUCTURES",
+        help="PDB, mmCIF or Foldcomp files, folders or archives of them, or addresses",
+    )
+    parser.add_argument("atlas", type=path, metavar="ATLAS", help=f"{ATLAS_HELP}; created if it does not exist")
+    parser.add_argument(
+        "--plddt-scale",
+        type=int,
+        choices=(1, 100),
+        help="B-factors are pLDDT from 0 to this value (default: only where the file states it)",
+    )
+    parser.add_argument("--experimental", action="store_true", help="B-factors are not pLDDT: record none")
+    parser.add_argument(
+        "--chain", metavar="NAME", help="read this chain, by the author's name (default: the only protein chain)"
+    )
+    parser.add_argument(
+        "--id-from",
+        metavar="PATTERN",
+        help="regular expression that finds the id in the file's name, by its group or as a whole; or header, the id "
+        "that the file states (default: the file's name without its endings)",
+    )
+    parser.add_argument("--model", metavar="NAME", help="model of structures whose file states none")
+    parser.add_argument("--licence", metavar="NAME", help="licence of structures whose file states none")
+    parser.add_argument(
+        "--max-length", type=positive, metavar="N", help="refuse longer chains (residues; default: 65,534)"
+    )
+    parser.add_argument("--as", dest="name", metavar="NAME", help="identity of the one source, in place of its path")
+    parser.add_argument(
+        "--replace",
+        action="store_true",
+        help="accept a changed source that keeps fewer than half of the earlier ids",
+    )
+    parser.add_argument("--strict", action="store_true", help="exit with code 3 if any structure file is refused")
+    add_engine(parser)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    names = ("chain", "plddt_scale", "experimental", "id_from", "model", "licence", "max_length", "name", "replace")
+    summary = import_structures(
+        arguments.structures,
+        arguments.atlas,
+        **{option: getattr(arguments, option) for option in names},
+        runner=arguments.runner,
+        workers=arguments.workers,
+        beam_options=arguments.beam_options,
+        log=arguments.log,
+        show_progress=True,
+    )
+    say(*lines(summary.report))
+    accounting = summary.accounting
+    print(accounting.line())
+    return 3 if accounting.failed or (arguments.strict and _refused_structures(accounting)) else 0
+
+
+def lines(report: "ImportReport") -> list[str]:
+    """Return what an import did, for messages."""
+    found = [f"already imported: {name}" for name in report.known]
+    found += [change.line() for change in report.changes]
+    if report.shards:
+        rate = report.structures / max(report.seconds, 1e-3)
+        took = f"in {readable_time(report.seconds)} ({rate:,.0f} a second)"
+        found.append(f"imported {counted(report.structures, 'structure')} of {counted(report.files, 'file')} {took}")
+    choice = report.choice
+    if choice is not None and choice.set_aside:
+        found.append(
+            f"{counted(choice.set_aside, 'file')} set aside: another file has the same sequence and a higher mean pLDDT"
+        )
+    if choice is not None and choice.known:
+        found.append(
+            f"{counted(choice.known, 'file')} set aside: the atlas has a structure of their sequences already, which "
+            "later imports do not replace"
+        )
+    if report.lost:
+        found.append(f"{counted(report.lost, 'structure')} lost: their files changed before they were imported")
+    return found
+
+
+def _refused_structures(accounting: "Accounting") -> int:
+    """Return the number of refused files, without those that are not structure files by their names."""
+    from foldatlas.schemas.records import Outcome
+
+    return accounting.num_refused - accounting.refused.get(Outcome.OTHER_FILE, 0)

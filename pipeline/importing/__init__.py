@@ -1,0 +1,16 @@
+"""Structure files -> an atlas: read into staged chunks, planned, and copied into shards.
+
+options.py      how files are read, in every worker
+sources.py      folders, archives and files that are imported, as they were found
+ids.py          the id of a file, by its name, a pattern, or what it states
+beside.py       the file of scores that ColabFold writes beside a structure
+rows.py         a file -> a row of its outcome, and its structure
+reader.py       the worker's side: gives tasks to a process that reads files, and replaces it after a crash
+messages.py     what the two send each other
+child.py        the process that reads files, apart from the worker, since native code may crash
+reading.py      the files of a chunk -> staged Parquet and a note
+staging.py      where chunks are staged, and which are complete
+planning.py     staged chunks -> a committed plan of shards
+shards.py       one shard: rows of staged chunks -> structures and a manifest entry
+run.py          all steps of an import
+"""

@@ -1,0 +1,250 @@
+"""Read the files of a folder's chunk, or of a lane of an archive, into staged Parquet files.
+
+A chunk is CHUNK_FILES neighbouring files of a source. It is complete when its note exists, which is written last. The
+chunks of an archive are spread over lanes: each lane reads the whole archive, and the members of its own chunks, so
+that several workers can read an archive that can only be read from its beginning.
+"""
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from itertools import groupby
+from pathlib import Path
+from typing import Any, Final, NamedTuple
+
+import msgspec
+import numpy as np
+import pyarrow as pa
+
+from foldatlas.atlas.importing.record import ImportedStructure
+from foldatlas.atlas.parquet.coordinates import encode_structures
+from foldatlas.atlas.parquet.files import ParquetFile
+from foldatlas.atlas.reference.read import Found, Member
+from foldatlas.atlas.storage.commit import attempt_name
+from foldatlas.atlas.storage.opening import open_storage
+from foldatlas.atlas.storage.protocol import Storage
+from foldatlas.pipeline import events
+from foldatlas.pipeline.importing.beside import scores_beside
+from foldatlas.pipeline.importing.options import ImportOptions
+from foldatlas.pipeline.importing.rows import MAX_TEXT_BYTES, file_row, is_read, other_file
+from foldatlas.pipeline.importing.sources import ARCHIVE, FILE, StructureSource
+from foldatlas.pipeline.sources.structure_files import open_members
+from foldatlas.schemas.errors import SourceError
+from foldatlas.schemas.import_tables import STAGED_FILES
+from foldatlas.schemas.records import Outcome, structure_id
+from foldatlas.schemas.tables import STRUCTURES_PER_ROW_GROUP
+
+CHUNK_FILES: Final = 256
+TOTAL: Final = "total.json"
+
+Begin = Callable[[int], bool]  # called with the number of a file before it is read; False for one not to be read
+_SKIP_SECONDS: Final = 5.0  # between two calls of `skipping` while members of other lanes are skipped
+
+
+class ReadTask(NamedTuple):
+    """What one worker reads of a source.
+
+    staging: where to write, a path or an address.
+    source: the source, without its files.
+    options: how files are read.
+    chunk, files: of a folder, the number of a chunk, and its files.
+    lane, lanes: of an archive, the chunks whose number is `lane` modulo `lanes`.
+    log: where events go.
+    """
+
+    staging: str
+    source: StructureSource
+    options: ImportOptions
+    chunk: int = 0
+    files: tuple[str, ...] = ()
+    lane: int = 0
+    lanes: int = 1
+    log: events.Log | None = None
+
+
+class ChunkNote(msgspec.Struct, frozen=True):
+    """A staged chunk: names of its files in the staging area, and numbers of files, of accepted ones, and of residues.
+
+    `structures` is "" for a chunk without accepted files. `is_lasting` is False if a file could not be opened, which
+    may be mended without a change of the file.
+    """
+
+    number: int
+    rows: str
+    structures: str
+    files: int
+    accepted: int
+    residues: int
+    is_lasting: bool = True
+
+
+class TotalNote(msgspec.Struct, frozen=True):
+    """The number of files of an archive."""
+
+    files: int
+
+
+def note_name(chunk: int) -> str:
+    return f"{chunk:08d}.json"
+
+
+def read_task(task: ReadTask, begin: Begin, skipping: Callable[[], None] = lambda: None) -> None:
+    """Stage what the task names and is not staged yet. `skipping` is called every few seconds between files.
+
+    Raise SourceError if the source cannot be reached.
+    """
+    staging = open_storage(task.staging)
+    if task.source.kind == ARCHIVE:
+        _read_archive(task, staging, begin, skipping)
+    elif not staging.exists(note_name(task.chunk)):
+        _write_chunk(staging, task.chunk, _files_of_folder(task, begin), task.options)
+
+
+def chunks_of(num_files: int) -> int:
+    """Return the number of chunks of a source of so many files."""
+    return -(-num_files // CHUNK_FILES)
+
+
+class _File(NamedTuple):
+    number: int
+    path: str
+    member: Member | None  # None for a file that is not read
+    is_lasting: bool = True
+    scores: bytes | None = None  # of ColabFold, beside the file
+
+
+def _files_of_folder(task: ReadTask, begin: Begin) -> Iterator[_File]:
+    for place, path in enumerate(task.files):
+        number = task.chunk * CHUNK_FILES + place
+        if task.source.kind != FILE and not is_read(path):
+            yield _File(number, path, None)
+        elif not begin(number):
+            yield _File(number, path, _CRASHED)
+        else:
+            yield _read_file(task.source, number, path)
+
+
+def _read_file(source: StructureSource, number: int, path: str) -> _File:
+    try:
+        found = source.found if source.kind == FILE else source.file(path)
+    except SourceError as error:
+        if source.is_remote:
+            raise
+        return _File(number, path, Member(path, None, Outcome.UNREADABLE, str(error)), is_lasting=False)
+    [(_, member)] = _only(found)
+    if member.outcome == Outcome.UNREADABLE and source.is_remote:
+        raise SourceError(f"{found.source} could not be read: {member.detail}")
+    scores = None if source.is_remote else scores_beside(Path(found.path))
+    return _File(number, path, member, member.outcome != Outcome.UNREADABLE, scores)
+
+
+def _only(found: Found) -> list[tuple[int, Member]]:
+    """Return the content of a file that is not an archive, whatever it is."""
+    with closing(open_members(found, max_bytes=MAX_TEXT_BYTES)) as members:
+        for number, member in members:
+            if member.name:
+                return [(number, Member("", None, Outcome.NOT_STRUCTURE, "an archive without the name of one"))]
+            return [(number, member)]
+    raise AssertionError("open_members yields at least one member")
+
+
+def _read_archive(task: ReadTask, staging: Storage, begin: Begin, skipping: Callable[[], None]) -> None:
+    seen = 0
+    called = time.monotonic()
+    done: dict[int, bool] = {}
+
+    def wanted(number: int) -> bool:
+        nonlocal seen, called
+        seen = max(seen, number + 1)
+        if time.monotonic() > called + _SKIP_SECONDS:
+            called = time.monotonic()
+            skipping()
+        chunk = number // CHUNK_FILES
+        if chunk % task.lanes != task.lane:
+            return False
+        if chunk not in done:
+            done.clear()
+            done[chunk] = staging.exists(note_name(chunk))
+        return not done[chunk]
+
+    def files() -> Iterator[_File]:
+        nonlocal seen
+        with closing(open_members(task.source.found, wanted, MAX_TEXT_BYTES)) as members:
+            for number, member in members:
+                seen = max(seen, number + 1)
+                path = member.name
+                if number // CHUNK_FILES % task.lanes != task.lane:
+                    continue  # why the archive could not be read to its end: another lane's
+                if not path and member.outcome == Outcome.UNREADABLE and task.source.is_remote:
+                    raise SourceError(f"{task.source.name} could not be read: {member.detail}")
+                if member.content is None:
+                    yield _File(number, path, member)
+                elif path and not is_read(path):
+                    yield _File(number, path, None)
+                else:
+                    yield _File(number, path or task.source.file_name, member if begin(number) else _CRASHED)
+
+    for chunk, some in groupby(files(), key=lambda file: file.number // CHUNK_FILES):
+        if not staging.exists(note_name(chunk)):
+            _write_chunk(staging, chunk, some, task.options)
+    staging.commit_once(TOTAL, msgspec.json.encode(TotalNote(seen)))
+
+
+_CRASHED: Final = Member("", None, Outcome.CRASHED, "the process that read it crashed, or took too long")
+
+
+class _Structures:
+    """Accepted structures of a chunk, written in row groups."""
+
+    def __init__(self, file: ParquetFile):
+        self._file = file
+        self._pending: list[ImportedStructure] = []
+        self.rows = 0
+        self.residues = 0
+
+    def add(self, structure: ImportedStructure) -> int:
+        """Take a structure and return its row."""
+        self._pending.append(structure)
+        self.rows += 1
+        self.residues += len(structure.sequence)
+        if len(self._pending) == STRUCTURES_PER_ROW_GROUP:
+            self.flush()
+        return self.rows - 1
+
+    def flush(self) -> None:
+        some, self._pending = self._pending, []
+        if some:
+            missing = [np.full(len(one.sequence), np.nan, np.float32) for one in some]
+            plddt = [one.plddt if one.plddt is not None else none for one, none in zip(some, missing, strict=True)]
+            self._file.write(
+                encode_structures(
+                    [structure_id(one.sequence) for one in some],
+                    [one.sequence for one in some],
+                    [one.positions for one in some],
+                    plddt,
+                )
+            )
+
+
+def _write_chunk(staging: Storage, chunk: int, files: Iterator[_File], options: ImportOptions) -> None:
+    """Read files and write their rows and structures, then the note."""
+    attempt = attempt_name()
+    names = [f"{chunk:08d}.{attempt}.{kind}.parquet" for kind in ("files", "structures")]
+    rows: list[dict[str, Any]] = []
+    is_lasting = True
+    with ParquetFile(staging, names[1], "structures") as written:
+        structures = _Structures(written)
+        for file in files:
+            is_lasting = is_lasting and file.is_lasting
+            if file.member is None:
+                rows.append(other_file(file.number, file.path))
+                continue
+            row, structure = file_row(file.number, file.path, file.member, options, file.scores)
+            if structure is not None:
+                row["row"] = structures.add(structure)
+            rows.append(row)
+        structures.flush()
+    with ParquetFile(staging, names[0], "staged_files", schema=STAGED_FILES) as table:
+        table.write(pa.Table.from_pylist(rows, schema=STAGED_FILES))
+    note = ChunkNote(chunk, names[0], names[1], len(rows), structures.rows, structures.residues, is_lasting)
+    staging.commit_once(note_name(chunk), msgspec.json.encode(note))

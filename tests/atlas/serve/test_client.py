@@ -1,0 +1,81 @@
+"""The client against a real server: `foldatlas serve` as a user starts it, in a process of its own."""
+
+import os
+import signal
+import subprocess
+import sys
+import tarfile
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import gemmi
+import pytest
+from built_atlas import Built
+
+from foldatlas.atlas.client import Client, ServerError
+from foldatlas.atlas.reader import Atlas
+from foldatlas.atlas.serve.cage import landlock
+
+TOKEN = "t" * 40
+
+
+@pytest.fixture(scope="module")
+def server(indexed: Built, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The URL of a server that needs a token."""
+    tokens = tmp_path_factory.mktemp("tokens") / "tokens"
+    tokens.touch(0o600)
+    tokens.write_text(TOKEN)
+    command = [sys.executable, "-m", "foldatlas.jobs.cli", "serve", str(indexed.root), "--port", "0", "--log-requests"]
+    process = subprocess.Popen([*command, "--token-file", str(tokens)], stderr=subprocess.PIPE, text=True)
+    assert process.stderr is not None
+    lines: list[str] = []
+    url = next(line for line in process.stderr if not lines.append(line) and line.startswith("serving ")).split()[-1]
+    reading = threading.Thread(target=lambda: lines.extend(process.stderr), daemon=True)
+    reading.start()
+    yield url
+    process.send_signal(signal.SIGTERM)
+    assert process.wait(60) in (143, -signal.SIGTERM)
+    reading.join(60)
+    process.stderr.close()
+    log = "".join(lines)
+    assert "GET /v1/structures/{name:path} 200" in log
+    assert TOKEN not in log and "a1" not in log and "Traceback" not in log
+
+
+@pytest.fixture(scope="module")
+def client(server: str) -> Client:
+    return Client(server, token=TOKEN)
+
+
+def test_look_ups_and_pages(client: Client, indexed: Built) -> None:
+    assert client.health()["status"] == "ok"
+    assert [row["id"] for row in client.find("sp|P12345|odd/../name")] == ["sp|P12345|odd/../name"]
+    with Atlas.open(indexed.root) as atlas:
+        expected = atlas.sql("SELECT id FROM proteins WHERE mean_plddt >= 70 ORDER BY structure_id, id, source").rows()
+    assert [row["id"] for row in client.proteins(min_plddt=70, size=9)] == [name for (name,) in expected]
+    assert len(client.sequence("a1")) == len(client.confidence("a1")["plddt"])
+    assert gemmi.read_pdb_string(client.structure("a1"))[0].count_atom_sites() > 0
+    assert client.structure("a1", "cif").startswith("data_")
+    assert client.batch(["a1", "nobody"])["missing"] == [{"id": "nobody", "reason": "unknown"}]
+
+
+@pytest.mark.skipif(landlock.version() < landlock.MIN_VERSION, reason="this kernel has no Landlock, so SQL is off")
+def test_sql_gives_a_table(client: Client) -> None:
+    table = client.sql("SELECT id FROM proteins WHERE id = $id", id="a1")
+    assert table.to_pylist() == [{"id": "a1"}]
+
+
+def test_a_download_appears_when_it_is_complete(client: Client, tmp_path: Path) -> None:
+    client.download(tmp_path / "s.tar", max_length=40, format="cif")
+    with tarfile.open(tmp_path / "s.tar") as tar:
+        assert tar.getnames()[-1] == "manifest.jsonl" and len(tar.getnames()) > 10
+    assert os.listdir(tmp_path) == ["s.tar"]
+
+
+def test_errors_have_details(client: Client, server: str) -> None:
+    with pytest.raises(ServerError, match="'nobody'") as error:
+        client.structure("nobody")
+    assert error.value.status == 404 and error.value.problem["title"] == "Not Found"
+    with pytest.raises(ServerError, match="Authorization"):
+        Client(server).find("a1")
