@@ -1,12 +1,15 @@
 """`foldatlas import`: build an atlas from structures that exist already, or add structures to it."""
 
 import argparse
+import contextlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from dataclasses import replace as replace_field
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from foldatlas.jobs.arguments import ATLAS_HELP, add_engine, path, positive, say
+from foldatlas.schemas.errors import UsageError
 from foldatlas.schemas.wording import counted, readable_time
 
 if TYPE_CHECKING:
@@ -20,6 +23,7 @@ EXAMPLES: Final = """examples:
   foldatlas import pdb_files/ known --experimental --chain A
   foldatlas import proteome.tar human --id-from 'AF-([A-Z0-9]+)-F'
   foldatlas import 's3://bucket/models/' models --workers 4
+  foldatlas import esm_atlas.lance mine --lance-ids my_proteins.fasta
 
 STRUCTURES are PDB, mmCIF or Foldcomp files (plain, gz, zst), folders, tar and zip archives of them, or quoted patterns.
 A folder or an archive is one source; running the command again imports what changed.
@@ -47,6 +51,7 @@ def import_structures(
     max_length: int | None = None,
     name: str | None = None,
     replace: bool = False,
+    lance_ids: str | Path | None = None,
     runner: str | None = None,
     workers: int | None = None,
     beam_options: Sequence[str] = (),
@@ -60,8 +65,9 @@ def import_structures(
     up to this value, which files of known producers state themselves. `experimental`: B-factors are not pLDDT.
     `id_from`: "header" or a pattern that finds the id in the file's name (None: the name without its endings). `model`,
     `licence`: recorded where a file states none. `max_length`: in residues. `name`: the identity of the one source, in
-    place of its URI. `replace`: accept a version of a source that has fewer than half of the earlier ids. `runner`,
-    `workers`, `beam_options`: the engine. `log`: file to append events to, as JSON lines.
+    place of its URI. `replace`: accept a version of a source that has fewer than half of the earlier ids. `lance_ids`:
+    `structures` is one table of ESM Atlas v1 (Lance), of which the proteins that this file names, FASTA or a list of
+    ids, are imported. `runner`, `workers`, `beam_options`: the engine. `log`: file to append events to, as JSON lines.
 
     Raise UsageError with the atlas unchanged, and Interrupted with everything kept that was read or committed.
     """
@@ -69,7 +75,8 @@ def import_structures(
     from foldatlas.atlas.index.build import build_index, current_accounting
     from foldatlas.pipeline import events
     from foldatlas.pipeline.engines.choose import choose_engine
-    from foldatlas.pipeline.importing.options import ImportOptions
+    from foldatlas.pipeline.importing.esm_table import files_of_table
+    from foldatlas.pipeline.importing.options import HEADER, ImportOptions
     from foldatlas.pipeline.importing.run import import_structures as run_import
 
     defaults = ImportOptions()
@@ -77,17 +84,27 @@ def import_structures(
         chain, plddt_scale, experimental, id_from, model, licence, max_length or defaults.max_length
     )
     folder = AtlasFolder(atlas)
-    report = run_import(
-        structures,
-        folder,
-        options,
-        name=name,
-        replace_losses=replace,
-        engine=choose_engine(runner, workers, beam_options),
-        log=events.absolute(log),
-        show_progress=show_progress,
-        on_phase=on_phase,
-    )
+    engine = choose_engine(runner, workers, beam_options)
+    with contextlib.ExitStack() as stack:
+        if lance_ids is not None:
+            if len(structures) != 1:
+                raise UsageError(f"--lance-ids reads one Lance table, but {len(structures)} were given: give one")
+            on_phase("look up")
+            files = stack.enter_context(files_of_table(structures[0], lance_ids))
+            say(f"{files.found:,} of {counted(files.wanted, 'protein')} of {lance_ids} are in {structures[0]}")
+            structures, name = [str(files.folder)], name or files.identity
+            options = replace_field(options, id_from=HEADER)
+        report = run_import(
+            structures,
+            folder,
+            options,
+            name=name,
+            replace_losses=replace,
+            engine=engine,
+            log=events.absolute(log),
+            show_progress=show_progress,
+            on_phase=on_phase,
+        )
     on_phase("index")
     return ImportSummary(report, current_accounting(folder) or build_index(folder))
 
@@ -128,12 +145,29 @@ def configure(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         help="accept a changed source that keeps fewer than half of the earlier ids",
     )
+    parser.add_argument(
+        "--lance-ids",
+        type=path,
+        metavar="FILE",
+        help="STRUCTURES is a Lance table of ESM Atlas v1: import the proteins in FILE, FASTA or a list of ids",
+    )
     parser.add_argument("--strict", action="store_true", help="exit with code 3 if any structure file is refused")
     add_engine(parser)
 
 
 def run(arguments: argparse.Namespace) -> int:
-    names = ("chain", "plddt_scale", "experimental", "id_from", "model", "licence", "max_length", "name", "replace")
+    names = (
+        "chain",
+        "plddt_scale",
+        "experimental",
+        "id_from",
+        "model",
+        "licence",
+        "max_length",
+        "name",
+        "replace",
+        "lance_ids",
+    )
     summary = import_structures(
         arguments.structures,
         arguments.atlas,

@@ -3,13 +3,15 @@
 import argparse
 import contextlib
 import logging
+import signal
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from types import FrameType
 from typing import Final
 
 from foldatlas.jobs.arguments import ATLAS_HELP, path, say
-from foldatlas.schemas.errors import UsageError
+from foldatlas.schemas.errors import Interrupted, UsageError
 
 EXAMPLES: Final = """examples:
   foldatlas serve atlas
@@ -113,7 +115,14 @@ def _port(text: str) -> int:
     return int(text)
 
 
+def _stop(number: int, frame: FrameType | None) -> None:
+    raise Interrupted(exit_code=128 + number)
+
+
 def run(arguments: argparse.Namespace) -> int:
+    # uvicorn ends its requests and then raises the signal again, which would end the process before it deletes the
+    # folder with its link of the index, and keep the space of an index that was replaced.
+    signal.signal(signal.SIGTERM, _stop)
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(logging.Formatter("%(asctime)s %(message)s"))
     log = logging.getLogger("foldatlas.serve")

@@ -56,6 +56,7 @@ def repair(
     from foldatlas.atlas.folder import AtlasFolder
     from foldatlas.atlas.verify import repair as repairs
     from foldatlas.atlas.verify.correction import correct_documents
+    from foldatlas.schemas.formats import IMPORTED_SETTINGS
 
     folder = AtlasFolder.existing(atlas)
     if found is None:
@@ -70,10 +71,13 @@ def repair(
         return found
     weights_dir = None if weights is None else str(Path(weights).absolute())
     # The model and the device are looked at before anything is dropped.
-    choice = _model_of(folder, model, weights_dir) if wanted.shards else None
-    say(*wanted.lines())
+    is_imported = folder.header().settings == IMPORTED_SETTINGS
+    choice = _model_of(folder, model, weights_dir) if wanted.shards and not is_imported else None
+    say(*wanted.lines(imported=is_imported))
     wanted = wanted.without_shards_of(repairs.plan_again(folder, wanted, _planner(folder, sources), say))
-    if choice is None or not wanted.shards:
+    if is_imported:
+        say(*repairs.repair(folder, wanted, lambda: _settle(folder, wanted.shards)))
+    elif choice is None or not wanted.shards:
         say(*repairs.repair(folder, wanted, lambda: None))
     else:
         from foldatlas.pipeline.engines.choose import choose_engine
@@ -81,6 +85,13 @@ def repair(
         with EngineChoice.opened(choose_engine(None, None, ()), device) as engine:
             say(*repairs.repair(folder, wanted, lambda: _fold(folder, choice, engine)))
     return verify(atlas)
+
+
+def _settle(folder: "AtlasFolder", shards: Sequence[str]) -> None:
+    from foldatlas.atlas.folder import AtlasFolder
+    from foldatlas.pipeline.importing.lost import settle_dropped
+
+    say(*settle_dropped(AtlasFolder(folder.uri), shards))  # reads the manifest anew
 
 
 def _correct_header(atlas: str | Path) -> None:

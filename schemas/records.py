@@ -104,6 +104,7 @@ class Outcome(StrEnum):
     MIXED_PLDDT = "mixed_plddt"
     TOO_LARGE = "too_large"
     UNSAFE = "unsafe"
+    NOT_FOUND = "not_found"
 
 
 REFUSALS: Final[dict[Outcome, str]] = {
@@ -139,6 +140,7 @@ REFUSALS: Final[dict[Outcome, str]] = {
     Outcome.MIXED_PLDDT: "the B-factors are not pLDDT of residues: pass another --plddt-scale, or --experimental",
     Outcome.TOO_LARGE: "the file is too large for a structure, or expands too much",
     Outcome.UNSAFE: "a member of an archive whose name leads out of it, or that is not a regular file",
+    Outcome.NOT_FOUND: "the table of --lance-ids has no structure of this protein",
 }
 
 

@@ -20,10 +20,12 @@ from foldatlas.atlas.sql.interruptible import interruptible_call
 from foldatlas.atlas.sql.text import literal, quoted
 from foldatlas.atlas.storage.scratch import work_folder
 from foldatlas.schemas.errors import UsageError
+from foldatlas.schemas.formats import PROVENANCE
 
 MEMORY_LIMIT: Final = "50%"
 
 _SIDES: Final = ("first", "second")
+_ORIGIN: Final = ("model", "model_version", "licence", "origin", "chain", "plddt_source")
 _LEVELS: Final = ("cluster90", "cluster30", "cluster_structure")
 _RECORDS: Final = (
     "SELECT coalesce(id, '') AS id, structure_id, state || ' (' || outcome || ')' AS outcome, count(*) AS number "
@@ -70,6 +72,7 @@ def diff_atlases(
             connection.execute("CREATE VIEW pairs AS FROM first_structures AS a JOIN second_structures AS b "
                                "USING (structure_id) SELECT structure_id, b.id AS id, a, b")  # fmt: skip
             _compare_numbers(connection, Change.SCORE, {"mean_plddt": limits.plddt, "ptm": limits.ptm})
+            _compare_provenance(connection, first, second)
             _compare_novelty(connection, limits.similarity)
             for level in _LEVELS:
                 _compare_clusters(connection, level)
@@ -169,6 +172,29 @@ def _compare_numbers(connection: Any, change: Change, tolerances: dict[str, floa
             before,
             after,
             amount,
+        )
+
+
+def _compare_provenance(connection: Any, first: Atlas, second: Atlas) -> None:
+    """Compare what the files of imported structures state about themselves; folded atlases have no such table."""
+    atlases = (first, second)
+    if not all(
+        atlas.query(f"SELECT count(*) FROM duckdb_tables() WHERE table_name = {literal(PROVENANCE)}").rows()[0][0]
+        for atlas in atlases
+    ):
+        return
+    for side, atlas in zip(_SIDES, atlases, strict=True):
+        _load(connection, f"{side}_provenance", atlas, f"SELECT structure_id, {', '.join(_ORIGIN)} FROM {PROVENANCE}")
+    for column in _ORIGIN:
+        _insert(
+            connection,
+            Change.PROVENANCE,
+            f"FROM (SELECT structure_id, pairs.id AS id, a.{column} AS old, b.{column} AS new FROM pairs "
+            "JOIN first_provenance AS a USING (structure_id) JOIN second_provenance AS b USING (structure_id)) "
+            "AS compared WHERE old IS DISTINCT FROM new",
+            literal(column),
+            "old",
+            "new",
         )
 
 

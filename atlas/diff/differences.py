@@ -18,6 +18,7 @@ class Change(StrEnum):
     OUTCOME = "outcome"
     SCORE = "score"
     COORDINATES = "coordinates"
+    PROVENANCE = "provenance"
     NOVELTY = "novelty"
     CLUSTER = "cluster"
     REPRESENTATIVE = "representative"
@@ -31,6 +32,7 @@ MEANINGS: Final = {
     Change.OUTCOME: "an id in both, of the same sequences, with another outcome or number of records",
     Change.SCORE: "a structure in both, with another confidence",
     Change.COORDINATES: "a structure in both, with other coordinates or missing atoms",
+    Change.PROVENANCE: "an imported structure in both, of another model, version, licence or origin",
     Change.NOVELTY: "a structure in both, with another nearest known structure or sequence, or similarity to it",
     Change.CLUSTER: "a structure in both, in a cluster with other members",
     Change.REPRESENTATIVE: "a cluster of the same structures, with another representative",

@@ -20,6 +20,7 @@ from foldatlas.atlas.importing.confidence_json import MAX_PAE
 from foldatlas.atlas.importing.record import ImportedStructure, Provenance
 from foldatlas.atlas.reference.chains import MAX_RESIDUES, StructureFault, safe_title
 from foldatlas.schemas.errors import UsageError
+from foldatlas.schemas.formats import DECLARED, NO_PLDDT
 from foldatlas.schemas.records import RESIDUES, structure_id
 
 ORIGIN: Final = "ESM Atlas"
@@ -137,17 +138,42 @@ def _digits(value: Any) -> str:
 
 def row_file(row: pa.Table, version: str) -> bytes:
     """Return the file of one row: MAGIC and an Arrow stream. `version` is that of the table."""
+    return _file_of(row, {"version": version})
+
+
+def _file_of(row: pa.Table, metadata: dict[str, str]) -> bytes:
     sink = io.BytesIO()
     sink.write(MAGIC)
-    schema = row.schema.with_metadata({"version": version})
+    schema = row.schema.with_metadata(metadata)
     with pa.ipc.new_stream(sink, schema) as writer:
         writer.write_table(row.cast(schema).combine_chunks())
     return sink.getvalue()
 
 
+def with_id(content: bytes, identifier: str) -> bytes:
+    """Return the file of a row with the id that asked for it."""
+    with pa.ipc.open_stream(memoryview(content)[len(MAGIC) :]) as stream:
+        row = stream.read_all()
+    known = row.schema.metadata or {}
+    return _file_of(row, {**{key.decode(): value.decode() for key, value in known.items()}, "id": identifier})
+
+
 def absent_file(identifier: str) -> bytes:
     """Return the file of an id without a row, of which `read_row_file` raises `not_found`."""
     return MAGIC + b"\n" + identifier.encode("utf-8", "backslashreplace")
+
+
+def asked_id(content: bytes) -> str:
+    """Return the id that asked for a file of one row, "" if it cannot be read."""
+    body = content[len(MAGIC) :]
+    if body.startswith(b"\n"):
+        return body[1:].decode("utf-8", "replace")
+    try:
+        with pa.ipc.open_stream(body) as stream:
+            known: dict[bytes, bytes] = stream.schema.metadata or {}
+            return known.get(b"id", b"").decode("utf-8", "replace")
+    except (pa.ArrowException, ValueError, OSError):
+        return ""
 
 
 def is_row_file(content: bytes) -> bool:
@@ -164,7 +190,7 @@ def read_row_file(content: bytes) -> ImportedStructure:
         raise StructureFault("not_found", "the table has no structure of this protein")
     try:
         with pa.ipc.open_stream(memoryview(content)[len(MAGIC) :]) as stream:
-            version = (stream.schema.metadata or {}).get(b"version", b"").decode()
+            known = stream.schema.metadata or {}
             [row] = stream.read_all().to_pylist()
     except (pa.ArrowException, ValueError, OSError) as error:
         raise StructureFault("unreadable", f"the row cannot be read: {error}") from error
@@ -176,13 +202,16 @@ def read_row_file(content: bytes) -> ImportedStructure:
     if odd := sorted(set(sequence) - set(RESIDUES)):
         raise StructureFault("other_sequence", f"its sequence has {', '.join(odd)[:40]!r}, which are not residue codes")
     header = safe_title(str(row.get(_HEADER) or ""))
+    plddt = _plddt(_numbers(row.get("per_residue_plddt"), "per_residue_plddt", len(sequence)), len(sequence))
+    version, asked = (known.get(key, b"").decode("utf-8", "replace") for key in (b"version", b"id"))
     return ImportedStructure(
         sequence=sequence,
         positions=positions_of(blob, sequence),
-        plddt=_plddt(_numbers(row.get("per_residue_plddt"), "per_residue_plddt", len(sequence)), len(sequence)),
+        plddt=plddt,
+        plddt_source=NO_PLDDT if plddt is None or np.isnan(plddt).all() else DECLARED,
         ptm=_ptm(row.get("ptm")),
         pae=_pae(_numbers(row.get(_PAE), _PAE, len(sequence) ** 2), len(sequence)),
-        identifier=header.partition(" ")[0],
+        identifier=asked or header.partition(" ")[0],
         title=header,
         provenance=Provenance(model="", version=version, licence=LICENCE, origin=ORIGIN),
     )

@@ -2,7 +2,8 @@
 
 documents             a flipped bit is corrected (correction.py), whatever the document
 records, sequences    planned again from the sources of their plan, if these still have the bytes that were read
-shards                dropped by deleting their manifest entries, and folded again
+shards                dropped by deleting their manifest entries, and folded again; of imported structures, to be
+                      imported again, or recorded as lost where the source no longer exists
 runs of stages        dropped, for the same command to run again
 annotations           written again from their rows in the index
 packs, the index      deleted, built again
@@ -60,11 +61,12 @@ class Repair:
             tuple(by_mend[Mend.NONE]),
         )
 
-    def lines(self) -> list[str]:
-        """Return what will be done, a line for each thing."""
+    def lines(self, *, imported: bool = False) -> list[str]:
+        """Return what will be done, a line for each thing. `imported`: the structures were imported, not folded."""
+        again = "dropped" if imported else "dropped, to be folded again"
         return [
             *(f"{path}: to be made again from the sources" for paths in self.plans.values() for path in paths),
-            *(f"shard {name}: dropped, to be folded again" for name in self.shards),
+            *(f"shard {name}: {again}" for name in self.shards),
             *(f"{name}: dropped, run the same command again" for name in self.runs),
             *(f"annotation {name}: written again from the index" for name in self.annotations),
             *(f"{name}: deleted" for name in self.files),

@@ -2,6 +2,7 @@
 
 options.py      how files are read, in every worker
 sources.py      folders, archives and files that are imported, as they were found
+esm_table.py    proteins of a table of ESM Atlas v1, as files
 ids.py          the id of a file, by its name, a pattern, or what it states
 beside.py       the file of scores that ColabFold writes beside a structure
 rows.py         a file -> a row of its outcome, and its structure
@@ -12,5 +13,6 @@ reading.py      the files of a chunk -> staged Parquet and a note
 staging.py      where chunks are staged, and which are complete
 planning.py     staged chunks -> a committed plan of shards
 shards.py       one shard: rows of staged chunks -> structures and a manifest entry
+lost.py         shards that a repair dropped
 run.py          all steps of an import
 """

@@ -6,7 +6,7 @@ from typing import Final
 
 from foldatlas.pipeline.importing.options import HEADER
 
-STRUCTURE_ENDINGS: Final = (".pdb", ".ent", ".cif", ".mmcif", ".pdbx", ".fcz")
+STRUCTURE_ENDINGS: Final = (".pdb", ".ent", ".cif", ".mmcif", ".pdbx", ".fcz", ".esmatlas")
 COMPRESSION_ENDINGS: Final = (".gz", ".zst", ".bz2", ".xz")
 _ENDINGS: Final = re.compile(
     rf"((?:{'|'.join(map(re.escape, STRUCTURE_ENDINGS))}))?((?:{'|'.join(map(re.escape, COMPRESSION_ENDINGS))}))*$",

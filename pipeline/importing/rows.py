@@ -8,6 +8,7 @@ from typing import Any, Final
 
 import numpy as np
 
+from foldatlas.atlas.importing.esm_atlas import asked_id, is_row_file, read_row_file
 from foldatlas.atlas.importing.foldcomp_blob import is_foldcomp, read_foldcomp
 from foldatlas.atlas.importing.record import ImportedStructure
 from foldatlas.atlas.importing.structure_text import read_structure_text
@@ -16,7 +17,7 @@ from foldatlas.atlas.reference.chains import StructureFault
 from foldatlas.atlas.reference.read import Member
 from foldatlas.pipeline.importing.beside import read_with_scores
 from foldatlas.pipeline.importing.ids import id_of, is_structure_name
-from foldatlas.pipeline.importing.options import ImportOptions
+from foldatlas.pipeline.importing.options import HEADER, ImportOptions
 from foldatlas.pipeline.sources.headers import read_text
 from foldatlas.pipeline.sources.validation import crc64
 from foldatlas.schemas.records import Outcome, structure_id
@@ -40,7 +41,9 @@ def file_row(
     try:
         found = read_content(content, options, scores)
     except StructureFault as fault:
-        return _refused(number, path, digest, fault.outcome, str(fault)), None
+        row = _refused(number, path, digest, fault.outcome, str(fault))
+        asked = asked_id(content) if is_row_file(content) else ""
+        return ({**row, "id": id_of(path, asked, HEADER)} if asked else row), None
     except MemoryError:
         return _refused(number, path, digest, Outcome.TOO_LARGE, "it needs more memory than there is"), None
     identity = id_of(path, found.identifier, options.id_from)
@@ -85,6 +88,8 @@ def read_content(content: bytes, options: ImportOptions, scores: bytes | None = 
     with np.errstate(all="ignore"):  # values of damaged files
         if is_foldcomp(content):
             return read_foldcomp(content, options.read)
+        if is_row_file(content):
+            return read_row_file(content)
         if scores is not None:
             return read_with_scores(content, options.read, scores)
         return read_structure_text(content, options.read)

@@ -30,7 +30,7 @@ from foldatlas.schemas.manifest import FileEntry, Run, Shard, ShardEntry, settin
 from foldatlas.schemas.tables import FORMAT_VERSION, STRUCTURES_PER_ROW_GROUP
 from foldatlas.schemas.version import program_version
 
-LOST: Final = "the file was changed or removed before its structure was imported"
+LOST: Final = "lost: its file was changed or removed, and the atlas does not have its structure"
 STAGE: Final = "import"
 _PLACE: Final = ("source", "staging", "files", "structures")
 _Part = tuple[pa.Table, list[dict[str, Any]]]  # structures, and the rows of their files

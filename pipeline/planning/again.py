@@ -17,6 +17,7 @@ from foldatlas.pipeline.planning.planner import check_notes, planning_memory_byt
 from foldatlas.pipeline.sources.find import SourceFile, cut_ranges, find_sources
 from foldatlas.pipeline.staging import staging_of
 from foldatlas.schemas.errors import SourceError
+from foldatlas.schemas.formats import IMPORTED_SETTINGS
 from foldatlas.schemas.manifest import FileEntry, Plan, Source
 
 
@@ -28,6 +29,8 @@ def make_tables_again(folder: AtlasFolder, name: str, moved: Sequence[str] = ())
     Return the files that differ from the committed ones, each with the reason. Raise SourceError if a source is not
     found, or has other bytes.
     """
+    if folder.header().settings == IMPORTED_SETTINGS:
+        raise SourceError("it is of imported structures: restore it from a copy, or import into a new atlas")
     plans = folder.plans()
     plan = next(plan for plan in plans if plan.name == name)
     earlier = [other for other in plans if (other.created, other.name) < (plan.created, plan.name)]

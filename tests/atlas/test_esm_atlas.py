@@ -147,6 +147,7 @@ def array(**changed: Any) -> dict[Any, Any]:
         ({b"complex": True, b"data": "1"}, "unreadable"),
         (array(**{"type": "O"}) | {b"type": "|O"}, "unsafe"),
         (array() | {b"type": "<M8[s]"}, "unsafe"),
+        (array() | {b"kind": b"O"}, "unsafe"),
         (array() | {b"shape": [1 << 30, 1 << 30, 1 << 30]}, "unreadable"),
         (array() | {b"shape": [-2, 37, 3]}, "unreadable"),
         (array() | {b"shape": [2.0, 37, 3]}, "unreadable"),

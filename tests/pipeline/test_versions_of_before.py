@@ -8,6 +8,7 @@ import shutil
 from pathlib import Path
 
 import duckdb
+import pyarrow.parquet as pq
 import pytest
 
 from foldatlas.atlas.folder import AtlasFolder
@@ -21,6 +22,7 @@ from foldatlas.pipeline.planning.planner import Planned, make_plan
 from foldatlas.pipeline.shards.run import fold_atlas
 from foldatlas.pipeline.sources.find import SourceWarning
 from foldatlas.pipeline.workers.supervisor import WorkerSpec
+from foldatlas.schemas.formats import PROVENANCE, tables_of
 
 KEPT = Path(__file__).with_name("atlas-of-format-1")
 URI = "file:///reads/x.faa"
@@ -44,6 +46,14 @@ def counts(folder: AtlasFolder) -> tuple[int, int]:
     return both  # type: ignore[no-any-return]
 
 
+def is_of_format_1(folder: AtlasFolder) -> bool:
+    """Whether the header and every table of plans and shards are of format 1."""
+    tables = {path for path in folder.root.rglob("*.parquet") if path.parent.name in tables_of(1)}
+    formats = {pq.read_schema(path).metadata[b"foldatlas.format"] for path in tables}
+    named = {path.parent.name for path in folder.root.rglob("*.parquet")}
+    return folder.header().format == 1 and formats == {b"1"} and PROVENANCE not in named
+
+
 def read(
     folder: AtlasFolder, records: dict[str, str], worker: WorkerSpec, costs: CostModel, **options: bool
 ) -> Planned:
@@ -62,6 +72,10 @@ def test_an_old_atlas_opens_and_resumes(old: AtlasFolder, worker: WorkerSpec) ->
     assert verify(old).faults == [] and status(old).is_complete
     assert {path: path.read_bytes() for path in documents} == documents
     assert {plan.format for plan in old.plans()} == {1} == {entry.format for entry in old.entries().values()}
+    assert is_of_format_1(old)
+    with duckdb.connect(str(old.index_path), read_only=True) as connection:
+        basis = connection.execute("SELECT DISTINCT confidence_basis, model FROM proteins").fetchall()
+    assert basis == [("plddt_and_ptm", old.header().settings.model)]
 
 
 def test_an_old_atlas_merges(old: AtlasFolder, tmp_path: Path, worker: WorkerSpec, costs: CostModel) -> None:
@@ -73,7 +87,7 @@ def test_an_old_atlas_merges(old: AtlasFolder, tmp_path: Path, worker: WorkerSpe
         merge_atlases([one.root for one in pair], out.root)
         assert counts(out) == (9, 0)  # the same bytes of the same source count once
         assert verify(out).faults == []
-        assert {plan.format for plan in out.plans()} == {1}
+        assert {plan.format for plan in out.plans()} == {1} and is_of_format_1(out)
 
 
 @pytest.mark.parametrize("records", [FIRST, SECOND], ids=["first", "second"])
@@ -93,7 +107,7 @@ def test_old_versions_stay_until_replace(old: AtlasFolder, worker: WorkerSpec, c
         present = {head.source.records for head in lineage_of(old.plans()).heads[URI]}
         assert present == {4, 5, len(records)}
     fold_atlas(old, worker, show_progress=False)
-    assert counts(old) == (4 + 5 + 6, 5)
+    assert counts(old) == (4 + 5 + 6, 5) and is_of_format_1(old)
     read(old, SECOND, worker, costs, replace=True)
     fold_atlas(old, worker, show_progress=False)
     # those of the second version count again, and once

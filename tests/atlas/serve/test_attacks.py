@@ -31,6 +31,7 @@ SETTINGS = ServerSettings(limits=Limits(header_seconds=0.5, body_seconds=2))
 @pytest.fixture(scope="module")
 def processes(indexed: Built) -> Iterator[SqlProcesses]:
     with SqlProcesses(indexed.folder, SqlLimits(memory_bytes=200 << 20, seconds=5, rows=100_000)) as made:
+        assert made.problem is None or not HAS_CAGE
         yield made
 
 

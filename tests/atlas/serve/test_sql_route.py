@@ -25,6 +25,7 @@ ENDLESS = "SELECT count(*) FROM range(100000000000), range(100000)"
 @pytest.fixture(scope="module")
 def processes(indexed: Built) -> Iterator[SqlProcesses]:
     with SqlProcesses(indexed.folder, SqlLimits(seconds=300, rows=200_000, processes=1, waiting=0)) as made:
+        assert made.problem is None
         yield made
 
 
@@ -119,7 +120,8 @@ def test_a_client_that_leaves_ends_its_statement(app, monkeypatch: pytest.Monkey
 
         monkeypatch.setattr(SqlProcesses, "run", noted_run)
         first = asyncio.create_task(ask(app, ENDLESS, leave))
-        await started.wait()
+        await asyncio.wait({first, asyncio.ensure_future(started.wait())}, return_when=asyncio.FIRST_COMPLETED)
+        assert started.is_set(), "the route ended before its statement began"
         second = await ask(app, "SELECT 1", asyncio.Event())
         leave.set()
         return await first, second
