@@ -32,5 +32,5 @@ projection/     a map: structures in two dimensions, and its files for other pro
 Old names, for one release:
     open.py             reader.py
     matrices.py         parquet/matrices.py
-    structure_files.py  export/structure_files.py
+    structure_files.py  writers/structure_files.py
 """

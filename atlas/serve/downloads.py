@@ -19,6 +19,7 @@ from foldatlas.atlas.serve.catalogue import COLUMNS, Protein, steps
 from foldatlas.atlas.serve.contents import Contents
 from foldatlas.atlas.serve.current import Served
 from foldatlas.atlas.serve.filters import Key, ProteinFilter
+from foldatlas.atlas.serve.pieces import PiecesFile
 from foldatlas.atlas.sql.query import read_only
 from foldatlas.schemas.errors import UsageError
 
@@ -40,7 +41,7 @@ def tar_stream(
 
 def tar_of(served: Served, contents: Contents, proteins: Iterator[Protein], format: str) -> Iterator[bytes]:
     """Yield a tar of the structure files of `proteins`, in which records of one structure follow each other."""
-    sink = _Sink()
+    sink = PiecesFile()
     lines: list[bytes] = []
     previous: tuple[Any, dict[str, Any]] | None = None
     with tarfile.open(fileobj=cast(IO[bytes], sink), mode="w|", format=tarfile.PAX_FORMAT) as tar:
@@ -74,7 +75,7 @@ def parquet_stream(
 ) -> Iterator[bytes]:
     """Yield a Parquet file of rows of `proteins` with their sequences, and the cursor to resume after each row."""
     schema = parquet_schema(served)
-    sink = _Sink()
+    sink = PiecesFile()
     with pq.ParquetWriter(pa.PythonFile(cast(IO[bytes], sink), mode="w"), schema, compression="zstd") as writer:
         for step in steps(served, wanted, after, limit):
             rows = [
@@ -108,45 +109,6 @@ def prepared(stream: Iterator[bytes]) -> Iterator[bytes]:
         yield from stream
 
     return pieces()
-
-
-class _Sink:
-    """A file that is only written; what was written is taken in pieces."""
-
-    def __init__(self) -> None:
-        self._pieces: list[bytes] = []
-        self._position = 0
-        self.size = 0
-        self.closed = False
-
-    def write(self, data: bytes) -> int:
-        self._pieces.append(bytes(data))
-        self.size += len(data)
-        self._position += len(data)
-        return len(data)
-
-    def take(self) -> bytes:
-        data = b"".join(self._pieces)
-        self._pieces, self.size = [], 0
-        return data
-
-    def tell(self) -> int:
-        return self._position
-
-    def flush(self) -> None:
-        pass
-
-    def close(self) -> None:
-        self.closed = True
-
-    def readable(self) -> bool:
-        return False
-
-    def writable(self) -> bool:
-        return True
-
-    def seekable(self) -> bool:
-        return False
 
 
 def _add(tar: tarfile.TarFile, name: str, data: bytes) -> None:

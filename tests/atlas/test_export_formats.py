@@ -167,7 +167,7 @@ def test_records_of_two_versions_at_one_offset_are_counted() -> None:
         "('f', 'a', 1, 0), ('f', 'a', 1, 0), ('f', 'b', 2, 10), ('f', 'c', 3, 10), ('g', 'c', 3, 10)) "
         'AS records(source, id, structure_id, "offset")'
     )
-    connection.execute(f"CREATE TABLE located AS {located_sql()}")
+    connection.execute(f"CREATE TABLE located AS {located_sql(1)}")
     kept = connection.execute("SELECT source, id FROM located WHERE in_atlas ORDER BY ALL").fetchall()
     assert kept == [("f", "a"), ("f", "b"), ("g", "c")] and not_in_atlas(connection) == 2
     connection.close()

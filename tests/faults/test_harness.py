@@ -35,7 +35,7 @@ def test_killed_runs_lose_duplicate_and_corrupt_nothing(where: str, kills: int, 
 @pytest.mark.parametrize(
     ("kills", "more"),
     [
-        (2, ["--phases", "folding,committing", "--faults", ""]),
+        pytest.param(2, ["--phases", "folding,committing", "--faults", ""], marks=pytest.mark.long),
         pytest.param(20, [], marks=pytest.mark.long),
         pytest.param(8, ["--where", "workers", "--faults", "two_drivers"], marks=pytest.mark.long),
     ],

@@ -108,7 +108,9 @@ def test_ptm_of_a_batch_is_that_of_transformers_alone(pair, fold, random_sequenc
     assert max(abs(theirs.item() - score) for score in expected) > 10 * SCORE
 
 
-@pytest.mark.parametrize("size", ["one_block", "two_blocks", pytest.param("four_blocks", marks=pytest.mark.long)])
+@pytest.mark.parametrize(
+    "size", ["one_block", *(pytest.param(size, marks=pytest.mark.long) for size in ("two_blocks", "four_blocks"))]
+)
 def test_every_weight_changes_the_outcome(size, request, fold, random_sequence):
     """The comparisons above would see an error in any tensor: 5 % of it moves an output tenfold its tolerance.
 

@@ -139,7 +139,7 @@ def test_members_are_within_the_rule_of_their_centre(whole: Path, proteins: list
     assert checked > 10
 
 
-@pytest.mark.parametrize(("seed", "threads", "workers"), [(1, 2, 1), (2, 1, 2)])
+@pytest.mark.parametrize(("seed", "threads", "workers"), [(1, 2, 1), pytest.param(2, 1, 2, marks=pytest.mark.long)])
 def test_order_threads_and_workers_change_nothing(
     whole: Path, proteins: list[Protein], tmp_path: Path, seed: int, threads: int, workers: int
 ) -> None:

@@ -294,6 +294,7 @@ print("4711;cluster")
 ARRAY = DEPLOY / "slurm" / "array.sh"
 
 
+@pytest.mark.long
 def test_an_array_folds_everything_and_indexes(
     slurm: Path, tmp_path: Path, short_proteins: str, whole: Path, tables: Callable[[Path], object]
 ) -> None:  # fmt: skip

@@ -170,7 +170,7 @@ def test_in_the_drivers_process_it_is_equal_to_the_embedded_run(
     lines = [
         line for line in done.stderr.splitlines() if not line.startswith("folding: ")
     ]  # progress of a slow machine
-    assert len(lines) == 4, done.stderr  # the plan, and what was folded: nothing of Beam's
+    assert len(lines) == 5, done.stderr  # the plan, what was folded, the report: nothing of Beam's
     assert tables(atlas) == tables(clean)
 
 
@@ -215,7 +215,7 @@ def test_killed_worker_of_a_pool_is_an_error_and_resumes(
     assert "Traceback" not in pool.log.read_text()
 
 
-@pytest.mark.parametrize("external", [False, True], ids=["loopback", "pool"])
+@pytest.mark.parametrize("external", [False, pytest.param(True, marks=pytest.mark.long)], ids=["loopback", "pool"])
 def test_ctrl_c_leaves_no_process(
     prism: str, module_fasta: str, tmp_path: Path, request: pytest.FixtureRequest, pauses: Path, external: bool
 ) -> None:

@@ -228,5 +228,5 @@ def test_verify_finds_what_is_wrong_in_them(
     field = stored.schema.field(column)
     wrong = stored.set_column(place, field, pa.array(values, field.type))
     pq.write_table(wrong, path)
-    faults = list(check_shard(folder.root, plan, shard, entry, worker.settings.model, set()))
+    faults = list(check_shard(folder.root, plan, shard, entry, folder.header(), set()))
     assert [fault.where for fault in faults] == [entry.files[table].path]

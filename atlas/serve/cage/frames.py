@@ -2,7 +2,9 @@
 
 import struct
 from collections.abc import Callable
-from typing import Final
+from typing import Any, Final
+
+from foldatlas.atlas.serve.pieces import PiecesFile
 
 HEAD: Final = b"H"  # JSON: names and types of the columns
 DATA: Final = b"D"  # a piece of the result
@@ -28,53 +30,29 @@ def unpacked(header: bytes) -> tuple[bytes, int]:
     return kind, length
 
 
-class FrameFile:
-    """A file that writes frames of data with `write(frame)`, after `head` was written as the first."""
+class FrameFile(PiecesFile):
+    """A file that writes frames of data with `send(frame)`, after `head` was written as the first."""
 
-    def __init__(self, write: Callable[[bytes], None], head: bytes):
-        self._write = write
+    def __init__(self, send: Callable[[bytes], None], head: bytes):
+        super().__init__()
+        self._send = send
         self._head: bytes | None = head
-        self._pieces: list[bytes] = []
-        self._size = 0
-        self._position = 0
-        self.closed = False
 
-    def write(self, data: bytes) -> int:
-        self._pieces.append(bytes(data))
-        self._size += len(data)
-        self._position += len(data)
-        if self._size >= PIECE:
-            self._send()
-        return len(data)
+    def write(self, data: Any) -> int:
+        written = super().write(data)
+        if self.size >= PIECE:
+            self._send_pieces()
+        return written
 
     def end(self) -> None:
         """Write what is kept back, and that the result is complete."""
-        self._send()
-        self._write(packed(END))
+        self._send_pieces()
+        self._send(packed(END))
 
-    def _send(self) -> None:
+    def _send_pieces(self) -> None:
         if self._head is not None:
-            self._write(packed(HEAD, self._head))
+            self._send(packed(HEAD, self._head))
             self._head = None
-        data = b"".join(self._pieces)
-        self._pieces, self._size = [], 0
+        data = self.take()
         for begin in range(0, len(data), MAX_FRAME):
-            self._write(packed(DATA, data[begin : begin + MAX_FRAME]))
-
-    def tell(self) -> int:
-        return self._position
-
-    def flush(self) -> None:
-        pass
-
-    def close(self) -> None:
-        self.closed = True
-
-    def readable(self) -> bool:
-        return False
-
-    def writable(self) -> bool:
-        return True
-
-    def seekable(self) -> bool:
-        return False
+            self._send(packed(DATA, data[begin : begin + MAX_FRAME]))
