@@ -190,6 +190,7 @@ def c_alphas_of(structure: StoredStructure) -> Doubles:
 
 def _rounded(points_M3: Doubles) -> list[list[float] | None]:
     """Return points in units of the stored coordinates, None for a missing one."""
-    values = (np.rint(points_M3 * COORDINATE_SCALE) / COORDINATE_SCALE).tolist()
-    present: list[bool] = np.isfinite(points_M3).all(axis=1).tolist()  # type: ignore[union-attr]
-    return [value if here else None for value, here in zip(values, present, strict=True)]
+    values: list[list[float] | None] = (np.rint(points_M3 * COORDINATE_SCALE) / COORDINATE_SCALE).tolist()
+    for row in np.flatnonzero(np.isnan(points_M3).any(axis=1)):
+        values[row] = None
+    return values
