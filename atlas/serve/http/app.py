@@ -10,7 +10,18 @@ from starlette.responses import Response
 
 from foldatlas.atlas.serve.cage.processes import SqlProcesses
 from foldatlas.atlas.serve.current import CurrentAtlas
-from foldatlas.atlas.serve.http import alphafold, downloads, esm, groups, models, problems, proteins, search, sql
+from foldatlas.atlas.serve.http import (
+    alphafold,
+    downloads,
+    esm,
+    groups,
+    models,
+    problems,
+    protein_page,
+    proteins,
+    search,
+    sql,
+)
 from foldatlas.atlas.serve.http.access import Failures, needs
 from foldatlas.atlas.serve.http.metrics import Counted, Metrics
 from foldatlas.atlas.serve.http.protect import Bodies, Headers, HostList, Prefix
@@ -57,15 +68,8 @@ def create_app(
     if searches is not None:
         searches.on_end = metrics.search_ended
     problems.add_handlers(app)
-    for router in (
-        proteins.router,
-        groups.router,
-        downloads.router,
-        sql.router,
-        search.router,
-        esm.router,
-        alphafold.router,
-    ):
+    routes = (proteins, groups, protein_page, downloads, sql, search, esm, alphafold)
+    for router in (module.router for module in routes):
         app.include_router(router)
     _add_operation(app, metrics)
     # The last that is added runs first.
