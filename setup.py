@@ -129,7 +129,7 @@ setup(
         "": ["py.typed"],
         "foldatlas.atlas.reference": ["demo/**/*"],
         "foldatlas.atlas.report": ["template/*"],
-        "foldatlas.atlas.web": ["vendor/*"],  # what scripts/build-web made, if it was run
+        "foldatlas.atlas.web": ["vendor/**/*"],  # what scripts/build-web made, if it was run
         "foldatlas.folding.weights.fitting": ["nano.safetensors"],
         "foldatlas.jobs": ["deploy/**/*"],
     },
