@@ -7,8 +7,8 @@ device; views and allocations are not. A composite operation of torch counts onc
 kernels. Bytes of an operation are those of the tensors that it reads and writes, each element once. transformers' count
 of operations does not depend on widths, and is taken from a network of narrow layers with as many of them.
 
-Of a metagenomic mix (gpu_fold.py), in the batches that `fold` makes of it, the language model's operations and bytes are
-counted with the batches padded and packed.
+Of a metagenomic mix (gpu_fold.py), in the batches that `fold` makes of it, the language model's operations and bytes
+are counted with the batches padded and packed.
 """
 
 import argparse
