@@ -4,6 +4,7 @@
                          tar: ptm_0.60-0.70_plddt_80-90.tar.gz ...
                          fasta: proteins.fasta     3di: that and proteins_ss.fasta
                          parquet: proteins-00000.parquet ..., and an atlas of these proteins (subset_atlas.py)
+                         with pae: <file>.pae.json for each structure that has aligned errors
     DEST/manifest.json   atlas, settings, the selection, licences, counts
     DEST/files.jsonl     one line per file: file, bytes, sha256, and for a file of one record its id, source and
                          structure_id
@@ -94,6 +95,7 @@ class _Asked:
     limit: int | None
     licence: str | None
     base_url: str | None
+    pae: bool
     workers: int
     progress: Progress
 
@@ -111,6 +113,7 @@ def export(
     limit: int | None = None,
     licence: str | None = None,
     base_url: str | None = None,
+    pae: bool = False,
     workers: int = 1,
     progress: Progress = lambda done, total: None,
 ) -> Exported:
@@ -126,6 +129,7 @@ def export(
     members: the format of the files in tar bundles: pdb (None), cif or fcz.
     licence: the licence of the data, for LICENCE and manifest.json (None: "unknown").
     base_url: the address at which the files of `dest` will be, for aria2.txt.
+    pae: also write the predicted aligned errors of each structure that has them, with pdb, cif and fcz.
     workers: the largest number of processes; fewer are started for few proteins. With more than one, a script must
         guard its main module (`if __name__ == "__main__"`), as for all processes that Python starts anew.
     progress: called as `progress(done, total)` with numbers of records.
@@ -141,12 +145,14 @@ def export(
         raise UsageError(
             f"{members!r} is not a format of files in bundles: choose one of {', '.join(STRUCTURE_FORMATS)}"
         )
+    if pae and format not in STRUCTURE_FORMATS:
+        raise UsageError(f"--pae is for --format {', '.join(STRUCTURE_FORMATS)}, it is {format}: omit it")
     if base_url is not None and ("://" not in base_url or not base_url.isprintable() or " " in base_url):
         raise UsageError(f"{base_url!r} is not an address: give one like https://example.org/subset")
     if workers < 1:
         raise UsageError(f"workers must be 1 or more, it is {workers}")
     check_limit(order_by, limit)
-    asked = _Asked(format, members, where, sql, ids, order_by, limit, licence, base_url, workers, progress)
+    asked = _Asked(format, members, where, sql, ids, order_by, limit, licence, base_url, pae, workers, progress)
     with Atlas.open(atlas) as opened:
         refuse_destination(dest, opened.folder)
         cursor = opened.cursor(where or "")
@@ -155,7 +161,7 @@ def export(
         request = Request(
             version=program_version(),
             atlas=opened.folder.uri,
-            format=f"{format}:{members}" if format == "tar" else format,
+            format=(f"{format}:{members}" if format == "tar" else format) + (":pae" if pae else ""),
             rows=rows,
             digest=digest,
             created=now(),
@@ -200,7 +206,16 @@ def _write_chunks(
     if creation:
         with query_errors():
             interruptible_call(cursor, lambda: cursor.execute(creation))
-    writer = ChunkWriter(opened.folder.storage, destination.storage, format, asked.members, destination.resumed, subset)
+    with_pae = asked.pae or (format == "parquet" and opened.header.format >= IMPORTED_FORMAT)
+    writer = ChunkWriter(
+        opened.folder.storage,
+        destination.storage,
+        format,
+        asked.members,
+        destination.resumed,
+        subset,
+        _pae_files(opened) if with_pae else {},
+    )
     done = num_chunks = resumed = 0
     asked.progress(0, total)
     processes = 1 if format == "fasta" else min(asked.workers, max(1, total // RECORDS_PER_PROCESS))
@@ -210,6 +225,12 @@ def _write_chunks(
         resumed += written.was_finished
         asked.progress(done, total)
     return num_chunks, resumed
+
+
+def _pae_files(opened: Atlas) -> dict[str, str]:
+    """Return the pae file of each structures file."""
+    entries = opened.folder.entries().values()
+    return {entry.files["structures"].path: entry.files["pae"].path for entry in entries if "pae" in entry.files}
 
 
 class _Lists:
@@ -368,6 +389,7 @@ class _Lists:
             "settings": opened.header.settings,
             "format": asked.format,
             "members": asked.members if asked.format == "tar" else None,
+            **({"pae": True} if asked.pae else {}),
             "where": asked.where,
             "sql": asked.sql,
             "ids": None if asked.ids is None else str(asked.ids),

@@ -4,6 +4,7 @@ AlphaFold DB    AF-P12345-F1-model_v4.cif, AF-P12345-F1-predicted_aligned_error_
                 [{"predicted_aligned_error": [[...], ...]}], before version 3 [{"distance": [...]}], row by row
 ColabFold       x_unrelaxed_rank_001_MODEL.pdb, x_scores_rank_001_MODEL.json: {"pae": [[...], ...], "plddt": [...],
                 "ptm": 0.8}
+FoldAtlas       x.pdb, x.pae.json, in the first layout
 
 Axis 0 of PAE is the residue on whose frame the structures are aligned, axis 1 the residue whose error it is, in all of
 them and in an atlas.
@@ -70,10 +71,11 @@ def confidence_names(path: str) -> tuple[str, ...]:
 
     >>> confidence_names("proteome/AF-P12345-F1-model_v4.cif.gz")
     ('AF-P12345-F1-predicted_aligned_error_v4.json', 'AF-P12345-F1-predicted_aligned_error_v4.json.gz',
+    'AF-P12345-F1-model_v4.pae.json', 'AF-P12345-F1-model_v4.pae.json.gz',
     'AF-P12345-F1-model_v4.json', 'AF-P12345-F1-model_v4.json.gz')
     """
     stem = _STRUCTURE.sub("", path.rpartition("/")[2], count=1)
-    names = [f"{stem}.json"]
+    names = [f"{stem}.pae.json", f"{stem}.json"]
     if found := _ALPHAFOLD_DB.fullmatch(stem):
         names.insert(0, f"{found[1]}-predicted_aligned_error_{found[2]}.json")
     elif found := _COLABFOLD.fullmatch(stem):

@@ -13,12 +13,12 @@ import pyarrow as pa
 from foldatlas.atlas.folder import AtlasFolder, now
 from foldatlas.atlas.parquet.coordinates import structure_ids_of
 from foldatlas.atlas.parquet.files import ParquetFile, open_parquet
-from foldatlas.atlas.parquet.matrices import BULKY_ROW_GROUP_BYTES
+from foldatlas.atlas.parquet.stored_pae import in_row_groups
 from foldatlas.atlas.storage.commit import attempt_name
 from foldatlas.atlas.storage.opening import open_storage
 from foldatlas.pipeline import events, progress
-from foldatlas.pipeline.interruption import giving_up_if_unwritable, raise_if_stopping
-from foldatlas.schemas.errors import Interrupted
+from foldatlas.pipeline.interruption import raise_if_stopping
+from foldatlas.pipeline.shard_work import shard_work
 from foldatlas.schemas.formats import (
     IMPORTED,
     IMPORTED_FORMAT,
@@ -33,7 +33,6 @@ from foldatlas.schemas.version import program_version
 
 LOST: Final = "lost: its file was changed or removed, and the atlas does not have its structure"
 STAGE: Final = "import"
-_BYTES_PER_PAIR: Final = 4  # while PAE is written by folding, in single precision
 _PLACE: Final = ("source", "staging", "files", "structures", "pae")
 _Row = dict[str, Any]
 _Part = tuple[pa.Table, list[_Row]]  # structures, and the rows of their files
@@ -62,16 +61,8 @@ class ShardTask(NamedTuple):
 
 def import_shard(task: ShardTask) -> None:
     """Write and commit a shard, unless that was done. Raise Interrupted when the run is to stop."""
-    events.begin(task.options.log)
-    try:
-        with giving_up_if_unwritable(f"shard {task.shard.name}"):
-            _write_and_commit(task)
-    except Interrupted:
-        events.emit("shard_abandoned", level=events.WARNING, shard=task.shard.name, plan=task.plan)
-        raise
-    except Exception as error:
-        events.emit("shard_failed", level=events.ERROR, shard=task.shard.name, plan=task.plan, reason=str(error))
-        raise
+    with shard_work(task.options.log, f"shard {task.shard.name}", shard=task.shard.name, plan=task.plan):
+        _write_and_commit(task)
 
 
 def _write_and_commit(task: ShardTask) -> None:
@@ -160,7 +151,7 @@ def _write(folder: AtlasFolder, task: ShardTask, attempt: str, digest: str) -> t
             writers["failures"].write(_failures(lost))
             if with_pae:  # otherwise the shard has no such file
                 writers["pae"] = stack.enter_context(pae)
-                for matrices in _matrices(with_pae):
+                for matrices in in_row_groups(_matrices(with_pae)):
                     pae.write(matrices)
     except BaseException:
         folder.discard({table: writer.entry for table, writer in writers.items() if writer.entry is not None})
@@ -186,9 +177,7 @@ def _staged(places: list[_Row]) -> Iterator[_Part]:
 
 
 def _matrices(rows: list[_Row]) -> Iterator[pa.Table]:
-    """Yield the PAE of `rows`, in their order, in row groups of a bounded size."""
-    waiting: list[pa.Table] = []
-    pairs = 0
+    """Yield the PAE of each of `rows`."""
     for (staging, name), some in groupby(rows, key=lambda row: (row["staging"], row["pae"])):
         with open_parquet(open_storage(staging), name) as file:
             begins = np.cumsum([0, *(file.metadata.row_group(n).num_rows for n in range(file.num_row_groups))])
@@ -197,13 +186,7 @@ def _matrices(rows: list[_Row]) -> Iterator[pa.Table]:
                 number = int(np.searchsorted(begins, row["pae_row"], side="right")) - 1
                 if number != read:
                     read, group = number, file.read_row_group(number)
-                waiting.append(group.slice(row["pae_row"] - int(begins[number]), 1))
-                pairs += row["length"] ** 2
-                if pairs * _BYTES_PER_PAIR >= BULKY_ROW_GROUP_BYTES:
-                    yield pa.concat_tables(waiting).combine_chunks()
-                    waiting, pairs = [], 0
-    if waiting:
-        yield pa.concat_tables(waiting).combine_chunks()
+                yield group.slice(row["pae_row"] - int(begins[number]), 1)
 
 
 def _row_groups(parts: Iterator[_Part]) -> Iterator[_Part]:

@@ -18,6 +18,7 @@ from foldatlas.atlas.serve.http.problems import Problem
 from foldatlas.atlas.serve.http.proteins import ERRORS, Name, structure_response
 from foldatlas.atlas.serve.http.state import public_url, read, state_of
 from foldatlas.atlas.serve.settings import READ
+from foldatlas.atlas.writers.pae_files import pae_document
 from foldatlas.schemas.formats import IMPORTED_FORMAT
 from foldatlas.schemas.records import structure_id
 
@@ -190,4 +191,4 @@ def _aligned_errors(request: Request, served: Served, one: Protein) -> list[dict
     if errors is None:
         advice = "" if served.atlas.header.format >= IMPORTED_FORMAT else ": fold with --pae"
         raise NotFoundError(f"the atlas has no predicted aligned errors of {one.structure_id}{advice}")
-    return [{"predicted_aligned_error": errors.tolist(), "max_predicted_aligned_error": float(errors.max(initial=0))}]
+    return pae_document(errors)
