@@ -51,8 +51,9 @@ def export(
 
     Without `where`, `sql` and `ids` all proteins are exported. `limit` keeps the first in the order of `order_by`
     ("mean_plddt DESC"). `members` is the format of files in tar bundles; `licence` is written to LICENCE; `base_url`,
-    the address at which the files will be, to aria2.txt. `pae` also writes predicted aligned errors. With `workers` above 1, a script must guard its main module.
-    Raise UsageError, ForeignFolderError if `dest` is not empty, QueryError for a wrong condition.
+    the address at which the files will be, to aria2.txt; `pae` also writes predicted aligned errors. With `workers`
+    above 1, a script must guard its main module. Raise UsageError, ForeignFolderError if `dest` is not empty,
+    QueryError for a wrong condition.
     """
     from tqdm import tqdm
 

@@ -141,8 +141,9 @@ def write_atlas_chunk(
 ) -> Chunk:
     """Write a chunk's proteins-*.parquet and the files of its shards.
 
-    `table` are rows of `located`, `stored` its parts with their structures, `columns` the metadata of the columns of
-    `proteins`. `pae` has the aligned errors that are copied. `prefix` begins the names of files in tables, so that files of two exports can be merged.
+    `table` are rows of `located`, `stored` its parts with their structures, `pae` the aligned errors that are copied,
+    `columns` the metadata of the columns of `proteins`. `prefix` begins the names of files in tables, so that files of
+    two exports can be merged.
     """
     version = rates.format
     schema = wide_schema(columns.items(), table.schema, version)

@@ -10,7 +10,7 @@ ENDING: Final = ".pae.json"  # in place of the ending of the structure's file
 
 
 def pae_document(errors_LL: npt.NDArray[np.float32]) -> list[dict[str, Any]]:
-    """Return errors, angstrom, as AlphaFold DB writes them: in row i those of all residues on the frame of residue i."""
+    """Return errors, in angstrom, as AlphaFold DB writes them: row i has those of all residues on the frame of i."""
     return [
         {"predicted_aligned_error": errors_LL.tolist(), "max_predicted_aligned_error": float(errors_LL.max(initial=0))}
     ]

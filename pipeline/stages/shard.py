@@ -12,6 +12,7 @@ from foldatlas.atlas.stages.run import StageRun
 from foldatlas.atlas.storage.commit import attempt_name
 from foldatlas.pipeline import events, progress
 from foldatlas.pipeline.interruption import stopping
+from foldatlas.pipeline.shard_work import shard_work
 from foldatlas.schemas.errors import Interrupted
 from foldatlas.schemas.manifest import FileEntry, Run
 from foldatlas.schemas.stages import STAGE_FORMAT, StageEntry, StageShard
