@@ -23,9 +23,8 @@ from foldatlas.schemas.records import Outcome
 # Difference between pLDDT of the scores and B-factors, of 100: both have two decimals.
 _TOLERANCE: Final = 0.011
 _TOLERANCE_OF_FRACTIONS: Final = 0.51  # where B-factors are 0 to 1
-_CONFIDENCE: Final = re.compile(
-    r"predicted_aligned_error|_scores|\.pae\.json", re.IGNORECASE
-)  # in names of such files alone
+# In names of such files, and of no others.
+_CONFIDENCE: Final = re.compile(r"predicted_aligned_error|_scores|\.pae\.json", re.IGNORECASE)
 
 Read = Callable[[ReadOptions], ImportedStructure]
 
