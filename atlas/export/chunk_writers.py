@@ -30,6 +30,7 @@ from foldatlas.atlas.export.journal import (
 )
 from foldatlas.atlas.export.subset_atlas import write_atlas_chunk
 from foldatlas.atlas.export.three_di_files import three_di_text
+from foldatlas.atlas.folder import AtlasFolder
 from foldatlas.atlas.parquet.coordinates import StoredStructure, decode_structures
 from foldatlas.atlas.parquet.stored_pae import PaeReader
 from foldatlas.atlas.parquet.structures import StructureLocation, StructureReader, by_row_group
@@ -44,6 +45,12 @@ FASTA: Final = "proteins.fasta"
 THREE_DI: Final = "proteins_ss.fasta"  # the name that Foldseek gives to a database of states
 
 Row = dict[str, Any]
+
+
+def pae_files_of(folder: AtlasFolder) -> dict[str, str]:
+    """Return the pae file of each structures file of an atlas that has one."""
+    entries = folder.entries().values()
+    return {entry.files["structures"].path: entry.files["pae"].path for entry in entries if "pae" in entry.files}
 
 
 class Written(NamedTuple):

@@ -24,13 +24,13 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import IO, Any, Final
+from typing import Any, Final
 from urllib.parse import quote
 
 import msgspec
 
 from foldatlas.atlas.export.bundles import END, ENDING
-from foldatlas.atlas.export.chunk_writers import FASTA, THREE_DI, ChunkWriter
+from foldatlas.atlas.export.chunk_writers import FASTA, THREE_DI, ChunkWriter, pae_files_of
 from foldatlas.atlas.export.chunks import ROWS, chunks_of
 from foldatlas.atlas.export.credits import UNKNOWN, citation_text, licence_text, origins_of, reference_licences
 from foldatlas.atlas.export.destination import Destination, Request, refuse_destination, written_to
@@ -41,6 +41,7 @@ from foldatlas.atlas.export.processes import in_processes
 from foldatlas.atlas.export.selection import check_limit, choose, chosen_digest, missing_of_ids, missing_of_sql
 from foldatlas.atlas.export.subset_atlas import Rates, commit_atlas, located_sql, not_in_atlas, rates_of
 from foldatlas.atlas.export.subset_stages import carry_stages
+from foldatlas.atlas.export.text_file import TextFile
 from foldatlas.atlas.folder import EXPORT_LISTS, now
 from foldatlas.atlas.index.build import build_index
 from foldatlas.atlas.index.views import protein_columns
@@ -207,15 +208,9 @@ def _write_chunks(
         with query_errors():
             interruptible_call(cursor, lambda: cursor.execute(creation))
     with_pae = asked.pae or (format == "parquet" and opened.header.format >= IMPORTED_FORMAT)
-    writer = ChunkWriter(
-        opened.folder.storage,
-        destination.storage,
-        format,
-        asked.members,
-        destination.resumed,
-        subset,
-        _pae_files(opened) if with_pae else {},
-    )
+    pae = pae_files_of(opened.folder) if with_pae else {}
+    atlas, target = opened.folder.storage, destination.storage
+    writer = ChunkWriter(atlas, target, format, asked.members, destination.resumed, subset, pae)
     done = num_chunks = resumed = 0
     asked.progress(0, total)
     processes = 1 if format == "fasta" else min(asked.workers, max(1, total // RECORDS_PER_PROCESS))
@@ -225,12 +220,6 @@ def _write_chunks(
         resumed += written.was_finished
         asked.progress(done, total)
     return num_chunks, resumed
-
-
-def _pae_files(opened: Atlas) -> dict[str, str]:
-    """Return the pae file of each structures file."""
-    entries = opened.folder.entries().values()
-    return {entry.files["structures"].path: entry.files["pae"].path for entry in entries if "pae" in entry.files}
 
 
 class _Lists:
@@ -255,10 +244,10 @@ class _Lists:
         origins = origins_of(cursor) if opened.header.format >= IMPORTED_FORMAT else []
         atlas_files = [] if rates is None else self._write_atlas(opened, cursor, rates)
         with contextlib.ExitStack() as stack:
-            sums = _TextFile(self._storage, "SHA256SUMS", stack)
+            sums = TextFile(self._storage, "SHA256SUMS", stack)
             with contextlib.ExitStack() as lists:
-                listing = _TextFile(self._storage, "files.jsonl", lists)
-                aria2 = _TextFile(self._storage, "aria2.txt", lists) if self._asked.base_url is not None else None
+                listing = TextFile(self._storage, "files.jsonl", lists)
+                aria2 = TextFile(self._storage, "aria2.txt", lists) if self._asked.base_url is not None else None
                 for file in self._all_files(atlas_files):
                     listing.write(_JSON.encode(file) + b"\n")
                     sums.write(f"{file.sha256}  {file.file}\n".encode())
@@ -323,7 +312,7 @@ class _Lists:
         if self._asked.format != "tar":
             return []
         with contextlib.ExitStack() as stack:
-            members = _TextFile(self._storage, "members.jsonl", stack)
+            members = TextFile(self._storage, "members.jsonl", stack)
             for chunk in self._chunks():
                 for member in chunk.members:
                     members.write(_JSON.encode(member) + b"\n")
@@ -332,10 +321,10 @@ class _Lists:
     def _write_missing(self, cursor: Any) -> list[str]:
         """Write missing.tsv, with control characters escaped, if something is missing."""
         with contextlib.ExitStack() as stack:
-            file: _TextFile | None = None
+            file: TextFile | None = None
             for row in self._missing(cursor):
                 if file is None:
-                    file = _TextFile(self._storage, "missing.tsv", stack)
+                    file = TextFile(self._storage, "missing.tsv", stack)
                     file.write(b"name\twhy\tdetail\tsource\n")
                 file.write("\t".join(map(escape_controls, row)).encode() + b"\n")
                 self.num_missing[row[1]] += 1
@@ -407,14 +396,3 @@ class _Lists:
             "listing": "files.jsonl",
         }
         return msgspec.json.format(_JSON.encode(manifest), indent=1).decode() + "\n"
-
-
-class _TextFile:
-    """A file written line by line, which appears when `stack` is closed without an error."""
-
-    def __init__(self, storage: Storage, name: str, stack: contextlib.ExitStack):
-        path = stack.enter_context(storage.building(name))
-        self._file: IO[bytes] = stack.enter_context(path.open("wb"))
-
-    def write(self, line: bytes) -> None:
-        self._file.write(line)
