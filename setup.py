@@ -45,6 +45,7 @@ EXTRAS = {
     "foldcomp": ["foldcomp>=1.0,<1.1"],  # what its files hold, and where it crashes, was tried on 1.0
     "gcs": ["google-cloud-storage>=3.17"],
     "genes": ["pyrodigal>=3.7,<4"],  # GPL, so not installed by default
+    "gpu-test": ["triton>=3.6,<3.8"],  # 190 MB; compiled for GPUs that need not be there. CUDA builds of torch bring it
     "lance": ["brotli>=1.2,<2", "msgpack>=1.1,<2", "pylance>=14,<15"],  # tables of ESM Atlas v1; all MIT or Apache-2
     "map": ["openTSNE>=1.0.4,<1.1", "scikit-learn>=1.7", "threadpoolctl>=3.5"],  # all BSD; scipy and joblib with them
     "s3": ["boto3>=1.44"],
@@ -128,7 +129,7 @@ setup(
         "": ["py.typed"],
         "foldatlas.atlas.reference": ["demo/**/*"],
         "foldatlas.atlas.report": ["template/*"],
-        "foldatlas.atlas.web": ["vendor/*"],  # what scripts/build-web made, if it was run
+        "foldatlas.atlas.web": ["vendor/**/*"],  # what scripts/build-web made, if it was run
         "foldatlas.folding.weights.fitting": ["nano.safetensors"],
         "foldatlas.jobs": ["deploy/**/*"],
     },

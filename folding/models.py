@@ -156,6 +156,10 @@ def load(
     if name == nano.NAME and (found := fitting.digest(checkpoint.state)) != settings.weights:
         raise ModelError(f"the weights of {name!r} have digest {found}, not {settings.weights}: reinstall FoldAtlas")
     network = fitting.build(config, checkpoint.state, dtype_of=policy.dtype_of, device=device)
+    if device.startswith("cuda"):
+        from foldatlas.folding.network.kernels.self_check import approve_kernels
+
+        approve_kernels(network)
     heads = {key: tensor.to(device) for key, tensor in checkpoint.heads.items()}
     return Predictor(network, settings, build_heads(config.language_model, heads, network.esm.embed_tokens.weight))
 

@@ -17,5 +17,6 @@ esmfold.py                      the whole network
 precision.py                    which tensors have 16 bits, and why the others do not
 layout.py                       modules built without initial values
 linear.py                       linear layers, by the fastest exact kernel
+kernels/                        Triton kernels for a GPU, and the policy that chooses them
 in_place.py                     arithmetic that overwrites its first operand
 """

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from foldatlas.folding.network.attention import attention_bias
 from foldatlas.folding.network.in_place import add_updates, joined, multiply, needs_gradient
+from foldatlas.folding.network.kernels import policy
 from foldatlas.folding.network.linear import Linear, linear, products
 from foldatlas.folding.planning.chunks import largest_slice, slices
 
@@ -44,6 +45,12 @@ class TriangleMultiplication(nn.Module):
     def forward(self, pair_BLLZ: Tensor, mask_BL: Tensor, rows: int) -> Tensor:
         """Return `pair_BLLZ` with the update added."""
         a, b = (self.linear_a_p, self.linear_a_g), (self.linear_b_p, self.linear_b_g)
+        if policy.uses_kernel(policy.MULTIPLICATION, pair_BLLZ, self.linear_z.weight):
+            first, second = (a, b) if self.outgoing else (b, a)
+            self._add_by_kernels(
+                pair_BLLZ if self.outgoing else pair_BLLZ.transpose(1, 2), mask_BL, rows, first, second
+            )
+            return pair_BLLZ
         if self.outgoing:
             return add_updates(pair_BLLZ, self._updates(pair_BLLZ, mask_BL, rows, a, b))
         transposed_BLLZ = pair_BLLZ.transpose(1, 2)
@@ -69,6 +76,24 @@ class TriangleMultiplication(nn.Module):
             product_ZBRL = _products(_factor(normal_BRLZ, *first), second_ZBLL)
             update_BRLZ = self.linear_z(self.layer_norm_out(product_ZBRL.permute(1, 2, 3, 0).contiguous()))
             yield chunk, multiply(update_BRLZ, self.linear_g(normal_BRLZ).sigmoid_())
+
+    def _add_by_kernels(self, pair_BLLZ: Tensor, mask_BL: Tensor, rows: int, first: _Layers, second: _Layers) -> None:
+        """Add the update in place, by the kernels for LayerNorm, projections and gates and torch's matrix product."""
+        from foldatlas.folding.network.kernels import projections, updates
+
+        length = mask_BL.shape[1]
+        if rows < length:
+            second_ZBLP, _ = projections.factors(pair_BLLZ, mask_BL, self.layer_norm_in, second)
+        for chunk in slices(length, rows):
+            pair_BRLZ = pair_BLLZ[:, chunk]
+            if rows < length:
+                first_ZBRP, _ = projections.factors(pair_BRLZ, mask_BL, self.layer_norm_in, first)
+            else:
+                first_ZBRP, second_ZBLP = projections.factors(pair_BRLZ, mask_BL, self.layer_norm_in, first, second)
+            product_ZBRL = _products(first_ZBRP, second_ZBLP)
+            updates.add_multiplication_update(
+                pair_BRLZ, product_ZBRL, self.layer_norm_in, self.linear_g, self.layer_norm_out, self.linear_z
+            )
 
 
 def _factor(normal_BRLZ: Tensor, value: nn.Linear, gate: nn.Linear) -> Tensor:
@@ -134,6 +159,9 @@ class TriangleAttention(nn.Module):
 
     def forward(self, pair_BLLZ: Tensor, mask_BL: Tensor, rows: int) -> Tensor:
         """Return `pair_BLLZ` with the update added."""
+        if policy.uses_kernel(policy.ATTENTION, pair_BLLZ, self.mha.linear_o.weight, heads=self.mha.num_heads):
+            self._add_by_kernels(pair_BLLZ if self.starting else pair_BLLZ.transpose(1, 2), mask_BL, rows)
+            return pair_BLLZ
         if self.starting:
             return add_updates(pair_BLLZ, self._updates(pair_BLLZ, mask_BL, rows))
         transposed_BLLZ = pair_BLLZ.transpose(1, 2)
@@ -149,3 +177,16 @@ class TriangleAttention(nn.Module):
         )
         for chunk in chunks:
             yield chunk, self.mha(self.layer_norm(pair_BLLZ[:, chunk]), bias_BHLL)
+
+    def _add_by_kernels(self, pair_BLLZ: Tensor, mask_BL: Tensor, rows: int) -> None:
+        """Add the update in place."""
+        from foldatlas.folding.network.kernels import attention, projections, updates
+
+        mha = self.mha
+        layers = (mha.linear_q, mha.linear_k, mha.linear_v, mha.linear_g)
+        bias_BHLP = projections.attention_bias(pair_BLLZ, self.layer_norm, self.linear)
+        for chunk in slices(mask_BL.shape[1], rows):
+            pair_BRLZ = pair_BLLZ[:, chunk]
+            projected_BRL4HK = projections.attention_projections(pair_BRLZ, self.layer_norm, layers, mha.num_heads)
+            attended_BRLZ = attention.attention(projected_BRL4HK, bias_BHLP, mask_BL)
+            updates.add_attention_update(pair_BRLZ, attended_BRLZ, mha.linear_o)

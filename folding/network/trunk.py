@@ -9,6 +9,7 @@ When gradients are recorded, each update makes a new tensor from all rows at onc
 Shapes: B batch, L residues, R rows of a chunk, C single channels, Z pair channels, H single heads, K head width.
 """
 
+import contextlib
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Final, cast
@@ -21,6 +22,7 @@ from torch.utils.checkpoint import checkpoint
 from foldatlas.folding.config import ESMFoldConfig, TrunkConfig
 from foldatlas.folding.network.attention import attention_bias
 from foldatlas.folding.network.in_place import add, add_updates, joined, multiply, needs_gradient
+from foldatlas.folding.network.kernels import policy
 from foldatlas.folding.network.linear import Linear, linear
 from foldatlas.folding.network.rigid import Rigid
 from foldatlas.folding.network.structure_module import Iteration, StructureModule
@@ -115,6 +117,23 @@ class Transition(nn.Module):
         return contract(hidden)
 
 
+class PairTransition(Transition):
+    """Feed-forward network on each pair, `rows` rows of the pair representation at a time."""
+
+    def forward(self, pair_BLLZ: Tensor, mask_BL: Tensor, rows: int) -> Tensor:  # type: ignore[override]
+        """Return `pair_BLLZ` with the update added."""
+        chunks = slices(mask_BL.shape[1], rows)
+        layer_norm, expand, _, contract = self.mlp
+        if not policy.uses_kernel(policy.TRANSITION, pair_BLLZ, cast(Linear, expand).weight):
+            update = super().forward
+            return add_updates(pair_BLLZ, ((chunk, update(pair_BLLZ[:, chunk])) for chunk in chunks))
+        from foldatlas.folding.network.kernels.updates import add_transition
+
+        # One launch for all rows: the kernel needs no memory of its own.
+        add_transition(pair_BLLZ, cast(nn.LayerNorm, layer_norm), cast(Linear, expand), cast(Linear, contract))
+        return pair_BLLZ
+
+
 class Block(nn.Module):
     """One block of the trunk (Lin et al. 2023, algorithm 1). Every update is added to the representation it changes."""
 
@@ -130,7 +149,7 @@ class Block(nn.Module):
         self.tri_mul_in = TriangleMultiplication(pair_width, outgoing=False)
         self.tri_att_start = TriangleAttention(pair_width, num_pair_heads, starting=True)
         self.tri_att_end = TriangleAttention(pair_width, num_pair_heads, starting=False)
-        self.mlp_pair = Transition(pair_width)
+        self.mlp_pair = PairTransition(pair_width)
 
     def forward(self, single_BLC: Tensor, pair_BLLZ: Tensor, mask_BL: Tensor, rows: int) -> tuple[Tensor, Tensor]:
         """Return the updated single and pair representations.
@@ -162,8 +181,7 @@ class Block(nn.Module):
         pair_BLLZ = self.tri_att_end(pair_BLLZ, mask_BL, rows)
 
         # 6. A feed-forward network on each pair.
-        updates = ((chunk, self.mlp_pair(pair_BLLZ[:, chunk])) for chunk in chunks)
-        return single_BLC, add_updates(pair_BLLZ, updates)
+        return single_BLC, self.mlp_pair(pair_BLLZ, mask_BL, rows)
 
 
 class RelativePosition(nn.Module):
@@ -287,7 +305,13 @@ class FoldingTrunk(nn.Module):
         return initial_single_BLC + self.recycle_s_norm.bias, joined(pair_chunks, length, axis=1).contiguous()
 
     def _blocks(self, single_BLC: Tensor, pair_BLLZ: Tensor, mask_BL: Tensor, rows: int) -> tuple[Tensor, Tensor]:
-        with torch.autocast(single_BLC.device.type, self.autocast, enabled=self.autocast is not None):
+        device = single_BLC.device.type
+        # torch.autocast refuses the meta device, even if it is not enabled.
+        with (
+            contextlib.nullcontext()
+            if device == "meta"
+            else torch.autocast(device, self.autocast, enabled=self.autocast is not None)
+        ):
             for block in self.blocks:
                 if self.checkpoint and torch.is_grad_enabled():
                     single_BLC, pair_BLLZ = checkpoint(block, single_BLC, pair_BLLZ, mask_BL, rows, use_reentrant=False)

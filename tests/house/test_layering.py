@@ -292,15 +292,25 @@ def test_atlas_loads_neither_torch_nor_beam(sources: dict[str, str]) -> None:
     assert loaded("import torch") == {"torch"}  # the report can see it
 
 
-def test_network_loads_where_numba_is_missing(sources: dict[str, str]) -> None:
-    """Everything that predicts is imported with numba and llvmlite blocked, as on a bare GPU machine."""
+def test_network_loads_without_numba_and_triton(sources: dict[str, str]) -> None:
+    """Everything that predicts is imported with numba and llvmlite blocked, as on a bare GPU machine.
+
+    Triton is blocked too, and with it only the modules of kernels are left out, which are imported where they are used.
+    """
+    kernels = {
+        module
+        for module, source in sources.items()
+        if any(within(item.name, "triton") and item.everywhere for item in imports(source, module))
+    }
+    assert kernels and all(module.startswith("folding/network/kernels/") for module in kernels)
     modules = [
         ".".join(("foldatlas", *Path(module).with_suffix("").parts)).removesuffix(".__init__")
         for module in sources
-        if module.startswith(("folding/network/", "folding/planning/")) or module == "folding/predictor.py"
+        if (module.startswith(("folding/network/", "folding/planning/")) or module == "folding/predictor.py")
+        and module not in kernels
     ]
     assert len(modules) > 20
-    block = "import sys\nsys.modules['numba'] = sys.modules['llvmlite'] = None\n"
+    block = "import sys\nfor name in ('numba', 'llvmlite', 'triton'): sys.modules[name] = None\n"
     assert "torch" in loaded(block + "\n".join(f"import {module}" for module in modules))
     seen = "\nassert 'numba' not in sys.modules, 'numba'"
     loaded("import sys, foldatlas.folding.compare, foldatlas.folding.predictor" + seen)

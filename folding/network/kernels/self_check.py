@@ -1,0 +1,134 @@
+"""Comparison of the kernels with the plain code on the device where a model is loaded.
+
+Whether a kernel is right on a GPU depends on the GPU, its driver and Triton's version, and no test of ours may have run
+on that combination. So each update is computed once both ways, on a small random input with odd sizes and padding. A
+kernel that does not build, gives a value that is not finite, or is further from the float32 result than plain bfloat16
+arithmetic allows, is not used, and a warning is logged.
+
+A kernel that reads or writes outside its tensors may end the process with an error of the driver: this is not caught.
+"""
+
+import copy
+import logging
+from collections.abc import Callable, Sequence
+from typing import Final
+
+import torch
+from torch import Tensor, nn
+
+from foldatlas.folding.network.esmfold import ESMFold
+from foldatlas.folding.network.kernels import policy
+from foldatlas.folding.network.kernels.policy import ATTENTION, MULTIPLICATION, TRANSITION, Case
+from foldatlas.folding.network.triangle import TriangleAttention, TriangleMultiplication
+from foldatlas.folding.network.trunk import PairTransition
+
+# Two proteins of different lengths, in chunks of rows that do not divide the length.
+_LENGTHS: Final = (77, 50)
+_ROWS: Final = 40
+
+# The error of a kernel may be this many times that of plain torch in the same dtype. Both round a few times in a
+# different order; a wrong index or a missing synchronisation gives errors of the order of the update itself.
+_ERROR_RATIO: Final = 2.0
+
+_logger = logging.getLogger(__name__)
+_checked: set[tuple[str, Case]] = set()
+
+Update = Callable[[Tensor, Tensor], Tensor]  # pair representation and mask -> the updated pair representation
+
+
+def approve_kernels(network: ESMFold) -> None:
+    """Compare the kernels that `network` could use with the plain code, and approve those that agree (policy.py)."""
+    trunk, weight = network.config.trunk, network.trunk.recycle_disto.weight
+    for update in policy.UPDATES:
+        heads = trunk.num_pair_heads if update == ATTENTION else 0
+        case = Case(str(weight.device), network.trunk.dtype, trunk.pair_width, heads)
+        if (update, case) in _checked or not policy.can_run(case):
+            continue
+        _checked.add((update, case))
+        reason = disagreement(update, case)
+        if reason is None:
+            policy.approve(update, case)
+            _logger.info("%s runs as a kernel on %s", update, case.device)
+        else:
+            _logger.warning("%s runs by plain torch on %s, more slowly: %s", update, case.device, reason)
+
+
+def disagreement(update: str, case: Case) -> str | None:
+    """Return why the kernels of `update` cannot be used in `case`, or None."""
+    try:
+        with torch.inference_mode():
+            for layer in layers(update, case):
+                kernel, plain = errors(update, layer, case, mask_of(_LENGTHS))
+                if not kernel <= _ERROR_RATIO * plain:
+                    return f"its kernel is off by {kernel:.2g} of the update, plain torch by {plain:.2g}"
+    except Exception as error:  # of Triton's compiler, assembler or driver, which have no common class
+        return f"its kernel fails with {type(error).__name__}: {' '.join(str(error).split())[:300]}"
+    return None
+
+
+def errors(
+    update: str,
+    layer: nn.Module,
+    case: Case,
+    mask_BL: Tensor,
+    rows: int = _ROWS,
+    reference: torch.dtype = torch.float32,
+) -> tuple[float, float]:
+    """Return the relative errors of the kernel and of plain torch against plain torch in the dtype `reference`.
+
+    `mask_BL` is True at residues. The error is the Frobenius norm of the difference over that of the update, at pairs
+    of residues; for the kernel NaN if any value is not finite, at padded pairs or in a protein without residues.
+    """
+    generator = torch.Generator().manual_seed(mask_BL.shape[1])
+    proteins, length = mask_BL.shape
+    pair_BLLZ = torch.randn(proteins, length, length, case.width, generator=generator).to(case.device, case.dtype)
+    mask_BL = mask_BL.to(case.device)
+    rows = min(rows, length)
+
+    with policy.forced():
+        wide = copy.deepcopy(layer).to(reference)
+        expected_BLLZ = wide(pair_BLLZ.to(reference, copy=True), mask_BL, rows)
+        plain_BLLZ = layer(pair_BLLZ.clone(), mask_BL, rows)
+    with policy.forced(update):
+        kernel_BLLZ = layer(pair_BLLZ.clone(), mask_BL, rows)
+
+    pairs_BLL = mask_BL.unsqueeze(1) & mask_BL.unsqueeze(2)
+    size_of_update = (expected_BLLZ - pair_BLLZ)[pairs_BLL].norm()
+
+    def error(result_BLLZ: Tensor) -> float:
+        return float((result_BLLZ - expected_BLLZ)[pairs_BLL].norm() / size_of_update)
+
+    return error(kernel_BLLZ) if kernel_BLLZ.isfinite().all() else float("nan"), error(plain_BLLZ)
+
+
+def mask_of(lengths: Sequence[int]) -> Tensor:
+    """Return the mask [B, L] of proteins of these lengths, padded to the longest."""
+    return torch.arange(max(lengths)) < torch.tensor(lengths).unsqueeze(1)
+
+
+def layers(update: str, case: Case) -> list[nn.Module]:
+    """Return layers of `update` with random weights, in each direction."""
+    make: dict[str, list[Callable[[], nn.Module]]] = {
+        MULTIPLICATION: [
+            lambda: TriangleMultiplication(case.width, outgoing=True),
+            lambda: TriangleMultiplication(case.width, outgoing=False),
+        ],
+        ATTENTION: [
+            lambda: TriangleAttention(case.width, case.heads, starting=True),
+            lambda: TriangleAttention(case.width, case.heads, starting=False),
+        ],
+        TRANSITION: [lambda: PairTransition(case.width)],
+    }
+    return [randomised(build()).to(case.device, case.dtype) for build in make[update]]
+
+
+def randomised(layer: nn.Module) -> nn.Module:
+    """Draw the parameters of `layer` so that its update is about as large as its input, and return it."""
+    generator = torch.Generator().manual_seed(1)
+    with torch.no_grad():
+        for parameter in layer.parameters():
+            scale = parameter.shape[-1] ** -0.5 if parameter.ndim == 2 else 0.5
+            parameter.copy_(torch.randn(parameter.shape, generator=generator) * scale)
+            if parameter.ndim == 1:
+                parameter.add_(0.5)
+    return layer

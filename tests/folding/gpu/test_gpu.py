@@ -1,0 +1,139 @@
+"""The network on a GPU: kernels against float64, and structures against the CPU. Run by scripts/gpu-check.
+
+Everything needed is in this file, so that it runs with `--noconftest` on a machine with torch, Triton, numpy and
+pytest. FOLDATLAS_CHECK_DEVICE=cpu runs the same tests on a CPU, with the kernels, in float32, in Triton's interpreter
+(TRITON_INTERPRET=1) as far as it is fast enough.
+"""
+
+import importlib.util
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from importlib.metadata import version
+
+import numpy as np
+import pytest
+import torch
+
+from foldatlas.folding.models import load
+from foldatlas.folding.network.esmfold import OutputFlags
+from foldatlas.folding.network.kernels import policy, self_check
+from foldatlas.folding.network.kernels.policy import ATTENTION, UPDATES, Case
+from foldatlas.folding.network.tokens import encode
+from foldatlas.folding.predictor import Predictor
+from foldatlas.schemas.errors import OutOfMemory
+
+DEVICE = os.environ.get("FOLDATLAS_CHECK_DEVICE", "cuda")
+ON_GPU = DEVICE.startswith("cuda")
+DTYPE = torch.bfloat16 if ON_GPU else torch.float32
+LENGTHS = (1, 31, 33, 100, 129, 257) if ON_GPU else (1, 9)
+WIDTHS = ((32, 2), (64, 2), (128, 4), (256, 8)) if ON_GPU else ((32, 2),)
+MOST_ERROR = 1e-2 if ON_GPU else 2e-6
+SEQUENCES = (
+    "MKTAYIAKQRQISFVKSHFSRQLEERLGLIEVQ",
+    "GSHMRSLEVQAPILSRVGDGTQDNLSGAEKAVQVKVKAL",
+    "M",
+    "ACDEFGHIKLMNPQRSTVWYX",
+)
+needs_triton = pytest.mark.skipif(importlib.util.find_spec("triton") is None, reason="Triton is not installed")
+
+pytestmark = [
+    pytest.mark.gpu,
+    pytest.mark.skipif(ON_GPU and not torch.cuda.is_available(), reason="no GPU"),
+]
+
+
+@pytest.fixture(scope="module")
+def on_cpu() -> Predictor:
+    return load("nano")
+
+
+@pytest.fixture(scope="module")
+def on_device() -> Predictor:
+    return load("nano", device=DEVICE)
+
+
+@pytest.fixture(scope="module")
+def in_bf16() -> Iterator[Predictor]:
+    yield load("nano", device=DEVICE, precision="bf16")
+
+
+@needs_triton
+@pytest.mark.parametrize("update", UPDATES)
+@pytest.mark.parametrize(("width", "heads"), WIDTHS)
+def test_kernels_against_float64(update: str, width: int, heads: int) -> None:
+    """Every direction, random masks, a protein without residues, whole and in chunks of rows."""
+    if not ON_GPU and update == ATTENTION and version("triton") < "3.7":
+        pytest.skip("Triton 3.6 cannot interpret a loop over a length with numpy 2.4")
+    case = Case(DEVICE, DTYPE, width, heads if update == ATTENTION else 0)
+    case_layers = self_check.layers(update, Case(DEVICE, DTYPE, width, heads))
+    for length in LENGTHS:
+        mask_BL = torch.rand(3, length, generator=torch.Generator().manual_seed(length)) < 0.7
+        mask_BL[:2, 0] = True
+        mask_BL[2] = False
+        for number, layer in enumerate(case_layers):
+            rows = length if number else length // 2 + 1
+            with torch.inference_mode():
+                kernel, plain = self_check.errors(update, layer, case, mask_BL, rows, torch.float64)
+            print(f"{update} {width} channels, {length} residues: kernel {kernel:.2g}, plain torch {plain:.2g}")
+            assert kernel < MOST_ERROR, f"{update}, {length} residues: {kernel}, plain torch {plain}"
+
+
+@needs_triton
+@pytest.mark.skipif(not ON_GPU, reason="kernels are not chosen on a CPU")
+def test_this_gpu_uses_every_kernel() -> None:
+    for width, heads in WIDTHS:
+        for update in UPDATES:
+            case = Case(f"{DEVICE}:0" if ":" not in DEVICE else DEVICE, DTYPE, width, heads)
+            assert policy.can_run(case)
+            assert self_check.disagreement(update, case) is None
+
+
+def test_structures_equal_those_of_the_cpu(on_cpu: Predictor, on_device: Predictor) -> None:
+    """float32: odd lengths in one batch, one residue, an unknown residue, and a complex."""
+    sequences = [*SEQUENCES, f"{SEQUENCES[0]}:{SEQUENCES[3]}"]
+    for expected, found in zip(on_cpu.fold(sequences, pae=True), on_device.fold(sequences, pae=True), strict=True):
+        assert np.abs(expected.positions - found.positions).max() < 0.05
+        assert np.abs(expected.plddt - found.plddt).max() < 0.05
+        assert abs(expected.ptm - found.ptm) < 1e-3
+        assert expected.pae is not None and found.pae is not None
+        assert np.abs(expected.pae - found.pae).max() < 0.05
+
+
+def test_bf16_is_near_float32(on_cpu: Predictor, in_bf16: Predictor) -> None:
+    for expected, found in zip(on_cpu.fold(SEQUENCES), in_bf16.fold(SEQUENCES), strict=True):
+        assert np.isfinite(found.positions).all()
+        assert abs(expected.mean_plddt - found.mean_plddt) < 3
+        assert abs(expected.ptm - found.ptm) < 0.05
+
+
+def test_chunks_of_rows_change_nothing(on_device: Predictor) -> None:
+    network, batch = on_device._network, encode(SEQUENCES, DEVICE)
+    with torch.inference_mode():
+        whole, parts = (network(batch, recycles=1, outputs=OutputFlags(), rows=rows) for rows in (39, 7))
+    assert (whole.positions_BLA3 - parts.positions_BLA3).abs().max() < 0.05
+
+
+@pytest.mark.skipif(not ON_GPU, reason="limits the memory of a GPU")
+def test_out_of_memory_leaves_the_model_usable(on_device: Predictor) -> None:
+    before = on_device.fold_batch(SEQUENCES[:1])
+    torch.cuda.empty_cache()
+    torch.cuda.set_per_process_memory_fraction(0.01)
+    try:
+        with pytest.raises(OutOfMemory):
+            on_device.fold_batch(["A" * 3000] * 4)
+    finally:
+        torch.cuda.set_per_process_memory_fraction(1.0)
+    assert np.array_equal(before[0].positions, on_device.fold_batch(SEQUENCES[:1])[0].positions)
+
+
+def test_two_processes_share_the_device(on_device: Predictor) -> None:
+    """The same structure in another process while this one has a model loaded."""
+    code = f"from foldatlas.folding.models import load; p = load('nano', device={DEVICE!r}).fold([{SEQUENCES[0]!r}])[0]"
+    command = [sys.executable, "-c", f"{code}; print(float(p.positions.sum()))"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as other:
+        here = on_device.fold(SEQUENCES[:1])[0]
+        printed, _ = other.communicate(timeout=300)
+    assert other.returncode == 0
+    assert float(printed) == pytest.approx(float(here.positions.sum()), abs=1)
