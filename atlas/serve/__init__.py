@@ -7,6 +7,7 @@ catalogue.py  proteins by name, by sequence and by filter; clusters; novelty
 contents.py   structures, sequences, confidence and embeddings of one protein
 downloads.py  filtered downloads: tar, Parquet and the manifest, as streams
 pieces.py     a file that is only written, taken in pieces
+explore/      what the explorer asks: counts, histograms, maps, a table in any order
 cage/         SQL of strangers in confined processes
 http/         the FastAPI application, its protections, and the uvicorn server
 """
