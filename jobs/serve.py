@@ -70,7 +70,12 @@ def serve(
         processes = None
         if settings.access(SQL) != "off":
             processes = stack.enter_context(SqlProcesses(current.folder))
-        run_server(create_app(current, settings, processes), settings, lambda url: say(f"serving {atlas} at {url}"))
+        app = create_app(current, settings, processes)
+        explorer = app.state.shared.explorer
+        stack.callback(explorer.close)
+        with current.use() as served:
+            explorer.begin(served)
+        run_server(app, settings, lambda url: say(f"serving {atlas} at {url}"))
 
 
 def configure(parser: argparse.ArgumentParser) -> None:

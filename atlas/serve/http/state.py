@@ -52,11 +52,12 @@ class State:
     settings: ServerSettings
     sql: SqlProcesses | None = None
     contents: Contents = field(default_factory=Contents)
-    explorer: Explorer = field(default_factory=Explorer)
+    explorer: Explorer = field(init=False)
     downloads: threading.Semaphore = field(init=False)
     sql_places: Places = field(init=False)
 
     def __post_init__(self) -> None:
+        self.explorer = Explorer(self.current.memory_limit)
         self.downloads = threading.Semaphore(self.settings.limits.downloads)
         limits = self.sql.limits if self.sql is not None else SqlLimits()
         self.sql_places = Places(limits.processes, limits.waiting)
