@@ -17,7 +17,7 @@ from foldatlas.folding.network.language_heads import LanguageHeads
 from foldatlas.folding.network.residue_constants import ATOM_EXISTS_RA
 from foldatlas.folding.network.tokens import Batch, check_batch
 from foldatlas.folding.planning import host_memory, memory
-from foldatlas.folding.planning.batching import BATCH_MFLOP, cut_into_batches
+from foldatlas.folding.planning.batching import BATCH_MFLOP, cut_into_batches, padded_length
 from foldatlas.folding.planning.out_of_memory import describe_out_of_memory
 from foldatlas.folding.prediction import Embedding, Floats, Prediction
 from foldatlas.schemas.errors import NonFiniteOutput
@@ -107,6 +107,7 @@ class Predictor:
             memory_limit=free if most_bytes is None else min(free, most_bytes),
             precision=self.settings.precision,
             pair_output_bytes=OutputFlags(pae=pae, distogram_logits=distogram).pair_bytes,
+            padded=padded_length(device.type),
         )
 
     def fold_batch(

@@ -14,6 +14,7 @@ import pyarrow as pa
 
 from foldatlas.atlas.folder import AtlasFolder
 from foldatlas.atlas.novelty.search_run import TARGETS_TABLE, SearchRun, search_runs
+from foldatlas.atlas.novelty.stored_hits import in_frame
 from foldatlas.atlas.novelty.targets import read_targets
 from foldatlas.atlas.parquet.coordinates import StoredStructure, structure_ids_of
 from foldatlas.atlas.parquet.files import open_parquet
@@ -129,9 +130,7 @@ def _laid_on(storage: Storage, done: Completed, hits: dict[bytes, dict[str, Any]
         target = targets.get(hit["target"])
         if target is None or target.c_alphas_L3 is None:
             continue
-        # the transform lays the structure on the target: target = R @ structure + t
-        rotation = np.array(hit["rotation"], np.float64).reshape(3, 3)
-        moved = (target.c_alphas_L3 - np.array(hit["translation"], np.float64)) @ rotation
+        moved = in_frame(target.c_alphas_L3, hit["rotation"], hit["translation"])
         found[identity] = Known(
             target.name,
             target.title,

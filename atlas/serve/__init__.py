@@ -5,6 +5,10 @@ current.py    the atlas that is served; a new index is opened when it replaces t
 filters.py    filters of proteins as SQL, and keyset cursors
 catalogue.py  proteins by name, by sequence and by filter; clusters; novelty
 contents.py   structures, sequences, confidence and embeddings of one protein
+protein_page.py   what the page of one protein begins with
+verdicts.py   whether a protein's fold is known, and why
+nearest_known.py  the nearest known structure in the frame of a protein
+aligned_errors.py  predicted aligned errors as bytes
 downloads.py  filtered downloads: tar, Parquet and the manifest, as streams
 pieces.py     a file that is only written, taken in pieces
 cage/         SQL of strangers in confined processes

@@ -4,16 +4,24 @@ The cost of a padded batch is that of its longest member times the number of its
 reads the weights once for all of them; a long protein fills the device alone.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from itertools import pairwise
 from typing import Final
 
 from foldatlas.folding.config import ESMFoldConfig
 from foldatlas.folding.planning import cost
+from foldatlas.folding.planning.buckets import bucket
 
 # Padded cost of a batch, MFLOP, that fills the device. One protein fills a CPU, and larger batches only exceed its
-# caches (docs/log.md); the kernels of a GPU need some milliseconds of work each.
-BATCH_MFLOP: Final = {"cpu": 2_000, "cuda": 20_000_000}
+# caches (docs/log.md). On a GPU a batch should compute for longer than its kernels take to launch: 14,758 launches of
+# esmfold_v1 (benchmarks/results/gpu_counts.md) take some 75 ms at 5 us each, and an H200 does at most 790 TFLOP/s.
+BATCH_MFLOP: Final = {"cpu": 2_000, "cuda": 100_000_000}
+
+
+def padded_length(device_kind: str) -> Callable[[int], int]:
+    """Return the function that gives the length to which a batch is padded on a device, "cpu" or "cuda", from the
+    length of its longest protein."""
+    return bucket if device_kind == "cuda" else int
 
 
 def cut_into_batches(
@@ -25,13 +33,15 @@ def cut_into_batches(
     memory_limit: int,
     precision: str = "fp32",
     pair_output_bytes: int = 0,
+    padded: Callable[[int], int] = int,
 ) -> list[range]:
     """Divide proteins, sorted by length, into consecutive batches; return ranges of indices into `lengths`.
 
-    For a batch of n proteins of up to L residues, n * cost.mflop(L) is at most `budget_mflop`, and the unchunked
-    cost.peak_bytes(n, L) in `precision` is at most `memory_limit` bytes. `pair_output_bytes` is cost.pair_output_bytes
-    of the requested outputs. A single protein that exceeds a limit is a batch of its own: the network then processes
-    fewer rows at a time, or raises OutOfMemory.
+    For a batch of n proteins that is padded to L residues, n * cost.mflop(L) is at most `budget_mflop`, and the
+    unchunked cost.peak_bytes(n, L) in `precision` is at most `memory_limit` bytes. `padded` gives L from the longest
+    protein's length (`padded_length`). `pair_output_bytes` is cost.pair_output_bytes of the requested outputs. A single
+    protein that exceeds a limit is a batch of its own: the network then processes fewer rows at a time, or raises
+    OutOfMemory.
 
     Raise ValueError if `lengths` are not ascending or not positive.
     """
@@ -45,10 +55,10 @@ def cut_into_batches(
     batches = []
     start = 0
     for index, length in enumerate(lengths):
-        num_proteins = index - start + 1
+        num_proteins, longest = index - start + 1, padded(length)
         fits = (
-            num_proteins * cost.mflop(config, length, recycles) <= budget_mflop
-            and cost.peak_bytes(config, num_proteins, length, precision=precision, pair_output_bytes=pair_output_bytes)
+            num_proteins * cost.mflop(config, longest, recycles) <= budget_mflop
+            and cost.peak_bytes(config, num_proteins, longest, precision=precision, pair_output_bytes=pair_output_bytes)
             <= memory_limit
         )
         if num_proteins > 1 and not fits:

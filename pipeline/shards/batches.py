@@ -2,8 +2,9 @@
 
 from collections.abc import Collection, Iterator, Sequence
 
+from foldatlas.atlas.forecast.device_rates import device_kind
 from foldatlas.folding.models import config_of
-from foldatlas.folding.planning.batching import cut_into_batches
+from foldatlas.folding.planning.batching import cut_into_batches, padded_length
 from foldatlas.folding.planning.cost import mflop, pair_output_bytes
 from foldatlas.folding.prediction import Prediction
 from foldatlas.pipeline import progress
@@ -24,11 +25,12 @@ def fold_in_batches(
     child = child_of_this_process(options.worker)
     worker = options.worker
     config, recycles = config_of(worker.model, weights_dir=worker.weights_dir), worker.settings.recycles
+    padded = padded_length(device_kind(worker.device))
     arguments = {ARGUMENTS[table]: True for table in outputs}
 
     def fold(batch: list[str]) -> list[Prediction]:
         raise_if_stopping()
-        cost = len(batch) * mflop(config, max(map(len, batch)), recycles)
+        cost = len(batch) * mflop(config, padded(max(map(len, batch))), recycles)
         return child.compute(batch, cost, **arguments)
 
     ascending = sorted(sequences, key=len)  # stable, so that a shard is always cut into the same batches
@@ -41,6 +43,7 @@ def fold_in_batches(
         memory_limit=options.memory_bytes,
         precision=options.worker.settings.precision,
         pair_output_bytes=pair_output_bytes(pae="pae" in outputs),
+        padded=padded,
     ):
         results = fold_with_bisection(fold, ascending[batch.start : batch.stop], renew=child.renew)
         batch_lengths = lengths[batch.start : batch.stop]

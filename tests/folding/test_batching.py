@@ -7,7 +7,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from foldatlas.folding.planning import cost
-from foldatlas.folding.planning.batching import cut_into_batches
+from foldatlas.folding.planning.batching import cut_into_batches, padded_length
+from foldatlas.folding.planning.buckets import MAX_GRAPH_LENGTH, bucket, has_graph
 from foldatlas.folding.weights import nano
 
 RECYCLES = 3
@@ -66,3 +67,20 @@ def test_unsorted_lengths_are_refused():
         cut([5, 20, 10], 10_000, 10**9)
     with pytest.raises(ValueError, match="0 residues"):
         cut([0, 10], 10_000, 10**9)
+
+
+def test_buckets_are_whole_steps_and_hold_their_lengths():
+    assert [bucket(length) for length in (1, 8, 9, 250, 257)] == [8, 8, 16, 256, 264]
+    assert all(length <= bucket(length) < length + 8 for length in range(1, 3000))
+    assert has_graph(MAX_GRAPH_LENGTH) and not has_graph(MAX_GRAPH_LENGTH + 1)
+    with pytest.raises(ValueError, match="0 residues"):
+        bucket(0)
+
+
+def test_batch_on_a_gpu_costs_its_padded_length():
+    """Three proteins of 33 fit the budget as they are, two when they are padded to 40."""
+    budget, lengths = 3 * cost.mflop(nano.CONFIG, 33, RECYCLES), [33, 33, 33]
+    assert 2 * cost.mflop(nano.CONFIG, 40, RECYCLES) <= budget < 3 * cost.mflop(nano.CONFIG, 40, RECYCLES)
+    options = {"config": nano.CONFIG, "recycles": RECYCLES, "budget_mflop": budget, "memory_limit": 10**9}
+    assert cut_into_batches(lengths, **options, padded=padded_length("cpu")) == [range(3)]
+    assert cut_into_batches(lengths, **options, padded=padded_length("cuda")) == [range(2), range(2, 3)]

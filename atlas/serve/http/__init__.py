@@ -11,6 +11,7 @@ conditional.py  entity tags and ranges of bytes
 models.py       parameters and results, as OpenAPI describes them
 proteins.py     our own routes: proteins, structures, batches
 groups.py       our own routes: clusters, novelty
+protein_page.py our own routes: a protein's page, its nearest known structure, its aligned errors
 downloads.py    our own routes: downloads of a filter
 sql.py          our own routes: SQL, and the tables that it sees
 esm.py          routes of the ESM Metagenomic Atlas

@@ -10,7 +10,17 @@ from starlette.responses import Response
 
 from foldatlas.atlas.serve.cage.processes import SqlProcesses
 from foldatlas.atlas.serve.current import CurrentAtlas
-from foldatlas.atlas.serve.http import alphafold, downloads, esm, groups, models, problems, proteins, sql
+from foldatlas.atlas.serve.http import (
+    alphafold,
+    downloads,
+    esm,
+    groups,
+    models,
+    problems,
+    protein_page,
+    proteins,
+    sql,
+)
 from foldatlas.atlas.serve.http.access import Failures, needs
 from foldatlas.atlas.serve.http.metrics import Counted, Metrics
 from foldatlas.atlas.serve.http.protect import Bodies, Headers, HostList, Prefix
@@ -40,7 +50,8 @@ def create_app(current: CurrentAtlas, settings: ServerSettings, processes: SqlPr
     app.state.shared = State(current, settings, processes)
     app.state.failures = Failures(settings.limits.failed_tokens)
     problems.add_handlers(app)
-    for router in (proteins.router, groups.router, downloads.router, sql.router, esm.router, alphafold.router):
+    routes = (proteins, groups, protein_page, downloads, sql, esm, alphafold)
+    for router in (module.router for module in routes):
         app.include_router(router)
     _add_operation(app, metrics)
     # The last that is added runs first.

@@ -14,6 +14,7 @@ from foldatlas.atlas.serve.cage.processes import SqlLimits, SqlProcesses
 from foldatlas.atlas.serve.contents import Contents
 from foldatlas.atlas.serve.current import CurrentAtlas, Served
 from foldatlas.atlas.serve.http.problems import Problem
+from foldatlas.atlas.serve.nearest_known import NearestKnown
 from foldatlas.atlas.serve.settings import ServerSettings
 from foldatlas.schemas.errors import DamagedAtlasError
 
@@ -51,6 +52,7 @@ class State:
     settings: ServerSettings
     sql: SqlProcesses | None = None
     contents: Contents = field(default_factory=Contents)
+    nearest_known: NearestKnown = field(default_factory=NearestKnown)
     downloads: threading.Semaphore = field(init=False)
     sql_places: Places = field(init=False)
 
