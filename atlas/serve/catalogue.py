@@ -8,7 +8,7 @@ from typing import Any, Final
 
 from foldatlas.atlas.parquet.structures import StructureLocation
 from foldatlas.atlas.serve.current import Served
-from foldatlas.atlas.serve.filters import ORDER, Key, ProteinFilter
+from foldatlas.atlas.serve.filters import ORDER, Filter, Key
 from foldatlas.atlas.sql.records_by_name import find_records
 from foldatlas.schemas.errors import FoldAtlasError
 
@@ -103,7 +103,7 @@ def protein_rows(served: Served, names: Iterable[Protein]) -> list[dict[str, Any
 
 
 def page(
-    served: Served, wanted: ProteinFilter, after: Key | None, size: int
+    served: Served, wanted: Filter, after: Key | None, size: int
 ) -> tuple[list[dict[str, Any]], Key | None]:
     """Return at most `size` rows of `proteins` that meet a filter, and the key of the last if there are more."""
     rows = _filtered(served, wanted, after, size + 1, _SELECTED)
@@ -112,7 +112,7 @@ def page(
 
 
 def steps(
-    served: Served, wanted: ProteinFilter, after: Key | None, limit: int
+    served: Served, wanted: Filter, after: Key | None, limit: int
 ) -> Iterator[list[tuple[dict[str, Any], Protein]]]:
     """Yield the rows of `proteins` that meet a filter, at most `limit`, with the location of each structure."""
     left = limit
@@ -225,14 +225,14 @@ def _protein(row: dict[str, Any], file: str, number: int) -> Protein:
 
 
 def _filtered(
-    served: Served, wanted: ProteinFilter, after: Key | None, size: int, columns: str
+    served: Served, wanted: Filter, after: Key | None, size: int, columns: str
 ) -> list[dict[str, Any]]:
     condition, parameters = wanted.sql()
     if after is not None:
         later, key = after.sql()
         condition, parameters = f"{condition} AND {later}", parameters + key
     return served.rows(
-        f"SELECT {columns} FROM proteins WHERE {condition} ORDER BY {ORDER} LIMIT {int(size)}", parameters
+        f"SELECT {columns} FROM {wanted.relation} WHERE {condition} ORDER BY {ORDER} LIMIT {int(size)}", parameters
     )
 
 

@@ -38,7 +38,7 @@ class Served:
     def __init__(self, atlas: Atlas, number: int, file: Path):
         self.atlas = atlas
         self.number = number
-        self._file = file
+        self.file = file  # of this index alone, until it is closed
         self._threads = threading.local()
         self._lock = threading.Lock()
         [counts] = self.rows(
@@ -81,7 +81,7 @@ class Served:
     def close(self) -> None:
         """Close the index and delete its file. Cursors of other threads keep what they read."""
         self.atlas.close()
-        self._file.unlink(missing_ok=True)
+        self.file.unlink(missing_ok=True)
 
 
 class CurrentAtlas:
