@@ -133,9 +133,7 @@ def protein_columns(model: str, version: int = FORMAT_VERSION) -> list[Column]:
     ]  # fmt: skip
 
 
-def proteins_query(
-    columns: Iterable[Column], *more: str, records: str = "records", scores: str = "scores"
-) -> str:
+def proteins_query(columns: Iterable[Column], *more: str, records: str = "records", scores: str = "scores") -> str:
     """Return the SELECT of the view `proteins`, with `more` columns. `records` and `scores` are what is joined."""
     selected = ", ".join([*(f"{column.expression} AS {quoted(column.name)}" for column in columns), *more])
     return (

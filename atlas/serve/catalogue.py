@@ -102,9 +102,7 @@ def protein_rows(served: Served, names: Iterable[Protein]) -> list[dict[str, Any
     return rows
 
 
-def page(
-    served: Served, wanted: Filter, after: Key | None, size: int
-) -> tuple[list[dict[str, Any]], Key | None]:
+def page(served: Served, wanted: Filter, after: Key | None, size: int) -> tuple[list[dict[str, Any]], Key | None]:
     """Return at most `size` rows of `proteins` that meet a filter, and the key of the last if there are more."""
     rows = _filtered(served, wanted, after, size + 1, _SELECTED)
     more = len(rows) > size
@@ -224,9 +222,7 @@ def _protein(row: dict[str, Any], file: str, number: int) -> Protein:
     return Protein(**{name: row[name] for name in _OF_PROTEIN}, file=file, row=number)
 
 
-def _filtered(
-    served: Served, wanted: Filter, after: Key | None, size: int, columns: str
-) -> list[dict[str, Any]]:
+def _filtered(served: Served, wanted: Filter, after: Key | None, size: int, columns: str) -> list[dict[str, Any]]:
     condition, parameters = wanted.sql()
     if after is not None:
         later, key = after.sql()

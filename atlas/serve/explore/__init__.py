@@ -4,6 +4,7 @@ columns.py     the columns that can be filtered, drawn and coloured, of one inde
 conditions.py  conditions that the explorer adds to a filter: ranges, choices, regions of a map
 selected.py    a whole filter, as SQL for the index and for the explorer's table
 mask.py        a condition that another process evaluates, as one bit per record
+bins.py        edges of histograms, and SQL of the bin of a value
 table.py       the explorer's table: one row per protein, made once per index
 tables.py      the table of the index that is served, made in the background; answers kept
 summary.py     counts and histograms

@@ -159,7 +159,8 @@ def _annotations(served: Served) -> list[ExploredColumn]:
     """Return the columns of annotations that are numbers, flags, or texts with few distinct values."""
     rows = served.rows(
         "SELECT annotations.name AS annotation, columns.column_name AS name, columns.data_type AS type, "
-        "columns.comment AS meaning FROM annotations JOIN duckdb_views() AS views ON views.view_name = annotations.name "
+        "columns.comment AS meaning FROM annotations "
+        "JOIN duckdb_views() AS views ON views.view_name = annotations.name "
         "JOIN duckdb_columns() AS columns ON columns.table_name = annotations.name AND columns.schema_name = 'main' "
         "WHERE views.schema_name = 'main' AND columns.column_name NOT IN "
         "('id', 'source', 'structure_id', 'mgyp', 'accession') ORDER BY annotations.name, columns.column_index"

@@ -1,7 +1,7 @@
 """Conditions that the explorer adds to a filter: ranges of numbers, choices among values, regions of a map.
 
-Each is SQL in two forms that select the same proteins: `shown`, on the view `proteins` of the index, which people see and
-edit, and `fast`, on the explorer's table; None where only the index can answer.
+Each is SQL in two forms that select the same proteins: `shown`, on the view `proteins` of the index, which people see
+and edit, and `fast`, on the explorer's table; None where only the index can answer.
 
     range=COLUMN:LEAST:BELOW     LEAST <= value < BELOW; either may be empty
     choice=COLUMN:VALUE          the value; several choices of one column are alternatives; COLUMN alone: no value
@@ -129,11 +129,7 @@ def region_condition(text: str, maps: Iterable[str]) -> Condition:
 def _inside(x: str, y: str, corners: Sequence[tuple[float, float]]) -> str:
     """Return SQL of whether a point is inside corners, by the even-odd rule, in double precision."""
     xs, ys = zip(*corners, strict=True)
-    box = " AND ".join(
-        f"{axis} {sign} {_double(value)}"
-        for axis, values in ((x, xs), (y, ys))
-        for sign, value in ((">=", min(values)), ("<=", max(values)))
-    )
+    box = f"{box_sql(x, min(xs), max(xs))} AND {box_sql(y, min(ys), max(ys))}"
     if len(corners) == 2:
         return box
     edges = []
@@ -145,8 +141,8 @@ def _inside(x: str, y: str, corners: Sequence[tuple[float, float]]) -> str:
         if not (math.isfinite(slope) and math.isfinite(start)):
             raise UsageError("corners of a region are too far apart")
         edges.append(
-            f"({y} > {_double(min(y1, y2))} AND {y} <= {_double(max(y1, y2))} "
-            f"AND {x} < {_double(start)} + {_double(slope)} * {y})::INTEGER"
+            f"({y} > {double_sql(min(y1, y2))} AND {y} <= {double_sql(max(y1, y2))} "
+            f"AND {x} < {double_sql(start)} + {double_sql(slope)} * {y})::INTEGER"
         )
     return f"{box} AND ({' + '.join(edges)}) % 2 = 1" if edges else "false"
 
@@ -191,6 +187,12 @@ def _uuid(text: str) -> str:
         raise UsageError(f"{text[:80]!r} is not a structure_id") from None
 
 
-def _double(value: float) -> str:
+def box_sql(axis: str, low: float, high: float) -> str:
+    """Return SQL of whether a position is between two numbers, both included."""
+    return f"{axis} >= {double_sql(low)} AND {axis} <= {double_sql(high)}"
+
+
+def double_sql(value: float) -> str:
+    """Return a finite number as SQL of the type DOUBLE."""
     text = repr(float(value))
     return text if "e" in text else f"{text}e0"

@@ -1,7 +1,7 @@
 """What is drawn of a map in a window: points, or where there are too many, the density of cells.
 
-The body is binary, little-endian: 4 bytes `FAM1`, the length of the header (uint32), the header (JSON, padded with spaces
-to a multiple of 8 bytes), and arrays one after the other, as the header lists them in `arrays`.
+The body is binary, little-endian: 4 bytes `FAM1`, the length of the header (uint32), the header (JSON, padded with
+spaces to a multiple of 8 bytes), and arrays one after the other, as the header lists them in `arrays`.
 
     points    x float32 [N], y float32 [N], color float32 [N], key uint32 [N]
     density   count uint32 [H, W], color float32 [H, W], share float32 [H, W]; row 0 is at y0, the least y
@@ -21,7 +21,7 @@ import numpy as np
 import numpy.typing as npt
 
 from foldatlas.atlas.serve.explore.columns import NONE
-from foldatlas.atlas.serve.explore.conditions import MAPS, MAX_NUMBER
+from foldatlas.atlas.serve.explore.conditions import MAPS, MAX_NUMBER, box_sql, double_sql
 from foldatlas.atlas.serve.explore.table import ExplorerTable
 from foldatlas.schemas.errors import UsageError
 
@@ -64,10 +64,7 @@ def map_of(
     x, y = place_of(table, name)
     if color is not None and color not in table.columns:
         raise UsageError(f"there is no column {color[:80]!r}: GET /v1/explore/columns lists them")
-    inside = (
-        f"{x} >= {window.x0!r}::DOUBLE AND {x} <= {window.x1!r}::DOUBLE AND "
-        f"{y} >= {window.y0!r}::DOUBLE AND {y} <= {window.y1!r}::DOUBLE AND ({condition})"
-    )
+    inside = f"{box_sql(x, window.x0, window.x1)} AND {box_sql(y, window.y0, window.y1)} AND ({condition})"
     header = {"map": name, "color": color, "window": [window.x0, window.x1, window.y0, window.y1]}
     found = table.execute(
         f"SELECT {x}::FLOAT AS x, {y}::FLOAT AS y, {_color(table, color)} AS color, key FROM proteins WHERE {inside} "
@@ -115,11 +112,8 @@ def _density(
     table: ExplorerTable, x: str, y: str, window: Window, color: str | None, inside: str, parameters: Sequence[Any]
 ) -> tuple[npt.NDArray[np.int64], Floats, Floats]:
     """Return the number of proteins, the colour and its share in each cell."""
-    cell = (
-        f"(least({window.height - 1}, floor(({y}::DOUBLE - {window.y0!r}) * {_scale(window.y0, window.y1, window.height)}))"
-        f" * {window.width} + least({window.width - 1}, "
-        f"floor(({x}::DOUBLE - {window.x0!r}) * {_scale(window.x0, window.x1, window.width)})))::INTEGER"
-    )
+    row = _cell(y, window.y0, window.y1, window.height)
+    cell = f"({row} * {window.width} + {_cell(x, window.x0, window.x1, window.width)})::INTEGER"
     size = window.width * window.height
     counts = np.zeros(size, np.int64)
     colors, shares = np.full(size, np.nan, np.float32), np.zeros(size, np.float32)
@@ -152,8 +146,9 @@ def _density(
     return counts, colors, shares
 
 
-def _scale(low: float, high: float, number: int) -> str:
+def _cell(axis: str, low: float, high: float, number: int) -> str:
+    """Return SQL of the place of a position among `number` cells of an axis."""
     scale = number / (high - low)
     if not math.isfinite(scale):
         raise UsageError("the window is too narrow")
-    return f"{scale!r}::DOUBLE"
+    return f"least({number - 1}, floor(({axis}::DOUBLE - {double_sql(low)}) * {double_sql(scale)}))"

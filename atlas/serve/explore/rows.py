@@ -1,7 +1,7 @@
 """The table: pages of proteins in the order of any column, and the protein of a point of a map.
 
-A page begins after a key: the value of the column that it is sorted by, and the row of the record, which no two proteins
-share. Proteins without a value are the last in either order.
+A page begins after a key: the value of the column that it is sorted by, and the row of the record, which no two
+proteins share. Proteins without a value are the last in either order.
 """
 
 import base64
@@ -16,6 +16,7 @@ import duckdb
 from foldatlas.atlas.index.views import protein_columns, proteins_query
 from foldatlas.atlas.serve.catalogue import COLUMNS, NotFoundError
 from foldatlas.atlas.serve.current import Served
+from foldatlas.atlas.serve.explore.conditions import box_sql, double_sql
 from foldatlas.atlas.serve.explore.maps import place_of
 from foldatlas.atlas.serve.explore.table import ExplorerTable
 from foldatlas.atlas.serve.filters import MAX_CURSOR_LENGTH
@@ -101,12 +102,11 @@ def nearest_protein(
     each axis. Raise NotFoundError if none is within it."""
     x, y = place_of(table, name)
     distance = " + ".join(
-        f"power(({axis}::DOUBLE - {value!r}::DOUBLE) / {unit!r}::DOUBLE, 2)"
+        f"power(({axis}::DOUBLE - {double_sql(value)}) / {double_sql(unit)}, 2)"
         for axis, value, unit in zip((x, y), point, radius, strict=True)
     )
     box = " AND ".join(
-        f"{axis} >= {value - unit!r}::DOUBLE AND {axis} <= {value + unit!r}::DOUBLE"
-        for axis, value, unit in zip((x, y), point, radius, strict=True)
+        box_sql(axis, value - unit, value + unit) for axis, value, unit in zip((x, y), point, radius, strict=True)
     )
     rows = table.execute(
         f"SELECT key, score_row, {distance} AS distance FROM proteins WHERE {box} AND ({condition}) "

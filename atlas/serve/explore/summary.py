@@ -58,9 +58,7 @@ def counts_of(described: Described, counts: Counts) -> list[int]:
     return found
 
 
-def summary_of(
-    table: ExplorerTable, names: Sequence[str], condition: str, parameters: Sequence[Any]
-) -> dict[str, Any]:
+def summary_of(table: ExplorerTable, names: Sequence[str], condition: str, parameters: Sequence[Any]) -> dict[str, Any]:
     """Return the number of proteins that meet a condition on the table, and their histograms. Raise UsageError."""
     if strange := [name for name in names if name not in table.columns]:
         raise UsageError(f"there is no column {strange[0][:80]!r}: GET /v1/explore/columns lists them")

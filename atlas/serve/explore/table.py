@@ -2,8 +2,8 @@
 
 The view `proteins` joins two large tables, which takes seconds at 10 million rows; here a histogram is one scan of a
 column of bytes. Columns: `key` (row of `records`), `score_row` (row of `scores`), numbers and flags as in the index,
-`"NAME code"` (bin of a number, code of a choice, 0 or 1 of a flag, NONE), `"map x"` and `"map y"`, and ranks of texts by
-which the table can be sorted.
+`"NAME code"` (bin of a number, code of a choice, 0 or 1 of a flag, NONE), `"map x"` and `"map y"`, and ranks of texts
+by which the table can be sorted.
 """
 
 import threading
@@ -199,7 +199,8 @@ def _values(served: Served, column: ExploredColumn) -> tuple[str, ...]:
     if column.is_cluster:
         level = {"cluster30": "identity30", "cluster_structure": "structure"}[column.name]
         rows = served.rows(
-            "SELECT cluster::VARCHAR AS value FROM clusters WHERE level = ? ORDER BY num_proteins DESC, cluster LIMIT ?",
+            "SELECT cluster::VARCHAR AS value FROM clusters WHERE level = ? "
+            "ORDER BY num_proteins DESC, cluster LIMIT ?",
             [level, MAX_CLUSTERS],
         )
         return tuple(row["value"] for row in rows)  # the largest first
@@ -332,6 +333,8 @@ def _maps(connection: Any, served: Served) -> list[MapRange]:
         found.append(MapRange(PROJECTION, label, "x", "y", row[0], (row[1], row[2]), (row[3], row[4])))
     if row[5]:
         found.append(
-            MapRange(PLDDT_LENGTH, "pLDDT and length", "length", "mean pLDDT", row[5], (row[6], row[7]), (row[8], row[9]))
+            MapRange(
+                PLDDT_LENGTH, "pLDDT and length", "length", "mean pLDDT", row[5], (row[6], row[7]), (row[8], row[9])
+            )
         )
     return found

@@ -43,21 +43,30 @@ class Kept:
         self._values: OrderedDict[Any, bytes] = OrderedDict()
         self._lock = threading.Lock()
 
-    def get(self, key: Any, make: Callable[[], bytes]) -> bytes:
-        """Return what is kept for `key`, or `make()`, which is kept from then on."""
+    def find(self, key: Any) -> bytes | None:
+        """Return what is kept for `key`, or None."""
         with self._lock:
             if key in self._values:
                 self._values.move_to_end(key)
-                return self._values[key]
-        made = make()
+            return self._values.get(key)
+
+    def keep(self, key: Any, value: bytes) -> None:
+        """Keep a value, in place of those that were not asked for longest."""
         with self._lock:
             if key not in self._values:
-                self._values[key] = made
-                self._left -= len(made)
+                self._values[key] = value
+                self._left -= len(value)
                 while self._left < 0:
                     _, dropped = self._values.popitem(last=False)
                     self._left += len(dropped)
-        return made
+
+    def get(self, key: Any, make: Callable[[], bytes]) -> bytes:
+        """Return what is kept for `key`, or `make()`, which is kept from then on."""
+        found = self.find(key)
+        if found is None:
+            found = make()
+            self.keep(key, found)
+        return found
 
 
 class About:
@@ -90,7 +99,7 @@ class Explorer:
         self._begun = 0.0
         self._failed: tuple[int, float, str] | None = None  # number of the index, time, reason
         self._connection: Any = None
-        self._folder: Path | None = None
+        self._folder: tempfile.TemporaryDirectory[str] | None = None
         self._closed = False
 
     def about(self, served: Served) -> About:
@@ -124,13 +133,14 @@ class Explorer:
                 return None
             if self._making is not None:
                 return self._made
-            if self._failed is not None and self._failed[0] == served.number:
-                if time.monotonic() < self._failed[1] + SECONDS_AFTER_FAILURE:
-                    return None
+            failed = self._failed
+            is_late = failed is None or time.monotonic() >= failed[1] + SECONDS_AFTER_FAILURE
+            if failed is not None and failed[0] == served.number and not is_late:
+                return None
             self._making, self._made, self._begun = served.number, threading.Event(), time.monotonic()
             if self._folder is None:
-                self._folder = Path(tempfile.mkdtemp(prefix="foldatlas-explore-"))
-            index = self._folder / f"{served.number}.index"
+                self._folder = tempfile.TemporaryDirectory(prefix="foldatlas-explore-", ignore_cleanup_errors=True)
+            index = Path(self._folder.name) / f"{served.number}.index"
             # The index may be replaced, and its file deleted, meanwhile.
             try:
                 os.link(served.file, index)
@@ -141,7 +151,7 @@ class Explorer:
 
     def _make(self, served: Served, index: Path) -> None:
         assert self._folder is not None
-        file = self._folder / f"{served.number}.duckdb"
+        file = Path(self._folder.name) / f"{served.number}.duckdb"
         table, reason = None, ""
         try:
             table = make_table(
@@ -189,5 +199,5 @@ class Explorer:
                 self._table.close()
                 self._table = None
             if self._folder is not None:
-                shutil.rmtree(self._folder, ignore_errors=True)
+                self._folder.cleanup()
                 self._folder = None

@@ -14,8 +14,10 @@ from foldatlas.atlas.serve.http import (
     alphafold,
     downloads,
     esm,
+    explore,
     groups,
     models,
+    pages,
     problems,
     protein_page,
     proteins,
@@ -50,7 +52,7 @@ def create_app(current: CurrentAtlas, settings: ServerSettings, processes: SqlPr
     app.state.shared = State(current, settings, processes)
     app.state.failures = Failures(settings.limits.failed_tokens)
     problems.add_handlers(app)
-    routes = (proteins, groups, protein_page, downloads, sql, esm, alphafold)
+    routes = (proteins, groups, protein_page, downloads, explore, sql, esm, alphafold, pages)
     for router in (module.router for module in routes):
         app.include_router(router)
     _add_operation(app, metrics)

@@ -13,6 +13,7 @@ from starlette.concurrency import iterate_in_threadpool
 from foldatlas.atlas.serve.cage.processes import SqlLimits, SqlProcesses
 from foldatlas.atlas.serve.contents import Contents
 from foldatlas.atlas.serve.current import CurrentAtlas, Served
+from foldatlas.atlas.serve.explore.tables import Explorer
 from foldatlas.atlas.serve.http.problems import Problem
 from foldatlas.atlas.serve.nearest_known import NearestKnown
 from foldatlas.atlas.serve.settings import ServerSettings
@@ -53,6 +54,7 @@ class State:
     sql: SqlProcesses | None = None
     contents: Contents = field(default_factory=Contents)
     nearest_known: NearestKnown = field(default_factory=NearestKnown)
+    explorer: Explorer = field(default_factory=Explorer)
     downloads: threading.Semaphore = field(init=False)
     sql_places: Places = field(init=False)
 
