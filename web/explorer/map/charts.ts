@@ -125,7 +125,8 @@ export class Charts {
       "aria-label": `Clear ${column.label}`,
     });
     const title = h("h3", { title: column.meaning ?? "" }, printable(column.label));
-    const unit = column.unit ? h("span", { class: "quiet" }, ` ${column.unit}`) : null;
+    const unit =
+      column.unit && !column.label.includes(column.unit) ? h("span", { class: "quiet" }, ` ${column.unit}`) : null;
     const chart =
       column.type === "number"
         ? new Histogram({

@@ -7,8 +7,8 @@ import { packed } from "./raster.ts";
 export interface LegendEntry {
   readonly label: string;
   readonly color: string;
-  /** Value of the filter `choice`; null for none; undefined where a click cannot filter. */
-  readonly value?: string | null;
+  /** Column and value of the filter `choice`, null for none, that a click selects; undefined where none is. */
+  readonly choice?: readonly [column: string, value: string | null] | undefined;
   readonly code?: number;
 }
 
@@ -22,6 +22,7 @@ export interface Coloring {
 }
 
 const PLDDT = "mean_plddt";
+const CLASSES = "confidence"; // column of the classes of pLDDT
 const STEPS = 256;
 
 // Colours of values that have one everywhere. Of what is known and new: new is the one warm colour.
@@ -54,7 +55,12 @@ function ofNumber(column: Column): Coloring {
       if (Number.isNaN(value)) return none;
       return colors[PLDDT_CLASSES.findIndex((one) => value > one.above)] ?? none;
     };
-    return { column, legend: PLDDT_CLASSES, ramp: null, color };
+    const legend = PLDDT_CLASSES.map(({ label, color, value }) => ({
+      label,
+      color,
+      choice: [CLASSES, value] as const,
+    }));
+    return { column, legend, ramp: null, color };
   }
   const [low, high] = [column.edges?.[0] ?? 0, column.edges?.at(-1) ?? 1];
   const colors = table(rampColor, STEPS);
@@ -78,7 +84,7 @@ function ofCodes(column: Column, counts: readonly number[]): Coloring {
   const listed = [...colors].map(([code, color]) => ({
     label: values[code]!,
     color,
-    value: values[code]!,
+    choice: [column.name, values[code]!] as const,
     code,
   }));
   const shown: LegendEntry[] = fixed
@@ -87,7 +93,8 @@ function ofCodes(column: Column, counts: readonly number[]): Coloring {
   const legend = shown.filter((entry) => !counts.length || (counts[entry.code!] ?? 0) > 0);
   const others = (counts[OTHER] ?? 0) > 0 || values.length > colors.size;
   if (others) legend.push({ label: "others", color: NO_VALUE, code: OTHER });
-  if ((counts[NONE] ?? 0) > 0) legend.push({ label: "no value", color: NO_VALUE, value: null, code: NONE });
+  if ((counts[NONE] ?? 0) > 0)
+    legend.push({ label: "no value", color: NO_VALUE, choice: [column.name, null], code: NONE });
   const codes = Uint32Array.from({ length: 256 }, (_, code) => packed(colors.get(code) ?? NO_VALUE));
   return { column, legend, ramp: null, color: (value) => codes[value] ?? codes[NONE]! };
 }

@@ -1,7 +1,7 @@
 // The legend of the map's colours. Values of choices are buttons that filter.
 import { button, h } from "../dom.ts";
 import { brief } from "../format.ts";
-import { type Coloring, type LegendEntry, legendText } from "./coloring.ts";
+import { type Coloring, legendText } from "./coloring.ts";
 import type { Column } from "./model.ts";
 import { rampColor } from "./palette.ts";
 
@@ -11,20 +11,20 @@ const MOST = 12; // entries
 export function legend(
   coloring: Coloring,
   active: ReadonlySet<string>,
-  choose: (column: Column, value: string | null) => void,
+  choose: (column: string, value: string | null) => void,
 ): HTMLElement {
   const { column } = coloring;
   if (coloring.ramp) return ramp(column, coloring.ramp);
   const entries = coloring.legend.slice(0, MOST).map((entry) => {
     const shown = [swatch(entry.color), legendText(entry)];
-    if (entry.value === undefined) return h("li", {}, ...shown);
-    const value = entry.value;
-    const text = value === null ? column.name : `${column.name}:${value}`;
+    if (!entry.choice) return h("li", {}, ...shown);
+    const [name, value] = entry.choice;
+    const text = value === null ? name : `${name}:${value}`;
     const label = h("span", {}, ...shown);
     return h(
       "li",
       {},
-      button(label, () => choose(column, value), { class: "plain", "aria-pressed": String(active.has(text)) }),
+      button(label, () => choose(name, value), { class: "plain", "aria-pressed": String(active.has(text)) }),
     );
   });
   return h("ul", { class: "legend", "aria-label": `Colours: ${column.label}` }, ...entries);
@@ -42,5 +42,3 @@ function ramp(column: Column, [low, high]: readonly [number, number]): HTMLEleme
   bar.style.background = `linear-gradient(to right, ${stops.join(", ")})`;
   return h("div", { class: "legend" }, `${column.label} `, h("span", {}, brief(low)), bar, h("span", {}, brief(high)));
 }
-
-export type { LegendEntry };

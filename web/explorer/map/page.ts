@@ -10,7 +10,7 @@ import { Downloads, linkButton, menu } from "./actions.ts";
 import { Charts, chartNames, choicesOf, withChoices } from "./charts.ts";
 import { chartsSvg, mapPng } from "./figures.ts";
 import { FilterBar } from "./filters.ts";
-import { byCode, type Column, type Explored, type Summary } from "./model.ts";
+import { byCode, type Explored, type Summary } from "./model.ts";
 import { columnOf, MapPanel } from "./panel.ts";
 import { presetBar } from "./presets.ts";
 import { ProteinTable } from "./table.ts";
@@ -121,11 +121,11 @@ class MapPage {
   }
 
   /** The legend was clicked: select a value, or no longer. */
-  private choose(column: Column, value: string | null): void {
+  private choose(column: string, value: string | null): void {
     const { store } = this.context;
-    const before = choicesOf(store.state, column.name);
+    const before = choicesOf(store.state, column);
     const values = before.includes(value) ? before.filter((each) => each !== value) : [...before, value];
-    store.change({ filter: { choice: withChoices(store.state, column.name, values) }, view: { after: null } });
+    store.change({ filter: { choice: withChoices(store.state, column, values) }, view: { after: null } });
   }
 
   private figureMenu(): HTMLElement {

@@ -4,16 +4,18 @@ import { packed } from "./raster.ts";
 
 export interface PlddtClass {
   readonly label: string;
+  /** Value of the column `confidence`. */
+  readonly value: string;
   /** Values above this are of the class, up to the next class. */
   readonly above: number;
   readonly color: string;
 }
 
 export const PLDDT_CLASSES: readonly PlddtClass[] = [
-  { label: "Very high (above 90)", above: 90, color: "#0053d6" },
-  { label: "Confident (70 to 90)", above: 70, color: "#65cbf3" },
-  { label: "Low (50 to 70)", above: 50, color: "#ffdb13" },
-  { label: "Very low (below 50)", above: -Infinity, color: "#ff7d45" },
+  { label: "Very high (above 90)", value: "very high", above: 90, color: "#0053d6" },
+  { label: "Confident (70 to 90)", value: "confident", above: 70, color: "#65cbf3" },
+  { label: "Low (50 to 70)", value: "low", above: 50, color: "#ffdb13" },
+  { label: "Very low (below 50)", value: "very low", above: -Infinity, color: "#ff7d45" },
 ];
 export const NO_VALUE = "#8a8f96";
 

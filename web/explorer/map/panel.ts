@@ -20,8 +20,8 @@ const HOVER_REACH = 14; // CSS pixels
 const PLANE = "projection"; // the map whose x and y have one unit
 
 export interface MapEvents {
-  /** The colour changed or the legend was used. */
-  readonly choose: (column: Column, value: string | null) => void;
+  /** A value of the legend was clicked. */
+  readonly choose: (column: string, value: string | null) => void;
 }
 
 export class MapPanel {

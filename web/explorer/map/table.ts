@@ -77,12 +77,14 @@ export class ProteinTable {
   private readonly pages = h("nav", { class: "pages", "aria-label": "Pages of the table" });
   /** Cursors of the pages before the present one; without them "Back" is the browser's. */
   private before: (string | null)[] = [];
+  private readonly columns: readonly Shown[];
 
   constructor(context: Context, explored: Explored, pointed: (key: number | null) => void) {
     this.context = context;
     this.explored = explored;
     this.pointed = pointed;
     this.loading = new Latest(context.signal);
+    this.columns = COLUMNS.filter((column) => hasValues(explored, column.name));
     const table = h(
       "table",
       {},
@@ -124,7 +126,7 @@ export class ProteinTable {
   private drawHead(sort: string, order: "asc" | "desc"): void {
     const focused = document.activeElement?.getAttribute("data-sort");
     this.head.replaceChildren(
-      ...COLUMNS.map((column) => {
+      ...this.columns.map((column) => {
         const attributes = { scope: "col", class: column.number ? "number" : null, title: column.title };
         if (!this.explored.sorts.includes(column.name)) return h("th", attributes, column.label);
         const sorted = column.name === sort ? (order === "asc" ? "ascending" : "descending") : null;
@@ -152,7 +154,7 @@ export class ProteinTable {
 
   private row(protein: Protein): HTMLElement {
     const address = this.context.store.link({ protein: protein.id });
-    const cells = COLUMNS.map((column) => {
+    const cells = this.columns.map((column) => {
       const text = printable(column.text(protein));
       if (column.name !== "id") return h("td", { class: column.number ? "number" : "text" }, h("bdi", {}, text));
       return h("th", { scope: "row" }, h("a", { href: address }, h("bdi", {}, text)));
@@ -190,4 +192,10 @@ export class ProteinTable {
     next.disabled = page.next === null;
     this.pages.replaceChildren(first, back, next);
   }
+}
+
+/** Return whether any protein has a value of a column. What is not known to the explorer is shown. */
+function hasValues(explored: Explored, name: string): boolean {
+  const column = explored.columns.find((each) => each.name === (name === "nearest_structure" ? "tm_query" : name));
+  return !column || column.nulls < explored.proteins;
 }
