@@ -142,20 +142,22 @@ export class FilterBar {
     this.editor.addEventListener("keydown", (event) => {
       if (event.key === "Enter" && (event.ctrlKey || event.metaKey)) apply();
     });
-    const editing = this.explored.where
-      ? h("p", { class: "quiet" }, `Conditions in SQL cannot be typed here: ${this.explored.where}`)
-      : h(
-          "div",
-          { class: "edit" },
-          h("p", { class: "quiet" }, "Edit the condition, over the columns of proteins, and apply it (Ctrl+Enter):"),
-          this.editor,
-          h(
+    const off = "Conditions in SQL cannot be typed here: this server has SQL off.";
+    const editing =
+      this.explored.where === "off"
+        ? h("p", { class: "quiet" }, off)
+        : h(
             "div",
-            { class: "row" },
-            button("Apply", apply, { class: "primary" }),
-            copyButton("Copy the condition", () => this.editor.value),
-          ),
-        );
+            { class: "edit" },
+            h("p", { class: "quiet" }, "Edit the condition, over the columns of proteins, and apply it (Ctrl+Enter):"),
+            this.editor,
+            h(
+              "div",
+              { class: "row" },
+              button("Apply", apply, { class: "primary" }),
+              copyButton("Copy the condition", () => this.editor.value),
+            ),
+          );
     return h(
       "details",
       { class: "sql" },

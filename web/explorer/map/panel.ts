@@ -77,7 +77,7 @@ export class MapPanel {
       "section",
       { class: "map-panel", "aria-label": "Map" },
       h("div", { class: "map-head" }, this.mapMenu(), this.colorMenu(), this.tools()),
-      this.stage,
+      h("div", { class: "stage-box" }, this.stage, this.zoomButtons()),
       this.legendBox,
       this.note,
       this.spoken,
@@ -227,12 +227,11 @@ export class MapPanel {
     this.element.setAttribute("aria-busy", "true");
     const ask = (filter: State["filter"], signal: AbortSignal) =>
       loadDrawn(this.context.api, this.map, this.coloring.column, asked, size, filter, signal);
+    const filtered = Object.keys(state.filter).length > 0;
     try {
-      const result = await this.loading.run(async (signal) => {
-        const { region: _, ...others } = state.filter;
-        const filtered = Object.keys(state.filter).length > 0;
-        return Promise.all([ask(others, signal), filtered ? ask({}, signal) : null, others]);
-      });
+      const result = await this.loading.run((signal) =>
+        Promise.all([ask(state.filter, signal), filtered ? ask({}, signal) : null]),
+      );
       if (!result) return;
       [this.front, this.back] = result;
       this.order = null;
@@ -458,19 +457,22 @@ export class MapPanel {
     this.toolButtons = choices.map(([tool, label, title]) =>
       button(label, () => this.setTool(tool), { "data-tool": tool, title, "aria-pressed": String(tool === this.tool) }),
     );
-    const zoom = (key: string) => () =>
+    return h(
+      "div",
+      { class: "segmented tools", role: "group", "aria-label": "What dragging does" },
+      ...this.toolButtons,
+    );
+  }
+
+  private zoomButtons(): HTMLElement {
+    const press = (key: string) => () =>
       this.stage.dispatchEvent(new KeyboardEvent("keydown", { key, cancelable: true }));
     return h(
       "div",
-      { class: "tools" },
-      h("div", { class: "segmented", role: "group", "aria-label": "Drag" }, ...this.toolButtons),
-      h(
-        "div",
-        { class: "segmented", role: "group", "aria-label": "Zoom" },
-        button("+", zoom("+"), { "aria-label": "Zoom in" }),
-        button("−", zoom("-"), { "aria-label": "Zoom out" }),
-        button("All", zoom("0"), { "aria-label": "Show the whole map" }),
-      ),
+      { class: "zoom", role: "group", "aria-label": "Zoom" },
+      button("+", press("+"), { "aria-label": "Zoom in" }),
+      button("−", press("-"), { "aria-label": "Zoom out" }),
+      button("All", press("0"), { "aria-label": "Show the whole map" }),
     );
   }
 

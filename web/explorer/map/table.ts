@@ -190,7 +190,8 @@ export class ProteinTable {
       store.change({ view: { after: page.next } });
     });
     next.disabled = page.next === null;
-    this.pages.replaceChildren(first, back, next);
+    if (now === null && page.next === null) this.pages.replaceChildren();
+    else this.pages.replaceChildren(first, back, next);
   }
 }
 
