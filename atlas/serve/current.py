@@ -89,7 +89,7 @@ class CurrentAtlas:
 
     def __init__(self, path: str | Path, memory_limit: str | None = None):
         self._path = path
-        self._memory_limit = memory_limit
+        self.memory_limit = memory_limit
         self._folder = AtlasFolder.existing(path).resolved()
         self._index: PublishedIndex = index_of(self._folder)
         self._is_local = isinstance(self._index, LocalIndex)
@@ -193,4 +193,4 @@ class CurrentAtlas:
             os.link(published.resolve(), file)
         except OSError:  # another file system, or one without links
             shutil.copyfile(published, file)
-        return Served(Atlas.open(self._path, memory_limit=self._memory_limit, index=file), self._opened, file)
+        return Served(Atlas.open(self._path, memory_limit=self.memory_limit, index=file), self._opened, file)

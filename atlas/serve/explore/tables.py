@@ -111,7 +111,7 @@ class Explorer:
 
     def table(self, served: Served, wait: float = WAIT_SECONDS) -> ExplorerTable:
         """Return the table of an index. Raise PreparingError while it is made."""
-        made = self._begin(served)
+        made = self.begin(served)
         if made is not None:
             made.wait(wait)
         with self._lock:
@@ -126,7 +126,7 @@ class Explorer:
             2,
         )
 
-    def _begin(self, served: Served) -> threading.Event | None:
+    def begin(self, served: Served) -> threading.Event | None:
         """Begin to make the table of an index unless it exists, and return the event of its end."""
         with self._lock:
             if self._closed or (self._table is not None and self._table.number == served.number):

@@ -17,6 +17,7 @@ sql.py          our own routes: SQL, and the tables that it sees
 explore.py      our own routes: what the explorer asks
 select.py       the filter of a request, with what a person typed evaluated in a confined process
 pages.py        the pages of the explorer, and their assets
+search.py       our own routes: searches as jobs
 esm.py          routes of the ESM Metagenomic Atlas
 alphafold.py    routes of the AlphaFold Protein Structure Database
 """

@@ -117,13 +117,13 @@ async def _evaluate(state: State, processes: SqlProcesses, statement: str, where
                 body = b"".join([data async for kind, data in running.frames() if kind == DATA])
         finally:
             running.close()
-        [row] = msgspec.json.decode(body, type=list[_MaskRow])
-        return row
+        return msgspec.json.decode(body, type=tuple[_MaskRow])[0]
     except TimeoutError:
         raise Problem(400, f"the condition was stopped after {wanted.seconds:g} s") from None
-    except (CageError, msgspec.DecodeError, ValueError) as error:
-        reason = str(error) if isinstance(error, CageError) else "the process of the statement sent no mask"
-        raise Problem(503, reason, {"Retry-After": "5"}) from None
+    except CageError as error:
+        raise Problem(503, str(error), {"Retry-After": "5"}) from None
+    except msgspec.DecodeError:
+        raise _no_mask() from None
     finally:
         state.sql_places.give_back()
 
@@ -135,5 +135,9 @@ def _bits(row: _MaskRow, about: About) -> bytes:
     except binascii.Error:
         bits = b""
     if len(bits) != size:
-        raise Problem(503, "the process of the statement sent no mask", {"Retry-After": "5"})
+        raise _no_mask()
     return bits
+
+
+def _no_mask() -> Problem:
+    return Problem(503, "the process of the condition sent no mask", {"Retry-After": "5"})
