@@ -92,7 +92,14 @@ export class FilterBar {
     this.explored = explored;
     this.columns = new Map(explored.columns.map((column) => [column.name, column]));
     const status = h("p", { class: "matching", role: "status" }, this.total);
-    this.element = h("section", { class: "filter-bar", "aria-label": "Filter" }, status, this.list, this.sqlBox());
+    this.element = h(
+      "section",
+      { class: "filter-bar", "aria-label": "Filter" },
+      status,
+      this.list,
+      this.sqlBox(),
+      this.error,
+    );
   }
 
   /** Show the present filter. `sql` and `matching` are null while they are not known. */
@@ -131,6 +138,7 @@ export class FilterBar {
   showError(text: string | null): void {
     this.error.hidden = text === null;
     this.error.textContent = text;
+    if (text !== null) this.total.textContent = "This filter cannot be shown";
   }
 
   private sqlBox(): HTMLElement {
@@ -165,7 +173,6 @@ export class FilterBar {
       h("pre", { tabindex: 0, role: "region", "aria-label": "SQL of this filter" }, this.statement),
       copyButton("Copy the statement", () => this.statement.textContent),
       editing,
-      this.error,
     );
   }
 }
