@@ -3,7 +3,6 @@
 Skipped where no Chromium or no built page (scripts/build-web) is installed. `long`: all sizes, themes and axe-core.
 """
 
-import json
 import shutil
 import tarfile
 import xml.etree.ElementTree as ET
@@ -16,7 +15,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import report_atlas
-from browser import AXE, CHROMIUM, Opened, launched
+from browser import CHROMIUM, Opened, launched
 from served_atlas import served
 from shared import made_once
 
