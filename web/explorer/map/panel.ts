@@ -72,12 +72,12 @@ export class MapPanel {
     this.window = this.windowOf(context.store.state);
     this.reload = debounced(() => void this.load(), WAIT, context.signal);
     this.rewrite = debounced(() => this.remember(), WAIT, context.signal);
-    this.stage.append(this.canvas.element, this.canvas.overlay, this.tip, this.failure);
+    this.stage.append(this.canvas.element, this.canvas.overlay, this.tip);
     this.element = h(
       "section",
       { class: "map-panel", "aria-label": "Map" },
       h("div", { class: "map-head" }, this.mapMenu(), this.colorMenu(), this.tools()),
-      h("div", { class: "stage-box" }, this.stage, this.zoomButtons()),
+      h("div", { class: "stage-box" }, this.stage, this.zoomButtons(), this.failure),
       this.legendBox,
       this.note,
       this.spoken,
