@@ -3,6 +3,7 @@
 settings.py   limits, tokens, host names and public features of a server
 current.py    the atlas that is served; a new index is opened when it replaces the old one
 filters.py    filters of proteins as SQL, and keyset cursors
+pages.py      rows of the view `proteins` in the order of structure_id
 catalogue.py  proteins by name, by sequence and by filter; clusters; novelty
 contents.py   structures, sequences, confidence and embeddings of one protein
 protein_page.py   what the page of one protein begins with

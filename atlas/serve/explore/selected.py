@@ -6,7 +6,7 @@ from typing import Any, Final
 
 from foldatlas.atlas.serve.explore.conditions import Condition
 from foldatlas.atlas.serve.explore.mask import RECORD_ROW
-from foldatlas.atlas.serve.filters import ProteinFilter
+from foldatlas.atlas.serve.filters import Filter, ProteinFilter
 
 # Fields of ProteinFilter on columns that the explorer's table has too.
 _FAST: Final = {
@@ -38,6 +38,11 @@ class Selected:
         if self.mask is not None:
             parts.append(_OF_MASK.format(RECORD_ROW))
         return " AND ".join(parts) or "true", [self.mask] if self.mask is not None else []
+
+    @property
+    def simplest(self) -> Filter:
+        """The same filter, as a ProteinFilter if it is no more than that."""
+        return self if self.conditions or self.mask is not None else self.filter
 
     def fast(self, mask_of: Callable[[str], bytes]) -> tuple[str, list[Any]]:
         """Return a condition on the explorer's table, and its parameters. `mask_of` evaluates what it lacks."""

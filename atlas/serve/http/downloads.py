@@ -38,7 +38,7 @@ async def _stream(
     def begin(select: Select) -> Response:
         download = Download(state)
         try:
-            wanted = select(download.served, None)
+            wanted = select(download.served, None).simplest
             begun = downloads.prepared(pieces(state, download.served, wanted))
         except BaseException:
             download.close()

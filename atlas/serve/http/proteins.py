@@ -37,7 +37,9 @@ async def proteins(request: Request, query: Annotated[models.PageQuery, Query()]
     after = parse_cursor(query.after) if query.after else None
 
     def page(select: Select) -> Response:
-        rows, last = read(request, lambda served: catalogue.page(served, select(served, None), after, query.size))
+        rows, last = read(
+            request, lambda served: catalogue.page(served, select(served, None).simplest, after, query.size)
+        )
         headers = {}
         if last is not None:
             url = request.url.include_query_params(after=last.text())
