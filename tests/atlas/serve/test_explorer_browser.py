@@ -10,7 +10,7 @@ import xml.etree.ElementTree as ET
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
-from urllib.parse import parse_qs, quote, urlsplit
+from urllib.parse import parse_qs, quote, urlencode, urlsplit
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -258,9 +258,9 @@ def test_sequence_in_the_search_box(browser: Any, address: str, atlas: Path) -> 
 
 def test_texts_of_an_atlas_run_nothing(browser: Any, address: str, atlas: Path) -> None:
     """Ids, descriptions, annotations and parameters are shown as texts, and the policy refuses scripts."""
-    column = f"biome.{HOSTILE_COLUMN}"
-    query = f"?charts={quote(f'known,biome.biome,{column}')}&color={quote('biome.biome')}&choice={quote(f'biome.biome:{HOSTILE_VALUE}')}"
-    with Explorer(browser, address + query) as explorer:
+    charts = f"known,biome.biome,biome.{HOSTILE_COLUMN}"
+    query = {"charts": charts, "color": "biome.biome", "choice": f"biome.biome:{HOSTILE_VALUE}"}
+    with Explorer(browser, f"{address}?{urlencode(query)}") as explorer:
         page = explorer.page
         assert explorer.total().startswith("3 of ")
         assert any(HOSTILE_VALUE in chip for chip in explorer.chips())
@@ -271,16 +271,16 @@ def test_texts_of_an_atlas_run_nothing(browser: Any, address: str, atlas: Path) 
         for text in report_atlas.HOSTILE:
             assert text in shown
         for text in ("javascript:document.title='broken'", *report_atlas.HOSTILE):
-            page.goto(
-                f"{address}protein/{quote(text, safe='')}?where={quote(HOSTILE_COLUMN)}&map={quote(HOSTILE_VALUE)}"
-            )
+            query = {"where": HOSTILE_COLUMN, "map": HOSTILE_VALUE}
+            page.goto(f"{address}protein/{quote(text, safe='')}?{urlencode(query)}")
             page.locator("main h1").wait_for()
             explorer.settle()
             links = page.locator("a").evaluate_all("links => links.map((link) => link.protocol)")
             assert set(links) <= {"http:", "https:", "blob:"}
             assert "broken" not in page.title().replace(text, "")
         refused = (
-            "() => new Promise((done) => { addEventListener('securitypolicyviolation', (event) => done(event.blockedURI));"
+            "() => new Promise((done) => {"
+            "addEventListener('securitypolicyviolation', (event) => done(event.blockedURI));"
             "const script = document.createElement('script'); script.textContent = \"document.title = 'broken'\";"
             "document.body.append(script); })"
         )
