@@ -79,8 +79,7 @@ export class StructureView {
     const ends = atoms.filter((atom) => atom.atom === "O").length;
     this.hasRibbon = 2 * ends > this.protein.length; // a trace of C-alphas has no ribbon
     this.restyle();
-    this.view.zoomTo({ model: 0 });
-    this.view.zoom(1.1);
+    this.fit({ model: 0 });
     this.view.setHoverable({ model: 0 }, true, this.hover, this.leave);
     this.view.setClickable({ model: 0 }, true, (atom: AtomSpec) => {
       const residue = (atom.resi ?? 1) - 1;
@@ -160,8 +159,15 @@ export class StructureView {
     const { selection } = this.focus;
     const ranges = selection ? [selection.first, ...(selection.second ? [selection.second] : [])] : [];
     const resi = ranges.map(([from, to]) => `${from + 1}-${to + 1}` as const);
-    this.view.zoomTo(ranges.length ? { model: 0, resi } : { model: 0 }, 0);
+    this.fit(ranges.length ? { model: 0, resi } : { model: 0 });
     this.view.render();
+  }
+
+  /** Zoom to residues: 3Dmol.js fits them to the height of the view, which can be narrower than high. */
+  private fit(selection: Parameters<GLViewer["zoomTo"]>[0]): void {
+    const { clientWidth, clientHeight } = this.box;
+    this.view.zoomTo(selection);
+    this.view.zoom(Math.min(1.1, (1.1 * clientWidth) / Math.max(1, clientHeight)));
   }
 
   /** Add the nearest known structure, a trace of C-alphas. */
