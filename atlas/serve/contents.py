@@ -70,12 +70,12 @@ class Contents:
     def structure(self, served: Served, protein: Protein) -> StoredStructure:
         """Return the stored structure of a protein. Raise DamagedAtlasError."""
         number, row = divmod(protein.row, STRUCTURES_PER_ROW_GROUP)
-        group = self._row_group(served, protein.file, number)
-        if row >= group.num_rows or structure_ids_of(group.slice(row, 1)) != [protein.structure_id.bytes]:
+        rows = self._first_rows(served, protein.file, number, row + 1).slice(row, 1)
+        if rows.num_rows != 1 or structure_ids_of(rows) != [protein.structure_id.bytes]:
             raise DamagedAtlasError(
                 f"row {protein.row} of {protein.file} is not structure {protein.structure_id}: run `foldatlas index`"
             )
-        return decode_structures(group.slice(row, 1))[0]
+        return decode_structures(rows)[0]
 
     def structure_file(self, served: Served, protein: Protein, format: str) -> bytes:
         """Return a protein's structure as a file in one of FORMATS. Raise UsageError beyond the limits of PDB."""
@@ -128,13 +128,15 @@ class Contents:
                     return file.read_row_group(number).slice(row, 1)
         return None
 
-    def _row_group(self, served: Served, path: str, number: int) -> pa.Table:
+    def _first_rows(self, served: Served, path: str, number: int, rows: int) -> pa.Table:
+        """Return the first rows of a row group. Values of later rows are not decoded: on average half of the group."""
         try:
             file = self._open(served, path)
             if number >= file.num_row_groups:
                 raise pa.ArrowInvalid(f"it has {file.num_row_groups} row groups, {number + 1} are needed")
-            return file.read_row_group(number, use_threads=False)
-        except (OSError, pa.ArrowException) as error:
+            batches = file.iter_batches(batch_size=rows, row_groups=[number], use_threads=False)
+            return pa.Table.from_batches([next(batches)])
+        except (OSError, StopIteration, pa.ArrowException) as error:
             raise DamagedAtlasError(f"{path} cannot be read ({error}): run `foldatlas verify`") from error
 
     def _open(self, served: Served, path: str) -> pq.ParquetFile:

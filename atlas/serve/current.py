@@ -48,6 +48,9 @@ class Served:
         self.indexed: str = counts["indexed"]
         self.num_structures: int = counts["structures"]
         self.num_proteins: int = counts["proteins"]
+        tables = self.rows("SELECT table_name FROM duckdb_tables() WHERE table_name = 'folded_records'")
+        # Relation of the records of `proteins`: a table by structure_id, which indexes of older programs lack.
+        self.folded_records = "folded_records" if tables else "(FROM records WHERE state = 'folded' AND NOT superseded)"
 
     def cursor(self) -> Any:
         """Return this thread's connection to the index."""

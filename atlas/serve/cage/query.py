@@ -21,7 +21,7 @@ from foldatlas.schemas.errors import QueryError
 from foldatlas.schemas.sql_functions import PROGRAM_FUNCTIONS
 
 NAMED: Final = re.compile(rf"\b(?:{'|'.join(each.name for each in PROGRAM_FUNCTIONS)})\b", re.IGNORECASE)
-HIDDEN: Final = {"copies", "documents", "files"}  # tables that concern the files of the atlas
+HIDDEN: Final = {"copies", "documents", "files", "folded_records"}  # tables for the program itself
 
 
 class SqlRequest(msgspec.Struct, frozen=True):

@@ -270,4 +270,5 @@ class Health(BaseModel):
     indexed: str
     problem: str | None = Field(description="why an older index is served")
     sql: str | None = Field(description="why SQL is off; null: it is on")
+    search: str | None = Field(description="why searches are off; null: they are on")
     access: dict[str, Literal["public", "token", "off"]] = Field(description="who may use what")

@@ -15,6 +15,7 @@ from foldatlas.atlas.serve.contents import Contents
 from foldatlas.atlas.serve.current import CurrentAtlas, Served
 from foldatlas.atlas.serve.http.problems import Problem
 from foldatlas.atlas.serve.nearest_known import NearestKnown
+from foldatlas.atlas.serve.search.jobs import Searches
 from foldatlas.atlas.serve.settings import ServerSettings
 from foldatlas.schemas.errors import DamagedAtlasError
 
@@ -51,6 +52,7 @@ class State:
     current: CurrentAtlas
     settings: ServerSettings
     sql: SqlProcesses | None = None
+    searches: Searches | None = None
     contents: Contents = field(default_factory=Contents)
     nearest_known: NearestKnown = field(default_factory=NearestKnown)
     downloads: threading.Semaphore = field(init=False)
