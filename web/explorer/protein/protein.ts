@@ -8,7 +8,9 @@ import { errorPanel } from "./errors.ts";
 import { Focus } from "./focus.ts";
 import { contents, heading } from "./heading.ts";
 import { knownPanel, loadKnown } from "./known.ts";
+import { Overlays } from "./overlay.ts";
 import { sequencePanel } from "./residues.ts";
+import { similarPanel } from "./similar.ts";
 import { structurePanel } from "./structure.ts";
 import { annotations, clusters, hits, neighbours, origin, records } from "./tables.ts";
 import { counted, shown } from "./text.ts";
@@ -26,20 +28,18 @@ export async function renderProtein(root: HTMLElement, name: string, context: Co
     root.append(await choice(name, context));
     return;
   }
-  const title = document.title;
   document.title = `${shown(protein.id, 80)} · FoldAtlas`;
-  context.signal.addEventListener("abort", () => {
-    document.title = title;
-  });
   const focus = new Focus(protein.length);
+  const overlays = new Overlays();
   const known = loadKnown(protein, context);
   const residues = sequencePanel(protein, focus);
   root.classList.add("p-page");
   const parts = [
-    [structurePanel(protein, focus, known, context), errorPanel(protein, focus, context)],
+    [structurePanel(protein, focus, overlays, context), errorPanel(protein, focus, context)],
     [residues.section],
-    [knownPanel(protein, known)],
+    [knownPanel(protein, known, overlays)],
     [hits(protein)],
+    [similarPanel(protein, overlays, context)],
     [clusters(protein, context), neighbours(protein, context)],
     [records(protein), origin(protein)],
     [annotations(protein)],
