@@ -33,7 +33,7 @@ export function knownPanel(protein: Protein, known: Promise<Superposed>, overlay
         text: traceText(found),
         isTrace: true,
       };
-      const again = button("Superpose it again", () => overlays.show(overlay));
+      const again = button("Superpose it again", () => overlays.reveal(overlay));
       overlays.whenShown((shown) => {
         again.hidden = shown === overlay;
       });

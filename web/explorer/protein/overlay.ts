@@ -29,6 +29,12 @@ export class Overlays {
     this.shown = overlay;
     for (const listener of this.listeners) listener(overlay);
   }
+
+  /** Show a structure for which the user asked elsewhere on the page, and scroll to where it is. */
+  reveal(overlay: Overlay): void {
+    this.show(overlay);
+    document.querySelector(".p-structure")?.scrollIntoView();
+  }
 }
 
 /** Return the nearest known structure as PDB: its C-alphas in the frame of the protein, as chain B. */

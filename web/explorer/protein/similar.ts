@@ -130,7 +130,7 @@ function superposeButton(hit: Hit, overlays: Overlays, { api, signal }: Context)
     api
       .text(`v1/structures/${hit.structure_id}`, { query: { format: "pdb" }, signal })
       .then((text) =>
-        overlays.show({
+        overlays.reveal({
           name: hit.id,
           note: `TM-score ${decimals(hit.tm_query, 2)}, RMSD ${decimals(hit.rmsd, 1)} Å`,
           text: movedBack(text, rotation, translation),
