@@ -18,7 +18,7 @@ test("classes of pLDDT have the limits of AlphaFold DB", () => {
 test("characters that cannot be seen are shown", () => {
   assert.equal(shown("a\u202eb\u0000c<b>"), "a\\u202eb\\u0000c<b>");
   assert.equal(shown("x".repeat(400)).length, 300);
-  assert.equal(sourceName("file:///home/someone/proteins.fasta"), "proteins.fasta");
+  assert.equal(sourceName("file:///data/proteins.fasta"), "proteins.fasta");
   assert.equal(sourceName("s3://bucket/proteins.fasta"), "s3://bucket/proteins.fasta");
 });
 
