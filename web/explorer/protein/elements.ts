@@ -66,7 +66,7 @@ function css<Item>({ isNumber, isWide }: Column<Item>): string | null {
 export function table<Item>(label: string, columns: readonly Column<Item>[], items: readonly Item[]): HTMLElement {
   return h(
     "div",
-    { class: "p-scroll", tabindex: 0, role: "region", "aria-label": label },
+    { class: "p-scroll", tabindex: 0, role: "region", "aria-label": `Table: ${label}` },
     h(
       "table",
       {},
