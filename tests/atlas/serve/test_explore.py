@@ -1,5 +1,6 @@
 """The explorer's answers equal SQL on the index and numpy: counts, histograms, maps, pages; and what people type."""
 
+import contextlib
 import json
 import math
 import uuid
@@ -33,12 +34,24 @@ def explored(indexed: Built, tmp_path_factory: pytest.TempPathFactory) -> Iterat
         yield current
 
 
+@contextlib.contextmanager
+def serving(current: CurrentAtlas, settings: ServerSettings, processes: SqlProcesses | None) -> Iterator[TestClient]:
+    """A client of an application whose table is ready."""
+    app = create_app(current, settings, processes)
+    explorer = app.state.shared.explorer
+    with current.use() as served:
+        explorer.table(served, wait=120)
+    yield TestClient(app, base_url="http://localhost")
+    explorer.close()
+
+
 @pytest.fixture(scope="module")
 def asked(explored: CurrentAtlas) -> Iterator[TestClient]:
-    with SqlProcesses(explored.folder, SqlLimits(seconds=20)) as processes:
-        app = create_app(explored, ServerSettings(), processes)
-        yield TestClient(app, base_url="http://localhost")
-        app.state.shared.explorer.close()
+    with (
+        SqlProcesses(explored.folder, SqlLimits(seconds=60)) as processes,
+        serving(explored, ServerSettings(), processes) as client,
+    ):
+        yield client
 
 
 @pytest.fixture(scope="module")
@@ -193,13 +206,11 @@ def test_what_is_not_a_condition_is_refused(asked: TestClient, where: str) -> No
 
 
 def test_typed_conditions_need_sql(explored: CurrentAtlas) -> None:
-    app = create_app(explored, ServerSettings(host="0.0.0.0", host_names=("localhost",)))
-    client = TestClient(app, base_url="http://localhost")
-    for path in ("/v1/explore/summary", "/v1/proteins", "/v1/downloads/manifest.jsonl"):
-        assert client.get(path, params={"where": "true"}).status_code == 403
-        assert client.get(path).status_code == 200
-    assert client.get("/v1/explore/columns").json()["where"] == "off"
-    app.state.shared.explorer.close()
+    with serving(explored, ServerSettings(host="0.0.0.0", host_names=("localhost",)), None) as client:
+        for path in ("/v1/explore/summary", "/v1/proteins", "/v1/downloads/manifest.jsonl"):
+            assert client.get(path, params={"where": "true"}).status_code == 403
+            assert client.get(path).status_code == 200
+        assert get(client, "columns")["where"] == "off"
 
 
 def test_histograms_are_those_of_numpy(asked: TestClient, atlas: Atlas, columns: dict) -> None:
