@@ -175,7 +175,8 @@ def main() -> None:
         f"# Searches: {built['structures']:,} structures, {built['residues']:,} residues, embeddings of "
         f"{built['dimension']:,} channels",
         "",
-        f"{date.today()}, {hardware()}, {arguments.queries} queries of a kind, one after the other, {HITS} hits.",
+        f"{date.today()}, {hardware()}, load {os.getloadavg()[0]:.0f}, {arguments.queries} queries "
+        f"of a kind, one after the other, {HITS} hits.",
         "",
         f"The search database: {built['processor_seconds']:.0f} processor seconds, {built['seconds']:.0f} s elapsed, "
         f"{built['peak_mb']:,.0f} MB, {built['bytes'] / 1e6:,.0f} MB on disk, "

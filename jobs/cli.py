@@ -32,7 +32,7 @@ COMMANDS: Final = {
     "project": "map the proteins of an atlas in two dimensions, by embedding or by composition and shape",
     "annotate": "join tables (biome, taxonomy, domains, cross-references) to an atlas",
     "query": "query an atlas with SQL",
-    "serve": "serve an atlas over HTTP: structures, pages of proteins, downloads, SQL",
+    "serve": "serve an atlas over HTTP: structures, pages of proteins, downloads, SQL, searches",
     "export": "write a subset of an atlas as PDB, mmCIF, Foldcomp, FASTA, 3Di or Parquet files, or tar bundles",
     "embed": "compute embeddings with the language model, without folding",
     "train": "train a language model on sequences, or a folding head on structures",

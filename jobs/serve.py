@@ -78,6 +78,7 @@ def serve(
         searches = None
         if settings.access(SEARCH) != "off" and (search_databases is not None or current.folder.is_local):
             searches = stack.enter_context(Searches(current, search_folder(current.folder, search_databases)))
+            searches.prepare()
         app = create_app(current, settings, processes, searches)
         explorer = app.state.shared.explorer
         stack.callback(explorer.close)

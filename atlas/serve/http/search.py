@@ -251,7 +251,7 @@ def submit(request: Request, wanted: SearchRequest) -> Response:
     try:
         job = searches.submit(query, limit=wanted.limit, client=client, exact=exact)
     except TooManySearches as error:
-        raise Problem(503, str(error), {"Retry-After": "5"}) from None
+        raise Problem(429 if error.of_client else 503, str(error), {"Retry-After": "5"}) from None
     except NoDatabase as error:
         raise Problem(503, str(error)) from None
     headers = {"Location": public_url(request, f"/v1/searches/{job.name}")}

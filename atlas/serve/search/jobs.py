@@ -3,6 +3,7 @@
 Jobs are known by random names alone and are not listed. Nothing of a query is logged or kept after its search.
 """
 
+import contextlib
 import logging
 import secrets
 import threading
@@ -51,7 +52,11 @@ class SearchLimits:
 
 
 class TooManySearches(FoldAtlasError):
-    """No more searches are accepted now."""
+    """No more searches are accepted now; of this client, if `of_client`."""
+
+    def __init__(self, message: str, *, of_client: bool = False):
+        super().__init__(message)
+        self.of_client = of_client
 
 
 class NoDatabase(FoldAtlasError):
@@ -119,6 +124,14 @@ class Searches:
     ) -> None:
         self.close()
 
+    def prepare(self) -> None:
+        """Start the processes of the first searches, if there is a search database. Where numba has not compiled the
+        kernels yet, this takes one of them minutes."""
+        with contextlib.suppress(NoDatabase, DamagedAtlasError, OSError):
+            if self.database().structures:
+                for warm in (False, True):
+                    self._spares[warm] = SearchProcess(warm=warm)
+
     def close(self) -> None:
         """Stop all searches, and end their processes."""
         with self._lock:
@@ -177,7 +190,8 @@ class Searches:
                 raise TooManySearches("too many searches are waiting")
             if sum(job.client == client for job in active) >= self.limits.per_client:
                 raise TooManySearches(
-                    f"{self.limits.per_client} searches of this address wait or run: wait for them, or cancel some"
+                    f"{self.limits.per_client} searches of this address wait or run: wait for them, or cancel some",
+                    of_client=True,
                 )
             job = Search(
                 secrets.token_urlsafe(24), kind, client, datetime.now(UTC), exact=exact, is_current=current,

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import tempfile
 import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Final
@@ -16,6 +17,8 @@ from foldatlas.atlas.serve.cage.processes import KEPT_VARIABLES, ONE_THREAD
 from foldatlas.atlas.serve.search import requests
 from foldatlas.atlas.serve.search.requests import Failed, Found, Job, Message, Progress
 
+_DELETIONS: Final = 20
+_PAUSE: Final = 0.05  # seconds between two of them
 _WORKER: Final = "foldatlas.atlas.serve.search.worker"
 _ENDED: Final = Failed("killed", "the process of the search was killed: it needed too much memory or processor time")
 
@@ -89,7 +92,11 @@ class SearchProcess:
                 if pipe is not None:
                     with contextlib.suppress(BrokenPipeError):
                         pipe.close()
-        shutil.rmtree(self.temporary, ignore_errors=True)
+        for _ in range(_DELETIONS):  # MMseqs2 dies after the process that is waited for, and may still write
+            shutil.rmtree(self.temporary, ignore_errors=True)
+            if not self.temporary.exists():
+                break
+            time.sleep(_PAUSE)
 
     def _kill(self) -> None:
         """Kill the process and its children. It leads a group, whose number is free only after it was waited for."""

@@ -176,7 +176,7 @@ def test_the_queue_is_bounded(served: CurrentAtlas, queue_of: Callable[..., Sear
     body = {"kind": "sequence", "sequence": "MKV"}
     names = [client.post("/v1/searches", json=body).json()["id"] for _ in range(3)]
     refused = client.post("/v1/searches", json=body)
-    assert refused.status_code == 503 and refused.headers["Retry-After"] and "of this address" in refused.text
+    assert refused.status_code == 429 and refused.headers["Retry-After"] and "of this address" in refused.text
     assert client.delete(f"/v1/searches/{names[0]}").json()["state"] == "cancelled"
     assert client.post("/v1/searches", json=body).status_code == 202
     query = Sequence("MKV", 1.0)
