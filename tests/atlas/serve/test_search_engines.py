@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import made_families
+import made_reference
 import numpy as np
 import pytest
 from made_chains import backbone
@@ -112,22 +113,41 @@ def structure_hits(root: Path, protein: made_families.Protein, **options: float)
     return found
 
 
-@pytest.mark.parametrize("number", [2, 17, 33, 47, 55])
-def test_structure_hits_are_those_of_exhaustive_tm_align(roots: list[Path], number: int) -> None:
-    """Every structure aligned with the query: the same hits at 0.5, none with a smaller score."""
-    [segment] = segments_of(roots[0])
-    query = query_of(PROTEINS[number]).backbone_L43
-    states = three_di_states(*(query[:, atom] for atom in range(4)))
+@pytest.fixture(scope="module")
+def relatives(tmp_path_factory: pytest.TempPathFactory) -> tuple[SegmentArrays, list[Query]]:
+    """A segment of 12 chains and of four relatives of each, the more distant the noisier, and the chains as queries."""
+    root = tmp_path_factory.mktemp("relatives")
+    chains = [made_reference.made(70 + 8 * number, seed=number) for number in range(12)]
+    with SegmentWriter(root / "segments" / "0") as writer:
+        for number, chain in enumerate(chains):
+            for member, noise in enumerate((0.0, 1.0, 2.0, 3.0, 4.0)):
+                query = made_reference.query(made_reference.relative(chain, member, noise) if noise else chain)
+                writer.add(query.sequence, query.backbone_L43, bytes([number, member] * 8))
+    return SegmentArrays(root, writer.segment("0", {})), [made_reference.query(chain) for chain in chains]
+
+
+@pytest.mark.parametrize("number", [0, 5, 11])
+def test_structure_hits_are_those_of_exhaustive_tm_align(
+    relatives: tuple[SegmentArrays, list[Query]], number: int
+) -> None:
+    """Every structure aligned with the query: the same hits at 0.5, scores no smaller, and the first of them alone."""
+    segment, queries = relatives
+    query = queries[number]
+    states = three_di_states(*(query.backbone_L43[:, atom] for atom in range(4)))
     chains = Chains(segment.c_alphas, segment.states, segment.offsets)
-    exhaustive = tm_align_many(query[:, 1], states, chains)
-    expected = {segment.structure_id(row): score for row, score in enumerate(exhaustive.tm_query_P) if score >= 0.5}
-    hits = structure_hits(roots[0], PROTEINS[number])
+    exhaustive = tm_align_many(query.backbone_L43[:, 1], states, chains).tm_query_P
+    expected = {segment.structure_id(row): score for row, score in enumerate(exhaustive) if score >= 0.5}
+    assert sum(score < 0.75 for score in expected.values()) >= 1  # not near relatives alone
+
+    def search(limit: int) -> list[Hit] | None:
+        return search_structures([segment], query, limit=limit, min_tm=0.5, threads=1, on_progress=quiet)
+
+    hits = search(100)
     found = {hit.structure_id: hit.tm_query for hit in hits}
-    assert found.keys() == expected.keys() and len(found) >= 6
+    assert found.keys() == expected.keys()
     assert all(found[name] >= score - 0.01 for name, score in expected.items())
     assert [hit.tm_query for hit in hits] == sorted(found.values(), reverse=True)
-    best = structure_hits(roots[0], PROTEINS[number], limit=3)
-    assert best == hits[:3]
+    assert search(2) == hits[:2]
 
 
 def test_scores_are_those_of_tm_align(roots: list[Path]) -> None:
