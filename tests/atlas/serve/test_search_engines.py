@@ -113,20 +113,37 @@ def structure_hits(root: Path, protein: made_families.Protein, **options: float)
     return found
 
 
+def bent(chain: tuple[str, made_reference.Atoms], degrees: float, rng: np.random.Generator) -> Query:
+    """The chain without residues 20 to 27 (`made_reference.relative`), its second half turned about the middle."""
+    query = made_reference.query(made_reference.relative(chain, 0, 0.3))
+    atoms, middle = query.backbone_L43.astype(np.float64), len(query.sequence) // 2
+    axis = rng.normal(size=3)
+    x, y, z = axis / np.linalg.norm(axis) * np.sin(np.radians(degrees) / 2)
+    w = np.cos(np.radians(degrees) / 2)
+    turn = np.array(
+        [[1 - 2 * (y * y + z * z), 2 * (x * y - w * z), 2 * (x * z + w * y)],
+         [2 * (x * y + w * z), 1 - 2 * (x * x + z * z), 2 * (y * z - w * x)],
+         [2 * (x * z - w * y), 2 * (y * z + w * x), 1 - 2 * (x * x + y * y)]]
+    )  # fmt: skip
+    centre = atoms[middle, 1]
+    atoms[middle:] = (atoms[middle:] - centre) @ turn.T + centre
+    return Query("bent", query.sequence, atoms.astype(np.float32))
+
+
 @pytest.fixture(scope="module")
 def relatives(tmp_path_factory: pytest.TempPathFactory) -> tuple[SegmentArrays, list[Query]]:
-    """A segment of 12 chains and of four relatives of each, the more distant the noisier, and the chains as queries."""
-    root = tmp_path_factory.mktemp("relatives")
+    """A segment of 12 chains and of four relatives of each, bent more and more, and the chains as queries."""
+    root, rng = tmp_path_factory.mktemp("relatives"), np.random.default_rng(0)
     chains = [made_reference.made(70 + 8 * number, seed=number) for number in range(12)]
     with SegmentWriter(root / "segments" / "0") as writer:
         for number, chain in enumerate(chains):
-            for member, noise in enumerate((0.0, 1.0, 2.0, 3.0, 4.0)):
-                query = made_reference.query(made_reference.relative(chain, member, noise) if noise else chain)
+            for member, degrees in enumerate((0, 10, 20, 40, 80)):
+                query = bent(chain, degrees, rng) if degrees else made_reference.query(chain)
                 writer.add(query.sequence, query.backbone_L43, bytes([number, member] * 8))
     return SegmentArrays(root, writer.segment("0", {})), [made_reference.query(chain) for chain in chains]
 
 
-@pytest.mark.parametrize("number", [0, 5, 11])
+@pytest.mark.parametrize("number", [0, 4, 8, 11])
 def test_structure_hits_are_those_of_exhaustive_tm_align(
     relatives: tuple[SegmentArrays, list[Query]], number: int
 ) -> None:
