@@ -8,7 +8,7 @@ import base64
 import binascii
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any, Final
 
 import duckdb
@@ -68,17 +68,21 @@ def proteins_at(served: Served, places: Sequence[tuple[int, int]]) -> list[dict[
     if not places:
         return []
     header = served.atlas.header
-    keys = ", ".join(str(int(key)) for key, _ in places)
-    scores = ", ".join(str(row) for row in sorted({int(row) for _, row in places}))
+    # DuckDB finds rows by a join with a list in half of the time that it takes with IN.
     base = proteins_query(
         protein_columns(header.settings.model, header.format),
         "records.rowid AS key",
-        records=f"(SELECT *, rowid FROM records WHERE rowid IN ({keys})) AS records",
-        scores=f"(FROM scores WHERE rowid IN ({scores})) AS scores",
+        records=f"({_rows_at('records', [key for key, _ in places])}) AS records",
+        scores=f"({_rows_at('scores', sorted({row for _, row in places}))}) AS scores",
     )
     rows = served.rows(f"SELECT key, {', '.join(COLUMNS)} FROM ({base})")
     by_key = {row["key"]: row for row in rows}
     return [by_key[key] for key, _ in places]
+
+
+def _rows_at(table: str, rows: Iterable[int]) -> str:
+    listed = ", ".join(f"({int(row)})" for row in rows)
+    return f"SELECT *, rowid FROM {table} SEMI JOIN (VALUES {listed}) AS wanted(row) ON {table}.rowid = wanted.row"
 
 
 def protein_of(served: Served, table: ExplorerTable, key: int) -> dict[str, Any]:
