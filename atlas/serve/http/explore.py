@@ -152,9 +152,12 @@ class Summary(BaseModel):
 
 
 class Row(models.Protein):
-    """A protein, and its key in this index."""
+    """A protein, its key in this index, its classes, and its values in columns of annotations."""
 
     key: int
+    known: str = Field(examples=["novel"])
+    confidence: str | None = Field(description="pLDDT class", examples=["very high"])
+    annotations: dict[str, str | float | bool | None]
 
 
 class Rows(BaseModel):

@@ -367,7 +367,7 @@ def test_densities_are_those_of_numpy(asked: TestClient, atlas: Atlas, columns: 
         assert found["share"][cell] == np.float32(share)
 
 
-def test_pages_in_any_order_have_every_row_once(asked: TestClient, atlas: Atlas) -> None:
+def test_pages_in_any_order_have_every_row_once(asked: TestClient, atlas: Atlas, columns: dict) -> None:
     """In either order: values in order, NULLs last; ties are not lost at the end of a page."""
     everything = sorted(selected(atlas, "SELECT * FROM proteins"))
     sorts = get(asked, "columns")["sorts"]
@@ -379,7 +379,27 @@ def test_pages_in_any_order_have_every_row_once(asked: TestClient, atlas: Atlas)
             values = [row.get(sort) for row in found]
             if sort in found[0] and sort not in ("cluster30", "cluster_structure"):
                 known = [value for value in values if value is not None]
-                assert values == sorted(known, reverse=order == "desc") + [None] * (len(values) - len(known)), sort
+                place = columns[sort]["values"].index if sort in ("known", "confidence") else None
+                expected = sorted(known, key=place, reverse=order == "desc")
+                assert values == expected + [None] * (len(values) - len(known)), sort
+
+
+def test_rows_have_their_classes_and_annotations(asked: TestClient, atlas: Atlas, columns: dict) -> None:
+    least = ", ".join(f"min({name}) AS {name}" for name in ("biome", "depth", "is_marine"))
+    expected = atlas.sql(
+        f"SELECT structure_id::VARCHAR, id, source, {columns['known']['sql']}, {columns['confidence']['sql']}, "
+        f"biome, depth, is_marine FROM proteins LEFT JOIN (SELECT id, {least} FROM sites GROUP BY id) USING (id)"
+    ).rows()
+    found = {
+        (
+            *key_of(row),
+            row["known"],
+            row["confidence"],
+            *(row["annotations"][name] for name in sorted(row["annotations"])),
+        )
+        for row in rows(asked)
+    }
+    assert found == set(expected) and len(found) > 100
 
 
 def test_the_nearest_point_is_found(asked: TestClient, atlas: Atlas) -> None:
