@@ -3,9 +3,9 @@
     python benchmarks/explorer.py ATLAS [--repeats 5]
 
 Starts `foldatlas serve`, waits until its table is made, and drives Debian's Chromium (without a graphics card) over
-loopback. Every brush, zoom and order is new to the server, so no answer is a kept one. Times are what a user waits, with
-the load of the machine; processor seconds of the server, which a busy machine changes least, are beside them. Writes
-explorer.md and explorer.json. A synthetic index of 10 million records is made as benchmarks/index.py does.
+loopback. Every brush, zoom and order is new to the server, so no answer is a kept one. Times are what a user waits,
+with the load of the machine; processor seconds of the server, which a busy machine changes least, are beside them.
+Writes explorer.md and explorer.json. A synthetic index of 10 million records is made as benchmarks/index.py does.
 """
 
 import argparse
@@ -168,8 +168,8 @@ def main() -> None:
         f"# The explorer's page: {proteins:,} proteins",
         "",
         f"{result['date']}, {result['hardware']}, load {load[0]:.1f} before (the machine was shared), Chromium "
-        f"without a graphics card and the server on the same processors, {arguments.repeats} repeats. The server read the "
-        f"index for {preparing:.0f} s before the first page; the page used {found['heap_bytes'] / 1e6:.0f} MB of "
+        f"without a graphics card and the server on the same processors, {arguments.repeats} repeats. The server read "
+        f"the index for {preparing:.0f} s before the first page; the page used {found['heap_bytes'] / 1e6:.0f} MB of "
         "JavaScript memory.",
         "",
         "| what | median, s | greatest, s | processor time of the server, s |",
