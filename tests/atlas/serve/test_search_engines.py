@@ -9,13 +9,16 @@ import pytest
 from made_chains import backbone
 
 from foldatlas.atlas.novelty.hits import Query
+from foldatlas.atlas.novelty.structure_search import Stages, num_candidates, prepared
 from foldatlas.atlas.reference.mmseqs2 import run_program
+from foldatlas.atlas.serve.search import structures
 from foldatlas.atlas.serve.search.build import build_search
 from foldatlas.atlas.serve.search.documents import read_database
 from foldatlas.atlas.serve.search.requests import Hit
 from foldatlas.atlas.serve.search.segments import SegmentArrays, SegmentWriter
 from foldatlas.atlas.serve.search.sequences import search_sequences
 from foldatlas.atlas.serve.search.structures import search_structures
+from foldatlas.folding.compare.state_scan import exact_state_scores
 from foldatlas.folding.compare.three_di import three_di_states
 from foldatlas.folding.compare.tm_align import Chains, tm_align_many
 
@@ -165,6 +168,29 @@ def test_structure_hits_are_those_of_exhaustive_tm_align(
     assert all(found[name] >= score - 0.01 for name, score in expected.items())
     assert [hit.tm_query for hit in hits] == sorted(found.values(), reverse=True)
     assert search(2) == hits[:2]
+
+
+def test_the_scan_keeps_the_best_of_all_segments(
+    relatives: tuple[SegmentArrays, list[Query]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In two segments and many parts: those of the greatest exact scores, and all that equal the last of them."""
+    segment, queries = relatives
+    monkeypatch.setattr(structures, "STAGES", {"default": Stages(4, 10, (0.6, 0.6), (160, 24), 4)})
+    monkeypatch.setattr(structures, "SCANNED_AT_ONCE", 7)
+    cut = int(segment.offsets[31])
+    halves = [
+        Chains(segment.c_alphas[:cut], segment.states[:cut], segment.offsets[:32]),
+        Chains(segment.c_alphas[cut:], segment.states[cut:], segment.offsets[31:] - cut),
+    ]
+    whole = Chains(segment.c_alphas, segment.states, segment.offsets)
+    for query in queries[::4]:
+        one = prepared(query)
+        assert one is not None
+        exact = exact_state_scores([one.states], whole, np.arange(60))[0]
+        wanted = num_candidates(one, structures.STAGES["default"])
+        assert wanted < 14
+        found = structures._scanned(one, halves, 1, quiet)
+        assert sorted(found.rows + 31 * found.parts) == np.flatnonzero(exact >= np.sort(exact)[-wanted]).tolist()
 
 
 def test_scores_are_those_of_tm_align(roots: list[Path]) -> None:
