@@ -183,6 +183,8 @@ export class Charts {
 
   private brush(column: Column, range: Range, final: boolean): void {
     const { store } = this.context;
+    // While the mouse moves, only as often as the server answers: an atlas can be large.
+    if (!final && document.querySelector("[aria-busy]")) return;
     const others = (store.state.filter["range"] ?? []).filter((text) => parseRange(text).name !== column.name);
     const none = range.least === null && range.below === null;
     const own = none ? [] : [`${column.name}:${range.least ?? ""}:${range.below ?? ""}`];
