@@ -36,6 +36,11 @@ export function printable(text: string): string {
   });
 }
 
+/** Return a value of a choice as it is shown: representatives of clusters by the first letters of their structure_id. */
+export function valueText(value: string): string {
+  return printable(/^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$/.test(value) ? `${value.slice(0, 8)}…` : value);
+}
+
 /** Return round numbers within [low, high] for the ticks of an axis, about `wanted` of them. */
 export function ticks(low: number, high: number, wanted = 5): number[] {
   const rough = (high - low) / wanted;

@@ -25,10 +25,15 @@ export function chartNames(state: State, explored: Explored): string[] {
   const names = new Set(explored.columns.map((column) => column.name));
   const asked = state.view.charts?.split(",").filter((name) => names.has(name));
   if (asked?.length) return asked;
-  const known = (column: Column) => column.nulls < explored.proteins;
+  const known = (column: Column) => column.nulls < explored.proteins && !isUnsearched(column, explored);
   const annotations = explored.columns.filter((column) => column.name.includes(".") && known(column));
   const first = explored.columns.filter((column) => (column.first || column.name === "known") && known(column));
   return [...first, ...annotations.slice(0, ANNOTATIONS)].map((column) => column.name);
+}
+
+/** Return whether a column says only that novelty was not searched. */
+function isUnsearched(column: Column, explored: Explored): boolean {
+  return column.name === "known" && column.counts[column.values?.indexOf("not searched") ?? -1] === explored.proteins;
 }
 
 /** Return the range that a filter has for a column. */

@@ -2,7 +2,7 @@
 import { svg } from "../dom.ts";
 import { brief, count, printable, ticks } from "../format.ts";
 import { render, type Scene } from "./canvas.ts";
-import type { Coloring } from "./coloring.ts";
+import { type Coloring, legendText } from "./coloring.ts";
 import { drawHistogram, HEIGHT, type HistogramData, type Range, WIDTH } from "./histogram.ts";
 import { rampColor } from "./palette.ts";
 import { toPixel } from "./viewport.ts";
@@ -26,9 +26,9 @@ export async function mapPng(figure: MapFigure): Promise<Blob> {
   const canvas = document.createElement("canvas");
   const context = canvas.getContext("2d")!;
   context.font = `13px ${FONT}`;
-  const entries = figure.coloring.legend.map(({ label, color }) => {
-    const shown = printable(label);
-    return { label: shown, color, width: context.measureText(shown).width + 34 };
+  const entries = figure.coloring.legend.map((entry) => {
+    const shown = legendText(entry);
+    return { label: shown, color: entry.color, width: context.measureText(shown).width + 34 };
   });
   const rows = legendRows(
     entries.map((entry) => entry.width),
