@@ -23,6 +23,7 @@ from foldatlas.schemas.records import structure_id
 
 _NAME_BYTES: Final = 24  # of randomness in the name of a job
 _END: Final = None  # in the queue: the thread ends
+_STOP_SECONDS: Final = 10.0
 
 
 class FoldedStructure(Protocol):
@@ -65,7 +66,7 @@ class FoldLimits:
     per_client: int = 5
     keep_seconds: float = 3_600
     keep_bytes: int = 64 << 20
-    jobs: int = 10_000
+    jobs: int = 2_000
 
 
 @dataclass(eq=False)
@@ -147,7 +148,8 @@ class Folds:
                 work.result.cancel()
         self._queue.put(_END)
         self._stop()
-        self._thread.join()
+        self._thread.join(_STOP_SECONDS)
+        self._stop()  # what was started meanwhile
 
     def submit(self, sequence: str, client: str, is_in_atlas: bool = False) -> FoldJob:
         """Return a new job for a sequence of upper-case residue codes. Raise QueueFull."""

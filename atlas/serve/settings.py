@@ -14,9 +14,10 @@ from foldatlas.schemas.errors import UsageError
 READ: Final = "read"  # pages, look-ups, structures, downloads
 SQL: Final = "sql"
 SEARCH: Final = "search"
+FOLD: Final = "fold"
 METRICS: Final = "metrics"
-FEATURES: Final = (READ, SQL, SEARCH, METRICS)
-GUARDED: Final = (SQL, SEARCH)  # off loopback these need a token, or to be named public
+FEATURES: Final = (READ, SQL, SEARCH, FOLD, METRICS)
+GUARDED: Final = (SQL, SEARCH, FOLD)  # off loopback these need a token, or to be named public
 
 MIN_TOKEN_LENGTH: Final = 20  # characters; 20 random letters and digits have 119 bits
 

@@ -15,6 +15,8 @@ protein_page.py our own routes: a protein's page, its nearest known structure, i
 downloads.py    our own routes: downloads of a filter
 sql.py          our own routes: SQL, and the tables that it sees
 search.py       our own routes: searches as jobs
+folds.py        our own routes and that of the ESM Metagenomic Atlas: folding on demand
 esm.py          routes of the ESM Metagenomic Atlas
+beacons.py      the summary of 3D-Beacons
 alphafold.py    routes of the AlphaFold Protein Structure Database
 """

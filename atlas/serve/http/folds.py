@@ -36,7 +36,7 @@ class FoldRequest(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    sequence: str = Field(min_length=1, max_length=20_000, examples=["MKTAYIAKQRQISFVKSHFSRQLEERLGLIEVQAPILSRVGDGTQDNL"])
+    sequence: str = Field(min_length=1, max_length=20_000, examples=["MKTAYIAKQRQISFVKSHFSRQLEERLGLIEVQAPILSRV"])
 
 
 class FoldState(BaseModel):
@@ -62,6 +62,7 @@ def folds_of(request: Request) -> Folds:
     return folds
 
 
+@router.post("/foldSequence/v1/pdb", include_in_schema=False)
 @router.post(
     "/foldSequence/v1/pdb/",
     tags=["ESM Metagenomic Atlas"],
@@ -88,18 +89,20 @@ async def fold_sequence(request: Request) -> Response:
     if job.work is None:
         return await run_in_threadpool(structure_response, request, job.structure_id.hex(), "pdb")
     gone = asyncio.ensure_future(_gone(request))
-    result = asyncio.wrap_future(job.work.result)  # without a limit or a client that left: others may want it
+    result = asyncio.wrap_future(job.work.result)
+    is_too_long = False
     try:
-        await asyncio.wait({result, gone}, timeout=WAIT_SECONDS, return_when=asyncio.FIRST_COMPLETED)
+        either: set[asyncio.Future[Any]] = {result, gone}
+        await asyncio.wait(either, timeout=WAIT_SECONDS, return_when=asyncio.FIRST_COMPLETED)
         if gone.done():
             return Response(status_code=204)  # to a client that has left
-        if not result.done():
+        if is_too_long := not result.done():
             raise Problem(503, f"folding takes longer than {WAIT_SECONDS:g} s: ask again later", _BUSY)
         structure = _result(result)
     finally:
         gone.cancel()
-        if not result.done():
-            await run_in_threadpool(folds.cancel, job)
+        if not is_too_long:
+            await run_in_threadpool(folds.cancel, job)  # the result is kept, for others who ask
     return Response(await run_in_threadpool(folds.file, structure, "pdb"), 200, None, FORMATS["pdb"])
 
 

@@ -33,6 +33,12 @@ def protocol_of(limits: Limits) -> type[asyncio.Protocol]:
             else:
                 self._end()
 
+        def on_response_complete(self) -> None:
+            super().on_response_complete()
+            cycle: Any = self.cycle
+            if cycle.response_complete and self.conn.trailing_data[0]:
+                self._begin()  # the beginning of another request came with the one that was answered
+
         def connection_lost(self, exc: Exception | None) -> None:
             self._end()
             super().connection_lost(exc)
