@@ -90,11 +90,12 @@ def serve(
         folding = None
         if fold_model is not None and settings.access(FOLD) != "off":
             folding = stack.enter_context(on_demand(fold_model, fold_device, fold_length, weights))
-        run_server(
-            create_app(current, settings, processes, searches, folding),
-            settings,
-            lambda url: say(f"serving {atlas} at {url}"),
-        )
+        app = create_app(current, settings, processes, searches, folding)
+        explorer = app.state.shared.explorer
+        stack.callback(explorer.close)
+        with current.use() as served:
+            explorer.begin(served)
+        run_server(app, settings, lambda url: say(f"serving {atlas} at {url}"))
 
 
 def on_demand(
