@@ -3,6 +3,7 @@
 import hashlib
 import hmac
 import ipaddress
+import os
 import socket
 from collections.abc import Iterable
 from dataclasses import dataclass, field
@@ -115,7 +116,9 @@ def read_tokens(path: str | Path) -> frozenset[bytes]:
         raise UsageError(f"{path} is not ASCII text: give one token a line") from None
     except OSError as error:
         raise UsageError(f"{path} cannot be read: {error.strerror}") from None
-    if mode & 0o077:
+    # systemd gives a service its credentials by an access control list, which `stat` shows as the group's.
+    is_credential = str(file.parent) == os.environ.get("CREDENTIALS_DIRECTORY")
+    if mode & (0o007 if is_credential else 0o077):
         raise UsageError(f"{path} can be read by other users: run `chmod 600 {path}`")
     return _digests(path, [line.strip() for line in lines])
 

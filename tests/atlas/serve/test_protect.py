@@ -89,6 +89,20 @@ def test_a_token_file_has_a_token_per_line(tmp_path: Path) -> None:
     assert not settings.accepts_token("b" * 31) and not settings.accepts_token("") and TOKEN not in repr(settings)
 
 
+def test_a_credential_of_systemd_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its access control list looks like a right of the group; elsewhere that is refused."""
+    file = tmp_path / "tokens"
+    file.write_text(TOKEN)
+    file.chmod(0o440)
+    with pytest.raises(UsageError, match="chmod 600"):
+        read_tokens(file)
+    monkeypatch.setenv("CREDENTIALS_DIRECTORY", str(tmp_path))
+    assert ServerSettings(tokens=read_tokens(file)).accepts_token(TOKEN)
+    file.chmod(0o444)
+    with pytest.raises(UsageError, match="chmod 600"):
+        read_tokens(file)
+
+
 def test_hosts_of_a_server_for_others() -> None:
     hosts = ServerSettings(host="0.0.0.0", host_names=("Atlas.example.org",)).accepted_hosts()
     assert {"atlas.example.org", "localhost"} <= hosts and "0.0.0.0" not in hosts
