@@ -420,7 +420,7 @@ def test_every_file_says_whether_it_was_run() -> None:
 
 
 def test_the_unit_of_the_server_lets_sql_confine_itself() -> None:
-    """Its command is one of `foldatlas`, and the calls are named: they are no part of @system-service in systemd 252."""
+    """Its command is one of `foldatlas`, and the calls are named: @system-service of systemd 252 lacks them."""
     unit = (DEPLOY / "systemd" / "foldatlas-serve.service").read_text()
     [command] = re.findall(r"^ExecStart=\S+/foldatlas (.*)$", unit, re.MULTILINE)
     arguments = parsed(command.replace("${ATLAS}", "atlas").replace("%d", "/run/credentials").split())
