@@ -16,8 +16,8 @@ from collections.abc import Sequence
 import numpy as np
 
 from foldatlas.folding.models import settings_of
-from foldatlas.folding.prediction import Embedding, Prediction
-from foldatlas.pipeline.workers.child import Loaded, serve
+from foldatlas.folding.prediction import Embedding, Prediction, QuantisedPrediction, quantised
+from foldatlas.pipeline.workers.child import Loaded, in_one_stage, serve
 from foldatlas.pipeline.workers.inherited import connect
 from foldatlas.schemas.errors import NonFiniteOutput, OutOfMemory
 from foldatlas.schemas.records import num_atoms
@@ -26,7 +26,10 @@ from foldatlas.schemas.records import num_atoms
 class FakePredictor:
     spoilt = False
 
-    def fold(
+    def fold(self, sequences: Sequence[str], **outputs: bool) -> list[QuantisedPrediction]:
+        return [quantised(prediction) for prediction in self.predict(sequences, **outputs)]
+
+    def predict(
         self,
         sequences: Sequence[str],
         *,
@@ -74,7 +77,7 @@ class FakePredictor:
                 dict.fromkeys(layers, prediction.mean_embedding),
                 dict.fromkeys(layers, prediction.residue_embedding) if per_residue else None,
             )
-            for prediction in self.fold(sequences, mean_embedding=True, residue_embedding=True)
+            for prediction in self.predict(sequences, mean_embedding=True, residue_embedding=True)
         ]
 
     def _predict(self, sequence: str, mean_embedding: bool, residue_embedding: bool, pae: bool) -> Prediction:
@@ -105,7 +108,7 @@ def load() -> Loaded:
         raise OSError(reason)
     print("a library that prints must not disturb the conversation")
     fake = FakePredictor()
-    return settings_of("nano"), fake.embed if os.environ.get("FAKE_CHILD_EMBEDS") else fake.fold
+    return settings_of("nano"), in_one_stage(fake.embed if os.environ.get("FAKE_CHILD_EMBEDS") else fake.fold)
 
 
 if __name__ == "__main__":

@@ -19,6 +19,7 @@ def test_gpu_that_cannot_compute_is_refused(monkeypatch: pytest.MonkeyPatch) -> 
         raise kinds[-1]("CUDA error: no kernel image is available for execution on the device")
 
     loaded = SimpleNamespace(settings=None, name="", weights="", network=None, fold_batch=refuse, embed=refuse)
+    loaded.stages = SimpleNamespace(prepare=refuse, compute=refuse, collect=refuse)
     monkeypatch.setattr(child, "load", lambda *_, **__: loaded)
     monkeypatch.setattr(embedding_child, "load_language_model", lambda *_, **__: loaded)
     monkeypatch.setattr(embedding_child, "LanguagePredictor", lambda _: loaded)

@@ -27,8 +27,8 @@ def test_predictions_come_back_whole(worker: WorkerSpec) -> None:
     child = child_of_this_process(worker)
     (first,) = child.compute(["MKVL"], 1, mean_embedding=True)
     (again,) = child.compute(["MKVL"], 1, mean_embedding=True)
-    assert first.positions.shape == (8 + 9 + 7 + 8, 3)
-    assert np.array_equal(first.positions, again.positions)
+    assert first.coordinates.shape == (8 + 9 + 7 + 8, 3)
+    assert np.array_equal(first.coordinates, again.coordinates)
     assert first.mean_embedding is not None
 
 
@@ -120,8 +120,9 @@ def child_that_hangs(worker: WorkerSpec, folder: Path, then: str = "") -> superv
         from foldatlas.folding.models import settings_of
         from foldatlas.pipeline.workers.inherited import connect
         from foldatlas.pipeline.workers.messages import Ready
+        from foldatlas.pipeline.workers.wire import send
         connection, rest = connect(sys.argv[1:])
-        connection.send(Ready(settings_of("nano")))
+        send(connection, Ready(settings_of("nano")))
     """
     program = folder / "child.py"
     program.write_text("\n".join(map(textwrap.dedent, (ready, then, "time.sleep(3600)"))))
@@ -133,7 +134,7 @@ def test_a_child_that_stops_in_the_middle_of_a_message_is_ended(
 ) -> None:
     """Half an answer looks like an answer to who waits for one: reading the rest must have an end as well."""
     then = """
-        connection.recv()
+        connection.recv_bytes()
         os.write(connection.fileno(), (1000).to_bytes(4, "big") + b"half")
     """
     monkeypatch.setattr(supervisor, "STALL_SECONDS", 0.5)
