@@ -62,11 +62,11 @@ def compute_in_order(device: Device, batches: Iterable[list[str]], work: Work) -
     remaining = iter(batches)
     lost: deque[list[str]] = deque()  # to be sent again, before the remaining ones
     sent: deque[list[str]] = deque()
+    answered: tuple[list[str], list[Any]] | None = None
     while True:
         raise_if_stopping()
         error: Exception | None = None
-        results: list[Any] = []
-        # 1. Keep the device's process supplied.
+        # 1. Keep the device's process supplied, and only then pass on what it answered.
         try:
             while len(sent) < MAX_IN_FLIGHT:
                 batch = lost.popleft() if lost else next(remaining, None)
@@ -76,15 +76,21 @@ def compute_in_order(device: Device, batches: Iterable[list[str]], work: Work) -
                 lost.extendleft(reversed(rest))
                 sent.append(first)
                 device.submit(first, work.cost(first), **work.arguments)
-            if not sent:
-                return
-            # 2. Wait for the batch that was sent first.
-            results = device.answer()
         except _BATCH_ERRORS as raised:
             error = raised
+        if answered is not None:
+            yield answered
+            answered = None
+        if not sent:
+            return
+        # 2. Wait for the batch that was sent first.
+        if error is None:
+            try:
+                answered = sent[0], device.answer()
+            except _BATCH_ERRORS as raised:
+                error = raised
         batch = sent.popleft()
         if error is None:
-            yield batch, results
             continue
         # 3. It failed. Wait for the others, unless they were lost with the process; then find the protein at fault.
         others = list(_settled(device, sent))
@@ -116,19 +122,31 @@ def _parts(batch: list[str], device: Device, work: Work) -> list[list[str]]:
 
 def _bisected(device: Device, batch: list[str], error: Exception, work: Work) -> list[Any]:
     """Return the results of a batch that failed with `error` when it was in flight with others."""
-    first: list[Exception] = [error]
+    alone = _Alone(device, work, batch, error)
+    return fold_with_bisection(alone.compute, batch, renew=alone.renew)
 
-    def compute(part: list[str]) -> list[Any]:
-        if first:
-            raise first.pop()
-        raise_if_stopping()
-        was_fresh = device.is_fresh
-        device.submit(part, work.cost(part), **work.arguments)
+
+class _Alone:
+    """Tries of a batch and its halves with nothing else in flight; `error` is that of the first try, made before."""
+
+    def __init__(self, device: Device, work: Work, batch: list[str], error: Exception):
+        self._device, self._work = device, work
+        self._part, self._first_error = batch, [error]
+
+    def compute(self, part: list[str]) -> list[Any]:
+        self._part, was_fresh = part, self._device.is_fresh
         try:
-            return device.answer()
+            if self._first_error:
+                raise self._first_error.pop()
+            raise_if_stopping()
+            self._device.submit(part, self._work.cost(part), **self._work.arguments)
+            return self._device.answer()
         except OutOfMemory:
             if was_fresh and len(part) > 1:
-                device.too_large_bytes = min(device.too_large_bytes, work.memory(part))
+                needed = self._work.memory(part)
+                self._device.too_large_bytes = min(self._device.too_large_bytes, needed)
             raise
 
-    return fold_with_bisection(compute, batch, renew=device.renew)
+    def renew(self) -> bool:
+        """End a process that may hold memory of earlier batches, unless as much did not fit into a fresh one either."""
+        return len(_parts(self._part, self._device, self._work)) == 1 and self._device.renew()

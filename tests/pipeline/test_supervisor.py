@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 
 from foldatlas.pipeline.shards.bisection import Failed, fold_with_bisection
+from foldatlas.pipeline.shards.in_flight import Work, compute_in_order
 from foldatlas.pipeline.workers import supervisor
 from foldatlas.pipeline.workers.devices import choose_device, device_bytes, device_uuid, lock, lock_path
 from foldatlas.pipeline.workers.supervisor import BatchError, Child, WorkerSpec, child_of_this_process, end_children
@@ -61,6 +62,23 @@ def test_gpu_fault_costs_no_other_protein(worker: WorkerSpec) -> None:
     results = fold_with_bisection(lambda batch: child.compute(batch, 1), ["MKVL", "SPLINTER", "MKLL"])
     assert [isinstance(result, Failed) for result in results] == [False, True, False]
     assert "illegal memory access" in str(results[1])
+
+
+def test_death_with_a_batch_waiting_costs_neither(
+    worker: WorkerSpec, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The child dies while it computes one batch, when the next was received and waits: the first is tried again,
+    alone, and then the other as for the first time."""
+    monkeypatch.setenv("FAKE_CHILD_LOG", str(tmp_path / "log"))
+    monkeypatch.setenv("FAKE_CHILD_ONCE", str(tmp_path / "once"))
+    batches = [["MWAITED", "MK"], ["MKVL"], ["MA"]]
+    with child_of_this_process(worker).session() as session:
+        found = list(compute_in_order(session, batches, Work(lambda _: 1, lambda _: 1, {})))
+    assert [batch for batch, _ in found] == batches
+    for batch, results in found:
+        assert [result.sequence for result in results] == batch
+        assert not any(isinstance(result, Failed) for result in results)
+    assert (tmp_path / "log").read_text().splitlines() == ["MWAITED MK", "MWAITED MK", "MKVL", "MA"]
 
 
 def test_out_of_memory_leaves_the_child_alive(worker: WorkerSpec, monkeypatch: pytest.MonkeyPatch) -> None:
