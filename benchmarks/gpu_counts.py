@@ -6,6 +6,9 @@ Needs Triton (`scripts/install gpu-test`) and transformers. Counted are operatio
 device; views and allocations are not. A composite operation of torch counts once, although it may launch several
 kernels. Bytes of an operation are those of the tensors that it reads and writes, each element once. transformers' count
 of operations does not depend on widths, and is taken from a network of narrow layers with as many of them.
+
+Of a metagenomic mix (gpu_fold.py), in the batches that `fold` makes of it, the language model's operations and bytes
+are counted with the batches padded and packed.
 """
 
 import argparse
@@ -15,6 +18,7 @@ from contextlib import contextmanager
 from typing import Any, Final
 
 import torch
+from gpu_fold import metagenomic_mix
 from machine import add_output, write_results
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
@@ -23,10 +27,15 @@ from foldatlas.folding.config import ESMFoldConfig, LanguageModelConfig, Structu
 from foldatlas.folding.network import precision
 from foldatlas.folding.network.esmfold import ESMFold, OutputFlags
 from foldatlas.folding.network.kernels import launch, policy
+from foldatlas.folding.network.language_model import LanguageModel
 from foldatlas.folding.network.layout import without_values
-from foldatlas.folding.network.tokens import encode
+from foldatlas.folding.network.tokens import encode, language_tokens
+from foldatlas.folding.planning import cost
+from foldatlas.folding.planning.batching import BATCH_MFLOP, cut_into_batches, padded_length
 
 PASSES: Final = 4
+MIX: Final = 400  # proteins
+GPU_BYTES: Final = 100 * 10**9  # free for activations, of 141 GB
 # Published sizes of esmfold_v1.
 ESMFOLD: Final = ESMFoldConfig(
     LanguageModelConfig(num_layers=36, width=2560, num_heads=40, transition_width=10240),
@@ -106,6 +115,52 @@ def ours(length: int, updates: tuple[str, ...], name: str = "bf16") -> Counting:
     return counts
 
 
+def language_model_of_mix() -> list[dict[str, Any]]:
+    """Return what the language model computes for the mix: padded to the longest protein of each batch, and packed."""
+    lengths = metagenomic_mix(MIX, 1024)
+    padded = padded_length("cuda")
+    batches = cut_into_batches(
+        lengths,
+        config=ESMFOLD,
+        recycles=PASSES - 1,
+        budget_mflop=BATCH_MFLOP["cuda"],
+        memory_limit=GPU_BYTES,
+        precision="bf16",
+        padded=padded,
+    )
+    with without_values():
+        model = LanguageModel(ESMFOLD.language_model).to(torch.bfloat16)
+    weights = torch.ones(ESMFOLD.language_model.num_layers + 1, device="meta")
+    rows = []
+    for name in ("padded", "packed"):
+        tokens, launches, size, operations = 0, 0, 0, 0
+        for batch in batches:
+            members = lengths[batch.start : batch.stop]
+            longest = padded(members[-1])
+            inputs = encode(["A" * length for length in (*members, longest)], "meta")
+            tokens_BT = language_tokens(inputs)[:-1]
+            lengths_of = members if name == "packed" else None
+            with counting((policy.PACKED_ATTENTION,)) as counts:
+                model(tokens_BT, weights, lengths_of)
+            tokens += sum(members) + 2 * len(members) if name == "packed" else tokens_BT.numel()
+            launches += counts.launches.total()
+            size += counts.bytes.total()
+            computed = members if name == "packed" else [longest] * len(members)
+            operations += sum(cost.language_mflop(ESMFOLD.language_model, length) for length in computed)
+        rows.append(
+            {
+                "name": name,
+                "proteins": len(lengths),
+                "batches": len(batches),
+                "tokens": tokens,
+                "tflop": operations / 1e6,
+                "gigabytes": size / 1e9,
+                "launches": launches,
+            }
+        )
+    return rows
+
+
 def theirs(length: int) -> Counting:
     """Return the counts of launches of transformers' network, with narrow layers; its bytes mean nothing."""
     from transformers import EsmConfig, EsmForProteinFolding
@@ -170,10 +225,11 @@ def main() -> None:
         )
         if length == options.lengths[-1]:
             most = [[name, fused.launches[name], size / 1e9] for name, size in fused.bytes.most_common(12)]
+    mix = language_model_of_mix()
     write_results(
         options.output,
         "gpu_counts",
-        {"torch": torch.__version__, "passes": PASSES, "lengths": rows, "most_bytes": most},
+        {"torch": torch.__version__, "passes": PASSES, "lengths": rows, "most_bytes": most, "mix": mix},
         [
             "# Launches and bytes of a forward pass of esmfold_v1, counted",
             "",
@@ -195,6 +251,16 @@ def main() -> None:
             "| operation | launches | GB |",
             "|---|---|---|",
             *(f"| {name} | {count:,} | {size:,.1f} |" for name, count, size in most),
+            "",
+            f"The language model on a metagenomic mix of {MIX:,} proteins in {mix[0]['batches']} batches:",
+            "",
+            "| batches are | tokens | TFLOP | GB | launches |",
+            "|---|---|---|---|---|",
+            *(
+                f"| {row['name']} | {row['tokens']:,} | {row['tflop']:,.0f} | {row['gigabytes']:,.0f} | "
+                f"{row['launches']:,} |"
+                for row in mix
+            ),
         ],
     )
 

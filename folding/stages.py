@@ -12,17 +12,19 @@ Errors of kernels are raised where the host waits for them, so perhaps by a late
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from foldatlas.folding.network.esmfold import ESMFold, ESMFoldOutput, OutputFlags
 from foldatlas.folding.network.residue_constants import ATOM_EXISTS_RA
 from foldatlas.folding.network.tokens import Batch, encode
 from foldatlas.folding.planning import host_memory
+from foldatlas.folding.planning.buckets import bucket
 from foldatlas.folding.planning.out_of_memory import describe_out_of_memory
 from foldatlas.folding.prediction import QuantisedPrediction, narrowed
 from foldatlas.schemas.errors import NonFiniteOutput
@@ -71,10 +73,12 @@ class FoldingStages:
         residue_embedding: bool = False,
         pae: bool = False,
     ) -> PreparedBatch:
-        """Return single chains as the network's input, padded to the longest. Raise SequenceError as `encode`."""
+        """Return single chains as the network's input, padded to the longest, on a GPU to its bucket. Raise
+        SequenceError as `encode`."""
         batch = encode(sequences)
         if self._device.type == "cuda":
-            batch = Batch(batch.aatype_BL.pin_memory(), batch.mask_BL.pin_memory())
+            batch = padded_to_bucket(batch)
+            batch = replace(batch, aatype_BL=batch.aatype_BL.pin_memory(), mask_BL=batch.mask_BL.pin_memory())
         flags = OutputFlags(mean_embedding=mean_embedding, residue_embedding=residue_embedding, pae=pae)
         return PreparedBatch(sequences, batch, flags)
 
@@ -82,8 +86,10 @@ class FoldingStages:
         """Return the outputs of a batch, which may still be on their way. Raise OutOfMemory if it does not fit."""
         device, finished = self._device, None
         with torch.inference_mode(), describe_out_of_memory(prepared.sequences, device):
-            batch = Batch(
-                *(part.to(device, non_blocking=True) for part in (prepared.batch.aatype_BL, prepared.batch.mask_BL))
+            batch = replace(
+                prepared.batch,
+                aatype_BL=prepared.batch.aatype_BL.to(device, non_blocking=True),
+                mask_BL=prepared.batch.mask_BL.to(device, non_blocking=True),
             )
             output = self._network(batch, recycles=self._recycles, outputs=prepared.outputs)
             outputs = {name: _to_host(values) for name, values in _in_stored_units(output).items()}
@@ -134,6 +140,13 @@ class FoldingStages:
         return predictions
 
 
+def padded_to_bucket(batch: Batch) -> Batch:
+    """Return single chains with padding up to the length of their bucket (planning/buckets.py)."""
+    length = batch.aatype_BL.shape[1]
+    more = (0, bucket(length) - length)
+    return replace(batch, aatype_BL=F.pad(batch.aatype_BL, more), mask_BL=F.pad(batch.mask_BL, more))
+
+
 def _in_stored_units(output: ESMFoldOutput) -> dict[str, Tensor]:
     """Return the outputs as the integers of an atlas's files, by the names of QuantisedPrediction's fields.
 
@@ -142,7 +155,7 @@ def _in_stored_units(output: ESMFoldOutput) -> dict[str, Tensor]:
     coordinates = (output.positions_BLA3.double() * COORDINATE_SCALE).round()
     plddt_BL = (output.plddt_BL.double() * PLDDT_SCALE).round()
     stored = {
-        "coordinates": _integers(coordinates, -_NOT_A_COORDINATE - 1, _NOT_A_COORDINATE),
+        "coordinates": _integers(coordinates, torch.iinfo(torch.int32).max, _NOT_A_COORDINATE),
         "plddt": _integers(plddt_BL, 100 * PLDDT_SCALE, _NOT_A_PLDDT, least=0),
         "ptm": output.ptm_B,
     }

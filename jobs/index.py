@@ -5,19 +5,22 @@ import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from foldatlas.jobs.arguments import ATLAS_HELP, path
+from foldatlas.jobs.arguments import ATLAS_HELP, path, say
 
 if TYPE_CHECKING:
     from foldatlas.atlas.accounting import Accounting
+    from foldatlas.atlas.serve.search.documents import SearchDatabase
 
 EXAMPLES: Final = """examples:
   foldatlas index atlas
   foldatlas index atlas --full
   foldatlas index atlas --memory 4GB
+  foldatlas index atlas --search
 
 `foldatlas fold` builds the index at its end. Run this after an interruption, to query what is folded so far, or if the
 index was lost. If new shards, plans, clusters, searches or annotations are all that changed, the index is continued;
-otherwise, and with --full, it is built from nothing.
+otherwise, and with --full, it is built from nothing. --search also builds or continues the search database, with
+which `foldatlas serve` searches by sequence, structure and embedding.
 """
 
 
@@ -32,11 +35,27 @@ def index(atlas: str | Path, *, full: bool = False, memory: str | None = None) -
     return build_index(AtlasFolder.existing(atlas), full=full, memory_limit=memory)
 
 
+def search(atlas: str | Path, folder: str | Path | None = None) -> "SearchDatabase":
+    """Bring the search database of an indexed atlas up to date, in `folder` (None: ATLAS/search), and return its
+    document."""
+    from foldatlas.atlas.folder import AtlasFolder
+    from foldatlas.atlas.serve.search.build import build_search, search_folder
+
+    def progress(done: int, total: int) -> None:
+        say(f"search database: {done:,} of {total:,} residues")
+
+    return build_search(atlas, search_folder(AtlasFolder.existing(atlas), folder), on_progress=progress)
+
+
 def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("atlas", type=path, metavar="ATLAS", help=ATLAS_HELP)
     parser.add_argument("--full", action="store_true", help="build from nothing, not from the index that exists")
     parser.add_argument(
         "--memory", type=_size, metavar="SIZE", help="limit of memory, such as 4GB (default: half of the memory)"
+    )
+    parser.add_argument("--search", action="store_true", help="also build the database that `foldatlas serve` searches")
+    parser.add_argument(
+        "--search-folder", type=path, metavar="DIR", help="where the search database is (default: ATLAS/search)"
     )
 
 
@@ -48,4 +67,10 @@ def _size(text: str) -> str:
 
 def run(arguments: argparse.Namespace) -> int:
     print(index(arguments.atlas, full=arguments.full, memory=arguments.memory).line())
-    return 0
+    if not arguments.search and arguments.search_folder is None:
+        return 0
+    database = search(arguments.atlas, arguments.search_folder)
+    print(f"search database: {database.structures:,} structures, {database.embeddings:,} with embeddings")
+    for file, reason in database.unreadable.items():
+        say(f"not searched: {file} ({reason})")
+    return 3 if database.unreadable else 0

@@ -24,7 +24,7 @@ By default only this machine can connect. docs/api.md describes the routes, docs
 A new index, after `foldatlas index`, is served without a restart.
 """
 
-FEATURES: Final = ("read", "sql", "metrics")
+FEATURES: Final = ("read", "sql", "search", "metrics")
 _NEEDED: Final = ("fastapi", "prometheus_client", "starlette", "uvicorn")
 
 
@@ -39,12 +39,14 @@ def serve(
     cors: Sequence[str] = (),
     prefix: str = "",
     memory_limit: str | None = None,
+    search_databases: str | Path | None = None,
 ) -> None:
     """Serve `atlas` over HTTP until the process is interrupted.
 
     `token_file` has one token a line; then all of FEATURES need a token but those that `public` names. `host_names` are
     accepted in the header Host beside the names of `host`; `cors` are origins whose pages may read answers; `prefix` is
-    the path under which a proxy publishes the server. Raise UsageError, OSError if the port is in use.
+    the path under which a proxy publishes the server. `search_databases` is the folder that `foldatlas index
+    --search-folder` was given. Raise UsageError, OSError if the port is in use.
     """
     try:
         from foldatlas.atlas.serve.http.app import create_app
@@ -55,7 +57,9 @@ def serve(
         raise UsageError(f"foldatlas serve needs {error.name}: pip install 'foldatlas[serve]'") from None
     from foldatlas.atlas.serve.cage.processes import SqlProcesses
     from foldatlas.atlas.serve.current import CurrentAtlas
-    from foldatlas.atlas.serve.settings import SQL, ServerSettings, read_tokens
+    from foldatlas.atlas.serve.search.build import search_folder
+    from foldatlas.atlas.serve.search.jobs import Searches
+    from foldatlas.atlas.serve.settings import SEARCH, SQL, ServerSettings, read_tokens
 
     settings = ServerSettings(
         host=host,
@@ -70,7 +74,15 @@ def serve(
         processes = None
         if settings.access(SQL) != "off":
             processes = stack.enter_context(SqlProcesses(current.folder))
-        run_server(create_app(current, settings, processes), settings, lambda url: say(f"serving {atlas} at {url}"))
+        searches = None
+        if settings.access(SEARCH) != "off" and (search_databases is not None or current.folder.is_local):
+            searches = stack.enter_context(Searches(current, search_folder(current.folder, search_databases)))
+        app = create_app(current, settings, processes, searches)
+        explorer = app.state.shared.explorer
+        stack.callback(explorer.close)
+        with current.use() as served:
+            explorer.begin(served)
+        run_server(app, settings, lambda url: say(f"serving {atlas} at {url}"))
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -106,6 +118,9 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--memory-limit", metavar="SIZE", help="memory of DuckDB, such as 4GB (default: 80%% of the machine's)"
     )
+    parser.add_argument(
+        "--search-folder", type=path, metavar="DIR", help="search database of `foldatlas index` (default: ATLAS/search)"
+    )
     parser.add_argument("--log-requests", action="store_true", help="write a line per request, without ids and queries")
 
 
@@ -138,5 +153,6 @@ def run(arguments: argparse.Namespace) -> int:
         cors=arguments.cors,
         prefix=arguments.prefix,
         memory_limit=arguments.memory_limit,
+        search_databases=arguments.search_folder,
     )
     return 0

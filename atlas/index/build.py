@@ -1,8 +1,9 @@
 """Build `atlas.duckdb` from the Parquet files that plans and manifest list, or bring it up to date.
 
-Two tables are large, and each is sorted by its own key, so that a look-up reads few blocks: `records` by id, `scores`
-(one row per structure, with the location of its coordinates) by structure_id. Smaller ones are `failures`, `titles`,
-`runs`, `files`, `documents`, `copies` and `settings`; `views.py` has the views. An unfinished atlas has an index too:
+Two tables are largest, and each is sorted by its own key, so that a look-up reads few blocks: `records` by id, `scores`
+(one row per structure, with the location of its coordinates) by structure_id. A copy of the records that have a
+structure, `folded_records`, is sorted by structure_id too. Smaller ones are `failures`, `titles`, `runs`, `files`,
+`documents`, `copies` and `settings`; `views.py` has the views. An unfinished atlas has an index too:
 records whose shards are not committed are `pending`.
 
 Plans may overlap. `superseded` marks records of versions of sources that were superseded (lineage.py). If several
@@ -35,7 +36,7 @@ from foldatlas.atlas.index.lineage import lineage_of
 from foldatlas.atlas.index.low_confidence import count_low_residues
 from foldatlas.atlas.index.projection import make_projection
 from foldatlas.atlas.index.published import index_of
-from foldatlas.atlas.index.records import make_records, make_titles
+from foldatlas.atlas.index.records import make_folded_records, make_records, make_titles
 from foldatlas.atlas.index.runs import make_runs, retried_rows, run_of_files
 from foldatlas.atlas.index.state import IndexedState, read_state
 from foldatlas.atlas.index.structures import (
@@ -230,6 +231,7 @@ def _make_tables(connection: Any, content: _Content, copies: LocalCopies, previo
     # Records: their state follows from scores and failures.
     make_failures(connection, copies)
     make_records(connection, copies, content.header.format)
+    make_folded_records(connection, content.header.settings.model, content.header.format)
     make_titles(connection)
     delete_superseded_failures(connection)
     clusters.make_clusters(connection)

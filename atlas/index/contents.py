@@ -10,7 +10,7 @@ from foldatlas.atlas.stages.runs import completion_names
 from foldatlas.atlas.storage.protocol import is_document
 
 COLUMN_STAGES: Final = ("novelty", "clusters")  # derived stages that fill columns of `scores`
-LAYOUT: Final = 3  # of the tables of an index: one of another layout is built from nothing, not continued
+LAYOUT: Final = 4  # of the tables of an index: one of another layout is built from nothing, not continued
 
 
 @dataclass(frozen=True)

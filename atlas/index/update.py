@@ -24,7 +24,7 @@ from foldatlas.atlas.index.contents import Contents
 from foldatlas.atlas.index.files import create_presence, list_files, parquet_reader
 from foldatlas.atlas.index.lineage import lineage_of
 from foldatlas.atlas.index.low_confidence import count_low_residues
-from foldatlas.atlas.index.records import add_titles, make_records
+from foldatlas.atlas.index.records import add_folded_records, add_titles, make_records
 from foldatlas.atlas.index.state import IndexedState
 from foldatlas.atlas.index.structures import (
     PATH_TYPE,
@@ -214,4 +214,5 @@ def _add_records(connection: Any, copies: LocalCopies, version: int) -> None:
             f"(SELECT structure_id FROM {parquet_reader(connection, copies, table)})"
         )
     make_records(connection, copies, version, append=True)
+    add_folded_records(connection)
     add_titles(connection)

@@ -8,6 +8,7 @@ Modules:
     search_run.py         what a search run says of itself, and which runs an atlas has
     planning.py           which structures a run searches, and which rows it takes over
     rows.py               results as rows of a run's files
+    stored_hits.py        rows and targets of a run by structure and name
     union.py              the searches of merged atlases as one
     targets.py            the best hits' entries, stored with the run
 """

@@ -8,7 +8,7 @@ Three stages, each slower and more accurate than the one before, which selects i
     align   TM-align (Zhang & Skolnick 2005) of the entries whose bound is near the greatest one
 
 The TM-score of an entry of m residues, normalised by a query of n residues, is at most m / n: an entry whose m / n is
-below the best score is skipped without loss. `_STAGES` has the limits of each stage; docs/novelty.md has the measured
+below the best score is skipped without loss. `STAGES` has the limits of each stage; docs/novelty.md has the measured
 recall. numba's kernels are imported when a search begins. Results do not depend on the number of threads.
 """
 
@@ -53,7 +53,7 @@ class Stages:
     aligned_again: int  # the best of these, with more effort, where the best score is just below VERDICT_TM
 
 
-_STAGES: Final[dict[Mode, Stages]] = {
+STAGES: Final[dict[Mode, Stages]] = {
     "default": Stages(800, 4_000, (0.6, 0.6), (160, 24), 4),
     "sensitive": Stages(4_000, 20_000, (0.5, 0.5), (400, 80), 128),
     "exhaustive": Stages(1 << 62, 1 << 62, (0.0, 0.0), (1 << 62, 1 << 62), 128),
@@ -70,7 +70,7 @@ class StructureSearch:
 
 
 @dataclass(slots=True, eq=False)
-class _PreparedQuery:
+class PreparedQuery:
     """A query's residues with a C-alpha, their indices in the whole query, and its seconds and pairs by stage."""
 
     query: Query
@@ -106,7 +106,7 @@ def search_structures(
     seconds: defaultdict[str, float] = defaultdict(float)
     counts: Counter[str] = Counter()
     begun = perf_counter()
-    searched = {number: made for number, query in enumerate(queries) if (made := _prepared(query)) is not None}
+    searched = {number: made for number, query in enumerate(queries) if (made := prepared(query)) is not None}
     seconds["encode"] = perf_counter() - begun
     counts["queries"] = len(searched)
     at_once = max(1, _SCORES_BYTES // max(1, len(rows)))
@@ -122,7 +122,7 @@ def search_structures(
     return StructureSearch(tuple(results), dict(seconds), dict(counts))
 
 
-def _prepared(query: Query) -> _PreparedQuery | None:
+def prepared(query: Query) -> PreparedQuery | None:
     """Return the residues with a C-alpha, and their 3Di states as in a reference; None if they are too few."""
     from foldatlas.folding.compare.three_di import three_di_states
 
@@ -131,22 +131,22 @@ def _prepared(query: Query) -> _PreparedQuery | None:
         return None
     backbone = query.backbone_L43[residues]
     states = three_di_states(*(backbone[:, atom] for atom in range(4)))
-    return _PreparedQuery(query, np.ascontiguousarray(backbone[:, 1], dtype=np.float32), states, residues)
+    return PreparedQuery(query, np.ascontiguousarray(backbone[:, 1], dtype=np.float32), states, residues)
 
 
 def _search_some(
     reference: Reference,
     chains: "Chains",
     rows: Rows,
-    some: list[_PreparedQuery],
+    some: list[PreparedQuery],
     settings: SearchSettings,
     threads: int,
 ) -> list[SearchResult]:
     if not len(rows):
         return [NoHit()] * len(some)
-    stages = _STAGES[settings.mode]
+    stages = STAGES[settings.mode]
     scores = None
-    if any(_num_candidates(one, stages) < len(rows) for one in some):
+    if any(num_candidates(one, stages) < len(rows) for one in some):
         from foldatlas.folding.compare.state_scan import state_scores
 
         begun = perf_counter()
@@ -159,7 +159,7 @@ def _search_some(
 
     def search(number: int) -> SearchResult:
         one = some[number]
-        candidates = rows if scores is None else _best_scores(one, chains, rows, scores[number], stages)
+        candidates = rows if scores is None else best_scores(one, chains, rows, scores[number], stages)
         return _search_one(reference, chains, candidates, one, settings, 1 if across > 1 else threads)
 
     if across == 1:
@@ -168,20 +168,20 @@ def _search_some(
         return list(pool.map(search, range(len(some))))
 
 
-def _num_candidates(one: _PreparedQuery, stages: Stages) -> int:
+def num_candidates(one: PreparedQuery, stages: Stages) -> int:
     return min(
         stages.max_candidates, max(1, stages.candidates * _REFERENCE_LENGTH // min(len(one.states), _REFERENCE_LENGTH))
     )
 
 
-def _best_scores(one: _PreparedQuery, chains: "Chains", rows: Rows, scores: Codes, stages: Stages) -> Rows:
+def best_scores(one: PreparedQuery, chains: "Chains", rows: Rows, scores: Codes, stages: Stages) -> Rows:
     """Return the rows with the greatest scores, including all that equal the last of them.
 
     If more entries than needed have the saturated score, exact scores are computed for these.
     """
     from foldatlas.folding.compare.state_scan import SATURATED, exact_state_scores
 
-    wanted = _num_candidates(one, stages)
+    wanted = num_candidates(one, stages)
     if wanted >= len(rows):
         return rows
     begun = perf_counter()
@@ -197,7 +197,7 @@ def _best_scores(one: _PreparedQuery, chains: "Chains", rows: Rows, scores: Code
 
 
 def _search_one(
-    reference: Reference, chains: "Chains", rows: Rows, one: _PreparedQuery, settings: SearchSettings, threads: int
+    reference: Reference, chains: "Chains", rows: Rows, one: PreparedQuery, settings: SearchSettings, threads: int
 ) -> SearchResult:
     """Return the best hit among candidates."""
     from foldatlas.folding.compare.tm_align import lower_bounds
@@ -212,7 +212,7 @@ def _search_one(
         best.offer(rows[[bounds.argmax()]], one, chains, "bound", threads)
         if best.score >= VERDICT_TM:
             return _finished(reference, one, best, begun)
-    stages = _STAGES[settings.mode]
+    stages = STAGES[settings.mode]
     order = _selected_by_bound(one, bounds, stages)
     scores = np.zeros(len(rows))
     reachable = (chains.offsets_K1[rows + 1] - chains.offsets_K1[rows]) / len(one.states)
@@ -237,7 +237,7 @@ def _search_one(
     return _finished(reference, one, best, begun)
 
 
-def _selected_by_bound(one: _PreparedQuery, bounds: Doubles, stages: Stages) -> Rows:
+def _selected_by_bound(one: PreparedQuery, bounds: Doubles, stages: Stages) -> Rows:
     """Return the indices of the bounds near the greatest, in descending order; equal bounds in the order of rows."""
     size = 0 if len(one.states) < _SHORT else 1
     order: Rows = np.argsort(-bounds, kind="stable")
@@ -257,7 +257,7 @@ class _Best:
     def offer(
         self,
         rows: Rows,
-        one: _PreparedQuery,
+        one: PreparedQuery,
         chains: "Chains",
         method: Method,
         threads: int,
@@ -278,13 +278,13 @@ class _Best:
         return scores
 
 
-def _finished(reference: Reference, one: _PreparedQuery, best: _Best, begun: float) -> SearchResult:
+def _finished(reference: Reference, one: PreparedQuery, best: _Best, begun: float) -> SearchResult:
     found = NoHit() if best.found is None else _hit(reference, one, best, best.found)
     one.seconds["align"] += perf_counter() - begun
     return found
 
 
-def _hit(reference: Reference, one: _PreparedQuery, best: _Best, found: "Alignments") -> StructureHit:
+def _hit(reference: Reference, one: PreparedQuery, best: _Best, found: "Alignments") -> StructureHit:
     sequence, target = reference.chain(best.row)
     partners = np.full(len(one.query.sequence), -1, np.int32)
     partners[one.residues] = found.partners_PL[best.index]

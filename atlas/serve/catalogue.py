@@ -8,7 +8,8 @@ from typing import Any, Final
 
 from foldatlas.atlas.parquet.structures import StructureLocation
 from foldatlas.atlas.serve.current import Served
-from foldatlas.atlas.serve.filters import ORDER, Key, ProteinFilter
+from foldatlas.atlas.serve.filters import Filter, Key
+from foldatlas.atlas.serve.pages import filtered_rows, rows_of
 from foldatlas.atlas.sql.records_by_name import find_records
 from foldatlas.schemas.errors import FoldAtlasError
 
@@ -24,8 +25,9 @@ LEVELS: Final = ("identity90", "identity30", "structure")
 ROWS_PER_STEP: Final = 2_000  # proteins of a download that are read at a time
 
 _OF_PROTEIN: Final = ("id", "source", "description", "structure_id", "length", "mean_plddt", "ptm")
-_SELECTED: Final = ", ".join(COLUMNS)
+_PLACES: Final = ("structure_file", "structure_row")
 _PLACE: Final = "structure_file::VARCHAR AS structure_file, structure_row"
+_FOLDED: Final = "(FROM records WHERE state = 'folded' AND NOT superseded)"  # sorted by id
 _MGYP: Final = re.compile(r"MGYP0*(\d{1,15})", re.IGNORECASE)
 _HASH: Final = re.compile(r"[0-9a-fA-F]{8}-?[0-9a-fA-F]{4}-?[0-9a-fA-F]{4}-?[0-9a-fA-F]{4}-?[0-9a-fA-F]{12}")
 
@@ -63,11 +65,11 @@ class Protein:
 
 def find_proteins(served: Served, name: str) -> list[Protein]:
     """Return all records with a structure that `name` means: an id, source:id, a structure_id or an MGYP accession."""
-    found = _by(served, "records.structure_id = ?", [uuid.UUID(name)]) if _HASH.fullmatch(name) else []
+    found = _by(served, "structure_id = ?", [uuid.UUID(name)], served.folded_records) if _HASH.fullmatch(name) else []
     if not found:
-        found = _by(served, "records.id = ?", [name])
+        found = _by(served, "id = ?", [name])
     if not found and (accession := _MGYP.fullmatch(name)):
-        found = _by(served, "records.mgyp = ?", [int(accession[1])])
+        found = _by(served, "mgyp = ?", [int(accession[1])])
     if not found:  # source:id, and further titles of records of NCBI's nr
         cursor = served.new_cursor()
         find_records(cursor, [name])
@@ -75,7 +77,7 @@ def find_proteins(served: Served, name: str) -> list[Protein]:
             "SELECT DISTINCT id, source, structure_id FROM found WHERE state = 'folded' ORDER BY ALL LIMIT 100"
         ).fetchall()
         for identity, source, structure in ids:
-            found += _by(served, "records.id = ? AND records.source = ? AND records.structure_id = ?",
+            found += _by(served, "id = ? AND source = ? AND structure_id = ?",
                          [identity, source, structure])  # fmt: skip
     return found
 
@@ -93,31 +95,28 @@ def one_protein(served: Served, name: str) -> Protein:
 
 def protein_rows(served: Served, names: Iterable[Protein]) -> list[dict[str, Any]]:
     """Return the rows of `proteins` of records."""
-    rows = []
-    for protein in names:
-        rows += served.rows(
-            f"SELECT {_SELECTED} FROM proteins WHERE structure_id = ? AND id = ? AND source = ?",
-            [protein.structure_id, protein.id, protein.source],
-        )
-    return rows
+    proteins = list(names)
+    structures = {protein.structure_id for protein in proteins}
+    if not structures:
+        return []
+    rows = {_key(row): row for row in rows_of(served, structures, COLUMNS)}
+    return [rows[Key(protein.structure_id, protein.id, protein.source)] for protein in proteins]
 
 
-def page(
-    served: Served, wanted: ProteinFilter, after: Key | None, size: int
-) -> tuple[list[dict[str, Any]], Key | None]:
+def page(served: Served, wanted: Filter, after: Key | None, size: int) -> tuple[list[dict[str, Any]], Key | None]:
     """Return at most `size` rows of `proteins` that meet a filter, and the key of the last if there are more."""
-    rows = _filtered(served, wanted, after, size + 1, _SELECTED)
+    rows = filtered_rows(served, wanted, after, size + 1, COLUMNS)
     more = len(rows) > size
     return rows[:size], _key(rows[size - 1]) if more else None
 
 
 def steps(
-    served: Served, wanted: ProteinFilter, after: Key | None, limit: int
+    served: Served, wanted: Filter, after: Key | None, limit: int
 ) -> Iterator[list[tuple[dict[str, Any], Protein]]]:
     """Yield the rows of `proteins` that meet a filter, at most `limit`, with the location of each structure."""
     left = limit
     while left > 0:
-        rows = _filtered(served, wanted, after, min(left, ROWS_PER_STEP), f"{_SELECTED}, {_PLACE}")
+        rows = filtered_rows(served, wanted, after, min(left, ROWS_PER_STEP), (*COLUMNS, *_PLACES))
         if not rows:
             return
         after = _key(rows[-1])
@@ -202,38 +201,26 @@ def shown(name: str) -> str:
     return repr(name if len(name) <= 80 else name[:77] + "...")
 
 
-def _by(served: Served, condition: str, values: list[Any]) -> list[Protein]:
+def _by(served: Served, condition: str, values: list[Any], records: str = _FOLDED) -> list[Protein]:
     """Return records with structures. Each table is asked by its own key: `proteins` joins before it looks."""
-    records = served.rows(
-        "SELECT records.id, records.source, records.description, records.structure_id FROM records "
-        f"WHERE {condition} AND state = 'folded' AND NOT superseded ORDER BY id, source LIMIT 1000",
+    found = served.rows(
+        f"SELECT id, source, description, structure_id FROM {records} WHERE {condition} ORDER BY id, source LIMIT 1000",
         values,
     )
     places = {}
-    for identity in {record["structure_id"] for record in records}:
-        found = served.rows(f"SELECT length, mean_plddt, ptm, {_PLACE} FROM scores WHERE structure_id = ?", [identity])
-        places[identity] = found[0]
+    for identity in {record["structure_id"] for record in found}:
+        [places[identity]] = served.rows(
+            f"SELECT length, mean_plddt, ptm, {_PLACE} FROM scores WHERE structure_id = ?", [identity]
+        )
     return [
         _protein({**record, **place}, place["structure_file"], place["structure_row"])
-        for record in records
+        for record in found
         for place in [places[record["structure_id"]]]
     ]
 
 
 def _protein(row: dict[str, Any], file: str, number: int) -> Protein:
     return Protein(**{name: row[name] for name in _OF_PROTEIN}, file=file, row=number)
-
-
-def _filtered(
-    served: Served, wanted: ProteinFilter, after: Key | None, size: int, columns: str
-) -> list[dict[str, Any]]:
-    condition, parameters = wanted.sql()
-    if after is not None:
-        later, key = after.sql()
-        condition, parameters = f"{condition} AND {later}", parameters + key
-    return served.rows(
-        f"SELECT {columns} FROM proteins WHERE {condition} ORDER BY {ORDER} LIMIT {int(size)}", parameters
-    )
 
 
 def _key(row: dict[str, Any]) -> Key:

@@ -70,12 +70,12 @@ class Contents:
     def structure(self, served: Served, protein: Protein) -> StoredStructure:
         """Return the stored structure of a protein. Raise DamagedAtlasError."""
         number, row = divmod(protein.row, STRUCTURES_PER_ROW_GROUP)
-        group = self._row_group(served, protein.file, number)
-        if row >= group.num_rows or structure_ids_of(group.slice(row, 1)) != [protein.structure_id.bytes]:
+        rows = self._first_rows(served, protein.file, number, row + 1).slice(row, 1)
+        if rows.num_rows != 1 or structure_ids_of(rows) != [protein.structure_id.bytes]:
             raise DamagedAtlasError(
                 f"row {protein.row} of {protein.file} is not structure {protein.structure_id}: run `foldatlas index`"
             )
-        return decode_structures(group.slice(row, 1))[0]
+        return decode_structures(rows)[0]
 
     def structure_file(self, served: Served, protein: Protein, format: str) -> bytes:
         """Return a protein's structure as a file in one of FORMATS. Raise UsageError beyond the limits of PDB."""
@@ -98,9 +98,13 @@ class Contents:
         return self.structure(served, protein).sequence
 
     def pae(self, served: Served, protein: Protein) -> npt.NDArray[np.float32] | None:
-        """Return the predicted aligned errors, float32 [L, L] in angstrom, or None if the atlas has none."""
+        """Return the predicted aligned errors, float32 [L, L] in angstrom, or None if the atlas has none of it."""
         found = self._beside(served, protein, "pae")
         return None if found is None else decode_pae(found)[0]
+
+    def has_pae(self, served: Served, protein: Protein) -> bool:
+        """Return whether the atlas has predicted aligned errors of a protein."""
+        return self._beside(served, protein, "pae", columns=["structure_id"]) is not None
 
     def embedding(self, served: Served, protein: Protein) -> npt.NDArray[np.float32]:
         """Return the mean embedding of a protein, float32 [D]. Raise NotFoundError."""
@@ -111,8 +115,10 @@ class Contents:
         embedding: npt.NDArray[np.float32] = values.flatten().to_numpy(zero_copy_only=False).astype(np.float32)
         return embedding
 
-    def _beside(self, served: Served, protein: Protein, table: str) -> pa.Table | None:
-        """Return the row of a protein in a file of the same shard, or None."""
+    def _beside(
+        self, served: Served, protein: Protein, table: str, columns: list[str] | None = None
+    ) -> pa.Table | None:
+        """Return the row of a protein in a file of the same shard (None: all columns), or None."""
         listed = served.rows(
             "SELECT others.path FROM files JOIN files AS others USING (plan, shard) "
             "WHERE files.path = ? AND others.table_name = ? ORDER BY others.path",
@@ -125,16 +131,18 @@ class Contents:
                 identities: Any = file.read_row_group(number, columns=["structure_id"]).column(0).combine_chunks()
                 row = pc.index(identities.storage, pa.scalar(wanted, pa.binary(16))).as_py()
                 if row >= 0:
-                    return file.read_row_group(number).slice(row, 1)
+                    return file.read_row_group(number, columns=columns).slice(row, 1)
         return None
 
-    def _row_group(self, served: Served, path: str, number: int) -> pa.Table:
+    def _first_rows(self, served: Served, path: str, number: int, rows: int) -> pa.Table:
+        """Return the first rows of a row group. Values of later rows are not decoded: on average half of the group."""
         try:
             file = self._open(served, path)
             if number >= file.num_row_groups:
                 raise pa.ArrowInvalid(f"it has {file.num_row_groups} row groups, {number + 1} are needed")
-            return file.read_row_group(number, use_threads=False)
-        except (OSError, pa.ArrowException) as error:
+            batches = file.iter_batches(batch_size=rows, row_groups=[number], use_threads=False)
+            return pa.Table.from_batches([next(batches)])
+        except (OSError, StopIteration, pa.ArrowException) as error:
             raise DamagedAtlasError(f"{path} cannot be read ({error}): run `foldatlas verify`") from error
 
     def _open(self, served: Served, path: str) -> pq.ParquetFile:

@@ -13,9 +13,10 @@ from foldatlas.schemas.errors import UsageError
 
 READ: Final = "read"  # pages, look-ups, structures, downloads
 SQL: Final = "sql"
+SEARCH: Final = "search"
 METRICS: Final = "metrics"
-FEATURES: Final = (READ, SQL, METRICS)
-GUARDED: Final = (SQL,)  # off loopback these need a token, or to be named public
+FEATURES: Final = (READ, SQL, SEARCH, METRICS)
+GUARDED: Final = (SQL, SEARCH)  # off loopback these need a token, or to be named public
 
 MIN_TOKEN_LENGTH: Final = 20  # characters; 20 random letters and digits have 119 bits
 
@@ -26,6 +27,8 @@ class Limits:
 
     header_bytes: int = 16 << 10
     body_bytes: int = 1 << 20
+    search_body_bytes: int = 8 << 20  # of a search, which may have a structure
+    large_bodies: int = 4  # of more than body_bytes that are read at a time
     header_seconds: float = 10  # from the first byte of a request to the end of its headers
     body_seconds: float = 30
     send_seconds: float = 60  # for a client to take one piece of a response

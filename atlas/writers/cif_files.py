@@ -118,11 +118,6 @@ def chain_name(number: int) -> str:
     return name
 
 
-@lru_cache(maxsize=1)
-def _version() -> str:
-    return program_version()  # cached, because it reads a file
-
-
 @lru_cache(maxsize=64)
 def _head(category: str, items: str) -> str:
     return "loop_\n" + "".join(f"_{category}.{item}\n" for item in items.split())
@@ -150,7 +145,7 @@ def _description(chains: Chains, name: str, model: str | None) -> list[str]:
         _loop(
             "software",
             "pdbx_ordinal name classification description version type",
-            [[1, "FoldAtlas", "'model building'", quoted(about), quoted(_version()),
+            [[1, "FoldAtlas", "'model building'", quoted(about), quoted(program_version()),
               "package"]],
         ),
         _loop("ma_software_group", "ordinal_id group_id software_id", [[1, 1, 1]]),

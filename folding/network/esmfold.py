@@ -106,7 +106,8 @@ class ESMFold(nn.Module):
             rows = self._choose_rows(num_proteins, length, outputs)
 
         # 2. The language model reads each sequence once; its hidden states are averaged with learned weights.
-        states_BLD, last_state_BLD = self.esm(language_tokens(batch), self.esm_s_combine.softmax(dim=0))
+        weights_N = self.esm_s_combine.softmax(dim=0)
+        states_BLD, last_state_BLD = self.esm(language_tokens(batch), weights_N, batch.lengths)
 
         # 3. The average, projected to the trunk's width, plus the residue type: the initial single representation.
         single_BLC = self.esm_s_mlp(states_BLD) + self.embedding(batch.aatype_BL)

@@ -4,13 +4,15 @@ Lin et al. 2023, supplement A.1.1: pre-LayerNorm layers with rotary position emb
 a learned average of all hidden states. It is accumulated while the layers run, so the states (37 in the 3B model) are
 never all in memory.
 
-Inference pads the sequences of a batch; training packs them (segments.py). Both use the same layers.
+Folding and training pack sequences of different lengths (segments.py); everything else pads them. All use the same
+layers.
 
 Shapes: B batch, T tokens (residues and the two ends), L = T - 2 residues, N tokens of a pack, S its sequences,
 D channels, H heads, K head width. A pack is a batch of one: its states are [1, N, D].
 """
 
-from collections.abc import Callable, Iterator
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from typing import Final, cast
 
@@ -127,33 +129,47 @@ class LanguageModel(nn.Module):
         self.layers = nn.ModuleList(Layer(config) for _ in range(config.num_layers))
         self.emb_layer_norm_after = nn.LayerNorm(config.width)
 
-    def forward(self, tokens_BT: Tensor, state_weights_N: Tensor) -> tuple[Tensor, Tensor]:
+    def forward(
+        self, tokens_BT: Tensor, state_weights_N: Tensor, lengths: Sequence[int] | None = None
+    ) -> tuple[Tensor, Tensor]:
         """Return the weighted sum of all hidden states, and the last one: [B, L, D] each, float32, at residues only.
 
         `state_weights_N` are the weights of the N = layers + 1 hidden states; the last state is after the final
-        LayerNorm. Values at padding are finite and have no meaning.
+        LayerNorm. With `lengths`, the number of residues of each protein, the sequences are packed if they differ from
+        L, so that nothing is computed for padding. Values at padding are finite and have no meaning.
         """
-        states = self.hidden_states(tokens_BT)
-        x_BTD = next(states)
-        weighted_BTD = state_weights_N[0] * x_BTD.float()
-        for index, x_BTD in enumerate(states, start=1):
-            weighted_BTD = weighted_BTD + state_weights_N[index] * x_BTD.float()
+        if lengths is None:
+            states = self.hidden_states(tokens_BT)
+        elif min(lengths) + 2 == tokens_BT.shape[1]:
+            states = self.hidden_states(tokens_BT, padded=False)
+        else:
+            segments = Segments([length + 2 for length in lengths], tokens_BT.device)
+            at_N = segments.positions_N + segments.sequence_N * tokens_BT.shape[1]
+            weighted_1ND, x_1ND = weighted_sum(
+                self.packed_states(tokens_BT.flatten().index_select(0, at_N), segments), state_weights_N
+            )
+            weighted_BTD, x_BTD = (
+                state_1ND.new_zeros(tokens_BT.numel(), self.config.width)
+                .index_copy(0, at_N, state_1ND.squeeze(0))
+                .unflatten(0, tokens_BT.shape)
+                for state_1ND in (weighted_1ND, x_1ND)
+            )
+            return weighted_BTD[:, 1:-1], x_BTD[:, 1:-1].float()
+        weighted_BTD, x_BTD = weighted_sum(states, state_weights_N)
         return weighted_BTD[:, 1:-1], x_BTD[:, 1:-1].float()
 
-    def hidden_states(self, tokens_BT: Tensor) -> Iterator[Tensor]:
-        """Yield the embedding and the state after each layer, [B, T, D]; the last one after the final LayerNorm."""
-        rotation, key_mask_B11T = self._positions_and_mask(tokens_BT)
-        attend = partial(F.scaled_dot_product_attention, attn_mask=key_mask_B11T, scale=1.0)
-        x_BTD = self._embed(tokens_BT)
-        yield x_BTD
-        for index, layer in enumerate(self.layers, start=1):
-            x_BTD = layer(x_BTD, rotation, attend)
-            if index == len(self.layers):
-                x_BTD = self.emb_layer_norm_after(x_BTD)
-            yield x_BTD
+    def hidden_states(self, tokens_BT: Tensor, *, padded: bool = True) -> Iterator[Tensor]:
+        """Yield the embedding and the state after each layer, [B, T, D]; the last one after the final LayerNorm.
 
-    def packed_state(self, tokens_N: Tensor, segments: Segments) -> Tensor:
-        """Return the last hidden state [N, D] of a pack of sequences, the same as if each was run alone."""
+        `padded` False states that no token is padding: attention without a mask has faster kernels on a GPU.
+        """
+        rotation, key_mask_B11T = self._positions_and_mask(tokens_BT)
+        mask = key_mask_B11T if padded else None
+        attend = partial(F.scaled_dot_product_attention, attn_mask=mask, scale=1.0)
+        return self._states(self._embed(tokens_BT), rotation, attend)
+
+    def packed_states(self, tokens_N: Tensor, segments: Segments) -> Iterator[Tensor]:
+        """Yield the same, [1, N, D], of a pack of sequences, as if each was run alone."""
         rotation = Rotation(self.inv_freq, segments.positions_N)
         is_masked_N = tokens_N == MASK
         num_masked_S = is_masked_N.new_zeros(segments.lengths_S.shape, dtype=torch.long).index_add(
@@ -161,9 +177,20 @@ class LanguageModel(nn.Module):
         )
         unmasked_fraction_S = 1 - num_masked_S / segments.lengths_S
         x_1ND = self._scaled(tokens_N.unsqueeze(0), unmasked_fraction_S[segments.sequence_N].view(1, -1, 1))
-        for layer in self.layers:
-            x_1ND = layer(x_1ND, rotation, segments.attend)
-        return self.emb_layer_norm_after(x_1ND).squeeze(0)
+        return self._states(x_1ND, rotation, segments.attend)
+
+    def packed_state(self, tokens_N: Tensor, segments: Segments) -> Tensor:
+        """Return the last hidden state [N, D] of a pack of sequences, the same as if each was run alone."""
+        last_1ND = deque(self.packed_states(tokens_N, segments), maxlen=1).pop()
+        return last_1ND.squeeze(0)
+
+    def _states(self, x_BTD: Tensor, rotation: Rotation, attend: Attend) -> Iterator[Tensor]:
+        yield x_BTD
+        for index, layer in enumerate(self.layers, start=1):
+            x_BTD = layer(x_BTD, rotation, attend)
+            if index == len(self.layers):
+                x_BTD = self.emb_layer_norm_after(x_BTD)
+            yield x_BTD
 
     def attention_maps(self, tokens_BT: Tensor, num_heads: int) -> Iterator[Tensor]:
         """Yield attention probabilities [B, H, T, T], `num_heads` heads of a layer at a time, in order."""
@@ -187,3 +214,12 @@ class LanguageModel(nn.Module):
         """Return token embeddings, zero at masks, scaled by the unmasked fraction of each token's sequence."""
         x_BTD = self.embed_tokens(tokens_BT).masked_fill((tokens_BT == MASK).unsqueeze(-1), 0)
         return x_BTD * TOKEN_DROPOUT_SCALE / unmasked_fraction_BT1.to(x_BTD.dtype)
+
+
+def weighted_sum(states: Iterator[Tensor], weights_N: Tensor) -> tuple[Tensor, Tensor]:
+    """Return the sum of N states with `weights_N`, in float32, and the last state."""
+    x_BTD = next(states)
+    weighted_BTD = weights_N[0] * x_BTD.float()
+    for index, x_BTD in enumerate(states, start=1):
+        weighted_BTD = weighted_BTD + weights_N[index] * x_BTD.float()
+    return weighted_BTD, x_BTD

@@ -1,22 +1,19 @@
 """Packed sequences: several sequences concatenated in one row of tokens, without padding, each attending to itself.
 
 All operations on single tokens work on the row as it is; only attention needs the boundaries of the sequences. On a
-GPU with 16-bit values it is one call of variable-length flash attention (Dao et al. 2022); elsewhere sequences of equal
-length are batched, which is exact and the reference.
+GPU with 16-bit values it is one call of variable-length flash attention (Dao et al. 2022), if it was approved there
+(kernels/policy.py); elsewhere sequences of equal length are batched, which is exact and the reference.
 
 Shapes: N tokens, S sequences, H heads, K head width.
 """
 
 from collections.abc import Sequence
-from importlib.util import find_spec
-from typing import Final
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-_FLASH_TYPES: Final = (torch.float16, torch.bfloat16)
-_HAS_VARIABLE_LENGTH: Final = find_spec("torch.nn.attention.varlen") is not None  # a prototype in torch 2.13
+from foldatlas.folding.network.kernels import policy
 
 
 class Segments:
@@ -34,24 +31,20 @@ class Segments:
 
     def attend(self, query_1HNK: Tensor, key_1HNK: Tensor, value_1HNK: Tensor) -> Tensor:
         """Return softmax attention within each sequence, [1, H, N, K]. The queries must be scaled already."""
-        if _HAS_VARIABLE_LENGTH and query_1HNK.is_cuda and value_1HNK.dtype in _FLASH_TYPES:
-            from torch.nn.attention.varlen import varlen_attn
-
-            query, key, value = (x.squeeze(0).transpose(0, 1) for x in (query_1HNK, key_1HNK, value_1HNK))
-            longest = max(self.lengths)
-            attended_NHK = varlen_attn(
-                query.to(value.dtype),
-                key.to(value.dtype),
-                value,
-                self._ends_int32,
-                self._ends_int32,
-                longest,
-                longest,
-                scale=1.0,
-            )
-            assert isinstance(attended_NHK, Tensor)
-            return attended_NHK.transpose(0, 1).unsqueeze(0)
+        if policy.attends_in_one_call(value_1HNK):
+            return self.attend_in_one_call(query_1HNK, key_1HNK, value_1HNK)
         return self.attend_by_length(query_1HNK, key_1HNK, value_1HNK)
+
+    def attend_in_one_call(self, query_1HNK: Tensor, key_1HNK: Tensor, value_1HNK: Tensor) -> Tensor:
+        """Return the same as `attend`, by torch's variable-length attention: on a GPU, in 16 bits."""
+        from torch.nn.attention.varlen import varlen_attn
+
+        dtype, longest = value_1HNK.dtype, max(self.lengths)
+        query, key, value = (x.squeeze(0).transpose(0, 1).to(dtype) for x in (query_1HNK, key_1HNK, value_1HNK))
+        ends = self._ends_int32
+        attended_NHK = varlen_attn(query, key, value, ends, ends, longest, longest, scale=1.0)
+        assert isinstance(attended_NHK, Tensor)
+        return attended_NHK.transpose(0, 1).unsqueeze(0)
 
     def attend_by_length(self, query_1HNK: Tensor, key_1HNK: Tensor, value_1HNK: Tensor) -> Tensor:
         """Return the same as `attend`, with one call for each distinct length."""

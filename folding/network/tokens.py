@@ -50,13 +50,15 @@ class Batch:
 
     `aatype_BL` is the residue type, 0 to 20 (0 at padding); `mask_BL` is True at residues and linkers. If any protein
     has several chains, `residue_index_BL` gives the positions from which relative positions are computed, and
-    `chain_BL` the number of each residue's chain, NO_CHAIN at linkers and padding; otherwise both are None.
+    `chain_BL` the number of each residue's chain, NO_CHAIN at linkers and padding; otherwise both are None. `lengths`
+    are the sums of `mask_BL` over each protein, known without reading the device; None if they are not.
     """
 
     aatype_BL: Tensor
     mask_BL: Tensor
     residue_index_BL: Tensor | None = None
     chain_BL: Tensor | None = None
+    lengths: tuple[int, ...] | None = None
 
     @property
     def is_residue_BL(self) -> Tensor:
@@ -109,7 +111,8 @@ def encode(sequences: Sequence[str], device: torch.device | str = "cpu") -> Batc
     for row, sequence in enumerate(sequences):
         aatype_BL[row, : len(sequence)] = [_AATYPE[residue] for residue in sequence]
         mask_BL[row, : len(sequence)] = True
-    return Batch(torch.from_numpy(aatype_BL).to(device), torch.from_numpy(mask_BL).to(device))
+    lengths = tuple(map(len, sequences))
+    return Batch(torch.from_numpy(aatype_BL).to(device), torch.from_numpy(mask_BL).to(device), lengths=lengths)
 
 
 def language_tokens(batch: Batch) -> Tensor:

@@ -21,6 +21,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from foldatlas.folding.config import LanguageModelConfig
+from foldatlas.folding.network.kernels.self_check import approve_packed_attention
 from foldatlas.folding.network.layout import without_values
 from foldatlas.folding.network.segments import Segments
 from foldatlas.folding.network.tokens import CLS
@@ -140,6 +141,7 @@ def train(
         model.to_empty(device=processes.device)
         optimiser = Optimiser(model.named_parameters(), recipe.adamw())
         _restore(model, optimiser, saved, recipe.seed)
+        approve_packed_attention(model.esm, autocast_dtype(recipe.precision))
         run = _Run(path, corpus, recipe, settings, processes, model, optimiser, folder, log)
         return run.train(saved.step if saved else 0, Stop() if stop is None else stop)
     finally:

@@ -11,16 +11,15 @@ import pyarrow as pa
 from foldatlas.atlas.folder import AtlasFolder
 from foldatlas.atlas.parquet.coordinates import encode_stored_structures
 from foldatlas.atlas.parquet.files import ParquetFile, open_parquet
-from foldatlas.atlas.parquet.matrices import encode_stored_matrices
+from foldatlas.atlas.parquet.matrices import BULKY_ROW_GROUP_BYTES, encode_stored_matrices
 from foldatlas.atlas.parquet.scores import score_row
 from foldatlas.folding.prediction import QuantisedPrediction
 from foldatlas.schemas.manifest import FileEntry
 from foldatlas.schemas.records import structure_id
 from foldatlas.schemas.tables import COORDINATE_SCALE, PLDDT_SCALE, STRUCTURES_PER_ROW_GROUP, TABLES
 
-# Row groups of the tables that are much larger than all others: at least one protein, and so many values.
-BULKY_ROW_GROUP_VALUES: Final = 4 << 20
 BULKY: Final = ("residue_embeddings", "pae")
+BULKY_ROW_GROUP_VALUES: Final = BULKY_ROW_GROUP_BYTES // 4  # of float32, as when row groups were first cut
 
 
 class ShardWriter:

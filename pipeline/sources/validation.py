@@ -1,8 +1,8 @@
 """A FASTA record accepted, or refused with its reason.
 
 Accepted without comment: CRLF, lower case, white space inside the sequence, the ends that `without_end` removes, the
-unknown residues X, B, Z, U, O and J, and header bytes that are not UTF-8. The order of the checks is the order of the
-outcomes in `schemas.records.Outcome`.
+unknown residues X, B, Z, U, O and J, and header bytes that are not UTF-8. The checks run in the order of the outcomes
+in `schemas.records.Outcome`; `schemas.records.REFUSALS` has the sentence of each.
 """
 
 import string

@@ -9,7 +9,7 @@ import torch
 from foldatlas.folding.models import load
 from foldatlas.folding.network.tokens import Batch
 from foldatlas.folding.prediction import Prediction, narrowed, quantised
-from foldatlas.folding.stages import FoldingStages
+from foldatlas.folding.stages import FoldingStages, padded_to_bucket
 from foldatlas.schemas.errors import NonFiniteOutput, OutOfMemory
 from foldatlas.schemas.records import num_atoms
 
@@ -35,6 +35,18 @@ def test_stages_round_as_the_host_does(predictor, outputs):
     for one, other in zip(found, expected, strict=True):
         assert_equal(one, other)
     assert found[0].coordinates.dtype == np.int16
+
+
+def test_bucket_changes_nothing_but_rounding(predictor):
+    stages = predictor.stages
+    prepared = stages.prepare(SEQUENCES, pae=True)
+    padded = replace(prepared, batch=padded_to_bucket(prepared.batch))
+    assert prepared.batch.aatype_BL.shape == (3, 11) and padded.batch.aatype_BL.shape == (3, 16)
+    for one, other in zip(*(stages.collect(stages.compute(each)) for each in (prepared, padded)), strict=True):
+        for field in ("coordinates", "plddt", "pae"):
+            difference = getattr(one, field).astype(int) - getattr(other, field)
+            assert np.abs(difference).max() <= 1, field
+        assert one.ptm == pytest.approx(other.ptm, abs=1e-4)
 
 
 @pytest.mark.parametrize("field", ["positions_BLA3", "plddt_BL", "ptm_B", "mean_embedding_BD", "pae_BLL"])

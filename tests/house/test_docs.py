@@ -202,7 +202,10 @@ def test_every_field_of_a_document_is_described(document: type[msgspec.Struct], 
 def test_every_setting_and_outcome_is_described(documents: dict[str, str]) -> None:
     text = documents["docs/files.md"]
     assert list(rows(section(text, "Settings"))) == list(records.Settings.__dataclass_fields__)
-    assert list(rows(section(text, "Outcomes"))) == [outcome.value for outcome in records.Outcome]
+    outcomes = rows(section(text, "Outcomes"))
+    assert list(outcomes) == [outcome.value for outcome in records.Outcome]
+    for refusal, sentence in records.REFUSALS.items():
+        assert outcomes[refusal.value] == f"| `{refusal.value}` | {sentence} |"
 
 
 def test_tables_of_clusters_are_described(documents: dict[str, str]) -> None:

@@ -28,7 +28,7 @@ from foldatlas.schemas.errors import FoldAtlasError, QueryError
 
 START_SECONDS: Final = 60.0  # for the template to import everything, on a busy machine
 GRACE_SECONDS: Final = 3.0  # after its time limit until a process is killed
-_KEPT: Final = (
+KEPT_VARIABLES: Final = (
     "PATH",
     "HOME",
     "LANG",
@@ -40,7 +40,7 @@ _KEPT: Final = (
     "NUMBA_CACHE_DIR",
 )
 # A process with one thread can be forked: no threads of numpy, nor of the allocator that pyarrow brings.
-_ONE_THREAD: Final = {
+ONE_THREAD: Final = {
     "OPENBLAS_NUM_THREADS": "1",
     "OMP_NUM_THREADS": "1",
     "JE_ARROW_MALLOC_CONF": "background_thread:false",
@@ -185,7 +185,7 @@ class SqlProcesses:
         message = {
             "index": str(index.resolve()),
             "temporary": str(temporary.resolve()),
-            "functions": NAMED.search(request.sql) is not None,
+            "functions": NAMED.search(f"{request.sql} {request.condition or ''}") is not None,
             "probe": probe,
         }
         try:
@@ -252,7 +252,7 @@ class SqlProcesses:
                 stdout=subprocess.DEVNULL,
                 stderr=subprocess.DEVNULL,
                 pass_fds=[theirs.fileno()],
-                env={name: os.environ[name] for name in _KEPT if name in os.environ} | _ONE_THREAD,
+                env={name: os.environ[name] for name in KEPT_VARIABLES if name in os.environ} | ONE_THREAD,
                 start_new_session=True,  # Ctrl-C is for the server
             )
         ours.settimeout(START_SECONDS)

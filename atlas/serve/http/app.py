@@ -10,12 +10,27 @@ from starlette.responses import Response
 
 from foldatlas.atlas.serve.cage.processes import SqlProcesses
 from foldatlas.atlas.serve.current import CurrentAtlas
-from foldatlas.atlas.serve.http import alphafold, downloads, esm, groups, models, problems, proteins, sql
+from foldatlas.atlas.serve.http import (
+    alphafold,
+    downloads,
+    esm,
+    explore,
+    groups,
+    models,
+    pages,
+    problems,
+    protein_page,
+    proteins,
+    search,
+    sql,
+)
 from foldatlas.atlas.serve.http.access import Failures, needs
 from foldatlas.atlas.serve.http.metrics import Counted, Metrics
 from foldatlas.atlas.serve.http.protect import Bodies, Headers, HostList, Prefix
 from foldatlas.atlas.serve.http.state import State, state_of
-from foldatlas.atlas.serve.settings import FEATURES, METRICS, READ, SQL, ServerSettings
+from foldatlas.atlas.serve.search.jobs import NoDatabase, Searches
+from foldatlas.atlas.serve.settings import FEATURES, METRICS, READ, SEARCH, SQL, ServerSettings
+from foldatlas.schemas.errors import DamagedAtlasError
 from foldatlas.schemas.version import program_version
 
 _DESCRIPTION: Final = """Predicted protein structures with their confidence, clusters and novelty.
@@ -25,29 +40,45 @@ pLDDT is 0 to 100, pTM and TM-scores are 0 to 1. null means: not known, not sear
 details (RFC 9457).
 """
 
-_FEATURES: Final = {"/v1/sql": SQL, "/metrics": METRICS}  # of other paths: read
+_FEATURES: Final = {
+    "/v1/sql": SQL,
+    "/v1/search": SEARCH,
+    "/v1/searches": SEARCH,
+    "/v1/searches/{search}": SEARCH,
+    "/metrics": METRICS,
+}  # of other paths: read
 _ERRORS: Final = problems.documented(405, 422, 431)
 
 
-def create_app(current: CurrentAtlas, settings: ServerSettings, processes: SqlProcesses | None = None) -> FastAPI:
-    """Return the application that serves an atlas. Without `processes` for statements, or if they have a problem, SQL
-    is off."""
+def create_app(
+    current: CurrentAtlas,
+    settings: ServerSettings,
+    processes: SqlProcesses | None = None,
+    searches: Searches | None = None,
+) -> FastAPI:
+    """Return the application that serves an atlas.
+
+    Without `processes` for statements, or if they have a problem, SQL is off; without `searches` these are off.
+    """
     app = FastAPI(
         title="FoldAtlas", version=program_version(), description=_DESCRIPTION,
         docs_url=None, redoc_url=None, openapi_url="/openapi.json", redirect_slashes=False,
     )  # fmt: skip
     metrics = Metrics()
-    app.state.shared = State(current, settings, processes)
+    app.state.shared = State(current, settings, processes, searches)
     app.state.failures = Failures(settings.limits.failed_tokens)
+    if searches is not None:
+        searches.on_end = metrics.search_ended
     problems.add_handlers(app)
-    for router in (proteins.router, groups.router, downloads.router, sql.router, esm.router, alphafold.router):
+    routes = (proteins, groups, protein_page, downloads, explore, sql, search, esm, alphafold, pages)
+    for router in (module.router for module in routes):
         app.include_router(router)
     _add_operation(app, metrics)
     # The last that is added runs first.
-    app.add_middleware(Bodies, limits=settings.limits)
+    app.add_middleware(Bodies, limits=settings.limits, larger={"/v1/searches": settings.limits.search_body_bytes})
     if settings.origins:
         app.add_middleware(
-            CORSMiddleware, allow_origins=settings.origins, allow_methods=["GET", "POST"],
+            CORSMiddleware, allow_origins=settings.origins, allow_methods=["GET", "POST", "DELETE"],
             allow_headers=["Authorization", "Range", "If-None-Match"], expose_headers=["ETag", "Link", "Content-Range"],
         )  # fmt: skip
     app.add_middleware(HostList, hosts=settings.accepted_hosts())
@@ -73,6 +104,7 @@ def _add_operation(app: FastAPI, metrics: Metrics) -> None:
                     "indexed": served.indexed,
                     "problem": problem,
                     "sql": _sql_problem(state.sql),
+                    "search": _search_problem(state.searches),
                     "access": {feature: state.settings.access(feature) for feature in FEATURES},
                 }
             )
@@ -92,11 +124,24 @@ def _add_operation(app: FastAPI, metrics: Metrics) -> None:
         with state_of(request).current.use() as served:
             metrics.structures.set(served.num_structures)
             metrics.indexes.set(served.number)
+        if (searches := state_of(request).searches) is not None:
+            for state, number in searches.counts().items():
+                metrics.searches_now.labels(state).set(number)
         return Response(generate_latest(metrics.registry), media_type=CONTENT_TYPE_LATEST)
 
 
 def _sql_problem(processes: SqlProcesses | None) -> str | None:
     return "SQL was not started" if processes is None else processes.problem
+
+
+def _search_problem(searches: Searches | None) -> str | None:
+    if searches is None:
+        return "searches were not started"
+    try:
+        searches.database()
+    except (NoDatabase, DamagedAtlasError) as error:
+        return str(error) if isinstance(error, NoDatabase) else "the search database cannot be read"
+    return None
 
 
 def _openapi(app: FastAPI, settings: ServerSettings) -> dict[str, Any]:

@@ -30,7 +30,18 @@ class Metrics:
         self.structures = Gauge(
             "foldatlas_structures", "structures of the index that is served", registry=self.registry
         )
+        self.searches = Histogram(
+            "foldatlas_search_seconds", "time of searches by kind and how they ended", ["kind", "state"],
+            buckets=_SECONDS, registry=self.registry,
+        )  # fmt: skip
+        self.searches_now = Gauge(
+            "foldatlas_searches", "searches that wait and that run", ["state"], registry=self.registry
+        )
         self.indexes = Gauge("foldatlas_indexes_opened", "indexes opened since the start", registry=self.registry)
+
+    def search_ended(self, kind: str, state: str, seconds: float) -> None:
+        """Count a search that ended."""
+        self.searches.labels(kind, state).observe(seconds)
 
 
 class Counted:

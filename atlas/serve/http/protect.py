@@ -5,6 +5,8 @@ what only this machine should (DNS rebinding).
 """
 
 import asyncio
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Final
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -42,9 +44,12 @@ class HostList:
 class Bodies:
     """Refuses bodies that are too large (413) or too slow (408), and drops clients that do not read their response."""
 
-    def __init__(self, app: ASGIApp, limits: Limits):
+    def __init__(self, app: ASGIApp, limits: Limits, larger: Mapping[str, int] = MappingProxyType({})):
+        """`larger` has the limit of paths, without a prefix, whose bodies may be larger than others."""
         self._app = app
         self._limits = limits
+        self._larger = larger
+        self._large = asyncio.Semaphore(limits.large_bodies)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -53,12 +58,51 @@ class Bodies:
         if size > self._limits.header_bytes:
             too_long = Problem(431, f"the target and the headers have at most {self._limits.header_bytes:,} bytes")
             return await too_long.send(scope, receive, send)
-        limit = self._limits.body_bytes
-        too_large = Problem(413, f"a body has at most {limit:,} bytes", {"Connection": "close"})
+        path = scope["path"].removeprefix(scope.get("root_path", ""))
+        body = _Body(self._limits, self._larger.get(path, self._limits.body_bytes), self._large)
+        try:
+            # The body is read before the route runs, so that a slow one does not keep a thread.
+            refusal = await body.read(scope, receive)
+            if refusal is not None:
+                return await refusal.send(scope, receive, send)
+            if body.content is not None:  # None: the client has left
+                await self._answer(body.content, scope, receive, send)
+        finally:
+            body.close()
+
+    async def _answer(self, content: bytes, scope: Scope, receive: Receive, send: Send) -> None:
+        pending = True
+
+        async def receive_body() -> Message:
+            nonlocal pending
+            if pending:
+                pending = False
+                return {"type": "http.request", "body": content, "more_body": False}
+            return await receive()
+
+        async def send_in_time(message: Message) -> None:
+            async with asyncio.timeout(self._limits.send_seconds):
+                await send(message)
+
+        await self._app(scope, receive_body, send_in_time)
+
+
+class _Body:
+    """The body of a request, of at most `limit` bytes. `large` are places for those of more than `body_bytes`."""
+
+    def __init__(self, limits: Limits, limit: int, large: asyncio.Semaphore):
+        self._limits = limits
+        self._limit = limit
+        self._large = large
+        self._is_large = False
+        self.content: bytes | None = None
+
+    async def read(self, scope: Scope, receive: Receive) -> Problem | None:
+        """Read the body, or return why it is refused."""
+        too_large = Problem(413, f"a body has at most {self._limit:,} bytes", {"Connection": "close"})
         for name, value in scope["headers"]:
-            if name == b"content-length" and (not value.isdigit() or int(value[:20]) > limit):
-                return await too_large.send(scope, receive, send)
-        # The body is read before the route runs, so that a slow one does not keep a thread.
+            if name == b"content-length" and (not value.isdigit() or int(value[:20]) > self._limit):
+                return too_large
         body = bytearray()
         try:
             async with asyncio.timeout(self._limits.body_seconds):
@@ -69,25 +113,22 @@ class Bodies:
                         return None
                     body += message.get("body", b"")
                     more = message.get("more_body", False)
-                    if len(body) > limit:
-                        return await too_large.send(scope, receive, send)
+                    if len(body) > self._limit:
+                        return too_large
+                    if len(body) > self._limits.body_bytes and not self._is_large:
+                        if self._large.locked():
+                            return Problem(503, "too many large bodies", {"Retry-After": "5", "Connection": "close"})
+                        await self._large.acquire()
+                        self._is_large = True
         except TimeoutError:
-            slow = Problem(408, f"the body took longer than {self._limits.body_seconds:g} s", {"Connection": "close"})
-            return await slow.send(scope, receive, send)
-        pending = True
+            return Problem(408, f"the body took longer than {self._limits.body_seconds:g} s", {"Connection": "close"})
+        self.content = bytes(body)
+        return None
 
-        async def receive_body() -> Message:
-            nonlocal pending
-            if pending:
-                pending = False
-                return {"type": "http.request", "body": bytes(body), "more_body": False}
-            return await receive()
-
-        async def send_in_time(message: Message) -> None:
-            async with asyncio.timeout(self._limits.send_seconds):
-                await send(message)
-
-        await self._app(scope, receive_body, send_in_time)
+    def close(self) -> None:
+        """Give the place of a large body back."""
+        if self._is_large:
+            self._large.release()
 
 
 class Headers:
@@ -116,6 +157,8 @@ class Prefix:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if self._prefix and scope["type"] == "http":
             path = scope["path"]
+            if path == self._prefix:
+                path = f"{path}/"
             inside = path if path.startswith(f"{self._prefix}/") else self._prefix + path
             scope = {**scope, "root_path": self._prefix, "path": inside}
         await self._app(scope, receive, send)

@@ -1,4 +1,4 @@
-"""The policy: which updates of the pair representation are computed by Triton kernels, and which by plain torch.
+"""The policy: which updates are computed by kernels that not every device has, and which by plain torch.
 
 An update runs as a kernel if all of these hold:
 
@@ -6,10 +6,14 @@ An update runs as a kernel if all of these hold:
 - the pair representation is bfloat16. In float32 the plain code is kept, whose results are the reference;
 - no gradient is recorded: the kernels have no derivative and write in place.
 
+Attention of the language model within packed sequences is torch's variable-length attention if that was approved, for
+bfloat16 and float16; it has a derivative. Otherwise it is one call of torch's attention for each length.
+
 So a network that was not loaded by models.py, or a device that was not checked, uses plain torch. FOLDATLAS_KERNELS=off
 in the environment turns all kernels off.
 """
 
+import importlib.util
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -26,6 +30,7 @@ MULTIPLICATION: Final = "triangle multiplication"
 ATTENTION: Final = "triangle attention"
 TRANSITION: Final = "pair transition"
 UPDATES: Final = (MULTIPLICATION, ATTENTION, TRANSITION)
+PACKED_ATTENTION: Final = "attention of packed sequences"
 
 _VARIABLE: Final = "FOLDATLAS_KERNELS"
 
@@ -36,8 +41,8 @@ class Case:
 
     device: str
     dtype: torch.dtype
-    width: int  # pair channels
-    heads: int  # of triangle attention; 0 for other updates
+    width: int  # pair channels; of packed attention, the width of a head
+    heads: int  # of triangle or packed attention; 0 for other updates
 
 
 _approved: set[tuple[str, Case]] = set()
@@ -52,6 +57,26 @@ def uses_kernel(update: str, pair_BLLZ: Tensor, *parameters: Tensor, heads: int 
         return update in _forced[-1]
     case = Case(str(pair_BLLZ.device), pair_BLLZ.dtype, pair_BLLZ.shape[-1], heads)
     return (update, case) in _approved
+
+
+def attends_in_one_call(value_1HNK: Tensor) -> bool:
+    """Return whether attention within packed sequences, with values [1, H, N, K], is variable-length attention."""
+    if _forced:
+        return PACKED_ATTENTION in _forced[-1]
+    case = Case(str(value_1HNK.device), value_1HNK.dtype, value_1HNK.shape[3], value_1HNK.shape[1])
+    return (PACKED_ATTENTION, case) in _approved
+
+
+def can_attend_in_one_call(case: Case) -> bool:
+    """Return whether there is variable-length attention for `case` that may be checked on its device."""
+    return (
+        case.device.startswith("cuda")
+        and case.dtype in (torch.float16, torch.bfloat16)
+        and case.width % 8 == 0  # of flash attention
+        and case.width <= 256
+        and importlib.util.find_spec("torch.nn.attention.varlen") is not None  # a prototype in torch 2.11 to 2.13
+        and os.environ.get(_VARIABLE, "on") != "off"
+    )
 
 
 def can_run(case: Case) -> bool:

@@ -18,13 +18,16 @@ from torch import Tensor, nn
 
 from foldatlas.folding.network.esmfold import ESMFold
 from foldatlas.folding.network.kernels import policy
-from foldatlas.folding.network.kernels.policy import ATTENTION, MULTIPLICATION, TRANSITION, Case
+from foldatlas.folding.network.kernels.policy import ATTENTION, MULTIPLICATION, PACKED_ATTENTION, TRANSITION, Case
+from foldatlas.folding.network.language_model import LanguageModel
+from foldatlas.folding.network.segments import Segments
 from foldatlas.folding.network.triangle import TriangleAttention, TriangleMultiplication
 from foldatlas.folding.network.trunk import PairTransition
 
 # Two proteins of different lengths, in chunks of rows that do not divide the length.
 _LENGTHS: Final = (77, 50)
 _ROWS: Final = 40
+_PACKED_LENGTHS: Final = (77, 3, 130, 3, 50)  # of sequences, for packed attention
 
 # The error of a kernel may be this many times that of plain torch in the same dtype. Both round a few times in a
 # different order; a wrong index or a missing synchronisation gives errors of the order of the update itself.
@@ -42,15 +45,29 @@ def approve_kernels(network: ESMFold) -> None:
     for update in policy.UPDATES:
         heads = trunk.num_pair_heads if update == ATTENTION else 0
         case = Case(str(weight.device), network.trunk.dtype, trunk.pair_width, heads)
-        if (update, case) in _checked or not policy.can_run(case):
-            continue
-        _checked.add((update, case))
-        reason = disagreement(update, case)
-        if reason is None:
-            policy.approve(update, case)
-            _logger.info("%s runs as a kernel on %s", update, case.device)
-        else:
-            _logger.warning("%s runs by plain torch on %s, more slowly: %s", update, case.device, reason)
+        if policy.can_run(case):
+            _approve(update, case, disagreement)
+    approve_packed_attention(network.esm)
+
+
+def approve_packed_attention(model: LanguageModel, dtype: torch.dtype | None = None) -> None:
+    """Do the same for attention of packed sequences in `dtype`, by default that of the weights of `model`."""
+    weight = model.embed_tokens.weight
+    case = Case(str(weight.device), dtype or weight.dtype, model.config.head_width, model.config.num_heads)
+    if policy.can_attend_in_one_call(case):
+        _approve(PACKED_ATTENTION, case, disagreement_of_packed_attention)
+
+
+def _approve(update: str, case: Case, find_disagreement: Callable[[str, Case], str | None]) -> None:
+    if (update, case) in _checked:
+        return
+    _checked.add((update, case))
+    reason = find_disagreement(update, case)
+    if reason is None:
+        policy.approve(update, case)
+        _logger.info("%s runs as a kernel on %s", update, case.device)
+    else:
+        _logger.warning("%s runs by plain torch on %s, more slowly: %s", update, case.device, reason)
 
 
 def disagreement(update: str, case: Case) -> str | None:
@@ -62,8 +79,32 @@ def disagreement(update: str, case: Case) -> str | None:
                 if not kernel <= _ERROR_RATIO * plain:
                     return f"its kernel is off by {kernel:.2g} of the update, plain torch by {plain:.2g}"
     except Exception as error:  # of Triton's compiler, assembler or driver, which have no common class
-        return f"its kernel fails with {type(error).__name__}: {' '.join(str(error).split())[:300]}"
+        return _failure(error)
     return None
+
+
+def disagreement_of_packed_attention(update: str, case: Case) -> str | None:
+    """Return why variable-length attention cannot be used in `case`, or None."""
+    try:
+        with torch.inference_mode():
+            segments = Segments(_PACKED_LENGTHS, case.device)
+            generator = torch.Generator().manual_seed(0)
+            shape = (3, 1, case.heads, sum(_PACKED_LENGTHS), case.width)
+            inputs = torch.randn(shape, generator=generator).to(case.device, case.dtype)
+            expected = segments.attend_by_length(*inputs.float())
+            plain, kernel = (
+                float((attend(*inputs) - expected).norm() / expected.norm())
+                for attend in (segments.attend_by_length, segments.attend_in_one_call)
+            )
+            if not kernel <= _ERROR_RATIO * plain:
+                return f"its kernel is off by {kernel:.2g}, plain torch by {plain:.2g}"
+    except Exception as error:  # of torch's kernels and the driver
+        return _failure(error)
+    return None
+
+
+def _failure(error: Exception) -> str:
+    return f"its kernel fails with {type(error).__name__}: {' '.join(str(error).split())[:300]}"
 
 
 def errors(

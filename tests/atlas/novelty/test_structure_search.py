@@ -185,7 +185,7 @@ def test_the_scan_chooses_candidates(reference, search, monkeypatch):
     """With few candidates the nearest are among them, also where their scores are all as great as a byte goes."""
     few = dict.fromkeys(MODES, structure_search.Stages(1, 3, (0.6, 0.8), (9, 9), 4))
     everything = search(made.query(chain(6)), made.query(chain(7)))
-    monkeypatch.setattr(structure_search, "_STAGES", few)
+    monkeypatch.setattr(structure_search, "STAGES", few)
     found = search(made.query(chain(6)), made.query(chain(7)))
     assert found.counts["bound"] < 8 and found.counts["scan"] == 2 * len(reference)
     for a, b in zip(everything.results, found.results, strict=True):

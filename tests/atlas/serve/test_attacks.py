@@ -212,7 +212,12 @@ def test_sql_for_others_needs_a_token_or_a_word(current: CurrentAtlas, processes
     """Off loopback it is off, unless the operator names it."""
     open_to_all = create_app(current, ServerSettings(host="0.0.0.0"), processes)
     client = TestClient(open_to_all, base_url="http://localhost")
-    assert client.get("/healthz").json()["access"] == {"read": "public", "sql": "off", "metrics": "public"}
+    assert client.get("/healthz").json()["access"] == {
+        "read": "public",
+        "sql": "off",
+        "search": "off",
+        "metrics": "public",
+    }
     assert client.post("/v1/sql", json={"sql": "SELECT 1"}).status_code == 403
     named = ServerSettings(host="0.0.0.0", public=frozenset({"sql"}))
     assert named.access("sql") == "public"

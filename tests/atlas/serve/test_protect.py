@@ -28,7 +28,7 @@ def test_with_tokens_everything_but_health_needs_one(client_of: Callable[..., Te
         refused = client.get(path)
         assert refused.status_code == 401 and refused.headers["www-authenticate"].startswith("Bearer")
         assert client.get(path, headers=bearer(TOKEN)).status_code == 200
-    assert client.get("/healthz").json()["access"] == dict.fromkeys(("read", "sql", "metrics"), "token")
+    assert client.get("/healthz").json()["access"] == dict.fromkeys(("read", "sql", "search", "metrics"), "token")
 
 
 def test_every_route_asks_for_a_token(client_of: Callable[..., TestClient]) -> None:
@@ -37,7 +37,8 @@ def test_every_route_asks_for_a_token(client_of: Callable[..., TestClient]) -> N
     schema = client.get("/openapi.json").json()
     routes = [(path, method) for path, methods in schema["paths"].items() for method in methods]
     assert len(routes) > 15
-    given = {"name": "a1", "level": "structure", "representative": "0" * 32, "protein_hash": "0" * 32, "file": "x"}
+    given = {"name": "a1", "level": "structure", "representative": "0" * 32, "protein_hash": "0" * 32, "file": "x",
+             "search": "0" * 32}  # fmt: skip
     for path, method in routes:
         response = client.request(
             method, path.format(**given), json={"ids": ["a1"], "sql": "SELECT 1"} if method == "post" else None

@@ -90,6 +90,14 @@ def test_this_gpu_uses_every_kernel() -> None:
             assert self_check.disagreement(update, case) is None
 
 
+@pytest.mark.skipif(not ON_GPU, reason="variable-length attention needs a GPU")
+@pytest.mark.parametrize(("width", "heads"), [(16, 20), (64, 40)])
+def test_this_gpu_attends_to_packed_sequences_in_one_call(width: int, heads: int) -> None:
+    case = Case(DEVICE, torch.bfloat16, width, heads)
+    assert policy.can_attend_in_one_call(case)
+    assert self_check.disagreement_of_packed_attention(policy.PACKED_ATTENTION, case) is None
+
+
 def test_structures_equal_those_of_the_cpu(on_cpu: Predictor, on_device: Predictor) -> None:
     """float32: odd lengths in one batch, one residue, an unknown residue, and a complex."""
     sequences = [*SEQUENCES, f"{SEQUENCES[0]}:{SEQUENCES[3]}"]

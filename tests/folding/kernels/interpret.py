@@ -19,9 +19,8 @@ def main(width: int, heads: int, lengths: list[int]) -> None:
     for length in lengths:
         masks_BL = torch.rand(1, length, generator=torch.Generator().manual_seed(length)) < 0.7
         masks_BL[:, length // 2] = True
-        # From 33 residues on one protein, random masks; below also one without any residue.
-        if length <= 33:
-            masks_BL = torch.cat([masks_BL, torch.zeros(1, length, dtype=torch.bool)])
+        # A protein with a random mask, and one without any residue, whose rows have no key to attend to.
+        masks_BL = torch.cat([masks_BL, torch.zeros(1, length, dtype=torch.bool)])
         for update in policy.UPDATES:
             case = Case("cpu", torch.float32, width, heads)
             for direction, layer in enumerate(self_check.layers(update, case)):

@@ -1,7 +1,8 @@
 """The kernels themselves: arithmetic in Triton's interpreter, and machine code for GPUs that need not be there.
 
 Triton is 190 MB and not part of the daily installation: `scripts/install gpu-test` brings it, and without it these
-tests are skipped. Races, bfloat16 rounding and speed need a GPU.
+tests are skipped. The interpreter takes minutes for wide pairs and long proteins. Races, bfloat16 rounding and speed
+need a GPU.
 """
 
 import importlib.util
@@ -13,10 +14,9 @@ from pathlib import Path
 
 import pytest
 
-pytestmark = [
-    pytest.mark.long,
-    pytest.mark.skipif(importlib.util.find_spec("triton") is None, reason="Triton is not installed: extra gpu-test"),
-]
+pytestmark = pytest.mark.skipif(
+    importlib.util.find_spec("triton") is None, reason="Triton is not installed: extra gpu-test"
+)
 
 HERE = Path(__file__).parent
 # Sums of 32 to 1,024 products of numbers near 1, rounded to float32 in another order.
@@ -33,7 +33,14 @@ def run(script: str, *arguments: object, tmp_path: Path, **environment: str) -> 
 
 @pytest.mark.parametrize(
     ("width", "heads", "lengths"),
-    [(32, 1, (1, 31, 33, 100, 129)), (32, 2, (1, 31, 33)), (64, 2, (33, 65)), (128, 4, (33, 65)), (256, 8, (33,))],
+    [
+        (32, 1, (1, 31, 33)),
+        *(
+            pytest.param(width, width // 32, lengths, marks=pytest.mark.long)
+            for width, lengths in [(32, (100, 129)), *((width, (1, 31, 33, 100, 129)) for width in (64, 128, 256))]
+        ),
+        pytest.param(32, 2, (1, 31, 33), marks=pytest.mark.long),
+    ],
 )
 def test_kernels_equal_plain_torch(width: int, heads: int, lengths: tuple[int, ...], tmp_path: Path) -> None:
     """Both directions of each update, whole and in chunks of rows, with random masks and proteins without residues."""
@@ -43,6 +50,7 @@ def test_kernels_equal_plain_torch(width: int, heads: int, lengths: tuple[int, .
         assert isinstance(error, float) and error < TOLERANCE, f"{update} {direction}, {length} residues: {error}"
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(("width", "heads"), [(32, 1), (64, 2), (128, 4), (256, 8)])
 def test_machine_code_uses_tensor_cores_without_spills(width: int, heads: int, tmp_path: Path) -> None:
     from foldatlas.folding.network.kernels.resources import SHARED_MEMORY, launches, resources

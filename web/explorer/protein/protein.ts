@@ -1,11 +1,76 @@
-// The page of one protein.
+// The page of one protein: what the atlas has on a structure, in 3D, as a matrix, as a sequence and as tables.
+import { ApiError } from "../api.ts";
 import type { Context } from "../context.ts";
 import { h } from "../dom.ts";
+import { citation, downloads } from "./downloads.ts";
+import { fact, link, section } from "./elements.ts";
+import { errorPanel } from "./errors.ts";
+import { Focus } from "./focus.ts";
+import { heading } from "./heading.ts";
+import { knownPanel, loadKnown } from "./known.ts";
+import { sequencePanel } from "./residues.ts";
+import { structurePanel } from "./structure.ts";
+import { annotations, clusters, hits, neighbours, origin, records } from "./tables.ts";
+import { counted, shown } from "./text.ts";
+import type { Protein, Row } from "./types.ts";
 
 /** Fill `root` with the page of the protein `name` (an id, source:id or structure_id). */
 export async function renderProtein(root: HTMLElement, name: string, context: Context): Promise<void> {
-  const found = await context.api.json<{ proteins?: unknown[] }>(`v1/proteins/${encodeURIComponent(name)}`, {
-    signal: context.signal,
+  let protein: Protein;
+  try {
+    protein = await context.api.json<Protein>(`v1/explore/proteins/${encodeURIComponent(name)}`, {
+      signal: context.signal,
+    });
+  } catch (error) {
+    if (!(error instanceof ApiError) || error.status !== 409) throw error;
+    root.append(await choice(name, context));
+    return;
+  }
+  const title = document.title;
+  document.title = `${shown(protein.id, 80)} · FoldAtlas`;
+  context.signal.addEventListener("abort", () => {
+    document.title = title;
   });
-  root.append(h("h1", {}, name), h("pre", {}, JSON.stringify(found, null, 1)));
+  const focus = new Focus(protein.length);
+  const known = loadKnown(protein, context);
+  const residues = sequencePanel(protein, focus);
+  root.classList.add("p-page");
+  root.append(
+    heading(protein, context),
+    h("div", { class: "p-main" }, structurePanel(protein, focus, known, context), errorPanel(protein, focus, context)),
+    residues.section,
+    knownPanel(protein, known),
+    hits(protein),
+    h("div", { class: "p-pair" }, clusters(protein, context), neighbours(protein, context)),
+    h("div", { class: "p-pair" }, records(protein), origin(protein)),
+    annotations(protein) ?? "",
+    h("div", { class: "p-pair" }, downloads(protein, context), citation(protein)),
+  );
+  known.then((found) => residues.plot.addKnown(found)).catch(() => undefined); // the panel says why
+}
+
+/** Return a list of the structures that an ambiguous name means. */
+async function choice(name: string, context: Context): Promise<HTMLElement> {
+  const { items } = await context.api.json<{ items: (Row & { source: string })[] }>(
+    `v1/proteins/${encodeURIComponent(name)}`,
+    { signal: context.signal },
+  );
+  const different = [...new Map(items.map((row) => [row.structure_id, row])).values()];
+  return section(
+    `${shown(name)} means ${counted(different.length, "structure")}`,
+    "p-choice",
+    h(
+      "ul",
+      {},
+      ...different.map((row) =>
+        h(
+          "li",
+          {},
+          link(context, row.structure_id, `${shown(row.id)}, ${counted(row.length, "residue")}`),
+          " ",
+          fact("from", shown(row.source)),
+        ),
+      ),
+    ),
+  );
 }

@@ -1,0 +1,80 @@
+// Elements that several parts of the page of a protein use.
+import type { Context } from "../context.ts";
+import { type Child, h } from "../dom.ts";
+import { cssOf } from "./colours.ts";
+import { decimals } from "./text.ts";
+
+/** Return a part of the page with its heading. */
+export function section(title: string, css: string, ...children: Child[]): HTMLElement {
+  const id = `p-${title.toLowerCase().replaceAll(/[^a-z0-9]+/g, "-")}`;
+  return h("section", { class: `p-panel ${css}`, "aria-labelledby": id }, h("h2", { id }, title), ...children);
+}
+
+export function fact(name: string, value: Child): HTMLElement {
+  return h("span", { class: "p-fact" }, h("span", { class: "p-quiet" }, `${name} `), value);
+}
+
+/** Return a link to the page of a protein, which opens without loading the explorer again. */
+export function link(context: Context, name: string, label: Child): HTMLAnchorElement {
+  return stateLink(context, { protein: name }, label);
+}
+
+export function stateLink(
+  context: Context,
+  change: Parameters<Context["store"]["change"]>[0],
+  label: Child,
+): HTMLAnchorElement {
+  return h(
+    "a",
+    {
+      href: context.store.link(change),
+      onclick: (event: MouseEvent) => {
+        if (event.ctrlKey || event.metaKey || event.shiftKey || event.altKey || event.button !== 0) return;
+        event.preventDefault();
+        event.stopPropagation();
+        context.store.change(change);
+        scrollTo(0, 0);
+      },
+    },
+    label,
+  );
+}
+
+/** Return a mean pLDDT beside a swatch of its class. */
+export function plddtCell(plddt: number | null): HTMLElement {
+  return h(
+    "span",
+    { class: "p-value" },
+    h("span", { class: `p-swatch p-${cssOf(plddt)}`, "aria-hidden": "true" }),
+    decimals(plddt, 1),
+  );
+}
+
+export interface Column<Item> {
+  readonly name: string;
+  readonly isNumber?: boolean;
+  readonly cell: (item: Item) => Child;
+}
+
+/** Return a table that scrolls sideways where it is wider than the page. */
+export function table<Item>(label: string, columns: readonly Column<Item>[], items: readonly Item[]): HTMLElement {
+  const css = (column: Column<Item>) => ({ class: column.isNumber ? "p-num" : null });
+  return h(
+    "div",
+    { class: "p-scroll", tabindex: 0, role: "region", "aria-label": label },
+    h(
+      "table",
+      {},
+      h("thead", {}, h("tr", {}, ...columns.map((column) => h("th", { scope: "col", ...css(column) }, column.name)))),
+      h("tbody", {}, ...items.map((item) => row(columns, item))),
+    ),
+  );
+}
+
+export function row<Item>(columns: readonly Column<Item>[], item: Item): HTMLTableRowElement {
+  return h(
+    "tr",
+    {},
+    ...columns.map((column) => h("td", { class: column.isNumber ? "p-num" : null }, column.cell(item))),
+  );
+}

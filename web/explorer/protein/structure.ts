@@ -1,0 +1,158 @@
+// The panel of the structure in 3D: view, legend, and how it is shown.
+import type { Context } from "../context.ts";
+import { button, h } from "../dom.ts";
+import { CLASSES, KNOWN, NO_PLDDT, PALETTES } from "./colours.ts";
+import { section } from "./elements.ts";
+import { saveData, saveText } from "./files.ts";
+import { countSelected, type Focus } from "./focus.ts";
+import { counted, decimals, fileName, shown } from "./text.ts";
+import type { Protein, Superposed } from "./types.ts";
+import { type Colouring, STYLES, StructureView, type StyleName, traceText } from "./viewer.ts";
+
+const MOST_IN_PDB = 9_999; // residues, by the format
+
+export function structurePanel(
+  protein: Protein,
+  focus: Focus,
+  known: Promise<Superposed>,
+  context: Context,
+): HTMLElement {
+  const box = h("div", {
+    class: "p-view",
+    role: "application",
+    tabindex: 0,
+    "aria-label": `Structure of ${shown(protein.id, 80)} in 3D, coloured by pLDDT. Arrow keys turn it, + and - zoom.`,
+  });
+  const tools = h("div", { class: "p-tools" });
+  const legend = h("ul", { class: "p-legend", "aria-label": "Colours" });
+  const status = h("p", { class: "p-status", role: "status" }, "The structure is loading …");
+  const panel = section("Structure", "p-structure", tools, h("div", { class: "p-stage" }, box, status), legend);
+  open(protein, focus, context, box)
+    .then((view) => {
+      status.remove();
+      panel.append(view.readout, selectionTools(focus, view));
+      fill(tools, legend, view, protein);
+      known.then((found) => addKnown(tools, legend, view, found)).catch(() => undefined);
+    })
+    .catch((error: Error) => {
+      if (context.signal.aborted) return;
+      status.textContent = `There is no 3D view: ${error.message} The other parts of the page work without it.`;
+      box.classList.add("p-none");
+    });
+  return panel;
+}
+
+async function open(
+  protein: Protein,
+  focus: Focus,
+  { api, signal }: Context,
+  box: HTMLElement,
+): Promise<StructureView> {
+  const format = protein.length > MOST_IN_PDB ? "cif" : "pdb";
+  const text = await api.text(`v1/structures/${protein.structure_id}`, { query: { format }, signal });
+  return StructureView.open(box, { text, format }, protein, focus, signal);
+}
+
+function fill(tools: HTMLElement, legend: HTMLElement, view: StructureView, protein: Protein): void {
+  const hasPlddt = protein.plddt.some((value) => value !== null);
+  const colours = {
+    ...Object.fromEntries(Object.entries(PALETTES).map(([key, { name }]) => [key, name])),
+    chain: "First to last residue",
+  };
+  const setColours = (key: Colouring) => {
+    view.setColouring(key);
+    drawLegend(legend, key, protein);
+    document.documentElement.dataset["plddt"] = key === "safe" ? "safe" : "alphafold";
+  };
+  tools.append(
+    choice("Colours", colours, (key) => setColours(key as Colouring)),
+    choice("Style", STYLES, (key) => view.setStyle(key as StyleName)),
+    h("div", { class: "p-buttons" }, ...view.tools()),
+    h(
+      "div",
+      { class: "p-buttons" },
+      button("Full screen", () => void view.box.parentElement?.requestFullscreen?.().catch(() => undefined)),
+      button("PNG", () => saveData(view.png(), `${fileName(protein.id, protein.structure_id)}.png`), {
+        "aria-label": "Save the view as PNG",
+      }),
+    ),
+  );
+  setColours(hasPlddt ? "alphafold" : "chain");
+  if (!hasPlddt) tools.querySelector("select")!.value = "chain";
+}
+
+function choice(label: string, options: Record<string, string>, chosen: (key: string) => void): HTMLElement {
+  const select = h(
+    "select",
+    { onchange: () => chosen(select.value) },
+    ...Object.entries(options).map(([value, name]) => h("option", { value }, name)),
+  );
+  return h("label", {}, `${label} `, select);
+}
+
+function drawLegend(legend: HTMLElement, colouring: Colouring, protein: Protein): void {
+  const own = legend.querySelectorAll(".p-own");
+  for (const item of own) item.remove();
+  const items =
+    colouring === "chain"
+      ? [
+          ["#440154", "First residue"],
+          ["#21918c", "middle"],
+          ["#fde725", "last residue"],
+        ]
+      : [
+          ...CLASSES.map((each, n) => [PALETTES[colouring].colours[n]!, `${each.name} (${each.range})`]),
+          ...(protein.plddt.includes(null) ? [[NO_PLDDT, "no pLDDT"]] : []),
+        ];
+  legend.prepend(...items.map(([colour, name]) => entry(colour!, name!, "p-own")));
+}
+
+function entry(colour: string, name: string, css = ""): HTMLElement {
+  const swatch = h("span", { class: "p-swatch", "aria-hidden": "true" });
+  swatch.style.background = colour;
+  return h("li", { class: css }, swatch, name);
+}
+
+function addKnown(tools: HTMLElement, legend: HTMLElement, view: StructureView, known: Superposed): void {
+  view.addKnown(known);
+  const item = entry(
+    KNOWN,
+    `Nearest known structure: ${shown(known.target, 60)} (TM-score ${decimals(known.tm_query, 2)}, RMSD ${decimals(known.rmsd, 1)} Å)`,
+  );
+  legend.append(item);
+  const box = h("input", {
+    type: "checkbox",
+    checked: true,
+    onchange: () => {
+      view.showKnown(box.checked);
+      item.hidden = !box.checked;
+    },
+  });
+  tools.prepend(
+    h("label", { class: "p-known" }, box, "Nearest known structure"),
+    button("Save superposed", () => saveText(traceText(known), `${fileName(known.target, "known")}-superposed.pdb`), {
+      title: "C-alphas of the nearest known structure in the frame of this protein, as PDB",
+    }),
+  );
+}
+
+function selectionTools(focus: Focus, view: StructureView): HTMLElement {
+  const text = h("span", {});
+  const box = h(
+    "div",
+    { class: "p-selection", hidden: true, role: "status" },
+    text,
+    button("Zoom to it", () => view.zoomToSelection()),
+    button("Clear", () => focus.select(null)),
+  );
+  focus.whenSelected((selection) => {
+    box.hidden = selection === null;
+    if (!selection) return;
+    const part = ([from, to]: readonly [number, number]) => (from === to ? `${from + 1}` : `${from + 1} to ${to + 1}`);
+    const { first, second } = selection;
+    text.textContent = second
+      ? `Aligned residues ${part(first)} (green), scored residues ${part(second)} (violet)`
+      : `Residues ${part(first)} (green): ${counted(countSelected(selection), "residue")}`;
+  });
+  return box;
+}
