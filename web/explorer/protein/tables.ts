@@ -95,7 +95,7 @@ function clusterBlock(cluster: Cluster, context: Context): HTMLElement {
       ". ",
       stateLink(
         context,
-        { protein: null, filter: { [FILTERS[cluster.level]]: cluster.cluster }, onlyFilter: true },
+        { protein: null, filter: { [FILTERS[cluster.level]]: [cluster.cluster] }, onlyFilter: true },
         "Show all on the map",
       ),
     ),
