@@ -8,11 +8,13 @@ and edit, and `fast`, on the explorer's table; None where only the index can ans
     region=MAP:X,Y,X,Y           two corners of a rectangle, or 3 to 100 corners of a polygon
 """
 
+import functools
+import itertools
 import math
 import uuid
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, NamedTuple
 
 from foldatlas.atlas.serve.explore.columns import ExploredColumn
 from foldatlas.atlas.serve.filters import number_sql
@@ -23,6 +25,7 @@ PROJECTION: Final = "projection"
 PLDDT_LENGTH: Final = "plddt_length"
 MAX_CORNERS: Final = 100
 MAX_NUMBER: Final = 1e30
+MAX_COMPARISONS: Final = 1_500  # of points with edges in the fast form
 _KEY: Final = "id, source, structure_id"
 
 
@@ -123,15 +126,41 @@ def region_condition(text: str, maps: Iterable[str]) -> Condition:
     shown = _inside(place.shown_x, place.shown_y, corners)
     if place.table is not None:
         shown = f"structure_id IN (SELECT structure_id FROM {place.table} WHERE {shown})"
-    return Condition(shown, _inside(place.x, place.y, corners))
+    return Condition(shown, _inside(place.x, place.y, corners, is_fast=True))
 
 
-def _inside(x: str, y: str, corners: Sequence[tuple[float, float]]) -> str:
-    """Return SQL of whether a point is inside corners, by the even-odd rule, in double precision."""
+class _Edge(NamedTuple):
+    """An edge of a polygon: where it is along y, and x on it as `start + slope * y`."""
+
+    low: float
+    high: float
+    start: float
+    slope: float
+
+
+def _inside(x: str, y: str, corners: Sequence[tuple[float, float]], *, is_fast: bool = False) -> str:
+    """Return SQL of whether a point is inside corners, by the even-odd rule, in double precision.
+
+    The fast form makes the same comparisons, but of each point only with the edges that are at its y.
+    """
     xs, ys = zip(*corners, strict=True)
     box = f"{box_sql(x, min(xs), max(xs))} AND {box_sql(y, min(ys), max(ys))}"
     if len(corners) == 2:
         return box
+    edges = _edges(corners)
+    if not edges:
+        return "false"
+    if is_fast and (found := _slabs(x, y, edges)) is not None:
+        return f"{box} AND {found}"
+    crossed = " + ".join(
+        f"({y} > {double_sql(edge.low)} AND {y} <= {double_sql(edge.high)} AND {_is_left(x, y, edge)})::INTEGER"
+        for edge in edges
+    )
+    return f"{box} AND ({crossed}) % 2 = 1"
+
+
+def _edges(corners: Sequence[tuple[float, float]]) -> list[_Edge]:
+    """Return the edges of a polygon but those along x. Raise UsageError for corners too far apart."""
     edges = []
     for (x1, y1), (x2, y2) in zip(corners, [*corners[1:], corners[0]], strict=True):
         if y1 == y2:
@@ -140,11 +169,34 @@ def _inside(x: str, y: str, corners: Sequence[tuple[float, float]]) -> str:
         start = x1 - slope * y1
         if not (math.isfinite(slope) and math.isfinite(start)):
             raise UsageError("corners of a region are too far apart")
-        edges.append(
-            f"({y} > {double_sql(min(y1, y2))} AND {y} <= {double_sql(max(y1, y2))} "
-            f"AND {x} < {double_sql(start)} + {double_sql(slope)} * {y})::INTEGER"
+        edges.append(_Edge(min(y1, y2), max(y1, y2), start, slope))
+    return edges
+
+
+def _slabs(x: str, y: str, edges: Sequence[_Edge]) -> str | None:
+    """Return SQL that finds the edges at the y of a point by bisection; None if it would be too long."""
+    ends = sorted({end for edge in edges for end in (edge.low, edge.high)})
+    slabs = [
+        [edge for edge in edges if edge.low <= low and edge.high >= high] for low, high in itertools.pairwise(ends)
+    ]
+    if sum(map(len, slabs)) > MAX_COMPARISONS:
+        return None
+
+    def tree(first: int, last: int) -> str:
+        if first == last:
+            parities = [_is_left(x, y, edge) for edge in slabs[first]]
+            return functools.reduce("({}) <> ({})".format, parities) if parities else "false"
+        middle = (first + last) // 2
+        return (
+            f"CASE WHEN {y} <= {double_sql(ends[middle + 1])} THEN {tree(first, middle)} "
+            f"ELSE {tree(middle + 1, last)} END"
         )
-    return f"{box} AND ({' + '.join(edges)}) % 2 = 1" if edges else "false"
+
+    return f"{y} > {double_sql(ends[0])} AND ({tree(0, len(slabs) - 1)})"
+
+
+def _is_left(x: str, y: str, edge: _Edge) -> str:
+    return f"{x} < {double_sql(edge.start)} + {double_sql(edge.slope)} * {y}"
 
 
 def _both(column: ExploredColumn, pattern: str) -> Condition:

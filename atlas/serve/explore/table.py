@@ -148,6 +148,7 @@ def make_table(
         maps = _maps(connection, served)
         [(number,)] = connection.execute("SELECT count(*) FROM proteins").fetchall()
         made = ExplorerTable(served, file, connection, described, maps, int(number), orders)
+        connection.execute("CHECKPOINT")
         counts = made.count(list(described), "true", [])
         for name, each in described.items():
             each.counts[:] = counts[name]

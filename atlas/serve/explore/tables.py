@@ -6,6 +6,7 @@ import shutil
 import tempfile
 import threading
 import time
+import weakref
 from collections import OrderedDict
 from collections.abc import Callable
 from pathlib import Path
@@ -39,7 +40,7 @@ class Kept:
     """Answers that were asked for last, up to KEPT_BYTES; safe for several threads."""
 
     def __init__(self, size: int = KEPT_BYTES) -> None:
-        self._left = size
+        self._size = self._left = size
         self._values: OrderedDict[Any, bytes] = OrderedDict()
         self._lock = threading.Lock()
 
@@ -53,7 +54,7 @@ class Kept:
     def keep(self, key: Any, value: bytes) -> None:
         """Keep a value, in place of those that were not asked for longest."""
         with self._lock:
-            if key not in self._values:
+            if key not in self._values and len(value) <= self._size:
                 self._values[key] = value
                 self._left -= len(value)
                 while self._left < 0:
@@ -99,7 +100,7 @@ class Explorer:
         self._begun = 0.0
         self._failed: tuple[int, float, str] | None = None  # number of the index, time, reason
         self._connection: Any = None
-        self._folder: tempfile.TemporaryDirectory[str] | None = None
+        self._folder: Path | None = None
         self._closed = False
 
     def about(self, served: Served) -> About:
@@ -109,11 +110,11 @@ class Explorer:
                 self._about = About(served)
             return self._about
 
-    def table(self, served: Served, wait: float = WAIT_SECONDS) -> ExplorerTable:
-        """Return the table of an index. Raise PreparingError while it is made."""
+    def table(self, served: Served, wait: float | None = None) -> ExplorerTable:
+        """Return the table of an index. Raise PreparingError if it is not made within `wait` seconds."""
         made = self.begin(served)
         if made is not None:
-            made.wait(wait)
+            made.wait(WAIT_SECONDS if wait is None else wait)
         with self._lock:
             if self._table is not None and self._table.number == served.number:
                 return self._table
@@ -139,8 +140,9 @@ class Explorer:
                 return None
             self._making, self._made, self._begun = served.number, threading.Event(), time.monotonic()
             if self._folder is None:
-                self._folder = tempfile.TemporaryDirectory(prefix="foldatlas-explore-", ignore_cleanup_errors=True)
-            index = Path(self._folder.name) / f"{served.number}.index"
+                self._folder = Path(tempfile.mkdtemp(prefix="foldatlas-explore-"))
+                weakref.finalize(self, shutil.rmtree, self._folder, ignore_errors=True)
+            index = self._folder / f"{served.number}.index"
             # The index may be replaced, and its file deleted, meanwhile.
             try:
                 os.link(served.file, index)
@@ -151,7 +153,8 @@ class Explorer:
 
     def _make(self, served: Served, index: Path) -> None:
         assert self._folder is not None
-        file = Path(self._folder.name) / f"{served.number}.duckdb"
+        made = self._made
+        file = self._folder / f"{served.number}.duckdb"
         table, reason = None, ""
         try:
             table = make_table(
@@ -174,9 +177,9 @@ class Explorer:
             else:
                 self._failed = served.number, time.monotonic(), reason
             self._making = None
-            self._made.set()
         if old is not None:
             old.close()
+        made.set()
         if table is not None:
             _LOG.info("the explorer's table was made in %.1f s", time.monotonic() - self._begun)
 
@@ -199,5 +202,5 @@ class Explorer:
                 self._table.close()
                 self._table = None
             if self._folder is not None:
-                self._folder.cleanup()
+                shutil.rmtree(self._folder, ignore_errors=True)
                 self._folder = None
