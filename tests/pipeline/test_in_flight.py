@@ -115,7 +115,7 @@ def test_kills_from_outside_fail_no_protein(
     assert failed(results) == {}
 
 
-def test_death_blames_neither_the_waiting_batch_nor_the_one_before(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_death_blames_no_batch_beside_it(monkeypatch: pytest.MonkeyPatch) -> None:
     """The second of three crashes its process while the first's results are on their way and the third waits."""
     (first,), (second,), (third,) = batches = batches_of([1, 1, 1])
     deaths = iter(["dies", "dies"])
@@ -141,7 +141,7 @@ def test_a_poison_protein_has_its_tries_alone(monkeypatch: pytest.MonkeyPatch) -
     assert device.computed == [[poison], [poison], batches[1], batches[2]]  # nothing is sent after the first has died
 
 
-def test_deadline_of_a_waiting_batch_begins_with_the_answer_before(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_deadline_begins_with_the_answer_before(monkeypatch: pytest.MonkeyPatch) -> None:
     """A batch that takes 30 s of 35 s allowed, and one behind it that hangs: its
     time begins with the first one's answer, not when it was sent."""
     _, (stuck,) = batches = batches_of([1, 1])
@@ -171,7 +171,7 @@ def test_answers_of_a_session_that_ended_are_dropped(monkeypatch: pytest.MonkeyP
     assert device.processes == 1
 
 
-def test_error_of_a_gpu_ends_the_process_of_an_abandoned_batch_too(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_gpu_error_of_an_abandoned_batch_ends_its_process(monkeypatch: pytest.MonkeyPatch) -> None:
     batches = batches_of([1, 1, 1])
     device = SimulatedDevice(fault=lambda batch, _: "unexpected" if batch == batches[1] else None)
     child = device.child(monkeypatch, "cuda")
