@@ -129,8 +129,8 @@ def table(result: dict[str, Any]) -> list[str]:
         "# Share of the time in which a simulated H200 is busy",
         "",
         f"{result['hardware']}, load {result['load'][0]:.0f}. The device answers after the time of the bound (790",
-        "TFLOP/s, 4.3 TB/s, operations fused); reading, rounding, encoding, Parquet and commit are real. Nothing ran on a",
-        "GPU.",
+        "TFLOP/s, 4.3 TB/s, operations fused); reading, rounding, encoding, Parquet and commit are real. Nothing ran",
+        "on a GPU.",
         "",
         "| | proteins | mean length | batches | busy | proteins/s of the device | worker, CPU ms a protein | cores | "
         "bytes a residue |",
