@@ -17,6 +17,8 @@ from foldatlas.atlas.serve.cage.processes import KEPT_VARIABLES, ONE_THREAD
 from foldatlas.atlas.serve.search import requests
 from foldatlas.atlas.serve.search.requests import Failed, Found, Job, Message, Progress
 
+# Beside KEPT_VARIABLES: MMseqs2, and where numba keeps compiled kernels.
+_KEPT: Final = ("MMSEQS2_PATH", "XDG_CACHE_HOME", "TMPDIR")
 _DELETIONS: Final = 20
 _PAUSE: Final = 0.05  # seconds between two of them
 _WORKER: Final = "foldatlas.atlas.serve.search.worker"
@@ -40,8 +42,7 @@ class SearchProcess:
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.DEVNULL,  # tracebacks may show what was searched for
-                env={name: os.environ[name] for name in (*KEPT_VARIABLES, "MMSEQS2_PATH") if name in os.environ}
-                | ONE_THREAD,
+                env={name: os.environ[name] for name in (*KEPT_VARIABLES, *_KEPT) if name in os.environ} | ONE_THREAD,
                 start_new_session=True,  # Ctrl-C is for the server; MMseqs2 is killed with the process
             )
         except BaseException:
