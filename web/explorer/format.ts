@@ -29,9 +29,9 @@ export function decimals(value: number | null | undefined, digits: number): stri
   return value === null || value === undefined || !Number.isFinite(value) ? ABSENT : value.toFixed(digits);
 }
 
-/** Return a text with control characters and those that change its direction shown as escapes. */
+/** Return a text with characters that cannot be seen, or that change its direction, shown as escapes. */
 export function printable(text: string): string {
-  return text.replaceAll(/[\p{Cc}\p{Bidi_C}]/gu, (character) => {
+  return text.replaceAll(/[\p{Cc}\p{Cf}\p{Co}\p{Cs}\u2028\u2029]/gu, (character) => {
     return `\\u${character.codePointAt(0)!.toString(16).padStart(4, "0")}`;
   });
 }
