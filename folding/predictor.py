@@ -20,6 +20,7 @@ from foldatlas.folding.planning import host_memory, memory
 from foldatlas.folding.planning.batching import BATCH_MFLOP, cut_into_batches, padded_length
 from foldatlas.folding.planning.out_of_memory import describe_out_of_memory
 from foldatlas.folding.prediction import Embedding, Floats, Prediction
+from foldatlas.folding.stages import FoldingStages
 from foldatlas.schemas.errors import NonFiniteOutput
 from foldatlas.schemas.records import Settings
 
@@ -40,6 +41,11 @@ class Predictor:
     def language(self) -> LanguagePredictor:
         """The language model alone, with the heads for which there are weights."""
         return LanguagePredictor(self._network.esm, self._heads)
+
+    @property
+    def stages(self) -> FoldingStages:
+        """The stages of folding a batch, for a process that overlaps batches."""
+        return FoldingStages(self._network, self.settings.recycles)
 
     def fold(
         self,
