@@ -15,12 +15,12 @@ from foldatlas.folding.multimer import LINKER, encode_complexes, split_chains
 from foldatlas.folding.network.esmfold import ESMFold, ESMFoldOutput, OutputFlags
 from foldatlas.folding.network.language_heads import LanguageHeads
 from foldatlas.folding.network.residue_constants import ATOM_EXISTS_RA
-from foldatlas.folding.network.tokens import Batch, check_batch
+from foldatlas.folding.network.tokens import Batch, check_batch, widened
 from foldatlas.folding.planning import host_memory, memory
 from foldatlas.folding.planning.batching import BATCH_MFLOP, cut_into_batches, padded_length
 from foldatlas.folding.planning.out_of_memory import describe_out_of_memory
 from foldatlas.folding.prediction import Embedding, Floats, Prediction
-from foldatlas.schemas.errors import NonFiniteOutput
+from foldatlas.schemas.errors import NonFiniteOutput, OutOfMemory
 from foldatlas.schemas.records import Settings
 
 
@@ -133,9 +133,17 @@ class Predictor:
             pae=pae,
             distogram_logits=distogram,
         )
-        with torch.inference_mode(), describe_out_of_memory(sequences, device):
-            output = self._network(batch, recycles=self.settings.recycles, outputs=outputs)
-            predictions = _to_predictions(complexes, batch, output)
+        graphs = self._network.trunk.graphs
+        if graphs is not None:
+            batch = widened(batch, *graphs.padded(*batch.mask_BL.shape))
+        try:
+            with torch.inference_mode(), describe_out_of_memory(sequences, device):
+                output = self._network(batch, recycles=self.settings.recycles, outputs=outputs)
+                predictions = _to_predictions(complexes, batch, output)
+        except OutOfMemory:
+            if graphs is not None:
+                graphs.clear()
+            raise
         del output
         if device.type == "cpu":
             host_memory.trim()  # otherwise malloc keeps up to 64 MB of freed activations

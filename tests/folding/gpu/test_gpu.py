@@ -19,7 +19,7 @@ import torch
 from foldatlas.folding.models import load
 from foldatlas.folding.network.esmfold import OutputFlags
 from foldatlas.folding.network.kernels import policy, self_check
-from foldatlas.folding.network.kernels.policy import ATTENTION, UPDATES, Case
+from foldatlas.folding.network.kernels.policy import ATTENTION, TO_SEQUENCE, UPDATES, Case
 from foldatlas.folding.network.tokens import encode
 from foldatlas.folding.predictor import Predictor
 from foldatlas.schemas.errors import OutOfMemory
@@ -66,8 +66,8 @@ def test_kernels_against_float64(update: str, width: int, heads: int) -> None:
     """Every direction, random masks, a protein without residues, whole and in chunks of rows."""
     if not ON_GPU and update == ATTENTION and version("triton") < "3.7":
         pytest.skip("Triton 3.6 cannot interpret a loop over a length with numpy 2.4")
-    case = Case(DEVICE, DTYPE, width, heads if update == ATTENTION else 0)
-    case_layers = self_check.layers(update, Case(DEVICE, DTYPE, width, heads))
+    case = Case(DEVICE, DTYPE, width, 32 if update == TO_SEQUENCE else heads)
+    case_layers = self_check.layers(update, case)
     for length in LENGTHS:
         mask_BL = torch.rand(3, length, generator=torch.Generator().manual_seed(length)) < 0.7
         mask_BL[:2, 0] = True
@@ -85,8 +85,9 @@ def test_kernels_against_float64(update: str, width: int, heads: int) -> None:
 def test_this_gpu_uses_every_kernel() -> None:
     for width, heads in WIDTHS:
         for update in UPDATES:
-            case = Case(f"{DEVICE}:0" if ":" not in DEVICE else DEVICE, DTYPE, width, heads)
-            assert policy.can_run(case)
+            device = f"{DEVICE}:0" if ":" not in DEVICE else DEVICE
+            case = Case(device, DTYPE, width, 32 if update == TO_SEQUENCE else heads)
+            assert policy.can_run(update, case)
             assert self_check.disagreement(update, case) is None
 
 
