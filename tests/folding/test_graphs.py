@@ -131,13 +131,14 @@ def fold(network, sequences, recycles=3, rows=16):
 
 
 def test_pass_reads_nothing_from_the_device(two_blocks):
-    """Neither a pass, nor what comes before and after it."""
+    """Neither a pass, nor what comes before and after it. A first pass makes constants, as before a recording."""
     network, batch = deepcopy(two_blocks.network).to("meta"), encode(["ACDEF", "MK"], "meta")
     single_BLC = torch.empty(2, 5, network.config.trunk.single_width, device="meta")
     pair_BLLZ = torch.empty(2, 5, 5, network.config.trunk.pair_width, device="meta")
     with torch.inference_mode():
         tokens_BT = language_tokens(batch)
         weights_N = network.esm_s_combine.softmax(dim=0)
+        network.trunk._pass(single_BLC, pair_BLLZ, batch.mask_BL, 5)
         with OnDevice():
             network.trunk._pass(single_BLC, pair_BLLZ, batch.mask_BL, 5)
             network.esm(tokens_BT, weights_N)
