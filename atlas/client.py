@@ -3,10 +3,13 @@
 atlas = Client("http://127.0.0.1:8000", token="...")
 atlas.structure("P12345")
 best = list(atlas.proteins(min_plddt=70, min_ptm=0.7))
+atlas.search("sequence", sequence="MKTAYIAKQRQ...")["hits"]
 atlas.sql("SELECT count(*) AS n FROM proteins WHERE length < $longest", longest=100)
 """
 
+import contextlib
 import os
+import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, Final
@@ -79,6 +82,26 @@ class Client:
 
         asked = {"sql": sql, "params": params, "format": "arrow", "rows": rows}
         return pa.ipc.open_stream(self._request("POST", "/v1/sql", json=asked).content).read_all()
+
+    def search(self, kind: str, *, seconds: float = 600.0, **query: Any) -> dict[str, Any]:
+        """Search the atlas and return the search with all its `hits`, when it has ended.
+
+        `kind` and `query` are as in docs/api.md: `search("sequence", sequence="MKV...", limit=10)`. Its `state` is
+        done, or failed with a `reason`. It is cancelled if this is interrupted, and after `seconds`, with TimeoutError.
+        """
+        path = f"/v1/searches/{self._request('POST', '/v1/searches', json={'kind': kind, **query}).json()['id']}"
+        deadline, wait = time.monotonic() + seconds, 0.05
+        try:
+            while (found := dict(self._get(path, {"size": 1_000}).json()))["state"] in ("waiting", "running"):
+                if time.monotonic() > deadline:
+                    raise TimeoutError(f"the search has not ended after {seconds:g} s")
+                time.sleep(wait)
+                wait = min(2 * wait, 2.0)
+            return found
+        except BaseException:
+            with contextlib.suppress(requests.RequestException, ServerError):
+                self._request("DELETE", path)
+            raise
 
     def download(self, path: str | Path, what: str = "structures.tar", **conditions: Any) -> None:
         """Write a download of the proteins that meet all conditions to a file.

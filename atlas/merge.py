@@ -30,6 +30,7 @@ from foldatlas.atlas.storage.commit import sync_folder
 from foldatlas.atlas.storage.protocol import file_sha256
 from foldatlas.atlas.storage.scratch import attempt_folder
 from foldatlas.schemas.errors import DamagedAtlasError, ForeignFolderError, UsageError
+from foldatlas.schemas.formats import IMPORTED_FORMAT
 from foldatlas.schemas.manifest import FileEntry, Plan, ShardEntry, settings_digest
 from foldatlas.schemas.tables import OPTIONAL_TABLES
 
@@ -168,7 +169,10 @@ def _stages(folders: Sequence[AtlasFolder]) -> list[StageRun]:
 
 
 def _refuse_outputs(shards: Sequence[tuple[AtlasFolder, list[ShardEntry]]]) -> None:
-    """Raise UsageError if some shards have an optional output and others do not."""
+    """Raise UsageError if some shards have an optional output and others do not. Of imported structures some have
+    PAE."""
+    if shards and shards[0][0].header().format >= IMPORTED_FORMAT:
+        return
     for table, option in OPTIONAL_TABLES.items():
         having: dict[bool, Path] = {}
         for folder, history in shards:

@@ -26,6 +26,7 @@ from foldatlas.atlas.sql.records_by_name import find_records
 from foldatlas.atlas.sql.suggestions import suggestion
 from foldatlas.atlas.sql.text import escape_glob, first_line, literal
 from foldatlas.schemas.errors import DamagedAtlasError, QueryError, UsageError
+from foldatlas.schemas.formats import IMPORTED_FORMAT
 from foldatlas.schemas.manifest import AtlasHeader
 from foldatlas.schemas.sql_functions import PROGRAM_FUNCTIONS, TABLE_MACROS
 from foldatlas.schemas.tables import OPTIONAL_TABLES, TABLES
@@ -139,8 +140,9 @@ class Atlas:
         except QueryError as error:
             absent = [table for table in OPTIONAL_TABLES if f" {table} does not exist" in str(error)]
             if absent:
-                option = OPTIONAL_TABLES[absent[0]]
-                raise QueryError(f"{self.folder.uri} has no {absent[0]}: fold with {option}") from error
+                is_imported = self.header.format >= IMPORTED_FORMAT
+                advice = "none was imported" if is_imported else f"fold with {OPTIONAL_TABLES[absent[0]]}"
+                raise QueryError(f"{self.folder.uri} has no {absent[0]}: {advice}") from error
             if hint := suggestion(str(error), text, self._columns()):
                 raise QueryError(f"{hint}\n{error}") from error
             raise

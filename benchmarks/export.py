@@ -98,8 +98,8 @@ def scores_of(identities: list[bytes], lengths: list[int], plddt: list[np.ndarra
     return pa.Table.from_arrays(arrays, schema=tables.SCORES)
 
 
-def make_atlas(root: Path, chains: list[Chain], number: int) -> int:
-    """Write an atlas of perturbed chains and index it. Return its residues."""
+def make_atlas(root: Path, chains: list[Chain], number: int, channels: int = 0) -> int:
+    """Write an atlas of perturbed chains, with random embeddings of `channels`, and index it. Return its residues."""
     folder = AtlasFolder(root)
     folder.create(SETTINGS)
     everything = sorted(perturbed(chains, number), key=lambda one: len(one[0]))
@@ -153,6 +153,13 @@ def make_atlas(root: Path, chains: list[Chain], number: int) -> int:
             "scores": scores_of(part_ids, [len(text) for text in texts], plddt),
             "failures": tables.FAILURES.empty_table(),
         }
+        if channels:
+            drawn = np.random.default_rng(len(part)).normal(size=(len(part), channels)).astype(np.float32)
+            mean = pa.ListArray.from_arrays(np.arange(len(part) + 1, dtype=np.int32) * channels, drawn.ravel())
+            contents["embeddings"] = pa.Table.from_arrays(
+                [pa.ExtensionArray.from_storage(pa.uuid(), pa.array(part_ids, pa.binary(16))),
+                 mean.cast(tables.EMBEDDINGS.field("mean").type)], schema=tables.EMBEDDINGS,
+            )  # fmt: skip
         files = {}
         for table, content in contents.items():
             path = folder.shard_file(table, shard.name, "made_0_0")

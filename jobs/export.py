@@ -42,6 +42,7 @@ def export(
     limit: int | None = None,
     licence: str | None = None,
     base_url: str | None = None,
+    pae: bool = False,
     workers: int = 1,
     show_progress: bool = False,
 ) -> "Exported":
@@ -50,8 +51,9 @@ def export(
 
     Without `where`, `sql` and `ids` all proteins are exported. `limit` keeps the first in the order of `order_by`
     ("mean_plddt DESC"). `members` is the format of files in tar bundles; `licence` is written to LICENCE; `base_url`,
-    the address at which the files will be, to aria2.txt. With `workers` above 1, a script must guard its main module.
-    Raise UsageError, ForeignFolderError if `dest` is not empty, QueryError for a wrong condition.
+    the address at which the files will be, to aria2.txt; `pae` also writes predicted aligned errors. With `workers`
+    above 1, a script must guard its main module. Raise UsageError, ForeignFolderError if `dest` is not empty,
+    QueryError for a wrong condition.
     """
     from tqdm import tqdm
 
@@ -65,7 +67,7 @@ def export(
 
         return write(
             atlas, dest, format=format, members=members, where=where, sql=sql, ids=ids, order_by=order_by, limit=limit,
-            licence=licence, base_url=base_url, workers=workers, progress=show,
+            licence=licence, base_url=base_url, pae=pae, workers=workers, progress=show,
         )  # fmt: skip
 
 
@@ -94,6 +96,9 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--members", choices=STRUCTURE_FORMATS, help="with --format tar: format of the files in bundles (default: pdb)"
     )
+    parser.add_argument(
+        "--pae", action="store_true", help="with pdb, cif, fcz: also write predicted aligned errors, as NAME.pae.json"
+    )
     parser.add_argument("--licence", metavar="NAME", help="licence of the data, for LICENCE (default: unknown)")
     parser.add_argument(
         "--base-url", metavar="URL", help="address at which the files will be: also write aria2.txt, for aria2c -i"
@@ -117,6 +122,7 @@ def run(arguments: argparse.Namespace) -> int:
             limit=arguments.limit,
             licence=arguments.licence,
             base_url=arguments.base_url,
+            pae=arguments.pae,
             workers=arguments.workers or available_processors(),
             show_progress=True,
         )

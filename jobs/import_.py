@@ -8,6 +8,7 @@ from dataclasses import replace as replace_field
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
+from foldatlas.jobs import report as report_job
 from foldatlas.jobs.arguments import ATLAS_HELP, add_engine, path, positive, say
 from foldatlas.schemas.errors import UsageError
 from foldatlas.schemas.wording import counted, readable_time
@@ -49,6 +50,7 @@ def import_structures(
     model: str | None = None,
     licence: str | None = None,
     max_length: int | None = None,
+    pae: bool = True,
     name: str | None = None,
     replace: bool = False,
     lance_ids: str | Path | None = None,
@@ -64,10 +66,11 @@ def import_structures(
     `chain`: the author's name of the chain to read (None: the only one). `plddt_scale`: 1 or 100 if B-factors are pLDDT
     up to this value, which files of known producers state themselves. `experimental`: B-factors are not pLDDT.
     `id_from`: "header" or a pattern that finds the id in the file's name (None: the name without its endings). `model`,
-    `licence`: recorded where a file states none. `max_length`: in residues. `name`: the identity of the one source, in
-    place of its URI. `replace`: accept a version of a source that has fewer than half of the earlier ids. `lance_ids`:
-    `structures` is one table of ESM Atlas v1 (Lance), of which the proteins that this file names, FASTA or a list of
-    ids, are imported. `runner`, `workers`, `beam_options`: the engine. `log`: file to append events to, as JSON lines.
+    `licence`: recorded where a file states none. `max_length`: in residues. `pae`: read PAE, and the JSON files beside
+    structures. `name`: the identity of the one source, in place of its URI. `replace`: accept a version of a source
+    that has fewer than half of the earlier ids. `lance_ids`: `structures` is one table of ESM Atlas v1 (Lance), of
+    which the proteins that this file names, FASTA or a list of ids, are imported. `runner`, `workers`, `beam_options`:
+    the engine. `log`: file to append events to, as JSON lines.
 
     Raise UsageError with the atlas unchanged, and Interrupted with everything kept that was read or committed.
     """
@@ -81,7 +84,7 @@ def import_structures(
 
     defaults = ImportOptions()
     options = ImportOptions(
-        chain, plddt_scale, experimental, id_from, model, licence, max_length or defaults.max_length
+        chain, plddt_scale, experimental, id_from, model, licence, max_length or defaults.max_length, pae
     )
     folder = AtlasFolder(atlas)
     engine = choose_engine(runner, workers, beam_options)
@@ -90,7 +93,7 @@ def import_structures(
             if len(structures) != 1:
                 raise UsageError(f"--lance-ids reads one Lance table, but {len(structures)} were given: give one")
             on_phase("look up")
-            files = stack.enter_context(files_of_table(structures[0], lance_ids))
+            files = stack.enter_context(files_of_table(structures[0], lance_ids, pae=pae))
             say(f"{files.found:,} of {counted(files.wanted, 'protein')} of {lance_ids} are in {structures[0]}")
             structures, name = [str(files.folder)], name or files.identity
             options = replace_field(options, id_from=HEADER)
@@ -139,6 +142,9 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--max-length", type=positive, metavar="N", help="refuse longer chains (residues; default: 65,534)"
     )
+    parser.add_argument(
+        "--no-pae", dest="pae", action="store_false", help="do not read PAE, nor JSON files beside structures"
+    )
     parser.add_argument("--as", dest="name", metavar="NAME", help="identity of the one source, in place of its path")
     parser.add_argument(
         "--replace",
@@ -152,6 +158,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
         help="STRUCTURES is a Lance table of ESM Atlas v1: import the proteins in FILE, FASTA or a list of ids",
     )
     parser.add_argument("--strict", action="store_true", help="exit with code 3 if any structure file is refused")
+    parser.add_argument("--no-report", dest="report", action="store_false", help="do not write report.html at the end")
     add_engine(parser)
 
 
@@ -164,6 +171,7 @@ def run(arguments: argparse.Namespace) -> int:
         "model",
         "licence",
         "max_length",
+        "pae",
         "name",
         "replace",
         "lance_ids",
@@ -181,6 +189,8 @@ def run(arguments: argparse.Namespace) -> int:
     say(*lines(summary.report))
     accounting = summary.accounting
     print(accounting.line())
+    if arguments.report:
+        report_job.attempt(arguments.atlas)
     return 3 if accounting.failed or (arguments.strict and _refused_structures(accounting)) else 0
 
 
@@ -201,6 +211,11 @@ def lines(report: "ImportReport") -> list[str]:
         found.append(
             f"{counted(choice.known, 'file')} set aside: the atlas has a structure of their sequences already, which "
             "later imports do not replace"
+        )
+    if report.unread:
+        found.append(
+            f"{counted(report.unread, 'structure')} without the confidence of its JSON file, which cannot be used: see "
+            "description in records"
         )
     if report.lost:
         found.append(f"{counted(report.lost, 'structure')} lost: their files changed before they were imported")

@@ -77,9 +77,12 @@ def serve(
         searches = None
         if settings.access(SEARCH) != "off" and (search_databases is not None or current.folder.is_local):
             searches = stack.enter_context(Searches(current, search_folder(current.folder, search_databases)))
-        run_server(
-            create_app(current, settings, processes, searches), settings, lambda url: say(f"serving {atlas} at {url}")
-        )
+        app = create_app(current, settings, processes, searches)
+        explorer = app.state.shared.explorer
+        stack.callback(explorer.close)
+        with current.use() as served:
+            explorer.begin(served)
+        run_server(app, settings, lambda url: say(f"serving {atlas} at {url}"))
 
 
 def configure(parser: argparse.ArgumentParser) -> None:

@@ -6,6 +6,7 @@ staging.py          files that tasks write for the driver
 interruption.py     one flag, set by SIGINT, SIGTERM or a fatal error, that ends the run between batches
 progress.py         the progress bar
 events.py           the log for programs
+shard_work.py       events and errors of the work on one shard
 
 sources/            input files: find, read, decompress, parse, validate
 planning/           sources -> a committed plan of shards

@@ -127,10 +127,21 @@ def _of_format_2(name: str, schema: pa.Schema) -> pa.Schema:
     return describe_table(name, schema, IMPORTED_FORMAT)
 
 
+_STORED_PAE: Final = TABLES["pae"].field("pae")
+_PAE_2: Final = describe_table(
+    "pae",
+    [
+        *(TABLES["pae"].field(name) for name in ("structure_id", "length")),
+        _STORED_PAE.with_metadata({**_STORED_PAE.metadata, "range": "0 to 254, that is 0 to 31.75 angstrom"}),
+    ],
+    IMPORTED_FORMAT,
+)
+
 _TABLES_2: Final = {
     **{name: _of_format_2(name, schema) for name, schema in TABLES.items()},
     "records": _RECORDS_2,
     "scores": _SCORES_2,
+    "pae": _PAE_2,
     PROVENANCE: _PROVENANCE,
 }
 _SCHEMAS: Final[Mapping[int, Mapping[str, pa.Schema]]] = {

@@ -49,6 +49,9 @@ STAGED_FILES: Final = _table(
         _field("breaks", pa.int32(), "breaks between residues that are neighbours in the sequence"),
         _field("hydrogens", pa.int32(), "hydrogens, which are not stored"),
         _field("other_atoms", pa.int32(), "other atoms that are not stored"),
+        _field("beside_sha256", pa.string(), "sha256 of the JSON file beside the structure; empty if none was read"),
+        _field("has_confidence_fault", pa.bool_(), "whether confidence of the structure could not be read"),
+        _field("pae_row", pa.int32(), "row of the chunk's PAE; NULL for a structure without", nullable=True),
     ],
 )
 
@@ -61,5 +64,15 @@ STAGED_ROWS: Final = _table(
         _field("files", pa.string(), "the chunk's table of files", nullable=True),
         _field("structures", pa.string(), "the chunk's structures", nullable=True),
         _field("row", pa.int32(), "row of the structure", nullable=True),
+        _field("pae", pa.string(), "the chunk's PAE; empty if no structure has one", nullable=True),
+    ],
+)
+
+# JSON files of an archive, in row groups of some megabytes, for the structures beside them.
+GATHERED: Final = _table(
+    "gathered",
+    [
+        _field("path", pa.string(), "path of the file in its archive"),
+        _field("content", pa.binary(), "its content, decompressed"),
     ],
 )

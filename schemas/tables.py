@@ -256,6 +256,7 @@ _TABLE_OPTIONS: Final[dict[str, dict[str, Any]]] = {
     # errors of neighbouring pairs differ little: 0.73 bytes per pair, 0.91 as plain bytes
     "pae": {**_PLAIN, "column_encoding": {"pae.list.element": _DELTA}},
     "embedded": {**_PLAIN, "use_dictionary": ["source"]},
+    "gathered": _PLAIN,
 }
 
 

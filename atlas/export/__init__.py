@@ -13,6 +13,7 @@ processes.py        chunks in several processes
 bundles.py          tar bundles by pTM and pLDDT
 subset_atlas.py     a Parquet export as an atlas
 subset_stages.py    its clusters, searches and map
+text_file.py        a list, written line by line
 credits.py          LICENCE and CITATION.bib
 fasta_files.py      FASTA text
 three_di_files.py   3Di states as text

@@ -30,9 +30,13 @@ from foldatlas.atlas.export.journal import (
 )
 from foldatlas.atlas.export.subset_atlas import write_atlas_chunk
 from foldatlas.atlas.export.three_di_files import three_di_text
+from foldatlas.atlas.folder import AtlasFolder
 from foldatlas.atlas.parquet.coordinates import StoredStructure, decode_structures
+from foldatlas.atlas.parquet.stored_pae import PaeReader
 from foldatlas.atlas.parquet.structures import StructureLocation, StructureReader, by_row_group
 from foldatlas.atlas.storage.protocol import Storage
+from foldatlas.atlas.writers.pae_files import ENDING as PAE_ENDING
+from foldatlas.atlas.writers.pae_files import pae_json
 from foldatlas.atlas.writers.structure_files import structure_writer
 from foldatlas.schemas.errors import UsageError
 from foldatlas.schemas.records import format_structure_id
@@ -41,6 +45,12 @@ FASTA: Final = "proteins.fasta"
 THREE_DI: Final = "proteins_ss.fasta"  # the name that Foldseek gives to a database of states
 
 Row = dict[str, Any]
+
+
+def pae_files_of(folder: AtlasFolder) -> dict[str, str]:
+    """Return the pae file of each structures file of an atlas that has one."""
+    entries = folder.entries().values()
+    return {entry.files["structures"].path: entry.files["pae"].path for entry in entries if "pae" in entry.files}
 
 
 class Written(NamedTuple):
@@ -55,7 +65,8 @@ class ChunkWriter:
     """Writes chunks; a context manager that yields the function for one chunk (`processes.Worker`).
 
     `atlas` is read, `target` written; `members` is the format of the files in tar bundles. `resumed`: an earlier try
-    may have finished some chunks. `subset` are arguments of `write_atlas_chunk`, for Parquet.
+    may have finished some chunks. `subset` are arguments of `write_atlas_chunk`, for Parquet. `pae_files`: of the
+    structures whose PAE is to be written, the pae file by structures file.
     """
 
     atlas: Storage
@@ -64,11 +75,13 @@ class ChunkWriter:
     members: str
     resumed: bool
     subset: dict[str, Any] = field(default_factory=dict)
+    pae_files: dict[str, str] = field(default_factory=dict)
 
     def __enter__(self) -> Callable[[Rows], Written]:
         self._open = contextlib.ExitStack()
         with self._open:
             self._reader = self._open.enter_context(StructureReader(self.atlas, self._columns()))
+            self._pae = self._open.enter_context(contextlib.closing(PaeReader(self.atlas, self.pae_files)))
             format = self.members if self.format == "tar" else self.format
             if format in STRUCTURE_FORMATS:
                 self._text_of = self._open.enter_context(structure_writer(format))
@@ -93,7 +106,9 @@ class ChunkWriter:
             elif self.format == "tar":
                 chunk = self._bundles(rows.number, table)
             elif self.format == "parquet":
-                chunk = write_atlas_chunk(self.target, rows.number, table, self._stored(table), **self.subset)
+                chunk = write_atlas_chunk(
+                    self.target, rows.number, table, self._stored(table), pae=self._pae, **self.subset
+                )
             else:
                 chunk = self._fasta(rows.number, table)
             write_chunk(self.target, rows.number, chunk)
@@ -127,13 +142,26 @@ class ChunkWriter:
 
     def _structure_files(self, table: pa.Table) -> Chunk:
         files: list[WrittenFile] = []
+        written: list[Row] = []
         unwritable: list[Unwritable] = []
         for row, content in self._contents(table, unwritable):
+            written.append(row)
             write_file(self.target, row["file_name"], content)
             files.append(
                 WrittenFile(row["file_name"], len(content), hashlib.sha256(content).hexdigest(), **_described(row))
             )
-        return Chunk(len(files), files=files, unwritable=unwritable)
+        files += self._pae_of(written)
+        return Chunk(len(written), files=files, unwritable=unwritable)
+
+    def _pae_of(self, rows: list[Row]) -> Iterator[WrittenFile]:
+        """Write the PAE of each row that has one, beside its structure."""
+        for row in rows:
+            errors = self._pae.matrix(row["structure_file"], row["structure_id"].bytes)
+            if errors is not None:
+                name = row["file_name"].removesuffix(f".{self.format}") + PAE_ENDING
+                content = pae_json(errors)
+                write_file(self.target, name, content)
+                yield WrittenFile(name, len(content), hashlib.sha256(content).hexdigest(), **_described(row))
 
     def _bundles(self, number: int, table: pa.Table) -> Chunk:
         tars: dict[str, bytearray] = {}

@@ -4,6 +4,7 @@
                          tar: ptm_0.60-0.70_plddt_80-90.tar.gz ...
                          fasta: proteins.fasta     3di: that and proteins_ss.fasta
                          parquet: proteins-00000.parquet ..., and an atlas of these proteins (subset_atlas.py)
+                         with pae: <file>.pae.json for each structure that has aligned errors
     DEST/manifest.json   atlas, settings, the selection, licences, counts
     DEST/files.jsonl     one line per file: file, bytes, sha256, and for a file of one record its id, source and
                          structure_id
@@ -23,13 +24,13 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import IO, Any, Final
+from typing import Any, Final
 from urllib.parse import quote
 
 import msgspec
 
 from foldatlas.atlas.export.bundles import END, ENDING
-from foldatlas.atlas.export.chunk_writers import FASTA, THREE_DI, ChunkWriter
+from foldatlas.atlas.export.chunk_writers import FASTA, THREE_DI, ChunkWriter, pae_files_of
 from foldatlas.atlas.export.chunks import ROWS, chunks_of
 from foldatlas.atlas.export.credits import UNKNOWN, citation_text, licence_text, origins_of, reference_licences
 from foldatlas.atlas.export.destination import Destination, Request, refuse_destination, written_to
@@ -40,6 +41,7 @@ from foldatlas.atlas.export.processes import in_processes
 from foldatlas.atlas.export.selection import check_limit, choose, chosen_digest, missing_of_ids, missing_of_sql
 from foldatlas.atlas.export.subset_atlas import Rates, commit_atlas, located_sql, not_in_atlas, rates_of
 from foldatlas.atlas.export.subset_stages import carry_stages
+from foldatlas.atlas.export.text_file import TextFile
 from foldatlas.atlas.folder import EXPORT_LISTS, now
 from foldatlas.atlas.index.build import build_index
 from foldatlas.atlas.index.views import protein_columns
@@ -94,6 +96,7 @@ class _Asked:
     limit: int | None
     licence: str | None
     base_url: str | None
+    pae: bool
     workers: int
     progress: Progress
 
@@ -111,6 +114,7 @@ def export(
     limit: int | None = None,
     licence: str | None = None,
     base_url: str | None = None,
+    pae: bool = False,
     workers: int = 1,
     progress: Progress = lambda done, total: None,
 ) -> Exported:
@@ -126,6 +130,7 @@ def export(
     members: the format of the files in tar bundles: pdb (None), cif or fcz.
     licence: the licence of the data, for LICENCE and manifest.json (None: "unknown").
     base_url: the address at which the files of `dest` will be, for aria2.txt.
+    pae: also write the predicted aligned errors of each structure that has them, with pdb, cif and fcz.
     workers: the largest number of processes; fewer are started for few proteins. With more than one, a script must
         guard its main module (`if __name__ == "__main__"`), as for all processes that Python starts anew.
     progress: called as `progress(done, total)` with numbers of records.
@@ -141,12 +146,14 @@ def export(
         raise UsageError(
             f"{members!r} is not a format of files in bundles: choose one of {', '.join(STRUCTURE_FORMATS)}"
         )
+    if pae and format not in STRUCTURE_FORMATS:
+        raise UsageError(f"--pae is for --format {', '.join(STRUCTURE_FORMATS)}, it is {format}: omit it")
     if base_url is not None and ("://" not in base_url or not base_url.isprintable() or " " in base_url):
         raise UsageError(f"{base_url!r} is not an address: give one like https://example.org/subset")
     if workers < 1:
         raise UsageError(f"workers must be 1 or more, it is {workers}")
     check_limit(order_by, limit)
-    asked = _Asked(format, members, where, sql, ids, order_by, limit, licence, base_url, workers, progress)
+    asked = _Asked(format, members, where, sql, ids, order_by, limit, licence, base_url, pae, workers, progress)
     with Atlas.open(atlas) as opened:
         refuse_destination(dest, opened.folder)
         cursor = opened.cursor(where or "")
@@ -155,7 +162,7 @@ def export(
         request = Request(
             version=program_version(),
             atlas=opened.folder.uri,
-            format=f"{format}:{members}" if format == "tar" else format,
+            format=(f"{format}:{members}" if format == "tar" else format) + (":pae" if pae else ""),
             rows=rows,
             digest=digest,
             created=now(),
@@ -200,7 +207,10 @@ def _write_chunks(
     if creation:
         with query_errors():
             interruptible_call(cursor, lambda: cursor.execute(creation))
-    writer = ChunkWriter(opened.folder.storage, destination.storage, format, asked.members, destination.resumed, subset)
+    with_pae = asked.pae or (format == "parquet" and opened.header.format >= IMPORTED_FORMAT)
+    pae = pae_files_of(opened.folder) if with_pae else {}
+    atlas, target = opened.folder.storage, destination.storage
+    writer = ChunkWriter(atlas, target, format, asked.members, destination.resumed, subset, pae)
     done = num_chunks = resumed = 0
     asked.progress(0, total)
     processes = 1 if format == "fasta" else min(asked.workers, max(1, total // RECORDS_PER_PROCESS))
@@ -234,10 +244,10 @@ class _Lists:
         origins = origins_of(cursor) if opened.header.format >= IMPORTED_FORMAT else []
         atlas_files = [] if rates is None else self._write_atlas(opened, cursor, rates)
         with contextlib.ExitStack() as stack:
-            sums = _TextFile(self._storage, "SHA256SUMS", stack)
+            sums = TextFile(self._storage, "SHA256SUMS", stack)
             with contextlib.ExitStack() as lists:
-                listing = _TextFile(self._storage, "files.jsonl", lists)
-                aria2 = _TextFile(self._storage, "aria2.txt", lists) if self._asked.base_url is not None else None
+                listing = TextFile(self._storage, "files.jsonl", lists)
+                aria2 = TextFile(self._storage, "aria2.txt", lists) if self._asked.base_url is not None else None
                 for file in self._all_files(atlas_files):
                     listing.write(_JSON.encode(file) + b"\n")
                     sums.write(f"{file.sha256}  {file.file}\n".encode())
@@ -302,7 +312,7 @@ class _Lists:
         if self._asked.format != "tar":
             return []
         with contextlib.ExitStack() as stack:
-            members = _TextFile(self._storage, "members.jsonl", stack)
+            members = TextFile(self._storage, "members.jsonl", stack)
             for chunk in self._chunks():
                 for member in chunk.members:
                     members.write(_JSON.encode(member) + b"\n")
@@ -311,10 +321,10 @@ class _Lists:
     def _write_missing(self, cursor: Any) -> list[str]:
         """Write missing.tsv, with control characters escaped, if something is missing."""
         with contextlib.ExitStack() as stack:
-            file: _TextFile | None = None
+            file: TextFile | None = None
             for row in self._missing(cursor):
                 if file is None:
-                    file = _TextFile(self._storage, "missing.tsv", stack)
+                    file = TextFile(self._storage, "missing.tsv", stack)
                     file.write(b"name\twhy\tdetail\tsource\n")
                 file.write("\t".join(map(escape_controls, row)).encode() + b"\n")
                 self.num_missing[row[1]] += 1
@@ -368,6 +378,7 @@ class _Lists:
             "settings": opened.header.settings,
             "format": asked.format,
             "members": asked.members if asked.format == "tar" else None,
+            **({"pae": True} if asked.pae else {}),
             "where": asked.where,
             "sql": asked.sql,
             "ids": None if asked.ids is None else str(asked.ids),
@@ -385,14 +396,3 @@ class _Lists:
             "listing": "files.jsonl",
         }
         return msgspec.json.format(_JSON.encode(manifest), indent=1).decode() + "\n"
-
-
-class _TextFile:
-    """A file written line by line, which appears when `stack` is closed without an error."""
-
-    def __init__(self, storage: Storage, name: str, stack: contextlib.ExitStack):
-        path = stack.enter_context(storage.building(name))
-        self._file: IO[bytes] = stack.enter_context(path.open("wb"))
-
-    def write(self, line: bytes) -> None:
-        self._file.write(line)

@@ -5,10 +5,11 @@
 
 Records keep their source and offset, structures the run that folded them. Each source is recorded as another version
 of the file (`digest_of_subset`), so that folding the whole file into the subset reads it again and loses nothing.
-Embeddings and aligned errors are not copied.
+Embeddings are not copied, nor aligned errors of folded structures; those of imported ones are.
 """
 
 import hashlib
+import itertools
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, Final
 
@@ -21,8 +22,9 @@ from foldatlas.atlas.export.journal import Chunk, SubsetAtlas, SubsetShard, Writ
 from foldatlas.atlas.folder import AtlasFolder
 from foldatlas.atlas.parquet.coordinates import structure_ids_of
 from foldatlas.atlas.parquet.files import ParquetFile
+from foldatlas.atlas.parquet.stored_pae import PaeReader, in_row_groups
 from foldatlas.atlas.storage.protocol import Storage
-from foldatlas.schemas.formats import IMPORTED_FORMAT, PROVENANCE, needed_tables, table_schema
+from foldatlas.schemas.formats import IMPORTED_FORMAT, PROVENANCE, table_schema
 from foldatlas.schemas.manifest import (
     FileEntry,
     Plan,
@@ -130,6 +132,7 @@ def write_atlas_chunk(
     table: pa.Table,
     stored: Iterator[tuple[pa.Table, pa.Table, pa.Array]],
     *,
+    pae: PaeReader,
     columns: Mapping[str, Mapping[str, str]],
     model: str,
     prefix: str,
@@ -138,8 +141,9 @@ def write_atlas_chunk(
 ) -> Chunk:
     """Write a chunk's proteins-*.parquet and the files of its shards.
 
-    `table` are rows of `located`, `stored` its parts with their structures, `columns` the metadata of the columns of
-    `proteins`. `prefix` begins the names of files in tables, so that files of two exports can be merged.
+    `table` are rows of `located`, `stored` its parts with their structures, `pae` the aligned errors that are copied,
+    `columns` the metadata of the columns of `proteins`. `prefix` begins the names of files in tables, so that files of
+    two exports can be merged.
     """
     version = rates.format
     schema = wide_schema(columns.items(), table.schema, version)
@@ -165,7 +169,7 @@ def write_atlas_chunk(
     wide_file = WrittenFile(file.entry.path, file.entry.bytes, file.entry.sha256)
     atlas = _write_tables(
         target, f"{prefix}-{number:05d}", table.filter(table.column(_IN_ATLAS)), pa.concat_tables(structures),
-        model=model, rates=rates,
+        model=model, rates=rates, pae=pae,
     )  # fmt: skip
     return Chunk(table.num_rows, files=[wide_file], atlas=atlas)
 
@@ -176,7 +180,7 @@ def _kept_ids(rows: pa.Table) -> pa.Array:
 
 
 def _write_tables(
-    target: Storage, name: str, records: pa.Table, structures: pa.Table, *, model: str, rates: Rates
+    target: Storage, name: str, records: pa.Table, structures: pa.Table, *, model: str, rates: Rates, pae: PaeReader
 ) -> SubsetAtlas | None:
     """Write the records, and the structures in a shard for each run. `structures` are distinct."""
     if not records.num_rows:
@@ -206,6 +210,8 @@ def _write_tables(
             )  # fmt: skip
             origin = shard_scores.column("structure_file").to_pylist()
             files = _write_shard(target, f"{name}-{number}", shard_scores, shard_structures, model, version)
+            places = zip(origin, structure_ids_of(shard_structures), strict=True)
+            files |= _write_pae(target, f"{name}-{number}", places, pae, model, version)
             shards.append(
                 SubsetShard(
                     run_id=run,
@@ -251,13 +257,29 @@ def _write_shard(
     if version >= IMPORTED_FORMAT:
         contents[PROVENANCE] = _provenance(scores.column(_PROVENANCE), table_schema(PROVENANCE, version))
     files = {}
-    for table in needed_tables(version):
+    for table in contents:
         path = f"{table}/{name}.parquet"
         with ParquetFile(target, path, table, metadata={"model": model}, format=version) as file:
             file.write(contents[table], STRUCTURES_PER_ROW_GROUP if table == "structures" else None)
         assert file.entry is not None
         files[table] = file.entry
     return files
+
+
+def _write_pae(
+    target: Storage, name: str, places: Iterable[tuple[str, bytes]], pae: PaeReader, model: str, version: int
+) -> dict[str, FileEntry]:
+    """Write the aligned errors of structures, by structures file and id. Return no file if none has them."""
+    rows = (row for row in itertools.starmap(pae.row, places) if row is not None)
+    groups = in_row_groups(rows)
+    first = next(groups, None)
+    if first is None:
+        return {}
+    with ParquetFile(target, f"pae/{name}.parquet", "pae", metadata={"model": model}, format=version) as file:
+        for group in itertools.chain([first], groups):
+            file.write(group)
+    assert file.entry is not None
+    return {"pae": file.entry}
 
 
 def _provenance(column: "pa.ChunkedArray[Any]", schema: pa.Schema) -> pa.Table:

@@ -1,7 +1,8 @@
 """Rows of a table of ESM Atlas v1 (Lance): which are wanted, and the structure of one.
 
 The columns are `header, protein_hash, sequence, ptm, mean_plddt, per_residue_plddt, pae, structure_blob`;
-`protein_hash` is the md5 of the sequence, an atlas's structure_id. A wanted row becomes a file of its own, an Arrow
+`protein_hash` is the md5 of the sequence, an atlas's structure_id. This layout, and that of the blob (atom37_blob.py),
+is from a description: no table of the ESM Atlas was at hand to read. A wanted row becomes a file of its own, an Arrow
 stream of one row (`row_file`), which is read like any other structure file: its blob is decoded where a crash is
 isolated.
 """
@@ -16,7 +17,7 @@ import numpy as np
 import pyarrow as pa
 
 from foldatlas.atlas.importing.atom37_blob import Floats, array_of, check_packages, decoded, positions_of
-from foldatlas.atlas.importing.confidence_json import MAX_PAE
+from foldatlas.atlas.importing.confidence_json import MAX_PAE, MAX_ROUNDED_PAE
 from foldatlas.atlas.importing.record import ImportedStructure, Provenance
 from foldatlas.atlas.reference.chains import MAX_RESIDUES, StructureFault, safe_title
 from foldatlas.schemas.errors import UsageError
@@ -61,11 +62,11 @@ class Wanted:
         return [name for names in (*self.by_hash.values(), *self.by_header.values()) for name in names]
 
 
-def find_rows(table: str | Path, wanted: Wanted, *, pae: bool = False) -> Iterator[tuple[list[str], bytes]]:
+def find_rows(table: str | Path, wanted: Wanted, *, pae: bool = True) -> Iterator[tuple[list[str], bytes]]:
     """Yield the ids that want a row, and its file (`row_file`), for each wanted row that the table has.
 
     Of several rows of one sequence the first is taken. Where the table has an index of `protein_hash`, it is used;
-    otherwise that column is read once. Raise UsageError for a folder that is not such a table.
+    otherwise that column is read once. PAE is read if `pae`. Raise UsageError for a folder that is not such a table.
     """
     dataset = _opened(table)
     columns = [name for name in (*_READ, *((_PAE,) if pae else ())) if name in dataset.schema.names]
@@ -203,6 +204,7 @@ def read_row_file(content: bytes) -> ImportedStructure:
         raise StructureFault("other_sequence", f"its sequence has {', '.join(odd)[:40]!r}, which are not residue codes")
     header = safe_title(str(row.get(_HEADER) or ""))
     plddt = _plddt(_numbers(row.get("per_residue_plddt"), "per_residue_plddt", len(sequence)), len(sequence))
+    pae, fault = _pae(row.get(_PAE), len(sequence))
     version, asked = (known.get(key, b"").decode("utf-8", "replace") for key in (b"version", b"id"))
     return ImportedStructure(
         sequence=sequence,
@@ -210,7 +212,8 @@ def read_row_file(content: bytes) -> ImportedStructure:
         plddt=plddt,
         plddt_source=NO_PLDDT if plddt is None or np.isnan(plddt).all() else DECLARED,
         ptm=_ptm(row.get("ptm")),
-        pae=_pae(_numbers(row.get(_PAE), _PAE, len(sequence) ** 2), len(sequence)),
+        pae=pae,
+        pae_fault=fault,
         identifier=asked or header.partition(" ")[0],
         title=header,
         provenance=Provenance(model="", version=version, licence=LICENCE, origin=ORIGIN),
@@ -248,8 +251,16 @@ def _plddt(values: Floats | None, length: int) -> Floats | None:
     return (values * np.float32(scale)).astype(np.float32)
 
 
-def _pae(values: Floats | None, length: int) -> Floats | None:
-    """Return PAE [L, L] in angstrom; None without one, or for one of another shape or range."""
-    if values is None or len(values) != length**2 or not ((values >= 0) & (values <= MAX_PAE + 0.25)).all():
-        return None
-    return np.minimum(values, np.float32(MAX_PAE)).reshape(length, length)
+def _pae(value: Any, length: int) -> tuple[Floats | None, str]:
+    """Return PAE [L, L] in angstrom, None without one, and why it is not used, ""."""
+    try:
+        values = _numbers(value, _PAE, length**2)
+    except StructureFault as fault:
+        return None, str(fault)
+    if values is None:
+        return None, ""
+    if len(values) != length**2:
+        return None, f"PAE has {len(values):,} values, the sequence {length:,} residues"
+    if not ((values >= 0) & (values <= MAX_ROUNDED_PAE)).all():
+        return None, f"PAE is {values.min():g} to {values.max():g}, not 0 to {MAX_ROUNDED_PAE:g}"
+    return np.minimum(values, np.float32(MAX_PAE)).reshape(length, length), ""

@@ -35,7 +35,8 @@ class ImportedStructure:
     plddt           float32 [L] 0 to 100, NaN for a residue without one; None if the file has no pLDDT
     ptm             0 to 1; None if the file has no pTM
     pae             float32 [L, L] angstrom: the expected error of residue j (axis 1) when the predicted and true frames
-                    of residue i (axis 0) are superposed; None if not read
+                    of residue i (axis 0) are superposed; None without one
+    pae_fault       why PAE of the file is not used, "" if it is or there is none
     identifier      the id that the file states, for `--id-from header`; "" without one
     title           one line of text about the protein; ""
     provenance      what the file states about itself
@@ -52,6 +53,7 @@ class ImportedStructure:
     plddt: Floats | None = None
     ptm: float | None = None
     pae: Floats | None = None
+    pae_fault: str = ""
     identifier: str = ""
     title: str = ""
     provenance: Provenance = field(default_factory=Provenance)

@@ -3,6 +3,7 @@
 Meanings, units and ranges of columns that come from a file are those of `schemas.tables`; the others are said here.
 """
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -132,6 +133,15 @@ def protein_columns(model: str, version: int = FORMAT_VERSION) -> list[Column]:
     ]  # fmt: skip
 
 
+def proteins_query(columns: Iterable[Column], *more: str, records: str = "records", scores: str = "scores") -> str:
+    """Return the SELECT of the view `proteins`, with `more` columns. `records` and `scores` are what is joined."""
+    selected = ", ".join([*(f"{column.expression} AS {quoted(column.name)}" for column in columns), *more])
+    return (
+        f"SELECT {selected} FROM {records} JOIN {scores} USING (structure_id) "
+        "WHERE records.state = 'folded' AND NOT records.superseded"
+    )
+
+
 _DEMO: Final = "coalesce((SELECT bool_or(demo) FROM novelty_runs WHERE is_latest AND search = '{}'), false)"
 
 
@@ -174,12 +184,10 @@ _CHANGES: Final = (
 def create_views(connection: Any, model: str, version: int) -> None:
     """Make the views over the tables `records`, `scores` and `novelty`, and the macros."""
     columns = protein_columns(model, version)
-    selected = ", ".join(f"{column.expression} AS {quoted(column.name)}" for column in columns)
     reasons = ", ".join(f"({literal(outcome)}, {literal(reason)})" for outcome, reason in REFUSALS.items())
     views = {
         "proteins": (
-            f"SELECT {selected} FROM records JOIN scores USING (structure_id) "
-            "WHERE records.state = 'folded' AND NOT records.superseded",
+            proteins_query(columns),
             "one row per folded record of the current versions of sources",
         ),
         "high_confidence": (

@@ -6,5 +6,6 @@ coordinates.py      structures to and from stored integers
 scores.py           scores of a structure, from its stored values
 structures.py       reading structures by row group
 notebook.py         a structure as HTML
+stored_pae.py       reading predicted aligned errors by structure
 matrices.py         predicted aligned errors and embeddings of residues, to and from stored values
 """

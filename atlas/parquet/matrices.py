@@ -19,6 +19,9 @@ from foldatlas.schemas.tables import PAE, PAE_SCALE, RESIDUE_EMBEDDINGS
 
 Floats = npt.NDArray[np.float32]
 
+# Row groups of tables that are much larger than all others: at most this in memory, and at least one protein.
+BULKY_ROW_GROUP_BYTES: Final = 16 << 20
+
 MAX_PAE: Final = np.iinfo(np.uint8).max / PAE_SCALE  # angstrom
 
 

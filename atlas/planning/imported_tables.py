@@ -71,6 +71,7 @@ class StagedTable(NamedTuple):
     staging: str
     files: str
     structures: str
+    pae: str = ""
 
 
 @dataclass(frozen=True)
@@ -80,11 +81,13 @@ class Choice:
     kept: files whose structure is new and kept.
     set_aside: files whose sequence is kept from another file of this import.
     known: files whose sequence the atlas has from earlier.
+    unread: files whose PAE or JSON file of confidence could not be read.
     """
 
     kept: int
     set_aside: int
     known: int
+    unread: int = 0
 
 
 class ImportedTables:
@@ -98,7 +101,7 @@ class ImportedTables:
     def choice(self) -> Choice:
         """Return how many accepted files are kept or set aside."""
         query = "SELECT count(*) FILTER (is_kept), count(*) FILTER (NOT is_kept AND NOT is_known), "
-        query += "count(*) FILTER (is_known) FROM decided"
+        query += "count(*) FILTER (is_known), (SELECT count(*) FROM staged WHERE has_confidence_fault) FROM decided"
         return Choice(*self._run(lambda: self._connection.execute(query).fetchone()))
 
     def contents(self) -> Iterator[tuple[int, str, str]]:
@@ -123,9 +126,9 @@ class ImportedTables:
         )
         self._connection.register("wanted", wanted)
         query = (
-            "SELECT uris.uri AS source, places.staging, places.files, places.structures, ranked.row FROM wanted "
-            "LEFT JOIN (FROM ranked WHERE is_best) AS ranked USING (structure_id) LEFT JOIN places USING (filename) "
-            "LEFT JOIN uris ON uris.source = places.source ORDER BY place"
+            "SELECT uris.uri AS source, places.staging, places.files, places.structures, ranked.row, places.pae "
+            "FROM wanted LEFT JOIN (FROM ranked WHERE is_best) AS ranked USING (structure_id) "
+            "LEFT JOIN places USING (filename) LEFT JOIN uris ON uris.source = places.source ORDER BY place"
         )
         try:
             return self._run(lambda: self._connection.sql(query).to_arrow_table()).cast(STAGED_ROWS)
@@ -263,7 +266,7 @@ def open_imported(
 
 
 def _decide(connection: Any, staged: Sequence[StagedTable], uris: Sequence[str], known: Sequence[Path]) -> None:
-    columns = ("source", "staging", "files", "structures")
+    columns = ("source", "staging", "files", "structures", "pae")
     places = [{"filename": str(one.path), **{name: getattr(one, name) for name in columns}} for one in staged]
     named = [{"source": number, "uri": uri} for number, uri in enumerate(uris)]
     for table, rows in (("places", places), ("uris", named)):

@@ -4,6 +4,7 @@ The nearest structure and the transform onto it are those that the search stored
 reference is needed. Shapes: L residues, M residues of the target.
 """
 
+import contextlib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Final
@@ -18,7 +19,7 @@ from foldatlas.atlas.novelty.stored_hits import in_frame
 from foldatlas.atlas.novelty.targets import read_targets
 from foldatlas.atlas.parquet.coordinates import StoredStructure, structure_ids_of
 from foldatlas.atlas.parquet.files import open_parquet
-from foldatlas.atlas.parquet.matrices import decode_pae
+from foldatlas.atlas.parquet.stored_pae import PaeReader
 from foldatlas.atlas.parquet.structures import StructureLocation
 from foldatlas.atlas.reader import Atlas
 from foldatlas.atlas.stages.runs import Completed
@@ -152,22 +153,13 @@ def _aligned_errors(connection: Any, storage: Storage, shown: Sequence[Shown]) -
             "(SELECT shard FROM files WHERE table_name = 'structures' AND path = ?)",
             [one.row["structure_file"]],
         ).fetchall()
-        identity = one.structure.structure_id
+        file, identity = one.row["structure_file"], one.structure.structure_id
         for (path,) in files:
-            try:
-                found[identity] = _read_pae(storage, path, identity)
-            except (OSError, ValueError, pa.ArrowException, DamagedAtlasError):
-                continue
+            with contextlib.closing(PaeReader(storage, {file: path})) as reader:
+                try:
+                    errors = reader.matrix(file, identity)
+                except (OSError, pa.ArrowException, DamagedAtlasError):
+                    continue
+            if errors is not None:
+                found[identity] = errors
     return found
-
-
-def _read_pae(storage: Storage, path: str, identity: bytes) -> Floats:
-    """Return the errors of a structure. Raise ValueError if the file has none of it."""
-    with open_parquet(storage, path) as file:
-        row = structure_ids_of(file.read(columns=["structure_id"])).index(identity)
-        for number in range(file.num_row_groups):
-            size = file.metadata.row_group(number).num_rows
-            if row < size:
-                return decode_pae(file.read_row_group(number).slice(row, 1))[0]
-            row -= size
-    raise ValueError(f"{path} has fewer rows than structure ids")

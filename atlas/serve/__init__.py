@@ -12,6 +12,7 @@ nearest_known.py  the nearest known structure in the frame of a protein
 aligned_errors.py  predicted aligned errors as bytes
 downloads.py  filtered downloads: tar, Parquet and the manifest, as streams
 pieces.py     a file that is only written, taken in pieces
+explore/      what the explorer asks: counts, histograms, maps, a table in any order
 search/       searches by sequence, structure and embedding
 cage/         SQL of strangers in confined processes
 http/         the FastAPI application, its protections, and the uvicorn server

@@ -98,9 +98,13 @@ class Contents:
         return self.structure(served, protein).sequence
 
     def pae(self, served: Served, protein: Protein) -> npt.NDArray[np.float32] | None:
-        """Return the predicted aligned errors, float32 [L, L] in angstrom, or None if the atlas has none."""
+        """Return the predicted aligned errors, float32 [L, L] in angstrom, or None if the atlas has none of it."""
         found = self._beside(served, protein, "pae")
         return None if found is None else decode_pae(found)[0]
+
+    def has_pae(self, served: Served, protein: Protein) -> bool:
+        """Return whether the atlas has predicted aligned errors of a protein."""
+        return self._beside(served, protein, "pae", columns=["structure_id"]) is not None
 
     def embedding(self, served: Served, protein: Protein) -> npt.NDArray[np.float32]:
         """Return the mean embedding of a protein, float32 [D]. Raise NotFoundError."""
@@ -111,8 +115,10 @@ class Contents:
         embedding: npt.NDArray[np.float32] = values.flatten().to_numpy(zero_copy_only=False).astype(np.float32)
         return embedding
 
-    def _beside(self, served: Served, protein: Protein, table: str) -> pa.Table | None:
-        """Return the row of a protein in a file of the same shard, or None."""
+    def _beside(
+        self, served: Served, protein: Protein, table: str, columns: list[str] | None = None
+    ) -> pa.Table | None:
+        """Return the row of a protein in a file of the same shard (None: all columns), or None."""
         listed = served.rows(
             "SELECT others.path FROM files JOIN files AS others USING (plan, shard) "
             "WHERE files.path = ? AND others.table_name = ? ORDER BY others.path",
@@ -125,7 +131,7 @@ class Contents:
                 identities: Any = file.read_row_group(number, columns=["structure_id"]).column(0).combine_chunks()
                 row = pc.index(identities.storage, pa.scalar(wanted, pa.binary(16))).as_py()
                 if row >= 0:
-                    return file.read_row_group(number).slice(row, 1)
+                    return file.read_row_group(number, columns=columns).slice(row, 1)
         return None
 
     def _first_rows(self, served: Served, path: str, number: int, rows: int) -> pa.Table:

@@ -38,7 +38,7 @@ class Served:
     def __init__(self, atlas: Atlas, number: int, file: Path):
         self.atlas = atlas
         self.number = number
-        self._file = file
+        self.file = file  # of this index alone, until it is closed
         self._threads = threading.local()
         self._lock = threading.Lock()
         [counts] = self.rows(
@@ -84,7 +84,7 @@ class Served:
     def close(self) -> None:
         """Close the index and delete its file. Cursors of other threads keep what they read."""
         self.atlas.close()
-        self._file.unlink(missing_ok=True)
+        self.file.unlink(missing_ok=True)
 
 
 class CurrentAtlas:
@@ -92,7 +92,7 @@ class CurrentAtlas:
 
     def __init__(self, path: str | Path, memory_limit: str | None = None):
         self._path = path
-        self._memory_limit = memory_limit
+        self.memory_limit = memory_limit
         self._folder = AtlasFolder.existing(path).resolved()
         self._index: PublishedIndex = index_of(self._folder)
         self._is_local = isinstance(self._index, LocalIndex)
@@ -196,4 +196,4 @@ class CurrentAtlas:
             os.link(published.resolve(), file)
         except OSError:  # another file system, or one without links
             shutil.copyfile(published, file)
-        return Served(Atlas.open(self._path, memory_limit=self._memory_limit, index=file), self._opened, file)
+        return Served(Atlas.open(self._path, memory_limit=self.memory_limit, index=file), self._opened, file)

@@ -18,7 +18,7 @@ import pyarrow.parquet as pq
 from foldatlas.atlas.serve.catalogue import COLUMNS, Protein, steps
 from foldatlas.atlas.serve.contents import Contents
 from foldatlas.atlas.serve.current import Served
-from foldatlas.atlas.serve.filters import Key, ProteinFilter
+from foldatlas.atlas.serve.filters import Filter, Key
 from foldatlas.atlas.serve.pieces import PiecesFile
 from foldatlas.atlas.sql.query import read_only
 from foldatlas.schemas.errors import UsageError
@@ -29,7 +29,7 @@ _JSON: Final = msgspec.json.Encoder()
 
 
 def tar_stream(
-    served: Served, contents: Contents, wanted: ProteinFilter, after: Key | None, limit: int, format: str
+    served: Served, contents: Contents, wanted: Filter, after: Key | None, limit: int, format: str
 ) -> Iterator[bytes]:
     """Yield a tar of one structure file per structure, and the manifest as its last member.
 
@@ -64,14 +64,14 @@ def tar_of(served: Served, contents: Contents, proteins: Iterator[Protein], form
     yield sink.take()
 
 
-def manifest_stream(served: Served, wanted: ProteinFilter, after: Key | None, limit: int) -> Iterator[bytes]:
+def manifest_stream(served: Served, wanted: Filter, after: Key | None, limit: int) -> Iterator[bytes]:
     """Yield a line of JSON for each record of a download: its ids and the cursor to resume after it."""
     for step in steps(served, wanted, after, limit):
         yield b"".join(_manifest_line(protein, {}) for _, protein in step)
 
 
 def parquet_stream(
-    served: Served, contents: Contents, wanted: ProteinFilter, after: Key | None, limit: int
+    served: Served, contents: Contents, wanted: Filter, after: Key | None, limit: int
 ) -> Iterator[bytes]:
     """Yield a Parquet file of rows of `proteins` with their sequences, and the cursor to resume after each row."""
     schema = parquet_schema(served)

@@ -9,13 +9,22 @@ import binascii
 import json
 import uuid
 from dataclasses import dataclass, fields
-from typing import Any, Final
+from decimal import Decimal
+from typing import Any, Final, Protocol
 
 from foldatlas.atlas.index.views import HIGH_CONFIDENCE, MAX_NOVEL_TM, MIN_NOVEL_LENGTH
+from foldatlas.atlas.sql.text import literal
 from foldatlas.schemas.errors import UsageError
 
 ORDER: Final = "structure_id, id, source"
 MAX_CURSOR_LENGTH: Final = 4_096  # characters
+MAX_DECIMAL: Final = 1e30  # beyond, numbers are written with an exponent
+
+# SQL of what is novel: against a demonstration, nothing is.
+NOVEL: Final = (
+    f"coalesce({HIGH_CONFIDENCE} AND length >= {MIN_NOVEL_LENGTH} AND tm_query < {MAX_NOVEL_TM}, false) AND NOT "
+    "coalesce((SELECT bool_or(demo) FROM novelty_runs WHERE is_latest AND search = 'structures'), false)"
+)
 
 # Field of ProteinFilter -> SQL; ? is its value.
 _CONDITIONS: Final[dict[str, str]] = {
@@ -39,11 +48,7 @@ _CONDITIONS: Final[dict[str, str]] = {
 }
 _FLAGS: Final[dict[str, str]] = {
     "high_confidence": f"coalesce({HIGH_CONFIDENCE}, false)",
-    "novel": (
-        f"coalesce({HIGH_CONFIDENCE} AND "
-        f"length >= {MIN_NOVEL_LENGTH} AND tm_query < {MAX_NOVEL_TM}, false) AND NOT coalesce((SELECT bool_or(demo) "
-        "FROM novelty_runs WHERE is_latest AND search = 'structures'), false)"
-    ),
+    "novel": NOVEL,
     "representative": "coalesce(is_representative30, false)",
     "fragment": "coalesce(is_fragment, false)",
 }
@@ -78,19 +83,45 @@ class ProteinFilter:
     representative: bool | None = None
     fragment: bool | None = None
 
-    def sql(self) -> tuple[str, list[Any]]:
-        """Return a condition on the columns of `proteins`, and its parameters."""
-        conditions, parameters = ["true"], []
+    def conditions(self) -> dict[str, str]:
+        """Return SQL on the columns of `proteins` for each field that is a condition."""
+        found = {}
         for field in fields(self):
             value = getattr(self, field.name)
             if value is None:
                 continue
             if field.name in _FLAGS:
-                conditions.append(_FLAGS[field.name] if value else f"NOT ({_FLAGS[field.name]})")
+                found[field.name] = _FLAGS[field.name] if value else f"NOT ({_FLAGS[field.name]})"
             else:
-                conditions.append(_CONDITIONS[field.name])
-                parameters.append(value)
-        return " AND ".join(f"({condition})" for condition in conditions), parameters
+                shown = number_sql(value) if isinstance(value, int | float) else literal(str(value))
+                found[field.name] = _CONDITIONS[field.name].replace("?", shown)
+        return found
+
+    @property
+    def relation(self) -> str:
+        """What the condition is on."""
+        return "proteins"
+
+    def sql(self) -> tuple[str, list[Any]]:
+        """Return a condition on the columns of `proteins`, and its parameters."""
+        return " AND ".join(f"({condition})" for condition in ["true", *self.conditions().values()]), []
+
+
+class Filter(Protocol):
+    """Conditions on proteins: a relation that has the columns of `proteins`, and a condition with its parameters."""
+
+    @property
+    def relation(self) -> str: ...
+
+    def sql(self) -> tuple[str, list[Any]]: ...
+
+
+def number_sql(value: float) -> str:
+    """Return a finite number as SQL: a decimal, which DuckDB compares with a FLOAT as a FLOAT, so that 0.7 is 0.7."""
+    if isinstance(value, int):
+        return str(value)
+    text = format(Decimal(repr(value)), "f") if abs(value) < MAX_DECIMAL else repr(value)
+    return text.removesuffix(".0")
 
 
 @dataclass(frozen=True, slots=True)

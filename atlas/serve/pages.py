@@ -12,7 +12,7 @@ from typing import Any, Final
 
 from foldatlas.atlas.index.views import protein_columns
 from foldatlas.atlas.serve.current import Served
-from foldatlas.atlas.serve.filters import ORDER, Key, ProteinFilter
+from foldatlas.atlas.serve.filters import ORDER, Filter, Key, ProteinFilter
 from foldatlas.atlas.sql.text import quoted
 
 MAX_STEPS: Final = 3  # after these, conditions on records are so rare that the view is read as a whole
@@ -22,9 +22,19 @@ _OF_RECORDS: Final = ("source", "sequence_crc64", "fragment")  # conditions on r
 
 
 def filtered_rows(
-    served: Served, wanted: ProteinFilter, after: Key | None, size: int, columns: Sequence[str]
+    served: Served, wanted: Filter, after: Key | None, size: int, columns: Sequence[str]
 ) -> list[dict[str, Any]]:
-    """Return the first `size` rows after a key that meet a filter, with `columns` of `proteins`."""
+    """Return the first `size` rows after a key that meet a filter, with `columns` of `proteins`.
+
+    Of another filter than ProteinFilter it is not known which conditions are on `scores`: its relation is read whole.
+    """
+    if not isinstance(wanted, ProteinFilter):
+        condition, parameters = _after(wanted, after)
+        return served.rows(
+            f"SELECT {', '.join(map(quoted, columns))} FROM {wanted.relation} WHERE {condition} ORDER BY {ORDER} "
+            f"LIMIT {int(size)}",
+            parameters,
+        )
     of_scores = replace(wanted, **dict.fromkeys(_OF_RECORDS))
     number = size + 1 if of_scores == wanted else GROWTH * size
     begin = after.structure_id if after is not None else None
@@ -81,7 +91,7 @@ def _structures(
     return [identity for (identity,) in found.fetchall()]
 
 
-def _after(wanted: ProteinFilter, after: Key | None) -> tuple[str, list[Any]]:
+def _after(wanted: Filter, after: Key | None) -> tuple[str, list[Any]]:
     condition, parameters = wanted.sql()
     if after is None:
         return condition, parameters

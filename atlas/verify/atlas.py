@@ -25,7 +25,7 @@ from foldatlas.atlas.verify.shard import check_shard
 from foldatlas.atlas.verify.stages import check_rows, read_runs
 from foldatlas.atlas.verify.tables import check_tables
 from foldatlas.schemas.errors import DamagedAtlasError
-from foldatlas.schemas.formats import needed_tables, tables_of
+from foldatlas.schemas.formats import IMPORTED_FORMAT, PROVENANCE, needed_tables, tables_of
 from foldatlas.schemas.manifest import (
     AtlasHeader,
     FileEntry,
@@ -103,6 +103,7 @@ def verify(folder: AtlasFolder, *, deep: bool = True, full: bool = False) -> Ver
             result.faults += check_members(folder, read, bad)
         for annotation in annotations:
             result.faults += check_annotation(folder, annotation, bad)
+        result.notes += _without_pae(header, list(entries.values()))
         if full:
             result.geometry = check_geometry(folder, entries, bad)
             result.faults += result.geometry.faults
@@ -116,6 +117,21 @@ def verify(folder: AtlasFolder, *, deep: bool = True, full: bool = False) -> Ver
         if read.mark is None
     ]
     return result
+
+
+def _counts(entry: ShardEntry, table: str, rows: int) -> bool:
+    """Return whether an entry counts so many rows of a table. PAE of imported structures only some may have."""
+    if table == "pae" and PROVENANCE in entry.files:
+        return 0 < rows <= entry.folded
+    return rows == (entry.failed if table == "failures" else entry.folded)
+
+
+def _without_pae(header: AtlasHeader, entries: list[ShardEntry]) -> Iterator[str]:
+    """Yield a note if only some of the imported structures have PAE."""
+    with_pae = sum(entry.files["pae"].rows for entry in entries if "pae" in entry.files)
+    total = sum(entry.folded for entry in entries)
+    if header.format >= IMPORTED_FORMAT and 0 < with_pae < total:
+        yield f"{total - with_pae:,} of {counted(total, 'structure')} have no PAE"
 
 
 def _wrong_packs(folder: AtlasFolder) -> Iterator[Fault]:
@@ -213,8 +229,7 @@ def _read_histories(
                 not needed <= set(entry.files) <= known
             ),
             "the rows of its files are not what it counts": any(
-                file.rows != (entry.failed if name == "failures" else entry.folded)
-                for name, file in entry.files.items()
+                not _counts(entry, name, file.rows) for name, file in entry.files.items()
             ),
         }
         result.faults += [Fault(FaultKind.DOCUMENT, where, what, again) for what, is_so in wrong.items() if is_so]

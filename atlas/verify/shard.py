@@ -137,7 +137,9 @@ def _check_contents(
     if identities is not None:
         for name in OPTIONAL_TABLES:
             if name in tables:
-                yield from _check_optional(tables[name], identities, entry.files[name].path, shard)
+                of_some = name == "pae" and PROVENANCE in entry.files
+                path = entry.files[name].path
+                yield from _check_optional(tables[name], identities, sequences, path, shard, of_some=of_some)
     if scores is not None:
         yield from _check_score_ranges(scores, entry.files["scores"].path, shard)
     by_row: dict[str, npt.NDArray[Any]] | None = None
@@ -172,10 +174,26 @@ def _identities(file: pq.ParquetFile) -> list[bytes]:
     return structure_ids_of(file.read(columns=["structure_id"]))
 
 
-def _check_optional(file: pq.ParquetFile, identities: list[bytes], path: str, shard: Shard) -> Iterator[Fault]:
-    """Yield faults of a file of embeddings, residue_embeddings or pae."""
+def _check_optional(
+    file: pq.ParquetFile,
+    identities: list[bytes],
+    sequences: dict[bytes, str] | None,
+    path: str,
+    shard: Shard,
+    *,
+    of_some: bool,
+) -> Iterator[Fault]:
+    """Yield faults of a file of embeddings, residue_embeddings or pae.
+
+    It has a row for each structure, in their order; if `of_some`, only for some of them.
+    """
     column = file.schema_arrow.names[-1]
-    if _identities(file) != identities:
+    listed = _identities(file)
+    expected = identities
+    if of_some:
+        with_row = set(listed)
+        expected = [identity for identity in identities if identity in with_row]
+    if listed != expected:
         yield _fault(FaultKind.ROWS, path, "its structure ids are not those of the structures, in their order", shard)
     widths: set[float] = set()
     for number in range(file.num_row_groups):
@@ -188,6 +206,9 @@ def _check_optional(file: pq.ParquetFile, identities: list[bytes], path: str, sh
         if column == "pae":
             what = "its aligned errors are not one a pair of residues"
             yield from _some(counts != lengths**2, named, what, path, shard)
+            if sequences is not None:
+                differ = np.array([len(sequences.get(one, "")) for one in named], np.int64) != lengths
+                yield from _some(differ, named, "a length is not that of its sequence", path, shard)
         else:
             widths.update((counts / lengths).tolist())
         bad = values > GREATEST_PAE * PAE_SCALE if column == "pae" else ~np.isfinite(values)

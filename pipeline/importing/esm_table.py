@@ -36,9 +36,10 @@ class TableFiles:
 
 
 @contextlib.contextmanager
-def files_of_table(table: str | Path, wanted: str | Path) -> Iterator[TableFiles]:
+def files_of_table(table: str | Path, wanted: str | Path, *, pae: bool) -> Iterator[TableFiles]:
     """Write the files of the proteins that the file `wanted` names, FASTA or a list of ids, and remove them at the end.
 
+    `pae`: with the table's PAE.
     Raise UsageError for a file that cannot be read, or a table that is not one of ESM Atlas v1.
     """
     asked = wanted_in(wanted)
@@ -50,7 +51,7 @@ def files_of_table(table: str | Path, wanted: str | Path) -> Iterator[TableFiles
         folder.mkdir()
         left = dict.fromkeys(asked.ids)
         numbers = {name: number for number, name in enumerate(left)}
-        for names, content in find_rows(table, asked):
+        for names, content in find_rows(table, asked, pae=pae):
             for name in names:
                 if name in left:
                     del left[name]

@@ -2,7 +2,7 @@
 
 import hashlib
 import re
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 
 import msgspec
 
@@ -20,6 +20,7 @@ class ImportOptions:
     id_from: a pattern that finds the id in the file's name, HEADER, or None for the name without its endings.
     model, licence: recorded where the file states none; None for unknown.
     max_length: longer chains are refused (residues).
+    confidence: whether PAE is stored, and the JSON file beside a structure read.
     """
 
     chain: str | None = None
@@ -29,6 +30,7 @@ class ImportOptions:
     model: str | None = None
     licence: str | None = None
     max_length: int = 65_534
+    confidence: bool = True
 
     def check(self) -> None:
         """Raise UsageError for options that contradict each other, or a pattern that is not valid."""
@@ -54,4 +56,12 @@ class ImportOptions:
         """The digest of the options, "" for the defaults. Files that are read in another way are another version."""
         if self == ImportOptions():
             return ""
-        return hashlib.sha256(msgspec.json.encode(self, order="deterministic")).hexdigest()
+        stated = asdict(self)
+        if self.confidence:
+            del stated["confidence"]  # as in digests of programs that did not have it
+        return hashlib.sha256(msgspec.json.encode(stated, order="deterministic")).hexdigest()
+
+    @property
+    def reads_beside(self) -> bool:
+        """Whether the JSON file beside a structure is read: experiments have none."""
+        return self.confidence and not self.experimental

@@ -98,14 +98,17 @@ def make_import_plan(
 
 
 def _described(work: Path, sources: Sequence[ReadSource]) -> list[Source]:
-    """Return the sources with the digest of their files: names and contents, and how they were read."""
+    """Return the sources with the digest of their files: names, contents, JSON files beside them, and how they were
+    read."""
     digests = [hashlib.sha256(one.staged.options.digest.encode()) for one in sources]
     counts = [0] * len(sources)
     for number, one in enumerate(sources):
         for path in local_files(one.staged, one.staged.notes(), work / f"files-{number}"):
-            table = pq.read_table(path, columns=["path", "file_sha256"])
-            for name, sha256 in zip(*(column.to_pylist() for column in table.columns), strict=True):
+            table = pq.read_table(path, columns=["path", "file_sha256", "beside_sha256"])
+            for name, sha256, beside in zip(*(column.to_pylist() for column in table.columns), strict=True):
                 digests[number].update(f"{name}\0{sha256}\n".encode())
+                if beside:
+                    digests[number].update(f"{beside}\n".encode())
             counts[number] += table.num_rows
     return [
         one.described(digest.hexdigest(), count) for one, digest, count in zip(sources, digests, counts, strict=True)
@@ -119,7 +122,7 @@ def _opened(work: Path, sources: Sequence[ReadSource], known: Sequence[Path]) ->
         notes = one.staged.notes()
         paths = local_files(one.staged, notes, work / f"files-{number}")
         staged += [
-            StagedTable(path, number, one.staged.storage.uri, note.rows, note.structures)
+            StagedTable(path, number, one.staged.storage.uri, note.rows, note.structures, note.pae)
             for path, note in zip(paths, notes, strict=True)
         ]
     with open_imported(

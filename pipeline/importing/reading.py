@@ -8,31 +8,29 @@ that several workers can read an archive that can only be read from its beginnin
 import time
 from collections.abc import Callable, Iterator
 from contextlib import closing
+from functools import partial
 from itertools import groupby
-from pathlib import Path
 from typing import Any, Final, NamedTuple
 
 import msgspec
-import numpy as np
 import pyarrow as pa
 
-from foldatlas.atlas.importing.record import ImportedStructure
-from foldatlas.atlas.parquet.coordinates import encode_structures
 from foldatlas.atlas.parquet.files import ParquetFile
 from foldatlas.atlas.reference.read import Found, Member
 from foldatlas.atlas.storage.commit import attempt_name
 from foldatlas.atlas.storage.opening import open_storage
 from foldatlas.atlas.storage.protocol import Storage
 from foldatlas.pipeline import events
-from foldatlas.pipeline.importing.beside import scores_beside
+from foldatlas.pipeline.importing.beside import Beside, path_beside
+from foldatlas.pipeline.importing.gathered import Gathered, gather
 from foldatlas.pipeline.importing.options import ImportOptions
 from foldatlas.pipeline.importing.rows import MAX_TEXT_BYTES, file_row, is_read, other_file
 from foldatlas.pipeline.importing.sources import ARCHIVE, FILE, StructureSource
+from foldatlas.pipeline.importing.staged_chunk import StagedStructures
 from foldatlas.pipeline.sources.structure_files import open_members
 from foldatlas.schemas.errors import SourceError
 from foldatlas.schemas.import_tables import STAGED_FILES
-from foldatlas.schemas.records import Outcome, structure_id
-from foldatlas.schemas.tables import STRUCTURES_PER_ROW_GROUP
+from foldatlas.schemas.records import Outcome
 
 CHUNK_FILES: Final = 256
 TOTAL: Final = "total.json"
@@ -48,6 +46,8 @@ class ReadTask(NamedTuple):
     source: the source, without its files.
     options: how files are read.
     chunk, files: of a folder, the number of a chunk, and its files.
+    beside: of a folder, the JSON file beside each of `files`, "" for none.
+    gathers: of an archive, whether to gather its JSON files, before its structures are read.
     lane, lanes: of an archive, the chunks whose number is `lane` modulo `lanes`.
     log: where events go.
     """
@@ -57,6 +57,8 @@ class ReadTask(NamedTuple):
     options: ImportOptions
     chunk: int = 0
     files: tuple[str, ...] = ()
+    beside: tuple[str, ...] = ()
+    gathers: bool = False
     lane: int = 0
     lanes: int = 1
     log: events.Log | None = None
@@ -65,7 +67,7 @@ class ReadTask(NamedTuple):
 class ChunkNote(msgspec.Struct, frozen=True):
     """A staged chunk: names of its files in the staging area, and numbers of files, of accepted ones, and of residues.
 
-    `structures` is "" for a chunk without accepted files. `is_lasting` is False if a file could not be opened, which
+    `pae` is "" for a chunk without PAE. `is_lasting` is False if a file could not be opened, which
     may be mended without a change of the file.
     """
 
@@ -76,6 +78,7 @@ class ChunkNote(msgspec.Struct, frozen=True):
     accepted: int
     residues: int
     is_lasting: bool = True
+    pae: str = ""
 
 
 class TotalNote(msgspec.Struct, frozen=True):
@@ -94,7 +97,9 @@ def read_task(task: ReadTask, begin: Begin, skipping: Callable[[], None] = lambd
     Raise SourceError if the source cannot be reached.
     """
     staging = open_storage(task.staging)
-    if task.source.kind == ARCHIVE:
+    if task.source.kind == ARCHIVE and task.gathers:
+        gather(task.source, staging, skipping)
+    elif task.source.kind == ARCHIVE:
         _read_archive(task, staging, begin, skipping)
     elif not staging.exists(note_name(task.chunk)):
         _write_chunk(staging, task.chunk, _files_of_folder(task, begin), task.options)
@@ -110,7 +115,7 @@ class _File(NamedTuple):
     path: str
     member: Member | None  # None for a file that is not read
     is_lasting: bool = True
-    scores: bytes | None = None  # of ColabFold, beside the file
+    beside: Beside | None = None
 
 
 def _files_of_folder(task: ReadTask, begin: Begin) -> Iterator[_File]:
@@ -121,10 +126,10 @@ def _files_of_folder(task: ReadTask, begin: Begin) -> Iterator[_File]:
         elif not begin(number):
             yield _File(number, path, _CRASHED)
         else:
-            yield _read_file(task.source, number, path)
+            yield _read_file(task.source, number, path, task.beside[place] if task.beside else "")
 
 
-def _read_file(source: StructureSource, number: int, path: str) -> _File:
+def _read_file(source: StructureSource, number: int, path: str, beside: str) -> _File:
     try:
         found = source.found if source.kind == FILE else source.file(path)
     except SourceError as error:
@@ -134,8 +139,22 @@ def _read_file(source: StructureSource, number: int, path: str) -> _File:
     [(_, member)] = _only(found)
     if member.outcome == Outcome.UNREADABLE and source.is_remote:
         raise SourceError(f"{found.source} could not be read: {member.detail}")
-    scores = None if source.is_remote else scores_beside(Path(found.path))
-    return _File(number, path, member, member.outcome != Outcome.UNREADABLE, scores)
+    of_confidence = Beside(beside, lambda: _json_file(source, beside)) if beside else None
+    return _File(number, path, member, member.outcome != Outcome.UNREADABLE, of_confidence)
+
+
+def _json_file(source: StructureSource, path: str) -> Member:
+    """Return the content of a JSON file beside a structure. Raise SourceError if it is remote and cannot be reached."""
+    try:
+        found = source.file(path)
+    except SourceError as error:
+        if source.is_remote:
+            raise
+        return Member(path, None, Outcome.UNREADABLE, str(error))
+    [(_, member)] = _only(found)
+    if member.outcome == Outcome.UNREADABLE and source.is_remote:
+        raise SourceError(f"{found.source} could not be read: {member.detail}")
+    return member
 
 
 def _only(found: Found) -> list[tuple[int, Member]]:
@@ -152,6 +171,7 @@ def _read_archive(task: ReadTask, staging: Storage, begin: Begin, skipping: Call
     seen = 0
     called = time.monotonic()
     done: dict[int, bool] = {}
+    gathered = Gathered.of(staging)
 
     def wanted(number: int) -> bool:
         nonlocal seen, called
@@ -182,7 +202,14 @@ def _read_archive(task: ReadTask, staging: Storage, begin: Begin, skipping: Call
                 elif path and not is_read(path):
                     yield _File(number, path, None)
                 else:
-                    yield _File(number, path or task.source.file_name, member if begin(number) else _CRASHED)
+                    read = member if begin(number) else _CRASHED
+                    beside = path_beside(path, gathered) if path else ""
+                    yield _File(
+                        number,
+                        path or task.source.file_name,
+                        read,
+                        beside=Beside(beside, partial(gathered.member, beside)) if beside else None,
+                    )
 
     for chunk, some in groupby(files(), key=lambda file: file.number // CHUNK_FILES):
         if not staging.exists(note_name(chunk)):
@@ -193,58 +220,26 @@ def _read_archive(task: ReadTask, staging: Storage, begin: Begin, skipping: Call
 _CRASHED: Final = Member("", None, Outcome.CRASHED, "the process that read it crashed, or took too long")
 
 
-class _Structures:
-    """Accepted structures of a chunk, written in row groups."""
-
-    def __init__(self, file: ParquetFile):
-        self._file = file
-        self._pending: list[ImportedStructure] = []
-        self.rows = 0
-        self.residues = 0
-
-    def add(self, structure: ImportedStructure) -> int:
-        """Take a structure and return its row."""
-        self._pending.append(structure)
-        self.rows += 1
-        self.residues += len(structure.sequence)
-        if len(self._pending) == STRUCTURES_PER_ROW_GROUP:
-            self.flush()
-        return self.rows - 1
-
-    def flush(self) -> None:
-        some, self._pending = self._pending, []
-        if some:
-            missing = [np.full(len(one.sequence), np.nan, np.float32) for one in some]
-            plddt = [one.plddt if one.plddt is not None else none for one, none in zip(some, missing, strict=True)]
-            self._file.write(
-                encode_structures(
-                    [structure_id(one.sequence) for one in some],
-                    [one.sequence for one in some],
-                    [one.positions for one in some],
-                    plddt,
-                )
-            )
-
-
 def _write_chunk(staging: Storage, chunk: int, files: Iterator[_File], options: ImportOptions) -> None:
-    """Read files and write their rows and structures, then the note."""
+    """Read files and write their rows, structures and PAE, then the note."""
     attempt = attempt_name()
-    names = [f"{chunk:08d}.{attempt}.{kind}.parquet" for kind in ("files", "structures")]
+    files_name = f"{chunk:08d}.{attempt}.files.parquet"
     rows: list[dict[str, Any]] = []
     is_lasting = True
-    with ParquetFile(staging, names[1], "structures") as written:
-        structures = _Structures(written)
+    with StagedStructures(staging, f"{chunk:08d}.{attempt}") as structures:
         for file in files:
             is_lasting = is_lasting and file.is_lasting
             if file.member is None:
                 rows.append(other_file(file.number, file.path))
                 continue
-            row, structure = file_row(file.number, file.path, file.member, options, file.scores)
+            beside = file.beside if options.reads_beside else None
+            row, structure = file_row(file.number, file.path, file.member, options, beside)
             if structure is not None:
-                row["row"] = structures.add(structure)
+                row.update(structures.add(structure, with_pae=options.confidence))
             rows.append(row)
-        structures.flush()
-    with ParquetFile(staging, names[0], "staged_files", schema=STAGED_FILES) as table:
+    with ParquetFile(staging, files_name, "staged_files", schema=STAGED_FILES) as table:
         table.write(pa.Table.from_pylist(rows, schema=STAGED_FILES))
-    note = ChunkNote(chunk, names[0], names[1], len(rows), structures.rows, structures.residues, is_lasting)
+    note = ChunkNote(
+        chunk, files_name, structures.name, len(rows), structures.rows, structures.residues, is_lasting, structures.pae
+    )
     staging.commit_once(note_name(chunk), msgspec.json.encode(note))

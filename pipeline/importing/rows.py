@@ -11,11 +11,11 @@ import numpy as np
 from foldatlas.atlas.importing.esm_atlas import asked_id, is_row_file, read_row_file
 from foldatlas.atlas.importing.foldcomp_blob import is_foldcomp, read_foldcomp
 from foldatlas.atlas.importing.record import ImportedStructure
-from foldatlas.atlas.importing.structure_text import read_structure_text
+from foldatlas.atlas.importing.structure_text import ReadOptions, read_structure_text
 from foldatlas.atlas.parquet.scores import score_row
 from foldatlas.atlas.reference.chains import StructureFault
 from foldatlas.atlas.reference.read import Member
-from foldatlas.pipeline.importing.beside import read_with_scores
+from foldatlas.pipeline.importing.beside import Beside, Joined, read_with_confidence
 from foldatlas.pipeline.importing.ids import id_of, is_structure_name
 from foldatlas.pipeline.importing.options import HEADER, ImportOptions
 from foldatlas.pipeline.sources.headers import read_text
@@ -26,12 +26,11 @@ MAX_TEXT_BYTES: Final = 64 << 20  # of one file: a chain of 65,534 residues has 
 
 
 def file_row(
-    number: int, path: str, member: Member, options: ImportOptions, scores: bytes | None = None
+    number: int, path: str, member: Member, options: ImportOptions, beside: Beside | None = None
 ) -> tuple[dict[str, Any], ImportedStructure | None]:
-    """Return a row of STAGED_FILES (without `row`), and the structure of an accepted file.
+    """Return a row of STAGED_FILES (without places of what is stored), and the structure of an accepted file.
 
-    `path` is the name of the file in its source; `member` has its content, `scores` that of ColabFold's file of scores
-    beside it.
+    `path` is the name of the file in its source; `member` has its content; `beside` is the JSON file beside it.
     """
     content = member.content
     if content is None:
@@ -39,13 +38,14 @@ def file_row(
     assert isinstance(content, bytes)
     digest = hashlib.sha256(content).hexdigest()
     try:
-        found = read_content(content, options, scores)
+        joined = read_content(content, options, beside)
     except StructureFault as fault:
         row = _refused(number, path, digest, fault.outcome, str(fault))
         asked = asked_id(content) if is_row_file(content) else ""
         return ({**row, "id": id_of(path, asked, HEADER)} if asked else row), None
     except MemoryError:
         return _refused(number, path, digest, Outcome.TOO_LARGE, "it needs more memory than there is"), None
+    found = joined.structure
     identity = id_of(path, found.identifier, options.id_from)
     if not identity:
         pattern = f"--id-from {options.id_from} finds no id"
@@ -55,12 +55,15 @@ def file_row(
         return _refused(number, path, digest, Outcome.TOO_LONG, detail), None
     letters = found.sequence.encode("ascii")
     stated = found.provenance
+    unread = found.pae_fault
+    if joined.fault and beside is not None:
+        unread = f"{beside.path}: {joined.fault}"
     row = {
         "number": number,
         "path": _text(path),
         "file_sha256": digest,
         "id": identity,
-        "description": found.title,
+        "description": f"{found.title} [confidence not read: {_text(unread)}]".strip() if unread else found.title,
         "outcome": str(Outcome.ACCEPTED),
         "length": len(found.sequence),
         "structure_id": structure_id(letters),
@@ -78,21 +81,24 @@ def file_row(
         "breaks": found.breaks,
         "hydrogens": found.hydrogens,
         "other_atoms": found.other_atoms,
+        "beside_sha256": joined.sha256,
+        "has_confidence_fault": bool(unread),
         **score_row(found.sequence, found.positions, found.plddt, found.ptm),
     }
     return row, found
 
 
-def read_content(content: bytes, options: ImportOptions, scores: bytes | None = None) -> ImportedStructure:
-    """Return the structure in the content of a file, whose format its first bytes show. Raise StructureFault."""
+def read_content(content: bytes, options: ImportOptions, beside: Beside | None = None) -> Joined:
+    """Return the structure in the content of a file, whose format its first bytes show, with the confidence of the JSON
+    file beside it. Raise StructureFault."""
     with np.errstate(all="ignore"):  # values of damaged files
-        if is_foldcomp(content):
-            return read_foldcomp(content, options.read)
         if is_row_file(content):
-            return read_row_file(content)
-        if scores is not None:
-            return read_with_scores(content, options.read, scores)
-        return read_structure_text(content, options.read)
+            return Joined(read_row_file(content))
+
+        def read(how: ReadOptions) -> ImportedStructure:
+            return read_foldcomp(content, how) if is_foldcomp(content) else read_structure_text(content, how)
+
+        return Joined(read(options.read)) if beside is None else read_with_confidence(read, options.read, beside)
 
 
 def other_file(number: int, path: str) -> dict[str, Any]:
@@ -119,6 +125,8 @@ def _refused(number: int, path: str, digest: str, outcome: str, detail: str) -> 
         "breaks": 0,
         "hydrogens": 0,
         "other_atoms": 0,
+        "beside_sha256": "",
+        "has_confidence_fault": False,
     }
 
 

@@ -45,7 +45,7 @@ class ImportReport:
     plan: the new plan, None if every source was in the atlas already. known: the sources that were.
     changes: what new versions of sources change. choice: which of the new files are kept.
     shards, structures, lost: committed by this run; lost structures' files changed before they were imported.
-    files: read by this run. seconds: of wall time.
+    files: read by this run. seconds: of wall time. unread: files whose confidence could not be read.
     """
 
     plan: Plan | None
@@ -57,6 +57,7 @@ class ImportReport:
     lost: int
     files: int
     seconds: float
+    unread: int = 0
 
 
 def import_structures(
@@ -130,6 +131,7 @@ def import_structures(
             lost=lost,
             files=files,
             seconds=time.monotonic() - started,
+            unread=0 if made.choice is None else made.choice.unread,
         )
         ended.update(shards=shards, structures=structures, lost=lost, files=files)
     return report
@@ -149,10 +151,13 @@ def _read(sources: Sequence[ReadSource], engine: Engine, log: events.Log | None,
     """Stage every file of `sources`. Return the number of files."""
     lanes = engine.workers or LANES
 
+    def to_gather() -> list[object]:
+        return [task for one in sources for task in one.staged.gathering(log)]
+
     def left() -> list[object]:
         return [task for one in sources for task in one.staged.tasks(lanes, log)]
 
-    tasks = left()
+    gathering, tasks = to_gather(), left()
     if tasks:
         expected = sum(one.staged.num_files() or 0 for one in sources)
         with (
@@ -160,7 +165,8 @@ def _read(sources: Sequence[ReadSource], engine: Engine, log: events.Log | None,
             progress.shown(len(tasks), expected, show=show_progress, doing="reading", unit="files"),
         ):
             try:
-                still = run_in_rounds("read", tasks, read_files, engine, left)
+                still = run_in_rounds("gather", gathering, read_files, engine, to_gather)
+                still = still or run_in_rounds("read", tasks, read_files, engine, left)
             finally:
                 end_reader()
         if still:

@@ -1,4 +1,4 @@
-"""One shard of an import: rows of staged chunks -> structures, scores, provenance and a manifest entry."""
+"""One shard of an import: rows of staged chunks -> structures, scores, provenance, PAE and a manifest entry."""
 
 import contextlib
 import time
@@ -13,11 +13,12 @@ import pyarrow as pa
 from foldatlas.atlas.folder import AtlasFolder, now
 from foldatlas.atlas.parquet.coordinates import structure_ids_of
 from foldatlas.atlas.parquet.files import ParquetFile, open_parquet
+from foldatlas.atlas.parquet.stored_pae import in_row_groups
 from foldatlas.atlas.storage.commit import attempt_name
 from foldatlas.atlas.storage.opening import open_storage
 from foldatlas.pipeline import events, progress
-from foldatlas.pipeline.interruption import giving_up_if_unwritable, raise_if_stopping
-from foldatlas.schemas.errors import Interrupted
+from foldatlas.pipeline.interruption import raise_if_stopping
+from foldatlas.pipeline.shard_work import shard_work
 from foldatlas.schemas.formats import (
     IMPORTED,
     IMPORTED_FORMAT,
@@ -32,8 +33,9 @@ from foldatlas.schemas.version import program_version
 
 LOST: Final = "lost: its file was changed or removed, and the atlas does not have its structure"
 STAGE: Final = "import"
-_PLACE: Final = ("source", "staging", "files", "structures")
-_Part = tuple[pa.Table, list[dict[str, Any]]]  # structures, and the rows of their files
+_PLACE: Final = ("source", "staging", "files", "structures", "pae")
+_Row = dict[str, Any]
+_Part = tuple[pa.Table, list[_Row]]  # structures, and the rows of their files
 
 
 @dataclass(frozen=True)
@@ -59,16 +61,8 @@ class ShardTask(NamedTuple):
 
 def import_shard(task: ShardTask) -> None:
     """Write and commit a shard, unless that was done. Raise Interrupted when the run is to stop."""
-    events.begin(task.options.log)
-    try:
-        with giving_up_if_unwritable(f"shard {task.shard.name}"):
-            _write_and_commit(task)
-    except Interrupted:
-        events.emit("shard_abandoned", level=events.WARNING, shard=task.shard.name, plan=task.plan)
-        raise
-    except Exception as error:
-        events.emit("shard_failed", level=events.ERROR, shard=task.shard.name, plan=task.plan, reason=str(error))
-        raise
+    with shard_work(task.options.log, f"shard {task.shard.name}", shard=task.shard.name, plan=task.plan):
+        _write_and_commit(task)
 
 
 def _write_and_commit(task: ShardTask) -> None:
@@ -125,7 +119,7 @@ def _write_and_commit(task: ShardTask) -> None:
 def _write(folder: AtlasFolder, task: ShardTask, attempt: str, digest: str) -> tuple[dict[str, FileEntry], int, int]:
     """Write the files of a shard. Return them, and the numbers of residues and of lost structures."""
     with open_parquet(open_storage(task.staging), task.rows) as file:
-        places: list[dict[str, Any]] = file.read().to_pylist()
+        places: list[_Row] = file.read().to_pylist()
     identities = structure_ids_of(folder.read_table(task.sequences, ["structure_id"], task.shard.row_group))
     lost = [identity for identity, place in zip(identities, places, strict=True) if place["row"] is None]
     metadata = {"model": IMPORTED, "settings_digest": digest, "shard": task.shard.name}
@@ -137,8 +131,10 @@ def _write(folder: AtlasFolder, task: ShardTask, attempt: str, digest: str) -> t
             metadata=metadata,
             format=IMPORTED_FORMAT,
         )
-        for table in needed_tables(IMPORTED_FORMAT)
+        for table in (*needed_tables(IMPORTED_FORMAT), "pae")
     }
+    pae = writers.pop("pae")
+    with_pae: list[_Row] = []
     residues = 0
     try:
         with contextlib.ExitStack() as stack:
@@ -151,20 +147,27 @@ def _write(folder: AtlasFolder, task: ShardTask, attempt: str, digest: str) -> t
                 writers["scores"].write(_scores(rows, first))
                 writers[PROVENANCE].write(_selected(rows, PROVENANCE))
                 residues += sum(row["length"] for row in rows)
+                with_pae += [row for row in rows if row["pae_row"] is not None]
             writers["failures"].write(_failures(lost))
+            if with_pae:  # otherwise the shard has no such file
+                writers["pae"] = stack.enter_context(pae)
+                for matrices in in_row_groups(_matrices(with_pae)):
+                    pae.write(matrices)
     except BaseException:
         folder.discard({table: writer.entry for table, writer in writers.items() if writer.entry is not None})
         raise
     return {table: writer.entry for table, writer in writers.items() if writer.entry is not None}, residues, len(lost)
 
 
-def _staged(places: list[dict[str, Any]]) -> Iterator[_Part]:
+def _staged(places: list[_Row]) -> Iterator[_Part]:
     """Yield structures, with the rows of their files, in the order of `places`, each time from one row group."""
-    for (source, staging, files, structures), some in groupby(places, key=lambda one: [one[name] for name in _PLACE]):
+    for place, some in groupby(places, key=lambda one: [one[name] for name in _PLACE]):
+        source, staging, files, structures, pae = place
         storage = open_storage(staging)
         with open_parquet(storage, files) as file:
             table = file.read().to_pylist()
-        rows = {row["row"]: {**row, "source": source} for row in table if row["row"] is not None}
+        known = {"source": source, "staging": staging, "pae": pae}
+        rows = {row["row"]: {**row, **known} for row in table if row["row"] is not None}
         with open_parquet(storage, structures) as file:
             numbers = [place["row"] for place in some]
             for group, members in groupby(numbers, key=lambda row: row // STRUCTURES_PER_ROW_GROUP):
@@ -173,10 +176,23 @@ def _staged(places: list[dict[str, Any]]) -> Iterator[_Part]:
                 yield file.read_row_group(group).take(inside), [rows[number] for number in wanted]
 
 
+def _matrices(rows: list[_Row]) -> Iterator[pa.Table]:
+    """Yield the PAE of each of `rows`."""
+    for (staging, name), some in groupby(rows, key=lambda row: (row["staging"], row["pae"])):
+        with open_parquet(open_storage(staging), name) as file:
+            begins = np.cumsum([0, *(file.metadata.row_group(n).num_rows for n in range(file.num_row_groups))])
+            read, group = -1, pa.table({})
+            for row in some:
+                number = int(np.searchsorted(begins, row["pae_row"], side="right")) - 1
+                if number != read:
+                    read, group = number, file.read_row_group(number)
+                yield group.slice(row["pae_row"] - int(begins[number]), 1)
+
+
 def _row_groups(parts: Iterator[_Part]) -> Iterator[_Part]:
     """Yield the same rows in row groups of STRUCTURES_PER_ROW_GROUP; the last may have fewer."""
     tables: list[pa.Table] = []
-    rows: list[dict[str, Any]] = []
+    rows: list[_Row] = []
     for table, some in parts:
         tables.append(table)
         rows += some
@@ -188,12 +204,12 @@ def _row_groups(parts: Iterator[_Part]) -> Iterator[_Part]:
         yield pa.concat_tables(tables), rows
 
 
-def _scores(rows: list[dict[str, Any]], first: int) -> pa.Table:
+def _scores(rows: list[_Row], first: int) -> pa.Table:
     numbered = [{**row, "structure_row": first + number} for number, row in enumerate(rows)]
     return _selected(numbered, "scores")
 
 
-def _selected(rows: list[dict[str, Any]], table: str) -> pa.Table:
+def _selected(rows: list[_Row], table: str) -> pa.Table:
     """Return the columns of a table, from rows of staged files."""
     schema = table_schema(table, IMPORTED_FORMAT)
     return pa.Table.from_pylist(

@@ -12,7 +12,9 @@ from pathlib import Path
 from typing import Final
 
 from foldatlas.atlas.folder import HEADER
+from foldatlas.atlas.importing.confidence_json import confidence_names
 from foldatlas.atlas.reference.read import Found
+from foldatlas.pipeline.importing.beside import path_beside
 from foldatlas.pipeline.sources import remote
 from foldatlas.pipeline.sources.find import matching_names
 from foldatlas.pipeline.sources.stores import normalised, scheme_of
@@ -36,6 +38,7 @@ class StructureSource:
     mtime_ns: in ns since 1970; 0 for a folder, and where a server does not report it.
     etag: of a folder, the digest of names, sizes and times of its files; of a remote file its strong ETag, or "".
     files: the files of a folder, sorted by name, relative to it.
+    beside: of a local file, the name of the JSON file beside it, "" for none.
     """
 
     uri: str
@@ -45,6 +48,7 @@ class StructureSource:
     mtime_ns: int
     etag: str = ""
     files: tuple[str, ...] = ()
+    beside: str = ""
 
     @property
     def name(self) -> str:
@@ -66,9 +70,10 @@ class StructureSource:
         return Found(self.uri, self.path, self.size, self.mtime_ns, self.etag)
 
     def file(self, name: str) -> Found:
-        """Return a file of a folder as it is now. Raise SourceError if it does not exist or is no regular file."""
-        address = f"{self.path.rstrip('/')}/{name}"
-        return found_file(address)
+        """Return a file of a folder, or beside a file, as it is now. Raise SourceError if it does not exist or is no
+        regular file."""
+        folder = self.path.rpartition("/")[0] if self.kind == FILE else self.path.rstrip("/")
+        return found_file(f"{folder}/{name}")
 
 
 def find_structure_sources(names: Sequence[str]) -> list[StructureSource]:
@@ -103,8 +108,16 @@ def _look(name: str) -> Iterator[StructureSource]:
 
 def _single(name: str) -> StructureSource:
     found = found_file(name)
-    kind = ARCHIVE if has_ending_of_archive(found.path) else FILE
-    return StructureSource(found.source, found.path, kind, found.size, found.mtime_ns, found.etag)
+    if has_ending_of_archive(found.path):
+        return StructureSource(found.source, found.path, ARCHIVE, found.size, found.mtime_ns, found.etag)
+    beside, etag = "", found.etag
+    if not scheme_of(name):
+        path = Path(found.path)
+        beside = path_beside(path.name, {one for one in confidence_names(path.name) if path.with_name(one).is_file()})
+        if beside:
+            status = path.with_name(beside).stat()
+            etag = hashlib.sha256(f"{beside}\0{status.st_size}\0{status.st_mtime_ns}".encode()).hexdigest()
+    return StructureSource(found.source, found.path, FILE, found.size, found.mtime_ns, etag, beside=beside)
 
 
 def _folder(folder: Path) -> Iterator[StructureSource]:

@@ -6,16 +6,19 @@ removed when the import is done.
 
 import hashlib
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Final
 
 import msgspec
 
 from foldatlas.atlas.folder import AtlasFolder
+from foldatlas.atlas.importing.confidence_json import is_confidence_name
 from foldatlas.atlas.storage.opening import open_storage
 from foldatlas.atlas.storage.protocol import STAGING, Storage
 from foldatlas.pipeline import events
+from foldatlas.pipeline.importing.beside import path_beside
+from foldatlas.pipeline.importing.gathered import NOTE
 from foldatlas.pipeline.importing.options import ImportOptions
 from foldatlas.pipeline.importing.reading import (
     CHUNK_FILES,
@@ -31,6 +34,7 @@ from foldatlas.schemas.errors import IncompleteError
 
 _PREFIX: Final = "import-"
 _KEY_DIGITS: Final = 24
+_LAYOUT: Final = 2  # of what is staged; other programs' leftovers are not read
 
 
 @dataclass(frozen=True)
@@ -45,10 +49,18 @@ class StagedSource:
     @classmethod
     def of(cls, folder: AtlasFolder, source: StructureSource, options: ImportOptions) -> "StagedSource":
         """Return the staging area of a source in the atlas `folder`."""
-        version = [source.uri, source.size, source.mtime_ns, source.etag, options.digest]
+        version = [_LAYOUT, source.uri, source.size, source.mtime_ns, source.etag, options.digest]
         key = hashlib.sha256(msgspec.json.encode(version)).hexdigest()[:_KEY_DIGITS]
         where = f"{folder.resolved().uri}/{STAGING}/{_PREFIX}{key}"
         return cls(source, options, open_storage(where))
+
+    def gathering(self, log: events.Log | None) -> list[ReadTask]:
+        """Return the task that gathers the JSON files of an archive, if that is still to be done."""
+        if self.source.kind != ARCHIVE or not self.options.reads_beside or self.is_complete():
+            return []
+        if self.storage.exists(NOTE):
+            return []
+        return [ReadTask(self.storage.uri, _without_files(self.source), self.options, gathers=True, log=log)]
 
     def tasks(self, lanes: int, log: events.Log | None) -> list[ReadTask]:
         """Return what is still to be read: chunks of files, or the lanes of an archive."""
@@ -57,11 +69,9 @@ class StagedSource:
             if self.num_files() is not None and not self._missing():
                 return []
             return [base._replace(lane=lane, lanes=lanes) for lane in range(lanes)]
-        files = self._files()
-        return [
-            base._replace(chunk=chunk, files=files[chunk * CHUNK_FILES : (chunk + 1) * CHUNK_FILES])
-            for chunk in self._missing()
-        ]
+        files, beside = self._files(), self._beside()
+        parts = {chunk: slice(chunk * CHUNK_FILES, (chunk + 1) * CHUNK_FILES) for chunk in self._missing()}
+        return [base._replace(chunk=chunk, files=files[part], beside=beside[part]) for chunk, part in parts.items()]
 
     def num_files(self) -> int | None:
         """Return the number of files; None for an archive that was not read to its end."""
@@ -93,6 +103,13 @@ class StagedSource:
     def _files(self) -> tuple[str, ...]:
         return (self.source.file_name,) if self.source.kind == FILE else self.source.files
 
+    def _beside(self) -> tuple[str, ...]:
+        """Return the JSON file beside each file, "" for none."""
+        if self.source.kind == FILE:
+            return (self.source.beside,)
+        names = {name for name in self.source.files if is_confidence_name(name)}
+        return tuple(path_beside(name, names) if names else "" for name in self.source.files)
+
     def _missing(self) -> list[int]:
         listed = {file.name for file in self.storage.files()}
         return [chunk for chunk in range(chunks_of(self.num_files() or 0)) if note_name(chunk) not in listed]
@@ -120,7 +137,7 @@ def local_files(staged: StagedSource, notes: Sequence[ChunkNote], work: Path) ->
 
 
 def _without_files(source: StructureSource) -> StructureSource:
-    return StructureSource(source.uri, source.path, source.kind, source.size, source.mtime_ns, source.etag)
+    return replace(source, files=())
 
 
 def _remove_empty(folder: Path) -> None:

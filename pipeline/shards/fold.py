@@ -18,14 +18,15 @@ from foldatlas.atlas.folder import AtlasFolder
 from foldatlas.atlas.index.needed import skipped_rows
 from foldatlas.atlas.parquet.coordinates import structure_ids_of
 from foldatlas.pipeline import events
-from foldatlas.pipeline.interruption import give_up, giving_up_if_unwritable, raise_if_stopping
+from foldatlas.pipeline.interruption import give_up, raise_if_stopping
+from foldatlas.pipeline.shard_work import shard_work
 from foldatlas.pipeline.shards.attempt import Attempt, Written, commit
 from foldatlas.pipeline.shards.batches import fold_in_batches
 from foldatlas.pipeline.shards.bisection import Failed
 from foldatlas.pipeline.shards.outputs import lacking
 from foldatlas.pipeline.shards.retry import failed_before, write_retried
 from foldatlas.pipeline.shards.task import FoldTask
-from foldatlas.schemas.errors import DamagedAtlasError, IncompleteError, Interrupted, ModelError
+from foldatlas.schemas.errors import DamagedAtlasError, IncompleteError, ModelError
 from foldatlas.schemas.manifest import ShardEntry, settings_digest, shard_digest
 from foldatlas.schemas.records import structure_id
 from foldatlas.schemas.tables import NEEDED_TABLES, SHARD_TABLES
@@ -39,19 +40,12 @@ def fold_shard(task: FoldTask) -> None:
     shard as it was. A model that cannot be loaded and a disk that cannot be written end the run, since every other
     shard would meet them.
     """
-    events.begin(task.options.log)
-    try:
-        with giving_up_if_unwritable(f"shard {task.shard.name}"):
+    with shard_work(task.options.log, f"shard {task.shard.name}", shard=task.shard.name, plan=task.plan):
+        try:
             _do_what_is_missing(task)
-    except ModelError as error:
-        give_up(error)
-        raise
-    except Interrupted:
-        events.emit("shard_abandoned", level=events.WARNING, shard=task.shard.name, plan=task.plan)
-        raise
-    except Exception as error:
-        events.emit("shard_failed", level=events.ERROR, shard=task.shard.name, plan=task.plan, reason=str(error))
-        raise
+        except ModelError as error:
+            give_up(error)
+            raise
 
 
 def _do_what_is_missing(task: FoldTask) -> None:

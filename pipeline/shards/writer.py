@@ -10,15 +10,13 @@ import pyarrow as pa
 from foldatlas.atlas.folder import AtlasFolder
 from foldatlas.atlas.parquet.coordinates import encode_structures
 from foldatlas.atlas.parquet.files import ParquetFile, open_parquet
-from foldatlas.atlas.parquet.matrices import Floats, encode_pae, encode_residue_embeddings
+from foldatlas.atlas.parquet.matrices import BULKY_ROW_GROUP_BYTES, Floats, encode_pae, encode_residue_embeddings
 from foldatlas.atlas.parquet.scores import score_row
 from foldatlas.folding.prediction import Prediction
 from foldatlas.schemas.manifest import FileEntry
 from foldatlas.schemas.records import structure_id
 from foldatlas.schemas.tables import STRUCTURES_PER_ROW_GROUP, TABLES
 
-# Row groups of the tables that are much larger than all others: at most this in memory, and at least one protein.
-BULKY_ROW_GROUP_BYTES: Final = 16 << 20
 BULKY: Final = {"residue_embeddings": encode_residue_embeddings, "pae": encode_pae}
 
 

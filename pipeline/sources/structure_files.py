@@ -42,10 +42,16 @@ _ZIP64_END: Final = struct.Struct("<4sQ2H2L4Q")
 _ZIP64_LOCATOR: Final = struct.Struct("<4sLQL")
 
 Wanted = Callable[[int], bool]  # whether to read the member of this number, from 0
+Named = Callable[[str], bool]  # whether to read the member of this name
 
 
 def every(number: int) -> bool:
     """Return True: every member is wanted."""
+    return True
+
+
+def of_any_name(name: str) -> bool:
+    """Return True: members of every name are wanted."""
     return True
 
 
@@ -123,12 +129,13 @@ def open_structures(found: Found) -> Iterator[Member]:
 
 
 def open_members(
-    found: Found, wanted: Wanted = every, max_bytes: int = MAX_TEXT_BYTES
+    found: Found, wanted: Wanted = every, max_bytes: int = MAX_TEXT_BYTES, named: Named = of_any_name
 ) -> Generator[tuple[int, Member], None, None]:
     """Yield number and text of a file, or of each wanted member of an archive. Never raises for its content.
 
     Members are numbered from 0, without folders. A last member without a name, and with the next number, has the reason
-    why the archive could not be read to its end. Text of more than `max_bytes` is refused.
+    why the archive could not be read to its end. Text of more than `max_bytes` is refused. Of archives, members that
+    are not `named` are not read.
     """
     number = 0
     try:
@@ -136,9 +143,9 @@ def open_members(
             limited = _Limited(stream, found.size)
             head = limited.read(_HEAD_BYTES)
             if head.startswith(_ZIP) and not limited.is_compressed:
-                members = _zip_members(found, wanted, max_bytes)
+                members = _zip_members(found, wanted, max_bytes, named)
             elif head[257:262] == b"ustar":
-                members = _tar_members(found, limited.again(head), wanted, max_bytes)
+                members = _tar_members(found, limited.again(head), wanted, max_bytes, named)
             else:
                 yield 0, Member("", head + limited.read_all(max_bytes - len(head)))
                 return
@@ -186,7 +193,9 @@ class _TarInfo(tarfile.TarInfo):
         return super()._proc_member(tarfile_)  # type: ignore[misc]
 
 
-def _tar_members(found: Found, limited: "_Limited", wanted: Wanted, max_bytes: int) -> Iterator[Member | None]:
+def _tar_members(
+    found: Found, limited: "_Limited", wanted: Wanted, max_bytes: int, named: Named
+) -> Iterator[Member | None]:
     """Yield each member; None for one that is not wanted, which a local file without compression need not read."""
     number = 0
     with _opened_tar(found, limited) as archive:
@@ -194,7 +203,7 @@ def _tar_members(found: Found, limited: "_Limited", wanted: Wanted, max_bytes: i
             archive.members.clear()  # type: ignore[attr-defined]  # otherwise it keeps every header in memory
             if info.isdir():
                 continue
-            is_wanted = wanted(number)
+            is_wanted = wanted(number) and named(info.name)
             number += 1
             if not is_wanted:
                 yield None
@@ -214,7 +223,7 @@ def _opened_tar(found: Found, limited: "_Limited") -> tarfile.TarFile:
     return tarfile.open(found.path, mode="r:", tarinfo=_TarInfo)
 
 
-def _zip_members(found: Found, wanted: Wanted, max_bytes: int) -> Iterator[Member | None]:
+def _zip_members(found: Found, wanted: Wanted, max_bytes: int, named: Named) -> Iterator[Member | None]:
     """Yield each member of a zip archive, None for one that is not wanted. Its directory is at its end, so it is not
     read as a stream."""
     if scheme_of(found.path):
@@ -226,7 +235,7 @@ def _zip_members(found: Found, wanted: Wanted, max_bytes: int) -> Iterator[Membe
         if sum(info.compress_size for info in members) > found.size:
             raise zipfile.BadZipFile("its members overlap")
         for number, info in enumerate(members):
-            if not wanted(number):
+            if not wanted(number) or not named(info.filename):
                 yield None
                 continue
             name, mode = _label(info.filename), info.external_attr >> 16

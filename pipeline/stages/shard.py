@@ -11,7 +11,8 @@ from foldatlas.atlas.folder import AtlasFolder, now
 from foldatlas.atlas.stages.run import StageRun
 from foldatlas.atlas.storage.commit import attempt_name
 from foldatlas.pipeline import events, progress
-from foldatlas.pipeline.interruption import giving_up_if_unwritable, stopping
+from foldatlas.pipeline.interruption import stopping
+from foldatlas.pipeline.shard_work import shard_work
 from foldatlas.schemas.errors import Interrupted
 from foldatlas.schemas.manifest import FileEntry, Run
 from foldatlas.schemas.stages import STAGE_FORMAT, StageEntry, StageShard
@@ -91,16 +92,9 @@ def compute_shard(task: StageTask) -> None:
     A disk that cannot be written ends the run: every other shard would meet it.
     """
     options, shard = task
-    events.begin(options.log)
-    try:
-        with giving_up_if_unwritable(f"shard {shard.name} of {options.kind}/{options.name}"):
-            _compute_and_commit(options, shard)
-    except Interrupted:
-        events.emit("stage_shard_abandoned", level=events.WARNING, stage=options.kind, shard=shard.name)
-        raise
-    except Exception as error:
-        events.emit("stage_shard_failed", level=events.ERROR, stage=options.kind, shard=shard.name, reason=str(error))
-        raise
+    what = f"shard {shard.name} of {options.kind}/{options.name}"
+    with shard_work(options.log, what, "stage_shard", stage=options.kind, shard=shard.name):
+        _compute_and_commit(options, shard)
 
 
 def _compute_and_commit(options: StageOptions, shard: StageShard) -> None:

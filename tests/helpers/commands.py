@@ -30,11 +30,11 @@ def in_this_process(
 ) -> Done:
     """Run the command in this process and return its exit code and what it wrote to the standard streams.
 
-    `input` comes by a pipe, whose buffer has to hold it. `fold` writes no report, which takes a tenth of a second,
-    unless `report` is given.
+    `input` comes by a pipe, whose buffer has to hold it. `fold` and `import` write no report, which takes a tenth
+    of a second, unless `report` is given.
     """
     arguments = [str(word) for word in words]
-    if arguments[:1] == ["fold"] and not report and "--dry-run" not in arguments:
+    if arguments[:1] in (["fold"], ["import"]) and not report and "--dry-run" not in arguments:
         arguments.insert(1, "--no-report")
     out, errors = (io.TextIOWrapper(io.BytesIO(), "utf-8", write_through=True) for _ in range(2))
     with contextlib.ExitStack() as stack:

@@ -44,7 +44,7 @@ PUBLIC = {  # module -> what users import from it
     "schemas.records": "ATOMS",
 }
 MEMBERS = {  # class that users get hold of -> its public attributes
-    "atlas.client.Client": "batch confidence download find health proteins sequence sql structure",
+    "atlas.client.Client": "batch confidence download find health proteins search sequence sql structure",
     "atlas.reader.Atlas": "close condition cursor folder header is_stale open query schema sql structure structures",
     "atlas.reference.reader.Reference": "c_alphas chain data database database_of digest document entries "
     "entry_versions faults is_demo kind memory_bytes names new_rows offsets open root row secondary sequence states "

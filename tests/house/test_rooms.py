@@ -20,8 +20,8 @@ ORDER = {
     "atlas": "client storage web parquet sql writers macros planning folder stages accounting annotations reference "
     "importing novelty index reader clusters projection forecast status export serve report verify diff merge open "
     "matrices structure_files",
-    "pipeline": "interruption progress events staging workers sources engines planning importing shards stages search "
-    "clustering embedding dask_preload dask_keys",
+    "pipeline": "interruption progress events shard_work staging workers sources engines planning importing shards "
+    "stages search clustering embedding dask_preload dask_keys",
     "jobs": "arguments weights choices report novelty cluster plan fold import_ embed evaluate export diff index "
     "annotate project merge query serve status train_fold train_lm train verify reference cli",
 }

@@ -17,11 +17,16 @@ from commands import in_this_process as run
 
 from foldatlas.atlas.folder import AtlasFolder
 from foldatlas.atlas.reader import Atlas
+from foldatlas.atlas.reference.read import Member
 from foldatlas.jobs.import_ import import_structures
 from foldatlas.pipeline.importing import reader
 from foldatlas.pipeline.importing import run as importing
+from foldatlas.pipeline.importing.options import ImportOptions
+from foldatlas.pipeline.importing.rows import file_row
 from foldatlas.schemas.errors import Interrupted, UsageError
 from foldatlas.schemas.records import structure_id
+
+pytestmark = pytest.mark.usefixtures("one_reader")
 
 LENGTHS = (40, 41, 42, 43, 44)
 SHARED = made_structures.random_sequence(50, 99)
@@ -246,6 +251,7 @@ def test_file_that_crashes_its_reader_has_a_row(tmp_path: Path, monkeypatch: pyt
     monkeypatch.setattr(reader, "_reader", reader.Reader((sys.executable, str(program))))
     contents = {"a.pdb": files()["p0.pdb"], "b.pdb": b"REMARK CRASH\n" + files()["p2.pdb"], "c.pdb": files()["p2.pdb"]}
     import_structures([str(archived(tmp_path / "x.tar", contents))], tmp_path / "atlas", plddt_scale=100)
+    reader.end_reader()
     assert outcomes(tmp_path / "atlas") == {"a.pdb": "accepted", "b.pdb": "crashed", "c.pdb": "accepted"}
 
 
@@ -269,21 +275,19 @@ def test_scores_of_colabfold_declare_plddt(tmp_path: Path) -> None:
     assert abs(mean - 90) < 2 and abs(ptm - 0.8) < 1e-6
 
 
-def test_ids_come_from_names_patterns_or_files(tmp_path: Path) -> None:
+def test_ids_come_from_names_patterns_or_files() -> None:
     header = "TITLE     ALPHAFOLD MONOMER V2.0 PREDICTION FOR SOMETHING (P12345)\n"
     content = header.encode() + text(structure(SHARED, 1, 90))
-    folder = str(written(tmp_path / "files", {"AF-P12345-F1-model_v4.pdb": content}))
     found = {}
     for id_from in (None, "AF-([A-Z0-9]+)-F", "header", "nowhere"):
-        atlas = tmp_path / f"atlas-{id_from}".replace("(", "").replace("[", "").replace("?", "")
-        import_structures([folder], atlas, id_from=id_from)
-        with Atlas.open(atlas) as opened:
-            found[id_from] = opened.query("select id, outcome from records").rows()
+        options = ImportOptions(id_from=id_from)
+        row, _ = file_row(0, "AF-P12345-F1-model_v4.pdb", Member("", content), options)
+        found[id_from] = (row["id"], row["outcome"])
     assert found == {
-        None: [("AF-P12345-F1-model_v4", "accepted")],
-        "AF-([A-Z0-9]+)-F": [("P12345", "accepted")],
-        "header": [("P12345", "accepted")],
-        "nowhere": [("AF-P12345-F1-model_v4", "missing_id")],
+        None: ("AF-P12345-F1-model_v4", "accepted"),
+        "AF-([A-Z0-9]+)-F": ("P12345", "accepted"),
+        "header": ("P12345", "accepted"),
+        "nowhere": ("AF-P12345-F1-model_v4", "missing_id"),
     }
 
 

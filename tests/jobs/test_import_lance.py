@@ -24,6 +24,8 @@ import pyarrow as pa
 
 from foldatlas.folding.compare.atom_layouts import atom37
 
+pytestmark = pytest.mark.usefixtures("one_reader")
+
 RNG = np.random.default_rng(9)
 SEQUENCES = ["".join(RNG.choice(list(STANDARD_RESIDUES), 25 + number)) for number in range(5)]
 POSITIONS = [RNG.uniform(-50, 50, (num_atoms(sequence), 3)).round(2).astype(np.float32) for sequence in SEQUENCES]

@@ -12,6 +12,8 @@ from foldatlas.jobs.export import export
 from foldatlas.jobs.import_ import import_structures
 from foldatlas.schemas.errors import UsageError
 
+pytestmark = pytest.mark.usefixtures("one_reader")
+
 SCORES = (
     "id, structure_id, length, mean_plddt, plddt_std, num_confident, fraction_confident, fraction_very_high, ptm, "
     "num_unknown, radius_of_gyration, helix_fraction, strand_fraction"

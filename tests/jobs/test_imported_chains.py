@@ -22,6 +22,8 @@ from foldatlas.jobs.import_ import import_structures
 from foldatlas.jobs.verify import repair, verify
 from foldatlas.schemas.records import ATOMS, RESIDUES, STANDARD_RESIDUES, num_atoms, structure_id
 
+pytestmark = pytest.mark.usefixtures("one_reader")
+
 CHAINS = Path(__file__).parents[3] / "shared" / "data" / "chains.parquet"
 FEW, MOST = 60, 300
 RNG = np.random.default_rng(17)

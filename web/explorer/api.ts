@@ -3,20 +3,29 @@
 /** An answer that is an error: problem details (RFC 9457), or no answer at all (status 0). */
 export class ApiError extends Error {
   readonly status: number;
+  /** Seconds after which the server wants to be asked again, if it said so. */
+  readonly retryAfter: number | null;
 
-  constructor(status: number, message: string) {
+  constructor(status: number, message: string, retryAfter: number | null = null) {
     super(message);
     this.status = status;
+    this.retryAfter = retryAfter;
   }
 }
 
 const TOKEN = "foldatlas-token"; // key of sessionStorage: forgotten when the tab is closed
 
+/** Parameters of a request; of a list each value is one, and null, undefined and empty texts are left out. */
+export type Query = Readonly<Record<string, string | number | readonly string[] | null | undefined>>;
+
 export interface Options {
-  query?: Readonly<Record<string, string | number | null | undefined>>;
+  query?: Query;
   signal?: AbortSignal | undefined;
   /** Sent as JSON by POST. */
   body?: unknown;
+  method?: "GET" | "POST" | "DELETE";
+  /** Ask again while the server is preparing its answer, and report why. */
+  waiting?: (reason: string) => void;
 }
 
 export class Api {
@@ -25,10 +34,11 @@ export class Api {
   private asked: Promise<string | null> | null = null;
 
   /** Return the address of a route, for links and downloads. `path` has no slash at its beginning. */
-  url(path: string, query: Options["query"] = {}): string {
+  url(path: string, query: Query = {}): string {
     const url = new URL(path, document.baseURI);
-    for (const [name, value] of Object.entries(query))
-      if (value !== null && value !== undefined && value !== "") url.searchParams.set(name, String(value));
+    for (const [name, values] of Object.entries(query))
+      for (const value of Array.isArray(values) ? values : [values])
+        if (value !== null && value !== undefined && value !== "") url.searchParams.append(name, String(value));
     return url.href;
   }
 
@@ -54,7 +64,13 @@ export class Api {
     const response = await this.send(path, options);
     if (response.ok) return response;
     const reason = await problem(response);
-    if (response.status !== 401) throw new ApiError(response.status, reason);
+    const seconds = Number(response.headers.get("Retry-After") ?? Number.NaN);
+    if (response.status === 503 && options.waiting && seconds >= 0 && !options.signal?.aborted) {
+      options.waiting(reason);
+      await new Promise((done) => setTimeout(done, 1000 * Math.min(seconds, 10)));
+      return this.fetch(path, options);
+    }
+    if (response.status !== 401) throw new ApiError(response.status, reason, Number.isNaN(seconds) ? null : seconds);
     sessionStorage.removeItem(TOKEN);
     this.asked ??= this.askToken(reason).finally(() => {
       this.asked = null;
@@ -65,7 +81,7 @@ export class Api {
     return this.fetch(path, options);
   }
 
-  private async send(path: string, { query, signal, body }: Options): Promise<Response> {
+  private async send(path: string, { query, signal, body, method }: Options): Promise<Response> {
     const headers: Record<string, string> = {};
     const token = sessionStorage.getItem(TOKEN);
     if (token !== null) headers["Authorization"] = `Bearer ${token}`;
@@ -74,7 +90,8 @@ export class Api {
       return await fetch(this.url(path, query), {
         headers,
         signal: signal ?? null,
-        ...(body === undefined ? {} : { method: "POST", body: JSON.stringify(body) }),
+        method: method ?? (body === undefined ? "GET" : "POST"),
+        body: body === undefined ? null : JSON.stringify(body),
       });
     } catch (error) {
       if (error instanceof DOMException && error.name === "AbortError") throw error;

@@ -1,17 +1,19 @@
 // The state of the page is its URL, and nothing else: a link shows what its sender saw, and the browser's back button
-// undoes. `/` is the map, `/protein/NAME` a protein. Parameters of the query that VIEW does not list are conditions of
+// undoes. `/` is the map, `/protein/NAME` a protein, `/?search=ID` the hits of a search. Parameters of the query that VIEW does not list are conditions of
 // the filter, with the names that `GET /v1/proteins` has for them, and are passed on to the server as they are.
 
 /** Parameters of how things are shown; all others are of the filter. */
-export const VIEW = ["map", "color", "view", "charts", "sort", "order", "after"] as const;
+export const VIEW = ["map", "color", "view", "charts", "sort", "order", "after", "search"] as const;
 export type ViewName = (typeof VIEW)[number];
+
+export type Filter = Readonly<Record<string, readonly string[]>>;
 
 export interface State {
   /** Name of the protein whose page is shown; null on the map page. */
   readonly protein: string | null;
   readonly view: Readonly<Partial<Record<ViewName, string>>>;
-  /** Conditions of the filter: parameter of the server -> value. */
-  readonly filter: Readonly<Record<string, string>>;
+  /** Conditions of the filter: parameter of the server -> its values. */
+  readonly filter: Filter;
 }
 
 const IS_VIEW: ReadonlySet<string> = new Set(VIEW);
@@ -21,19 +23,18 @@ const PROTEIN = "protein/";
 export function parseState(url: URL, base = "/"): State {
   const path = url.pathname.startsWith(base) ? url.pathname.slice(base.length) : "";
   const view: Partial<Record<ViewName, string>> = {};
-  const filter: Record<string, string> = {};
+  const filter: Record<string, string[]> = {};
   for (const [name, value] of url.searchParams) {
     if (value === "") continue;
     if (IS_VIEW.has(name)) view[name as ViewName] = value;
-    else filter[name] = value;
+    else filter[name] = [...(filter[name] ?? []), value];
   }
   return { protein: path.startsWith(PROTEIN) ? decode(path.slice(PROTEIN.length)) : null, view, filter };
 }
 
 /** Return the path and the query of a state. */
 export function formatState(state: State, base = "/"): string {
-  const query = new URLSearchParams();
-  for (const [name, value] of Object.entries(state.filter).sort()) query.set(name, value);
+  const query = new URLSearchParams(conditions(state.filter));
   for (const name of VIEW) {
     const value = state.view[name];
     if (value) query.set(name, value);
@@ -41,6 +42,13 @@ export function formatState(state: State, base = "/"): string {
   const path = state.protein === null ? "" : PROTEIN + encodeURIComponent(state.protein);
   const text = query.toString();
   return base + path + (text ? `?${text}` : "");
+}
+
+/** Return the conditions of a filter one by one, in the order of their names. */
+export function conditions(filter: Filter): [name: string, value: string][] {
+  return Object.keys(filter)
+    .sort()
+    .flatMap((name) => filter[name]!.map((value) => [name, value] as [string, string]));
 }
 
 function decode(text: string): string {
@@ -54,24 +62,20 @@ function decode(text: string): string {
 export interface Change {
   protein?: string | null;
   view?: Partial<Record<ViewName, string | null>>;
-  filter?: Record<string, string | null>;
+  filter?: Readonly<Record<string, readonly string[] | null>>;
   /** Conditions that are not in `filter` are removed. */
   onlyFilter?: boolean;
 }
 
-/** Return a state with a change made; null removes a parameter. */
+/** Return a state with a change made; null and an empty list remove a parameter. */
 export function changed(state: State, change: Change): State {
-  return {
-    protein: change.protein === undefined ? state.protein : change.protein,
-    view: merged(state.view, change.view ?? {}),
-    filter: merged(change.onlyFilter ? {} : state.filter, change.filter ?? {}),
-  };
-}
-
-function merged(before: Readonly<Record<string, string | undefined>>, change: Record<string, string | null>) {
-  const result: Record<string, string> = {};
-  for (const [name, value] of Object.entries({ ...before, ...change })) if (value) result[name] = value;
-  return result;
+  const view: Partial<Record<ViewName, string>> = {};
+  for (const [name, value] of Object.entries({ ...state.view, ...change.view }))
+    if (value) view[name as ViewName] = value;
+  const filter: Record<string, readonly string[]> = {};
+  for (const [name, values] of Object.entries({ ...(change.onlyFilter ? {} : state.filter), ...change.filter }))
+    if (values?.length) filter[name] = values;
+  return { protein: change.protein === undefined ? state.protein : change.protein, view, filter };
 }
 
 /** The state of the page in a browser. Listeners hear of each change, whether ours or of the back button. */
@@ -90,8 +94,12 @@ export class Store {
     return this.now;
   }
 
-  onChange(listener: (state: State, before: State) => void): void {
+  /** Call `listener` after each change, until the signal aborts. */
+  onChange(listener: (state: State, before: State) => void, signal?: AbortSignal): void {
     this.listeners.push(listener);
+    signal?.addEventListener("abort", () => {
+      this.listeners = this.listeners.filter((each) => each !== listener);
+    });
   }
 
   /** Make a change, as a new entry of the browser's history, or in place of the present one. */
@@ -107,6 +115,20 @@ export class Store {
   /** Return the URL of the present state with a change made, for links. */
   link(change: Change): string {
     return formatState(changed(this.now, change), this.base);
+  }
+
+  /** Return whether a URL is of this page, so that `open` can show it. */
+  holds(url: string): boolean {
+    const { origin, pathname } = new URL(url);
+    const path = pathname.slice(this.base.length);
+    return origin === location.origin && pathname.startsWith(this.base) && (path === "" || path.startsWith(PROTEIN));
+  }
+
+  /** Show the state of a URL of this page. */
+  open(url: string): void {
+    if (url === location.href) return;
+    history.pushState(null, "", url);
+    this.set(parseState(new URL(url), this.base));
   }
 
   private set(next: State): void {

@@ -185,7 +185,7 @@ class SqlProcesses:
         message = {
             "index": str(index.resolve()),
             "temporary": str(temporary.resolve()),
-            "functions": NAMED.search(request.sql) is not None,
+            "functions": NAMED.search(f"{request.sql} {request.condition or ''}") is not None,
             "probe": probe,
         }
         try:

@@ -17,6 +17,7 @@ from foldatlas.atlas.serve.cage.statement import check
 from foldatlas.atlas.sql import result_formats
 from foldatlas.atlas.sql.parameters import with_parameters
 from foldatlas.atlas.sql.query import Result, read_only
+from foldatlas.atlas.sql.text import first_line
 from foldatlas.schemas.errors import QueryError
 from foldatlas.schemas.sql_functions import PROGRAM_FUNCTIONS
 
@@ -25,13 +26,17 @@ HIDDEN: Final = {"copies", "documents", "files", "folded_records"}  # tables for
 
 
 class SqlRequest(msgspec.Struct, frozen=True):
-    """A statement, values of its parameters, the format of its result, and limits of rows and seconds."""
+    """A statement, values of its parameters, the format of its result, and limits of rows and seconds.
+
+    With a `condition`, which a person typed, `sql` ends where that belongs.
+    """
 
     sql: str
     params: dict[str, Any] | list[Any] | None
     format: str
     rows: int
     seconds: float
+    condition: str | None = None
 
 
 @dataclass(frozen=True)
@@ -89,6 +94,8 @@ def answer(request: SqlRequest, place: Place, write: Callable[[bytes], None], *,
 def _run(request: SqlRequest, place: Place, checked: bool) -> Result:
     connection = connect(place)
     text = with_parameters(request.sql, request.params)
+    if request.condition is not None:
+        text = f"{text} {_expression(request.condition)}"
     if checked:
         check(connection.cursor(), text, visible_tables(connection, place.is_local))
     cursor = connection.cursor()
@@ -98,6 +105,16 @@ def _run(request: SqlRequest, place: Place, checked: bool) -> Result:
         add_functions(cursor, place.model)
     cursor.execute("SET lock_configuration = true")
     return read_only(cursor, text, request.seconds)
+
+
+def _expression(condition: str) -> str:
+    """Return a condition in parentheses. Raise QueryError unless it is one expression."""
+    try:
+        duckdb.SQLExpression(condition)  # raises for "true) OR (true", "true; SELECT 1" and "true ORDER BY 1"
+    except duckdb.Error as error:
+        reason = first_line(error).partition(": ")[2] or first_line(error)
+        raise QueryError(f"the condition is not one expression: {reason}") from None
+    return f"(\n{condition}\n)"  # a comment ends with its line
 
 
 def connect(place: Place) -> Any:

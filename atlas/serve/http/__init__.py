@@ -14,6 +14,9 @@ groups.py       our own routes: clusters, novelty
 protein_page.py our own routes: a protein's page, its nearest known structure, its aligned errors
 downloads.py    our own routes: downloads of a filter
 sql.py          our own routes: SQL, and the tables that it sees
+explore.py      our own routes: what the explorer asks
+select.py       the filter of a request, with what a person typed evaluated in a confined process
+pages.py        the pages of the explorer, and their assets
 search.py       our own routes: searches as jobs
 esm.py          routes of the ESM Metagenomic Atlas
 alphafold.py    routes of the AlphaFold Protein Structure Database

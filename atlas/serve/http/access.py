@@ -72,3 +72,8 @@ def needs(feature: str) -> Callable[..., Awaitable[None]]:
             raise Problem(401, "the token is not one of this server", _CHALLENGE)
 
     return check
+
+
+async def require(request: Request, feature: str) -> None:
+    """Raise Problem unless a request may use `feature`: for a part of a route that not all requests use."""
+    await needs(feature)(request, await _BEARER(request))

@@ -18,6 +18,8 @@ from foldatlas.atlas.serve.http.problems import Problem
 from foldatlas.atlas.serve.http.proteins import ERRORS, Name, structure_response
 from foldatlas.atlas.serve.http.state import public_url, read, state_of
 from foldatlas.atlas.serve.settings import READ
+from foldatlas.atlas.writers.pae_files import pae_document
+from foldatlas.schemas.formats import IMPORTED_FORMAT
 from foldatlas.schemas.records import structure_id
 
 router = APIRouter(prefix="", tags=["AlphaFold Database"], dependencies=[Depends(needs(READ))])
@@ -93,7 +95,7 @@ def _prediction(request: Request, served: Served, one: Protein) -> dict[str, Any
         [one.id, one.source, one.structure_id],
     )
     confident, very_high = scores["fraction_confident"], scores["fraction_very_high"]
-    has_pae = bool(served.rows("SELECT 1 AS one FROM files WHERE table_name = 'pae' LIMIT 1"))
+    has_pae = state_of(request).contents.has_pae(served, one)
 
     def link(ending: str) -> str:
         return public_url(request, f"/files/{entry}-{ending}")
@@ -187,5 +189,6 @@ def _category(plddt: float | None) -> str | None:
 def _aligned_errors(request: Request, served: Served, one: Protein) -> list[dict[str, Any]]:
     errors = state_of(request).contents.pae(served, one)
     if errors is None:
-        raise NotFoundError(f"the atlas has no predicted aligned errors of {one.structure_id}: fold with --pae")
-    return [{"predicted_aligned_error": errors.tolist(), "max_predicted_aligned_error": float(errors.max(initial=0))}]
+        advice = "" if served.atlas.header.format >= IMPORTED_FORMAT else ": fold with --pae"
+        raise NotFoundError(f"the atlas has no predicted aligned errors of {one.structure_id}{advice}")
+    return pae_document(errors)

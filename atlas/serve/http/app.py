@@ -14,8 +14,10 @@ from foldatlas.atlas.serve.http import (
     alphafold,
     downloads,
     esm,
+    explore,
     groups,
     models,
+    pages,
     problems,
     protein_page,
     proteins,
@@ -68,7 +70,7 @@ def create_app(
     if searches is not None:
         searches.on_end = metrics.search_ended
     problems.add_handlers(app)
-    routes = (proteins, groups, protein_page, downloads, sql, search, esm, alphafold)
+    routes = (proteins, groups, protein_page, downloads, explore, sql, search, esm, alphafold, pages)
     for router in (module.router for module in routes):
         app.include_router(router)
     _add_operation(app, metrics)

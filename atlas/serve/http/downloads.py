@@ -8,10 +8,11 @@ from starlette.responses import Response, StreamingResponse
 
 from foldatlas.atlas.serve import downloads
 from foldatlas.atlas.serve.current import Served
-from foldatlas.atlas.serve.filters import parse_cursor
+from foldatlas.atlas.serve.filters import Filter, parse_cursor
 from foldatlas.atlas.serve.http import models
 from foldatlas.atlas.serve.http.access import needs
 from foldatlas.atlas.serve.http.problems import documented
+from foldatlas.atlas.serve.http.select import Select, with_selection
 from foldatlas.atlas.serve.http.state import Download, State, state_of
 from foldatlas.atlas.serve.settings import READ
 
@@ -25,18 +26,27 @@ def _documented(what: str, media_type: str) -> dict[int | str, dict[str, Any]]:
     }
 
 
-def _stream(
-    request: Request, pieces: Callable[[State, Served], Iterator[bytes]], name: str, media_type: str
-) -> StreamingResponse:
+async def _stream(
+    request: Request,
+    query: models.DownloadQuery,
+    pieces: Callable[[State, Served, Filter], Iterator[bytes]],
+    name: str,
+    media_type: str,
+) -> Response:
     state = state_of(request)
-    download = Download(state)
-    try:
-        begun = downloads.prepared(pieces(state, download.served))
-    except BaseException:
-        download.close()
-        raise
-    headers = {"Content-Disposition": f'attachment; filename="{name}"'}
-    return StreamingResponse(download.stream(begun), 200, headers, media_type)
+
+    def begin(select: Select) -> Response:
+        download = Download(state)
+        try:
+            wanted = select(download.served, None).simplest
+            begun = downloads.prepared(pieces(state, download.served, wanted))
+        except BaseException:
+            download.close()
+            raise
+        headers = {"Content-Disposition": f'attachment; filename="{name}"'}
+        return StreamingResponse(download.stream(begun), 200, headers, media_type)
+
+    return await with_selection(request, query, begin)
 
 
 @router.get(
@@ -44,13 +54,14 @@ def _stream(
     response_class=Response,
     responses=_documented("structure files, and manifest.jsonl as the last member", "application/x-tar"),
 )
-def tar(request: Request, query: Annotated[models.TarQuery, Query()]) -> Response:
+async def tar(request: Request, query: Annotated[models.TarQuery, Query()]) -> Response:
     """Download structures as a tar. If manifest.jsonl is not in it, it was cut off: resume with `after`."""
     after = parse_cursor(query.after) if query.after else None
-    return _stream(
+    return await _stream(
         request,
-        lambda state, served: downloads.tar_stream(
-            served, state.contents, query.wanted(), after, query.limit, query.format
+        query,
+        lambda state, served, wanted: downloads.tar_stream(
+            served, state.contents, wanted, after, query.limit, query.format
         ),
         "structures.tar",
         "application/x-tar",
@@ -62,12 +73,13 @@ def tar(request: Request, query: Annotated[models.TarQuery, Query()]) -> Respons
     response_class=Response,
     responses=_documented("rows of proteins, with sequences and cursors", "application/vnd.apache.parquet"),
 )
-def parquet(request: Request, query: Annotated[models.DownloadQuery, Query()]) -> Response:
+async def parquet(request: Request, query: Annotated[models.DownloadQuery, Query()]) -> Response:
     """Download proteins as Parquet: the columns of a page, the sequence, and a cursor."""
     after = parse_cursor(query.after) if query.after else None
-    return _stream(
+    return await _stream(
         request,
-        lambda state, served: downloads.parquet_stream(served, state.contents, query.wanted(), after, query.limit),
+        query,
+        lambda state, served, wanted: downloads.parquet_stream(served, state.contents, wanted, after, query.limit),
         "proteins.parquet",
         "application/vnd.apache.parquet",
     )
@@ -78,12 +90,13 @@ def parquet(request: Request, query: Annotated[models.DownloadQuery, Query()]) -
     response_class=Response,
     responses=_documented("a line of JSON per record", "application/jsonl"),
 )
-def manifest(request: Request, query: Annotated[models.DownloadQuery, Query()]) -> Response:
+async def manifest(request: Request, query: Annotated[models.DownloadQuery, Query()]) -> Response:
     """List what a download would have: a line of JSON per record, with the cursor to resume after it."""
     after = parse_cursor(query.after) if query.after else None
-    return _stream(
+    return await _stream(
         request,
-        lambda state, served: downloads.manifest_stream(served, query.wanted(), after, query.limit),
+        query,
+        lambda state, served, wanted: downloads.manifest_stream(served, wanted, after, query.limit),
         "manifest.jsonl",
         "application/jsonl",
     )

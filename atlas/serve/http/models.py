@@ -18,6 +18,8 @@ Length = Annotated[int | None, Field(ge=0, le=2**31 - 1)]
 Percent = Annotated[float | None, Field(ge=0, le=100, allow_inf_nan=False)]
 Fraction = Annotated[float | None, Field(ge=0, le=1, allow_inf_nan=False)]
 Cursor = Annotated[str | None, Field(max_length=MAX_CURSOR_LENGTH, description="`next` of the page before")]
+MAX_WHERE: Final = 4_000  # characters
+Conditions = Annotated[list[Annotated[str, Field(max_length=6_000)]], Field(max_length=50)]
 Name = Annotated[str, StringConstraints(min_length=1, max_length=MAX_NAME_LENGTH)]
 Format = Literal["pdb", "cif"]
 Level = Literal["identity90", "identity30", "structure"]
@@ -58,6 +60,28 @@ class FilterQuery(BaseModel):
     novel: bool | None = Field(None, description="high confidence, 60 residues or more, and TM-score < 0.5")
     representative: bool | None = Field(None, description="whether it represents its cluster at 30 %")
     fragment: bool | None = None
+    range: Conditions = Field(
+        default_factory=list,
+        description="COLUMN:LEAST:BELOW of a column of numbers of /v1/explore/columns; either may be empty",
+        examples=[["radius_of_gyration:10:25"]],
+    )
+    choice: Conditions = Field(
+        default_factory=list,
+        description="COLUMN:VALUE of a choice or flag, COLUMN alone: no value; of one column, any of them",
+        examples=[["known:novel", "known:not searched"]],
+    )
+    region: Conditions = Field(
+        default_factory=list,
+        description="MAP:X,Y,X,Y of a map: corners of a rectangle, or 3 to 100 of a polygon",
+        examples=[["plddt_length:60,70,400,100"]],
+    )
+    where: str | None = Field(
+        None,
+        min_length=1,
+        max_length=MAX_WHERE,
+        description="SQL expression on columns of `proteins`; needs the feature `sql`",
+        examples=["ptm > 0.8 AND length % 2 = 0"],
+    )
 
     def wanted(self) -> ProteinFilter:
         """Return the filter."""

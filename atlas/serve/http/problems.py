@@ -13,6 +13,7 @@ from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
 from foldatlas.atlas.serve.catalogue import AmbiguousError, NotFoundError
+from foldatlas.atlas.serve.explore.tables import PreparingError
 from foldatlas.schemas.errors import DamagedAtlasError, UsageError
 
 MEDIA_TYPE: Final = "application/problem+json"
@@ -52,6 +53,8 @@ def problem_of(error: Exception) -> Problem:
             return Problem(409, str(error), structure_ids=[str(each) for each in error.structure_ids])
         case UsageError():
             return Problem(400, str(error))
+        case PreparingError():
+            return Problem(503, str(error), {"Retry-After": str(error.seconds)})
         case RequestValidationError():
             faults = [
                 {"where": ".".join(map(str, fault["loc"])), "detail": fault["msg"]} for fault in error.errors()[:20]
@@ -74,8 +77,8 @@ def add_handlers(app: FastAPI) -> None:
     async def answer(request: Request, error: Exception) -> Response:
         return problem_of(error).response()
 
-    for kind in (Problem, NotFoundError, AmbiguousError, UsageError, RequestValidationError, HTTPException,
-                 DamagedAtlasError, Exception):  # fmt: skip
+    for kind in (Problem, NotFoundError, AmbiguousError, UsageError, PreparingError, RequestValidationError,
+                 HTTPException, DamagedAtlasError, Exception):  # fmt: skip
         app.add_exception_handler(kind, answer)
 
 

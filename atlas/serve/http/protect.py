@@ -157,6 +157,8 @@ class Prefix:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if self._prefix and scope["type"] == "http":
             path = scope["path"]
+            if path == self._prefix:
+                path = f"{path}/"
             inside = path if path.startswith(f"{self._prefix}/") else self._prefix + path
             scope = {**scope, "root_path": self._prefix, "path": inside}
         await self._app(scope, receive, send)

@@ -16,6 +16,7 @@ from foldatlas.atlas.serve.http.access import needs
 from foldatlas.atlas.serve.http.conditional import conditional
 from foldatlas.atlas.serve.http.models import JSON
 from foldatlas.atlas.serve.http.problems import documented
+from foldatlas.atlas.serve.http.select import Select, with_selection
 from foldatlas.atlas.serve.http.state import Download, read, state_of
 from foldatlas.atlas.serve.settings import READ
 
@@ -31,15 +32,21 @@ ERRORS = documented(400, 401, 403, 404, 409, 421, 422, 429, 503)
 
 
 @router.get("/proteins", response_model=models.ProteinPage, responses=documented(400, 401, 403, 421, 422, 429, 503))
-def proteins(request: Request, query: Annotated[models.PageQuery, Query()]) -> Response:
+async def proteins(request: Request, query: Annotated[models.PageQuery, Query()]) -> Response:
     """List proteins that meet all conditions, in pages."""
     after = parse_cursor(query.after) if query.after else None
-    rows, last = read(request, lambda served: catalogue.page(served, query.wanted(), after, query.size))
-    headers = {}
-    if last is not None:
-        url = request.url.include_query_params(after=last.text())
-        headers["Link"] = f'<{url.path}?{url.query}>; rel="next"'
-    return JSON({"items": rows, "next": last.text() if last is not None else None}, headers=headers)
+
+    def page(select: Select) -> Response:
+        rows, last = read(
+            request, lambda served: catalogue.page(served, select(served, None).simplest, after, query.size)
+        )
+        headers = {}
+        if last is not None:
+            url = request.url.include_query_params(after=last.text())
+            headers["Link"] = f'<{url.path}?{url.query}>; rel="next"'
+        return JSON({"items": rows, "next": last.text() if last is not None else None}, headers=headers)
+
+    return await with_selection(request, query, page)
 
 
 @router.get("/proteins/{name:path}", response_model=models.ProteinList, responses=ERRORS)

@@ -13,6 +13,7 @@ from starlette.concurrency import iterate_in_threadpool
 from foldatlas.atlas.serve.cage.processes import SqlLimits, SqlProcesses
 from foldatlas.atlas.serve.contents import Contents
 from foldatlas.atlas.serve.current import CurrentAtlas, Served
+from foldatlas.atlas.serve.explore.tables import Explorer
 from foldatlas.atlas.serve.http.problems import Problem
 from foldatlas.atlas.serve.nearest_known import NearestKnown
 from foldatlas.atlas.serve.search.jobs import Searches
@@ -54,11 +55,13 @@ class State:
     sql: SqlProcesses | None = None
     searches: Searches | None = None
     contents: Contents = field(default_factory=Contents)
+    explorer: Explorer = field(init=False)
     nearest_known: NearestKnown = field(default_factory=NearestKnown)
     downloads: threading.Semaphore = field(init=False)
     sql_places: Places = field(init=False)
 
     def __post_init__(self) -> None:
+        self.explorer = Explorer(self.current.memory_limit)
         self.downloads = threading.Semaphore(self.settings.limits.downloads)
         limits = self.sql.limits if self.sql is not None else SqlLimits()
         self.sql_places = Places(limits.processes, limits.waiting)

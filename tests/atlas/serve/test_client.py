@@ -1,6 +1,7 @@
 """The client against a real server: `foldatlas serve` as a user starts it, in a process of its own."""
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -16,6 +17,7 @@ from built_atlas import Built
 from foldatlas.atlas.client import Client, ServerError
 from foldatlas.atlas.reader import Atlas
 from foldatlas.atlas.serve.cage import landlock
+from foldatlas.atlas.serve.search.build import build_search
 
 TOKEN = "t" * 40
 
@@ -69,6 +71,19 @@ def test_look_ups_and_pages(client: Client, indexed: Built) -> None:
 def test_sql_gives_a_table(client: Client) -> None:
     table = client.sql("SELECT id FROM proteins WHERE id = $id", id="a1")
     assert table.to_pylist() == [{"id": "a1"}]
+
+
+def test_a_search_gives_its_hits(client: Client, indexed: Built, server: str) -> None:
+    """Without a search database it says how to make one; with one the server needs no restart."""
+    sequence = client.sequence("a1")
+    with pytest.raises(ServerError, match="foldatlas index --search"):
+        client.search("sequence", sequence=sequence)
+    build_search(indexed.root, indexed.root / "search")
+    try:
+        found = client.search("sequence", sequence=sequence, limit=3)
+        assert found["state"] == "done" and found["hits"][0]["id"] == "a1" and len(found["hits"]) <= 3
+    finally:
+        shutil.rmtree(indexed.root / "search")
 
 
 def test_a_download_appears_when_it_is_complete(client: Client, tmp_path: Path) -> None:

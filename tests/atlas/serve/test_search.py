@@ -17,14 +17,18 @@ from built_atlas import Built
 from starlette.testclient import TestClient
 
 from foldatlas.atlas.reader import Atlas
+from foldatlas.atlas.reference.chains import StructureFault
 from foldatlas.atlas.serve.cage import landlock
 from foldatlas.atlas.serve.current import CurrentAtlas
 from foldatlas.atlas.serve.http.app import create_app
+from foldatlas.atlas.serve.search import worker
 from foldatlas.atlas.serve.search.build import build_search
+from foldatlas.atlas.serve.search.embeddings import search_embeddings
 from foldatlas.atlas.serve.search.jobs import Searches, SearchLimits
 from foldatlas.atlas.serve.search.processes import SearchProcess
-from foldatlas.atlas.serve.search.requests import Embedding, Failed, Job, Sequence
-from foldatlas.atlas.serve.settings import ServerSettings
+from foldatlas.atlas.serve.search.requests import Embedding, Failed, Job, Sequence, Structure
+from foldatlas.atlas.serve.search.segments import SegmentArrays
+from foldatlas.atlas.serve.settings import Limits, ServerSettings
 from foldatlas.schemas.records import format_structure_id
 
 ENDED = ("done", "failed", "cancelled")
@@ -148,11 +152,17 @@ def test_an_embedding_finds_its_neighbours(indexed: Built, current: CurrentAtlas
         client = client_of(current, searches)
         by_name = ended(client, {"kind": "embedding", "name": str(query), "limit": 10})
         by_vector = ended(client, {"kind": "embedding", "vector": vectors[17].tolist(), "limit": 10})
-        refused = ended(client, {"kind": "embedding", "vector": [1.0] * 7})
     assert by_name["hits"] == by_vector["hits"] and by_name["searched"] == len(rows)
     assert [uuid.UUID(hit["structure_id"]) for hit in by_name["hits"]] == [rows[k][0] for k in order]
     assert [hit["similarity"] for hit in by_name["hits"]] == pytest.approx(expected[order].tolist(), abs=1e-3)
-    assert (refused["state"], refused["reason"]) == ("failed", "refused") and "8 channels" in refused["detail"]
+    segments = [SegmentArrays(tmp_path / "search", segment) for segment in database.segments]
+    for wrong, reason in (
+        (np.ones(7), "8 channels"),
+        (np.zeros(8), "no direction"),
+        (np.full(8, np.nan), "no direction"),
+    ):
+        with pytest.raises(ValueError, match=reason):
+            search_embeddings(segments, wrong.astype(np.float32), limit=1, on_progress=lambda phase, fraction: None)
 
 
 def test_a_bad_structure_fails_with_a_reason(client: TestClient) -> None:
@@ -221,6 +231,70 @@ def test_jobs_cannot_be_guessed_or_listed(client: TestClient) -> None:
 def test_wrong_requests_are_400(client: TestClient, body: dict, detail: str) -> None:
     response = client.post("/v1/searches", json=body)
     assert response.status_code == 400 and detail in response.json()["detail"]
+
+
+FILES = {
+    "not_structure": b"GIF89a",
+    "empty": b"HEADER    NOTHING\nEND\n",
+    "unreadable": b"data_x\nloop_\n_atom_site.id\n_atom_site.type_symbol\n1\n",
+    "no_protein": b"HETATM    1  O   HOH A   1       0.000   0.000   0.000  1.00  0.00           O\nEND\n",
+    "several_chains": b"".join(
+        b"ATOM      1  CA  ALA %c   1       0.000   0.000   0.000  1.00  0.00           C\n" % chain for chain in b"ABC"
+    ),
+    "bad_coordinates": b"ATOM      1  CA  ALA A   1    99999.00099999.00099999.000  1.00  0.00           C\nEND\n",
+}
+
+
+@pytest.mark.parametrize("outcome", FILES)
+def test_bad_files_have_a_reason(outcome: str) -> None:
+    with pytest.raises(StructureFault) as fault:
+        worker._query(Structure(0.5, text=FILES[outcome]))
+    assert fault.value.outcome == outcome
+
+
+ATTACKS = [
+    {"kind": "structure", "structure": "x" * (9 << 20)},
+    {"kind": "structure", "name": "../../../etc/passwd"},
+    {"kind": "structure", "name": "/etc/passwd", "chain": "$(id)"},
+    {"kind": "structure", "name": "file:///etc/passwd"},
+    {"kind": "structure", "name": "' OR ''='"},
+    {"kind": "structure", "name": "f0m0", "min_tm": -1},
+    {"kind": "structure", "path": "/etc/passwd"},
+    {"kind": "embedding", "vector": [0.5] * 20_000},
+    {"kind": "embedding", "vector": ["__import__('os')"]},
+    {"kind": "embedding", "vector": []},
+    {"kind": "sequence", "sequence": "MKV; rm -rf /"},
+    {"kind": "sequence", "sequence": "MKV\0MKV"},
+    {"kind": "sequence", "sequence": "--db-load-mode"},
+    {"kind": "sequence", "sequence": ">a\nMKV\n>b\nMKV"},
+    {"kind": "sequence", "sequence": "M" * 200_000},
+    {"kind": "sequence", "sequence": "MKV", "limit": 10**9},
+    {"kind": "sequence", "sequence": "MKV", "max_evalue": 1e300},
+    {"kind": "sequence", "sequence": "MKV", "temporary": "/etc"},
+    {"kind": "worker", "sequence": "MKV"},
+    {"sequence": "MKV"},
+    [{"kind": "sequence", "sequence": "MKV"}],
+]
+
+
+@pytest.mark.parametrize("body", ATTACKS, ids=lambda body: str(body)[:60])
+def test_attacks_are_refused(served: CurrentAtlas, queue_of: Callable[..., Searches], body: object) -> None:
+    """None of them becomes a search."""
+    searches = queue_of()
+    response = client_of(served, searches).post("/v1/searches", json=body)
+    assert 400 <= response.status_code < 500 and response.headers["content-type"] == "application/problem+json"
+    assert "root:" not in response.text and "Traceback" not in response.text
+    assert searches.counts() == {"waiting": 0, "running": 0}
+
+
+def test_large_bodies_are_few_at_a_time(served: CurrentAtlas, queue_of: Callable[..., Searches]) -> None:
+    """A structure may be larger than other bodies, but the server keeps few of them in memory."""
+    body = {"kind": "structure", "structure": "x" * (2 << 20)}
+    assert client_of(served, queue_of()).post("/v1/searches", json=body).status_code == 202
+    full = client_of(served, queue_of(), limits=Limits(large_bodies=0))
+    refused = full.post("/v1/searches", json=body)
+    assert refused.status_code == 503 and refused.headers["Retry-After"]
+    assert full.post("/v1/batch/proteins", json={"ids": ["x" * (2 << 20)]}).status_code == 413
 
 
 def test_without_a_database_the_answer_says_how(served: CurrentAtlas, client: TestClient, tmp_path: Path) -> None:

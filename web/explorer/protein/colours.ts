@@ -17,10 +17,13 @@ export const CLASSES: readonly PlddtClass[] = [
 
 export const PALETTES = {
   alphafold: { name: "pLDDT, as AlphaFold DB", colours: ["#0053d6", "#65cbf3", "#ffdb13", "#ff7d45"] },
-  // four steps of cividis (Nuñez, Anderton & Renslow 2018), which rise in lightness
-  safe: { name: "pLDDT, colour-blind safe", colours: ["#00306f", "#5d6c8c", "#b1a570", "#fee838"] },
+  // four steps of viridis (van der Walt & Smith 2015), which rise in lightness and can be seen on black and white
+  safe: { name: "pLDDT, colour-blind safe", colours: ["#3b528b", "#21918c", "#5ec962", "#fde725"] },
 } as const;
 export type PaletteName = keyof typeof PALETTES;
+
+/** From the first residue to the last. */
+export const SPECTRUM = ["#440154", "#3b528b", "#21918c", "#5ec962", "#fde725"];
 
 export const NO_PLDDT = "#888888";
 export const KNOWN = "#c2257a"; // the nearest known structure

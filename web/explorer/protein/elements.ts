@@ -53,28 +53,33 @@ export function plddtCell(plddt: number | null): HTMLElement {
 export interface Column<Item> {
   readonly name: string;
   readonly isNumber?: boolean;
+  readonly isWide?: boolean;
   readonly cell: (item: Item) => Child;
+}
+
+function css<Item>({ isNumber, isWide }: Column<Item>): string | null {
+  if (isNumber) return "p-num";
+  return isWide ? "p-wide" : null;
 }
 
 /** Return a table that scrolls sideways where it is wider than the page. */
 export function table<Item>(label: string, columns: readonly Column<Item>[], items: readonly Item[]): HTMLElement {
-  const css = (column: Column<Item>) => ({ class: column.isNumber ? "p-num" : null });
   return h(
     "div",
-    { class: "p-scroll", tabindex: 0, role: "region", "aria-label": label },
+    { class: "p-scroll", tabindex: 0, role: "region", "aria-label": `Table: ${label}` },
     h(
       "table",
       {},
-      h("thead", {}, h("tr", {}, ...columns.map((column) => h("th", { scope: "col", ...css(column) }, column.name)))),
+      h(
+        "thead",
+        {},
+        h("tr", {}, ...columns.map((column) => h("th", { scope: "col", class: css(column) }, column.name))),
+      ),
       h("tbody", {}, ...items.map((item) => row(columns, item))),
     ),
   );
 }
 
 export function row<Item>(columns: readonly Column<Item>[], item: Item): HTMLTableRowElement {
-  return h(
-    "tr",
-    {},
-    ...columns.map((column) => h("td", { class: column.isNumber ? "p-num" : null }, column.cell(item))),
-  );
+  return h("tr", {}, ...columns.map((column) => h("td", { class: css(column) }, column.cell(item))));
 }

@@ -3,8 +3,8 @@ import type { Context } from "../context.ts";
 import { button, h } from "../dom.ts";
 import { classOf, cssOf } from "./colours.ts";
 import { stateLink } from "./elements.ts";
-import { copyText } from "./files.ts";
-import { counted, decimals, percent, shown } from "./text.ts";
+import { copyText, fileLink } from "./files.ts";
+import { counted, decimals, fileName, percent, shown } from "./text.ts";
 import type { Protein, Verdict } from "./types.ts";
 
 const WORDS: Record<Verdict, string> = {
@@ -21,7 +21,12 @@ export function heading(protein: Protein, context: Context): HTMLElement {
   return h(
     "header",
     { class: "p-head" },
-    h("p", { class: "p-crumbs" }, stateLink(context, { protein: null }, "← Map of the atlas"), copy),
+    h(
+      "p",
+      { class: "p-crumbs" },
+      stateLink(context, { protein: null }, "← Map of the atlas"),
+      quickFiles(protein, context, copy),
+    ),
     h("h1", {}, shown(protein.id)),
     protein.description ? h("p", { class: "p-description" }, shown(protein.description, 1_000)) : null,
     h(
@@ -46,6 +51,38 @@ export function heading(protein: Protein, context: Context): HTMLElement {
       shown(protein.verdict_reason, 1_000),
     ),
   );
+}
+
+function quickFiles(protein: Protein, { api }: Context, copy: HTMLElement): HTMLElement {
+  const name = fileName(protein.id, protein.structure_id);
+  const problem = h("span", { role: "alert" });
+  const file = (label: string, format: string) =>
+    fileLink(api, label, `v1/structures/${protein.structure_id}?format=${format}`, `${name}.${format}`, (text) => {
+      problem.textContent = text;
+    });
+  return h("span", { class: "p-buttons" }, "Download ", file("PDB", "pdb"), file("mmCIF", "cif"), copy, problem);
+}
+
+/** Return links to the parts of the page. */
+export function contents(parts: readonly HTMLElement[]): HTMLElement {
+  const items = parts.flatMap((part) => {
+    const title = part.querySelector("h2");
+    if (!title) return [];
+    const go = (event: Event) => {
+      event.preventDefault(); // the URL is the state of the page, and has no place in it
+      title.tabIndex = -1;
+      title.focus({ preventScroll: true });
+      part.scrollIntoView();
+    };
+    return [
+      h(
+        "li",
+        {},
+        h("a", { href: `${location.pathname}${location.search}#${title.id}`, onclick: go }, title.textContent),
+      ),
+    ];
+  });
+  return h("nav", { class: "p-contents", "aria-label": "Parts of this page" }, h("ul", {}, ...items));
 }
 
 function tile(name: string, value: string, note = "", css = ""): HTMLElement {

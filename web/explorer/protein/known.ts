@@ -1,8 +1,9 @@
 // The panel of the nearest known structure: how well it agrees, and the alignment.
 import type { Context } from "../context.ts";
-import { h } from "../dom.ts";
+import { button, h } from "../dom.ts";
 import { alignmentText } from "./alignment.ts";
 import { fact, section } from "./elements.ts";
+import { type Overlays, traceText } from "./overlay.ts";
 import { counted, decimals, percent, shown } from "./text.ts";
 import type { Protein, Superposed } from "./types.ts";
 
@@ -16,7 +17,7 @@ export function loadKnown(protein: Protein, { api, signal }: Context): Promise<S
   return loading;
 }
 
-export function knownPanel(protein: Protein, known: Promise<Superposed>): HTMLElement {
+export function knownPanel(protein: Protein, known: Promise<Superposed>, overlays: Overlays): HTMLElement {
   const content = h("div", {});
   const panel = section("Nearest known structure", "p-nearest", content);
   if (protein.nearest_structure === null) {
@@ -25,7 +26,20 @@ export function knownPanel(protein: Protein, known: Promise<Superposed>): HTMLEl
   }
   content.append(h("p", {}, h("strong", { class: "p-id" }, shown(protein.nearest_structure))));
   known
-    .then((found) => content.replaceChildren(...described(protein, found)))
+    .then((found) => {
+      const overlay = {
+        name: found.target,
+        note: `TM-score ${decimals(found.tm_query, 2)}, RMSD ${decimals(found.rmsd, 1)} Å`,
+        text: traceText(found),
+        isTrace: true,
+      };
+      const again = button("Superpose it again", () => overlays.reveal(overlay));
+      overlays.whenShown((shown) => {
+        again.hidden = shown === overlay;
+      });
+      content.replaceChildren(...described(protein, found), again);
+      overlays.show(overlay);
+    })
     .catch((error: Error) => content.append(h("p", { class: "p-quiet" }, `It is not superposed: ${error.message}`)));
   return panel;
 }

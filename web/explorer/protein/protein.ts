@@ -6,9 +6,11 @@ import { citation, downloads } from "./downloads.ts";
 import { fact, link, section } from "./elements.ts";
 import { errorPanel } from "./errors.ts";
 import { Focus } from "./focus.ts";
-import { heading } from "./heading.ts";
+import { contents, heading } from "./heading.ts";
 import { knownPanel, loadKnown } from "./known.ts";
+import { Overlays } from "./overlay.ts";
 import { sequencePanel } from "./residues.ts";
+import { similarPanel } from "./similar.ts";
 import { structurePanel } from "./structure.ts";
 import { annotations, clusters, hits, neighbours, origin, records } from "./tables.ts";
 import { counted, shown } from "./text.ts";
@@ -26,25 +28,27 @@ export async function renderProtein(root: HTMLElement, name: string, context: Co
     root.append(await choice(name, context));
     return;
   }
-  const title = document.title;
   document.title = `${shown(protein.id, 80)} · FoldAtlas`;
-  context.signal.addEventListener("abort", () => {
-    document.title = title;
-  });
   const focus = new Focus(protein.length);
+  const overlays = new Overlays();
   const known = loadKnown(protein, context);
   const residues = sequencePanel(protein, focus);
   root.classList.add("p-page");
+  const parts = [
+    [structurePanel(protein, focus, overlays, context), errorPanel(protein, focus, context)],
+    [residues.section],
+    [knownPanel(protein, known, overlays)],
+    [hits(protein)],
+    [similarPanel(protein, overlays, context)],
+    [clusters(protein, context), neighbours(protein, context)],
+    [records(protein), origin(protein)],
+    [annotations(protein)],
+    [downloads(protein, context), citation(protein)],
+  ].map((row) => row.filter((part) => part !== null));
   root.append(
     heading(protein, context),
-    h("div", { class: "p-main" }, structurePanel(protein, focus, known, context), errorPanel(protein, focus, context)),
-    residues.section,
-    knownPanel(protein, known),
-    hits(protein),
-    h("div", { class: "p-pair" }, clusters(protein, context), neighbours(protein, context)),
-    h("div", { class: "p-pair" }, records(protein), origin(protein)),
-    annotations(protein) ?? "",
-    h("div", { class: "p-pair" }, downloads(protein, context), citation(protein)),
+    contents(parts.flat()),
+    ...parts.flatMap((row, n) => (row.length > 1 ? [h("div", { class: n ? "p-pair" : "p-main" }, ...row)] : row)),
   );
   known.then((found) => residues.plot.addKnown(found)).catch(() => undefined); // the panel says why
 }

@@ -1,22 +1,18 @@
 // The panel of the structure in 3D: view, legend, and how it is shown.
 import type { Context } from "../context.ts";
 import { button, h } from "../dom.ts";
-import { CLASSES, KNOWN, NO_PLDDT, PALETTES } from "./colours.ts";
+import { CLASSES, KNOWN, NO_PLDDT, PALETTES, SPECTRUM } from "./colours.ts";
 import { section } from "./elements.ts";
 import { saveData, saveText } from "./files.ts";
 import { countSelected, type Focus } from "./focus.ts";
-import { counted, decimals, fileName, shown } from "./text.ts";
-import type { Protein, Superposed } from "./types.ts";
-import { type Colouring, STYLES, StructureView, type StyleName, traceText } from "./viewer.ts";
+import type { Overlays } from "./overlay.ts";
+import { counted, fileName, shown } from "./text.ts";
+import type { Protein } from "./types.ts";
+import { type Colouring, STYLES, StructureView, type StyleName } from "./viewer.ts";
 
 const MOST_IN_PDB = 9_999; // residues, by the format
 
-export function structurePanel(
-  protein: Protein,
-  focus: Focus,
-  known: Promise<Superposed>,
-  context: Context,
-): HTMLElement {
+export function structurePanel(protein: Protein, focus: Focus, overlays: Overlays, context: Context): HTMLElement {
   const box = h("div", {
     class: "p-view",
     role: "application",
@@ -26,13 +22,13 @@ export function structurePanel(
   const tools = h("div", { class: "p-tools" });
   const legend = h("ul", { class: "p-legend", "aria-label": "Colours" });
   const status = h("p", { class: "p-status", role: "status" }, "The structure is loading …");
-  const panel = section("Structure", "p-structure", tools, h("div", { class: "p-stage" }, box, status), legend);
+  const panel = section("Structure", "p-structure", h("div", { class: "p-stage" }, box, status));
   open(protein, focus, context, box)
     .then((view) => {
       status.remove();
-      panel.append(view.readout, selectionTools(focus, view));
+      panel.append(view.readout, selectionTools(focus, view), legend, tools);
       fill(tools, legend, view, protein);
-      known.then((found) => addKnown(tools, legend, view, found)).catch(() => undefined);
+      addOverlay(tools, legend, view, overlays);
     })
     .catch((error: Error) => {
       if (context.signal.aborted) return;
@@ -96,9 +92,9 @@ function drawLegend(legend: HTMLElement, colouring: Colouring, protein: Protein)
   const items =
     colouring === "chain"
       ? [
-          ["#440154", "First residue"],
-          ["#21918c", "middle"],
-          ["#fde725", "last residue"],
+          [SPECTRUM[0]!, "first residue"],
+          [SPECTRUM[2]!, "middle"],
+          [SPECTRUM[4]!, "last residue"],
         ]
       : [
           ...CLASSES.map((each, n) => [PALETTES[colouring].colours[n]!, `${each.name} (${each.range})`]),
@@ -113,27 +109,36 @@ function entry(colour: string, name: string, css = ""): HTMLElement {
   return h("li", { class: css }, swatch, name);
 }
 
-function addKnown(tools: HTMLElement, legend: HTMLElement, view: StructureView, known: Superposed): void {
-  view.addKnown(known);
-  const item = entry(
-    KNOWN,
-    `Nearest known structure: ${shown(known.target, 60)} (TM-score ${decimals(known.tm_query, 2)}, RMSD ${decimals(known.rmsd, 1)} Å)`,
-  );
-  legend.append(item);
-  const box = h("input", {
-    type: "checkbox",
-    checked: true,
-    onchange: () => {
-      view.showKnown(box.checked);
-      item.hidden = !box.checked;
-    },
+function addOverlay(tools: HTMLElement, legend: HTMLElement, view: StructureView, overlays: Overlays): void {
+  const item = entry(KNOWN, "");
+  const name = h("span", {});
+  item.append(name);
+  const show = () => {
+    view.showOther(box.checked);
+    item.hidden = !box.checked;
+  };
+  const box = h("input", { type: "checkbox", checked: true, onchange: show });
+  const save = button("Save it", () => {
+    const { current } = overlays;
+    if (current) saveText(current.text, `${fileName(current.name, "structure")}-superposed.pdb`);
   });
-  tools.prepend(
-    h("label", { class: "p-known" }, box, "Nearest known structure"),
-    button("Save superposed", () => saveText(traceText(known), `${fileName(known.target, "known")}-superposed.pdb`), {
-      title: "C-alphas of the nearest known structure in the frame of this protein, as PDB",
-    }),
+  save.title = "Save the superposed structure in the frame of this protein, as PDB";
+  const controls = h(
+    "span",
+    { class: "p-buttons", hidden: true },
+    h("label", { class: "p-known" }, box, "Superposed"),
+    save,
   );
+  tools.prepend(controls);
+  legend.append(item);
+  item.hidden = true;
+  overlays.whenShown((overlay) => {
+    view.superpose(overlay);
+    name.textContent = `${overlay.isTrace ? "Nearest known structure" : "Superposed"}: ${shown(overlay.name, 60)} (${overlay.note})`;
+    controls.hidden = false;
+    box.checked = true;
+    show();
+  });
 }
 
 function selectionTools(focus: Focus, view: StructureView): HTMLElement {

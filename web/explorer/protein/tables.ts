@@ -22,7 +22,7 @@ export function hits(protein: Protein): HTMLElement {
     );
   const columns: Column<Hit>[] = [
     { name: "Search", cell: (hit) => (hit.search === "structures" ? "Structure" : "Sequence") },
-    { name: "Best hit", cell: result },
+    { name: "Best hit", isWide: true, cell: result },
     { name: "TM-score", isNumber: true, cell: (hit) => decimals(hit.tm_query, 3) },
     { name: "by its length", isNumber: true, cell: (hit) => decimals(hit.tm_target, 3) },
     { name: "RMSD, Å", isNumber: true, cell: (hit) => decimals(hit.rmsd, 2) },
@@ -95,7 +95,7 @@ function clusterBlock(cluster: Cluster, context: Context): HTMLElement {
       ". ",
       stateLink(
         context,
-        { protein: null, filter: { [FILTERS[cluster.level]]: cluster.cluster }, onlyFilter: true },
+        { protein: null, filter: { [FILTERS[cluster.level]]: [cluster.cluster] }, onlyFilter: true },
         "Show all on the map",
       ),
     ),
@@ -190,7 +190,7 @@ export function records(protein: Protein): HTMLElement {
   const columns: Column<Protein["records"][number]>[] = [
     { name: "Id", cell: (record) => shown(record.id) },
     { name: "Source", cell: (record) => sourceName(record.source) },
-    { name: "Description", cell: (record) => shown(record.description) },
+    { name: "Description", isWide: true, cell: (record) => shown(record.description) },
   ];
   const more = protein.num_records - protein.records.length;
   return section(

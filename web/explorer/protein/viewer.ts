@@ -1,10 +1,11 @@
 // The structure in 3D, by 3Dmol.js (Rego & Koes 2015), with the nearest known structure superposed.
-import type { AtomSpec, GLViewer } from "3dmol";
+import type { AtomSpec, GLModel, GLViewer } from "3dmol";
 import { button, h } from "../dom.ts";
-import { colourOf, FADED, FIRST, KNOWN, NO_PLDDT, type PaletteName, SECOND } from "./colours.ts";
+import { colourOf, FADED, FIRST, KNOWN, NO_PLDDT, type PaletteName, SECOND, SPECTRUM } from "./colours.ts";
 import { type Focus, isIn } from "./focus.ts";
-import { decimals, residueCode, residueName } from "./text.ts";
-import type { Protein, Superposed } from "./types.ts";
+import type { Overlay } from "./overlay.ts";
+import { decimals, residueName } from "./text.ts";
+import type { Protein } from "./types.ts";
 
 export type Colouring = PaletteName | "chain";
 export const STYLES = { ribbon: "Ribbon", sticks: "Ribbon and sticks", atoms: "Sticks", trace: "Chain trace" } as const;
@@ -13,7 +14,6 @@ export type StyleName = keyof typeof STYLES;
 const TURN = 15; // degrees
 const ZOOM = 1.2;
 const MOST_STICKS = 3_000; // residues: more of them make the page slow
-const SPECTRUM = ["#440154", "#3b528b", "#21918c", "#5ec962", "#fde725"]; // viridis, from the first residue to the last
 const WAYS: Record<string, (view: GLViewer) => void> = {
   ArrowLeft: (view) => view.rotate(-TURN, "y"),
   ArrowRight: (view) => view.rotate(TURN, "y"),
@@ -43,7 +43,7 @@ export class StructureView {
   private colouring: Colouring = "alphafold";
   private style: StyleName = "ribbon";
   private hasRibbon = true;
-  private hasKnown = false;
+  private other: GLModel | null = null;
   private marker: ReturnType<GLViewer["addSphere"]> | null = null;
 
   private constructor(view: GLViewer, box: HTMLElement, protein: Protein, focus: Focus) {
@@ -79,8 +79,7 @@ export class StructureView {
     const ends = atoms.filter((atom) => atom.atom === "O").length;
     this.hasRibbon = 2 * ends > this.protein.length; // a trace of C-alphas has no ribbon
     this.restyle();
-    this.view.zoomTo({ model: 0 });
-    this.view.zoom(1.1);
+    this.fit({ model: 0 });
     this.view.setHoverable({ model: 0 }, true, this.hover, this.leave);
     this.view.setClickable({ model: 0 }, true, (atom: AtomSpec) => {
       const residue = (atom.resi ?? 1) - 1;
@@ -160,22 +159,29 @@ export class StructureView {
     const { selection } = this.focus;
     const ranges = selection ? [selection.first, ...(selection.second ? [selection.second] : [])] : [];
     const resi = ranges.map(([from, to]) => `${from + 1}-${to + 1}` as const);
-    this.view.zoomTo(ranges.length ? { model: 0, resi } : { model: 0 }, 0);
+    this.fit(ranges.length ? { model: 0, resi } : { model: 0 });
     this.view.render();
   }
 
-  /** Add the nearest known structure, a trace of C-alphas. */
-  addKnown(known: Superposed): void {
-    this.view.addModel(traceText(known), "pdb");
-    this.hasKnown = true;
-    this.restyle();
+  /** Zoom to residues: 3Dmol.js fits them to the height of the view, which can be narrower than high. */
+  private fit(selection: Parameters<GLViewer["zoomTo"]>[0]): void {
+    const { clientWidth, clientHeight } = this.box;
+    this.view.zoomTo(selection);
+    this.view.zoom(Math.min(1.1, (1.1 * clientWidth) / Math.max(1, clientHeight)));
+  }
+
+  /** Show a structure superposed, in place of the one before. */
+  superpose({ text, isTrace }: Overlay): void {
+    if (this.other) this.view.removeModel(this.other);
+    this.other = this.view.addModel(text, "pdb");
+    const shape = isTrace ? { style: "trace", thickness: 0.4 } : { arrows: true };
+    this.other.setStyle({}, { cartoon: { ...shape, color: KNOWN, opacity: 0.85 } } as object);
     this.view.render();
   }
 
-  showKnown(on: boolean): void {
-    const model = this.view.getModel(1);
-    if (on) model.show();
-    else model.hide();
+  showOther(on: boolean): void {
+    if (on) this.other?.show();
+    else this.other?.hide();
     this.view.render();
   }
 
@@ -198,10 +204,6 @@ export class StructureView {
         ? { stick: sticks }
         : { cartoon: ribbon, ...(wantsSticks ? { stick: sticks } : {}) };
     this.view.setStyle({ model: 0 }, style as object);
-    if (this.hasKnown)
-      this.view.setStyle({ model: 1 }, {
-        cartoon: { style: "trace", color: KNOWN, thickness: 0.4, opacity: 0.9 },
-      } as object);
   }
 
   private colour(residue: number): string {
@@ -239,20 +241,6 @@ export function describe(protein: Protein, residue: number): string {
   const plddt = protein.plddt[residue] ?? null;
   const value = plddt === null ? "no pLDDT" : `pLDDT ${decimals(plddt, 1)}`;
   return `${residueName(protein.sequence, residue)}: ${value}`;
-}
-
-/** Return the nearest known structure as PDB text: its C-alphas in the frame of the protein, as chain B. */
-export function traceText({ c_alphas, sequence }: Superposed): string {
-  const lines: string[] = [];
-  c_alphas.forEach((point, residue) => {
-    if (point === null) return;
-    const place = point.map((value) => value.toFixed(3).padStart(8)).join("");
-    const name = residueCode(sequence[residue] ?? "X");
-    const number = String((residue % 9_999) + 1).padStart(4);
-    const serial = String((lines.length % 99_999) + 1).padStart(5);
-    lines.push(`ATOM  ${serial}  CA  ${name} B${number}    ${place}  1.00  0.00           C  `);
-  });
-  return [...lines, "TER", "END", ""].join("\n");
 }
 
 function mixed(one: string, other: string, share: number): string {

@@ -8,7 +8,7 @@ test("state survives the URL", () => {
   const state = {
     protein: "a/b %?#é",
     view: { map: "umap", order: "desc" },
-    filter: { min_plddt: "70", where: "a < 'x&y'" },
+    filter: { range: ["ptm:0.5:", "length:60:90"], where: ["a < 'x&y'"] },
   };
   for (const base of ["/", "/atlas/"]) assert.deepEqual(read(formatState(state, base), base), state);
 });
@@ -17,7 +17,7 @@ test("parameters that are not of the view are conditions", () => {
   assert.deepEqual(read("/?sort=ptm&novel=true&min_ptm="), {
     protein: null,
     view: { sort: "ptm" },
-    filter: { novel: "true" },
+    filter: { novel: ["true"] },
   });
 });
 
@@ -26,5 +26,5 @@ test("a stray percent sign is part of a name", () => assert.equal(read("/protein
 test("null removes a parameter", () => {
   const state = changed(read("/?novel=true&min_ptm=0.5&sort=ptm"), { filter: { novel: null }, view: { sort: null } });
   assert.equal(formatState(state), "/?min_ptm=0.5");
-  assert.equal(formatState(changed(state, { filter: { novel: "true" }, onlyFilter: true })), "/?novel=true");
+  assert.equal(formatState(changed(state, { filter: { novel: ["true"] }, onlyFilter: true })), "/?novel=true");
 });

@@ -1,0 +1,206 @@
+"""The explorer's table of the index that is served: made in the background, and answers that are kept with it."""
+
+import logging
+import os
+import shutil
+import tempfile
+import threading
+import time
+import weakref
+from collections import OrderedDict
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Final
+
+import duckdb
+
+from foldatlas.atlas.serve.current import Served
+from foldatlas.atlas.serve.explore.columns import ExploredColumn, explored_columns
+from foldatlas.atlas.serve.explore.mask import MAX_RECORDS, mask_of, num_bits
+from foldatlas.atlas.serve.explore.table import ExplorerTable, make_table
+from foldatlas.atlas.sql.text import first_line
+from foldatlas.schemas.errors import FoldAtlasError
+
+WAIT_SECONDS: Final = 2.0  # of a request for the table of a new index
+SECONDS_AFTER_FAILURE: Final = 60.0
+KEPT_BYTES: Final = 64 << 20  # answers and masks of one index
+
+_LOG: Final = logging.getLogger("foldatlas.serve")
+
+
+class PreparingError(FoldAtlasError):
+    """The explorer's table of an index is not ready. `seconds` is when to ask again."""
+
+    def __init__(self, message: str, seconds: int):
+        super().__init__(message)
+        self.seconds = seconds
+
+
+class Kept:
+    """Answers that were asked for last, up to KEPT_BYTES; safe for several threads."""
+
+    def __init__(self, size: int = KEPT_BYTES) -> None:
+        self._size = self._left = size
+        self._values: OrderedDict[Any, bytes] = OrderedDict()
+        self._lock = threading.Lock()
+
+    def find(self, key: Any) -> bytes | None:
+        """Return what is kept for `key`, or None."""
+        with self._lock:
+            if key in self._values:
+                self._values.move_to_end(key)
+            return self._values.get(key)
+
+    def keep(self, key: Any, value: bytes) -> None:
+        """Keep a value, in place of those that were not asked for longest."""
+        with self._lock:
+            if key not in self._values and len(value) <= self._size:
+                self._values[key] = value
+                self._left -= len(value)
+                while self._left < 0:
+                    _, dropped = self._values.popitem(last=False)
+                    self._left += len(dropped)
+
+    def get(self, key: Any, make: Callable[[], bytes]) -> bytes:
+        """Return what is kept for `key`, or `make()`, which is kept from then on."""
+        found = self.find(key)
+        if found is None:
+            found = make()
+            self.keep(key, found)
+        return found
+
+
+class About:
+    """What filters need to know of an index: its columns and the number of bits of masks; and answers that are kept."""
+
+    def __init__(self, served: Served):
+        self.number = served.number
+        self.columns: dict[str, ExploredColumn] = explored_columns(served)
+        self.has_projection = bool(served.rows("SELECT 1 AS one FROM projection LIMIT 1"))
+        self.num_bits = num_bits(served)
+        self.kept = Kept()
+
+    def mask(self, served: Served, condition: str) -> bytes:
+        """Return the mask of SQL of our own."""
+        if self.num_bits > MAX_RECORDS:
+            raise FoldAtlasError(f"conditions that only the index can answer work up to {MAX_RECORDS:,} records")
+        return self.kept.get(("mask", condition), lambda: mask_of(served, self.num_bits, condition))
+
+
+class Explorer:
+    """Tables of the indexes that are served, the newest alone. Use it from any thread; `close` it at the end."""
+
+    def __init__(self, memory_limit: str | None = None):
+        self._memory_limit = memory_limit
+        self._lock = threading.Lock()
+        self._about: About | None = None
+        self._table: ExplorerTable | None = None
+        self._making: int | None = None  # the number of the index
+        self._made = threading.Event()
+        self._begun = 0.0
+        self._failed: tuple[int, float, str] | None = None  # number of the index, time, reason
+        self._connection: Any = None
+        self._folder: Path | None = None
+        self._closed = False
+
+    def about(self, served: Served) -> About:
+        """Return what filters need to know of an index."""
+        with self._lock:
+            if self._about is None or self._about.number != served.number:
+                self._about = About(served)
+            return self._about
+
+    def table(self, served: Served, wait: float | None = None) -> ExplorerTable:
+        """Return the table of an index. Raise PreparingError if it is not made within `wait` seconds."""
+        made = self.begin(served)
+        if made is not None:
+            made.wait(WAIT_SECONDS if wait is None else wait)
+        with self._lock:
+            if self._table is not None and self._table.number == served.number:
+                return self._table
+            if self._failed is not None and self._failed[0] == served.number:
+                raise PreparingError(f"the explorer's table cannot be made: {self._failed[2]}", 60)
+            seconds = time.monotonic() - self._begun
+        raise PreparingError(
+            f"the explorer reads the index for the first time, since {seconds:.0f} s; 10 million proteins take about "
+            "a minute",
+            2,
+        )
+
+    def begin(self, served: Served) -> threading.Event | None:
+        """Begin to make the table of an index unless it exists, and return the event of its end."""
+        with self._lock:
+            if self._closed or (self._table is not None and self._table.number == served.number):
+                return None
+            if self._making is not None:
+                return self._made
+            failed = self._failed
+            is_late = failed is None or time.monotonic() >= failed[1] + SECONDS_AFTER_FAILURE
+            if failed is not None and failed[0] == served.number and not is_late:
+                return None
+            self._making, self._made, self._begun = served.number, threading.Event(), time.monotonic()
+            if self._folder is None:
+                self._folder = Path(tempfile.mkdtemp(prefix="foldatlas-explore-"))
+                weakref.finalize(self, shutil.rmtree, self._folder, ignore_errors=True)
+            index = self._folder / f"{served.number}.index"
+            # The index may be replaced, and its file deleted, meanwhile.
+            try:
+                os.link(served.file, index)
+            except OSError:
+                shutil.copyfile(served.file, index)
+            threading.Thread(target=self._make, args=(served, index), daemon=True).start()
+            return self._made
+
+    def _make(self, served: Served, index: Path) -> None:
+        assert self._folder is not None
+        made = self._made
+        file = self._folder / f"{served.number}.duckdb"
+        table, reason = None, ""
+        try:
+            table = make_table(
+                served, index, self.about(served).columns, file, self._memory_limit, self._connected
+            )  # fmt: skip
+        except (duckdb.Error, FoldAtlasError, OSError) as error:
+            reason = first_line(error)
+            _LOG.error("the explorer's table cannot be made: %s", reason)
+        except Exception as error:
+            reason = "an unexpected error; the operator's log has the traceback"
+            _LOG.error("the explorer's table cannot be made", exc_info=error)
+        finally:
+            index.unlink(missing_ok=True)
+        with self._lock:
+            old, self._connection = None, None
+            if table is not None and not self._closed:
+                old, self._table, self._failed = self._table, table, None
+            elif table is not None:
+                old = table
+            else:
+                self._failed = served.number, time.monotonic(), reason
+            self._making = None
+        if old is not None:
+            old.close()
+        made.set()
+        if table is not None:
+            _LOG.info("the explorer's table was made in %.1f s", time.monotonic() - self._begun)
+
+    def _connected(self, connection: Any) -> None:
+        with self._lock:
+            self._connection = connection
+
+    def close(self) -> None:
+        """Stop making a table, and delete all files."""
+        with self._lock:
+            self._closed = True
+            making = self._making is not None
+        deadline = time.monotonic() + 10
+        while making and not self._made.wait(0.1) and time.monotonic() < deadline:
+            with self._lock:
+                if self._connection is not None:
+                    self._connection.interrupt()
+        with self._lock:
+            if self._table is not None:
+                self._table.close()
+                self._table = None
+            if self._folder is not None:
+                shutil.rmtree(self._folder, ignore_errors=True)
+                self._folder = None
