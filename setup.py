@@ -49,7 +49,14 @@ EXTRAS = {
     "lance": ["brotli>=1.2,<2", "msgpack>=1.1,<2", "pylance>=14,<15"],  # tables of ESM Atlas v1; all MIT or Apache-2
     "map": ["openTSNE>=1.0.4,<1.1", "scikit-learn>=1.7", "threadpoolctl>=3.5"],  # all BSD; scipy and joblib with them
     "s3": ["boto3>=1.44"],
-    "serve": ["fastapi>=0.150", "prometheus-client>=0.22", "pydantic>=2.12", "starlette>=1.0", "uvicorn>=0.40"],
+    "serve": [
+        "fastapi>=0.150",
+        "prometheus-client>=0.22",
+        "pydantic>=2.12",
+        "starlette>=1.0",
+        "usearch>=2.26,<3",
+        "uvicorn>=0.40",
+    ],
     "slurm": ["dask-jobqueue>=0.9,<0.10"],  # jobs/deploy/slurm/dask_cluster.py
     "train": ["matplotlib>=3.10", "tensorboard>=2.20"],
     "test": [
@@ -92,6 +99,7 @@ EXTRAS = {
         "tensorboard>=2.20",
         "tmtools>=0.3",  # GPL: a reference for tests, never imported by the program
         "transformers>=5.20",
+        "usearch>=2.26,<3",
         "uvicorn>=0.40",
         "zstandard>=0.25",
     ],

@@ -33,6 +33,7 @@ from foldatlas.schemas.version import program_version
 HEADER: Final = "atlas.json"
 INDEX: Final = "atlas.duckdb"
 REPORT: Final = "report.html"
+SEARCH: Final = "search"  # the folder of the search database
 # Files beside the tables of an atlas that is a Parquet export (atlas/export/subset.py); SHA256SUMS has their digests.
 EXPORT_LISTS: Final = (
     "SHA256SUMS",

@@ -154,7 +154,7 @@ def make_atlas(root: Path, chains: list[Chain], number: int, channels: int = 0) 
             "failures": tables.FAILURES.empty_table(),
         }
         if channels:
-            drawn = np.random.default_rng(len(part)).normal(size=(len(part), channels)).astype(np.float32)
+            drawn = np.random.default_rng(list(part_ids[0])).normal(size=(len(part), channels)).astype(np.float32)
             mean = pa.ListArray.from_arrays(np.arange(len(part) + 1, dtype=np.int32) * channels, drawn.ravel())
             contents["embeddings"] = pa.Table.from_arrays(
                 [pa.ExtensionArray.from_storage(pa.uuid(), pa.array(part_ids, pa.binary(16))),

@@ -40,14 +40,15 @@ def reference(
 ) -> "ReferenceVersion | None":
     """Build the next version of the reference database `database` from `files`, and return its document.
 
-    Return None if nothing changed. With `sync`, entries of files that are not in `files` are removed. `keep`: delete
+    `licence`: of the files, stored with each entry; of imported structures by default what they state. Return None if
+    nothing changed. With `sync`, entries of files that are not in `files` are removed. `keep`: delete
     all but this number of versions. An interrupted run resumes when it is called again. Raise UsageError, with nothing
     written, for files of another kind than the database's.
     """
     from foldatlas.atlas.folder import HEADER
     from foldatlas.atlas.reference.build import build_structures
     from foldatlas.atlas.reference.folder import ReferenceFolder
-    from foldatlas.atlas.reference.from_atlas import open_structures_file, structures_of
+    from foldatlas.atlas.reference.from_atlas import UNKNOWN_LICENCE, licence_of, open_structures_file, structures_of
     from foldatlas.atlas.reference.read import Staged, read_files, unread
     from foldatlas.atlas.storage.opening import open_storage
     from foldatlas.pipeline.sources.structure_files import find_structures, first_bytes, is_archive, open_structures
@@ -57,6 +58,8 @@ def reference(
     atlases = [name for name in files if _may_be_folder(name) and open_storage(name).exists(HEADER)]
     others = [name for name in files if name not in atlases]
     from_atlases = [found for name in atlases for found in structures_of(name)]
+    if licence == UNKNOWN_LICENCE and atlases and not others:
+        licence = licence_of(atlases)
     from_files = find_structures(others) if others else []
     kind = "structures"
     if from_files and first_bytes(from_files[0]).lstrip().startswith((b">", b"LOCUS ")):

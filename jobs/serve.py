@@ -25,7 +25,7 @@ A new index, after `foldatlas index`, is served without a restart.
 """
 
 FEATURES: Final = ("read", "sql", "search", "metrics")
-_NEEDED: Final = ("fastapi", "prometheus_client", "starlette", "uvicorn")
+_NEEDED: Final = ("fastapi", "prometheus_client", "starlette", "usearch", "uvicorn")
 
 
 def serve(
@@ -51,6 +51,7 @@ def serve(
     try:
         from foldatlas.atlas.serve.http.app import create_app
         from foldatlas.atlas.serve.http.run import run as run_server
+        from foldatlas.atlas.serve.search import embeddings  # noqa: F401 - which processes of searches import
     except ModuleNotFoundError as error:
         if error.name not in _NEEDED:
             raise

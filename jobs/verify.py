@@ -104,8 +104,12 @@ def _correct_header(atlas: str | Path) -> None:
 
 def _planner(folder: "AtlasFolder", sources: Sequence[str]) -> "Callable[[str], Mapping[str, str]]":
     """Return a function that makes the files of a plan again, and returns those that it cannot make."""
+    from foldatlas.atlas.verify.derived_tables import derive_tables
     from foldatlas.pipeline.planning.again import make_tables_again
+    from foldatlas.schemas.formats import IMPORTED_SETTINGS
 
+    if folder.header().settings == IMPORTED_SETTINGS:
+        return lambda plan: derive_tables(folder, plan)
     return lambda plan: make_tables_again(folder, plan, sources)
 
 

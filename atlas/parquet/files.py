@@ -113,6 +113,14 @@ class ParquetFile:
             self._building.__exit__(type(error), error, error.__traceback__)
 
 
+def is_sound(storage: Storage, file: FileEntry) -> bool:
+    """Return whether a file exists and has the sha256 that was committed."""
+    try:
+        return storage.sha256(file.path) == file.sha256
+    except OSError:
+        return False
+
+
 def open_parquet(storage: Storage, name: str) -> pq.ParquetFile:
     """Open a Parquet file of an atlas. Of a file on a store, only the ranges that are read are fetched.
 

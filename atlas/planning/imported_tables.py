@@ -114,7 +114,7 @@ class ImportedTables:
 
     def write(self) -> PlannedTables:
         """Write `records` and `sequences` tables to the work folder, and return them with the shards."""
-        records = tuple(self._write_records())
+        records = tuple(record_files(self._work, self._records()))
         sequences, shards = self._write_sequences()
         outcomes = self._run(self._connection.execute("SELECT outcome, count(*) FROM outcomes GROUP BY ALL").fetchall)
         return PlannedTables(records, tuple(sequences), tuple(shards), dict(sorted(outcomes)))
@@ -138,7 +138,7 @@ class ImportedTables:
     def _run(self, call: Any) -> Any:
         return interruptible_call(self._connection, call)
 
-    def _write_records(self) -> Iterator[FileEntry]:
+    def _records(self) -> Any:
         schema = table_schema("records", IMPORTED_FORMAT)
         columns = {
             "source": "uris.uri",
@@ -151,23 +151,11 @@ class ImportedTables:
                for name in ("structure_id", "sequence_crc64", "mgyp")},
         }  # fmt: skip
         selected = ", ".join(f'{columns.get(name, f"staged.{name}")} AS "{name}"' for name in schema.names)
-        relation = self._connection.sql(
+        return self._connection.sql(
             f"SELECT {selected} FROM staged JOIN places USING (filename) JOIN uris USING (source) "
             "JOIN outcomes ON outcomes.source = places.source AND outcomes.number = staged.number "
             "ORDER BY places.source, staged.number"
         )
-        rows = Rows(_tables(relation, schema))
-        table = rows.take(ROWS_PER_GROUP)
-        number = 0
-        while table is not None:
-            name = f"records-{number:04d}.parquet"
-            with ParquetFile(self._work, name, "records", schema=schema) as file:
-                while table is not None and file.rows < RECORDS_PER_FILE:
-                    file.write(table)
-                    table = rows.take(ROWS_PER_GROUP)
-            assert file.entry is not None
-            yield file.entry
-            number += 1
 
     def _write_sequences(self) -> tuple[list[FileEntry], list[Shard]]:
         """Write one row group per shard, in the order of the files, so that a shard reads few chunks."""
@@ -185,7 +173,9 @@ class ImportedTables:
         shards: list[Shard] = []
         for first in range(0, len(cuts), MAX_SHARDS_PER_FILE):
             number = len(files)
-            with ParquetFile(self._work, f"sequences-{number:04d}.parquet", "sequences") as file:
+            with ParquetFile(
+                self._work, f"sequences-{number:04d}.parquet", "sequences", format=IMPORTED_FORMAT
+            ) as file:
                 for row_group, size in enumerate(cuts[first : first + MAX_SHARDS_PER_FILE]):
                     table = rows.take(size)
                     assert table is not None and table.num_rows == size, "shards cut from other lengths"
@@ -235,6 +225,22 @@ def _shard(table: pa.Table, file: int, row_group: int) -> Shard:
         cost=int(lengths.sum()),
         digest=shard_digest(identities.storage.to_pylist()),
     )
+
+
+def record_files(work: Path, relation: Any) -> Iterator[FileEntry]:
+    """Write `relation`, with the columns of records and in their order, to files of the folder `work`."""
+    schema = table_schema("records", IMPORTED_FORMAT)
+    rows = Rows(_tables(relation, schema))
+    table = rows.take(ROWS_PER_GROUP)
+    number = 0
+    while table is not None:
+        with ParquetFile(work, f"records-{number:04d}.parquet", "records", schema=schema) as file:
+            while table is not None and file.rows < RECORDS_PER_FILE:
+                file.write(table)
+                table = rows.take(ROWS_PER_GROUP)
+        assert file.entry is not None
+        yield file.entry
+        number += 1
 
 
 def _tables(relation: Any, schema: pa.Schema) -> Iterator[pa.Table]:

@@ -3,7 +3,7 @@
 Each structures file is a file of the database; entries are named by their structure_id.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Final
 
 import numpy as np
@@ -15,8 +15,10 @@ from foldatlas.atlas.reference.chains import Chain, chain_with_outcome
 from foldatlas.atlas.reference.encode import Floats
 from foldatlas.atlas.reference.read import Found, Member
 from foldatlas.schemas.errors import FoldAtlasError
+from foldatlas.schemas.formats import PROVENANCE
 from foldatlas.schemas.records import ATOMS, format_structure_id
 
+UNKNOWN_LICENCE: Final = "unknown"
 _BETA: Final = ATOMS["A"].index("CB")
 
 
@@ -29,6 +31,20 @@ def structures_of(uri: str) -> list[Found]:
         Found(f"{folder.uri}/{file.path}", f"{folder.uri}\n{file.path}", file.bytes, 0, file.sha256)
         for file in sorted(files, key=lambda file: file.path)
     ]
+
+
+def licence_of(uris: Sequence[str]) -> str:
+    """Return the licences of the imported structures of atlases, separated by commas; "unknown" if any states none."""
+    found: set[str | None] = set()
+    for uri in uris:
+        folder = AtlasFolder.existing(uri)
+        for entry in folder.entries().values():
+            if entry.folded:
+                stated = PROVENANCE in entry.files
+                table = folder.read_table(entry.files[PROVENANCE].path, ["licence"]) if stated else None
+                found |= {None} if table is None else set(table["licence"].to_pylist())
+    licences = {licence for licence in found if licence}
+    return ", ".join(sorted(licences)) if licences and None not in found else UNKNOWN_LICENCE
 
 
 def open_structures_file(found: Found) -> Iterator[Member]:

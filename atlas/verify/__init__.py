@@ -10,6 +10,7 @@ annotations.py  tables of users
 clusters.py contents of member maps
 fault.py    a fault and its next step
 repair.py   what is made again or dropped
+derived_tables.py  records and sequences of an import, made again
 correction.py  a flipped bit of a document
 digests.py  documents without a digest of themselves
 """

@@ -8,7 +8,16 @@ from dataclasses import dataclass, field
 from pathlib import PurePath
 
 from foldatlas.atlas.annotations.documents import is_annotation_document
-from foldatlas.atlas.folder import EXPORT_LISTS, EXPORT_TABLES, HEADER, REPORT, AtlasFolder, newest_entries, plan_order
+from foldatlas.atlas.folder import (
+    EXPORT_LISTS,
+    EXPORT_TABLES,
+    HEADER,
+    REPORT,
+    SEARCH,
+    AtlasFolder,
+    newest_entries,
+    plan_order,
+)
 from foldatlas.atlas.index.lineage import lineage_of
 from foldatlas.atlas.index.needed import left_to_fold
 from foldatlas.atlas.index.published import INDEX_FOLDER, index_of
@@ -291,7 +300,7 @@ def _notes(folder: AtlasFolder, plans: list[Plan], entries: dict[str, ShardEntry
             file.name in ours
             or path.match(EXPORT_TABLES)
             or file.name in listed
-            or table == STAGING
+            or table in (STAGING, SEARCH)
             or is_stage_document(file.name)
             or is_annotation_document(file.name)
         ):

@@ -40,7 +40,7 @@ def restore_or_fold(shard: str) -> Step:
 
 def restore_or_plan(plan: str) -> Step:
     """Return the next step for a fault of records or sequences of a plan."""
-    return Step(f"{RESTORE}, or make it again from the sources of its plan with --repair", Mend.PLAN, plan)
+    return Step(f"{RESTORE}, or make it again with --repair", Mend.PLAN, plan)
 
 
 def restore_or_run(kind: str, name: str) -> Step:

@@ -1,7 +1,8 @@
 """Make again what `verify` found at fault, or drop it to be made again, and nothing else.
 
 documents             a flipped bit is corrected (correction.py), whatever the document
-records, sequences    planned again from the sources of their plan, if these still have the bytes that were read
+records, sequences    planned again from the sources of their plan, if these still have the bytes that were read; of
+                      imports, from the index and the structures (derived_tables.py)
 shards                dropped by deleting their manifest entries, and folded again; of imported structures, to be
                       imported again, or recorded as lost where the source no longer exists
 runs of stages        dropped, for the same command to run again
@@ -64,8 +65,9 @@ class Repair:
     def lines(self, *, imported: bool = False) -> list[str]:
         """Return what will be done, a line for each thing. `imported`: the structures were imported, not folded."""
         again = "dropped" if imported else "dropped, to be folded again"
+        origin = "the index and the structures" if imported else "the sources"
         return [
-            *(f"{path}: to be made again from the sources" for paths in self.plans.values() for path in paths),
+            *(f"{path}: to be made again from {origin}" for paths in self.plans.values() for path in paths),
             *(f"shard {name}: {again}" for name in self.shards),
             *(f"{name}: dropped, run the same command again" for name in self.runs),
             *(f"annotation {name}: written again from the index" for name in self.annotations),

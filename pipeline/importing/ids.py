@@ -13,15 +13,18 @@ _ENDINGS: Final = re.compile(
     re.IGNORECASE,
 )
 MAX_ID: Final = 500  # characters
+# Files without an ending that are beside structures, also in our exports.
+_OTHERS: Final = frozenset({"licence", "license", "readme", "sha256sums", "md5sums"})
 _SPACE: Final = re.compile(r"\s+")
 
 
 def is_structure_name(path: str) -> bool:
-    """Return whether a file in a folder or archive is read: it has the ending of a structure file, or none."""
+    """Return whether a file in a folder or archive is read: it has the ending of a structure file, or none and is not
+    known as another file."""
     name = path.rpartition("/")[2].lower()
     for ending in COMPRESSION_ENDINGS:
         name = name.removesuffix(ending)
-    return name.endswith(STRUCTURE_ENDINGS) or "." not in name
+    return name.endswith(STRUCTURE_ENDINGS) or ("." not in name and name not in _OTHERS)
 
 
 def stem(path: str) -> str:

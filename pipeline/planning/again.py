@@ -1,4 +1,4 @@
-"""Records and sequences of a committed plan, made again from its sources.
+"""Records and sequences of a committed plan of folding, made again from its sources.
 
 A source counts if its bytes have the sha256 that the plan states, whatever its path is now. The files are written by
 planning with the plan's own shards; a file replaces the committed one only if it has the same sha256.
@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 
 from foldatlas.atlas.folder import AtlasFolder
+from foldatlas.atlas.parquet.files import is_sound
 from foldatlas.atlas.planning.planned_tables import plan_tables
 from foldatlas.atlas.storage.protocol import file_sha256
 from foldatlas.atlas.storage.scratch import LocalCopies
@@ -17,7 +18,6 @@ from foldatlas.pipeline.planning.planner import check_notes, planning_memory_byt
 from foldatlas.pipeline.sources.find import SourceFile, cut_ranges, find_sources
 from foldatlas.pipeline.staging import staging_of
 from foldatlas.schemas.errors import SourceError
-from foldatlas.schemas.formats import IMPORTED_SETTINGS
 from foldatlas.schemas.manifest import FileEntry, Plan, Source
 
 
@@ -29,8 +29,6 @@ def make_tables_again(folder: AtlasFolder, name: str, moved: Sequence[str] = ())
     Return the files that differ from the committed ones, each with the reason. Raise SourceError if a source is not
     found, or has other bytes.
     """
-    if folder.header().settings == IMPORTED_SETTINGS:
-        raise SourceError("it is of imported structures: restore it from a copy, or import into a new atlas")
     plans = folder.plans()
     plan = next(plan for plan in plans if plan.name == name)
     earlier = [other for other in plans if (other.created, other.name) < (plan.created, plan.name)]
@@ -62,7 +60,7 @@ def make_tables_again(folder: AtlasFolder, name: str, moved: Sequence[str] = ())
                 left[committed.path] = (
                     "the sources give a file that differs from the committed one, which another version wrote"
                 )
-            elif not _is_sound(folder, committed):
+            elif not is_sound(folder.storage, committed):
                 folder.storage.put(work / again.path, committed.path)
         return left
 
@@ -108,10 +106,3 @@ def _same_shards(plan: Plan) -> Callable[[list[tuple[int, int]]], Sequence[tuple
 
 def _by_number(committed: Iterable[FileEntry], made: Sequence[FileEntry]) -> dict[str, FileEntry]:
     return {file.path: again for file, again in zip(committed, made, strict=False)}
-
-
-def _is_sound(folder: AtlasFolder, file: FileEntry) -> bool:
-    try:
-        return folder.storage.sha256(file.path) == file.sha256
-    except OSError:
-        return False

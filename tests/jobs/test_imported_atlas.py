@@ -3,28 +3,39 @@
 Expected values come from the structures that the atlas was made of, or from its Parquet files, read by pyarrow alone.
 """
 
+import contextlib
 import json
+import re
 import shutil
 import tarfile
+import uuid
 from collections.abc import Callable
 from pathlib import Path
 
 import gemmi
-import made_reference
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
 from commands import Done, in_this_process
 from imported_atlas import Imported, made, make_imported, proteins
 from msgspec import structs
+from starlette.testclient import TestClient
 
 from foldatlas.atlas.folder import AtlasFolder
 from foldatlas.atlas.reader import Atlas
+from foldatlas.atlas.reference.folder import ReferenceFolder
+from foldatlas.atlas.reference.from_atlas import licence_of
+from foldatlas.atlas.reference.reader import Reference
+from foldatlas.atlas.serve.cage.processes import SqlLimits, SqlProcesses
+from foldatlas.atlas.serve.current import CurrentAtlas
+from foldatlas.atlas.serve.http.app import create_app
+from foldatlas.atlas.serve.settings import ServerSettings
 from foldatlas.atlas.verify.atlas import verify
-from foldatlas.schemas.formats import IMPORTED_SETTINGS, PROVENANCE, needed_tables, table_schema, tables_of
+from foldatlas.schemas.formats import IMPORTED_SETTINGS, table_schema, tables_of
 from foldatlas.schemas.manifest import FileEntry, encode
 from foldatlas.schemas.records import num_atoms
-from foldatlas.schemas.tables import TABLES
+
+SERVER = "http://localhost"
 
 
 @pytest.fixture(scope="module")
@@ -34,12 +45,11 @@ def given() -> dict[str, Imported]:
 
 @pytest.fixture(scope="module")
 def atlas(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The atlas with an index, clusters, a search and a map. Read only."""
+    """The atlas with an index, clusters, a search against a reference of itself, and a map. Read only."""
     root = tmp_path_factory.mktemp("imported") / "atlas"
     make_imported(root)
-    chains = {one.id: made_reference.made(len(one.sequence), 1) for one in proteins()[:2]}
-    made_reference.build(root.parent / "known", chains)
     done("index", root)
+    done("reference", root, root.parent / "known")
     done("cluster", root)
     done("novelty", root, "--reference", root.parent / "known")
     done("project", root)
@@ -72,28 +82,6 @@ def names(rows: list[tuple[object, ...]]) -> set[object]:
 
 
 # Formats
-
-
-def test_format_1_is_as_it_was() -> None:
-    assert tables_of(1) == TABLES and PROVENANCE not in tables_of(1)
-    assert needed_tables(1) == ("structures", "scores", "failures")
-    assert not any(field.nullable for field in table_schema("scores", 1))
-    assert {schema.metadata[b"foldatlas.format"] for schema in TABLES.values()} == {b"1"}
-
-
-def test_format_2_differs_only_where_it_must() -> None:
-    nullable = {field.name for field in table_schema("scores", 2) if field.nullable}
-    assert nullable == {
-        "mean_plddt", "plddt_std", "num_confident", "fraction_confident", "fraction_very_high", "ptm",
-    }  # fmt: skip
-    assert table_schema("scores", 2).names == TABLES["scores"].names
-    assert table_schema("records", 2).names[:-3] == TABLES["records"].names
-    for name in set(TABLES) - {"scores", "records"}:
-        assert table_schema(name, 2).equals(TABLES[name], check_metadata=False)
-    for name, schema in tables_of(2).items():
-        assert schema.metadata[b"foldatlas.format"] == b"2", name
-        for field in schema:
-            assert not field.nullable or b"NULL" in field.metadata[b"meaning"], f"{name}.{field.name}"
 
 
 def test_settings_decide_the_format(atlas: Path, tmp_path: Path) -> None:
@@ -340,6 +328,59 @@ def test_clusters_novelty_and_map_have_every_structure(atlas: Path) -> None:
         sql = "SELECT id, tm_confident FROM novelty JOIN proteins USING (structure_id)"
         confident = dict(opened.query(sql).rows())
     assert all(confident[name] is None for name in ("bare", "gaps", "trace"))  # no pLDDT: no confident residue
+
+
+def test_atlas_is_a_reference(atlas: Path, tmp_path: Path) -> None:
+    """Every structure is an entry and finds itself. Licences are those that all structures state, else `unknown`."""
+    known = atlas.parent / "known"
+    assert set(Reference.open(known).names.to_pylist()) == {
+        str(uuid.UUID(bytes=one.structure_id)) for one in proteins()
+    }
+    assert ReferenceFolder(known).document().licences == ["unknown"]
+    with Atlas.open(atlas) as opened:
+        rows = opened.query("SELECT tm_query, nearest_structure = structure_id::VARCHAR FROM proteins").rows()
+    assert all(score > 0.999 and is_itself for score, is_itself in rows)
+    make_imported(tmp_path / "stated", [one for one in proteins() if one.stated["licence"]])
+    assert licence_of([str(tmp_path / "stated")]) == "CC-BY-4.0, CC-BY-SA-4.0"
+
+
+def test_every_route_answers(atlas: Path, given: dict[str, Imported]) -> None:
+    """Every GET route of the server for proteins with and without scores, batches and SQL: NULL, and no error."""
+    statuses: dict[str, set[int]] = {}
+    with contextlib.ExitStack() as opened:
+        current = opened.enter_context(CurrentAtlas(atlas))
+        processes = opened.enter_context(SqlProcesses(AtlasFolder(atlas), SqlLimits()))
+        client = opened.enter_context(TestClient(create_app(current, ServerSettings(), processes), base_url=SERVER))
+        paths = client.get("/openapi.json").json()["paths"]
+        others = re.compile(r"/v1/(search|explore/(?!proteins/))")  # they need further parameters
+        routes = [path for path, methods in paths.items() if "get" in methods and not others.match(path)]
+        for name in ("full", "part", "bare", "gaps"):
+            one = given[name]
+            [row] = client.get(f"/v1/proteins/{name}").json()["items"]
+            [entry] = client.get(f"/api/prediction/{name}").json()
+            identity, file = row["structure_id"], entry["cifUrl"].rpartition("/")[2]
+            values = {"name": name, "protein_hash": identity.replace("-", ""), "representative": identity,
+                      "level": "identity30", "file": file}  # fmt: skip
+            for route in routes if name == "full" else [route for route in routes if "{" in route or "/api/" in route]:
+                query = {"id": one.sequence} if route.endswith("/summary") else {}
+                answer = client.get(route.format_map(values), params=query)
+                statuses.setdefault(route, set()).add(answer.status_code)
+            has_plddt = not np.isnan(one.plddt).all()
+            assert row["ptm"] == (None if one.ptm is None else pytest.approx(one.ptm))
+            assert (row["mean_plddt"] is not None) == (entry["globalMetricValue"] is not None) == has_plddt
+            stored = client.get(f"/fetchConfidencePrediction/{name}").json()
+            assert [value is None for value in stored["plddt"]] == np.isnan(one.plddt).tolist()
+            present = int((~np.isnan(one.positions).any(axis=1)).sum())
+            text = client.get(f"/fetchPredictedStructure/{name}.pdb").text
+            assert gemmi.read_pdb_string(text)[0].count_atom_sites() == present
+        batch = client.post("/v1/batch/proteins", json={"ids": [*given, "gone"]}).json()
+        structures = client.post("/v1/batch/structures", json={"ids": list(given)})
+        rows = client.post("/v1/sql", json={"sql": "SELECT count(*) AS n, count(ptm) AS ptm FROM scores"})
+    assert len(batch["items"]) == len(given) and structures.status_code == 200
+    assert rows.status_code == (503 if processes.problem else 200)
+    assert processes.problem or rows.json() == [{"n": 8, "ptm": 3}]
+    absent = {"/v1/pae/{name}", "/fetchEmbedding/ESM2/{name}"}
+    assert {route: found for route, found in statuses.items() if found != {200}} == {route: {404} for route in absent}
 
 
 def test_other_commands_run(copied: Path) -> None:

@@ -146,6 +146,30 @@ def _mutated(sequence: str) -> str:
     raise AssertionError(sequence)
 
 
+def test_records_and_sequences_are_derived(given: Path, tmp_path: Path, run: Callable[..., Any]) -> None:
+    """From the index and the structures, byte for byte. What these lack too needs a copy, and no shard is dropped."""
+    atlas = Path(shutil.copytree(given / "atlas", tmp_path / "atlas"))
+    [plan] = AtlasFolder(atlas).plans()
+    [records], [sequences] = plan.records, plan.sequences
+    sound = {file.path: (atlas / file.path).read_bytes() for file in (records, sequences)}
+    (atlas / records.path).unlink()
+    content = bytearray(sound[sequences.path])
+    content[len(content) // 2] ^= 4
+    (atlas / sequences.path).write_bytes(content)
+    done = run("verify", atlas, "--repair")
+    assert (done.returncode, done.stdout.rpartition(": ")[2]) == (0, "no fault\n"), done.stderr
+    assert done.stderr.count("from the index and the structures") == 2 and "dropped" not in done.stderr
+    assert {path: (atlas / path).read_bytes() for path in sound} == sound
+    for path in sound:
+        (atlas / path).unlink()
+    (atlas / "atlas.duckdb").unlink()
+    (atlas / next(iter(AtlasFolder(atlas).entries().values())).files["structures"].path).unlink()
+    entries = sorted((atlas / "manifest").iterdir())
+    done = run("verify", atlas, "--repair")
+    assert done.returncode == 3 and "has no index" in done.stderr and "are damaged too" in done.stderr
+    assert sorted((atlas / "manifest").iterdir()) == entries
+
+
 def test_shards_at_fault_are_imported_again_or_lost(given: Path, tmp_path: Path, run: Callable[..., Any]) -> None:
     """With the source, the same command brings the structures back. Without it, each is recorded as lost."""
     files = tmp_path / "files"

@@ -17,14 +17,13 @@ from typing import Any, Final
 import msgspec
 import pyarrow as pa
 
-from foldatlas.atlas.folder import AtlasFolder, now
+from foldatlas.atlas.folder import SEARCH, AtlasFolder, now
 from foldatlas.atlas.parquet.coordinates import StoredStructure, decode_structures, structure_ids_of
 from foldatlas.atlas.parquet.files import open_parquet
 from foldatlas.atlas.reader import Atlas
 from foldatlas.atlas.reference.from_atlas import backbone_of
 from foldatlas.atlas.serve.search.documents import (
     DOCUMENT,
-    FOLDER,
     FORMAT,
     SEGMENT_DOCUMENT,
     SEGMENT_RESIDUES,
@@ -62,7 +61,7 @@ def search_folder(folder: AtlasFolder, given: str | Path | None = None) -> Path:
         return Path(given).absolute()
     if not folder.is_local:
         raise UsageError(f"{folder.uri} is on a store, and a search database is memory-mapped: give a local folder")
-    return folder.root / FOLDER
+    return folder.root / SEARCH
 
 
 def build_search(

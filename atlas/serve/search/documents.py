@@ -15,7 +15,6 @@ import msgspec
 from foldatlas.schemas.errors import DamagedAtlasError
 
 FORMAT: Final = 1
-FOLDER: Final = "search"  # in an atlas
 DOCUMENT: Final = "database.json"
 SEGMENTS: Final = "segments"
 SEGMENT_DOCUMENT: Final = "segment.json"

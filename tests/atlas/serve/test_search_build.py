@@ -19,6 +19,7 @@ from foldatlas.atlas.serve.search.build import build_search, search_folder
 from foldatlas.atlas.serve.search.documents import SearchDatabase, read_database
 from foldatlas.atlas.serve.search.requests import Embedding, Failed, Found, Job
 from foldatlas.atlas.serve.search.segments import SegmentArrays
+from foldatlas.atlas.verify.atlas import verify
 from foldatlas.schemas.errors import UsageError
 
 
@@ -112,6 +113,15 @@ def test_a_damaged_file_is_left_out_and_tried_again(copy: Callable[[], Built]) -
     victim.write_bytes(content)
     mended = build_search(built.root, built.root / "search")
     assert mended.unreadable == {} and mended.segments == whole.segments
+
+
+def test_verify_leaves_the_database_alone(copy: Callable[[], Built]) -> None:
+    """It is derived, as the index is: its files are not unknown files of the atlas."""
+    built = copy()
+    build_index(built.folder)
+    before = verify(built.folder, deep=False).notes
+    build_search(built.root, built.root / "search")
+    assert verify(built.folder, deep=False).notes == before
 
 
 def test_one_run_writes_at_a_time(indexed: Built, tmp_path: Path) -> None:

@@ -472,7 +472,7 @@ export class MapPanel {
       { class: "zoom", role: "group", "aria-label": "Zoom" },
       button("+", press("+"), { "aria-label": "Zoom in" }),
       button("−", press("-"), { "aria-label": "Zoom out" }),
-      button("All", press("0"), { "aria-label": "Show the whole map" }),
+      button("All", press("0"), { "aria-label": "Show all of the map" }),
     );
   }
 

@@ -95,7 +95,7 @@ export class ProteinTable {
     this.element = h(
       "div",
       { class: "table-box" },
-      h("div", { class: "scroll", tabindex: 0, role: "region", "aria-label": "Proteins" }, table),
+      h("div", { class: "scroll", tabindex: 0, role: "region", "aria-label": "Table of proteins" }, table),
       this.message,
       this.pages,
     );
