@@ -247,7 +247,7 @@ def test_graphs_are_dropped_before_a_batch_is_refused(two_blocks, graphs, monkey
     assert graphs._recorder.cleared == 1
 
 
-def test_fold_batch_pads_to_a_graph_and_drops_them_when_memory_ends(two_blocks, graphs, monkeypatch):
+def test_fold_batch_uses_and_drops_graphs(two_blocks, graphs, monkeypatch):
     from foldatlas.folding.predictor import Predictor
     from foldatlas.schemas.records import Settings
 
