@@ -109,6 +109,11 @@ class ExploredColumn:
         return _PARAMETERS.get(self.name, (None, None))
 
     @property
+    def is_computed(self) -> bool:
+        """Whether it is no column of `proteins`, but computed from some."""
+        return self.sql.startswith("CASE")
+
+    @property
     def is_first(self) -> bool:
         """Whether its histogram is among those that are shown first."""
         return self.name in _FIRST

@@ -16,7 +16,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final, NamedTuple
 
-from foldatlas.atlas.serve.explore.columns import ExploredColumn
+from foldatlas.atlas.serve.explore.columns import NONE, ExploredColumn
 from foldatlas.atlas.serve.filters import number_sql
 from foldatlas.atlas.sql.text import literal, quoted
 from foldatlas.schemas.errors import UsageError
@@ -104,12 +104,12 @@ def _choice(
     if column.kind != "choice" or not texts:
         fast = " OR ".join(part.format(column.selects if column.kind != "choice" else column.code) for part in parts)
         if column.kind == "choice":
-            fast = f"{column.code} = 255"
+            fast = f"{column.code} = {NONE}"
         return Condition(condition.shown, fast)
     known = (values or {}).get(column.name)
     if known is None or any(text not in known for text in texts):
         return Condition(condition.shown, None)
-    codes = [known.index(text) for text in texts] + ([255] if None in chosen else [])
+    codes = [known.index(text) for text in texts] + ([NONE] if None in chosen else [])
     return Condition(condition.shown, f"{column.code} IN ({', '.join(map(str, codes))})")
 
 
@@ -203,7 +203,7 @@ def _both(column: ExploredColumn, pattern: str) -> Condition:
     """Return a condition on a column; {} in `pattern` is its value."""
     fast = pattern.replace("{}", column.selects)
     if column.view is None or column.given is None:
-        shown = pattern.replace("{}", f"({column.sql})" if column.sql.startswith("CASE") else column.sql)
+        shown = pattern.replace("{}", f"({column.sql})" if column.is_computed else column.sql)
         return Condition(shown, fast)
     value = f"min({quoted(column.given)})"
     having = pattern.replace("{}", value)

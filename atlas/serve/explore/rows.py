@@ -8,7 +8,7 @@ import base64
 import binascii
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any, Final
 
 import duckdb
@@ -16,10 +16,12 @@ import duckdb
 from foldatlas.atlas.index.views import protein_columns, proteins_query
 from foldatlas.atlas.serve.catalogue import COLUMNS, NotFoundError
 from foldatlas.atlas.serve.current import Served
+from foldatlas.atlas.serve.explore.columns import NONE, OTHER
 from foldatlas.atlas.serve.explore.conditions import box_sql, double_sql
 from foldatlas.atlas.serve.explore.maps import place_of
 from foldatlas.atlas.serve.explore.table import ExplorerTable
 from foldatlas.atlas.serve.filters import MAX_CURSOR_LENGTH
+from foldatlas.atlas.sql.text import quoted
 from foldatlas.schemas.errors import UsageError
 
 _NOT_OURS: Final = "the cursor is not one of this order: begin again without it"
@@ -43,7 +45,7 @@ def page_of(
         raise UsageError(f"the table is not sorted by {sort[:80]!r}: GET /v1/explore/columns lists `sorts`")
     order = table.orders[sort]
     is_code = sort in table.columns and table.columns[sort].column.kind == "choice"
-    value = f"nullif({order}, 255)" if is_code else order
+    value = f"nullif({order}, {NONE})" if is_code else order
     direction, sign = ("DESC", "<") if descending else ("ASC", ">")
     if after is not None:
         later = _after(after, sort, descending, value, sign, str(_type(table, order)))
@@ -58,27 +60,61 @@ def page_of(
         raise UsageError(_NOT_OURS) from None
     more = len(rows) > size
     rows = rows[:size]
-    found = proteins_at(served, [(key, row) for key, row, _ in rows])
+    found = proteins_at(served, table, [(key, row) for key, row, _ in rows])
     cursor = _cursor(sort, descending, rows[-1][2], rows[-1][0]) if more else None
     return found, cursor
 
 
-def proteins_at(served: Served, places: Sequence[tuple[int, int]]) -> list[dict[str, Any]]:
-    """Return the proteins at rows of `records` and `scores`, in this order, with their `key`."""
+def proteins_at(served: Served, table: ExplorerTable, places: Sequence[tuple[int, int]]) -> list[dict[str, Any]]:
+    """Return the proteins at rows of `records` and `scores`, in this order.
+
+    Beside the columns of `proteins` they have `key`, the computed columns, and `annotations`, values by column.
+    """
     if not places:
         return []
     header = served.atlas.header
-    keys = ", ".join(str(int(key)) for key, _ in places)
-    scores = ", ".join(str(row) for row in sorted({int(row) for _, row in places}))
+    # DuckDB finds rows by a join with a list in half of the time that it takes with IN.
     base = proteins_query(
         protein_columns(header.settings.model, header.format),
         "records.rowid AS key",
-        records=f"(SELECT *, rowid FROM records WHERE rowid IN ({keys})) AS records",
-        scores=f"(FROM scores WHERE rowid IN ({scores})) AS scores",
+        records=f"({_rows_at('records', [key for key, _ in places])}) AS records",
+        scores=f"({_rows_at('scores', sorted({row for _, row in places}))}) AS scores",
     )
-    rows = served.rows(f"SELECT key, {', '.join(COLUMNS)} FROM ({base})")
-    by_key = {row["key"]: row for row in rows}
-    return [by_key[key] for key, _ in places]
+    computed = [each.column for each in table.columns.values() if each.column.is_computed]
+    names = ", ".join(["key", *COLUMNS, *(f"{column.sql} AS {quoted(column.name)}" for column in computed)])
+    annotations = _annotations(table, [key for key, _ in places])
+    rows = {
+        row["key"]: {**row, "annotations": annotations.get(row["key"], {})}
+        for row in served.rows(f"SELECT {names} FROM ({base})")
+    }
+    return [rows[key] for key, _ in places]
+
+
+def _annotations(table: ExplorerTable, keys: Sequence[int]) -> dict[int, dict[str, Any]]:
+    """Return the values of columns of annotations by key; values of a choice that are not listed are left out."""
+    columns = [each for each in table.columns.values() if each.column.view is not None]
+    if not columns:
+        return {}
+    selected = ", ".join(each.column.code if each.column.kind == "choice" else each.column.selects for each in columns)
+    listed = ", ".join(f"({int(key)})" for key in keys)
+    rows = table.execute(
+        f"SELECT key, {selected} FROM proteins SEMI JOIN (VALUES {listed}) AS wanted(row) ON key = wanted.row"
+    ).fetchall()
+    found: dict[int, dict[str, Any]] = {}
+    for key, *values in rows:
+        found[key] = {}
+        for each, value in zip(columns, values, strict=True):
+            if each.column.kind == "choice":
+                if value == OTHER:
+                    continue
+                value = None if value == NONE else each.values[value]
+            found[key][each.column.name] = value
+    return found
+
+
+def _rows_at(table: str, rows: Iterable[int]) -> str:
+    listed = ", ".join(f"({int(row)})" for row in rows)
+    return f"SELECT *, rowid FROM {table} SEMI JOIN (VALUES {listed}) AS wanted(row) ON {table}.rowid = wanted.row"
 
 
 def protein_of(served: Served, table: ExplorerTable, key: int) -> dict[str, Any]:
@@ -86,7 +122,7 @@ def protein_of(served: Served, table: ExplorerTable, key: int) -> dict[str, Any]
     rows = table.execute("SELECT key, score_row FROM proteins WHERE key = ?", [key]).fetchall()
     if not rows:
         raise NotFoundError(f"no protein has the key {key}: keys change with the index")
-    return proteins_at(served, rows)[0]
+    return proteins_at(served, table, rows)[0]
 
 
 def nearest_protein(
@@ -115,7 +151,7 @@ def nearest_protein(
     ).fetchall()
     if not rows or rows[0][2] > 1:
         raise NotFoundError("no protein is near this point")
-    return proteins_at(served, [rows[0][:2]])[0]
+    return proteins_at(served, table, [rows[0][:2]])[0]
 
 
 def _type(table: ExplorerTable, order: str) -> Any:

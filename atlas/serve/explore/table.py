@@ -240,7 +240,7 @@ def _make(connection: Any, served: Served, described: Mapping[str, Described]) -
         records=f"{_INDEX}.records AS records",
         scores=f"{_INDEX}.scores AS scores",
     )
-    computed = [each.column for each in described.values() if each.column.sql.startswith("CASE")]
+    computed = [each.column for each in described.values() if each.column.is_computed]
     inner = f"SELECT *, {', '.join(f'{column.sql} AS {quoted(column.name)}' for column in computed)} FROM ({base})"
     selected = ["proteins.record_row::UINTEGER AS key", "proteins.score_row::UINTEGER AS score_row"]
     joins = []

@@ -1,5 +1,6 @@
 """The explorer's table of the index that is served: made in the background, and answers that are kept with it."""
 
+import contextlib
 import logging
 import os
 import shutil
@@ -8,7 +9,7 @@ import threading
 import time
 import weakref
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, Final
 
@@ -23,13 +24,15 @@ from foldatlas.schemas.errors import FoldAtlasError
 
 WAIT_SECONDS: Final = 2.0  # of a request for the table of a new index
 SECONDS_AFTER_FAILURE: Final = 60.0
+PLACES: Final = 4  # requests of the explorer that run at a time
+PLACE_SECONDS: Final = 20.0  # of a request for a place
 KEPT_BYTES: Final = 64 << 20  # answers and masks of one index
 
 _LOG: Final = logging.getLogger("foldatlas.serve")
 
 
 class PreparingError(FoldAtlasError):
-    """The explorer's table of an index is not ready. `seconds` is when to ask again."""
+    """The explorer's table of an index is not ready, or busy. `seconds` is when to ask again."""
 
     def __init__(self, message: str, seconds: int):
         super().__init__(message)
@@ -102,6 +105,17 @@ class Explorer:
         self._connection: Any = None
         self._folder: Path | None = None
         self._closed = False
+        self._places = threading.BoundedSemaphore(PLACES)
+
+    @contextlib.contextmanager
+    def place(self) -> Iterator[None]:
+        """Wait for one of the places for requests that run at a time. Raise PreparingError if it takes too long."""
+        if not self._places.acquire(timeout=PLACE_SECONDS):
+            raise PreparingError("the explorer is busy with other requests", 5)
+        try:
+            yield
+        finally:
+            self._places.release()
 
     def about(self, served: Served) -> About:
         """Return what filters need to know of an index."""

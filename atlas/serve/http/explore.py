@@ -13,7 +13,6 @@ from foldatlas.atlas.serve.explore import maps, rows, summary
 from foldatlas.atlas.serve.explore.conditions import MAX_NUMBER
 from foldatlas.atlas.serve.explore.selected import Selected
 from foldatlas.atlas.serve.explore.table import ExplorerTable
-from foldatlas.atlas.serve.explore.tables import About
 from foldatlas.atlas.serve.http import models
 from foldatlas.atlas.serve.http.access import needs
 from foldatlas.atlas.serve.http.models import JSON, FilterQuery
@@ -153,9 +152,12 @@ class Summary(BaseModel):
 
 
 class Row(models.Protein):
-    """A protein, and its key in this index."""
+    """A protein, its key in this index, its classes, and its values in columns of annotations."""
 
     key: int
+    known: str = Field(examples=["novel"])
+    confidence: str | None = Field(description="pLDDT class", examples=["very high"])
+    annotations: dict[str, str | float | bool | None]
 
 
 class Rows(BaseModel):
@@ -262,10 +264,12 @@ async def _kept(
     def made(served: Served, select: Callable[..., Selected]) -> bytes:
         table, about = explorer.table(served), explorer.about(served)
         selected = select(served, table)
-        return about.kept.get(key, lambda: answer(served, table, selected, *_fast(selected, served, about)))
+        found = about.kept.find(key)
+        if found is None:
+            with explorer.place():
+                sql, parameters = selected.fast(lambda condition: about.mask(served, condition))
+                found = answer(served, table, selected, sql, parameters)
+            about.kept.keep(key, found)
+        return found
 
     return await with_selection(request, query, lambda select: read(request, lambda served: made(served, select)))
-
-
-def _fast(selected: Selected, served: Served, about: About) -> tuple[str, list[Any]]:
-    return selected.fast(lambda condition: about.mask(served, condition))

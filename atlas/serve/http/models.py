@@ -19,7 +19,9 @@ Percent = Annotated[float | None, Field(ge=0, le=100, allow_inf_nan=False)]
 Fraction = Annotated[float | None, Field(ge=0, le=1, allow_inf_nan=False)]
 Cursor = Annotated[str | None, Field(max_length=MAX_CURSOR_LENGTH, description="`next` of the page before")]
 MAX_WHERE: Final = 4_000  # characters
-Conditions = Annotated[list[Annotated[str, Field(max_length=6_000)]], Field(max_length=50)]
+# Together with other parameters they have to fit into the target of a request.
+Conditions = Annotated[list[Annotated[str, Field(max_length=300)]], Field(max_length=40)]
+Regions = Annotated[list[Annotated[str, Field(max_length=3_000)]], Field(max_length=4)]
 Name = Annotated[str, StringConstraints(min_length=1, max_length=MAX_NAME_LENGTH)]
 Format = Literal["pdb", "cif"]
 Level = Literal["identity90", "identity30", "structure"]
@@ -70,7 +72,7 @@ class FilterQuery(BaseModel):
         description="COLUMN:VALUE of a choice or flag, COLUMN alone: no value; of one column, any of them",
         examples=[["known:novel", "known:not searched"]],
     )
-    region: Conditions = Field(
+    region: Regions = Field(
         default_factory=list,
         description="MAP:X,Y,X,Y of a map: corners of a rectangle, or 3 to 100 of a polygon",
         examples=[["plddt_length:60,70,400,100"]],

@@ -151,6 +151,52 @@ def test_filters_select_what_their_sql_selects(asked: TestClient, atlas: Atlas, 
     assert [key_of(row) for row in page] == sorted(expected)
 
 
+_SITES = (  # ids that are there twice have the least value
+    "id IN (SELECT id FROM (SELECT id, min(biome) AS biome, min(depth) AS depth, min(is_marine) AS is_marine "
+    "FROM sites GROUP BY id) WHERE {})"
+)
+MEANINGS = [
+    ({"min_ptm": 0.7}, "ptm >= 0.7::FLOAT"),
+    ({"range": "ptm:0.3:0.7"}, "ptm >= 0.3::FLOAT AND ptm < 0.7::FLOAT"),
+    ({"range": "length::62"}, "length < 62"),
+    ({"range": "sites.depth:3.5:9"}, _SITES.format("depth >= 3.5 AND depth < 9")),
+    ({"choice": "known:novel"}, "structure_id IN (SELECT structure_id FROM novel)"),
+    ({"choice": "known:known"}, "tm_query >= 0.5::FLOAT"),
+    ({"choice": ["known:not searched"]}, "tm_query IS NULL"),
+    ({"choice": ["known:novel", "known:not confident"]}, "tm_query < 0.5::FLOAT"),
+    ({"choice": ["confidence:confident", "confidence"]}, "mean_plddt IS NULL OR mean_plddt > 70 AND mean_plddt <= 90"),
+    ({"choice": "is_representative30:false"}, "is_representative30 = false"),
+    ({"choice": ["sites.biome:soil", "sites.biome:hot: spring"]}, _SITES.format("biome IN ('soil', 'hot: spring')")),
+    ({"choice": "sites.is_marine"}, "NOT " + _SITES.format("is_marine IS NOT NULL")),
+    ({"region": "plddt_length:60,20,75,80.5"}, "length BETWEEN 60 AND 75 AND mean_plddt BETWEEN 20 AND 80.5"),
+]
+
+
+@pytest.mark.parametrize(("query", "sql"), MEANINGS, ids=[json.dumps(query)[:50] for query, _ in MEANINGS])
+def test_conditions_mean_what_is_documented(asked: TestClient, atlas: Atlas, query: dict, sql: str) -> None:
+    [(expected, everything)] = atlas.sql(f"SELECT count(*) FILTER ({sql}), count(*) FROM proteins").rows()
+    assert 0 < expected < everything
+    assert get(asked, "summary", **query)["matching"] == expected
+
+
+@pytest.mark.parametrize("corners", [3, 9, 100])
+def test_polygons_have_what_their_winding_says(asked: TestClient, atlas: Atlas, corners: int) -> None:
+    """The even-odd rule by angles: of each corner to the next as seen from a point; few edges at a y, or many."""
+    turns = {3: 1, 9: 4, 100: 49}[corners]  # 100 corners: each edge crosses most of the others
+    angles = 2 * math.pi * turns * np.arange(corners) / corners + 0.01
+    polygon = np.stack([45 * np.cos(angles), 15 + 14 * np.sin(angles)], axis=1).round(3)
+    region = "projection:" + ",".join(f"{value}" for value in polygon.ravel())
+    points = np.array(
+        atlas.sql("SELECT x, y FROM proteins JOIN projection USING (structure_id)").rows(), dtype=np.float64
+    )
+    rays = np.arctan2(*(polygon[None] - points[:, None]).transpose(2, 0, 1)[::-1])
+    steps = np.diff(np.concatenate([rays, rays[:, :1]], axis=1))
+    winding = np.rint(((steps + np.pi) % (2 * np.pi) - np.pi).sum(axis=1) / (2 * np.pi)).astype(int)
+    expected = int((winding % 2 != 0).sum())
+    assert 0 < expected < len(points)
+    assert get(asked, "summary", region=region)["matching"] == expected
+
+
 def test_filters_are_of_every_kind(asked: TestClient) -> None:
     """The tests above are not of empty answers."""
     counts = [get(asked, "summary", **query)["matching"] for query in FILTERS]
@@ -321,7 +367,7 @@ def test_densities_are_those_of_numpy(asked: TestClient, atlas: Atlas, columns: 
         assert found["share"][cell] == np.float32(share)
 
 
-def test_pages_in_any_order_have_every_row_once(asked: TestClient, atlas: Atlas) -> None:
+def test_pages_in_any_order_have_every_row_once(asked: TestClient, atlas: Atlas, columns: dict) -> None:
     """In either order: values in order, NULLs last; ties are not lost at the end of a page."""
     everything = sorted(selected(atlas, "SELECT * FROM proteins"))
     sorts = get(asked, "columns")["sorts"]
@@ -333,7 +379,27 @@ def test_pages_in_any_order_have_every_row_once(asked: TestClient, atlas: Atlas)
             values = [row.get(sort) for row in found]
             if sort in found[0] and sort not in ("cluster30", "cluster_structure"):
                 known = [value for value in values if value is not None]
-                assert values == sorted(known, reverse=order == "desc") + [None] * (len(values) - len(known)), sort
+                place = columns[sort]["values"].index if sort in ("known", "confidence") else None
+                expected = sorted(known, key=place, reverse=order == "desc")
+                assert values == expected + [None] * (len(values) - len(known)), sort
+
+
+def test_rows_have_their_classes_and_annotations(asked: TestClient, atlas: Atlas, columns: dict) -> None:
+    least = ", ".join(f"min({name}) AS {name}" for name in ("biome", "depth", "is_marine"))
+    expected = atlas.sql(
+        f"SELECT structure_id::VARCHAR, id, source, {columns['known']['sql']}, {columns['confidence']['sql']}, "
+        f"biome, depth, is_marine FROM proteins LEFT JOIN (SELECT id, {least} FROM sites GROUP BY id) USING (id)"
+    ).rows()
+    found = {
+        (
+            *key_of(row),
+            row["known"],
+            row["confidence"],
+            *(row["annotations"][name] for name in sorted(row["annotations"])),
+        )
+        for row in rows(asked)
+    }
+    assert found == set(expected) and len(found) > 100
 
 
 def test_the_nearest_point_is_found(asked: TestClient, atlas: Atlas) -> None:

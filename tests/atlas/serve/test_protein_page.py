@@ -3,17 +3,20 @@
 Superpositions are compared with numpy's SVD, aligned errors with those that were written.
 """
 
+import shutil
 import struct
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
 
+import duckdb
 import imported_atlas
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
 import report_atlas
+from built_atlas import Built
 from shared import made_once
 from starlette.testclient import TestClient
 
@@ -251,6 +254,27 @@ def test_imported_scores_can_be_null(imported: TestClient, name: str, ptm: bool,
 def test_records_of_one_structure_are_listed(imported: TestClient) -> None:
     found = page(imported, "full")
     assert (found["num_records"], [record["id"] for record in found["records"]]) == (2, ["again", "full"])
+
+
+def test_neighbours_are_the_nearest_on_the_map(indexed: Built, tmp_path: Path) -> None:
+    """Positions are put into the table of the map; distances are numpy's."""
+    root = Path(shutil.copytree(indexed.root, tmp_path / "atlas"))
+    rng = np.random.default_rng(3)
+    with duckdb.connect(str(root / "atlas.duckdb")) as connection:
+        present = "SELECT DISTINCT structure_id FROM proteins ORDER BY structure_id"
+        identities = [identity for (identity,) in connection.execute(present).fetchall()]
+        points = rng.normal(size=(len(identities), 2)).astype(np.float32)
+        rows = [[identity, float(x), float(y)] for identity, (x, y) in zip(identities, points, strict=True)]
+        connection.executemany("INSERT INTO projection VALUES (?, ?, ?, true)", rows)
+        run = "VALUES ('made', 'tsne', 'composition', true)"
+        connection.execute(f"INSERT INTO projection_runs (run, method, features, is_latest) {run}")
+    with CurrentAtlas(root) as current:
+        client = TestClient(create_app(current, ServerSettings()), base_url=LOCAL)
+        near = page(client, str(identities[7]))["neighbours"]
+    apart = np.linalg.norm(points - points[7], axis=1)
+    expected = np.argsort(apart)[1:13]
+    assert [uuid.UUID(item["structure_id"]) for item in near["items"]] == [identities[n] for n in expected]
+    np.testing.assert_allclose([item["distance"] for item in near["items"]], apart[expected], atol=1e-3)
 
 
 def test_hostile_texts_are_given_as_they_are(searched: TestClient) -> None:

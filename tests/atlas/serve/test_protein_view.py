@@ -101,7 +101,8 @@ class ProteinPage(Opened):
     """The page of a protein, with all that it loads. The token is in the tab's storage, as after asking for it."""
 
     def __init__(self, browser: Any, address: str, name: str, **options: Any):
-        super().__init__(browser, "about:blank", **{"accept_downloads": True, **options})
+        small = {"width": 900, "height": 600}  # software draws each frame of the 3D view
+        super().__init__(browser, "about:blank", **{"accept_downloads": True, "viewport": small, **options})
         stored = f"sessionStorage.setItem('foldatlas-token', '{TOKEN}')"
         self.context.add_init_script(f"if (location.protocol === 'http:') {stored}")
         self.page.goto(address + quote(name, safe=""))
