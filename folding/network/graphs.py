@@ -6,9 +6,9 @@ overwritten when it is replayed. Batches are padded so that they share graphs: i
 (planning/buckets.py), in number of proteins to a recorded number that is at most an eighth more.
 
 A shape is recorded after a batch of it ran without a graph: that compiles kernels, which a recording cannot, and a
-recording takes longer than it saves in one batch.
-Memory of graphs is limited; those not used for longest are dropped. A recording that fails is logged, and no graphs are
-recorded afterwards. FOLDATLAS_GRAPHS=off in the environment turns graphs off.
+recording takes longer than it saves in one batch. Memory of graphs is limited: the least recently used are dropped. A
+recording that fails is logged, and no graphs are recorded afterwards. FOLDATLAS_GRAPHS=off in the environment turns
+graphs off.
 """
 
 import logging
@@ -81,6 +81,8 @@ class CudaRecorder:
 
 @dataclass(slots=True)
 class _Recording:
+    """A graph with its buffers."""
+
     inputs: tuple[Tensor, ...]
     result: Any
     replay: Callable[[], None]
@@ -119,8 +121,8 @@ class PassGraphs:
     def run(self, function: Callable[..., Any], *inputs: Tensor) -> Any:
         """Return `function(*inputs)`, whose second input is [B, L, ...], from a graph if there is one for B and L.
 
-        `function` may change its inputs in place. Tensors of the result are overwritten by the next call, unless the
-        inputs are those of the result, changed in place.
+        `function` may change its inputs in place. The next call overwrites the tensors of the result; it may be given
+        some of them as inputs.
         """
         proteins, length = inputs[1].shape[:2]
         key = (proteins, length)
@@ -152,7 +154,7 @@ class PassGraphs:
         try:
             static = tuple(tensor.clone() for tensor in inputs)
             result, replay = self._recorder.record(lambda: function(*static))
-        except RuntimeError as error:  # also torch.OutOfMemoryError
+        except Exception as error:  # of torch, Triton or the driver, which have no common class
             self._enabled = isinstance(error, torch.OutOfMemoryError)
             consequence = "the others are dropped" if self._enabled else "passes run without graphs from now on"
             _logger.warning(
