@@ -2,6 +2,7 @@
 
 models.py               models by name: settings, sizes, loading
 predictor.py            Predictor: folds sequences
+stages.py               folding of batches in stages that overlap
 language_predictor.py   LanguagePredictor: embeddings, contacts, perplexity
 prediction.py           the results, Prediction and Embedding (no torch)
 config.py               sizes of networks, and published configurations (no torch)

@@ -13,14 +13,16 @@ from torch import Tensor
 from foldatlas.folding.language_predictor import LanguagePredictor
 from foldatlas.folding.multimer import LINKER, encode_complexes, split_chains
 from foldatlas.folding.network.esmfold import ESMFold, ESMFoldOutput, OutputFlags
+from foldatlas.folding.network.graphs import dropped_without_memory, padded_to_graph
 from foldatlas.folding.network.language_heads import LanguageHeads
 from foldatlas.folding.network.residue_constants import ATOM_EXISTS_RA
-from foldatlas.folding.network.tokens import Batch, check_batch, widened
+from foldatlas.folding.network.tokens import Batch, check_batch
 from foldatlas.folding.planning import host_memory, memory
 from foldatlas.folding.planning.batching import BATCH_MFLOP, cut_into_batches, padded_length
 from foldatlas.folding.planning.out_of_memory import describe_out_of_memory
 from foldatlas.folding.prediction import Embedding, Floats, Prediction
-from foldatlas.schemas.errors import NonFiniteOutput, OutOfMemory
+from foldatlas.folding.stages import FoldingStages
+from foldatlas.schemas.errors import NonFiniteOutput
 from foldatlas.schemas.records import Settings
 
 
@@ -40,6 +42,11 @@ class Predictor:
     def language(self) -> LanguagePredictor:
         """The language model alone, with the heads for which there are weights."""
         return LanguagePredictor(self._network.esm, self._heads)
+
+    @property
+    def stages(self) -> FoldingStages:
+        """The stages of folding a batch, for a process that overlaps batches."""
+        return FoldingStages(self._network, self.settings.recycles)
 
     def fold(
         self,
@@ -134,16 +141,10 @@ class Predictor:
             distogram_logits=distogram,
         )
         graphs = self._network.trunk.graphs
-        if graphs is not None:
-            batch = widened(batch, *graphs.padded(*batch.mask_BL.shape))
-        try:
-            with torch.inference_mode(), describe_out_of_memory(sequences, device):
-                output = self._network(batch, recycles=self.settings.recycles, outputs=outputs)
-                predictions = _to_predictions(complexes, batch, output)
-        except OutOfMemory:
-            if graphs is not None:
-                graphs.clear()
-            raise
+        batch = padded_to_graph(batch, graphs)
+        with torch.inference_mode(), dropped_without_memory(graphs), describe_out_of_memory(sequences, device):
+            output = self._network(batch, recycles=self.settings.recycles, outputs=outputs)
+            predictions = _to_predictions(complexes, batch, output)
         del output
         if device.type == "cpu":
             host_memory.trim()  # otherwise malloc keeps up to 64 MB of freed activations

@@ -68,7 +68,8 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--quick", action="store_true", help="compare by the indexes alone, without coordinates")
     limits = parser.add_argument_group("differences up to these are ignored")
     for name, unit in (("plddt", "pLDDT, 0 to 100"), ("ptm", "pTM"), ("rmsd", "RMSD of all atoms, angstrom"),
-                       ("similarity", "TM-score and sequence identity of novelty, 0 to 1")):  # fmt: skip
+                       ("similarity", "TM-score and sequence identity of novelty, 0 to 1"),
+                       ("pae", "mean predicted aligned error, angstrom")):  # fmt: skip
         limits.add_argument(
             f"--{name}",
             type=not_negative_number,
@@ -84,7 +85,7 @@ def run(arguments: argparse.Namespace) -> int:
 
     if arguments.format == "parquet" and sys.stdout.isatty():
         raise UsageError("Parquet is binary: redirect it to a file with > differences.parquet")
-    tolerances = Tolerances(arguments.plddt, arguments.ptm, arguments.rmsd, arguments.similarity)
+    tolerances = Tolerances(arguments.plddt, arguments.ptm, arguments.rmsd, arguments.similarity, arguments.pae)
     with diff(arguments.first, arguments.second, tolerances=tolerances, coordinates=not arguments.quick) as differences:
         if arguments.format == "text":
             for line in summary_lines(differences, arguments.limit):

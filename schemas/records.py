@@ -57,6 +57,11 @@ ATOMS: Final[dict[str, tuple[str, ...]]] = {
     **dict.fromkeys(UNKNOWN_RESIDUES, BACKBONE),
 }
 
+# Stored integers: units per angstrom or per point.
+COORDINATE_SCALE: Final = 100  # 0.01 A, an error of at most 0.005 A
+PLDDT_SCALE: Final = 100  # of 100 points
+PAE_SCALE: Final = 8  # an error of at most 1/16 A; 31.75 A, the maximum, fits into a byte
+
 NUCLEOTIDES: Final = frozenset("ACGTUN")
 MIN_NUCLEOTIDES: Final = 30  # shorter sequences of A, C, G, T, N may be peptides
 NEXT_TITLE: Final = "\x01"  # in a header of NCBI's nr, between the titles of identical proteins

@@ -9,11 +9,12 @@ from typing import Any, Final
 
 import pyarrow as pa
 
-FORMAT_VERSION: Final = 1
+# scales of the columns below, exported from here too
+from foldatlas.schemas.records import COORDINATE_SCALE as COORDINATE_SCALE
+from foldatlas.schemas.records import PAE_SCALE as PAE_SCALE
+from foldatlas.schemas.records import PLDDT_SCALE as PLDDT_SCALE
 
-COORDINATE_SCALE: Final = 100  # stored units per angstrom: 0.01 A, an error of at most 0.005 A
-PLDDT_SCALE: Final = 100  # stored units per pLDDT point, of 100 points
-PAE_SCALE: Final = 8  # stored units per angstrom: an error of at most 1/16 A; 31.75 A, the maximum, fits into a byte
+FORMAT_VERSION: Final = 1
 
 # Structures per row group: with 64, 31.8 bytes per residue and 2.7 ms to read one; with a whole shard, 31.6 and 137 ms.
 STRUCTURES_PER_ROW_GROUP: Final = 64

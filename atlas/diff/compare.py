@@ -21,6 +21,7 @@ from foldatlas.atlas.sql.text import literal, quoted
 from foldatlas.atlas.storage.scratch import work_folder
 from foldatlas.schemas.errors import UsageError
 from foldatlas.schemas.formats import PROVENANCE
+from foldatlas.schemas.tables import PAE_SCALE
 
 MEMORY_LIMIT: Final = "50%"
 
@@ -77,6 +78,7 @@ def diff_atlases(
             for level in _LEVELS:
                 _compare_clusters(connection, level)
             if coordinates:
+                _compare_pae(connection, first, second, limits.pae)
                 for side, atlas in zip(_SIDES, (first, second), strict=True):
                     hashes = "SELECT structure_id, hash(x, y, z, plddt) AS content FROM structures"
                     _load(connection, f"{side}_hashes", atlas, hashes)
@@ -123,7 +125,7 @@ def _compare_settings(connection: Any, first: Atlas, second: Atlas) -> None:
 
 
 def _settings(atlas: Atlas) -> dict[str, str]:
-    """Return what holds for a whole atlas: model and settings, references of the latest searches, and clusters."""
+    """Return what holds for a whole atlas: model and settings, references of the latest searches, clusters, PAE."""
     columns = ("model", "weights", "recycles", "precision")
     [values] = atlas.query(f"SELECT {', '.join(columns)} FROM settings").rows()
     found = {name: str(value) for name, value in zip(columns, values, strict=True)}
@@ -132,6 +134,8 @@ def _settings(atlas: Atlas) -> dict[str, str]:
         found[f"reference of {search}"] = f"{reference} version {version} ({digest})"
     if atlas.query("SELECT count(*) FROM cluster_members").rows()[0][0]:
         found["clusters"] = "clustered"
+    if atlas.query("SELECT count(*) FROM files WHERE table_name = 'pae'").rows()[0][0]:
+        found["pae"] = "stored"
     return found
 
 
@@ -173,6 +177,27 @@ def _compare_numbers(connection: Any, change: Change, tolerances: dict[str, floa
             after,
             amount,
         )
+
+
+def _compare_pae(connection: Any, first: Atlas, second: Atlas, tolerance: float) -> None:
+    """Compare mean predicted aligned errors where both atlases have any. Of imported structures some may have none."""
+    atlases = (first, second)
+    if not all("pae" in _settings(atlas) for atlas in atlases):
+        return
+    mean = f"SELECT structure_id, list_avg(pae) / {PAE_SCALE} AS mean FROM pae"
+    for side, atlas in zip(_SIDES, atlases, strict=True):
+        _load(connection, f"{side}_pae", atlas, mean)
+    _insert(
+        connection,
+        Change.SCORE,
+        "FROM (SELECT structure_id, id, old.mean AS old, new.mean AS new FROM pairs "
+        "LEFT JOIN first_pae AS old USING (structure_id) LEFT JOIN second_pae AS new USING (structure_id)) "
+        f"WHERE (old IS NULL) <> (new IS NULL) OR abs(new - old) > {tolerance}",
+        "'mean_pae'",
+        "round(old, 2)",
+        "round(new, 2)",
+        "new - old",
+    )
 
 
 def _compare_provenance(connection: Any, first: Atlas, second: Atlas) -> None:

@@ -11,3 +11,4 @@ class Tolerances:
     ptm: float = 0.001
     rmsd: float = 0.01  # angstrom, of all atoms after superposition
     similarity: float = 0.001  # TM-score and sequence identity, 0 to 1
+    pae: float = 0.01  # angstrom, the mean over all pairs of residues

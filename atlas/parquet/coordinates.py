@@ -75,6 +75,44 @@ def encode_structures(
     structure id, for a shape that does not match the sequence, a coordinate that is infinite or beyond 21,474,836
     angstrom, and a pLDDT outside 0 to 100.
     """
+    _check_shapes(structure_ids, sequences, positions, plddt)
+    axes = np.concatenate([np.empty((0, 3)), *positions]).astype(np.float64) * COORDINATE_SCALE
+    atom_ends = np.cumsum([0, *(len(array) for array in positions)])
+    residue_ends = np.cumsum([0, *(len(values) for values in plddt)])
+    scores = np.concatenate([np.empty(0), *plddt]).astype(np.float64) * PLDDT_SCALE
+    _check_range(axes, atom_ends, structure_ids, _INT32.min, _INT32.max, "a coordinate", COORDINATE_SCALE)
+    _check_range(scores[:, None], residue_ends, structure_ids, 0, MAX_PLDDT * PLDDT_SCALE, "a pLDDT", PLDDT_SCALE)
+    return _table(
+        structure_ids,
+        sequences,
+        [_list_array(axes[:, axis], atom_ends, "xyz"[axis], np.int32) for axis in range(3)],
+        _list_array(scores, residue_ends, "plddt", np.uint16),
+    )
+
+
+def encode_stored_structures(
+    structure_ids: Sequence[bytes],
+    sequences: Sequence[str],
+    coordinates: Sequence[npt.NDArray[np.int16] | npt.NDArray[np.int32]],
+    plddt: Sequence[npt.NDArray[np.uint16]],
+) -> pa.Table:
+    """Return the same from values as they are stored, none of them missing: `coordinates` [A, 3] of 0.01 angstrom, and
+    `plddt` [L], 0.01 of pLDDT. Raise ValueError for a shape that does not match the sequence."""
+    _check_shapes(structure_ids, sequences, coordinates, plddt)
+    axes = np.concatenate([np.empty((0, 3), np.int32), *coordinates]).T.astype(np.int32, order="C")
+    scores = np.concatenate([np.empty(0, np.uint16), *plddt])
+    atom_ends = np.cumsum([0, *(len(array) for array in coordinates)])
+    residue_ends = np.cumsum([0, *(len(values) for values in plddt)])
+    planes = [_list_of(pa.array(axes[axis]), atom_ends, "xyz"[axis]) for axis in range(3)]
+    return _table(structure_ids, sequences, planes, _list_of(pa.array(scores), residue_ends, "plddt"))
+
+
+def _check_shapes(
+    structure_ids: Sequence[bytes],
+    sequences: Sequence[str],
+    positions: Sequence[npt.NDArray[Any]],
+    plddt: Sequence[npt.NDArray[Any]],
+) -> None:
     if not len(structure_ids) == len(sequences) == len(positions) == len(plddt):
         raise ValueError(f"{len(structure_ids)=}, {len(sequences)=}, {len(positions)=}, {len(plddt)=} must be equal")
     for identity, sequence, atoms, array, values in zip(
@@ -85,17 +123,19 @@ def encode_structures(
                 f"structure {format_structure_id(identity)} has {len(sequence)} residues and {atoms} atoms, "
                 f"but positions {array.shape} and plddt {values.shape}"
             )
-    axes = np.concatenate([np.empty((0, 3)), *positions]).astype(np.float64) * COORDINATE_SCALE
-    atom_ends = np.cumsum([0, *(len(array) for array in positions)])
-    residue_ends = np.cumsum([0, *(len(values) for values in plddt)])
-    scores = np.concatenate([np.empty(0), *plddt]).astype(np.float64) * PLDDT_SCALE
-    _check_range(axes, atom_ends, structure_ids, _INT32.min, _INT32.max, "a coordinate", COORDINATE_SCALE)
-    _check_range(scores[:, None], residue_ends, structure_ids, 0, MAX_PLDDT * PLDDT_SCALE, "a pLDDT", PLDDT_SCALE)
+
+
+def _table(
+    structure_ids: Sequence[bytes],
+    sequences: Sequence[str],
+    planes: Sequence["pa.Array[Any]"],
+    plddt: "pa.Array[Any]",
+) -> pa.Table:
     columns: list[pa.Array[Any]] = [
         pa.ExtensionArray.from_storage(pa.uuid(), pa.array(structure_ids, pa.binary(16))),
         pa.array(sequences, pa.string()),
-        *(_list_array(axes[:, axis], atom_ends, "xyz"[axis], np.int32) for axis in range(3)),
-        _list_array(scores, residue_ends, "plddt", np.uint16),
+        *planes,
+        plddt,
     ]
     return pa.Table.from_arrays(columns, schema=STRUCTURES)
 
@@ -176,5 +216,8 @@ def _list_array(
     scaled: npt.NDArray[np.float64], ends: npt.NDArray[np.int64], column: str, dtype: type[np.int32] | type[np.uint16]
 ) -> "pa.Array[Any]":
     missing = np.isnan(scaled)
-    values = pa.array(np.rint(np.where(missing, 0, scaled)).astype(dtype), mask=missing)
+    return _list_of(pa.array(np.rint(np.where(missing, 0, scaled)).astype(dtype), mask=missing), ends, column)
+
+
+def _list_of(values: "pa.Array[Any]", ends: npt.NDArray[np.int64], column: str) -> "pa.Array[Any]":
     return pa.ListArray.from_arrays(pa.array(ends.astype(np.int32)), values, type=STRUCTURES.field(column).type)

@@ -69,6 +69,13 @@ def decode_residue_embeddings(table: pa.Table) -> list[Floats]:
     ]
 
 
+def encode_stored_matrices(table: str, structure_ids: Sequence[bytes], values: Sequence[npt.NDArray[Any]]) -> pa.Table:
+    """Return rows of a `pae` or `residue_embeddings` file from values as they are stored: uint8 [L, L] of 0.125
+    angstrom, or float16 [L, D]."""
+    schema = {"pae": PAE, "residue_embeddings": RESIDUE_EMBEDDINGS}[table]
+    return _encode(schema, schema.names[-1], structure_ids, values)
+
+
 def half_precision(structure_ids: Sequence[bytes], states: Sequence[Floats]) -> list[npt.NDArray[np.float16]]:
     """Return `states` as float16. Raise ValueError, with the structure id, for a value outside its range."""
     with np.errstate(over="ignore"):

@@ -9,7 +9,7 @@ from foldatlas.folding.compare.shape import helix_and_strand_fractions, radius_o
 from foldatlas.schemas.records import ATOMS, UNKNOWN_RESIDUES
 from foldatlas.schemas.tables import COORDINATE_SCALE, PLDDT_SCALE
 
-Floats = npt.NDArray[np.float32]
+Floats = npt.NDArray[np.floating]
 
 CONFIDENT_PLDDT: Final = 70.0
 VERY_HIGH_PLDDT: Final = 90.0

@@ -27,8 +27,9 @@ def prefetched(items: Iterable[Item], depth: int = 1) -> Generator[Item]:
                 continue
 
     def compute() -> None:
+        computed = iter(items)
         try:
-            for item in items:
+            for item in computed:
                 hand_over(item, None)
                 if stopped.is_set():
                     return
@@ -36,6 +37,10 @@ def prefetched(items: Iterable[Item], depth: int = 1) -> Generator[Item]:
             hand_over(None, error)
         else:
             hand_over(None, StopIteration())
+        finally:
+            # in the thread that ran it, which may hold locks
+            if isinstance(computed, Generator):
+                computed.close()
 
     thread = threading.Thread(target=compute, name="foldatlas-prefetch", daemon=True)
     thread.start()

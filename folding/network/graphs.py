@@ -14,14 +14,17 @@ graphs off.
 import logging
 import os
 from collections import Counter, OrderedDict
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Final, Protocol
 
 import torch
 from torch import Tensor
 
+from foldatlas.folding.network.tokens import Batch, widened
 from foldatlas.folding.planning.buckets import bucket, has_graph
+from foldatlas.schemas.errors import OutOfMemory
 
 _VARIABLE: Final = "FOLDATLAS_GRAPHS"
 _MOST_SHAPES: Final = 64
@@ -181,6 +184,22 @@ class PassGraphs:
 def padded_proteins(proteins: int, recorded: Iterable[int]) -> int:
     """Return the least `recorded` number that is `proteins` or at most an eighth more; without one, `proteins`."""
     return min((number for number in recorded if proteins <= number <= proteins + proteins // 8), default=proteins)
+
+
+def padded_to_graph(batch: Batch, graphs: PassGraphs | None) -> Batch:
+    """Return `batch` with the padding that `graphs` ask for. Outputs of proteins that are added come last."""
+    return batch if graphs is None else widened(batch, *graphs.padded(*batch.mask_BL.shape))
+
+
+@contextmanager
+def dropped_without_memory(graphs: PassGraphs | None) -> Iterator[None]:
+    """Drop `graphs` if OutOfMemory is raised in this block."""
+    try:
+        yield
+    except OutOfMemory:
+        if graphs is not None:
+            graphs.clear()
+        raise
 
 
 def graphs_on(device: str) -> PassGraphs | None:

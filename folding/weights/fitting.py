@@ -94,7 +94,10 @@ def _fit(network: Network, state: Mapping[str, Tensor], dtype_of: DtypeOf, devic
         if not tensor.is_floating_point():
             raise ModelError(f"{name} holds {tensor.dtype}, not floating-point numbers: quantised weights are not read")
     network.load_state_dict(
-        {name: tensor.to(device, dtype_of(name)) for name, tensor in state.items()}, strict=True, assign=True
+        # converted on the device, and read from disk as it is copied
+        {name: tensor.to(device).to(dtype_of(name)) for name, tensor in state.items()},
+        strict=True,
+        assign=True,
     )
     # Constants such as ideal geometry are not in the state dict; they were created on the CPU.
     return network.to(device).eval().requires_grad_(False)

@@ -1,53 +1,78 @@
-"""A shard's sequences, folded in batches by the process that owns the device."""
+"""A shard's sequences, folded in batches by the process that owns the device, ahead of the thread that writes them."""
 
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Generator, Iterator, Sequence
+from contextlib import closing
+from typing import Any, Final
 
 from foldatlas.atlas.forecast.device_rates import device_kind
+from foldatlas.atlas.planning.prefetch import prefetched
 from foldatlas.folding.models import config_of
 from foldatlas.folding.planning.batching import cut_into_batches, padded_length
-from foldatlas.folding.planning.cost import mflop, pair_output_bytes
-from foldatlas.folding.prediction import Prediction
+from foldatlas.folding.planning.cost import mflop, pair_output_bytes, peak_bytes
+from foldatlas.folding.prediction import QuantisedPrediction
 from foldatlas.pipeline import progress
 from foldatlas.pipeline.interruption import raise_if_stopping
-from foldatlas.pipeline.shards.bisection import Failed, fold_with_bisection
+from foldatlas.pipeline.shards.bisection import Failed
+from foldatlas.pipeline.shards.in_flight import Work, compute_in_order
 from foldatlas.pipeline.shards.outputs import ARGUMENTS
 from foldatlas.pipeline.shards.task import FoldOptions
 from foldatlas.pipeline.workers.supervisor import child_of_this_process
 
+_AHEAD: Final = 1  # batches with results that wait to be written
+
 
 def fold_in_batches(
     sequences: Sequence[str], outputs: Collection[str], options: FoldOptions
-) -> Iterator[Prediction | Failed]:
+) -> Generator[QuantisedPrediction | Failed]:
     """Yield a result for each of `sequences`, shortest first, with the data of the optional tables `outputs`.
 
-    Raise Interrupted before a batch when the run is to stop, and ModelError for a model that cannot be loaded.
+    A thread computes ahead of the reader: results of two or three batches are in memory at once. Close the generator if
+    it is not read to its end. Raise Interrupted when the run is to stop, and ModelError for a model that cannot be
+    loaded.
     """
-    child = child_of_this_process(options.worker)
+    config, recycles = (
+        config_of(options.worker.model, weights_dir=options.worker.weights_dir),
+        options.worker.settings.recycles,
+    )
+    with closing(prefetched(_computed(sequences, outputs, options), _AHEAD)) as computed:
+        for batch, results in computed:
+            raise_if_stopping()
+            progress.report(
+                progress.BatchDone(
+                    sum(map(len, batch)), sum(mflop(config, len(sequence), recycles) for sequence in batch)
+                )
+            )
+            yield from results
+
+
+def _computed(
+    sequences: Sequence[str], outputs: Collection[str], options: FoldOptions
+) -> Iterator[tuple[list[str], list[Any]]]:
+    """Yield batches, shortest proteins first, with a result for each protein."""
     worker = options.worker
     config, recycles = config_of(worker.model, weights_dir=worker.weights_dir), worker.settings.recycles
-    padded = padded_length(device_kind(worker.device))
-    arguments = {ARGUMENTS[table]: True for table in outputs}
+    padded, precision = padded_length(device_kind(worker.device)), worker.settings.precision
+    output_bytes = pair_output_bytes(pae="pae" in outputs)
 
-    def fold(batch: list[str]) -> list[Prediction]:
-        raise_if_stopping()
-        cost = len(batch) * mflop(config, padded(max(map(len, batch))), recycles)
-        return child.compute(batch, cost, **arguments)
+    def cost(batch: Sequence[str]) -> int:
+        return len(batch) * mflop(config, padded(max(map(len, batch))), recycles)
+
+    def memory(batch: Sequence[str]) -> int:
+        length = padded(max(map(len, batch)))
+        return peak_bytes(config, len(batch), length, precision=precision, pair_output_bytes=output_bytes)
 
     ascending = sorted(sequences, key=len)  # stable, so that a shard is always cut into the same batches
-    lengths = [len(sequence) for sequence in ascending]
-    for batch in cut_into_batches(
-        lengths,
+    ranges = cut_into_batches(
+        [len(sequence) for sequence in ascending],
         config=config,
         recycles=recycles,
         budget_mflop=options.batch_mflop,
         memory_limit=options.memory_bytes,
-        precision=options.worker.settings.precision,
-        pair_output_bytes=pair_output_bytes(pae="pae" in outputs),
+        precision=precision,
+        pair_output_bytes=output_bytes,
         padded=padded,
-    ):
-        results = fold_with_bisection(fold, ascending[batch.start : batch.stop], renew=child.renew)
-        batch_lengths = lengths[batch.start : batch.stop]
-        progress.report(
-            progress.BatchDone(sum(batch_lengths), sum(mflop(config, length, recycles) for length in batch_lengths))
-        )
-        yield from results
+    )
+    batches = (ascending[batch.start : batch.stop] for batch in ranges)
+    work = Work(cost, memory, {ARGUMENTS[table]: True for table in outputs})
+    with child_of_this_process(worker).session() as device:
+        yield from compute_in_order(device, batches, work)

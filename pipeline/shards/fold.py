@@ -13,6 +13,7 @@ Each returns what it wrote; `attempt.commit` makes it part of the atlas.
 """
 
 from collections.abc import Sequence
+from contextlib import closing
 
 from foldatlas.atlas.folder import AtlasFolder
 from foldatlas.atlas.index.needed import skipped_rows
@@ -85,8 +86,8 @@ def fold_new(attempt: Attempt) -> Written:
     sequences = read_sequences(attempt.folder, task)
     needed = [sequence for sequence, is_needed in zip(sequences, task.is_needed(), strict=True) if is_needed]
     writer = attempt.writer(tables)
-    with writer.open():
-        for result in fold_in_batches(needed, task.options.outputs, task.options):
+    with writer.open(), closing(fold_in_batches(needed, task.options.outputs, task.options)) as results:
+        for result in results:
             if isinstance(result, Failed):
                 writer.fail(result.sequence, result.error, result.attempts)
             else:
@@ -102,8 +103,8 @@ def add_outputs(attempt: Attempt, before: ShardEntry, missing: Sequence[str]) ->
     task = attempt.task
     sequences = _folded_before(attempt.folder, before, read_sequences(attempt.folder, task))
     writer = attempt.writer([table for table in SHARD_TABLES if table in missing])
-    with writer.open():
-        for result in fold_in_batches(sequences, missing, task.options):
+    with writer.open(), closing(fold_in_batches(sequences, missing, task.options)) as results:
+        for result in results:
             if isinstance(result, Failed):
                 raise IncompleteError(
                     f"shard {task.shard.name} stays without {' and '.join(missing)}: a protein of "
@@ -129,8 +130,8 @@ def retry_failed(attempt: Attempt, before: ShardEntry, retries_failures: bool, r
     if any(returned):
         tried |= {sequence: 0 for sequence, is_back in zip(sequences, returned, strict=True) if is_back}
     untouched = [failure for failure in failures if failure.sequence not in tried]
-    results = fold_in_batches(list(tried), before.outputs, task.options)
-    writer = write_retried(attempt, before, results, tried, untouched)
+    with closing(fold_in_batches(list(tried), before.outputs, task.options)) as results:
+        writer = write_retried(attempt, before, results, tried, untouched)
     return Written(
         writer,
         folded=before.folded + writer.num_folded,

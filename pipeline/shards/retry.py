@@ -10,7 +10,7 @@ from itertools import chain
 
 from foldatlas.atlas.folder import AtlasFolder
 from foldatlas.atlas.parquet.coordinates import structure_ids_of
-from foldatlas.folding.prediction import Prediction
+from foldatlas.folding.prediction import QuantisedPrediction
 from foldatlas.pipeline.shards.attempt import Attempt
 from foldatlas.pipeline.shards.bisection import Failed
 from foldatlas.pipeline.shards.writer import ShardWriter
@@ -40,7 +40,7 @@ def failed_before(folder: AtlasFolder, entry: ShardEntry, sequences: Sequence[st
 def write_retried(
     attempt: Attempt,
     before: ShardEntry,
-    results: Iterator[Prediction | Failed],
+    results: Iterator[QuantisedPrediction | Failed],
     attempts: Mapping[str, int],
     untouched: Sequence[Failed] = (),
 ) -> ShardWriter:
@@ -51,7 +51,7 @@ def write_retried(
     """
     # Until a protein folds, only the failures are sure to be written: hold results back up to the first that does.
     failed: list[Failed] = []
-    first: list[Prediction] = []
+    first: list[QuantisedPrediction] = []
     for result in results:
         if not isinstance(result, Failed):
             first.append(result)

@@ -3,21 +3,23 @@
 import contextlib
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
-from typing import Final
+from typing import Any, Final
 
+import numpy.typing as npt
 import pyarrow as pa
 
 from foldatlas.atlas.folder import AtlasFolder
-from foldatlas.atlas.parquet.coordinates import encode_structures
+from foldatlas.atlas.parquet.coordinates import encode_stored_structures
 from foldatlas.atlas.parquet.files import ParquetFile, open_parquet
-from foldatlas.atlas.parquet.matrices import BULKY_ROW_GROUP_BYTES, Floats, encode_pae, encode_residue_embeddings
+from foldatlas.atlas.parquet.matrices import BULKY_ROW_GROUP_BYTES, encode_stored_matrices
 from foldatlas.atlas.parquet.scores import score_row
-from foldatlas.folding.prediction import Prediction
+from foldatlas.folding.prediction import QuantisedPrediction
 from foldatlas.schemas.manifest import FileEntry
 from foldatlas.schemas.records import structure_id
-from foldatlas.schemas.tables import STRUCTURES_PER_ROW_GROUP, TABLES
+from foldatlas.schemas.tables import COORDINATE_SCALE, PLDDT_SCALE, STRUCTURES_PER_ROW_GROUP, TABLES
 
-BULKY: Final = {"residue_embeddings": encode_residue_embeddings, "pae": encode_pae}
+BULKY: Final = ("residue_embeddings", "pae")
+BULKY_ROW_GROUP_VALUES: Final = BULKY_ROW_GROUP_BYTES // 4  # of float32, as when row groups were first cut
 
 
 class ShardWriter:
@@ -34,8 +36,8 @@ class ShardWriter:
             for table in tables
         }
         self._folder = folder
-        self._pending: list[Prediction] = []
-        self._bulk: dict[str, list[tuple[bytes, Floats]]] = {table: [] for table in tables if table in BULKY}
+        self._pending: list[QuantisedPrediction] = []
+        self._bulk: dict[str, list[tuple[bytes, npt.NDArray[Any]]]] = {table: [] for table in tables if table in BULKY}
         self._carried: dict[str, pa.Table] = {}  # rows of `keep` that do not fill a row group yet
         self._num_carried = 0
         self.failures: list[tuple[str, str, int]] = []  # sequence, error, attempts
@@ -91,12 +93,12 @@ class ShardWriter:
         if whole < rows.num_rows:
             self._carried[table] = rows.slice(whole)
 
-    def add(self, prediction: Prediction) -> None:
+    def add(self, prediction: QuantisedPrediction) -> None:
         for table, rows in self._bulk.items():
             values = prediction.pae if table == "pae" else prediction.residue_embedding
             assert values is not None, f"{table} was not requested"
             rows.append((structure_id(prediction.sequence), values))
-            if sum(values.nbytes for _, values in rows) >= BULKY_ROW_GROUP_BYTES:
+            if sum(values.size for _, values in rows) >= BULKY_ROW_GROUP_VALUES:
                 self._flush_bulk(table)
         self._pending.append(replace(prediction, pae=None, residue_embedding=None))
         self.num_folded += 1
@@ -136,22 +138,25 @@ class ShardWriter:
         rows, self._bulk[table] = self._bulk[table], []
         if rows:
             identities, values = zip(*rows, strict=True)
-            self._files[table].write(BULKY[table](identities, values))
+            self._files[table].write(encode_stored_matrices(table, identities, values))
 
-    def _write_structures(self, identities: list[bytes], batch: list[Prediction]) -> None:
+    def _write_structures(self, identities: list[bytes], batch: list[QuantisedPrediction]) -> None:
         """Write a row group of structures, and one of their scores."""
         carried = self._carried.get("structures")
         first_row = self._files["structures"].rows + (0 if carried is None else carried.num_rows)
         self._write(
             "structures",
-            encode_structures(
+            encode_stored_structures(
                 identities,
                 [prediction.sequence for prediction in batch],
-                [prediction.positions for prediction in batch],
+                [prediction.coordinates for prediction in batch],
                 [prediction.plddt for prediction in batch],
             ),
         )
-        rows = [score_row(one.sequence, one.positions, one.plddt, one.ptm) for one in batch]
+        rows = [
+            score_row(one.sequence, one.coordinates / COORDINATE_SCALE, one.plddt / PLDDT_SCALE, one.ptm)
+            for one in batch
+        ]
         self._write(
             "scores",
             pa.Table.from_pylist(

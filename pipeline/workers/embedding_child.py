@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from foldatlas.folding.language_predictor import LanguagePredictor
 from foldatlas.folding.models import load_language_model
 from foldatlas.folding.network.precision import get
-from foldatlas.pipeline.workers.child import Loaded, refuse_unusable_gpu, serve
+from foldatlas.pipeline.workers.child import Loaded, in_one_stage, refuse_unusable_gpu, serve
 from foldatlas.pipeline.workers.devices import hold_device
 from foldatlas.pipeline.workers.inherited import connect
 from foldatlas.schemas.records import Settings
@@ -24,7 +24,7 @@ def main(arguments: Sequence[str]) -> None:
         loaded = load_language_model(model, device=device, weights_dir=weights_dir or None, dtype_of=dtype_of)
         embed = LanguagePredictor(loaded.network).embed
         refuse_unusable_gpu(device, embed)
-        return Settings(loaded.name, loaded.weights, 0, precision), embed
+        return Settings(loaded.name, loaded.weights, 0, precision), in_one_stage(embed)
 
     serve(connection, load_model)
 

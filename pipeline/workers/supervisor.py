@@ -1,5 +1,11 @@
-"""The parent's side of the process that owns the device: starts it, sends it batches, and ends it if it hangs."""
+"""The parent's side of the process that owns the device: starts it, sends it batches, and ends it if it hangs.
 
+The child computes batches in the order in which they were sent. A second batch may be sent before the first is
+answered, so that the device goes on without waiting for the parent.
+"""
+
+import contextlib
+import math
 import os
 import signal
 import socket
@@ -8,23 +14,28 @@ import subprocess
 import sys
 import threading
 import time
+from collections import deque
+from collections.abc import Iterator
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from typing import Any, Final
 
 from foldatlas.atlas.forecast.device_rates import device_kind
 from foldatlas.pipeline import events
-from foldatlas.pipeline.interruption import stopping
+from foldatlas.pipeline.interruption import raise_if_stopping, stopping
 from foldatlas.pipeline.workers.messages import (
     Answer,
     DoesNotFit,
     Done,
+    Message,
     NotFinite,
     NotReady,
     Ready,
     Request,
     Unexpected,
 )
+from foldatlas.pipeline.workers.results import Result, unpack
+from foldatlas.pipeline.workers.wire import Arrays, WireError, receive, send
 from foldatlas.schemas.errors import FoldAtlasError, Interrupted, ModelError, OutOfMemory, WorkerDied, WorkerTimeout
 from foldatlas.schemas.records import Settings
 
@@ -40,6 +51,8 @@ LOAD_SECONDS: Final = 1800.0  # for reading weights, perhaps over a slow network
 _POLL_SECONDS: Final = 0.2  # between two looks at the clock and at the stop flag, while waiting for an answer
 STALL_SECONDS: Final = 20.0  # the child hangs if a message stops halfway, in either direction, for so long
 END_SECONDS: Final = 60.0  # a killed process that has not ended after that is blocked in a device driver
+
+MAX_IN_FLIGHT: Final = 2  # batches: one that the device computes, and one that waits for it
 
 # A batch may take DEADLINE_FACTOR times what its cost predicts, plus a minute. Before anything was measured, here or on
 # another device of the kind (WorkerSpec.mflop_per_second), the device is assumed to be slower than any in use.
@@ -72,74 +85,133 @@ class WorkerSpec:
     mflop_per_second: float | None = None
 
 
+@dataclass
+class _Sent:
+    """A batch that the child has and did not answer yet. Its results are not wanted once it is abandoned."""
+
+    number: int
+    sequences: list[str]
+    cost: int
+    time: float
+    is_abandoned: bool = False
+
+
 class Child:
     """The child process of one WorkerSpec, started when first needed and again after it ended.
 
-    Some engines give one worker several shards at once; their batches take turns, since there is one device.
-    `busy_seconds` is the time spent on batches that were answered: without loading, hangs and crashes.
+    One user at a time sends it batches: with `compute` one batch, with `session` several.
+    `busy_seconds` is the time that the device spent on batches that were answered: without loading, hangs and crashes.
     """
 
     def __init__(self, spec: WorkerSpec):
         self.busy_seconds = 0.0
+        self.too_large_bytes = math.inf  # see Session
         self._answered = 0  # batches that the current process computed
         self._spec = spec
         self._process: subprocess.Popen[bytes] | None = None
         self._connection: Connection | None = None
         self._mflop_per_second: float | None = None
         self._turn = threading.Lock()
+        self._sent: deque[_Sent] = deque()  # to the current process
+        self._numbers = 0
+        self._last_answer = 0.0  # time of the current process's last message
 
     def compute(self, sequences: list[str], cost: int, **arguments: Any) -> list[Any]:
         """Return the child's result for each sequence of one batch, whose predicted cost is `cost` MFLOP.
 
-        `arguments` are keyword arguments of the child's function (Predictor.fold_batch, or LanguagePredictor.embed).
-        Raise OutOfMemory and BatchError with the child alive; WorkerDied and WorkerTimeout with the child ended;
-        Interrupted when the run is to stop; ModelError when the model cannot be loaded. On a GPU an unexpected error
-        counts as a crash (WorkerDied).
+        `arguments` are keyword arguments of the child's function. Raise as `Session.answer`.
         """
-        with self._turn:
-            return self._compute(sequences, cost, arguments)
+        with self.session() as session:
+            session.submit(sequences, cost, **arguments)
+            return session.answer()
 
-    def _compute(self, sequences: list[str], cost: int, arguments: dict[str, Any]) -> list[Any]:
-        connection = self._ensure_started()
-        assumed = self._spec.mflop_per_second or SLOWEST_MFLOP_PER_SECOND[device_kind(self._spec.device)]
-        rate = self._mflop_per_second or assumed
-        started = time.monotonic()
+    @contextlib.contextmanager
+    def session(self) -> Iterator["Session"]:
+        """Within the block, send batches to the child, of which the block is the only user.
+
+        Some engines give one worker several shards at once: they take turns. Batches that are not answered at the end
+        of the block are abandoned: the child computes them, and their results are dropped. Raise Interrupted if the run
+        is to stop before it is this user's turn.
+        """
+        while not self._turn.acquire(timeout=_POLL_SECONDS):
+            raise_if_stopping()
         try:
-            connection.send(Request(sequences, arguments))
+            yield Session(self)
+        finally:
+            for sent in self._sent:
+                sent.is_abandoned = True
+            self._turn.release()
+
+    def _submit(self, sequences: list[str], cost: int, arguments: dict[str, Any]) -> None:
+        # A process that ended with batches in flight may have answered some of them: their answers are read first.
+        connection = self._connection if self._in_flight() else None
+        connection = connection or self._ensure_started()
+        self._numbers += 1
+        self._sent.append(_Sent(self._numbers, sequences, cost, time.monotonic()))
+        try:
+            send(connection, Request(self._numbers, sequences, arguments))
         except BlockingIOError:
             self.kill()
             raise WorkerTimeout(f"it accepted no work for {STALL_SECONDS:.0f} s") from None
         except OSError:
-            raise self._death() from None
-        answer: Answer = self._wait(self._spec.min_deadline_seconds + DEADLINE_FACTOR * cost / rate)
-        seconds = time.monotonic() - started
-        self.busy_seconds += seconds
+            pass  # it ended, which waiting for the answer finds out
+
+    def _in_flight(self) -> int:
+        return sum(not sent.is_abandoned for sent in self._sent)
+
+    def _answer(self) -> list[Result]:
+        """Return the answer to the first batch that is not abandoned."""
+        while self._sent[0].is_abandoned:
+            self._next_answer()
+        sent = self._sent[0]
+        answer, arrays = self._next_answer()
         match answer:
-            case Done(results):
-                measured = cost / max(seconds, 1e-3)
+            case Done(_, seconds):
+                try:
+                    results = unpack(sent.sequences, arrays)
+                except (KeyError, ValueError) as error:
+                    raise self._death(f"its results cannot be read: {error}") from error
+                measured = sent.cost / max(seconds, 1e-3)
                 self._mflop_per_second = min(measured, self._mflop_per_second or measured)
                 self._answered += 1
                 return results
-            case DoesNotFit(reason):
+            case DoesNotFit(reason=reason):
                 raise OutOfMemory(reason)
-            case Unexpected(reason) if self._spec.device.startswith("cuda"):
-                # After an illegal address, or a memory error that cannot be corrected, CUDA refuses every further call
-                # of the process: all proteins that follow would be blamed.
-                raise self._death(reason)
-            case NotFinite(reason) | Unexpected(reason):
+            case NotFinite(reason=reason) | Unexpected(reason=reason):
                 raise BatchError(reason)
+
+    def _next_answer(self) -> tuple[Answer, Arrays]:
+        """Return the answer to the batch that was sent first. The child has computed it since it was sent, or since the
+        one before it was answered."""
+        sent = self._sent[0]
+        assumed = self._spec.mflop_per_second or SLOWEST_MFLOP_PER_SECOND[device_kind(self._spec.device)]
+        allowed = self._spec.min_deadline_seconds + DEADLINE_FACTOR * sent.cost / (self._mflop_per_second or assumed)
+        answer, arrays = self._wait(allowed, since=max(sent.time, self._last_answer))
+        self._last_answer = time.monotonic()
+        if not isinstance(answer, Answer) or answer.number != sent.number:
+            raise self._death(f"it did not answer batch {sent.number}, but sent {answer!r:.100}")
+        self._sent.popleft()
+        self.busy_seconds += answer.seconds
+        if isinstance(answer, Unexpected) and self._spec.device.startswith("cuda"):
+            # After an illegal address, or a memory error that cannot be corrected, CUDA refuses every further call of
+            # the process: all proteins that follow would be blamed.
+            raise self._death(answer.reason)
+        return answer, arrays
 
     def renew(self) -> bool:
         """End the process if it has computed a batch, so that the next batch has a fresh process.
 
         Return False if it has computed none, and so is fresh already.
         """
-        with self._turn:
-            if not self._answered:
-                return False
-            events.emit("child_renewed", level=events.WARNING, child=self.pid, batches=self._answered)
-            self.kill()
-            return True
+        with self.session() as session:
+            return session.renew()
+
+    def _renew(self) -> bool:
+        if not self._answered:
+            return False
+        events.emit("child_renewed", level=events.WARNING, child=self.pid, batches=self._answered)
+        self.kill()
+        return True
 
     def _ensure_started(self) -> Connection:
         if self._connection is not None and self._process is not None and self._process.poll() is None:
@@ -177,31 +249,34 @@ class Child:
         with theirs:
             self._process = _start(self._spec, theirs.fileno())
         self._connection = Connection(ours.detach())
-        answer: Ready | NotReady = self._wait(LOAD_SECONDS)
+        answer, _ = self._wait(LOAD_SECONDS, since=began)
+        if not isinstance(answer, Ready | NotReady):
+            raise self._death(f"it did not start with {Ready.__name__}, but with {answer!r:.100}")
         seconds = round(time.monotonic() - began, 3)
         device, ready = self._spec.device, isinstance(answer, Ready)
         events.emit("child_started", child=self.pid, device=device, ready=ready, seconds=seconds)
         return self._connection, answer
 
-    def _wait(self, seconds: float) -> Any:
-        """Return the child's next message. Kill the child and raise if none comes within `seconds` (WorkerTimeout), if
-        it ended (WorkerDied), or if the run is to stop (Interrupted)."""
+    def _wait(self, seconds: float, since: float) -> tuple[Message, Arrays]:
+        """Return the child's next message. Kill the child and raise if none comes within `seconds` of `since`
+        (WorkerTimeout), if it ended (WorkerDied), or if the run is to stop (Interrupted)."""
         assert self._connection is not None
-        end = time.monotonic() + seconds
         try:
             while not self._connection.poll(_POLL_SECONDS):
                 if stopping():
                     self.kill()
                     raise Interrupted
-                if time.monotonic() > end:
+                if time.monotonic() > since + seconds:
                     events.emit("child_overdue", level=events.WARNING, child=self.pid, deadline_seconds=seconds)
                     self.kill()
                     raise WorkerTimeout(f"no answer within {seconds:.0f} s")
-            return self._connection.recv()
+            return receive(self._connection)
         except BlockingIOError:
             events.emit("child_overdue", level=events.WARNING, child=self.pid, deadline_seconds=STALL_SECONDS)
             self.kill()
             raise WorkerTimeout(f"its answer stopped halfway for {STALL_SECONDS:.0f} s") from None
+        except WireError as error:
+            raise self._death(str(error)) from error
         except (EOFError, OSError):
             raise self._death() from None
 
@@ -237,6 +312,7 @@ class Child:
         process, connection = self._process, self._connection
         self._process = self._connection = None
         self._answered = 0
+        self._sent.clear()
         if connection is not None:
             connection.close()
         if process is None:
@@ -249,6 +325,56 @@ class Child:
                 f"the child process {process.pid} was killed and has not ended within {END_SECONDS:.0f} s: the "
                 f"driver of {self._spec.device} hangs; restart the machine, and run the same command again"
             ) from None
+
+
+class Session:
+    """The use of a child by one user (`Child.session`): up to MAX_IN_FLIGHT batches at a time."""
+
+    def __init__(self, child: Child):
+        self._child = child
+
+    @property
+    def in_flight(self) -> int:
+        """How many batches were sent and not answered."""
+        return self._child._in_flight()
+
+    @property
+    def is_fresh(self) -> bool:
+        """Whether the child's process has computed nothing yet, or is not started."""
+        return not self._child._answered
+
+    @property
+    def too_large_bytes(self) -> float:
+        """The least predicted memory, in bytes, of a batch that did not fit into a fresh process of this child."""
+        return self._child.too_large_bytes
+
+    @too_large_bytes.setter
+    def too_large_bytes(self, value: float) -> None:
+        self._child.too_large_bytes = value
+
+    def submit(self, sequences: list[str], cost: int, **arguments: Any) -> None:
+        """Send a batch, whose predicted cost is `cost` MFLOP. Start the child if there is none.
+
+        `arguments` are keyword arguments of the child's function (FoldingStages.prepare, or LanguagePredictor.embed).
+        Raise ModelError when the model cannot be loaded. If the child has ended, or accepts nothing, raise WorkerDied
+        or WorkerTimeout: then nothing is in flight.
+        """
+        assert self.in_flight < MAX_IN_FLIGHT
+        self._child._submit(sequences, cost, arguments)
+
+    def answer(self) -> list[Any]:
+        """Return the child's result for each sequence of the batch that was sent first.
+
+        Raise OutOfMemory and BatchError with the child alive; WorkerDied and WorkerTimeout with the child ended, and
+        nothing in flight; Interrupted when the run is to stop. On a GPU an unexpected error counts as a crash
+        (WorkerDied).
+        """
+        return self._child._answer()
+
+    def renew(self) -> bool:
+        """As `Child.renew`; to be called while nothing is in flight."""
+        assert not self.in_flight
+        return self._child._renew()
 
 
 def _start(spec: WorkerSpec, descriptor: int) -> subprocess.Popen[bytes]:

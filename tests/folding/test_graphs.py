@@ -21,6 +21,7 @@ from foldatlas.folding.network.graphs import PassGraphs, graphs_on, padded_prote
 from foldatlas.folding.network.tokens import encode, language_tokens, widened
 from foldatlas.folding.planning import cost, memory
 from foldatlas.folding.planning.buckets import MAX_GRAPH_LENGTH
+from foldatlas.folding.stages import FoldingStages
 from foldatlas.schemas.errors import OutOfMemory
 
 FLAGS = OutputFlags(mean_embedding=True, pae=True)
@@ -123,8 +124,8 @@ def graphs(two_blocks) -> Iterator[PassGraphs]:
     two_blocks.network.trunk.graphs = None
 
 
-def fold(network, sequences, recycles=3, rows=16):
-    batch = widened(encode_complexes([[sequence] for sequence in sequences]), len(sequences), 16)
+def fold(network, sequences, recycles=3, rows=16, length=16):
+    batch = widened(encode_complexes([[sequence] for sequence in sequences]), len(sequences), length)
     with torch.inference_mode():
         output = network(batch, recycles=recycles, outputs=FLAGS, rows=rows)
     return {name: getattr(output, name).clone() for name in FIELDS}
@@ -268,10 +269,30 @@ def test_fold_batch_uses_and_drops_graphs(two_blocks, graphs, monkeypatch):
     def exhausted(*arguments: Any, **options: Any) -> None:
         raise torch.OutOfMemoryError
 
+    stages = FoldingStages(two_blocks.network, 3)
     monkeypatch.setattr(two_blocks.network.trunk.structure_module, "atoms", exhausted)
     with pytest.raises(OutOfMemory):
         predictor.fold_batch(FIRST)
     assert graphs.shapes == []
+    run(graphs, 3, 8, 5)
+    with pytest.raises(OutOfMemory):
+        stages.compute(stages.prepare(FIRST))
+    assert graphs.shapes == []
+
+
+def test_stages_use_a_graph_of_more_proteins(two_blocks, graphs):
+    """A batch of 8 proteins on a graph of 9: the same predictions as without."""
+    stages, sequences = FoldingStages(two_blocks.network, 0), [f"ACDE{letter * 4}" for letter in "GHIKLMNP"]
+    two_blocks.network.trunk.graphs = None
+    expected = stages.collect(stages.compute(stages.prepare(sequences)))
+    two_blocks.network.trunk.graphs = graphs
+    for _ in range(5):
+        fold(two_blocks.network, [*sequences, "MKT"], recycles=0, length=8)
+    assert graphs.shapes == [(9, 8)] and graphs._recorder.replays == 1
+    found = stages.collect(stages.compute(stages.prepare(sequences)))
+    assert graphs._recorder.replays == 2
+    for one, of_one in zip(found, expected, strict=True):
+        assert one.sequence == of_one.sequence and abs(one.coordinates - of_one.coordinates).max() <= 2
 
 
 def test_padding_joins_a_graph_that_is_little_larger():

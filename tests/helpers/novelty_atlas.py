@@ -13,7 +13,7 @@ import numpy as np
 from foldatlas.atlas.folder import AtlasFolder
 from foldatlas.atlas.index.build import build_index
 from foldatlas.atlas.storage.commit import attempt_name
-from foldatlas.folding.prediction import Prediction
+from foldatlas.folding.prediction import Prediction, quantised
 from foldatlas.pipeline.planning.costs import CostModel
 from foldatlas.pipeline.planning.planner import make_plan
 from foldatlas.pipeline.shards.writer import ShardWriter
@@ -108,7 +108,7 @@ def fold_missing(
         writer = ShardWriter(folder, shard.name, attempt, tables=tables, metadata={"model": SETTINGS.model})
         with writer.open():
             for sequence in sequences:
-                writer.add(by_sequence[sequence].prediction())
+                writer.add(quantised(by_sequence[sequence].prediction()))
         folder.commit_entry(
             ShardEntry(
                 format=1,

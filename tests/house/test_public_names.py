@@ -55,7 +55,7 @@ MEMBERS = {  # class that users get hold of -> its public attributes
     "folding.prediction.Embedding": "mean residues sequence",
     "folding.prediction.Prediction": "chain_lengths distogram_logits iptm mean_embedding mean_plddt pae plddt "
     "positions ptm residue_embedding sequence",
-    "folding.predictor.Predictor": "batches contacts embed fold fold_batch language masked_logits perplexity",
+    "folding.predictor.Predictor": "batches contacts embed fold fold_batch language masked_logits perplexity stages",
 }
 TYPED = ("jobs.cli", "pipeline.engines.dask.keys", "pipeline.engines.dask.preload")  # modules named on command lines
 

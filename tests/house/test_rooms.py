@@ -15,8 +15,8 @@ import pytest
 ORDER = {
     "schemas": "wording version errors records tables formats import_tables reference_tables cluster_tables "
     "projection_tables novelty_tables sql_functions sql_names manifest stages annotations",
-    "folding": "config prediction planning network compare weights perplexity multimer language_predictor predictor "
-    "models training evaluation experimental lddt atom_layouts",
+    "folding": "config prediction planning network compare weights perplexity multimer language_predictor stages "
+    "predictor models training evaluation experimental lddt atom_layouts",
     "atlas": "client storage web parquet sql writers macros planning folder stages accounting annotations reference "
     "importing novelty index reader clusters projection forecast status export serve report verify diff merge open "
     "matrices structure_files",

@@ -29,6 +29,7 @@ pytestmark = pytest.mark.usefixtures("one_reader")
 RNG = np.random.default_rng(9)
 SEQUENCES = ["".join(RNG.choice(list(STANDARD_RESIDUES), 25 + number)) for number in range(5)]
 POSITIONS = [RNG.uniform(-50, 50, (num_atoms(sequence), 3)).round(2).astype(np.float32) for sequence in SEQUENCES]
+PAE = [RNG.uniform(0.25, 31.75, (len(sequence), len(sequence))) for sequence in SEQUENCES]
 PLDDT = [RNG.uniform(0.3, 1, len(sequence)).round(4) for sequence in SEQUENCES]
 
 
@@ -41,6 +42,8 @@ def table(tmp_path: Path) -> Path:
         content = {"sequence": sequence, "atom37_positions": dense[mask], "atom37_mask": mask}
         blobs.append(brotli.compress(msgpack.packb(content, default=msgpack_numpy.encode)))
     blobs[-1] = brotli.compress(b"\0" * 10_000_000)
+    packed = [msgpack.packb(matrix.astype(np.float16), default=msgpack_numpy.encode) for matrix in PAE]
+    packed[3] = msgpack.packb(PAE[3][:5], default=msgpack_numpy.encode)  # of another shape
     columns = {
         "header": [f"MGYP00000000{number} x" for number in range(5)],
         "protein_hash": [structure_id(sequence).hex() for sequence in SEQUENCES],
@@ -48,7 +51,7 @@ def table(tmp_path: Path) -> Path:
         "ptm": [0.7] * 5,
         "mean_plddt": [float(values.mean()) for values in PLDDT],
         "per_residue_plddt": [values.tolist() for values in PLDDT],
-        "pae": pa.nulls(5, pa.binary()),
+        "pae": pa.array([brotli.compress(one) for one in packed[:4]] + [None], pa.binary()),
         "structure_blob": blobs,
     }
     lance.write_dataset(pa.table(columns), str(tmp_path / "esm.lance"))
@@ -78,12 +81,29 @@ def test_proteins_of_fasta_are_imported(table: Path, tmp_path: Path, run: Callab
         [(file, row)] = atlas.query("SELECT structure_file, structure_row FROM proteins WHERE id = 'b'").rows()
         [structure] = atlas.structures([StructureLocation(structure_id(SEQUENCES[3]), file, row)])
         np.testing.assert_allclose(structure.positions, POSITIONS[3], atol=0.0051)
+        [(identity, values)] = atlas.query("SELECT structure_id, pae FROM pae").rows()
+        assert identity.bytes == structure_id(SEQUENCES[0])
+        np.testing.assert_allclose(np.array(values) / 8, PAE[0].ravel(), atol=0.0625 + 0.01)  # of half precision too
+        described = dict(atlas.query("SELECT id, description FROM records").rows())
+        assert described["b"].endswith("[confidence not read: PAE has 140 values, the sequence 28 residues]")
+        assert "[" not in described["a/1"]
     assert verify(tmp_path / "atlas").faults == []
     done = run("export", tmp_path / "atlas", tmp_path / "export", "--format", "pdb", "--where", "id = 'b'")
     assert done.returncode == 0, done.stderr
     assert "CC-BY-SA-4.0" in (tmp_path / "export" / "LICENCE").read_text()
     again = run("import", table, tmp_path / "atlas", "--lance-ids", fasta)
     assert again.returncode == 0 and "already imported" in again.stderr, again.stderr
+
+
+@pytest.mark.long
+def test_workers_read_proteins_of_a_table(table: Path, tmp_path: Path, run: Callable[..., Any]) -> None:
+    """Two processes give what one does."""
+    fasta = tmp_path / "mine.fasta"
+    fasta.write_text("".join(f">q{number}\n{sequence}\n" for number, sequence in enumerate(SEQUENCES)))
+    for workers in (1, 2):
+        atlas = tmp_path / f"atlas{workers}"
+        assert run("import", table, atlas, "--lance-ids", fasta, "--workers", workers).returncode == 0
+    assert run("diff", tmp_path / "atlas1", tmp_path / "atlas2").stdout == "no differences\n"
 
 
 def test_wrong_use_is_refused(table: Path, tmp_path: Path, run: Callable[..., Any]) -> None:

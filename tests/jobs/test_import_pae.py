@@ -4,11 +4,13 @@ import json
 import random
 import shutil
 import tarfile
+import uuid
 from pathlib import Path
 
 import gemmi
 import made_structures
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
 from commands import in_this_process as run
 from starlette.testclient import TestClient
@@ -18,6 +20,7 @@ from foldatlas.atlas.reader import Atlas
 from foldatlas.atlas.serve.current import CurrentAtlas
 from foldatlas.atlas.serve.http.app import create_app
 from foldatlas.atlas.serve.settings import ServerSettings
+from foldatlas.jobs.diff import diff
 from foldatlas.jobs.import_ import ImportSummary, import_structures
 from foldatlas.jobs.verify import verify
 from foldatlas.pipeline.importing.sources import find_structure_sources
@@ -179,6 +182,29 @@ def test_exports_and_server_give_pae_back(root: Path, tmp_path: Path) -> None:
                 [document] = client.get(entry["paeDocUrl"].removeprefix("http://localhost:8000")).json()
                 assert np.array_equal(document["predicted_aligned_error"], expected[name])
                 assert np.array_equal(answer["pae"], expected[name])
+
+
+def test_diff_names_changed_pae(root: Path, tmp_path: Path) -> None:
+    """One matrix is 1 angstrom larger, another is missing."""
+    atlas = Path(shutil.copytree(root / "atlas", tmp_path / "atlas"))
+    with Atlas.open(atlas) as opened:
+        ids = dict(opened.query("SELECT structure_id, id FROM proteins").rows())
+    changed, lost = (sorted(set(WITH_PAE))[number] for number in (0, 1))
+    for path in sorted((atlas / "pae").iterdir()):
+        table = pq.read_table(path)
+        rows = [{**row, "structure_id": row["structure_id"].bytes} for row in table.to_pylist()]
+        names = [ids[uuid.UUID(bytes=row["structure_id"])] for row in rows]
+        kept = [row for row, name in zip(rows, names, strict=True) if name != lost]
+        for row in kept:
+            if ids[uuid.UUID(bytes=row["structure_id"])] == changed:
+                row["pae"] = [value - 8 if value >= 8 else 0 for value in row["pae"]]
+        pq.write_table(table.from_pylist(kept, schema=table.schema), path)
+    with diff(root / "atlas", atlas) as found:
+        listed = [(row[0], row[1], row[3], row[5], row[6]) for row in found.result().rows()]
+    assert [row[:3] for row in listed] == [("score", changed, "mean_pae"), ("score", lost, "mean_pae")]
+    stored_before, stored_after = stored(root / "atlas")[changed], np.maximum(stored(root / "atlas")[changed] - 1, 0)
+    assert listed[0][4] == pytest.approx(stored_after.mean() - stored_before.mean(), abs=0.05)
+    assert listed[1][3] is None
 
 
 def test_merged_atlases_keep_pae(root: Path, tmp_path: Path) -> None:

@@ -141,7 +141,7 @@ def test_nothing_is_dropped_without_the_model(atlas: Path, run: Run) -> None:
 
 
 def test_an_atlas_on_a_store(whole: Path, s3: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A truncated file, an entry that is only in a pack by then, and no readable entry in any."""
+    """A truncated file, a plan with a flipped bit, and records and sequences that are lost."""
     monkeypatch.setenv("FOLDATLAS_CACHE", str(tmp_path / "cache"))
     s3.create_bucket(Bucket="atlases")
     store = AtlasFolder("s3://atlases/whole")
@@ -157,6 +157,18 @@ def test_an_atlas_on_a_store(whole: Path, s3: Any, tmp_path: Path, monkeypatch: 
     assert [fault.next_step.subject for fault in verify(store.uri).faults] == [first.shard]
     assert repair(store.uri).faults == []
     assert AtlasFolder(store.uri).entries()[first.shard].attempt != first.attempt
+    [plan] = store.plans()
+    lost = {file.path: store.storage.read(file.path) for file in (plan.records[0], plan.sequences[0])}
+    for path in lost:
+        store.storage.delete(path)
+    document = f"plans/{plan.name}.json"
+    content = store.storage.read(document)
+    flipped = bytearray(content)
+    flipped[len(content) // 2] ^= 4
+    s3.put_object(Bucket="atlases", Key=f"whole/{document}", Body=bytes(flipped))
+    assert repair(store.uri).faults == []
+    assert store.storage.read(document) == content
+    assert {path: store.storage.read(path) for path in lost} == lost
 
 
 def test_a_sound_atlas_is_left_alone(atlas: Path) -> None:

@@ -10,14 +10,15 @@ import hashlib
 import os
 import signal
 import sys
+import threading
 import time
 from collections.abc import Sequence
 
 import numpy as np
 
 from foldatlas.folding.models import settings_of
-from foldatlas.folding.prediction import Embedding, Prediction
-from foldatlas.pipeline.workers.child import Loaded, serve
+from foldatlas.folding.prediction import Embedding, Prediction, QuantisedPrediction, quantised
+from foldatlas.pipeline.workers.child import Loaded, Stages, in_one_stage, serve
 from foldatlas.pipeline.workers.inherited import connect
 from foldatlas.schemas.errors import NonFiniteOutput, OutOfMemory
 from foldatlas.schemas.records import num_atoms
@@ -26,7 +27,24 @@ from foldatlas.schemas.records import num_atoms
 class FakePredictor:
     spoilt = False
 
-    def fold(
+    def __init__(self) -> None:
+        self._prepared = 0
+        self._another_waits = threading.Event()
+
+    def stages(self) -> Stages:
+        """Three stages, of which the first counts."""
+        return in_one_stage(self.fold)._replace(prepare=self._prepare)
+
+    def _prepare(self, sequences: Sequence[str], **outputs: bool) -> tuple[Sequence[str], dict[str, bool]]:
+        self._prepared += 1
+        if self._prepared > 1:
+            self._another_waits.set()
+        return sequences, outputs
+
+    def fold(self, sequences: Sequence[str], **outputs: bool) -> list[QuantisedPrediction]:
+        return [quantised(prediction) for prediction in self.predict(sequences, **outputs)]
+
+    def predict(
         self,
         sequences: Sequence[str],
         *,
@@ -55,6 +73,11 @@ class FakePredictor:
             if "PARENT" in sequence:  # what no fault of ours can be, a worker that dies with its child
                 os.kill(os.getppid(), signal.SIGKILL)
                 time.sleep(3600)
+            once = os.environ.get("FAKE_CHILD_ONCE")
+            if "WAITED" in sequence and once and not os.path.exists(once):  # dies once, when another batch waits
+                open(once, "w").close()
+                self._another_waits.wait()
+                os._exit(3)
             if "NAN" in sequence:
                 raise NonFiniteOutput("positions are not finite")
             if "SPLINTER" in sequence:
@@ -74,7 +97,7 @@ class FakePredictor:
                 dict.fromkeys(layers, prediction.mean_embedding),
                 dict.fromkeys(layers, prediction.residue_embedding) if per_residue else None,
             )
-            for prediction in self.fold(sequences, mean_embedding=True, residue_embedding=True)
+            for prediction in self.predict(sequences, mean_embedding=True, residue_embedding=True)
         ]
 
     def _predict(self, sequence: str, mean_embedding: bool, residue_embedding: bool, pae: bool) -> Prediction:
@@ -105,7 +128,7 @@ def load() -> Loaded:
         raise OSError(reason)
     print("a library that prints must not disturb the conversation")
     fake = FakePredictor()
-    return settings_of("nano"), fake.embed if os.environ.get("FAKE_CHILD_EMBEDS") else fake.fold
+    return settings_of("nano"), in_one_stage(fake.embed) if os.environ.get("FAKE_CHILD_EMBEDS") else fake.stages()
 
 
 if __name__ == "__main__":

@@ -5,12 +5,13 @@ import signal
 import subprocess
 import sys
 import textwrap
+from pathlib import Path
 
 import pytest
 
 from foldatlas.pipeline.engines.dask import local
 from foldatlas.pipeline.workers import devices
-from foldatlas.schemas.errors import UsageError
+from foldatlas.schemas.errors import FoldAtlasError, UsageError
 
 
 def test_each_worker_has_a_gpu_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -21,6 +22,36 @@ def test_each_worker_has_a_gpu_of_its_own(monkeypatch: pytest.MonkeyPatch) -> No
     assert found == [{"CUDA_VISIBLE_DEVICES": gpu, "OMP_NUM_THREADS": "5"} for gpu in ("3", "GPU-7")]
     with pytest.raises(UsageError, match="this machine has 2 GPUs"):
         local.worker_environments(3, "cuda")
+
+
+def test_each_worker_locks_the_gpu_that_it_was_given(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Four GPUs that nvidia-smi lists, and four workers: each child locks another one, and a fifth has to wait."""
+    program = tmp_path / "nvidia-smi"
+    program.write_text(
+        """#!/bin/sh
+case "$*" in
+  *--id=*) for last; do :; done; echo "${last#--id=}";;
+  *) printf 'GPU-a\\nGPU-b\\nGPU-c\\nGPU-d\\n';;
+esac
+"""
+    )
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    monkeypatch.setattr(devices, "lock_path", lambda uuid: tmp_path / uuid)
+    found = local.worker_environments(4, "cuda")
+    assert [each["CUDA_VISIBLE_DEVICES"] for each in found] == ["GPU-a", "GPU-b", "GPU-c", "GPU-d"]
+    held = []
+    try:
+        for environment in found:
+            monkeypatch.setenv("CUDA_VISIBLE_DEVICES", environment["CUDA_VISIBLE_DEVICES"])
+            held.append(devices.hold_device("cuda", wait_seconds=0.0))
+        assert None not in held
+        with pytest.raises(FoldAtlasError, match="GPU-d is locked"):
+            devices.hold_device("cuda", wait_seconds=0.0)
+    finally:
+        for descriptor in held:
+            os.close(descriptor or 0)
 
 
 def test_workers_share_the_cores(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -83,8 +83,8 @@ def test_stored_structures_equal_predictions(
     child = child_of_this_process(worker)
     for expected in child.compute(proteins, 1, mean_embedding=True):
         found = stored[expected.sequence]
-        assert np.abs(found.positions - expected.positions).max() <= 0.005 + 1e-5
-        assert np.abs(found.plddt - expected.plddt).max() <= 0.005 + 1e-5
+        assert np.array_equal(np.rint(found.positions * 100), expected.coordinates)
+        assert np.array_equal(np.rint(found.plddt * 100), expected.plddt)
         assert np.array_equal(np.float32(means[found.structure_id]), expected.mean_embedding)
 
 

@@ -111,10 +111,10 @@ def test_a_run_whose_worker_is_stopped_ends_by_itself(
 
         interruption.GRACE_SECONDS = 600  # however busy the machine is, it ends before
         real = Child._wait
-        def wait(self, seconds):
+        def wait(self, seconds, since):
             if self._mflop_per_second and not printed:
                 printed.append(print("folding", flush=True))
-            return real(self, seconds)
+            return real(self, seconds, since)
         printed = []
         Child._wait = wait
         folder = AtlasFolder(Path(sys.argv[1]))

@@ -21,7 +21,7 @@ from foldatlas.pipeline.workers.supervisor import WorkerSpec, child_of_this_proc
 from foldatlas.schemas.errors import IncompleteError, UsageError
 from foldatlas.schemas.manifest import ShardEntry
 from foldatlas.schemas.records import structure_id
-from foldatlas.schemas.tables import NEEDED_TABLES, OPTIONAL_TABLES, SHARD_TABLES
+from foldatlas.schemas.tables import NEEDED_TABLES, OPTIONAL_TABLES, PAE_SCALE, SHARD_TABLES
 
 ALL = tuple(OPTIONAL_TABLES)
 POISON = "MDEAD" + "G" * 60
@@ -69,12 +69,12 @@ def test_an_unknown_kind_of_embedding_is_refused() -> None:
         chosen_outputs("all")
 
 
-@pytest.mark.parametrize("group_bytes", [1, 100_000, 1 << 30])
+@pytest.mark.parametrize("group_values", [1, 25_000, 1 << 28])
 def test_outputs_are_stored_as_predicted(
     planned: Callable[..., AtlasFolder], poisoned: list[str], worker: WorkerSpec, proteins: list[str],
-    monkeypatch: pytest.MonkeyPatch, group_bytes: int,
+    monkeypatch: pytest.MonkeyPatch, group_values: int,
 ) -> None:  # fmt: skip
-    monkeypatch.setattr(writer, "BULKY_ROW_GROUP_BYTES", group_bytes)
+    monkeypatch.setattr(writer, "BULKY_ROW_GROUP_VALUES", group_values)
     folder = planned(poisoned)
     fold_atlas(folder, worker, outputs=ALL, show_progress=False)
     child = child_of_this_process(worker)
@@ -90,8 +90,8 @@ def test_outputs_are_stored_as_predicted(
         for identity, matrix, states in zip(
             structures, decode_pae(errors), decode_residue_embeddings(residues), strict=True
         ):
-            assert np.abs(matrix - expected[identity].pae).max() <= 0.0625
-            np.testing.assert_allclose(states, expected[identity].residue_embedding, rtol=2.0**-11, atol=2.0**-25)
+            assert np.array_equal(matrix * PAE_SCALE, expected[identity].pae)
+            assert np.array_equal(states, expected[identity].residue_embedding)
             seen += 1
     assert seen == len(proteins)
     assert verify(folder).faults == []

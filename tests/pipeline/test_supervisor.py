@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 
 from foldatlas.pipeline.shards.bisection import Failed, fold_with_bisection
+from foldatlas.pipeline.shards.in_flight import Work, compute_in_order
 from foldatlas.pipeline.workers import supervisor
 from foldatlas.pipeline.workers.devices import choose_device, device_bytes, device_uuid, lock, lock_path
 from foldatlas.pipeline.workers.supervisor import BatchError, Child, WorkerSpec, child_of_this_process, end_children
@@ -27,8 +28,8 @@ def test_predictions_come_back_whole(worker: WorkerSpec) -> None:
     child = child_of_this_process(worker)
     (first,) = child.compute(["MKVL"], 1, mean_embedding=True)
     (again,) = child.compute(["MKVL"], 1, mean_embedding=True)
-    assert first.positions.shape == (8 + 9 + 7 + 8, 3)
-    assert np.array_equal(first.positions, again.positions)
+    assert first.coordinates.shape == (8 + 9 + 7 + 8, 3)
+    assert np.array_equal(first.coordinates, again.coordinates)
     assert first.mean_embedding is not None
 
 
@@ -61,6 +62,23 @@ def test_gpu_fault_costs_no_other_protein(worker: WorkerSpec) -> None:
     results = fold_with_bisection(lambda batch: child.compute(batch, 1), ["MKVL", "SPLINTER", "MKLL"])
     assert [isinstance(result, Failed) for result in results] == [False, True, False]
     assert "illegal memory access" in str(results[1])
+
+
+def test_death_with_a_batch_waiting_costs_neither(
+    worker: WorkerSpec, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The child dies while it computes one batch, when the next was received and waits: the first is tried again,
+    alone, and then the other as for the first time."""
+    monkeypatch.setenv("FAKE_CHILD_LOG", str(tmp_path / "log"))
+    monkeypatch.setenv("FAKE_CHILD_ONCE", str(tmp_path / "once"))
+    batches = [["MWAITED", "MK"], ["MKVL"], ["MA"]]
+    with child_of_this_process(worker).session() as session:
+        found = list(compute_in_order(session, batches, Work(lambda _: 1, lambda _: 1, {})))
+    assert [batch for batch, _ in found] == batches
+    for batch, results in found:
+        assert [result.sequence for result in results] == batch
+        assert not any(isinstance(result, Failed) for result in results)
+    assert (tmp_path / "log").read_text().splitlines() == ["MWAITED MK", "MWAITED MK", "MKVL", "MA"]
 
 
 def test_out_of_memory_leaves_the_child_alive(worker: WorkerSpec, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -120,8 +138,9 @@ def child_that_hangs(worker: WorkerSpec, folder: Path, then: str = "") -> superv
         from foldatlas.folding.models import settings_of
         from foldatlas.pipeline.workers.inherited import connect
         from foldatlas.pipeline.workers.messages import Ready
+        from foldatlas.pipeline.workers.wire import send
         connection, rest = connect(sys.argv[1:])
-        connection.send(Ready(settings_of("nano")))
+        send(connection, Ready(settings_of("nano")))
     """
     program = folder / "child.py"
     program.write_text("\n".join(map(textwrap.dedent, (ready, then, "time.sleep(3600)"))))
@@ -133,7 +152,7 @@ def test_a_child_that_stops_in_the_middle_of_a_message_is_ended(
 ) -> None:
     """Half an answer looks like an answer to who waits for one: reading the rest must have an end as well."""
     then = """
-        connection.recv()
+        connection.recv_bytes()
         os.write(connection.fileno(), (1000).to_bytes(4, "big") + b"half")
     """
     monkeypatch.setattr(supervisor, "STALL_SECONDS", 0.5)

@@ -227,6 +227,7 @@ def add_sequence_update(
         weight,
         sizes=pair_BLLZ.shape[1:3],
         K=query_BLK.shape[2],
+        num_warps=4,  # with 8, Triton 3.7 spills at 256 channels
     )
 
 

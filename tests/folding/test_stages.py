@@ -1,0 +1,105 @@
+"""Folding in stages gives the integers that encoding the floats of `fold_batch` gives, on the device or on the host."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from foldatlas.folding.models import load
+from foldatlas.folding.network.tokens import Batch
+from foldatlas.folding.prediction import Prediction, narrowed, quantised
+from foldatlas.folding.stages import FoldingStages, padded_to_bucket
+from foldatlas.schemas.errors import NonFiniteOutput, OutOfMemory
+from foldatlas.schemas.records import num_atoms
+
+SEQUENCES = ["MKTAYIAKQRW", "GXBG", "M"]
+OUTPUTS = {"mean_embedding": True, "residue_embedding": True, "pae": True}
+
+
+@pytest.fixture(scope="module")
+def predictor():
+    return load("nano", recycles=0)
+
+
+def assert_equal(found, expected):
+    for field in type(expected).__dataclass_fields__:
+        np.testing.assert_array_equal(getattr(found, field), getattr(expected, field), err_msg=field)
+
+
+@pytest.mark.parametrize("outputs", [{}, OUTPUTS])
+def test_stages_round_as_the_host_does(predictor, outputs):
+    stages = predictor.stages
+    found = stages.collect(stages.compute(stages.prepare(SEQUENCES, **outputs)))
+    expected = [quantised(prediction) for prediction in predictor.fold_batch(SEQUENCES, **outputs)]
+    for one, other in zip(found, expected, strict=True):
+        assert_equal(one, other)
+    assert found[0].coordinates.dtype == np.int16
+
+
+def test_bucket_changes_nothing_but_rounding(predictor):
+    stages = predictor.stages
+    prepared = stages.prepare(SEQUENCES, pae=True)
+    padded = replace(prepared, batch=padded_to_bucket(prepared.batch))
+    assert prepared.batch.aatype_BL.shape == (3, 11) and padded.batch.aatype_BL.shape == (3, 16)
+    for one, other in zip(*(stages.collect(stages.compute(each)) for each in (prepared, padded)), strict=True):
+        for field in ("coordinates", "plddt", "pae"):
+            difference = getattr(one, field).astype(int) - getattr(other, field)
+            assert np.abs(difference).max() <= 1, field
+        assert one.ptm == pytest.approx(other.ptm, abs=1e-4)
+
+
+@pytest.mark.parametrize("field", ["positions_BLA3", "plddt_BL", "ptm_B", "mean_embedding_BD", "pae_BLL"])
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_output_that_is_not_finite_is_an_error(predictor, field, value):
+    def spoilt(batch: Batch, **options):
+        output = predictor._network(batch, **options)
+        values = getattr(output, field).clone()
+        values[1] = value  # the second protein's, padding included
+        return replace(output, **{field: values})
+
+    stages = FoldingStages(predictor._network, 0)
+    spoilt.embedding = predictor._network.embedding
+    stages._network = spoilt
+    with pytest.raises(NonFiniteOutput, match=f"protein 2 of 3 .4 residues.* {field.rpartition('_')[0]}"):
+        stages.collect(stages.compute(stages.prepare(SEQUENCES, **OUTPUTS)))
+
+
+def test_memory_that_is_exhausted_is_an_error_of_the_batch(predictor):
+    def full(batch, **options):
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    full.embedding = predictor._network.embedding
+    stages = FoldingStages(predictor._network, 0)
+    stages._network = full
+    with pytest.raises(OutOfMemory, match="2 proteins of up to 3 residues"):
+        stages.compute(stages.prepare(["MKV", "M"]))
+
+
+def prediction(**fields):
+    sequence = "MK"
+    positions = np.zeros((num_atoms(sequence), 3), np.float32)
+    return replace(Prediction(sequence, positions, np.zeros(2, np.float32), 0.5, None), **fields)
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"positions": np.full((17, 3), np.inf, np.float32)},
+        {"positions": np.full((17, 3), 3e7, np.float32)},
+        {"plddt": np.array([1, 100.01], np.float32)},
+        {"plddt": np.array([-0.01, 1], np.float32)},
+        {"ptm": float("nan")},
+        {"pae": np.full((2, 2), 32, np.float32)},
+        {"residue_embedding": np.full((2, 3), 70_000, np.float32)},
+    ],
+)
+def test_values_that_cannot_be_stored_are_an_error(fields):
+    with pytest.raises(NonFiniteOutput, match=next(iter(fields))):
+        quantised(prediction(**fields))
+
+
+def test_coordinates_are_narrow_where_all_fit():
+    for value, dtype in ((32_767, np.int16), (-32_767, np.int16), (32_768, np.int32), (-32_768, np.int32)):
+        found = narrowed(np.array([[0, 1, value]], np.int32))
+        assert found.dtype == dtype and found[0, 2] == value
