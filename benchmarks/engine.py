@@ -146,7 +146,7 @@ def table(runs: dict[str, Any]) -> list[str]:
     return [
         *lines,
         "",
-        "A line is a shard. load: of the machine, at the end of the run. CPU ms: of the worker, for all beside the device.",
+        "A line is a shard. load: at the run's end. CPU ms: of the worker, for all beside the device.",
         "cores: CPU seconds of the worker for each second that the device is busy. bytes: received from the child.",
     ]
 

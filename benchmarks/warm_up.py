@@ -107,8 +107,8 @@ def main() -> None:
         "",
         f"esmfold_v1 has {WHOLE_BYTES / size:.1f} times as many bytes. In proportion, which was not measured: "
         f"{sum(measured[name][1] for name in OF_WEIGHTS) * WHOLE_BYTES / size:.0f} CPU seconds for the digest, reading",
-        "and converting, of which the digest runs on up to 8 cores; beside them the disk, and on a GPU its own start, the",
-        "copies and the kernels' compilation.",
+        "and converting, of which the digest runs on up to 8 cores; beside them the disk, and on a GPU its own start,",
+        "the copies and the kernels' compilation.",
     ]
     result = {"hardware": hardware(), "bytes": size, "share": arguments.share, "phases": measured}
     write_results(arguments.output, "warm_up", result, lines)
