@@ -8,10 +8,14 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 from types import FrameType
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
-from foldatlas.jobs.arguments import ATLAS_HELP, path, say
-from foldatlas.schemas.errors import Interrupted, UsageError
+from foldatlas.jobs.arguments import ATLAS_HELP, add_weights, path, positive, say
+from foldatlas.schemas.errors import FoldAtlasError, Interrupted, OutOfMemory, UsageError
+
+if TYPE_CHECKING:
+    from foldatlas.atlas.serve.folds import Folds
+    from foldatlas.folding.prediction import Prediction
 
 EXAMPLES: Final = """examples:
   foldatlas serve atlas
@@ -19,12 +23,13 @@ EXAMPLES: Final = """examples:
   curl "http://127.0.0.1:8000/v1/proteins?min_plddt=70&min_ptm=0.7"
   foldatlas serve atlas --token-file tokens.txt --host 0.0.0.0 --host-name atlas.example.org
   foldatlas serve atlas --prefix /atlas --host-name example.org
+  foldatlas serve atlas --fold-model nano
 
 By default only this machine can connect. docs/api.md describes the routes, docs/public-server.md a server for others.
 A new index, after `foldatlas index`, is served without a restart.
 """
 
-FEATURES: Final = ("read", "sql", "search", "metrics")
+FEATURES: Final = ("read", "sql", "search", "fold", "metrics")
 _NEEDED: Final = ("fastapi", "prometheus_client", "starlette", "usearch", "uvicorn")
 
 
@@ -40,13 +45,18 @@ def serve(
     prefix: str = "",
     memory_limit: str | None = None,
     search_databases: str | Path | None = None,
+    fold_model: str | None = None,
+    fold_device: str = "auto",
+    fold_length: int | None = None,
+    weights: str | Path | None = None,
 ) -> None:
     """Serve `atlas` over HTTP until the process is interrupted.
 
     `token_file` has one token a line; then all of FEATURES need a token but those that `public` names. `host_names` are
     accepted in the header Host beside the names of `host`; `cors` are origins whose pages may read answers; `prefix` is
     the path under which a proxy publishes the server. `search_databases` is the folder that `foldatlas index
-    --search-folder` was given. Raise UsageError, OSError if the port is in use.
+    --search-folder` was given. `fold_model` folds sequences on demand on `fold_device`, at most `fold_length` residues
+    (None: 400); `weights` is a folder that is searched for it first. Raise UsageError, OSError if the port is in use.
     """
     try:
         from foldatlas.atlas.serve.http.app import create_app
@@ -60,7 +70,7 @@ def serve(
     from foldatlas.atlas.serve.current import CurrentAtlas
     from foldatlas.atlas.serve.search.build import search_folder
     from foldatlas.atlas.serve.search.jobs import Searches
-    from foldatlas.atlas.serve.settings import SEARCH, SQL, ServerSettings, read_tokens
+    from foldatlas.atlas.serve.settings import FOLD, SEARCH, SQL, ServerSettings, read_tokens
 
     settings = ServerSettings(
         host=host,
@@ -78,12 +88,49 @@ def serve(
         searches = None
         if settings.access(SEARCH) != "off" and (search_databases is not None or current.folder.is_local):
             searches = stack.enter_context(Searches(current, search_folder(current.folder, search_databases)))
-        app = create_app(current, settings, processes, searches)
+        folding = None
+        if fold_model is not None and settings.access(FOLD) != "off":
+            folding = stack.enter_context(on_demand(fold_model, fold_device, fold_length, weights))
+        app = create_app(current, settings, processes, searches, folding)
         explorer = app.state.shared.explorer
         stack.callback(explorer.close)
         with current.use() as served:
             explorer.begin(served)
         run_server(app, settings, lambda url: say(f"serving {atlas} at {url}"))
+
+
+def on_demand(
+    model: str, device: str = "auto", length: int | None = None, weights: str | Path | None = None
+) -> "Folds":
+    """Return folding on demand with a model, in a child process that is started for the first sequence.
+
+    `length` is the greatest number of residues. Raise ModelError.
+    """
+    from foldatlas.atlas.serve.folds import CannotFold, FoldingFailed, FoldLimits, Folds
+    from foldatlas.folding.planning.cost import mflop
+    from foldatlas.folding.weights.model_files import absolute
+    from foldatlas.jobs.choices import ModelChoice
+    from foldatlas.pipeline.workers.devices import choose_device
+    from foldatlas.pipeline.workers.supervisor import BatchError, Child, WorkerSpec
+
+    weights_dir = None if weights is None else str(Path(weights).absolute())
+    choice = ModelChoice.resolve(model, None, "fp32", weights_dir, before=lambda: None)
+    child = Child(WorkerSpec(absolute(model), choice.settings, choose_device(device), weights_dir))
+
+    def fold(sequence: str) -> "Prediction":
+        try:
+            [prediction] = child.compute([sequence], mflop(choice.config, len(sequence), choice.settings.recycles))
+        except OutOfMemory:
+            raise CannotFold("the sequence needs more memory than the server has: fold a shorter one") from None
+        except BatchError:
+            raise CannotFold("the model gives no structure for this sequence") from None
+        except FoldAtlasError as error:
+            raise FoldingFailed(type(error).__name__) from error
+        found: Prediction = prediction
+        return found
+
+    limits = FoldLimits() if length is None else FoldLimits(length=length)
+    return Folds(fold, choice.settings.model, limits, child.kill)
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -122,6 +169,19 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--search-folder", type=path, metavar="DIR", help="search database of `foldatlas index` (default: ATLAS/search)"
     )
+    parser.add_argument(
+        "--fold-model", type=path, metavar="NAME", help="fold sequences on demand with this model: name or path"
+    )
+    parser.add_argument(
+        "--fold-device", default="auto", metavar="DEVICE", help="cpu, cuda, cuda:N or auto (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--fold-length",
+        type=positive,
+        metavar="N",
+        help="residues of a sequence that is folded, at most (default: 400)",
+    )
+    add_weights(parser)
     parser.add_argument("--log-requests", action="store_true", help="write a line per request, without ids and queries")
 
 
@@ -155,5 +215,9 @@ def run(arguments: argparse.Namespace) -> int:
         prefix=arguments.prefix,
         memory_limit=arguments.memory_limit,
         search_databases=arguments.search_folder,
+        fold_model=arguments.fold_model,
+        fold_device=arguments.fold_device,
+        fold_length=arguments.fold_length,
+        weights=arguments.weights,
     )
     return 0

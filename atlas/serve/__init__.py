@@ -5,6 +5,8 @@ current.py    the atlas that is served; a new index is opened when it replaces t
 filters.py    filters of proteins as SQL, and keyset cursors
 pages.py      rows of the view `proteins` in the order of structure_id
 catalogue.py  proteins by name, by sequence and by filter; clusters; novelty
+folds.py      folding on demand: queue, results that expire
+letters.py    a sequence as people send it
 contents.py   structures, sequences, confidence and embeddings of one protein
 protein_page.py   what the page of one protein begins with
 verdicts.py   whether a protein's fold is known, and why

@@ -3,6 +3,7 @@
 import hashlib
 import hmac
 import ipaddress
+import os
 import socket
 from collections.abc import Iterable
 from dataclasses import dataclass, field
@@ -14,9 +15,10 @@ from foldatlas.schemas.errors import UsageError
 READ: Final = "read"  # pages, look-ups, structures, downloads
 SQL: Final = "sql"
 SEARCH: Final = "search"
+FOLD: Final = "fold"
 METRICS: Final = "metrics"
-FEATURES: Final = (READ, SQL, SEARCH, METRICS)
-GUARDED: Final = (SQL, SEARCH)  # off loopback these need a token, or to be named public
+FEATURES: Final = (READ, SQL, SEARCH, FOLD, METRICS)
+GUARDED: Final = (SQL, SEARCH, FOLD)  # off loopback these need a token, or to be named public
 
 MIN_TOKEN_LENGTH: Final = 20  # characters; 20 random letters and digits have 119 bits
 
@@ -114,7 +116,9 @@ def read_tokens(path: str | Path) -> frozenset[bytes]:
         raise UsageError(f"{path} is not ASCII text: give one token a line") from None
     except OSError as error:
         raise UsageError(f"{path} cannot be read: {error.strerror}") from None
-    if mode & 0o077:
+    # systemd gives a service its credentials by an access control list, which `stat` shows as the group's.
+    is_credential = str(file.parent) == os.environ.get("CREDENTIALS_DIRECTORY")
+    if mode & (0o007 if is_credential else 0o077):
         raise UsageError(f"{path} can be read by other users: run `chmod 600 {path}`")
     return _digests(path, [line.strip() for line in lines])
 

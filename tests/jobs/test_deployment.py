@@ -417,3 +417,13 @@ def test_every_file_says_whether_it_was_run() -> None:
             assert "BY US" in path.read_text(), path.name
         if path.suffix == ".sh":
             subprocess.run(["bash", "-n", path], check=True)
+
+
+def test_the_unit_of_the_server_lets_sql_confine_itself() -> None:
+    """Its command is one of `foldatlas`, and the calls are named: @system-service of systemd 252 lacks them."""
+    unit = (DEPLOY / "systemd" / "foldatlas-serve.service").read_text()
+    [command] = re.findall(r"^ExecStart=\S+/foldatlas (.*)$", unit, re.MULTILINE)
+    arguments = parsed(command.replace("${ATLAS}", "atlas").replace("%d", "/run/credentials").split())
+    assert (arguments.command, arguments.token_file) == ("serve", "/run/credentials/tokens")
+    [allowed] = re.findall(r"^SystemCallFilter=(.*)$", unit, re.MULTILINE)
+    assert {"landlock_create_ruleset", "landlock_add_rule", "landlock_restrict_self", "seccomp"} <= set(allowed.split())

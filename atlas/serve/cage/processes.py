@@ -161,11 +161,15 @@ class SqlProcesses:
         with self._lock:
             self._stop()
 
-    async def run(self, request: SqlRequest) -> Running:
-        """Start the process of a statement. Raise CageError."""
+    async def run(self, request: SqlRequest, index: Path | None = None) -> Running:
+        """Start the process of a statement on the index in a file, which stays until it ended. Raise CageError.
+
+        Without `index` it is the published one. If that is replaced after the process was allowed to read the file of
+        this name and before it opens it, the statement fails.
+        """
         if self.problem is not None:
             raise CageError(self.problem)
-        return await asyncio.to_thread(self._start, request, False)
+        return await asyncio.to_thread(self._start, request, False, index)
 
     async def _probe(self) -> list[str]:
         running = await asyncio.to_thread(self._start, SqlRequest("", None, "json", 0, 1), True)
@@ -177,11 +181,11 @@ class SqlProcesses:
         finally:
             running.close()
 
-    def _start(self, request: SqlRequest, probe: bool) -> Running:
+    def _start(self, request: SqlRequest, probe: bool, index: Path | None = None) -> Running:
         temporary = Path(tempfile.mkdtemp(prefix="foldatlas-sql-"))
         request_read, request_write = os.pipe()
         result_read, result_write = os.pipe()
-        index = self._index.local_path()
+        index = index if index is not None else self._index.local_path()
         message = {
             "index": str(index.resolve()),
             "temporary": str(temporary.resolve()),

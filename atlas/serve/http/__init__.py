@@ -18,6 +18,8 @@ explore.py      our own routes: what the explorer asks
 select.py       the filter of a request, with what a person typed evaluated in a confined process
 pages.py        the pages of the explorer, and their assets
 search.py       our own routes: searches as jobs
+folds.py        our own routes and that of the ESM Metagenomic Atlas: folding on demand
 esm.py          routes of the ESM Metagenomic Atlas
+beacons.py      the summary of 3D-Beacons
 alphafold.py    routes of the AlphaFold Protein Structure Database
 """

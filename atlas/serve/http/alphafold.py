@@ -1,6 +1,7 @@
 """Routes of the AlphaFold Protein Structure Database with the fields that its clients read.
 
-https://alphafold.ebi.ac.uk/api-docs: `prediction` and `sequence/summary`, and the files that they name.
+https://alphafold.ebi.ac.uk/api-docs: `prediction`, `sequence/summary` and `uniprot/summary`, and the files that they
+name. `uniprot/summary` is also what a provider of 3D-Beacons has.
 """
 
 import re
@@ -12,6 +13,7 @@ from starlette.responses import Response
 from foldatlas.atlas.serve.catalogue import NotFoundError, Protein, find_proteins, one_protein
 from foldatlas.atlas.serve.contents import plddt_values
 from foldatlas.atlas.serve.current import Served
+from foldatlas.atlas.serve.http import beacons
 from foldatlas.atlas.serve.http.access import needs
 from foldatlas.atlas.serve.http.models import JSON
 from foldatlas.atlas.serve.http.problems import Problem
@@ -64,6 +66,35 @@ def summary(
         }
 
     return JSON(read(request, found))  # type: ignore[return-value]
+
+
+@router.get("/api/uniprot/summary/{name:path}", responses=ERRORS, response_model=beacons.Summary)
+@router.get("/3dbeacons/uniprot/summary/{name:path}", responses=ERRORS, response_model=beacons.Summary)
+def beacons_summary(request: Request, name: Name) -> Response:
+    """Return the structures of a name, with the suffix .json or without, as 3D-Beacons describes them."""
+
+    def found(served: Served) -> dict[str, Any]:
+        proteins = find_proteins(served, name.removesuffix(".json")) or find_proteins(served, name)
+        if not proteins:
+            one_protein(served, name.removesuffix(".json"))  # raises, with the reason
+        one = proteins[0]
+        [row] = served.rows(
+            "SELECT sequence_crc64 FROM records WHERE id = ? AND source = ? AND structure_id = ? LIMIT 1",
+            [one.id, one.source, one.structure_id],
+        )
+        return {
+            "uniprot_entry": {
+                "ac": one.id,
+                "id": None,
+                "uniprot_checksum": row["sequence_crc64"],
+                "sequence_length": one.length,
+                "segment_start": 1,
+                "segment_end": one.length,
+            },
+            "structures": [{"summary": _summary(request, served, each)} for each in proteins],
+        }
+
+    return JSON(read(request, found))
 
 
 @router.get("/files/{file}", response_class=Response, responses=ERRORS)

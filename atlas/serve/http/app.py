@@ -10,11 +10,13 @@ from starlette.responses import Response
 
 from foldatlas.atlas.serve.cage.processes import SqlProcesses
 from foldatlas.atlas.serve.current import CurrentAtlas
+from foldatlas.atlas.serve.folds import Folds
 from foldatlas.atlas.serve.http import (
     alphafold,
     downloads,
     esm,
     explore,
+    folds,
     groups,
     models,
     pages,
@@ -29,7 +31,7 @@ from foldatlas.atlas.serve.http.metrics import Counted, Metrics
 from foldatlas.atlas.serve.http.protect import Bodies, Headers, HostList, Prefix
 from foldatlas.atlas.serve.http.state import State, state_of
 from foldatlas.atlas.serve.search.jobs import NoDatabase, Searches
-from foldatlas.atlas.serve.settings import FEATURES, METRICS, READ, SEARCH, SQL, ServerSettings
+from foldatlas.atlas.serve.settings import FEATURES, FOLD, METRICS, READ, SEARCH, SQL, ServerSettings
 from foldatlas.schemas.errors import DamagedAtlasError
 from foldatlas.schemas.version import program_version
 
@@ -45,6 +47,10 @@ _FEATURES: Final = {
     "/v1/search": SEARCH,
     "/v1/searches": SEARCH,
     "/v1/searches/{search}": SEARCH,
+    "/foldSequence/v1/pdb/": FOLD,
+    "/v1/folds": FOLD,
+    "/v1/folds/{job}": FOLD,
+    "/v1/folds/{job}/structure": FOLD,
     "/metrics": METRICS,
 }  # of other paths: read
 _ERRORS: Final = problems.documented(405, 422, 431)
@@ -55,22 +61,24 @@ def create_app(
     settings: ServerSettings,
     processes: SqlProcesses | None = None,
     searches: Searches | None = None,
+    folding: Folds | None = None,
 ) -> FastAPI:
     """Return the application that serves an atlas.
 
-    Without `processes` for statements, or if they have a problem, SQL is off; without `searches` these are off.
+    Without `processes` for statements, or if they have a problem, SQL is off; without `searches` and
+    `folding` (on demand) these are off.
     """
     app = FastAPI(
         title="FoldAtlas", version=program_version(), description=_DESCRIPTION,
         docs_url=None, redoc_url=None, openapi_url="/openapi.json", redirect_slashes=False,
     )  # fmt: skip
     metrics = Metrics()
-    app.state.shared = State(current, settings, processes, searches)
+    app.state.shared = State(current, settings, processes, searches, folding)
     app.state.failures = Failures(settings.limits.failed_tokens)
     if searches is not None:
         searches.on_end = metrics.search_ended
     problems.add_handlers(app)
-    routes = (proteins, groups, protein_page, downloads, explore, sql, search, esm, alphafold, pages)
+    routes = (proteins, groups, protein_page, downloads, explore, sql, search, folds, esm, alphafold, pages)
     for router in (module.router for module in routes):
         app.include_router(router)
     _add_operation(app, metrics)
@@ -105,6 +113,7 @@ def _add_operation(app: FastAPI, metrics: Metrics) -> None:
                     "problem": problem,
                     "sql": _sql_problem(state.sql),
                     "search": _search_problem(state.searches),
+                    "fold": "folding was not started" if state.folds is None else None,
                     "access": {feature: state.settings.access(feature) for feature in FEATURES},
                 }
             )

@@ -297,4 +297,5 @@ class Health(BaseModel):
     problem: str | None = Field(description="why an older index is served")
     sql: str | None = Field(description="why SQL is off; null: it is on")
     search: str | None = Field(description="why searches are off; null: they are on")
+    fold: str | None = Field(description="why folding on demand is off; null: it is on")
     access: dict[str, Literal["public", "token", "off"]] = Field(description="who may use what")

@@ -17,11 +17,12 @@ from foldatlas.atlas.serve.http import models
 from foldatlas.atlas.serve.http.access import needs
 from foldatlas.atlas.serve.http.problems import Problem, documented
 from foldatlas.atlas.serve.http.state import public_url, read, state_of
+from foldatlas.atlas.serve.letters import sequence_of
 from foldatlas.atlas.serve.search import requests
 from foldatlas.atlas.serve.search.jobs import NoDatabase, Search, Searches, TooManySearches
 from foldatlas.atlas.serve.settings import SEARCH
 from foldatlas.schemas.errors import UsageError
-from foldatlas.schemas.records import RESIDUES, format_structure_id, structure_id
+from foldatlas.schemas.records import format_structure_id, structure_id
 
 MAX_CHANNELS: Final = 16_384  # of an embedding
 PAGE: Final = 100
@@ -239,7 +240,7 @@ def submit(request: Request, wanted: SearchRequest) -> Response:
     query: requests.Sequence | requests.Structure | requests.Embedding
     match wanted:
         case SequenceSearch():
-            sequence = _letters(wanted.sequence, searches.limits.sequence_residues)
+            sequence = sequence_of(wanted.sequence, searches.limits.sequence_residues)
             name = format_structure_id(structure_id(sequence))
             exact = name if read(request, lambda served: find_proteins(served, name)) else None
             query = requests.Sequence(sequence, wanted.max_evalue)
@@ -300,22 +301,6 @@ def _shown(searches: Searches, job: Search, page: HitPage) -> dict[str, Any]:
         "hits": [msgspec.Raw(hit) for hit in job.hits[page.after : last]],
         "next": last if last < len(job.hits) else None,
     }
-
-
-def _letters(text: str, longest: int) -> str:
-    """Return the sequence in letters or in one record of FASTA. Raise UsageError."""
-    lines = text.strip().splitlines()
-    if lines and lines[0].startswith(">"):
-        lines = lines[1:]
-    sequence = "".join("".join(lines).split()).upper().removesuffix("*")
-    wrong = next((number for number, letter in enumerate(sequence, 1) if letter not in RESIDUES), None)
-    if wrong is not None:
-        raise UsageError(f"letter {wrong} of the sequence is no residue code: give one sequence of amino acids")
-    if not sequence:
-        raise UsageError("the sequence is empty")
-    if len(sequence) > longest:
-        raise UsageError(f"the sequence has {len(sequence):,} residues; at most {longest:,} are searched")
-    return sequence
 
 
 def _structure(request: Request, wanted: StructureSearch) -> requests.Structure:

@@ -5,6 +5,7 @@ import base64
 import binascii
 import contextlib
 from collections.abc import Callable
+from pathlib import Path
 from typing import Final, TypeVar
 
 import msgspec
@@ -99,19 +100,19 @@ async def _typed(request: Request, state: State, where: str) -> Mask:
         bits = about.kept.find(("where", where))
         if bits is None:
             statement = mask_statement(served, about.num_bits)
-            found = await _evaluate(state, processes, statement, where)
+            found = await _evaluate(state, processes, statement, where, served.file)
             bits, indexed = _bits(found, about), found.indexed
             if indexed == served.indexed:
                 about.kept.keep(("where", where), bits)
     return Mask(bits, indexed)
 
 
-async def _evaluate(state: State, processes: SqlProcesses, statement: str, where: str) -> _MaskRow:
+async def _evaluate(state: State, processes: SqlProcesses, statement: str, where: str, index: Path) -> _MaskRow:
     """Return the row of a statement that a confined process gives. What comes from there is not trusted."""
     wanted = SqlRequest(statement, None, "json", 1, processes.limits.seconds, where)
     await state.sql_places.take()
     try:
-        running = await processes.run(wanted)
+        running = await processes.run(wanted, index)
         try:
             async with asyncio.timeout(wanted.seconds + GRACE_SECONDS):
                 body = b"".join([data async for kind, data in running.frames() if kind == DATA])

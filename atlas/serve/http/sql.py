@@ -7,6 +7,7 @@ from typing import Any, Final, Literal
 
 from fastapi import APIRouter, Depends, Request
 from pydantic import BaseModel, ConfigDict, Field
+from starlette.concurrency import run_in_threadpool
 from starlette.responses import Response, StreamingResponse
 
 from foldatlas.atlas.serve.cage.frames import DATA, HEAD
@@ -95,7 +96,9 @@ async def sql(request: Request, query: SqlQuery) -> Response:
     try:
         await state.sql_places.take()
         stack.callback(state.sql_places.give_back)
-        running = await processes.run(wanted)
+        served = await run_in_threadpool(state.current.acquire)
+        stack.callback(state.current.release, served)
+        running = await processes.run(wanted, served.file)
         stack.callback(running.close)
         gone = asyncio.ensure_future(_gone(request))
         stack.callback(gone.cancel)

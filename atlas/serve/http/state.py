@@ -14,6 +14,7 @@ from foldatlas.atlas.serve.cage.processes import SqlLimits, SqlProcesses
 from foldatlas.atlas.serve.contents import Contents
 from foldatlas.atlas.serve.current import CurrentAtlas, Served
 from foldatlas.atlas.serve.explore.tables import Explorer
+from foldatlas.atlas.serve.folds import Folds
 from foldatlas.atlas.serve.http.problems import Problem
 from foldatlas.atlas.serve.nearest_known import NearestKnown
 from foldatlas.atlas.serve.search.jobs import Searches
@@ -54,6 +55,7 @@ class State:
     settings: ServerSettings
     sql: SqlProcesses | None = None
     searches: Searches | None = None
+    folds: Folds | None = None
     contents: Contents = field(default_factory=Contents)
     explorer: Explorer = field(init=False)
     nearest_known: NearestKnown = field(default_factory=NearestKnown)

@@ -216,6 +216,7 @@ def test_sql_for_others_needs_a_token_or_a_word(current: CurrentAtlas, processes
         "read": "public",
         "sql": "off",
         "search": "off",
+        "fold": "off",
         "metrics": "public",
     }
     assert client.post("/v1/sql", json={"sql": "SELECT 1"}).status_code == 403
@@ -303,7 +304,7 @@ def test_a_slow_header_is_cut_off(real: int, data: bytes) -> None:
 
 
 def test_a_slow_second_request_is_cut_off(real: int) -> None:
-    """After a whole request on the same connection, too."""
+    """After a whole request on the same connection, too, by the limit of headers and not of idle connections."""
     answer = sent(real, b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\nGET /heal")
     assert answer.startswith(b"HTTP/1.1 200") and answer.count(b"HTTP/1.1") == 1
 

@@ -7,6 +7,7 @@ import pyarrow.parquet as pq
 from built_atlas import Built
 from starlette.testclient import TestClient
 
+from foldatlas.atlas.serve.http.beacons import Summary
 from foldatlas.schemas.records import structure_id
 
 
@@ -79,3 +80,21 @@ def test_a_summary_is_found_by_sequence(client: TestClient) -> None:
     confidence = client.get(url.replace("-model_", "-confidence_").replace(".cif", ".json")).json()
     assert len(confidence["confidenceScore"]) == len(sequence)
     assert client.get("/api/sequence/summary", params={"id": sequence + "A"}).status_code == 404
+
+
+def test_3d_beacons_summary_validates(client: TestClient) -> None:
+    """With and without the suffix, under both addresses; one structure for each record of the name."""
+    body = client.get("/3dbeacons/uniprot/summary/a1.json").json()
+    found = Summary.model_validate(body, strict=True)
+    assert body == client.get("/api/uniprot/summary/a1").json()
+    sequence = client.get("/v1/sequences/a1").json()["sequence"]
+    [protein] = client.get("/v1/proteins/a1").json()["items"]
+    assert found.uniprot_entry.model_dump() == {
+        "ac": "a1", "id": None, "uniprot_checksum": protein["sequence_crc64"], "sequence_length": len(sequence),
+        "segment_start": 1, "segment_end": len(sequence),
+    }  # fmt: skip
+    [structure] = found.structures
+    assert structure.summary.confidence_avg_local_score == protein["mean_plddt"]
+    assert client.get(structure.summary.model_url).text.startswith("data_")
+    assert len(client.get("/3dbeacons/uniprot/summary/a0.json").json()["structures"]) == 2
+    assert client.get("/3dbeacons/uniprot/summary/nobody.json").status_code == 404

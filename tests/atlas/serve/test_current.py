@@ -13,6 +13,8 @@ from starlette.testclient import TestClient
 from foldatlas.atlas.folder import AtlasFolder
 from foldatlas.atlas.index.build import build_index
 from foldatlas.atlas.serve import current as module
+from foldatlas.atlas.serve.cage import landlock
+from foldatlas.atlas.serve.cage.processes import SqlProcesses
 from foldatlas.atlas.serve.current import CurrentAtlas
 from foldatlas.atlas.serve.http.app import create_app
 from foldatlas.atlas.serve.settings import ServerSettings
@@ -154,3 +156,14 @@ def test_a_damaged_file_is_503_and_not_named(copied: Path, client_of: Callable[.
 def test_an_atlas_without_an_index_is_refused(built: Built) -> None:
     with pytest.raises(NotAnAtlasError, match="foldatlas index"):
         CurrentAtlas(built.root)
+
+
+@pytest.mark.skipif(landlock.version() < landlock.MIN_VERSION, reason="this kernel has no Landlock, so SQL is off")
+def test_a_statement_reads_the_index_of_its_request(copied: Path) -> None:
+    """The published file is gone, as between two looks at it, and a statement reads the index that is served."""
+    with CurrentAtlas(copied) as current, SqlProcesses(AtlasFolder(copied)) as processes:
+        client = TestClient(create_app(current, ServerSettings(), processes), base_url="http://localhost")
+        before = client.get("/healthz").json()["structures"]
+        (copied / "atlas.duckdb").unlink()
+        answer = client.post("/v1/sql", json={"sql": "SELECT count(*) AS n FROM scores"})
+        assert answer.status_code == 200 and answer.json() == [{"n": before}]

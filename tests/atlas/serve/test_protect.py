@@ -28,7 +28,9 @@ def test_with_tokens_everything_but_health_needs_one(client_of: Callable[..., Te
         refused = client.get(path)
         assert refused.status_code == 401 and refused.headers["www-authenticate"].startswith("Bearer")
         assert client.get(path, headers=bearer(TOKEN)).status_code == 200
-    assert client.get("/healthz").json()["access"] == dict.fromkeys(("read", "sql", "search", "metrics"), "token")
+    assert client.get("/healthz").json()["access"] == dict.fromkeys(
+        ("read", "sql", "search", "fold", "metrics"), "token"
+    )
 
 
 def test_every_route_asks_for_a_token(client_of: Callable[..., TestClient]) -> None:
@@ -38,7 +40,7 @@ def test_every_route_asks_for_a_token(client_of: Callable[..., TestClient]) -> N
     routes = [(path, method) for path, methods in schema["paths"].items() for method in methods]
     assert len(routes) > 15
     given = {"name": "a1", "level": "structure", "representative": "0" * 32, "protein_hash": "0" * 32, "file": "x",
-             "search": "0" * 32}  # fmt: skip
+             "search": "0" * 32, "job": "0" * 32}  # fmt: skip
     for path, method in routes:
         response = client.request(
             method, path.format(**given), json={"ids": ["a1"], "sql": "SELECT 1"} if method == "post" else None
@@ -85,6 +87,20 @@ def test_a_token_file_has_a_token_per_line(tmp_path: Path) -> None:
     settings = ServerSettings(tokens=read_tokens(file))
     assert settings.accepts_token(TOKEN) and settings.accepts_token("b" * 32)
     assert not settings.accepts_token("b" * 31) and not settings.accepts_token("") and TOKEN not in repr(settings)
+
+
+def test_a_credential_of_systemd_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its access control list looks like a right of the group; elsewhere that is refused."""
+    file = tmp_path / "tokens"
+    file.write_text(TOKEN)
+    file.chmod(0o440)
+    with pytest.raises(UsageError, match="chmod 600"):
+        read_tokens(file)
+    monkeypatch.setenv("CREDENTIALS_DIRECTORY", str(tmp_path))
+    assert ServerSettings(tokens=read_tokens(file)).accepts_token(TOKEN)
+    file.chmod(0o444)
+    with pytest.raises(UsageError, match="chmod 600"):
+        read_tokens(file)
 
 
 def test_hosts_of_a_server_for_others() -> None:

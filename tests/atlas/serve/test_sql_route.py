@@ -113,8 +113,8 @@ def test_a_client_that_leaves_ends_its_statement(app, monkeypatch: pytest.Monkey
         started, leave = asyncio.Event(), asyncio.Event()
         start = SqlProcesses.run
 
-        async def noted_run(self: SqlProcesses, request: object) -> Running:
-            running = await start(self, request)
+        async def noted_run(self: SqlProcesses, *given: object) -> Running:
+            running = await start(self, *given)
             started.set()
             return running
 
