@@ -1,10 +1,9 @@
 """Decode the structures and arrays of ESM Atlas v1's tables: brotli over MessagePack with NumPy arrays.
 
 A blob is a map, as `ProteinChain.to_blob` of the package esm is said to write it (no blob of the ESM Atlas was at
-hand): `atom37_positions` and `atom37_mask`, the
-positions either of all atoms [L, 37, 3] or of those in the mask [N, 3]. An array is a map {nd, type, kind, shape, data}
-(msgpack-numpy). Its own decoder would unpickle arrays of objects, so it is not used: only numbers are decoded here, and
-every size is checked before memory is allocated.
+hand): `atom37_positions` and `atom37_mask`, the positions either of all atoms [L, 37, 3] or of those in the mask
+[N, 3]. An array is a map {nd, type, kind, shape, data} (msgpack-numpy). Its own decoder would unpickle arrays of
+objects, so it is not used: only numbers are decoded here, and every size is checked before memory is allocated.
 """
 
 import importlib.util

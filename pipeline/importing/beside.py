@@ -23,8 +23,9 @@ from foldatlas.schemas.records import Outcome
 # Difference between pLDDT of the scores and B-factors, of 100: both have two decimals.
 _TOLERANCE: Final = 0.011
 _TOLERANCE_OF_FRACTIONS: Final = 0.51  # where B-factors are 0 to 1
-# In names of such files, and of no others.
-_CONFIDENCE: Final = re.compile(r"predicted_aligned_error|_scores|\.pae\.json", re.IGNORECASE)
+# In names and keys of such files, and of no others.
+_NAME: Final = re.compile(r"predicted_aligned_error|_scores|\.pae\.json", re.IGNORECASE)
+_KEY: Final = re.compile(rb'"(?:predicted_aligned_error|pae|plddt)"\s*:')
 
 Read = Callable[[ReadOptions], ImportedStructure]
 
@@ -97,7 +98,7 @@ def _declared(found: ImportedStructure, confidence: Confidence) -> ImportedStruc
 def _confidence(beside: Beside, length: int) -> tuple[bytes, Confidence, str]:
     """Return the content of the JSON file, its confidence for a structure of `length` residues, and why it has none.
 
-    A file that has the name of the structure alone, and JSON of another kind, is not one of confidence.
+    A file that has the name of the structure, and JSON of another kind, is not one of confidence.
     """
     member = beside.read()
     if member.content is None:
@@ -106,7 +107,8 @@ def _confidence(beside: Beside, length: int) -> tuple[bytes, Confidence, str]:
     try:
         return member.content, read_confidence(member.content, length), ""
     except NoConfidence as error:
-        return member.content, Confidence(), str(error) if _CONFIDENCE.search(beside.path) else ""
+        is_meant = _NAME.search(beside.path) or _KEY.search(member.content)
+        return member.content, Confidence(), str(error) if is_meant else ""
     except ValueError as error:
         return member.content, Confidence(), " ".join(str(error).split())
     except MemoryError:

@@ -10,6 +10,7 @@ from contextlib import closing
 from typing import Any, Final
 
 import msgspec
+import pyarrow as pa
 import pyarrow.parquet as pq
 
 from foldatlas.atlas.importing.confidence_json import MAX_CONFIDENCE_BYTES, is_confidence_name
@@ -44,6 +45,7 @@ def gather(source: StructureSource, staging: Storage, skipping: Callable[[], Non
     name = f"gathered.{attempt_name()}.parquet"
     called = time.monotonic()
     rows: list[dict[str, Any]] = []
+    size = 0
 
     def wanted(number: int) -> bool:
         nonlocal called
@@ -56,7 +58,7 @@ def gather(source: StructureSource, staging: Storage, skipping: Callable[[], Non
 
         def flush() -> None:
             if rows:
-                file.write(GATHERED.empty_table().from_pylist(rows, schema=GATHERED))
+                file.write(pa.Table.from_pylist(rows, schema=GATHERED))
                 rows.clear()
 
         members = open_members(source.found, wanted, MAX_CONFIDENCE_BYTES, is_confidence_name)
@@ -67,8 +69,10 @@ def gather(source: StructureSource, staging: Storage, skipping: Callable[[], Non
                 if not isinstance(member.content, bytes) or not is_confidence_name(member.name):
                     continue
                 rows.append({"path": member.name, "content": member.content})
-                if sum(len(row["content"]) for row in rows) >= _GROUP_BYTES:
+                size += len(member.content)
+                if size >= _GROUP_BYTES:
                     flush()
+                    size = 0
         flush()
     staging.commit_once(NOTE, msgspec.json.encode(GatheredNote(name if file.rows else "")))
 

@@ -59,11 +59,19 @@ def test_layout_of_colabfold() -> None:
         (text({"plddt": [500.0] * 7}), "not 0 to 100"),
         (text({"ptm": 1.5}), "not 0 to 1"),
         (b" " * (MAX_CONFIDENCE_BYTES + 1), "more than"),
+        (b'{"pae": [[' + b"0," * 3_000 + b"0]]}", "3,000 values, more than a structure of 7 residues has"),
     ],
 )
 def test_refused_content_has_a_reason(content: bytes, reason: str) -> None:
     with pytest.raises(ValueError, match=reason):
         read_confidence(content, 7)
+
+
+def test_fractions_are_scaled() -> None:
+    """pLDDT of the ESM Atlas's API is 0 to 1."""
+    found = read_confidence(text({"plddt": (PLDDT / 100).tolist()}), 7)
+    assert found.plddt is not None
+    np.testing.assert_allclose(found.plddt, PLDDT, rtol=1e-6)
 
 
 @pytest.mark.parametrize(

@@ -44,7 +44,7 @@ def write_explored(indexed: Built, root: Path) -> AtlasFolder:
         rows.writerow(["id", "biome", "depth", "is_marine"])
         for number, name in enumerate(ids):
             if number % 3:
-                biome = ["soil", "sea's <b>", "hot: spring", ""][number % 4]
+                biome = ["soil", "sea's <b>", "hot: spring", "", "{} IS NULL OR $1?"][number % 5]
                 rows.writerow([name, biome, number * 7 % 50 / 4, ["true", "false", ""][number % 5 % 3]])
     annotate(root, table, key="id", name="sites")
     with duckdb.connect(str(root / "atlas.duckdb")) as connection:

@@ -47,7 +47,8 @@ def pdb(name: str, scale: float = 1, header: str = "") -> str:
 
 
 def contents() -> dict[str, str]:
-    """Files by name. `wrong` has PAE of another length, `broken` no JSON, `other` JSON that is not of confidence."""
+    """Files by name. `wrong` has PAE of another length, `broken` no JSON, `plain` no numbers; `other` has JSON that is
+    not of confidence."""
     title = "TITLE     ALPHAFOLD MONOMER V2.0 PREDICTION FOR X (P1)\n"
     pae = {name: matrix.tolist() for name, matrix in PAE.items()}
     scores = {"plddt": PLDDT["colabfold"].tolist(), "ptm": 0.8, "max_pae": 31.75, "pae": pae["colabfold"]}
@@ -65,6 +66,7 @@ def contents() -> dict[str, str]:
         "wrong.json": {"pae": pae["bare"], "ptm": 0.5},
         "broken.pdb": pdb("broken", header=title),
         "broken.json": '{"pae": [[1, 2',
+        "plain.json": {"pae": [[None]]},
         **{f"{name}.pdb": pdb(name, header=title) for name in ("bare", "plain", "simple", "third")},
         "other.pdb": pdb("other", header=title),
         "other.json": {"author": "nobody"},
@@ -74,7 +76,7 @@ def contents() -> dict[str, str]:
 
 def imported(root: Path, source: Path, **options: object) -> ImportSummary:
     summary = import_structures([str(source)], root / "atlas", id_from="^(?:AF-)?([a-z]+)", **options)
-    assert (summary.accounting.folded, summary.report.unread) == (11, 2)
+    assert (summary.accounting.folded, summary.report.unread) == (11, 3)
     return summary
 
 
@@ -119,7 +121,7 @@ def test_faults_are_in_records_and_cost_no_structure(root: Path) -> None:
     with Atlas.open(root / "atlas") as atlas:
         rows = atlas.query("SELECT id, outcome, description FROM records WHERE path LIKE '%.pdb'").rows()
     reasons = {name: text for name, outcome, text in rows if outcome == "accepted" and "[" in text}
-    assert len(rows) == 11 and reasons.keys() == {"wrong", "broken"}
+    assert len(rows) == 11 and reasons.keys() == {"wrong", "broken", "plain"}
     assert reasons["wrong"].endswith(
         "[confidence not read: wrong.json: its PAE has 36 rows, the structure 34 residues]"
     )

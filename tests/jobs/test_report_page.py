@@ -6,11 +6,10 @@ dark and on a phone, and print.
 
 import json
 import re
-import shutil
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
+import browser as chromium
 import pytest
 import report_atlas
 from shared import made_once
@@ -20,12 +19,8 @@ from foldatlas.atlas.report.content import read_content
 from foldatlas.atlas.report.page import ABSENT, report_html
 from foldatlas.atlas.web.assets import viewer_library
 
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-AXE = Path(__file__).parents[2] / "web" / "node_modules" / "axe-core" / "axe.min.js"
-SOFTWARE_WEBGL = ["--use-gl=angle", "--use-angle=swiftshader", "--enable-unsafe-swiftshader"]
-
 pytestmark = [
-    pytest.mark.skipif(CHROMIUM is None, reason="no Chromium is installed"),
+    pytest.mark.skipif(chromium.CHROMIUM is None, reason="no Chromium is installed"),
     pytest.mark.skipif(viewer_library() is None, reason="scripts/build-web was not run"),
 ]
 
@@ -43,31 +38,12 @@ def address(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Any]:
-    sync_api = pytest.importorskip("playwright.sync_api")
-    with sync_api.sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=SOFTWARE_WEBGL, chromium_sandbox=False)
+    with chromium.launched() as browser:
         yield browser
-        browser.close()
 
 
-class Opened:
-    """A page with what it asked for and complained of."""
-
-    def __init__(self, browser: Any, address: str, **options: Any):
-        self.context = browser.new_context(**{"viewport": {"width": 1280, "height": 900}, **options})
-        self.page = self.context.new_page()
-        self.requests: list[str] = []
-        self.messages: list[str] = []
-        self.page.on("request", lambda request: self.requests.append(request.url))
-        self.page.on("console", lambda message: self.messages.append(message.text))
-        self.page.on("pageerror", lambda error: self.messages.append(str(error)))
-        self.page.goto(address)
-
-    def __enter__(self) -> Any:
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        self.context.close()
+class Opened(chromium.Opened):
+    """A page of the report."""
 
     def column(self, table: str, number: int) -> list[str]:
         """The visible texts of a column."""
@@ -76,10 +52,6 @@ class Opened:
             ".map((row) => row.cells[n].textContent)",
             [table, number],
         )
-
-    def press(self, *keys: str) -> None:
-        for key in keys:
-            self.page.keyboard.press(key)
 
     def focused(self) -> str:
         return self.page.evaluate("document.activeElement.textContent || document.activeElement.ariaLabel || ''")
@@ -167,7 +139,7 @@ def test_page_without_script_has_its_figures(browser: Any, address: str) -> None
 @pytest.mark.long
 @pytest.mark.parametrize("width, scheme", [(1400, "light"), (1400, "dark"), (390, "light")])
 def test_axe_finds_no_fault(browser: Any, address: str, width: int, scheme: str) -> None:
-    if not AXE.exists():
+    if not chromium.AXE.exists():
         pytest.skip("axe-core is not installed: scripts/build-web")
     viewport = {"width": width, "height": 844}
     with Opened(browser, address, viewport=viewport, color_scheme=scheme, bypass_csp=True) as opened:
@@ -179,12 +151,7 @@ def test_axe_finds_no_fault(browser: Any, address: str, width: int, scheme: str)
             "document.querySelectorAll('.view.live').length === document.querySelectorAll('.view').length"
         )
         assert page.evaluate("document.documentElement.scrollWidth <= innerWidth"), "the page scrolls sideways"
-        page.evaluate(AXE.read_text(encoding="utf-8"))
-        found = page.evaluate("axe.run(document, { resultTypes: ['violations'] })")
-        faults = [
-            (fault["id"], fault["impact"], [node["html"][:150] for node in fault["nodes"][:3]])
-            for fault in found["violations"]
-        ]
+        faults = opened.faults()
         assert faults == [], json.dumps(faults, indent=1)
 
 

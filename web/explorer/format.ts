@@ -29,11 +29,16 @@ export function decimals(value: number | null | undefined, digits: number): stri
   return value === null || value === undefined || !Number.isFinite(value) ? ABSENT : value.toFixed(digits);
 }
 
-/** Return a text with control characters and those that change its direction shown as escapes. */
+/** Return a text with escapes in place of characters that cannot be seen, or that turn the direction of text. */
 export function printable(text: string): string {
-  return text.replaceAll(/[\p{Cc}\p{Bidi_C}]/gu, (character) => {
+  return text.replaceAll(/[\p{Cc}\p{Cf}\p{Co}\p{Cs}\u2028\u2029]/gu, (character) => {
     return `\\u${character.codePointAt(0)!.toString(16).padStart(4, "0")}`;
   });
+}
+
+/** Return a value of a choice as it is shown: representatives of clusters by the first letters of their structure_id. */
+export function valueText(value: string): string {
+  return printable(/^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$/.test(value) ? `${value.slice(0, 8)}…` : value);
 }
 
 /** Return round numbers within [low, high] for the ticks of an axis, about `wanted` of them. */

@@ -9,6 +9,11 @@ export class Latest {
     page.addEventListener("abort", () => this.running?.abort());
   }
 
+  /** Abort what is running. */
+  stop(): void {
+    this.running?.abort();
+  }
+
   /** Run `work`, after aborting the run before. Return what it returns, or undefined if it was aborted meanwhile. */
   async run<Result>(work: (signal: AbortSignal) => Promise<Result>): Promise<Result | undefined> {
     this.running?.abort();

@@ -102,14 +102,15 @@ export class Store {
     });
   }
 
-  /** Make a change, as a new entry of the browser's history, or in place of the present one. */
-  change(change: Change, { replace = false } = {}): void {
+  /** Make a change, as a new entry of the browser's history, or in place of the present one. Return whether it is one. */
+  change(change: Change, { replace = false } = {}): boolean {
     const next = changed(this.now, change);
     const url = formatState(next, this.base);
-    if (url === formatState(this.now, this.base)) return;
+    if (url === formatState(this.now, this.base)) return false;
     if (replace) history.replaceState(null, "", url);
     else history.pushState(null, "", url);
     this.set(next);
+    return true;
   }
 
   /** Return the URL of the present state with a change made, for links. */

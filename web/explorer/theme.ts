@@ -1,6 +1,7 @@
 // Light or dark: as the system has it, unless the user chose.
 import { button } from "./dom.ts";
 
+const DARK = matchMedia("(prefers-color-scheme: dark)");
 const KEY = "foldatlas-theme";
 const THEMES = ["auto", "light", "dark"] as const;
 type Theme = (typeof THEMES)[number];
@@ -15,15 +16,15 @@ function chosen(): Theme {
 }
 
 function apply(theme: Theme): void {
-  if (theme === "auto") delete document.documentElement.dataset["theme"];
-  else document.documentElement.dataset["theme"] = theme;
+  const isDark = theme === "dark" || (theme === "auto" && DARK.matches);
+  document.documentElement.dataset["theme"] = isDark ? "dark" : "light";
   document.dispatchEvent(new Event(THEME_CHANGED));
 }
 
 /** Return the button that changes the theme. */
 export function themeButton(): HTMLButtonElement {
   apply(chosen());
-  matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => apply(chosen()));
+  DARK.addEventListener("change", () => apply(chosen()));
   const made = button(
     LABELS[chosen()],
     () => {

@@ -2,6 +2,7 @@
 
 columns.py     the columns that can be filtered, drawn and coloured, of one index
 conditions.py  conditions that the explorer adds to a filter: ranges, choices, regions of a map
+regions.py     regions of a map as SQL, and a grid that makes polygons fast
 selected.py    a whole filter, as SQL for the index and for the explorer's table
 mask.py        a condition that another process evaluates, as one bit per record
 bins.py        edges of histograms, and SQL of the bin of a value

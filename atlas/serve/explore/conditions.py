@@ -8,15 +8,14 @@ and edit, and `fast`, on the explorer's table; None where only the index can ans
     region=MAP:X,Y,X,Y           two corners of a rectangle, or 3 to 100 corners of a polygon
 """
 
-import functools
-import itertools
 import math
 import uuid
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Final, NamedTuple
+from typing import Final
 
 from foldatlas.atlas.serve.explore.columns import NONE, ExploredColumn
+from foldatlas.atlas.serve.explore.regions import Grid, inside_sql
 from foldatlas.atlas.serve.filters import number_sql
 from foldatlas.atlas.sql.text import literal, quoted
 from foldatlas.schemas.errors import UsageError
@@ -25,7 +24,6 @@ PROJECTION: Final = "projection"
 PLDDT_LENGTH: Final = "plddt_length"
 MAX_CORNERS: Final = 100
 MAX_NUMBER: Final = 1e30
-MAX_COMPARISONS: Final = 1_500  # of points with edges in the fast form
 _KEY: Final = "id, source, structure_id"
 
 
@@ -62,12 +60,13 @@ def range_condition(columns: Mapping[str, ExploredColumn], text: str) -> Conditi
     if len(bounds) != 2 or column.kind != "number":
         raise UsageError("a range is COLUMN:LEAST:BELOW of a column of numbers, such as mean_plddt:70:90")
     least, below = (_number(bound) if bound else None for bound in bounds)
-    parts = []
-    if least is not None:
-        parts.append(f"{{}} >= {number_sql(least)}")
-    if below is not None:
-        parts.append(f"{{}} < {number_sql(below)}")
-    return _both(column, " AND ".join(parts) or "{} IS NOT NULL")
+
+    def within(value: str) -> str:
+        parts = [f"{value} >= {number_sql(least)}"] if least is not None else []
+        parts += [f"{value} < {number_sql(below)}"] if below is not None else []
+        return " AND ".join(parts) or f"{value} IS NOT NULL"
+
+    return Condition(_shown(column, within), within(column.selects))
 
 
 def choice_conditions(
@@ -94,27 +93,25 @@ def _choice(
         raise UsageError(f"{column.name} is a number: filter it with range={column.name}:LEAST:BELOW")
     if column.kind == "flag" and (strange := [text for text in texts if text not in ("true", "false")]):
         raise UsageError(f"{column.name} is true or false, not {strange[0][:80]!r}")
-    parts = []
-    if texts:
-        listed = ", ".join(texts if column.kind == "flag" else [literal(text) for text in texts])
-        parts.append(f"{{}} IN ({listed})" if len(texts) > 1 else f"{{}} = {listed}")
-    if None in chosen:
-        parts.append("{} IS NULL")
-    condition = _both(column, " OR ".join(parts))
-    if column.kind != "choice" or not texts:
-        fast = " OR ".join(part.format(column.selects if column.kind != "choice" else column.code) for part in parts)
-        if column.kind == "choice":
-            fast = f"{column.code} = {NONE}"
-        return Condition(condition.shown, fast)
-    known = (values or {}).get(column.name)
-    if known is None or any(text not in known for text in texts):
-        return Condition(condition.shown, None)
-    codes = [known.index(text) for text in texts] + ([NONE] if None in chosen else [])
-    return Condition(condition.shown, f"{column.code} IN ({', '.join(map(str, codes))})")
+    listed = texts if column.kind == "flag" else [literal(text) for text in texts]
+
+    def equals(value: str) -> str:
+        return f"{value} IN ({', '.join(listed)})" if len(listed) > 1 else f"{value} = {listed[0]}"
+
+    has_none = None in chosen
+    shown = _shown(column, equals if listed else None, or_none=has_none)
+    if column.kind != "choice":
+        parts = [equals(column.selects)] if listed else []
+        return Condition(shown, " OR ".join(parts + [f"{column.selects} IS NULL"] * has_none))
+    known = (values or {}).get(column.name, ())
+    if any(text not in known for text in texts):
+        return Condition(shown, None)
+    codes = [known.index(text) for text in texts] + [NONE] * has_none
+    return Condition(shown, f"{column.code} IN ({', '.join(map(str, codes))})")
 
 
-def region_condition(text: str, maps: Iterable[str]) -> Condition:
-    """Return the condition of a `region` of a map. Raise UsageError."""
+def region_condition(text: str, maps: Iterable[str], grids: Mapping[str, Grid] | None = None) -> Condition:
+    """Return the condition of a `region` of a map; `grids` make it faster on the explorer's table. Raise UsageError."""
     name, separator, rest = text.partition(":")
     if name not in MAPS or name not in maps:
         raise UsageError(f"there is no map {name[:80]!r} here: GET /v1/explore/columns lists maps")
@@ -123,97 +120,25 @@ def region_condition(text: str, maps: Iterable[str]) -> Condition:
     if len(numbers) % 2 or not 2 <= len(corners) <= MAX_CORNERS:
         raise UsageError(f"a region is MAP:X,Y,X,Y: two corners of a rectangle, or 3 to {MAX_CORNERS} of a polygon")
     place = MAPS[name]
-    shown = _inside(place.shown_x, place.shown_y, corners)
+    shown = inside_sql(place.shown_x, place.shown_y, corners)
     if place.table is not None:
         shown = f"structure_id IN (SELECT structure_id FROM {place.table} WHERE {shown})"
-    return Condition(shown, _inside(place.x, place.y, corners, is_fast=True))
+    return Condition(shown, inside_sql(place.x, place.y, corners, (grids or {}).get(name)))
 
 
-class _Edge(NamedTuple):
-    """An edge of a polygon: where it is along y, and x on it as `start + slope * y`."""
-
-    low: float
-    high: float
-    start: float
-    slope: float
-
-
-def _inside(x: str, y: str, corners: Sequence[tuple[float, float]], *, is_fast: bool = False) -> str:
-    """Return SQL of whether a point is inside corners, by the even-odd rule, in double precision.
-
-    The fast form makes the same comparisons, but of each point only with the edges that are at its y.
-    """
-    xs, ys = zip(*corners, strict=True)
-    box = f"{box_sql(x, min(xs), max(xs))} AND {box_sql(y, min(ys), max(ys))}"
-    if len(corners) == 2:
-        return box
-    edges = _edges(corners)
-    if not edges:
-        return "false"
-    if is_fast and (found := _slabs(x, y, edges)) is not None:
-        return f"{box} AND {found}"
-    crossed = " + ".join(
-        f"({y} > {double_sql(edge.low)} AND {y} <= {double_sql(edge.high)} AND {_is_left(x, y, edge)})::INTEGER"
-        for edge in edges
-    )
-    return f"{box} AND ({crossed}) % 2 = 1"
-
-
-def _edges(corners: Sequence[tuple[float, float]]) -> list[_Edge]:
-    """Return the edges of a polygon but those along x. Raise UsageError for corners too far apart."""
-    edges = []
-    for (x1, y1), (x2, y2) in zip(corners, [*corners[1:], corners[0]], strict=True):
-        if y1 == y2:
-            continue
-        slope = (x2 - x1) / (y2 - y1)
-        start = x1 - slope * y1
-        if not (math.isfinite(slope) and math.isfinite(start)):
-            raise UsageError("corners of a region are too far apart")
-        edges.append(_Edge(min(y1, y2), max(y1, y2), start, slope))
-    return edges
-
-
-def _slabs(x: str, y: str, edges: Sequence[_Edge]) -> str | None:
-    """Return SQL that finds the edges at the y of a point by bisection; None if it would be too long."""
-    ends = sorted({end for edge in edges for end in (edge.low, edge.high)})
-    slabs = [
-        [edge for edge in edges if edge.low <= low and edge.high >= high] for low, high in itertools.pairwise(ends)
-    ]
-    if sum(map(len, slabs)) > MAX_COMPARISONS:
-        return None
-
-    def tree(first: int, last: int) -> str:
-        if first == last:
-            parities = [_is_left(x, y, edge) for edge in slabs[first]]
-            return functools.reduce("({}) <> ({})".format, parities) if parities else "false"
-        middle = (first + last) // 2
-        return (
-            f"CASE WHEN {y} <= {double_sql(ends[middle + 1])} THEN {tree(first, middle)} "
-            f"ELSE {tree(middle + 1, last)} END"
-        )
-
-    return f"{y} > {double_sql(ends[0])} AND ({tree(0, len(slabs) - 1)})"
-
-
-def _is_left(x: str, y: str, edge: _Edge) -> str:
-    return f"{x} < {double_sql(edge.start)} + {double_sql(edge.slope)} * {y}"
-
-
-def _both(column: ExploredColumn, pattern: str) -> Condition:
-    """Return a condition on a column; {} in `pattern` is its value."""
-    fast = pattern.replace("{}", column.selects)
+def _shown(column: ExploredColumn, meets: Callable[[str], str] | None, *, or_none: bool = False) -> str:
+    """Return SQL of the index that a column's value meets a condition, or, with `or_none`, that it has no value."""
+    parts = []
     if column.view is None or column.given is None:
-        shown = pattern.replace("{}", f"({column.sql})" if column.is_computed else column.sql)
-        return Condition(shown, fast)
-    value = f"min({quoted(column.given)})"
-    having = pattern.replace("{}", value)
-    found = f"SELECT {_KEY} FROM {quoted(column.view)} GROUP BY {_KEY} HAVING "
-    if "IS NULL" not in pattern:
-        return Condition(f"({_KEY}) IN ({found}{having})", fast)
-    parts = [f"({_KEY}) NOT IN ({found}{value} IS NOT NULL)"]
-    if " OR " in pattern:  # the values, or none
-        parts.append(f"({_KEY}) IN ({found}{having.rpartition(' OR ')[0]})")
-    return Condition(" OR ".join(parts), fast)
+        value = f"({column.sql})" if column.is_computed else column.sql
+        parts += [meets(value)] if meets is not None else []
+        parts += [f"{value} IS NULL"] if or_none else []
+    else:
+        value = f"min({quoted(column.given)})"
+        found = f"SELECT {_KEY} FROM {quoted(column.view)} GROUP BY {_KEY} HAVING"
+        parts += [f"({_KEY}) NOT IN ({found} {value} IS NOT NULL)"] if or_none else []
+        parts += [f"({_KEY}) IN ({found} {meets(value)})"] if meets is not None else []
+    return " OR ".join(parts)
 
 
 def _column(columns: Mapping[str, ExploredColumn], name: str) -> ExploredColumn:
@@ -237,14 +162,3 @@ def _uuid(text: str) -> str:
         return str(uuid.UUID(text))
     except ValueError:
         raise UsageError(f"{text[:80]!r} is not a structure_id") from None
-
-
-def box_sql(axis: str, low: float, high: float) -> str:
-    """Return SQL of whether a position is between two numbers, both included."""
-    return f"{axis} >= {double_sql(low)} AND {axis} <= {double_sql(high)}"
-
-
-def double_sql(value: float) -> str:
-    """Return a finite number as SQL of the type DOUBLE."""
-    text = repr(float(value))
-    return text if "e" in text else f"{text}e0"

@@ -21,7 +21,8 @@ import numpy as np
 import numpy.typing as npt
 
 from foldatlas.atlas.serve.explore.columns import NONE
-from foldatlas.atlas.serve.explore.conditions import MAPS, MAX_NUMBER, box_sql, double_sql
+from foldatlas.atlas.serve.explore.conditions import MAPS, MAX_NUMBER
+from foldatlas.atlas.serve.explore.regions import box_sql, double_sql
 from foldatlas.atlas.serve.explore.table import ExplorerTable
 from foldatlas.schemas.errors import UsageError
 

@@ -17,8 +17,8 @@ from foldatlas.atlas.index.views import protein_columns, proteins_query
 from foldatlas.atlas.serve.catalogue import COLUMNS, NotFoundError
 from foldatlas.atlas.serve.current import Served
 from foldatlas.atlas.serve.explore.columns import NONE, OTHER
-from foldatlas.atlas.serve.explore.conditions import box_sql, double_sql
 from foldatlas.atlas.serve.explore.maps import place_of
+from foldatlas.atlas.serve.explore.regions import box_sql, double_sql
 from foldatlas.atlas.serve.explore.table import ExplorerTable
 from foldatlas.atlas.serve.filters import MAX_CURSOR_LENGTH
 from foldatlas.atlas.sql.text import quoted

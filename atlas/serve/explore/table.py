@@ -2,8 +2,8 @@
 
 The view `proteins` joins two large tables, which takes seconds at 10 million rows; here a histogram is one scan of a
 column of bytes. Columns: `key` (row of `records`), `score_row` (row of `scores`), numbers and flags as in the index,
-`"NAME code"` (bin of a number, code of a choice, 0 or 1 of a flag, NONE), `"map x"` and `"map y"`, and ranks of texts
-by which the table can be sorted.
+`"NAME code"` (bin of a number, code of a choice, 0 or 1 of a flag, NONE), `"map x"` and `"map y"`, cells of
+maps, and ranks of texts by which the table can be sorted.
 """
 
 import threading
@@ -21,6 +21,7 @@ from foldatlas.atlas.serve.current import Served
 from foldatlas.atlas.serve.explore.bins import bin_sql, nice_edges
 from foldatlas.atlas.serve.explore.columns import MAX_VALUES, NONE, OTHER, ExploredColumn
 from foldatlas.atlas.serve.explore.conditions import PLDDT_LENGTH, PROJECTION
+from foldatlas.atlas.serve.explore.regions import Grid
 from foldatlas.atlas.sql.text import literal, quoted
 
 Counts = npt.NDArray[np.int64]
@@ -68,11 +69,13 @@ class ExplorerTable:
     """The table of one index. Use it from any thread."""
 
     def __init__(self, served: Served, file: Path, connection: Any, columns: dict[str, Described],
-                 maps: list[MapRange], num_proteins: int, orders: Mapping[str, str]):  # fmt: skip
+                 maps: list[MapRange], grids: Mapping[str, Grid], num_proteins: int,
+                 orders: Mapping[str, str]):  # fmt: skip
         self.number = served.number
         self.indexed = served.indexed
         self.columns = columns
         self.maps = {each.name: each for each in maps}
+        self.grids = grids
         self.num_proteins = num_proteins
         self.orders = orders  # name of a column -> expression by which the table is sorted
         self._file = file
@@ -142,12 +145,13 @@ def make_table(
     try:
         connection.execute(f"ATTACH {literal(str(index))} AS {_INDEX} (READ_ONLY)")
         described = _describe(connection, served, columns)
-        orders = _make(connection, served, described)
+        grids = _grids(connection)
+        orders = _make(connection, served, described, grids)
         connection.execute(f"DETACH {_INDEX}")
         described = _count(connection, described)
         maps = _maps(connection, served)
         [(number,)] = connection.execute("SELECT count(*) FROM proteins").fetchall()
-        made = ExplorerTable(served, file, connection, described, maps, int(number), orders)
+        made = ExplorerTable(served, file, connection, described, maps, grids, int(number), orders)
         connection.execute("CHECKPOINT")
         counts = made.count(list(described), "true", [])
         for name, each in described.items():
@@ -227,7 +231,9 @@ def _has_model(served: Served) -> bool:
     )
 
 
-def _make(connection: Any, served: Served, described: Mapping[str, Described]) -> dict[str, str]:
+def _make(
+    connection: Any, served: Served, described: Mapping[str, Described], grids: Mapping[str, Grid]
+) -> dict[str, str]:
     """Make the table, and return the expressions by which it can be sorted."""
     header = served.atlas.header
     [settings] = served.rows("SELECT runs FROM settings")
@@ -291,12 +297,26 @@ def _make(connection: Any, served: Served, described: Mapping[str, Described]) -
         orders[name] = f'"{name} rank"'
     joins.append(f"LEFT JOIN {_INDEX}.projection AS projection ON projection.structure_id = proteins.structure_id")
     selected += ['projection.x AS "map x"', 'projection.y AS "map y"']
+    positions = {PROJECTION: ("projection.x", "projection.y"), PLDDT_LENGTH: ("length", "mean_plddt")}
+    selected += [f"{grid.cell_sql(*positions[name])} AS {grid.cell}" for name, grid in grids.items()]
     connection.execute(
         f"CREATE TABLE proteins AS SELECT {', '.join(selected)} FROM ({inner}) AS proteins {' '.join(joins)}"
     )
     for name in [f"{name}_ranks" for name in RANKED] + (["ids"] if settings["runs"] != 1 else []):
         connection.execute(f"DROP TABLE {name}")
     return orders
+
+
+def _grids(connection: Any) -> dict[str, Grid]:
+    """Return the grids of maps, by name."""
+    found = {}
+    for name, x, y, table in (
+        (PROJECTION, "x", "y", "projection"), (PLDDT_LENGTH, "length", "mean_plddt", "scores")
+    ):  # fmt: skip
+        [row] = connection.execute(f"SELECT min({x}), max({x}), min({y}), max({y}) FROM {_INDEX}.{table}").fetchall()
+        if None not in row:
+            found[name] = Grid(quoted(f"{name} cell"), *map(float, row))
+    return found
 
 
 def _views(described: Mapping[str, Described]) -> dict[str, dict[str, str]]:

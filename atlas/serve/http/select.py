@@ -80,7 +80,7 @@ def _selected(
         conditions = [
             *(range_condition(about.columns, text) for text in query.range),
             *choice_conditions(about.columns, table.values if table is not None else None, query.choice),
-            *(region_condition(text, maps) for text in query.region),
+            *(region_condition(text, maps, table.grids if table is not None else None) for text in query.region),
         ]
     rows = rows_relation(served) if mask is not None else ""
     return Selected(query.wanted(), conditions, query.where, mask.bits if mask is not None else None, rows)

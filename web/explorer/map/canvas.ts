@@ -46,15 +46,21 @@ export class MapCanvas {
     if (this.element.width !== width || this.element.height !== height)
       [this.element.width, this.element.height] = [width, height];
     const drawn = this.element.getContext("2d");
-    drawn?.putImageData(render(scene, width, height, ratio, this.background()), 0, 0);
+    drawn?.putImageData(render(scene, width, height, ratio, this.color("--map-back")), 0, 0);
+    this.drawOverlay(scene);
+  }
+
+  /** Draw only axes, region and highlight. */
+  drawOverlay(scene: Scene): void {
     this.overlay.replaceChildren(
       ...(scene.axes ? axes(scene.window, this.width, this.height, scene.axes) : []),
       ...region(scene, this.width, this.height),
     );
   }
 
-  background(): number {
-    const color = getComputedStyle(this.element).getPropertyValue("--map-back").trim();
+  /** Return a colour of the theme. */
+  color(name: string): number {
+    const color = getComputedStyle(this.element).getPropertyValue(name).trim();
     return packed(/^#[0-9a-f]{6}$/i.test(color) ? color : "#ffffff");
   }
 }

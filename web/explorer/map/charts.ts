@@ -25,10 +25,15 @@ export function chartNames(state: State, explored: Explored): string[] {
   const names = new Set(explored.columns.map((column) => column.name));
   const asked = state.view.charts?.split(",").filter((name) => names.has(name));
   if (asked?.length) return asked;
-  const known = (column: Column) => column.nulls < explored.proteins;
+  const known = (column: Column) => column.nulls < explored.proteins && !isUnsearched(column, explored);
   const annotations = explored.columns.filter((column) => column.name.includes(".") && known(column));
   const first = explored.columns.filter((column) => (column.first || column.name === "known") && known(column));
   return [...first, ...annotations.slice(0, ANNOTATIONS)].map((column) => column.name);
+}
+
+/** Return whether a column says only that novelty was not searched. */
+function isUnsearched(column: Column, explored: Explored): boolean {
+  return column.name === "known" && column.counts[column.values?.indexOf("not searched") ?? -1] === explored.proteins;
 }
 
 /** Return the range that a filter has for a column. */
@@ -183,6 +188,8 @@ export class Charts {
 
   private brush(column: Column, range: Range, final: boolean): void {
     const { store } = this.context;
+    // While the mouse moves, only as often as the server answers: an atlas can be large.
+    if (!final && document.querySelector("[aria-busy]")) return;
     const others = (store.state.filter["range"] ?? []).filter((text) => parseRange(text).name !== column.name);
     const none = range.least === null && range.below === null;
     const own = none ? [] : [`${column.name}:${range.least ?? ""}:${range.below ?? ""}`];

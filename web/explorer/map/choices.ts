@@ -1,6 +1,6 @@
 // A column of few values: a list of bars, each a button that selects its value. Several of one column are alternatives.
 import { h } from "../dom.ts";
-import { brief, count, printable } from "../format.ts";
+import { brief, count, printable, valueText } from "../format.ts";
 
 export interface Choice {
   /** Value of the filter; null stands for proteins without a value. */
@@ -48,7 +48,7 @@ export class Choices {
             onclick: toggle,
           },
           swatch(choice.color),
-          h("span", { class: "choice-label" }, printable(choice.label)),
+          h("span", { class: "choice-label" }, valueText(choice.label)),
           bars(choice, most, mostMatching),
           h("span", { class: "choice-count" }, brief(choice.matching)),
         ),

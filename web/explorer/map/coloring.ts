@@ -1,5 +1,5 @@
 // How a column colours the map: the colour of each value or code, the order of drawing, and the legend.
-import { printable } from "../format.ts";
+import { valueText } from "../format.ts";
 import { type Column, NONE, OTHER } from "./model.ts";
 import { CATEGORIES, KNOWN, NEW, NO_VALUE, PLDDT_CLASSES, plddtColor, rampColor, table } from "./palette.ts";
 import { packed } from "./raster.ts";
@@ -120,6 +120,7 @@ export function drawingOrder(codes: ArrayLike<number>): Uint32Array {
   return order;
 }
 
+/** Return an entry's text. */
 export function legendText(entry: LegendEntry): string {
-  return printable(entry.label);
+  return valueText(entry.label);
 }

@@ -1,8 +1,8 @@
 // Figures to paste: the map as PNG, the histograms as SVG. Both are light, whatever the theme, as papers are.
 import { svg } from "../dom.ts";
-import { brief, count, ticks } from "../format.ts";
+import { brief, count, printable, ticks } from "../format.ts";
 import { render, type Scene } from "./canvas.ts";
-import type { Coloring } from "./coloring.ts";
+import { type Coloring, legendText } from "./coloring.ts";
 import { drawHistogram, HEIGHT, type HistogramData, type Range, WIDTH } from "./histogram.ts";
 import { rampColor } from "./palette.ts";
 import { toPixel } from "./viewport.ts";
@@ -26,10 +26,10 @@ export async function mapPng(figure: MapFigure): Promise<Blob> {
   const canvas = document.createElement("canvas");
   const context = canvas.getContext("2d")!;
   context.font = `13px ${FONT}`;
-  const entries = figure.coloring.legend.map((entry) => ({
-    ...entry,
-    width: context.measureText(entry.label).width + 34,
-  }));
+  const entries = figure.coloring.legend.map((entry) => {
+    const shown = legendText(entry);
+    return { label: shown, color: entry.color, width: context.measureText(shown).width + 34 };
+  });
   const rows = legendRows(
     entries.map((entry) => entry.width),
     width - 24,
@@ -177,7 +177,7 @@ export function chartsSvg(charts: readonly ChartFigure[], matching: number, prot
     const title = svg(
       "text",
       { x: 10, y: 12, "font-weight": "bold" },
-      chart.unit ? `${chart.label} (${chart.unit})` : chart.label,
+      printable(chart.unit ? `${chart.label} (${chart.unit})` : chart.label),
     );
     const marks = svg("g", { transform: "translate(0 18)" }, ...drawHistogram(chart.data, chart.range, chart));
     for (const mark of marks.querySelectorAll("[class]")) {

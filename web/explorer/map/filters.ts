@@ -2,7 +2,7 @@
 import type { Context } from "../context.ts";
 import { copyButton } from "../copy.ts";
 import { button, h } from "../dom.ts";
-import { count, printable } from "../format.ts";
+import { count, printable, valueText } from "../format.ts";
 import type { Filter } from "../state.ts";
 import type { Column, Explored } from "./model.ts";
 
@@ -30,7 +30,7 @@ export function chips(filter: Filter, columns: ReadonlyMap<string, Column>): Chi
     choices.set(name, [...(choices.get(name) ?? []), text]);
   }
   for (const [name, texts] of choices) {
-    const values = texts.map((text) => (text === name ? "no value" : text.slice(name.length + 1)));
+    const values = texts.map((text) => (text === name ? "no value" : valueText(text.slice(name.length + 1))));
     found.push({
       label: `${title(name, columns)}: ${shortened(values.join(" or "))}`,
       removed: without(filter, "choice", texts),

@@ -53,7 +53,7 @@ class MapPage {
     this.counting = new Latest(context.signal);
     this.filters = new FilterBar(context, explored);
     this.panel = explored.maps.length
-      ? new MapPanel(context, explored, { choose: (column, value) => this.choose(column, value) })
+      ? new MapPanel(context, explored, (column, value) => this.choose(column, value))
       : null;
     this.charts = new Charts(context, explored);
     this.table = new ProteinTable(context, explored, (key) => this.panel?.mark(key));

@@ -9,6 +9,8 @@ interface Preset {
   readonly label: string;
   readonly title: string;
   readonly change: Change;
+  /** Stands out. */
+  readonly isBest?: boolean;
   /** Proteins that it shows; null where that is not known. */
   readonly proteins: number;
 }
@@ -28,6 +30,7 @@ export function presets(explored: Explored): Preset[] {
   const known = column("known");
   found.push({
     label: "Best of what is new",
+    isBest: true,
     title: "High confidence and no known structure like it, the best first",
     proteins: number(known, "novel"),
     change: {
@@ -76,7 +79,7 @@ export function presetBar(context: Context, explored: Explored, state: State): H
       {
         href: url,
         title: preset.title,
-        class: preset.label.startsWith("Best") ? "preset best" : "preset",
+        class: preset.isBest && preset.proteins ? "preset best" : "preset",
         "aria-current": current ? "true" : null,
       },
       preset.label,
@@ -89,7 +92,9 @@ export function presetBar(context: Context, explored: Explored, state: State): H
       ? h(
           "p",
           { class: "quiet" },
-          "No search against known structures was made, so nothing is known to be new: foldatlas novelty makes one.",
+          "No search against known structures was made, so nothing is known to be new. ",
+          h("code", {}, "foldatlas novelty"),
+          " makes one.",
         )
       : null;
   return h("nav", { class: "presets", "aria-label": "First looks" }, h("ul", {}, ...items), why);

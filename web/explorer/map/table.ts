@@ -176,6 +176,8 @@ export class ProteinTable {
   private drawPages(state: State, page: Page): void {
     const { store } = this.context;
     const now = state.view.after ?? null;
+    const place = this.before.indexOf(now);
+    if (place >= 0) this.before.length = place; // reached by the browser's back button
     if (now === null) this.before = [];
     const last = this.before.at(-1);
     const first = button("First page", () => store.change({ view: { after: null } }));

@@ -58,6 +58,17 @@ export function fromPixel(window: Window, width: number, height: number, [px, py
   return [window.x0 + (px / width) * (window.x1 - window.x0), window.y1 - (py / height) * (window.y1 - window.y0)];
 }
 
+/** Return the part of a window that is inside another one. */
+export function within(window: Window, outer: Window): Window {
+  const inside = (value: number, low: number, high: number) => Math.max(low, Math.min(high, value));
+  return {
+    x0: inside(window.x0, outer.x0, outer.x1),
+    x1: inside(window.x1, outer.x0, outer.x1),
+    y0: inside(window.y0, outer.y0, outer.y1),
+    y1: inside(window.y1, outer.y0, outer.y1),
+  };
+}
+
 export function contains(outer: Window, inner: Window): boolean {
   return outer.x0 <= inner.x0 && outer.x1 >= inner.x1 && outer.y0 <= inner.y0 && outer.y1 >= inner.y1;
 }

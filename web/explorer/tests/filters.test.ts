@@ -1,5 +1,6 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
+import { valueText } from "../format.ts";
 import { chips, conditionOf, parseRange } from "../map/filters.ts";
 
 test("every condition has a chip, and removing it leaves the others", () => {
@@ -35,4 +36,9 @@ test("the condition of a statement", () => {
     "(a > 1) AND b IN (SELECT c FROM d WHERE e)",
   );
   assert.equal(conditionOf("SELECT * FROM proteins"), "");
+});
+
+test("a cluster is shown by the first letters of its representative", () => {
+  assert.equal(valueText("bdbf0c98-1a21-0d48-488a-da17fcc4ec78"), "bdbf0c98…");
+  assert.equal(valueText("soil\u202e"), "soil\\u202e");
 });
