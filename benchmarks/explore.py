@@ -246,6 +246,7 @@ def main() -> None:
         f"| {row['bound_s']:.3f} | {row['answer_bytes'] / 1e3:,.0f} |"
         for name, row in measured.items()
     ]
+    lines += ["", "Of a typed condition the processor time leaves out that of its confined process, which has ended."]
     lines += ["", "| on the view | least, s | processor, s |", "|---|---|---|"]
     lines += [f"| {name} | {wall:.2f} | {used:.2f} |" for name, (wall, used) in by_view.items()]
     write_results(options.output, "explore", result, lines)

@@ -152,23 +152,26 @@ class Explorer:
             is_late = failed is None or time.monotonic() >= failed[1] + SECONDS_AFTER_FAILURE
             if failed is not None and failed[0] == served.number and not is_late:
                 return None
-            self._making, self._made, self._begun = served.number, threading.Event(), time.monotonic()
-            if self._folder is None:
-                self._folder = Path(tempfile.mkdtemp(prefix="foldatlas-explore-"))
-                weakref.finalize(self, shutil.rmtree, self._folder, ignore_errors=True)
-            index = self._folder / f"{served.number}.index"
-            # The index may be replaced, and its file deleted, meanwhile.
+            self._begun = time.monotonic()
             try:
-                os.link(served.file, index)
-            except OSError:
-                shutil.copyfile(served.file, index)
-            threading.Thread(target=self._make, args=(served, index), daemon=True).start()
+                folder = self._new_folder()
+                index = _copy_of(served.file, folder / f"{served.number}.index")
+            except OSError as error:
+                self._failed = served.number, time.monotonic(), f"no temporary file ({error.strerror})"
+                return None
+            self._making, self._made = served.number, threading.Event()
+            threading.Thread(target=self._make, args=(served, folder, index, self._made), daemon=True).start()
             return self._made
 
-    def _make(self, served: Served, index: Path) -> None:
-        assert self._folder is not None
-        made = self._made
-        file = self._folder / f"{served.number}.duckdb"
+    def _new_folder(self) -> Path:
+        """Return the folder of tables, which is deleted with this object."""
+        if self._folder is None:
+            self._folder = Path(tempfile.mkdtemp(prefix="foldatlas-explore-"))
+            weakref.finalize(self, shutil.rmtree, self._folder, ignore_errors=True)
+        return self._folder
+
+    def _make(self, served: Served, folder: Path, index: Path, made: threading.Event) -> None:
+        file = folder / f"{served.number}.duckdb"
         table, reason = None, ""
         try:
             table = make_table(
@@ -218,3 +221,12 @@ class Explorer:
             if self._folder is not None:
                 shutil.rmtree(self._folder, ignore_errors=True)
                 self._folder = None
+
+
+def _copy_of(index: Path, copy: Path) -> Path:
+    """Return `copy`, a link or a copy of an index: that may be replaced, and its file deleted, meanwhile."""
+    try:
+        os.link(index, copy)
+    except OSError:
+        shutil.copyfile(index, copy)
+    return copy

@@ -1,5 +1,6 @@
 """The explorer's table over time: while it is made, after the index was replaced, when it cannot be made."""
 
+import errno
 import shutil
 import threading
 from pathlib import Path
@@ -84,7 +85,23 @@ def test_a_table_that_cannot_be_made_says_why(current: CurrentAtlas, monkeypatch
             with pytest.raises(PreparingError, match="no space is left"):
                 explorer.table(served, wait=120)
         assert len(calls) == 1
+        monkeypatch.undo()
         monkeypatch.setattr(tables, "SECONDS_AFTER_FAILURE", 0)
+        assert explorer.table(served, wait=120).num_proteins > 0
+    explorer.close()
+
+
+def test_a_full_disk_is_no_end(current: CurrentAtlas, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without a folder for the table the reason is in the answer, and it is tried again later."""
+
+    def full(**options: Any) -> str:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(tables.tempfile, "mkdtemp", full)
+    explorer = tables.Explorer()
+    with current.use() as served:
+        with pytest.raises(PreparingError, match="No space left"):
+            explorer.table(served)
         monkeypatch.undo()
         monkeypatch.setattr(tables, "SECONDS_AFTER_FAILURE", 0)
         assert explorer.table(served, wait=120).num_proteins > 0
