@@ -79,7 +79,8 @@ class FoldingStages:
         batch = encode(sequences)
         if self._device.type == "cuda":
             batch = padded_to_bucket(batch)
-            batch = replace(batch, aatype_BL=batch.aatype_BL.pin_memory(), mask_BL=batch.mask_BL.pin_memory())
+            with torch.cuda.device(self._device):  # a thread begins with the first GPU
+                batch = replace(batch, aatype_BL=batch.aatype_BL.pin_memory(), mask_BL=batch.mask_BL.pin_memory())
         flags = OutputFlags(mean_embedding=mean_embedding, residue_embedding=residue_embedding, pae=pae)
         return PreparedBatch(sequences, batch, flags)
 
@@ -184,5 +185,6 @@ def _to_host(values: Tensor) -> Tensor:
     """Return `values` on the host; of a GPU's the copy may not be complete yet."""
     if values.device.type != "cuda":
         return values
-    host = torch.empty(values.shape, dtype=values.dtype, pin_memory=True)
-    return host.copy_(values, non_blocking=True)
+    with torch.cuda.device(values.device):
+        host = torch.empty(values.shape, dtype=values.dtype, pin_memory=True)
+        return host.copy_(values, non_blocking=True)
