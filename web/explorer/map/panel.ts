@@ -59,6 +59,7 @@ export class MapPanel {
   private window: Window;
   private front: Drawn | null = null; // what matches
   private back: Drawn | null = null; // all, where there is a filter
+  private column = ""; // of which `front` has the values
   private loaded = ""; // what `front` was asked for
   private loadedBack = "";
   private painted: Layer | null = null; // `front`, coloured
@@ -104,9 +105,11 @@ export class MapPanel {
 
   /** Show a state. `counts` are the proteins of each code of the column that colours. */
   update(state: State, counts: readonly number[]): void {
-    this.map = mapOf(this.explored, state);
+    const map = mapOf(this.explored, state);
+    if (map !== this.map) [this.front, this.back, this.painted] = [null, null, null]; // other coordinates
+    this.map = map;
     this.coloring = coloringOf(columnOf(this.explored, state), counts);
-    this.painted = null;
+    this.recolor();
     this.mapMenu.value = this.map.name;
     this.colorMenu.value = this.coloring.column.name;
     if (formatWindow(this.window) !== state.view.view) this.window = this.windowOf(state);
@@ -131,10 +134,8 @@ export class MapPanel {
     const { width, height } = this.canvas;
     const layers: Layer[] = [];
     if (this.back) layers.push(faint(this.back, this.canvas.color("--map-faint"), width, height));
-    if (this.front) {
-      this.painted ??= colored(this.front, this.coloring, width, height);
-      layers.push(this.painted);
-    }
+    if (this.front) this.painted ??= colored(this.front, this.coloring, width, height);
+    if (this.painted) layers.push(this.painted);
     return {
       window: this.window,
       layers,
@@ -179,7 +180,7 @@ export class MapPanel {
     new ResizeObserver(() => {
       if (!this.canvas.resize()) return;
       this.window = this.shaped(this.window);
-      this.painted = null; // sizes of points
+      this.recolor(); // sizes of points
       this.draw();
       void this.load();
     }).observe(this.stage);
@@ -238,7 +239,8 @@ export class MapPanel {
     if (this.canvas.width < 2) return; // not laid out yet
     const inside = within(this.window, extent(this.map));
     const covers = (drawn: Drawn | null) => drawn?.kind === "points" && contains(drawn.window, inside);
-    const wanted = JSON.stringify([this.map.name, this.coloring.column.name, filter]);
+    const column = this.coloring.column.name;
+    const wanted = JSON.stringify([this.map.name, column, filter]);
     const wantedBack = Object.keys(filter).length ? this.map.name : "";
     const hasBack = wantedBack === "" || (wantedBack === this.loadedBack && covers(this.back));
     const hasFront = wanted === this.loaded && covers(this.front);
@@ -258,7 +260,7 @@ export class MapPanel {
       );
       if (!found) return;
       [this.front, this.back] = found;
-      [this.loaded, this.loadedBack] = [wanted, wantedBack];
+      [this.loaded, this.loadedBack, this.column] = [wanted, wantedBack, column];
       this.painted = null;
       this.failure.hidden = true;
       this.describe();
@@ -285,6 +287,11 @@ export class MapPanel {
     else if (drawn.kind === "cells")
       text = `${proteins} proteins here, drawn as a density: the denser, the stronger the colour. Zoom in to see single ones.`;
     this.note.textContent = missing > 0 ? `${text} ${count(missing)} have no place on this map.` : text;
+  }
+
+  /** Colour the points again; those that have values of another column keep their colours until new ones arrive. */
+  private recolor(): void {
+    if (this.column === this.coloring.column.name) this.painted = null;
   }
 
   private draw(): void {
