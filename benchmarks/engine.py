@@ -123,29 +123,32 @@ def _cpu() -> float:
     return usage.ru_utime + usage.ru_stime
 
 
-def table(result: dict[str, Any]) -> list[str]:
-    """Return the results as text."""
+def table(runs: dict[str, Any]) -> list[str]:
+    """Return the results of all runs as text."""
     lines = [
         "# Share of the time in which a simulated H200 is busy",
         "",
-        f"{result['hardware']}, load {result['load'][0]:.0f}. The device answers after the time of the bound (790",
-        "TFLOP/s, 4.3 TB/s, operations fused); reading, rounding, encoding, Parquet and commit are real. Nothing ran",
-        "on a GPU.",
+        f"{next(iter(runs.values()))['hardware']}.",
+        "The device answers after the time of the bound (790 TFLOP/s, 4.3 TB/s, operations fused); reading, rounding,",
+        "encoding, Parquet and commit are real. Nothing ran on a GPU.",
         "",
-        "| | proteins | mean length | batches | busy | proteins/s of the device | worker, CPU ms a protein | cores | "
-        "bytes a residue |",
-        "|---|---|---|---|---|---|---|---|---|",
+        "| run | load | proteins | mean length | batches | s | busy | CPU ms a protein | cores | bytes a residue |",
+        "|---|---|---|---|---|---|---|---|---|---|",
     ]
-    for name in ("before", "shards"):
-        for shard in result.get(name, ()):
+    for name, run in runs.items():
+        for shard in run["shards"]:
             cores = shard["worker_cpu_seconds"] / shard["busy_seconds"]
             lines.append(
-                f"| {'before' if name == 'before' else 'now'} | {shard['proteins']:,} | {shard['mean_length']:.0f} | "
-                f"{shard['batches']:,} | {shard['busy_share']:.1%} | {shard['device_proteins_per_second']:.1f} | "
+                f"| {name} | {run['load'][0]:.0f} | {shard['proteins']:,} | {shard['mean_length']:.0f} | "
+                f"{shard['batches']:,} | {shard['seconds']:.1f} | {shard['busy_share']:.1%} | "
                 f"{shard['worker_cpu_ms_per_protein']:.2f} | {cores:.3f} | {shard['bytes_per_residue']:.1f} |"
             )
-    lines += ["", "cores: CPU seconds of the worker for each second that the device is busy."]
-    return lines
+    return [
+        *lines,
+        "",
+        "A line is a shard. load: at the run's end. CPU ms: of the worker, for all beside the device.",
+        "cores: CPU seconds of the worker for each second that the device is busy. bytes: received from the child.",
+    ]
 
 
 def main() -> None:
@@ -153,15 +156,16 @@ def main() -> None:
     parser.add_argument("--proteins", type=int, default=20_000, help="to plan")
     parser.add_argument("--shards", type=int, default=3, help="to fold")
     parser.add_argument("--batch-tflop", type=float, default=BATCH_MFLOP["cuda"] / 1e6)
-    parser.add_argument("--before", type=Path, help="JSON of a run of earlier code, to be put beside this one")
+    parser.add_argument("--name", default="now", help="of this run in the table")
+    parser.add_argument("--keep", action="store_true", help="keep runs of other names in the results")
     add_output(parser)
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         found = measure(Path(folder), arguments.proteins, arguments.shards, round(arguments.batch_tflop * 1e6))
-    result: dict[str, Any] = {"hardware": hardware(), "load": os.getloadavg(), "shards": found}
-    if arguments.before:
-        result["before"] = json.loads(arguments.before.read_text())["shards"]
-    write_results(arguments.output, "engine", result, table(result))
+    earlier = arguments.output / "engine.json"
+    runs: dict[str, Any] = json.loads(earlier.read_text()) if arguments.keep and earlier.exists() else {}
+    runs[arguments.name] = {"hardware": hardware(), "load": os.getloadavg(), "shards": found}
+    write_results(arguments.output, "engine", runs, table(runs))
 
 
 if __name__ == "__main__":

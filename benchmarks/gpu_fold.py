@@ -3,10 +3,11 @@
     PYTHONPATH=.ide python benchmarks/gpu_fold.py [--device cuda] [--seconds 280] [--quick]
 
 Both have the sizes of esmfold_v1. Ours folds in bfloat16, in batches of equal length that fill the device, with and
-without our kernels. transformers folds as its users do by default (float32, one protein at a time) and at its best
-(language model in half precision, trunk under bfloat16 autocast if that runs, batched). Each figure includes copying
-the results to the host. `mix` is a metagenomic mix: gamma distribution of shape 2 and mean 200, 16 to 1,024 residues.
-Measurements are taken in the order of their use, and those for which --seconds is not enough are listed as such.
+without our kernels and CUDA graphs. transformers folds as its users do by default (float32, one protein at a time) and
+at its best (language model in half precision, trunk under bfloat16 autocast if that runs, batched). Each figure
+includes copying the results to the host. `mix` is a metagenomic mix: gamma distribution of shape 2 and mean 200, 16 to
+1,024 residues. Measurements are taken in the order of their use, and those for which --seconds is not enough are
+listed as such.
 
 --quick takes small networks and short proteins, to try this file on a CPU; its figures mean nothing. Not measured here:
 the busy share of a GPU while a whole `fold` job writes.
@@ -26,6 +27,7 @@ from machine import add_output, hardware, write_results
 from foldatlas.folding.config import ESMFoldConfig, LanguageModelConfig, StructureModuleConfig, TrunkConfig
 from foldatlas.folding.network import precision
 from foldatlas.folding.network.esmfold import ESMFold
+from foldatlas.folding.network.graphs import graphs_on
 from foldatlas.folding.network.kernels import policy, self_check
 from foldatlas.folding.network.layout import without_values
 from foldatlas.folding.planning import cost
@@ -81,6 +83,13 @@ def measure_ours(sizes: ESMFoldConfig, work: Work, device: str, end: float) -> l
     predictor = our_predictor(sizes, device)
     print(f"kernels in use: {', '.join(sorted({update for update, _ in policy._approved})) or 'none'}", flush=True)
     rows = [measure("ours", predictor.fold, *one, sizes, device, end) for one in work]
+    network = predictor._network
+    if (graphs := network.trunk.graphs) is not None:
+        print(f"CUDA graphs: {len(graphs.shapes)} shapes, {graphs.bytes / 1e6:.0f} MB", flush=True)
+        graphs.clear()
+        network.trunk.graphs = None
+        short = [one for one in work if one[0] in ("mix", "64", "128", "256")]
+        rows += [measure("ours, no graphs", predictor.fold, *one, sizes, device, end) for one in short]
     if policy._approved:
         with policy.forced():
             rows += [measure("ours, plain torch", predictor.fold, *one, sizes, device, end) for one in work]
@@ -144,6 +153,7 @@ def our_predictor(sizes: ESMFoldConfig, device: str) -> Predictor:
     network.eval()
     if device.startswith("cuda"):
         self_check.approve_kernels(network)
+        network.trunk.graphs = graphs_on(device)
     return Predictor(network, Settings("random", "none", RECYCLES, "bf16"))
 
 
@@ -223,7 +233,10 @@ def measure(
     device: str,
     end: float,
 ) -> dict[str, Any]:
-    """Time `fold` of proteins of `lengths` after one warm-up of the shortest and longest."""
+    """Time `fold` of proteins of `lengths` after one warm-up of the shortest and longest.
+
+    Graphs are recorded within the time, as in a job.
+    """
     row: dict[str, Any] = {"name": name, "proteins": label, "number": len(lengths), "note": ""}
     if time.monotonic() > end:
         return {**row, "note": "not measured: out of time"}

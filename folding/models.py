@@ -157,9 +157,11 @@ def load(
         raise ModelError(f"the weights of {name!r} have digest {found}, not {settings.weights}: reinstall FoldAtlas")
     network = fitting.build(config, checkpoint.state, dtype_of=policy.dtype_of, device=device)
     if device.startswith("cuda"):
+        from foldatlas.folding.network.graphs import graphs_on
         from foldatlas.folding.network.kernels.self_check import approve_kernels
 
         approve_kernels(network)
+        network.trunk.graphs = graphs_on(device)
     heads = {key: tensor.to(device) for key, tensor in checkpoint.heads.items()}
     return Predictor(network, settings, build_heads(config.language_model, heads, network.esm.embed_tokens.weight))
 

@@ -13,6 +13,7 @@ from torch import Tensor
 from foldatlas.folding.language_predictor import LanguagePredictor
 from foldatlas.folding.multimer import LINKER, encode_complexes, split_chains
 from foldatlas.folding.network.esmfold import ESMFold, ESMFoldOutput, OutputFlags
+from foldatlas.folding.network.graphs import dropped_without_memory, padded_to_graph
 from foldatlas.folding.network.language_heads import LanguageHeads
 from foldatlas.folding.network.residue_constants import ATOM_EXISTS_RA
 from foldatlas.folding.network.tokens import Batch, check_batch
@@ -139,7 +140,9 @@ class Predictor:
             pae=pae,
             distogram_logits=distogram,
         )
-        with torch.inference_mode(), describe_out_of_memory(sequences, device):
+        graphs = self._network.trunk.graphs
+        batch = padded_to_graph(batch, graphs)
+        with torch.inference_mode(), dropped_without_memory(graphs), describe_out_of_memory(sequences, device):
             output = self._network(batch, recycles=self.settings.recycles, outputs=outputs)
             predictions = _to_predictions(complexes, batch, output)
         del output

@@ -21,6 +21,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from foldatlas.folding.network.esmfold import ESMFold, ESMFoldOutput, OutputFlags
+from foldatlas.folding.network.graphs import dropped_without_memory, padded_to_graph
 from foldatlas.folding.network.residue_constants import ATOM_EXISTS_RA
 from foldatlas.folding.network.tokens import Batch, encode
 from foldatlas.folding.planning import host_memory
@@ -78,19 +79,22 @@ class FoldingStages:
         batch = encode(sequences)
         if self._device.type == "cuda":
             batch = padded_to_bucket(batch)
-            batch = replace(batch, aatype_BL=batch.aatype_BL.pin_memory(), mask_BL=batch.mask_BL.pin_memory())
+            with torch.cuda.device(self._device):  # a thread begins with the first GPU
+                batch = replace(batch, aatype_BL=batch.aatype_BL.pin_memory(), mask_BL=batch.mask_BL.pin_memory())
         flags = OutputFlags(mean_embedding=mean_embedding, residue_embedding=residue_embedding, pae=pae)
         return PreparedBatch(sequences, batch, flags)
 
     def compute(self, prepared: PreparedBatch) -> ComputedBatch:
         """Return the outputs of a batch, which may still be on their way. Raise OutOfMemory if it does not fit."""
         device, finished = self._device, None
-        with torch.inference_mode(), describe_out_of_memory(prepared.sequences, device):
+        graphs, sequences = self._network.trunk.graphs, prepared.sequences
+        with torch.inference_mode(), dropped_without_memory(graphs), describe_out_of_memory(sequences, device):
             batch = replace(
                 prepared.batch,
                 aatype_BL=prepared.batch.aatype_BL.to(device, non_blocking=True),
                 mask_BL=prepared.batch.mask_BL.to(device, non_blocking=True),
             )
+            batch = padded_to_graph(batch, graphs)
             output = self._network(batch, recycles=self._recycles, outputs=prepared.outputs)
             outputs = {name: _to_host(values) for name, values in _in_stored_units(output).items()}
             del output
@@ -181,5 +185,6 @@ def _to_host(values: Tensor) -> Tensor:
     """Return `values` on the host; of a GPU's the copy may not be complete yet."""
     if values.device.type != "cuda":
         return values
-    host = torch.empty(values.shape, dtype=values.dtype, pin_memory=True)
-    return host.copy_(values, non_blocking=True)
+    with torch.cuda.device(values.device):
+        host = torch.empty(values.shape, dtype=values.dtype, pin_memory=True)
+        return host.copy_(values, non_blocking=True)

@@ -15,7 +15,6 @@ from foldatlas.schemas.errors import FoldAtlasError, Interrupted, OutOfMemory, U
 
 if TYPE_CHECKING:
     from foldatlas.atlas.serve.folds import Folds
-    from foldatlas.folding.prediction import Prediction
 
 EXAMPLES: Final = """examples:
   foldatlas serve atlas
@@ -106,28 +105,32 @@ def on_demand(
 
     `length` is the greatest number of residues. Raise ModelError.
     """
+    import numpy as np
+
     from foldatlas.atlas.serve.folds import CannotFold, FoldingFailed, FoldLimits, Folds
     from foldatlas.folding.planning.cost import mflop
+    from foldatlas.folding.prediction import Prediction
     from foldatlas.folding.weights.model_files import absolute
     from foldatlas.jobs.choices import ModelChoice
     from foldatlas.pipeline.workers.devices import choose_device
     from foldatlas.pipeline.workers.supervisor import BatchError, Child, WorkerSpec
+    from foldatlas.schemas.tables import COORDINATE_SCALE, PLDDT_SCALE
 
     weights_dir = None if weights is None else str(Path(weights).absolute())
     choice = ModelChoice.resolve(model, None, "fp32", weights_dir, before=lambda: None)
     child = Child(WorkerSpec(absolute(model), choice.settings, choose_device(device), weights_dir))
 
-    def fold(sequence: str) -> "Prediction":
+    def fold(sequence: str) -> Prediction:
         try:
-            [prediction] = child.compute([sequence], mflop(choice.config, len(sequence), choice.settings.recycles))
+            [found] = child.compute([sequence], mflop(choice.config, len(sequence), choice.settings.recycles))
         except OutOfMemory:
             raise CannotFold("the sequence needs more memory than the server has: fold a shorter one") from None
         except BatchError:
             raise CannotFold("the model gives no structure for this sequence") from None
         except FoldAtlasError as error:
             raise FoldingFailed(type(error).__name__) from error
-        found: Prediction = prediction
-        return found
+        positions = (found.coordinates / COORDINATE_SCALE).astype(np.float32)
+        return Prediction(sequence, positions, (found.plddt / PLDDT_SCALE).astype(np.float32), found.ptm, None)
 
     limits = FoldLimits() if length is None else FoldLimits(length=length)
     return Folds(fold, choice.settings.model, limits, child.kill)

@@ -6,6 +6,7 @@ Shapes: B batch, L residues, A = 14 atoms (records.ATOMS, padded), G = 8 rigid g
 """
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from foldatlas.folding.network.residue_constants import (
@@ -72,7 +73,7 @@ class IdealResidues(nn.Module):
 
     def groups(self, frames_BL: Rigid, torsions_BL72: Tensor, aatype_BL: Tensor) -> Rigid:
         """Return the global frame of each rigid group, [B, L, G]; torsions as for `atoms`."""
-        no_torsion = torsions_BL72.new_tensor([0.0, 1.0]).expand(*aatype_BL.shape, 1, 2)
+        no_torsion = F.pad(torsions_BL72.new_ones(*aatype_BL.shape, 1, 1), (1, 0))
         rotation_BLG33 = _rotation_about_x(torch.cat((no_torsion, torsions_BL72), dim=-2))
         to_parent = Rigid(self.rotation_RG33[aatype_BL] @ rotation_BLG33, self.translation_RG3[aatype_BL])
         groups = [Rigid(to_parent.rotation[:, :, g], to_parent.translation[:, :, g]) for g in range(8)]

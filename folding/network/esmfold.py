@@ -148,13 +148,19 @@ class ESMFold(nn.Module):
             rows=cost.preferred_rows(self.config, num_proteins, length, device.type),
             pair_output_bytes=outputs.pair_bytes,
         )
+        free, graphs = memory.free_bytes(device, preferred), self.trunk.graphs
+        if graphs is not None and graphs.bytes:
+            free -= graphs.bytes
+            if free < preferred:
+                graphs.clear()
+                free = memory.free_bytes(device, preferred)
         return cost.choose_rows(
             self.config,
             num_proteins,
             length,
             precision=self.precision,
             device=device.type,
-            memory_limit=memory.free_bytes(device, preferred),
+            memory_limit=free,
             pair_output_bytes=outputs.pair_bytes,
         )
 

@@ -7,6 +7,7 @@ P points of a head.
 """
 
 import math
+from collections.abc import Callable
 from typing import Final
 
 import torch
@@ -27,6 +28,8 @@ POINT_VARIANCE: Final = 9 / 2
 # Keeps the gradient of a norm finite at zero.
 NORM_EPSILON: Final = 1e-8
 
+PairRows = Callable[[slice], Tensor]  # rows i of a chunk -> the pair representation [B, R, L, Z] there
+
 
 class InvariantPointAttention(nn.Module):
     """Returns the update of the single representation. All projections have a bias, as in the published weights."""
@@ -46,16 +49,18 @@ class InvariantPointAttention(nn.Module):
         value_width = config.pair_width + config.head_width + 4 * self.num_value_points  # 4: x, y, z and the norm
         self.linear_out = Linear(heads * value_width, width)
 
-    def bias(self, pair_BLLZ: Tensor, mask_BL: Tensor, rows: int) -> Tensor:
+    def bias(self, pair_rows: PairRows, mask_BL: Tensor, rows: int) -> Tensor:
         """Return the pair term of the logits, [B, H, L, L]. It is the same in every iteration."""
         length = mask_BL.shape[1]
         bias_chunks = (
-            attention_bias(self.linear_b(pair_BLLZ[:, chunk]).mul_(NUM_LOGIT_TERMS**-0.5), mask_BL)
+            attention_bias(self.linear_b(pair_rows(chunk)).mul_(NUM_LOGIT_TERMS**-0.5), mask_BL)
             for chunk in slices(length, rows)
         )
         return joined(bias_chunks, length, axis=2)
 
-    def forward(self, single_BLC: Tensor, pair_BLLZ: Tensor, bias_BHLL: Tensor, frames_BL: Rigid, rows: int) -> Tensor:
+    def forward(
+        self, single_BLC: Tensor, pair_rows: PairRows, bias_BHLL: Tensor, frames_BL: Rigid, rows: int
+    ) -> Tensor:
         query_BHLK = self._heads(self.linear_q(single_BLC))
         key_BHLK, value_BHLK = self._heads(self.linear_kv(single_BLC)).chunk(2, dim=-1)
         query_BHLQ = self._points(self.linear_q_points(single_BLC), frames_BL).flatten(-2)
@@ -73,7 +78,7 @@ class InvariantPointAttention(nn.Module):
             logits_BHRL -= self._point_term(query_BHLQ[:, :, chunk], key_BHLQ)
             weights_BHRL = logits_BHRL.softmax(dim=-1)
             attended.append(weights_BHRL @ value_BHLV)
-            attended_pair.append(weights_BHRL.transpose(1, 2) @ pair_BLLZ[:, chunk])
+            attended_pair.append(weights_BHRL.transpose(1, 2) @ pair_rows(chunk))
         attended_BHLV, pair_BLHZ = torch.cat(attended, dim=2), torch.cat(attended_pair, dim=1)
 
         value_BLHK, points_BLHQ = attended_BHLV.transpose(1, 2).split(

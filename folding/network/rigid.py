@@ -6,8 +6,11 @@ Shapes: `...` any leading axes; those of rotation and translation broadcast.
 """
 
 from dataclasses import dataclass
+from functools import cache
+from typing import Final
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 
@@ -46,26 +49,52 @@ def rotate(rotation: Tensor, points: Tensor) -> Tensor:
 
 def quaternion_to_rotation(quaternion: Tensor) -> Tensor:
     """Return the rotation matrices [..., 3, 3] of unit quaternions [..., 4], real part first."""
-    a, b, c, d = quaternion.unbind(-1)
-    rows = (
-        (a * a + b * b - c * c - d * d, 2 * (b * c - a * d), 2 * (b * d + a * c)),
-        (2 * (b * c + a * d), a * a - b * b + c * c - d * d, 2 * (c * d - a * b)),
-        (2 * (b * d - a * c), 2 * (c * d + a * b), a * a - b * b - c * c + d * d),
-    )
-    return torch.stack([torch.stack(row, dim=-1) for row in rows], dim=-2)
+    squares = _products(quaternion, quaternion)
+    return (squares @ _constant(_ROTATION, quaternion.device, quaternion.dtype)).unflatten(-1, (3, 3))
 
 
 def update_quaternion(quaternion: Tensor, vector: Tensor) -> Tensor:
     """Return the product of `quaternion` [..., 4] and (1, `vector`), normalised; `vector` is [..., 3]."""
-    a, b, c, d = quaternion.unbind(-1)
-    x, y, z = vector.unbind(-1)
-    product = torch.stack(
-        (
-            a - b * x - c * y - d * z,
-            b + a * x + c * z - d * y,
-            c + a * y + d * x - b * z,
-            d + a * z + b * y - c * x,
-        ),
-        dim=-1,
-    )
+    factor = F.pad(vector, (1, 0), value=1.0)
+    product = _products(quaternion, factor) @ _constant(_PRODUCT, quaternion.device, quaternion.dtype)
     return product / torch.linalg.vector_norm(product, dim=-1, keepdim=True)
+
+
+# Both are sums of products of two components, so each is one matrix product: a GPU launches three kernels, not forty.
+# Entries are (result, first component, second component, coefficient), components in the order a, b, c, d.
+_ROTATION: Final = tuple(
+    (3 * row + column, i, j, coefficient)
+    for row, column, terms in (
+        (0, 0, ((0, 0, 1), (1, 1, 1), (2, 2, -1), (3, 3, -1))),
+        (0, 1, ((1, 2, 2), (0, 3, -2))),
+        (0, 2, ((1, 3, 2), (0, 2, 2))),
+        (1, 0, ((1, 2, 2), (0, 3, 2))),
+        (1, 1, ((0, 0, 1), (1, 1, -1), (2, 2, 1), (3, 3, -1))),
+        (1, 2, ((2, 3, 2), (0, 1, -2))),
+        (2, 0, ((1, 3, 2), (0, 2, -2))),
+        (2, 1, ((2, 3, 2), (0, 1, 2))),
+        (2, 2, ((0, 0, 1), (1, 1, -1), (2, 2, -1), (3, 3, 1))),
+    )
+    for i, j, coefficient in terms
+)
+_PRODUCT: Final = (
+    *((0, 0, 0, 1), (0, 1, 1, -1), (0, 2, 2, -1), (0, 3, 3, -1)),
+    *((1, 1, 0, 1), (1, 0, 1, 1), (1, 2, 3, 1), (1, 3, 2, -1)),
+    *((2, 2, 0, 1), (2, 0, 2, 1), (2, 3, 1, 1), (2, 1, 3, -1)),
+    *((3, 3, 0, 1), (3, 0, 3, 1), (3, 1, 2, 1), (3, 2, 1, -1)),
+)
+
+
+def _products(first: Tensor, second: Tensor) -> Tensor:
+    """Return the products [..., 16] of each two components."""
+    return (first.unsqueeze(-1) * second.unsqueeze(-2)).flatten(-2)
+
+
+@cache
+def _constant(entries: tuple[tuple[int, int, int, int], ...], device: torch.device, dtype: torch.dtype) -> Tensor:
+    """Return the matrix [16, results] of the entries. It is made once, not in inference mode: training reads it too."""
+    with torch.inference_mode(False):
+        matrix = torch.zeros(16, 1 + max(entry[0] for entry in entries), dtype=dtype)
+        for result, i, j, coefficient in entries:
+            matrix[4 * i + j, result] = coefficient
+        return matrix.to(device)

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from foldatlas.folding.config import StructureModuleConfig
 from foldatlas.folding.network.atoms import IdealResidues
-from foldatlas.folding.network.invariant_point_attention import InvariantPointAttention
+from foldatlas.folding.network.invariant_point_attention import InvariantPointAttention, PairRows
 from foldatlas.folding.network.linear import Linear
 from foldatlas.folding.network.residue_constants import NUM_TORSIONS
 from foldatlas.folding.network.rigid import Rigid, quaternion_to_rotation, rotate, update_quaternion
@@ -129,28 +129,30 @@ class StructureModule(nn.Module):
         self.ideal_residues = IdealResidues()
 
     def forward(
-        self, single_BLC: Tensor, pair_BLLZ: Tensor, mask_BL: Tensor, rows: int
+        self, single_BLC: Tensor, pair_rows: PairRows, mask_BL: Tensor, rows: int
     ) -> tuple[Tensor, list[Iteration]]:
         """Return the initial single representation, and the last iteration; all of them if gradients are recorded.
 
-        `pair_BLLZ` is already normalised by `layer_norm_z`; attention processes `rows` rows of it at a time.
+        `pair_rows` gives rows of the pair representation, already normalised by `layer_norm_z`; attention processes
+        `rows` of them at a time.
         """
         initial_state_BLC = self.layer_norm_s(single_BLC)
-        iterations = self._iterations(initial_state_BLC, pair_BLLZ, mask_BL, rows)
+        iterations = self._iterations(initial_state_BLC, pair_rows, mask_BL, rows)
         return initial_state_BLC, list(iterations if torch.is_grad_enabled() else deque(iterations, maxlen=1))
 
     def _iterations(
-        self, initial_state_BLC: Tensor, pair_BLLZ: Tensor, mask_BL: Tensor, rows: int
+        self, initial_state_BLC: Tensor, pair_rows: PairRows, mask_BL: Tensor, rows: int
     ) -> Iterator[Iteration]:
         # The pair representation does not change, so its bias is the same in every iteration.
-        bias_BHLL = self.ipa.bias(pair_BLLZ, mask_BL, rows)
+        bias_BHLL = self.ipa.bias(pair_rows, mask_BL, rows)
         state_BLC = self.linear_in(initial_state_BLC)
         # All residues start at the origin with the identity rotation (black hole initialisation, algorithm 20).
-        quaternion_BL4 = state_BLC.new_tensor([1.0, 0.0, 0.0, 0.0]).expand(*mask_BL.shape, 4)
+        # Built on the device: CUDA graphs cannot hold copies from the host.
+        quaternion_BL4 = F.pad(state_BLC.new_ones(*mask_BL.shape, 1), (0, 3))
         frames_BL = Rigid(quaternion_to_rotation(quaternion_BL4), state_BLC.new_zeros(*mask_BL.shape, 3))
         for _ in range(self.num_iterations):
             # 1. Residues attend to each other; distances between points in their present frames affect the weights.
-            state_BLC = self.layer_norm_ipa(state_BLC + self.ipa(state_BLC, pair_BLLZ, bias_BHLL, frames_BL, rows))
+            state_BLC = self.layer_norm_ipa(state_BLC + self.ipa(state_BLC, pair_rows, bias_BHLL, frames_BL, rows))
 
             # 2. A feed-forward network on each residue.
             state_BLC = self.transition(state_BLC)

@@ -11,6 +11,7 @@ from typing import Final
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from foldatlas.folding.network.residue_constants import UNKNOWN_AATYPE
@@ -113,6 +114,29 @@ def encode(sequences: Sequence[str], device: torch.device | str = "cpu") -> Batc
         mask_BL[row, : len(sequence)] = True
     lengths = tuple(map(len, sequences))
     return Batch(torch.from_numpy(aatype_BL).to(device), torch.from_numpy(mask_BL).to(device), lengths=lengths)
+
+
+def widened(batch: Batch, proteins: int, length: int) -> Batch:
+    """Return `batch` padded to `proteins` and `length`. The proteins that are added have one residue each."""
+    added, columns = proteins - len(batch.mask_BL), length - batch.mask_BL.shape[1]
+    if not added and not columns:
+        return batch
+
+    def pad(values_BL: Tensor, value: int) -> Tensor:
+        return F.pad(values_BL, (0, columns, 0, added), value=value)
+
+    mask_BL = pad(batch.mask_BL, False)
+    mask_BL[len(batch.mask_BL) :, 0] = True
+    chain_BL = None if batch.chain_BL is None else pad(batch.chain_BL, NO_CHAIN)
+    if chain_BL is not None:
+        chain_BL[len(batch.mask_BL) :, 0] = 0
+    return Batch(
+        pad(batch.aatype_BL, 0),
+        mask_BL,
+        None if batch.residue_index_BL is None else pad(batch.residue_index_BL, 0),
+        chain_BL,
+        None if batch.lengths is None else batch.lengths + (1,) * added,
+    )
 
 
 def language_tokens(batch: Batch) -> Tensor:

@@ -12,6 +12,7 @@ Shapes: B batch, L residues, R rows of a chunk, C single channels, Z pair channe
 import contextlib
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from typing import Final, cast
 
 import torch
@@ -21,13 +22,16 @@ from torch.utils.checkpoint import checkpoint
 
 from foldatlas.folding.config import ESMFoldConfig, TrunkConfig
 from foldatlas.folding.network.attention import attention_bias
+from foldatlas.folding.network.graphs import PassGraphs
 from foldatlas.folding.network.in_place import add, add_updates, joined, multiply, needs_gradient
+from foldatlas.folding.network.invariant_point_attention import PairRows
 from foldatlas.folding.network.kernels import policy
 from foldatlas.folding.network.linear import Linear, linear
 from foldatlas.folding.network.rigid import Rigid
 from foldatlas.folding.network.structure_module import Iteration, StructureModule
 from foldatlas.folding.network.triangle import TriangleAttention, TriangleMultiplication
 from foldatlas.folding.planning.chunks import slices
+from foldatlas.folding.planning.cost import recomputes_structure_pair
 
 # C-beta distances of the previous pass are recycled in 15 bins with edges from 3.375 to 21.375 angstrom.
 NUM_DISTANCE_BINS: Final = 15
@@ -76,32 +80,58 @@ class SequenceToPair(nn.Module):
 
     def forward(self, single_BLC: Tensor, pair_BLLZ: Tensor, rows: int) -> Tensor:
         """Return `pair_BLLZ` with the update added."""
+        if policy.uses_kernel(policy.FROM_SEQUENCE, pair_BLLZ, single_BLC, self.o_proj.weight):
+            self._add_by_kernel(single_BLC, pair_BLLZ)
+            return pair_BLLZ
         return add_updates(pair_BLLZ, self._updates(single_BLC, rows))
 
+    def _add_by_kernel(self, single_BLC: Tensor, pair_BLLZ: Tensor) -> None:
+        """Add the update in place, in one launch for all rows: the kernel needs no memory of its own."""
+        from foldatlas.folding.network.kernels.updates import add_sequence_update
+
+        query, key, product_weight, from_query_BLZ, from_key_BLZ = self._projections(single_BLC)
+        add_sequence_update(
+            pair_BLLZ, query.contiguous(), key.contiguous(), from_query_BLZ, from_key_BLZ, product_weight
+        )
+
     def _updates(self, single_BLC: Tensor, rows: int) -> Iterator[tuple[slice, Tensor]]:
-        query, key = self.proj(self.layernorm(single_BLC)).chunk(2, dim=-1)
-        product_weight, difference_weight = self.o_proj.weight.chunk(2, dim=-1)
-        # The output projection is linear, so q and k are projected before their difference is taken: L rows, not L * L.
-        product_weight = product_weight.contiguous()
-        from_query_BLZ = F.linear(query, difference_weight, self.o_proj.bias)
-        from_key_BLZ = F.linear(key, difference_weight)
+        query, key, product_weight, from_query_BLZ, from_key_BLZ = self._projections(single_BLC)
         for chunk in slices(single_BLC.shape[1], rows):
             update_BRLZ = linear(query.unsqueeze(1) * key[:, chunk].unsqueeze(2), product_weight)
             update_BRLZ += from_query_BLZ.unsqueeze(1)
             update_BRLZ -= from_key_BLZ[:, chunk].unsqueeze(2)
             yield chunk, update_BRLZ
 
+    def _projections(self, single_BLC: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+        """Return q and k [B, L, Z / 2], the weight of their product, and their projections for the difference."""
+        query, key = self.proj(self.layernorm(single_BLC)).chunk(2, dim=-1)
+        product_weight, difference_weight = self.o_proj.weight.chunk(2, dim=-1)
+        # The output projection is linear, so q and k are projected before their difference is taken: L rows, not L * L.
+        from_query_BLZ = F.linear(query, difference_weight, self.o_proj.bias)
+        from_key_BLZ = F.linear(key, difference_weight)
+        return query, key, product_weight.contiguous(), from_query_BLZ, from_key_BLZ
+
 
 class PairToSequence(nn.Module):
-    """Attention bias of each head of the sequence attention, [B, R, L, H], from rows of the pair representation."""
+    """Attention bias of each head of the sequence attention from the pair representation.
+
+    Minus infinity at padded keys (network/attention.py).
+    """
 
     def __init__(self, pair_width: int, num_heads: int):
         super().__init__()
         self.layernorm = nn.LayerNorm(pair_width)
         self.linear = Linear(pair_width, num_heads, bias=False)
 
-    def forward(self, pair_BRLZ: Tensor) -> Tensor:
-        return self.linear(self.layernorm(pair_BRLZ))
+    def forward(self, pair_BRLZ: Tensor, mask_BL: Tensor) -> Tensor:
+        """Return the bias [B, H, R, L] from rows of the pair representation."""
+        heads = self.linear.out_features
+        if not policy.uses_kernel(policy.TO_SEQUENCE, pair_BRLZ, self.linear.weight, heads=heads):
+            return attention_bias(self.linear(self.layernorm(pair_BRLZ)), mask_BL)
+        from foldatlas.folding.network.kernels import projections
+
+        bias_BHRP = projections.attention_bias(pair_BRLZ, self.layernorm, self.linear, mask_BL)
+        return bias_BHRP[..., : mask_BL.shape[1]]
 
 
 class Transition(nn.Module):
@@ -161,7 +191,7 @@ class Block(nn.Module):
 
         # 1. Residues attend to each other. The pair representation at i, j adds a bias to the attention of residue i to
         #    residue j.
-        bias_chunks_BHRL = (attention_bias(self.pair_to_sequence(pair_BLLZ[:, chunk]), mask_BL) for chunk in chunks)
+        bias_chunks_BHRL = (self.pair_to_sequence(pair_BLLZ[:, chunk], mask_BL) for chunk in chunks)
         single_BLC = single_BLC + self.seq_attention(self.layernorm_1(single_BLC), bias_chunks_BHRL)
 
         # 2. A feed-forward network on each residue.
@@ -225,6 +255,16 @@ class TrunkOutput:
         return self.iterations[-1].state_BLC
 
 
+@dataclass(frozen=True, slots=True)
+class _Pass:
+    """Results of a pass; fields as in TrunkOutput."""
+
+    single_BLC: Tensor
+    pair_BLLZ: Tensor
+    initial_state_BLC: Tensor
+    iterations: list[Iteration]
+
+
 class FoldingTrunk(nn.Module):
     """The blocks and the structure module, run `recycles` + 1 times."""
 
@@ -243,6 +283,8 @@ class FoldingTrunk(nn.Module):
         self.checkpoint = False
         # For training: the dtype of matrix products in the blocks; weights and representations stay float32.
         self.autocast: torch.dtype | None = None
+        # For GPUs: recorded launches of short proteins.
+        self.graphs: PassGraphs | None = None
 
     @property
     def dtype(self) -> torch.dtype:
@@ -276,13 +318,29 @@ class FoldingTrunk(nn.Module):
                     single_BLC = initial_single_BLC + self.recycle_s_norm(single_BLC)
                     beta_BL3 = ideal_beta(self.structure_module.recycled_backbone(iterations[-1].backbone, aatype_BL))
                     pair_BLLZ = self._recycle_pair(pair_BLLZ, beta_BL3, rows, residue_index_BL)
-                # 2. The blocks refine both representations.
-                single_BLC, pair_BLLZ = self._blocks(single_BLC.to(self.dtype), pair_BLLZ, mask_BL, rows)
-                single_BLC = single_BLC.float()
-                # 3. The structure module turns them into a backbone frame for each residue.
-                initial_state_BLC, iterations = self.structure_module(
-                    self.trunk2sm_s(single_BLC), self._structure_pair(pair_BLLZ, rows), mask_BL, rows
-                )
+                # 2. The blocks refine both representations, and the structure module turns them into a backbone frame
+                #    for each residue.
+                run_pass = partial(self._pass, rows=rows)
+                inputs = single_BLC.to(self.dtype), pair_BLLZ, mask_BL
+                if self.graphs is None or torch.is_grad_enabled() or rows < mask_BL.shape[1]:
+                    done = run_pass(*inputs)
+                else:
+                    done = self.graphs.run(run_pass, *inputs)
+                single_BLC, pair_BLLZ, iterations = done.single_BLC, done.pair_BLLZ, done.iterations
+        return TrunkOutput(pair_BLLZ, done.initial_state_BLC, iterations)
+
+    def _pass(self, single_BLC: Tensor, pair_BLLZ: Tensor, mask_BL: Tensor, rows: int) -> "_Pass":
+        """Run the blocks and the structure module. Without gradients, `pair_BLLZ` is changed in place.
+
+        For CUDA graphs (graphs.py) it reads nothing from the device and copies nothing to it.
+        """
+        single_BLC, pair_BLLZ = self._blocks(single_BLC, pair_BLLZ, mask_BL, rows)
+        single_BLC = single_BLC.float()
+        initial_state_BLC, iterations = self.structure_module(
+            self.trunk2sm_s(single_BLC), self._structure_pair(pair_BLLZ, rows), mask_BL, rows
+        )
+        return _Pass(single_BLC, pair_BLLZ, initial_state_BLC, iterations)
+
         return TrunkOutput(pair_BLLZ, initial_state_BLC, iterations)
 
     def _start(
@@ -319,14 +377,20 @@ class FoldingTrunk(nn.Module):
                     single_BLC, pair_BLLZ = block(single_BLC, pair_BLLZ, mask_BL, rows)
         return single_BLC, pair_BLLZ
 
-    def _structure_pair(self, pair_BLLZ: Tensor, rows: int) -> Tensor:
-        """Return the pair representation for the structure module, float32."""
+    def _structure_pair(self, pair_BLLZ: Tensor, rows: int) -> PairRows:
+        """Return rows of the pair representation for the structure module, float32.
+
+        Of a long protein they are computed again each time: kept, they take up to twice the memory of the pairs.
+        """
         length = pair_BLLZ.shape[1]
-        pair_chunks = (
-            self.structure_module.layer_norm_z(self.trunk2sm_z(pair_BLLZ[:, chunk].float()))
-            for chunk in slices(length, rows)
-        )
-        return joined(pair_chunks, length, axis=1)
+
+        def of_chunk(chunk: slice) -> Tensor:
+            return self.structure_module.layer_norm_z(self.trunk2sm_z(pair_BLLZ[:, chunk].float()))
+
+        if recomputes_structure_pair(length, rows):
+            return of_chunk
+        whole_BLLZ = joined((of_chunk(chunk) for chunk in slices(length, rows)), length, axis=1)
+        return lambda chunk: whole_BLLZ[:, chunk]
 
     def _recycle_pair(self, pair_BLLZ: Tensor, beta_BL3: Tensor, rows: int, residue_index_BL: Tensor | None) -> Tensor:
         """Return the pair representation before the next pass, from that after the previous one."""

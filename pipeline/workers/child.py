@@ -107,13 +107,15 @@ def serve(connection: Connection, load_model: Callable[[], Loaded], idle_seconds
 
 def _receive(connection: Connection, prepare: Callable[..., Any], prepared: _Batches) -> None:
     """Prepare requests until the parent closes the connection."""
-    with contextlib.suppress(EOFError, OSError, WireError):
-        while True:
-            request, _ = receive(connection)
-            assert isinstance(request, Request)
-            ask = functools.partial(prepare, **request.arguments)
-            prepared.put(_after(_Batch(request.number, request.sequences), ask))
-    prepared.put(None)
+    try:
+        with contextlib.suppress(EOFError, OSError, WireError):
+            while True:
+                request, _ = receive(connection)
+                assert isinstance(request, Request)
+                ask = functools.partial(prepare, **request.arguments)
+                prepared.put(_after(_Batch(request.number, request.sequences), ask))
+    finally:
+        prepared.put(None)
 
 
 def _send(connection: Connection, collect: Callable[[Any], Sequence[Result]], computed: _Batches) -> None:

@@ -173,7 +173,6 @@ class Child:
                     raise self._death(f"its results cannot be read: {error}") from error
                 measured = sent.cost / max(seconds, 1e-3)
                 self._mflop_per_second = min(measured, self._mflop_per_second or measured)
-                self._answered += 1
                 return results
             case DoesNotFit(reason=reason):
                 raise OutOfMemory(reason)
@@ -192,6 +191,7 @@ class Child:
             raise self._death(f"it did not answer batch {sent.number}, but sent {answer!r:.100}")
         self._sent.popleft()
         self.busy_seconds += answer.seconds
+        self._answered += isinstance(answer, Done)
         if isinstance(answer, Unexpected) and self._spec.device.startswith("cuda"):
             # After an illegal address, or a memory error that cannot be corrected, CUDA refuses every further call of
             # the process: all proteins that follow would be blamed.

@@ -59,7 +59,7 @@ def test_output_that_is_not_finite_is_an_error(predictor, field, value):
         return replace(output, **{field: values})
 
     stages = FoldingStages(predictor._network, 0)
-    spoilt.embedding = predictor._network.embedding
+    spoilt.embedding, spoilt.trunk = predictor._network.embedding, predictor._network.trunk
     stages._network = spoilt
     with pytest.raises(NonFiniteOutput, match=f"protein 2 of 3 .4 residues.* {field.rpartition('_')[0]}"):
         stages.collect(stages.compute(stages.prepare(SEQUENCES, **OUTPUTS)))
@@ -69,7 +69,7 @@ def test_memory_that_is_exhausted_is_an_error_of_the_batch(predictor):
     def full(batch, **options):
         raise torch.OutOfMemoryError("CUDA out of memory")
 
-    full.embedding = predictor._network.embedding
+    full.embedding, full.trunk = predictor._network.embedding, predictor._network.trunk
     stages = FoldingStages(predictor._network, 0)
     stages._network = full
     with pytest.raises(OutOfMemory, match="2 proteins of up to 3 residues"):

@@ -18,7 +18,8 @@ from typing import Any, Final
 import torch
 
 WIDTHS: Final = (32, 64, 128, 256)  # pair channels for which kernels exist
-HEAD_WIDTHS: Final = (16, 32, 64)
+HEAD_WIDTHS: Final = (16, 32, 64)  # of triangle attention
+SEQUENCE_HEADS: Final = (4, 8, 16, 32, 64)
 ALIGNMENT: Final = 8  # rows of a matrix product's 16-bit operands start at multiples of 16 bytes
 
 _recorders: list[Callable[["Launch"], None]] = []

@@ -24,12 +24,14 @@ import torch
 from torch import Tensor
 
 from foldatlas.folding.network.in_place import needs_gradient
-from foldatlas.folding.network.kernels.launch import HEAD_WIDTHS, WIDTHS, installed
+from foldatlas.folding.network.kernels.launch import HEAD_WIDTHS, SEQUENCE_HEADS, WIDTHS, installed
 
 MULTIPLICATION: Final = "triangle multiplication"
 ATTENTION: Final = "triangle attention"
 TRANSITION: Final = "pair transition"
-UPDATES: Final = (MULTIPLICATION, ATTENTION, TRANSITION)
+FROM_SEQUENCE: Final = "pair update from the sequence"
+TO_SEQUENCE: Final = "pair bias of the sequence attention"
+UPDATES: Final = (MULTIPLICATION, ATTENTION, TRANSITION, FROM_SEQUENCE, TO_SEQUENCE)
 PACKED_ATTENTION: Final = "attention of packed sequences"
 
 _VARIABLE: Final = "FOLDATLAS_KERNELS"
@@ -42,7 +44,7 @@ class Case:
     device: str
     dtype: torch.dtype
     width: int  # pair channels; of packed attention, the width of a head
-    heads: int  # of triangle or packed attention; 0 for other updates
+    heads: int  # of the attention, if it is one; 0 for other updates
 
 
 _approved: set[tuple[str, Case]] = set()
@@ -79,16 +81,22 @@ def can_attend_in_one_call(case: Case) -> bool:
     )
 
 
-def can_run(case: Case) -> bool:
-    """Return whether there are kernels for `case` that may be checked on its device."""
+def can_run(update: str, case: Case) -> bool:
+    """Return whether there are kernels of `update` for `case` that may be checked on its device."""
     return (
         case.device.startswith("cuda")
         and case.dtype == torch.bfloat16
         and case.width in WIDTHS
-        and (case.heads == 0 or case.width / case.heads in HEAD_WIDTHS)
+        and _has_heads(update, case)
         and installed()
         and os.environ.get(_VARIABLE, "on") != "off"
     )
+
+
+def _has_heads(update: str, case: Case) -> bool:
+    if update == ATTENTION:
+        return case.width / case.heads in HEAD_WIDTHS
+    return update != TO_SEQUENCE or case.heads in SEQUENCE_HEADS
 
 
 def approve(update: str, case: Case) -> None:

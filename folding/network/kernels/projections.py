@@ -1,6 +1,7 @@
-"""LayerNorm fused with the projections that read it: of triangle attention, and of triangle multiplication.
+"""LayerNorm fused with the projections that read it: of both attentions, and of triangle multiplication.
 
-Their plain twins are the projections of `GatedAttention` and `_factor` in network/triangle.py.
+Their plain twins are the projections of `GatedAttention` and `_factor` in network/triangle.py, and `PairToSequence` in
+trunk.py.
 
 Shapes: B batch, R rows i of a chunk, L residues, Z pair channels, H heads, P residues padded to a multiple of 8. Within
 kernels: M pairs of a tile, N output channels of a step.
@@ -76,6 +77,7 @@ def bias_kernel(
     norm_weight_ptr,
     norm_bias_ptr,
     weight_ptr,
+    mask_ptr,
     out_ptr,
     stride_b,
     stride_i,
@@ -86,20 +88,39 @@ def bias_kernel(
     eps,
     Z: tl.constexpr,
     H: tl.constexpr,
+    MASKED: tl.constexpr,
     BLOCK_M: tl.constexpr,
 ):
-    """Write the attention bias [B, H, R, P] of BLOCK_M pairs; columns from L on are not written."""
+    """Write the attention bias [B, H, R, P] of BLOCK_M pairs; columns from L on are not written.
+
+    If MASKED it is minus infinity where j is masked.
+    """
     protein, i_M, j_M, _, exists_M, pair_MZ = _tile(
         pair_ptr, stride_b, stride_i, stride_j, length, length, rows, Z, BLOCK_M
     )
     # The plain path rounds the LayerNorm's result to the representation's dtype before the product.
-    normal_MZ = layer_norm(pair_MZ, norm_weight_ptr, norm_bias_ptr, eps, Z).to(pair_MZ.dtype).to(tl.float32)
-    channels = tl.arange(0, Z)
-    for head in range(H):
-        weight_Z = tl.load(weight_ptr + head * Z + channels).to(tl.float32)
-        bias_M = tl.sum(normal_MZ * weight_Z[None, :], axis=1)
-        out_M_ptr = out_ptr + ((protein * H + head) * rows + i_M) * padded_length + j_M
-        tl.store(out_M_ptr, bias_M.to(pair_MZ.dtype), mask=exists_M)
+    normal_MZ = layer_norm(pair_MZ, norm_weight_ptr, norm_bias_ptr, eps, Z).to(pair_MZ.dtype)
+    kept_M = exists_M
+    if MASKED:
+        kept_M = tl.load(mask_ptr + protein * length + j_M, mask=exists_M, other=0) != 0
+    if H >= 16:
+        heads = tl.arange(0, H)
+        bias_MH = linear(normal_MZ, weight_ptr, weight_ptr, heads, Z, False)
+        if MASKED:
+            bias_MH = tl.where(kept_M[:, None], bias_MH, float("-inf"))
+        first_M = (protein * H * rows + i_M) * padded_length + j_M
+        out_HM_ptr = out_ptr + heads.to(tl.int64)[:, None] * rows * padded_length + first_M[None, :]
+        tl.store(out_HM_ptr, tl.trans(bias_MH.to(pair_MZ.dtype)), mask=exists_M[None, :])
+    else:
+        channels = tl.arange(0, Z)
+        normal_MZ = normal_MZ.to(tl.float32)
+        for head in range(H):
+            weight_Z = tl.load(weight_ptr + head * Z + channels).to(tl.float32)
+            bias_M = tl.sum(normal_MZ * weight_Z[None, :], axis=1)
+            if MASKED:
+                bias_M = tl.where(kept_M, bias_M, float("-inf"))
+            out_M_ptr = out_ptr + ((protein * H + head) * rows + i_M) * padded_length + j_M
+            tl.store(out_M_ptr, bias_M.to(pair_MZ.dtype), mask=exists_M)
 
 
 @triton.jit
@@ -186,29 +207,34 @@ def attention_projections(pair_BRLZ: Tensor, norm: nn.LayerNorm, layers: Sequenc
     return out
 
 
-def attention_bias(pair_BLLZ: Tensor, norm: nn.LayerNorm, layer: nn.Linear) -> Tensor:
-    """Return the bias [B, H, L, P] of LayerNorm(pair) for each head, without the mask. Columns from L on are unset."""
-    proteins, rows, length, width = pair_BLLZ.shape
-    assert pair_BLLZ.stride(3) == 1
+def attention_bias(pair_BRLZ: Tensor, norm: nn.LayerNorm, layer: nn.Linear, mask_BL: Tensor | None = None) -> Tensor:
+    """Return the bias [B, H, R, P] of LayerNorm(pair) for each head. Columns from L on are unset.
+
+    With `mask_BL` it is minus infinity where that is False for j.
+    """
+    proteins, rows, length, width = pair_BRLZ.shape
+    assert pair_BRLZ.stride(3) == 1 and (mask_BL is None or mask_BL.is_contiguous())
     num_heads = layer.out_features
-    out = pair_BLLZ.new_empty(proteins, num_heads, rows, padded(length))
+    out = pair_BRLZ.new_empty(proteins, num_heads, rows, padded(length))
     options = block_sizes(width)
     del options["BLOCK_N"]
     launch(
         bias_kernel,
         (blocks(rows * length, options["BLOCK_M"]), proteins),
-        pair_BLLZ,
+        pair_BRLZ,
         norm.weight,
         norm.bias,
         layer.weight,
+        layer.weight if mask_BL is None else mask_BL.view(torch.uint8),
         out,
-        *pair_BLLZ.stride()[:3],
+        *pair_BRLZ.stride()[:3],
         rows,
         length,
         padded(length),
         norm.eps,
         Z=width,
         H=num_heads,
+        MASKED=mask_BL is not None,
         **options,
     )
     return out

@@ -19,15 +19,15 @@ from torch import Tensor
 from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource, compile
 
-from foldatlas.folding.network.kernels import launch, policy
-from foldatlas.folding.network.triangle import TriangleAttention, TriangleMultiplication
-from foldatlas.folding.network.trunk import PairTransition
+from foldatlas.folding.network.kernels import launch, policy, self_check
+from foldatlas.folding.network.kernels.policy import Case
 
 # Shared memory that one block may use, in bytes, by compute capability (CUDA C++ Programming Guide, table of technical
 # specifications).
 SHARED_MEMORY: Final = {80: 163 * 1024, 90: 227 * 1024, 100: 227 * 1024}
 # PTX instructions of the tensor cores. Triton may use those of an older GPU for small tiles.
 _TENSOR_CORE: Final = re.compile(r"\b(wgmma\.mma_async|mma\.sync|tcgen05\.mma)\b")
+_SEQUENCE_HEADS: Final = 32
 _POINTERS: Final = {torch.bfloat16: "*bf16", torch.float32: "*fp32", torch.uint8: "*u8"}
 
 
@@ -52,16 +52,19 @@ class Resources:
 def launches(
     width: int, heads: int, lengths: Sequence[int] = (384,), *, rows: int | None = None
 ) -> list[launch.Launch]:
-    """Return the launches of all updates of a block in bfloat16, one of each kernel and set of options."""
+    """Return the launches of all updates of a block in bfloat16, one of each kernel and set of options.
+
+    `heads` are those of triangle attention; the sequence attention has 32.
+    """
     found: dict[tuple[str, str], launch.Launch] = {}
 
     def record(made: launch.Launch) -> None:
         found.setdefault((made.name, str(sorted(made.options.items()))), made)
 
+    number_of_heads = {policy.ATTENTION: heads, policy.TO_SEQUENCE: _SEQUENCE_HEADS}
     layers = [
-        TriangleMultiplication(width, outgoing=True),
-        TriangleAttention(width, heads, starting=True),
-        PairTransition(width),
+        self_check.layers(update, Case("cpu", torch.bfloat16, width, number_of_heads.get(update, 0)))[0]
+        for update in policy.UPDATES
     ]
     with torch.inference_mode(), policy.forced(*policy.UPDATES), launch.recording(record):
         for length in lengths:

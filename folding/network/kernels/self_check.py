@@ -18,11 +18,20 @@ from torch import Tensor, nn
 
 from foldatlas.folding.network.esmfold import ESMFold
 from foldatlas.folding.network.kernels import policy
-from foldatlas.folding.network.kernels.policy import ATTENTION, MULTIPLICATION, PACKED_ATTENTION, TRANSITION, Case
+from foldatlas.folding.network.kernels.policy import (
+    ATTENTION,
+    FROM_SEQUENCE,
+    MULTIPLICATION,
+    PACKED_ATTENTION,
+    TO_SEQUENCE,
+    TRANSITION,
+    Case,
+)
 from foldatlas.folding.network.language_model import LanguageModel
 from foldatlas.folding.network.segments import Segments
 from foldatlas.folding.network.triangle import TriangleAttention, TriangleMultiplication
-from foldatlas.folding.network.trunk import PairTransition
+from foldatlas.folding.network.trunk import PairToSequence, PairTransition, SequenceToPair
+from foldatlas.folding.planning.chunks import slices
 
 # Two proteins of different lengths, in chunks of rows that do not divide the length.
 _LENGTHS: Final = (77, 50)
@@ -42,10 +51,10 @@ Update = Callable[[Tensor, Tensor], Tensor]  # pair representation and mask -> t
 def approve_kernels(network: ESMFold) -> None:
     """Compare the kernels that `network` could use with the plain code, and approve those that agree (policy.py)."""
     trunk, weight = network.config.trunk, network.trunk.recycle_disto.weight
+    heads = {ATTENTION: trunk.num_pair_heads, TO_SEQUENCE: trunk.num_single_heads}
     for update in policy.UPDATES:
-        heads = trunk.num_pair_heads if update == ATTENTION else 0
-        case = Case(str(weight.device), network.trunk.dtype, trunk.pair_width, heads)
-        if policy.can_run(case):
+        case = Case(str(weight.device), network.trunk.dtype, trunk.pair_width, heads.get(update, 0))
+        if policy.can_run(update, case):
             _approve(update, case, disagreement)
     approve_packed_attention(network.esm)
 
@@ -159,8 +168,38 @@ def layers(update: str, case: Case) -> list[nn.Module]:
             lambda: TriangleAttention(case.width, case.heads, starting=False),
         ],
         TRANSITION: [lambda: PairTransition(case.width)],
+        FROM_SEQUENCE: [lambda: _FromSequence(case.width)],
+        TO_SEQUENCE: [lambda: _ToSequence(case.width, case.heads)],
     }
     return [randomised(build()).to(case.device, case.dtype) for build in make[update]]
+
+
+class _FromSequence(nn.Module):
+    """SequenceToPair as an update of the pairs alone: their first row is the single representation."""
+
+    def __init__(self, width: int):
+        super().__init__()
+        self.layer = SequenceToPair(width, width)
+
+    def forward(self, pair_BLLZ: Tensor, mask_BL: Tensor, rows: int) -> Tensor:
+        return self.layer(pair_BLLZ[:, 0].clone(), pair_BLLZ, rows)
+
+
+class _ToSequence(nn.Module):
+    """PairToSequence as an update of the pairs, whose first channels become the bias. NaN if a mask is wrong."""
+
+    def __init__(self, width: int, heads: int):
+        super().__init__()
+        self.layer = PairToSequence(width, heads)
+
+    def forward(self, pair_BLLZ: Tensor, mask_BL: Tensor, rows: int) -> Tensor:
+        updated_BLLZ = pair_BLLZ.clone()
+        for chunk in slices(mask_BL.shape[1], rows):
+            bias_BRLH = self.layer(pair_BLLZ[:, chunk], mask_BL).permute(0, 2, 3, 1)[..., : pair_BLLZ.shape[-1]]
+            masked_B1L1 = ~mask_BL[:, None, :, None]
+            bias_BRLH = bias_BRLH.masked_fill(bias_BRLH.isneginf() != masked_B1L1, float("nan"))
+            updated_BLLZ[:, chunk, :, : bias_BRLH.shape[-1]] = bias_BRLH.masked_fill(masked_B1L1, 0)
+        return updated_BLLZ
 
 
 def randomised(layer: nn.Module) -> nn.Module:

@@ -1,6 +1,7 @@
-"""Output projections and the pair transition, fused with their LayerNorm, gate and the addition to the pairs.
+"""Output projections and whole updates, fused with their LayerNorm, gate and the addition to the pairs.
 
-Their plain twins are the ends of `_updates` and `GatedAttention` in network/triangle.py, and `Transition` in trunk.py.
+Their plain twins are the ends of `_updates` and `GatedAttention` in network/triangle.py, and `SequenceToPair` and
+`Transition` in trunk.py.
 Each program reads and writes its own pairs alone, so the pair representation is changed in place.
 
 Shapes: B batch, R rows i of a chunk, L residues, Z pair channels. Within kernels: M pairs of a tile, N output channels
@@ -96,6 +97,44 @@ def attention_update_kernel(
 
 
 @triton.jit
+def sequence_update_kernel(
+    query_ptr,
+    key_ptr,
+    from_query_ptr,
+    from_key_ptr,
+    pair_ptr,
+    weight_ptr,
+    stride_b,
+    stride_i,
+    stride_j,
+    rows,
+    length,
+    Z: tl.constexpr,
+    K: tl.constexpr,
+    BLOCK_M: tl.constexpr,
+    BLOCK_N: tl.constexpr,
+):
+    """Add linear(query_j * key_i) + from_query_j - from_key_i to BLOCK_M pairs. The first two are [B, L, K]."""
+    protein, i_M, j_M, exists_M, pair_M_ptr = _pairs(pair_ptr, stride_b, stride_i, stride_j, rows, length, BLOCK_M)
+    i_M = protein * length + i_M
+    j_M = protein * length + j_M
+    channels = tl.arange(0, K)
+    query_MK = tl.load(query_ptr + j_M[:, None] * K + channels[None, :], mask=exists_M[:, None], other=0.0)
+    key_MK = tl.load(key_ptr + i_M[:, None] * K + channels[None, :], mask=exists_M[:, None], other=0.0)
+    product_MK = (query_MK.to(tl.float32) * key_MK.to(tl.float32)).to(query_MK.dtype)
+    for start in range(0, Z, BLOCK_N):
+        outputs = start + tl.arange(0, BLOCK_N)
+        update_MN = linear(product_MK, weight_ptr, weight_ptr, outputs, K, False)
+        from_query_MN_ptr = from_query_ptr + j_M[:, None] * Z + outputs[None, :]
+        update_MN += tl.load(from_query_MN_ptr, mask=exists_M[:, None], other=0.0).to(tl.float32)
+        from_key_MN_ptr = from_key_ptr + i_M[:, None] * Z + outputs[None, :]
+        update_MN -= tl.load(from_key_MN_ptr, mask=exists_M[:, None], other=0.0).to(tl.float32)
+        pair_MN_ptr = pair_M_ptr[:, None] + outputs[None, :]
+        old_MN = tl.load(pair_MN_ptr, mask=exists_M[:, None], other=0.0).to(tl.float32)
+        tl.store(pair_MN_ptr, (old_MN + update_MN).to(query_MK.dtype), mask=exists_M[:, None])
+
+
+@triton.jit
 def transition_kernel(
     pair_ptr,
     norm_weight_ptr,
@@ -166,6 +205,30 @@ def add_attention_update(pair_BRLZ: Tensor, attended_BRLZ: Tensor, layer: nn.Lin
     assert attended_BRLZ.is_contiguous()
     sizes = pair_BRLZ.shape[1:3]
     _launch(attention_update_kernel, pair_BRLZ, attended_BRLZ, pair_BRLZ, layer.weight, layer.bias, sizes=sizes)
+
+
+def add_sequence_update(
+    pair_BLLZ: Tensor,
+    query_BLK: Tensor,
+    key_BLK: Tensor,
+    from_query_BLZ: Tensor,
+    from_key_BLZ: Tensor,
+    weight_ZK: Tensor,
+) -> None:
+    """Add weight (query_j * key_i) + from_query_j - from_key_i to `pair_BLLZ`, in place."""
+    tensors = (query_BLK, key_BLK, from_query_BLZ, from_key_BLZ, weight_ZK)
+    assert all(tensor.is_contiguous() for tensor in tensors)
+    *of_residues, weight = tensors
+    _launch(
+        sequence_update_kernel,
+        pair_BLLZ,
+        *of_residues,
+        pair_BLLZ,
+        weight,
+        sizes=pair_BLLZ.shape[1:3],
+        K=query_BLK.shape[2],
+        num_warps=4,  # with 8, Triton 3.7 spills at 256 channels
+    )
 
 
 def add_transition(pair_BRLZ: Tensor, norm: nn.LayerNorm, expand: nn.Linear, contract: nn.Linear) -> None:

@@ -19,7 +19,7 @@ import torch
 from foldatlas.folding.models import load
 from foldatlas.folding.network.esmfold import OutputFlags
 from foldatlas.folding.network.kernels import policy, self_check
-from foldatlas.folding.network.kernels.policy import ATTENTION, UPDATES, Case
+from foldatlas.folding.network.kernels.policy import ATTENTION, TO_SEQUENCE, UPDATES, Case
 from foldatlas.folding.network.tokens import encode
 from foldatlas.folding.predictor import Predictor
 from foldatlas.schemas.errors import OutOfMemory
@@ -66,8 +66,8 @@ def test_kernels_against_float64(update: str, width: int, heads: int) -> None:
     """Every direction, random masks, a protein without residues, whole and in chunks of rows."""
     if not ON_GPU and update == ATTENTION and version("triton") < "3.7":
         pytest.skip("Triton 3.6 cannot interpret a loop over a length with numpy 2.4")
-    case = Case(DEVICE, DTYPE, width, heads if update == ATTENTION else 0)
-    case_layers = self_check.layers(update, Case(DEVICE, DTYPE, width, heads))
+    case = Case(DEVICE, DTYPE, width, 32 if update == TO_SEQUENCE else heads)
+    case_layers = self_check.layers(update, case)
     for length in LENGTHS:
         mask_BL = torch.rand(3, length, generator=torch.Generator().manual_seed(length)) < 0.7
         mask_BL[:2, 0] = True
@@ -85,8 +85,9 @@ def test_kernels_against_float64(update: str, width: int, heads: int) -> None:
 def test_this_gpu_uses_every_kernel() -> None:
     for width, heads in WIDTHS:
         for update in UPDATES:
-            case = Case(f"{DEVICE}:0" if ":" not in DEVICE else DEVICE, DTYPE, width, heads)
-            assert policy.can_run(case)
+            device = f"{DEVICE}:0" if ":" not in DEVICE else DEVICE
+            case = Case(device, DTYPE, width, 32 if update == TO_SEQUENCE else heads)
+            assert policy.can_run(update, case)
             assert self_check.disagreement(update, case) is None
 
 
@@ -123,6 +124,35 @@ def test_chunks_of_rows_change_nothing(on_device: Predictor) -> None:
     assert (whole.positions_BLA3 - parts.positions_BLA3).abs().max() < 0.05
 
 
+@pytest.mark.skipif(not ON_GPU, reason="CUDA graphs need a GPU")
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_graphs_change_nothing(precision: str, on_device: Predictor, in_bf16: Predictor) -> None:
+    """The first batch of a shape runs without a graph, later ones with it: other proteins, masks and lengths."""
+    predictor = on_device if precision == "fp32" else in_bf16
+    graphs = predictor._network.trunk.graphs
+    assert graphs is not None
+    graphs.clear()
+    batches = (SEQUENCES, [one[::-1] for one in SEQUENCES], [one[:30] for one in SEQUENCES[:3]] + ["W" * 40])
+    try:
+        predictor._network.trunk.graphs = None
+        expected = [predictor.fold_batch(batch, pae=True) for batch in batches]
+    finally:
+        predictor._network.trunk.graphs = graphs
+    for _ in range(4):
+        predictor.fold_batch(batches[0])
+    for batch, of_batch in zip(batches, expected, strict=True):
+        for found, one in zip(predictor.fold_batch(batch, pae=True), of_batch, strict=True):
+            # Batches are padded to 40 residues here and to 39 there.
+            assert precision != "fp32" or np.abs(found.positions - one.positions).max() < 0.05
+            assert abs(found.mean_plddt - one.mean_plddt) < 1
+            assert abs(found.ptm - one.ptm) < 0.02
+    assert graphs.shapes == [(len(SEQUENCES), 40)]
+    print(f"memory of graphs {graphs.bytes / 1e6:.1f} MB")
+    again = predictor.fold_batch(batches[0])
+    for one, other in zip(again, predictor.fold_batch(batches[0]), strict=True):
+        assert np.array_equal(one.positions, other.positions)
+
+
 @pytest.mark.skipif(not ON_GPU, reason="limits the memory of a GPU")
 def test_out_of_memory_leaves_the_model_usable(on_device: Predictor) -> None:
     before = on_device.fold_batch(SEQUENCES[:1])
@@ -133,7 +163,9 @@ def test_out_of_memory_leaves_the_model_usable(on_device: Predictor) -> None:
             on_device.fold_batch(["A" * 3000] * 4)
     finally:
         torch.cuda.set_per_process_memory_fraction(1.0)
-    assert np.array_equal(before[0].positions, on_device.fold_batch(SEQUENCES[:1])[0].positions)
+    assert on_device._network.trunk.graphs is not None and on_device._network.trunk.graphs.shapes == []
+    after = on_device.fold_batch(SEQUENCES[:1])[0]
+    assert np.abs(before[0].positions - after.positions).max() < 0.05
 
 
 def test_two_processes_share_the_device(on_device: Predictor) -> None:

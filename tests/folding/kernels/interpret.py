@@ -22,7 +22,7 @@ def main(width: int, heads: int, lengths: list[int]) -> None:
         # A protein with a random mask, and one without any residue, whose rows have no key to attend to.
         masks_BL = torch.cat([masks_BL, torch.zeros(1, length, dtype=torch.bool)])
         for update in policy.UPDATES:
-            case = Case("cpu", torch.float32, width, heads)
+            case = Case("cpu", torch.float32, width, 32 if update == policy.TO_SEQUENCE else heads)
             for direction, layer in enumerate(self_check.layers(update, case)):
                 rows = length if direction else max(1, length // 2 + 1)
                 with torch.inference_mode():

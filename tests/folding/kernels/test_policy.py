@@ -62,7 +62,7 @@ def test_gradients_need_the_plain_code() -> None:
     ("case", "usable"),
     [
         (Case("cuda:0", torch.bfloat16, 128, 4), True),
-        (Case("cuda:0", torch.bfloat16, 256, 0), True),
+        (Case("cuda:0", torch.bfloat16, 256, 8), True),
         (Case("cuda:0", torch.float32, 128, 4), False),
         (Case("cpu", torch.bfloat16, 128, 4), False),
         (Case("cuda:0", torch.bfloat16, 96, 4), False),
@@ -71,14 +71,14 @@ def test_gradients_need_the_plain_code() -> None:
 )
 def test_kernels_exist_for_these_cases(case: Case, usable: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(policy, "installed", lambda: True)
-    assert policy.can_run(case) == usable
+    assert policy.can_run(ATTENTION, case) == usable
     monkeypatch.setenv("FOLDATLAS_KERNELS", "off")
-    assert not policy.can_run(case)
+    assert not policy.can_run(ATTENTION, case)
 
 
 def test_no_kernels_without_triton(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(policy, "installed", lambda: False)
-    assert not policy.can_run(Case("cuda:0", torch.bfloat16, 128, 4))
+    assert not policy.can_run(TRANSITION, Case("cuda:0", torch.bfloat16, 128, 4))
 
 
 def test_right_kernel_is_approved(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -108,12 +108,12 @@ def test_check_approves_what_agrees_once(monkeypatch: pytest.MonkeyPatch, caplog
         checked.append(update)
         return "it is wrong" if update == MULTIPLICATION else None
 
-    monkeypatch.setattr(policy, "can_run", lambda case: True)
+    monkeypatch.setattr(policy, "can_run", lambda update, case: True)
     monkeypatch.setattr(self_check, "disagreement", disagreement)
     with caplog.at_level(logging.INFO, logger=self_check.__name__):
         self_check.approve_kernels(network)
         self_check.approve_kernels(network)
     assert checked == list(UPDATES)
-    assert {update for update, _ in policy._approved} == {ATTENTION, TRANSITION}
+    assert {update for update, _ in policy._approved} == set(UPDATES) - {MULTIPLICATION}
     (warning,) = [record for record in caplog.records if record.levelno == logging.WARNING]
     assert "triangle multiplication runs by plain torch on cpu, more slowly: it is wrong" in warning.message

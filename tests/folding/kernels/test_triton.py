@@ -45,7 +45,7 @@ def run(script: str, *arguments: object, tmp_path: Path, **environment: str) -> 
 def test_kernels_equal_plain_torch(width: int, heads: int, lengths: tuple[int, ...], tmp_path: Path) -> None:
     """Both directions of each update, whole and in chunks of rows, with random masks and proteins without residues."""
     errors = run("interpret.py", width, heads, *lengths, tmp_path=tmp_path, TRITON_INTERPRET="1")
-    assert len(errors) == 5 * len(lengths)
+    assert len(errors) == 7 * len(lengths)
     for update, direction, length, error in errors:
         assert isinstance(error, float) and error < TOLERANCE, f"{update} {direction}, {length} residues: {error}"
 
@@ -58,12 +58,12 @@ def test_machine_code_uses_tensor_cores_without_spills(width: int, heads: int, t
     os.environ["TRITON_CACHE_DIR"] = str(tmp_path)
     made = [*launches(width, heads), *launches(width, heads, (33,), rows=20)]
     names = {launch.name for launch in made}
-    assert len(names) == 7
+    assert len(names) == 8
     instruction = {80: "mma.sync", 90: "wgmma.mma_async", 100: "tcgen05.mma"}
     for launch in made:
         for capability, needed in instruction.items():
             found = resources(launch, capability)
             assert found.spills == 0, found
             assert found.shared_memory <= SHARED_MEMORY[capability], found
-            # The bias of 4 heads is too narrow for a tensor core and adds 0.1 % of the operations.
-            assert (needed in found.instructions) == (found.kernel != "bias_kernel"), found
+            # The bias of few heads is too narrow for a tensor core and adds 0.1 % of the operations.
+            assert (needed in found.instructions) == (launch.options.get("H", 16) >= 16 or "K" in launch.options), found

@@ -1,8 +1,9 @@
 // Files of a protein, and how to cite it.
 import type { Context } from "../context.ts";
+import { copyButton } from "../copy.ts";
 import { button, h } from "../dom.ts";
 import { section } from "./elements.ts";
-import { copyText, fileLink, saveText } from "./files.ts";
+import { fileLink, saveText } from "./files.ts";
 import { fileName, shown } from "./text.ts";
 import type { Protein } from "./types.ts";
 
@@ -52,13 +53,16 @@ export function fasta(protein: Pick<Protein, "id" | "description" | "sequence">)
 
 export function citation(protein: Protein): HTMLElement {
   const { text, bibtex } = protein.citation;
-  const copy = button("Copy text", () => void copyText(text, copy), { "aria-live": "polite" });
-  const copyBibtex = button("Copy BibTeX", () => void copyText(bibtex, copyBibtex), { "aria-live": "polite" });
   return section(
     "How to cite",
     "",
     h("p", {}, shown(text, 2_000)),
-    h("div", { class: "p-buttons" }, copy, copyBibtex),
+    h(
+      "div",
+      { class: "p-buttons" },
+      copyButton("Copy text", () => text),
+      copyButton("Copy BibTeX", () => bibtex),
+    ),
     h(
       "details",
       {},

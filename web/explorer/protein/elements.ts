@@ -1,8 +1,8 @@
 // Elements that several parts of the page of a protein use.
 import type { Context } from "../context.ts";
 import { type Child, h } from "../dom.ts";
+import { decimals } from "../format.ts";
 import { cssOf } from "./colours.ts";
-import { decimals } from "./text.ts";
 
 /** Return a part of the page with its heading. */
 export function section(title: string, css: string, ...children: Child[]): HTMLElement {
@@ -14,30 +14,9 @@ export function fact(name: string, value: Child): HTMLElement {
   return h("span", { class: "p-fact" }, h("span", { class: "p-quiet" }, `${name} `), value);
 }
 
-/** Return a link to the page of a protein, which opens without loading the explorer again. */
-export function link(context: Context, name: string, label: Child): HTMLAnchorElement {
-  return stateLink(context, { protein: name }, label);
-}
-
-export function stateLink(
-  context: Context,
-  change: Parameters<Context["store"]["change"]>[0],
-  label: Child,
-): HTMLAnchorElement {
-  return h(
-    "a",
-    {
-      href: context.store.link(change),
-      onclick: (event: MouseEvent) => {
-        if (event.ctrlKey || event.metaKey || event.shiftKey || event.altKey || event.button !== 0) return;
-        event.preventDefault();
-        event.stopPropagation();
-        context.store.change(change);
-        scrollTo(0, 0);
-      },
-    },
-    label,
-  );
+/** Return a link to the page of a protein. */
+export function link({ store }: Context, name: string, label: Child): HTMLAnchorElement {
+  return h("a", { href: store.link({ protein: name }) }, label);
 }
 
 /** Return a mean pLDDT beside a swatch of its class. */

@@ -1,5 +1,6 @@
 // Files that a page gives: fetched with the token where one is needed, or made here from what is shown.
 import type { Api } from "../api.ts";
+import { save } from "../copy.ts";
 import { h } from "../dom.ts";
 
 const STYLED = [
@@ -16,16 +17,6 @@ const STYLED = [
   "image-rendering",
 ] as const; // prettier-ignore
 const SVG_TYPE = "image/svg+xml";
-
-/** Let the browser save `content` as a file. */
-export function save(content: Blob, name: string): void {
-  const url = URL.createObjectURL(content);
-  const link = h("a", { href: url, download: name });
-  document.body.append(link);
-  link.click();
-  link.remove();
-  setTimeout(() => URL.revokeObjectURL(url), 60_000);
-}
 
 export function saveText(text: string, name: string, type = "text/plain"): void {
   save(new Blob([text], { type: `${type};charset=utf-8` }), name);
@@ -84,18 +75,4 @@ export function svgText(drawing: SVGSVGElement): string {
 
 export function saveSvg(drawing: SVGSVGElement, name: string): void {
   saveText(svgText(drawing), name, SVG_TYPE);
-}
-
-/** Copy a text, and show in the button that pressed for it whether that worked. */
-export async function copyText(text: string, pressed: HTMLButtonElement): Promise<void> {
-  const label = pressed.textContent;
-  try {
-    await navigator.clipboard.writeText(text);
-    pressed.textContent = "Copied";
-  } catch {
-    pressed.textContent = "The browser does not allow it";
-  }
-  setTimeout(() => {
-    pressed.textContent = label;
-  }, 2_000);
 }

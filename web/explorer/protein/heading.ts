@@ -1,10 +1,11 @@
 // The head of the page: id, description, scores, and whether the fold is known.
 import type { Context } from "../context.ts";
-import { button, h } from "../dom.ts";
+import { copyButton } from "../copy.ts";
+import { h } from "../dom.ts";
+import { decimals } from "../format.ts";
 import { classOf, cssOf } from "./colours.ts";
-import { stateLink } from "./elements.ts";
-import { copyText, fileLink } from "./files.ts";
-import { counted, decimals, fileName, percent, shown } from "./text.ts";
+import { fileLink } from "./files.ts";
+import { counted, fileName, percent, shown } from "./text.ts";
 import type { Protein, Verdict } from "./types.ts";
 
 const WORDS: Record<Verdict, string> = {
@@ -16,7 +17,7 @@ const WORDS: Record<Verdict, string> = {
 };
 
 export function heading(protein: Protein, context: Context): HTMLElement {
-  const copy = button("Copy link", () => void copyText(location.href, copy), { "aria-live": "polite" });
+  const copy = copyButton("Copy link", () => location.href);
   const kind = classOf(protein.mean_plddt);
   return h(
     "header",
@@ -24,7 +25,7 @@ export function heading(protein: Protein, context: Context): HTMLElement {
     h(
       "p",
       { class: "p-crumbs" },
-      stateLink(context, { protein: null }, "← Map of the atlas"),
+      h("a", { href: context.store.link({ protein: null }) }, "← Map of the atlas"),
       quickFiles(protein, context, copy),
     ),
     h("h1", {}, shown(protein.id)),

@@ -1,10 +1,11 @@
 // The panel of the nearest known structure: how well it agrees, and the alignment.
 import type { Context } from "../context.ts";
 import { button, h } from "../dom.ts";
+import { decimals } from "../format.ts";
 import { alignmentText } from "./alignment.ts";
 import { fact, section } from "./elements.ts";
 import { type Overlays, traceText } from "./overlay.ts";
-import { counted, decimals, percent, shown } from "./text.ts";
+import { counted, percent, shown } from "./text.ts";
 import type { Protein, Superposed } from "./types.ts";
 
 /** Return the nearest known structure, superposed. Rejects where there is none. */

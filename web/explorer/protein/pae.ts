@@ -1,8 +1,9 @@
 // Predicted aligned errors as a heat map: row, the residue that is aligned; column, the residue whose error it is.
 import { h, svg } from "../dom.ts";
+import { decimals } from "../format.ts";
 import type { Focus, Range } from "./focus.ts";
-import { counted, decimals, residueName } from "./text.ts";
-import { ticks } from "./ticks.ts";
+import { counted, residueName } from "./text.ts";
+import { residueTicks } from "./ticks.ts";
 
 const HEADER = 16; // bytes: four numbers of 32 bits (docs/api.md)
 const GREATEST = 31.75; // angstrom: the end of the scale
@@ -101,7 +102,7 @@ export class ErrorMap {
     const label =
       `Heat map of predicted aligned errors of ${counted(residues, "residue")}, ${mean} Å in the mean. ` +
       "Arrow keys move, with Shift they select residues, Escape clears.";
-    const axis = ticks(1, residues, 5).flatMap((tick) => {
+    const axis = residueTicks(residues, 5).flatMap((tick) => {
       const at = ((tick - 0.5) / residues) * SIDE;
       const text = String(tick);
       return [

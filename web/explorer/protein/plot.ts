@@ -1,9 +1,9 @@
 // pLDDT along the sequence as a line, above bands of its classes, with what the nearest known structure covers.
 import { svg } from "../dom.ts";
+import { decimals } from "../format.ts";
 import { CLASSES } from "./colours.ts";
 import type { Focus, Selection } from "./focus.ts";
-import { decimals } from "./text.ts";
-import { ticks } from "./ticks.ts";
+import { residueTicks } from "./ticks.ts";
 import type { Protein, Superposed } from "./types.ts";
 
 const FIRST_WIDTH = 900; // until the page is laid out
@@ -90,7 +90,7 @@ export class PlddtPlot {
     const levels = [0, 50, 70, 90].map((value) =>
       svg("text", { class: "p-label", x: LEFT - 7, y: y(value) + 4, "text-anchor": "end" }, value),
     );
-    const numbers = ticks(1, protein.length, Math.max(2, inner / WIDTH_OF_TICK)).flatMap((tick) => [
+    const numbers = residueTicks(protein.length, Math.max(2, inner / WIDTH_OF_TICK)).flatMap((tick) => [
       svg("line", { class: "p-tick", x1: this.x(tick - 1), x2: this.x(tick - 1), y1: TOP + DEEP, y2: TOP + DEEP + 4 }),
       svg("text", { class: "p-label", x: this.x(tick - 1), y: TOP + DEEP + 16, "text-anchor": "middle" }, tick),
     ]);

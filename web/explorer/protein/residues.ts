@@ -1,7 +1,8 @@
 // The panel of what is known of each residue: pLDDT as a line, and the sequence.
+import { copyButton } from "../copy.ts";
 import { button, h } from "../dom.ts";
 import { section } from "./elements.ts";
-import { copyText, saveSvg } from "./files.ts";
+import { saveSvg } from "./files.ts";
 import type { Focus } from "./focus.ts";
 import { PlddtPlot } from "./plot.ts";
 import { SequenceView } from "./sequence.ts";
@@ -12,15 +13,12 @@ export function sequencePanel(protein: Protein, focus: Focus): { section: HTMLEl
   const plot = new PlddtPlot(protein, focus);
   const sequence = new SequenceView(protein, focus);
   const name = `${fileName(protein.id, protein.structure_id)}-plddt.svg`;
-  const copy = button("Copy sequence", () => void copyText(protein.sequence, copy), { "aria-live": "polite" });
-  const copyPart = button(
-    "Copy selection",
-    () => {
-      const range = focus.selection?.first;
-      if (range) void copyText(protein.sequence.slice(range[0], range[1] + 1), copyPart);
-    },
-    { hidden: true },
-  );
+  const copy = copyButton("Copy sequence", () => protein.sequence);
+  const copyPart = copyButton("Copy selection", () => {
+    const [from, to] = focus.selection?.first ?? [0, -1];
+    return protein.sequence.slice(from, to + 1);
+  });
+  copyPart.hidden = true;
   focus.whenSelected((selection) => {
     copyPart.hidden = selection === null;
   });

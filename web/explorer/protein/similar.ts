@@ -1,9 +1,10 @@
 // The panel of similar proteins of the atlas: searched when asked for, by structure, sequence or embedding.
 import type { Context } from "../context.ts";
 import { button, h } from "../dom.ts";
+import { ABSENT, decimals } from "../format.ts";
 import { type Column, link, plddtCell, section, table } from "./elements.ts";
 import { movedBack, type Overlays } from "./overlay.ts";
-import { ABSENT, counted, decimals, percent, shown } from "./text.ts";
+import { counted, percent, shown } from "./text.ts";
 import type { Protein } from "./types.ts";
 
 const KINDS = { structure: "Structure", sequence: "Sequence", embedding: "Embedding" } as const;

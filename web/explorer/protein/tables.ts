@@ -1,8 +1,9 @@
 // Tables of the page of a protein: results of searches, clusters, neighbours, records, annotations, and the origin.
 import type { Context } from "../context.ts";
 import { button, h } from "../dom.ts";
-import { type Column, link, plddtCell, row, section, stateLink, table } from "./elements.ts";
-import { ABSENT, counted, decimals, percent, shown, sourceName } from "./text.ts";
+import { ABSENT, decimals } from "../format.ts";
+import { type Column, link, plddtCell, row, section, table } from "./elements.ts";
+import { counted, percent, shown, sourceName } from "./text.ts";
 import type { Cluster, Hit, Protein, Row } from "./types.ts";
 
 const LEVELS = { identity90: "90 % identity", identity30: "30 % identity", structure: "Structure" } as const;
@@ -93,9 +94,15 @@ function clusterBlock(cluster: Cluster, context: Context): HTMLElement {
       "; representative: ",
       representative,
       ". ",
-      stateLink(
-        context,
-        { protein: null, filter: { [FILTERS[cluster.level]]: [cluster.cluster] }, onlyFilter: true },
+      h(
+        "a",
+        {
+          href: context.store.link({
+            protein: null,
+            filter: { [FILTERS[cluster.level]]: [cluster.cluster] },
+            onlyFilter: true,
+          }),
+        },
         "Show all on the map",
       ),
     ),

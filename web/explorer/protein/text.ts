@@ -1,24 +1,12 @@
-// Texts as people read them. Ids and descriptions come from files of anyone: characters that cannot be seen, or that
-// turn the direction of the text around them, are shown as escapes.
+// Texts and names as the page of a protein shows them.
+import { ABSENT, decimals, printable } from "../format.ts";
 
-const UNSEEN = /[\p{Cc}\p{Cf}\p{Co}\p{Cs}\u2028\u2029]/gu;
 const MAX_TEXT = 300;
 
 /** Return a text of the atlas as it is shown: no longer than `longest`, with escapes for what cannot be seen. */
 export function shown(text: string | null | undefined, longest = MAX_TEXT): string {
-  const escaped = (text ?? "").replaceAll(UNSEEN, (character) => {
-    const code = character.codePointAt(0)!;
-    return `\\u${code.toString(16).padStart(4, "0")}`;
-  });
+  const escaped = printable(text ?? "");
   return escaped.length > longest ? `${escaped.slice(0, longest - 1)}…` : escaped;
-}
-
-export const ABSENT = "–";
-
-/** Return a number with so many decimals, or a dash for null. */
-export function decimals(value: number | null | undefined, digits: number): string {
-  if (value === null || value === undefined) return ABSENT;
-  return value.toLocaleString("en", { minimumFractionDigits: digits, maximumFractionDigits: digits });
 }
 
 export function percent(fraction: number | null | undefined): string {

@@ -1,10 +1,11 @@
 // The structure in 3D, by 3Dmol.js (Rego & Koes 2015), with the nearest known structure superposed.
 import type { AtomSpec, GLModel, GLViewer } from "3dmol";
 import { button, h } from "../dom.ts";
+import { decimals } from "../format.ts";
 import { colourOf, FADED, FIRST, KNOWN, NO_PLDDT, type PaletteName, SECOND, SPECTRUM } from "./colours.ts";
 import { type Focus, isIn } from "./focus.ts";
 import type { Overlay } from "./overlay.ts";
-import { decimals, residueName } from "./text.ts";
+import { residueName } from "./text.ts";
 import type { Protein } from "./types.ts";
 
 export type Colouring = PaletteName | "chain";

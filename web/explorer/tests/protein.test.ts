@@ -7,7 +7,7 @@ import { countSelected, Focus } from "../protein/focus.ts";
 import { movedBack, traceText } from "../protein/overlay.ts";
 import { errorOf, parseErrors } from "../protein/pae.ts";
 import { fileName, shown, sourceName } from "../protein/text.ts";
-import { ticks } from "../protein/ticks.ts";
+import { residueTicks } from "../protein/ticks.ts";
 
 test("classes of pLDDT have the limits of AlphaFold DB", () => {
   const names = [90.1, 90, 70.1, 70, 50.1, 50, 0].map((plddt) => classOf(plddt)?.css);
@@ -89,6 +89,7 @@ test("FASTA has lines of 60 and one header", () => {
 });
 
 test("ticks begin with the first residue", () => {
-  assert.deepEqual(ticks(1, 223, 5), [1, 50, 100, 150, 200]);
-  assert.deepEqual(ticks(1, 1, 5), [1]);
+  assert.deepEqual(residueTicks(223, 5), [1, 50, 100, 150, 200]);
+  assert.deepEqual(residueTicks(3, 5), [1, 2, 3]);
+  assert.deepEqual(residueTicks(1, 5), [1]);
 });
