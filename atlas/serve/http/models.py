@@ -152,17 +152,11 @@ class ProblemDetails(BaseModel):
     detail: str = Field(examples=["no protein with a structure is called 'P12345'"])
 
 
-class Protein(BaseModel):
-    """A record with its structure's scores: a row of the view `proteins`. null: not known, not searched, no hit."""
+class Scores(BaseModel):
+    """The columns of a structure in the view `proteins`. null: not known, not searched, no hit."""
 
-    id: str
-    source: str
-    description: str | None
     structure_id: uuid.UUID
     length: int
-    sequence_crc64: str | None
-    mgyp: int | None
-    is_fragment: bool | None
     mean_plddt: float | None
     plddt_std: float | None
     num_confident: int | None
@@ -185,6 +179,17 @@ class Protein(BaseModel):
     cluster30: uuid.UUID | None
     cluster_structure: uuid.UUID | None
     is_representative30: bool | None
+
+
+class Protein(Scores):
+    """A record with its structure's scores: a row of the view `proteins`. null: not known, not searched, no hit."""
+
+    id: str
+    source: str
+    description: str | None
+    sequence_crc64: str | None
+    mgyp: int | None
+    is_fragment: bool | None
     model: str | None
     run_id: str | None
 

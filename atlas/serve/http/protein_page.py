@@ -14,7 +14,7 @@ from foldatlas.atlas.serve.current import Served
 from foldatlas.atlas.serve.http import models
 from foldatlas.atlas.serve.http.access import needs
 from foldatlas.atlas.serve.http.conditional import conditional
-from foldatlas.atlas.serve.http.models import JSON
+from foldatlas.atlas.serve.http.models import JSON, Scores
 from foldatlas.atlas.serve.http.problems import documented
 from foldatlas.atlas.serve.http.proteins import ERRORS, Name
 from foldatlas.atlas.serve.http.state import read, state_of
@@ -113,37 +113,13 @@ class Citation(BaseModel):
     bibtex: str
 
 
-class ProteinPage(BaseModel):
+class ProteinPage(Scores):
     """A structure with all that the atlas has on it. null: not known, not searched, or no hit."""
 
     id: str
     description: str | None
-    structure_id: uuid.UUID
     records: list[Record] = Field(description="the first 100")
     num_records: int
-    length: int
-    mean_plddt: float | None
-    plddt_std: float | None
-    num_confident: int | None
-    fraction_confident: float | None
-    fraction_very_high: float | None
-    fraction_low: float | None
-    fraction_very_low: float | None
-    ptm: float | None
-    num_unknown: int | None
-    radius_of_gyration: float | None
-    helix_fraction: float | None
-    strand_fraction: float | None
-    tm_query: float | None
-    tm_target: float | None
-    nearest_structure: str | None
-    novelty_source: uuid.UUID | None
-    identity_max: float | None
-    nearest_sequence: str | None
-    cluster90: uuid.UUID | None
-    cluster30: uuid.UUID | None
-    cluster_structure: uuid.UUID | None
-    is_representative30: bool | None
     sequence: str
     plddt: list[float | None]
     verdict: Verdict
