@@ -1,7 +1,8 @@
 // How a column colours the map: the colour of each value or code, the order of drawing, and the legend.
 import { valueText } from "../format.ts";
+import { classText, PLDDT_CLASSES } from "../plddt.ts";
 import { type Column, NONE, OTHER } from "./model.ts";
-import { CATEGORIES, KNOWN, NEW, NO_VALUE, PLDDT_CLASSES, plddtColor, rampColor, table } from "./palette.ts";
+import { CATEGORIES, KNOWN, NEW, NO_VALUE, plddtColor, rampColor, table } from "./palette.ts";
 import { packed } from "./raster.ts";
 
 export interface LegendEntry {
@@ -55,10 +56,10 @@ function ofNumber(column: Column): Coloring {
       if (Number.isNaN(value)) return none;
       return colors[PLDDT_CLASSES.findIndex((one) => value > one.above)] ?? none;
     };
-    const legend = PLDDT_CLASSES.map(({ label, color, value }) => ({
-      label,
-      color,
-      choice: [CLASSES, value] as const,
+    const legend = PLDDT_CLASSES.map((each) => ({
+      label: classText(each),
+      color: each.color,
+      choice: [CLASSES, each.value] as const,
     }));
     return { column, legend, ramp: null, color };
   }

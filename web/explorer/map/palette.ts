@@ -1,22 +1,8 @@
-// Colours. Of pLDDT they are those of the AlphaFold Database; of categories those of Okabe & Ito (2008), which people
-// with any colour blindness tell apart; of numbers cividis (Nunez et al. 2018), which they read in the same order.
+// Colours of categories: those of Okabe & Ito (2008), which people with any colour blindness can distinguish. Of numbers:
+// cividis (Nunez et al. 2018), which they read in the same order. Of pLDDT: plddt.ts.
+import { classOf } from "../plddt.ts";
 import { packed } from "./raster.ts";
 
-export interface PlddtClass {
-  readonly label: string;
-  /** Value of the column `confidence`. */
-  readonly value: string;
-  /** Values above this are of the class, up to the next class. */
-  readonly above: number;
-  readonly color: string;
-}
-
-export const PLDDT_CLASSES: readonly PlddtClass[] = [
-  { label: "Very high (above 90)", value: "very high", above: 90, color: "#0053d6" },
-  { label: "Confident (70 to 90)", value: "confident", above: 70, color: "#65cbf3" },
-  { label: "Low (50 to 70)", value: "low", above: 50, color: "#ffdb13" },
-  { label: "Very low (below 50)", value: "very low", above: -Infinity, color: "#ff7d45" },
-];
 export const NO_VALUE = "#8a8f96";
 
 /** Of categories, in this order. */
@@ -41,8 +27,7 @@ const CIVIDIS = [
 
 /** Return the CSS colour of a pLDDT (0 to 100). */
 export function plddtColor(value: number): string {
-  if (Number.isNaN(value)) return NO_VALUE;
-  return PLDDT_CLASSES.find((one) => value > one.above)!.color;
+  return classOf(value)?.color ?? NO_VALUE; // NaN is in no class
 }
 
 /** Return the CSS colour of a fraction (0 to 1) of a range of numbers. */

@@ -1,7 +1,7 @@
 // pLDDT along the sequence as a line, above bands of its classes, with what the nearest known structure covers.
 import { svg } from "../dom.ts";
 import { decimals } from "../format.ts";
-import { CLASSES } from "./colours.ts";
+import { PLDDT_CLASSES } from "../plddt.ts";
 import type { Focus, Selection } from "./focus.ts";
 import { residueTicks } from "./ticks.ts";
 import type { Protein, Superposed } from "./types.ts";
@@ -78,7 +78,7 @@ export class PlddtPlot {
     const { protein, inner } = this;
     const y = (plddt: number) => TOP + DEEP * (1 - plddt / 100);
     const tops = [100, 90, 70, 50];
-    const bands = CLASSES.map((each, n) =>
+    const bands = PLDDT_CLASSES.map((each, n) =>
       svg("rect", {
         class: `p-band p-${each.css}`,
         x: LEFT,

@@ -1,7 +1,8 @@
 // The panel of the structure in 3D: view, legend, and how it is shown.
 import type { Context } from "../context.ts";
 import { button, h } from "../dom.ts";
-import { CLASSES, KNOWN, NO_PLDDT, PALETTES, SPECTRUM } from "./colours.ts";
+import { classText, PLDDT_CLASSES } from "../plddt.ts";
+import { KNOWN, NO_PLDDT, PALETTES, SPECTRUM } from "./colours.ts";
 import { section } from "./elements.ts";
 import { saveData, saveText } from "./files.ts";
 import { countSelected, type Focus } from "./focus.ts";
@@ -97,7 +98,7 @@ function drawLegend(legend: HTMLElement, colouring: Colouring, protein: Protein)
           [SPECTRUM[4]!, "last residue"],
         ]
       : [
-          ...CLASSES.map((each, n) => [PALETTES[colouring].colours[n]!, `${each.name} (${each.range})`]),
+          ...PLDDT_CLASSES.map((each, n) => [PALETTES[colouring].colours[n]!, classText(each)]),
           ...(protein.plddt.includes(null) ? [[NO_PLDDT, "no pLDDT"]] : []),
         ];
   legend.prepend(...items.map(([colour, name]) => entry(colour!, name!, "p-own")));

@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
+import { classOf } from "../plddt.ts";
 import { alignmentText } from "../protein/alignment.ts";
-import { classOf } from "../protein/colours.ts";
 import { fasta } from "../protein/downloads.ts";
 import { countSelected, Focus } from "../protein/focus.ts";
 import { movedBack, traceText } from "../protein/overlay.ts";

@@ -1,8 +1,9 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { PLDDT_CLASSES, plddtColor, rampColor } from "../map/palette.ts";
+import { plddtColor, rampColor } from "../map/palette.ts";
 import { blended, drawCells, drawDots, nearest, packed, type Raster } from "../map/raster.ts";
 import { formatWindow, fromPixel, parseWindow, simplified, squared, toPixel, zoomed } from "../map/viewport.ts";
+import { PLDDT_CLASSES } from "../plddt.ts";
 
 const WHITE = 0xffffffff;
 const unit = { x0: 0, x1: 1, y0: 0, y1: 1 };
