@@ -6,11 +6,13 @@ They are installed from the package index, so these tests need the network.
 import json
 import subprocess
 import sys
+import time
 import venv
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import requests
 from built_atlas import Built
 
 pytestmark = pytest.mark.long
@@ -59,11 +61,18 @@ def environment(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def url(indexed: Built) -> Iterator[str]:
-    command = [sys.executable, "-m", "foldatlas.jobs.cli", "serve", str(indexed.root), "--port", "0"]
+def url(indexed: Built, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """A server with every feature: without a search database or a model, their routes are documented 503."""
+    foldatlas = [sys.executable, "-m", "foldatlas.jobs.cli"]
+    searches = ["--search-folder", str(tmp_path_factory.mktemp("searches") / "search")]
+    subprocess.run([*foldatlas, "index", str(indexed.root), "--search", *searches], check=True, capture_output=True)
+    command = [*foldatlas, "serve", str(indexed.root), "--port", "0", "--fold-model", "nano", *searches]
     with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
         assert process.stderr is not None
-        yield next(line for line in process.stderr if line.startswith("serving ")).split()[-1]
+        url = next(line for line in process.stderr if line.startswith("serving ")).split()[-1]
+        while requests.get(f"{url}/v1/explore/columns").status_code == 503:  # its table is made in the background
+            time.sleep(0.2)
+        yield url
         process.terminate()
 
 
