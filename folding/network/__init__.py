@@ -6,6 +6,7 @@ language_model.py               ESM-2
 language_heads.py               ESM-2's masked-token head and contact head
 attention.py                    attention bias of the trunk
 triangle.py                     triangle multiplication and triangle attention
+sequence_and_pair.py            updates between the single and the pair representation
 trunk.py                        the trunk's blocks, and recycling
 rigid.py                        rigid transformations
 invariant_point_attention.py    invariant point attention

@@ -13,7 +13,7 @@ from foldatlas.pipeline import events, progress
 from foldatlas.pipeline.importing.messages import Begun, Finished, ReadRequest, Skipping
 from foldatlas.pipeline.importing.reading import ReadTask
 from foldatlas.pipeline.interruption import give_up, giving_up_if_unwritable, raise_if_stopping, stopping
-from foldatlas.pipeline.workers.supervisor import start_child
+from foldatlas.pipeline.workers.process import start_child
 from foldatlas.schemas.errors import Interrupted, SourceError, WorkerDied
 
 CHILD: Final = ("-P", "-m", "foldatlas.pipeline.importing.child")

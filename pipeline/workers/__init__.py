@@ -1,6 +1,7 @@
 """Processes that own a device, and the code that supervises them.
 
-supervisor.py       the parent's side: starts, asks and ends the process
+supervisor.py       the parent's side: asks and ends the process
+process.py          its start
 child.py            that process, folding
 embedding_child.py  that process, embedding
 inherited.py        what a child has from its parent: the connection, and when to end

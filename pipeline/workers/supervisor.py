@@ -34,19 +34,14 @@ from foldatlas.pipeline.workers.messages import (
     Request,
     Unexpected,
 )
+from foldatlas.pipeline.workers.process import start_child
 from foldatlas.pipeline.workers.results import Result, unpack
 from foldatlas.pipeline.workers.wire import Arrays, WireError, receive, send
 from foldatlas.schemas.errors import FoldAtlasError, Interrupted, ModelError, OutOfMemory, WorkerDied, WorkerTimeout
 from foldatlas.schemas.records import Settings
 
-CHILD: Final = (
-    "-P",
-    "-m",
-    "foldatlas.pipeline.workers.child",
-)  # arguments of the Python that the worker itself runs in
-# Threads that wait for each other by spinning lose whole time slices as soon as another program runs on the machine: a
-# 150-residue protein took 9.8 s instead of 0.7 s on two busy cores (docs/log.md).
-CHILD_ENVIRONMENT: Final = {"OMP_WAIT_POLICY": "passive"}
+# Arguments of the Python that the worker itself runs in.
+CHILD: Final = ("-P", "-m", "foldatlas.pipeline.workers.child")
 LOAD_SECONDS: Final = 1800.0  # for reading weights, perhaps over a slow network
 _POLL_SECONDS: Final = 0.2  # between two looks at the clock and at the stop flag, while waiting for an answer
 STALL_SECONDS: Final = 20.0  # the child hangs if a message stops halfway, in either direction, for so long
@@ -383,39 +378,6 @@ def _start(spec: WorkerSpec, descriptor: int) -> subprocess.Popen[bytes]:
     command = [*(spec.command or (sys.executable, *CHILD)), str(descriptor), str(os.getpid())]
     command += [spec.model, str(settings.recycles), settings.precision, spec.device, spec.weights_dir or ""]
     return start_child(command, descriptor)
-
-
-def start_child(command: list[str], descriptor: int) -> subprocess.Popen[bytes]:
-    """Start a child, which inherits `descriptor`, from a thread that runs as long as the child.
-
-    The kernel kills the child when the *thread* that forked it ends, and threads of Beam's pools are short-lived:
-    children forked by them ended with them.
-    """
-    started = threading.Event()
-    result: list[subprocess.Popen[bytes] | Exception] = []
-
-    def keep() -> None:
-        try:
-            process = subprocess.Popen(
-                command,
-                pass_fds=[descriptor],
-                stdin=subprocess.DEVNULL,
-                stdout=2,  # native code may print, which must not get into a command's results
-                env={**CHILD_ENVIRONMENT, **os.environ},
-            )
-        except Exception as error:
-            result.append(error)
-            started.set()
-            return
-        result.append(process)
-        started.set()
-        process.wait()
-
-    threading.Thread(target=keep, name="foldatlas-keeper", daemon=True).start()
-    started.wait()
-    if isinstance(result[0], Exception):
-        raise FoldAtlasError(f"the child process could not be started: {result[0]}") from result[0]
-    return result[0]
 
 
 _children: dict[WorkerSpec, Child] = {}

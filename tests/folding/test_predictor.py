@@ -138,7 +138,7 @@ class Failing(torch.nn.Module):
 
     def __init__(self, network, error):
         super().__init__()
-        self.config, self.embedding, self.error = network.config, network.embedding, error
+        self.config, self.embedding, self.trunk, self.error = network.config, network.embedding, network.trunk, error
 
     def forward(self, *_, **__):
         raise self.error

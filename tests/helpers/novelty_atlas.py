@@ -90,7 +90,8 @@ def write_atlas(
     planned = make_plan([str(fasta)], folder, SETTINGS, COSTS, max_length=1280)
     assert planned.plan is not None
     fold_missing(folder, planned.plan, given, tables=tables)
-    build_index(folder)
+    if index:
+        build_index(folder)
 
 
 def fold_missing(

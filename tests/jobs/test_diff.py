@@ -4,16 +4,19 @@ import json
 import shutil
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
 import duckdb
 import novelty_atlas as made
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from Bio.SVDSuperimposer import SVDSuperimposer
 from commands import in_own_process
+from msgspec.structs import replace as replaced
 from novelty_atlas import Protein
 
 from foldatlas.atlas.diff import coordinates
@@ -49,8 +52,24 @@ def bend(positions: np.ndarray, plddt: np.ndarray) -> None:
     positions[: len(positions) // 2] += (3.0, 0.0, 1.0)
 
 
-def lose_an_atom(positions: np.ndarray, plddt: np.ndarray) -> None:
-    positions[7] = np.nan
+def lose_an_atom(folder: AtlasFolder, protein: Protein) -> None:
+    """Commit the shard of a structure again with an atom of it NULL, as in imports."""
+    for entry in folder.entries().values():
+        path = folder.root / entry.files["structures"].path
+        table = pq.read_table(path)
+        rows = [str(row) for row in table["structure_id"].to_pylist()]
+        if id_of(protein) in rows:
+            for axis in "xyz":
+                place, values = table.schema.get_field_index(axis), table[axis].to_pylist()
+                values[rows.index(id_of(protein))][7] = None
+                table = table.set_column(place, table.schema.field(place), pa.array(values, table[axis].type))
+            pq.write_table(table, path)
+            content = path.read_bytes()
+            file = replaced(entry.files["structures"], bytes=len(content), sha256=sha256(content).hexdigest())
+            files = {**entry.files, "structures": file}
+            folder.commit_entry(replaced(entry, generation=entry.generation + 1, files=files))
+            return
+    raise AssertionError("no file has the structure")
 
 
 def doubt_a_residue(positions: np.ndarray, plddt: np.ndarray) -> None:
@@ -100,10 +119,12 @@ def pair(tmp_path_factory: pytest.TempPathFactory) -> Pair:
     new["known"] = replace(old["known"], plddt=80.0)  # another mean pLDDT
     new["helped"] = replace(old["helped"], ptm=0.7)
     new["leaver"] = changed(old["leaver"], bend)
-    new["novel3"] = changed(old["novel3"], lose_an_atom)
     new["doubtful"] = changed(old["doubtful"], doubt_a_residue)
     new["novel7"] = changed(old["novel7"], move)  # no difference
-    made.write_atlas(AtlasFolder(root / "new"), new)
+    folder = AtlasFolder(root / "new")
+    made.write_atlas(folder, new, index=False)
+    lose_an_atom(folder, new["novel3"])
+    build_index(folder)
     novelty = NOVELTY | {"novel1": (0.55, "other2"), "known": (0.8004, "entry0")}
     clusters = {"novel4": "novel5", "novel5": "novel5", "novel6": "novel7", "novel7": "novel7", "helped": "novel7"}
     fill(root / "new", new, novelty, clusters)

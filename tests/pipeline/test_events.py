@@ -77,7 +77,7 @@ def test_counts_equal_the_rows_of_the_manifest(
     assert begin["settings"]["weights"] == worker.settings.weights
     assert (end["outcome"], end["folded"], end["failed"], end["shards"]) == ("complete", 60, 3, len(entries))
     assert {each["run_id"] for each in logged} == {entry.run.run_id for entry in entries.values()}
-    assert all(0 < each["busy_seconds"] <= each["seconds"] for each in committed)
+    assert all(0 <= each["busy_seconds"] <= each["seconds"] for each in committed)
     # what happened on the way: deaths by the poison, each answered by a new process; batches halved
     died = Counter(each["reason"].rpartition(" ")[2] for each in of(logged, "child_died"))
     assert died.keys() == {"3", "SIGSEGV"} and len(of(logged, "child_started")) >= sum(died.values())

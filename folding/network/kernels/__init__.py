@@ -1,7 +1,7 @@
 """Triton kernels for the pair representation on a GPU, and the policy that chooses them.
 
-Without Triton, on a CPU, in float32 and when gradients are recorded, the plain torch code of triangle.py and trunk.py
-runs, which is the reference of every kernel. See docs/decisions/0046-kernels.md.
+Without Triton, on a CPU, in float32 and when gradients are recorded, the plain torch code of triangle.py, trunk.py and
+sequence_and_pair.py runs, which is the reference of every kernel. See docs/decisions/0046-kernels.md.
 
 policy.py       which kernels are used
 self_check.py   comparison of the kernels with the plain code when a model is loaded

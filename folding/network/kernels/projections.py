@@ -1,7 +1,7 @@
 """LayerNorm fused with the projections that read it: of both attentions, and of triangle multiplication.
 
 Their plain twins are the projections of `GatedAttention` and `_factor` in network/triangle.py, and `PairToSequence` in
-trunk.py.
+sequence_and_pair.py.
 
 Shapes: B batch, R rows i of a chunk, L residues, Z pair channels, H heads, P residues padded to a multiple of 8. Within
 kernels: M pairs of a tile, N output channels of a step.

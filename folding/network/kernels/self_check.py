@@ -29,8 +29,9 @@ from foldatlas.folding.network.kernels.policy import (
 )
 from foldatlas.folding.network.language_model import LanguageModel
 from foldatlas.folding.network.segments import Segments
+from foldatlas.folding.network.sequence_and_pair import PairToSequence, SequenceToPair
 from foldatlas.folding.network.triangle import TriangleAttention, TriangleMultiplication
-from foldatlas.folding.network.trunk import PairToSequence, PairTransition, SequenceToPair
+from foldatlas.folding.network.trunk import PairTransition
 from foldatlas.folding.planning.chunks import slices
 
 # Two proteins of different lengths, in chunks of rows that do not divide the length.

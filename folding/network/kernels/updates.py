@@ -1,7 +1,7 @@
 """Output projections and whole updates, fused with their LayerNorm, gate and the addition to the pairs.
 
-Their plain twins are the ends of `_updates` and `GatedAttention` in network/triangle.py, and `SequenceToPair` and
-`Transition` in trunk.py.
+Their plain twins are the ends of `_updates` and `GatedAttention` in network/triangle.py, and `SequenceToPair` in
+sequence_and_pair.py and `Transition` in trunk.py.
 Each program reads and writes its own pairs alone, so the pair representation is changed in place.
 
 Shapes: B batch, R rows i of a chunk, L residues, Z pair channels. Within kernels: M pairs of a tile, N output channels
