@@ -36,6 +36,7 @@ from foldatlas.atlas.reader import Atlas
 PAUSE = 0.05  # seconds between requests of a client, so that the machine stays usable
 SAMPLE_SECONDS = 5.0
 GROWTH = 1.25
+DOWNLOADED = 100  # proteins of a download
 LONG = "SELECT count(*) FROM range(1000000000000) AS t(i) WHERE hash(i) = 7"
 
 
@@ -68,8 +69,10 @@ def memory(server: int) -> float:
 class Load:
     """Counts of answers by client and status, and what went wrong."""
 
-    def __init__(self, url: str, server: int, ids: list[str]):
-        self.url, self.server, self.ids = url, server, ids
+    def __init__(self, url: str, server: int, ids: list[str], plddts: list[float]):
+        """`ids` and `plddts` are the structure_id and the mean pLDDT of each protein, in the order of pages."""
+        self.url, self.server, self.ids, self.plddts = url, server, ids, plddts
+        self.downloaded = len(set(ids[:DOWNLOADED]))
         self.counts: collections.Counter[tuple[str, int]] = collections.Counter()
         self.slowest: collections.Counter[str] = collections.Counter()
         self.faults: list[str] = []
@@ -82,22 +85,25 @@ class Load:
         return answer.status_code, answer.content.rstrip().endswith(b"END")
 
     def page(self, draw: random.Random, session: requests.Session) -> tuple[int, bool]:
-        answer = session.get(f"{self.url}/v1/proteins?size=50&min_plddt={draw.randint(40, 80)}", timeout=60)
-        return answer.status_code, answer.status_code != 200 or len(answer.json()["items"]) == 50
+        least = draw.randint(40, 80)
+        answer = session.get(f"{self.url}/v1/proteins?size=50&min_plddt={least}", timeout=60)
+        expected = min(50, sum(plddt >= least for plddt in self.plddts))
+        return answer.status_code, answer.status_code != 200 or len(answer.json()["items"]) == expected
 
     def sql(self, draw: random.Random, session: requests.Session) -> tuple[int, bool]:
         statement = "SELECT count(*) AS n FROM proteins WHERE mean_plddt > $least"
-        asked = {"sql": statement, "params": {"least": draw.randint(0, 90)}}
-        answer = session.post(f"{self.url}/v1/sql", json=asked, timeout=60)
-        return answer.status_code, answer.status_code != 200 or answer.json()[0]["n"] > 0
+        least = draw.randint(0, 90)
+        answer = session.post(f"{self.url}/v1/sql", json={"sql": statement, "params": {"least": least}}, timeout=60)
+        expected = sum(plddt > least for plddt in self.plddts)
+        return answer.status_code, answer.status_code != 200 or answer.json()[0]["n"] == expected
 
     def download(self, draw: random.Random, session: requests.Session) -> tuple[int, bool]:
-        answer = session.get(f"{self.url}/v1/downloads/structures.tar?limit=100", timeout=120)
+        answer = session.get(f"{self.url}/v1/downloads/structures.tar?limit={DOWNLOADED}", timeout=120)
         if answer.status_code != 200:
             return answer.status_code, True
         with tarfile.open(fileobj=io.BytesIO(answer.content)) as tar:
             names = tar.getnames()
-        return 200, names[-1] == "manifest.jsonl" and len(names) == 101
+        return 200, names[-1] == "manifest.jsonl" and len(names) == self.downloaded + 1
 
     def kill(self) -> None:
         """Run a long statement, and kill its process: the answer must be 503."""
@@ -163,9 +169,9 @@ def served(root: Path) -> Iterator[tuple[subprocess.Popen[str], str]]:
 
 def load(root: Path, seconds: float, rebuilds: int, kills: int) -> dict[str, Any]:
     with Atlas.open(root) as atlas:
-        ids = [str(identity) for (identity,) in atlas.sql("SELECT structure_id FROM scores").rows()]
+        proteins = atlas.sql("SELECT structure_id, mean_plddt FROM proteins ORDER BY structure_id, id, source").rows()
     with served(root) as (process, url):
-        run = Load(url, process.pid, ids)
+        run = Load(url, process.pid, [str(identity) for identity, _ in proteins], [plddt for _, plddt in proteins])
         clients = {"fetch": run.fetch, "page": run.page, "sql": run.sql, "download": run.download}
         threads = [threading.Thread(target=run.run, args=each, daemon=True) for each in clients.items()]
         for thread in threads:
@@ -212,7 +218,7 @@ def load(root: Path, seconds: float, rebuilds: int, kills: int) -> dict[str, Any
     if len(run.killed) < kills:
         faults.append(f"{len(run.killed)} of {kills} processes were killed")
     return {
-        "seconds": seconds, "rebuilds": rebuilds, "killed": len(run.killed), "structures": len(ids),
+        "seconds": seconds, "rebuilds": rebuilds, "killed": len(run.killed), "structures": len(set(run.ids)),
         "answers": {f"{name} {status}": number for (name, status), number in sorted(run.counts.items())},
         "slowest_ms": dict(run.slowest), "memory_mb": {"early": early, "late": late},
         "samples": [[round(at), round(size)] for at, size in samples], "faults": faults,
