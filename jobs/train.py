@@ -2,6 +2,7 @@
 
 import argparse
 import importlib
+import os
 from typing import Final
 
 PARTS: Final = {
@@ -33,4 +34,9 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    return int(arguments.run_part(arguments))
+    code = int(arguments.run_part(arguments))
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        from foldatlas.folding.training.processes import end_process
+
+        end_process(code)
+    return code
