@@ -19,7 +19,7 @@ pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="looks into /pro
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("where", "kills", "faults"), [("folder", 4, "disk_full"), pytest.param("store", 2, "", marks=pytest.mark.long)]
+    ("where", "kills", "faults"), [("folder", 2, "disk_full"), pytest.param("store", 2, "", marks=pytest.mark.long)]
 )
 def test_killed_runs_lose_duplicate_and_corrupt_nothing(where: str, kills: int, faults: str) -> None:
     if where == "store":

@@ -42,7 +42,7 @@ def network(request):
     return getattr(made, "network", made)
 
 
-@pytest.fixture(params=["nano_network", "half", *CONFIGS])
+@pytest.fixture(params=["nano_network", "half", *(pytest.param(name, marks=pytest.mark.long) for name in CONFIGS)])
 def any_precision(request):
     """As `network`, and one in bfloat16."""
     made = request.getfixturevalue(request.param)

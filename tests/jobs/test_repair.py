@@ -140,6 +140,7 @@ def test_nothing_is_dropped_without_the_model(atlas: Path, run: Run) -> None:
     assert done.returncode == 2 and "belong to --repair" in done.stderr
 
 
+@pytest.mark.long
 def test_an_atlas_on_a_store(whole: Path, s3: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A truncated file, a plan with a flipped bit, and records and sequences that are lost."""
     monkeypatch.setenv("FOLDATLAS_CACHE", str(tmp_path / "cache"))

@@ -258,8 +258,9 @@ def test_crops_of_a_residue_or_two_give_numbers(chains, tmp_path, crop):
     assert all(value is not None for line in metrics.read(tmp_path) for value in line.values())
 
 
+@pytest.mark.long
 def test_training_overfits_one_protein(chains, tmp_path):
-    """In a minute at most: the full runs are in docs/training.md."""
+    """The full runs are in docs/training.md."""
     chain = chains[3]
     recipe = replace(RECIPE, phases=(Phase(32, 1, 100),), warm_up_steps=10, recycles=0, average_decay=0.9)
     trainer = make_trainer([chain], tmp_path / "run", recipe, [chain], save_every=1000, log_every=50)
