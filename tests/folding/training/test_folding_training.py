@@ -258,20 +258,23 @@ def test_crops_of_a_residue_or_two_give_numbers(chains, tmp_path, crop):
     assert all(value is not None for line in metrics.read(tmp_path) for value in line.values())
 
 
-@pytest.mark.long
-def test_training_overfits_one_protein(chains, tmp_path):
-    """The full runs are in docs/training.md."""
+@pytest.mark.parametrize(
+    ("steps", "gain", "lag", "rmsd"), [(30, 0.3, 0.05, 10.0), pytest.param(100, 0.8, 1e-3, 3.0, marks=pytest.mark.long)]
+)
+def test_training_overfits_one_protein(steps, gain, lag, rmsd, chains, tmp_path):
+    """The full runs are in docs/training.md. `lag`: the averaged weights, which are validated, follow those that are
+    trained."""
     chain = chains[3]
-    recipe = replace(RECIPE, phases=(Phase(32, 1, 100),), warm_up_steps=10, recycles=0, average_decay=0.9)
+    recipe = replace(RECIPE, phases=(Phase(32, 1, steps),), warm_up_steps=10, recycles=0, average_decay=0.9)
     trainer = make_trainer([chain], tmp_path / "run", recipe, [chain], save_every=1000, log_every=50)
     before = trainer.validate()
     assert run(trainer)
-    assert trainer.validate() > before + 0.3
+    assert trainer.validate() > before + gain
     with torch.inference_mode():
         folded = trainer.network(encode([chain.sequence]), recycles=0, outputs=OutputFlags())
     alpha = folded.positions_BLA3[0, :, 1].numpy()
-    assert lddt.lddt_ca(alpha, chain.positions_LA3[:, 1]).score == pytest.approx(trainer.validate(), abs=1e-3)
-    assert superposition.rmsd(alpha, chain.positions_LA3[:, 1]) < 3
+    assert lddt.lddt_ca(alpha, chain.positions_LA3[:, 1]).score == pytest.approx(trainer.validate(), abs=lag)
+    assert superposition.rmsd(alpha, chain.positions_LA3[:, 1]) < rmsd
 
 
 def options(chains_file, **changes):
