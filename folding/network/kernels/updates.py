@@ -26,6 +26,13 @@ def _pairs(pair_ptr, stride_b, stride_i, stride_j, rows, length, BLOCK_M: tl.con
 
 
 @triton.jit
+def _add(pair_ptrs, update, exists_M):
+    """Add `update` (float32) to the pairs at `pair_ptrs`; both are [M, channels]."""
+    old = tl.load(pair_ptrs, mask=exists_M[:, None], other=0.0).to(tl.float32)
+    tl.store(pair_ptrs, (old + update).to(pair_ptrs.dtype.element_ty), mask=exists_M[:, None])
+
+
+@triton.jit
 def multiplication_update_kernel(
     product_ptr,
     pair_ptr,
@@ -64,9 +71,7 @@ def multiplication_update_kernel(
         outputs = start + tl.arange(0, BLOCK_N)
         update_MN = linear(product_MZ, weight_ptr, bias_ptr, outputs, Z, True)
         update_MN *= sigmoid(linear(normal_MZ, gate_weight_ptr, gate_bias_ptr, outputs, Z, True))
-        pair_MN_ptr = pair_M_ptr[:, None] + outputs[None, :]
-        old_MN = tl.load(pair_MN_ptr, mask=exists_M[:, None], other=0.0).to(tl.float32)
-        tl.store(pair_MN_ptr, (old_MN + update_MN).to(pair_MZ.dtype), mask=exists_M[:, None])
+        _add(pair_M_ptr[:, None] + outputs[None, :], update_MN, exists_M)
 
 
 @triton.jit
@@ -91,9 +96,7 @@ def attention_update_kernel(
     for start in range(0, Z, BLOCK_N):
         outputs = start + tl.arange(0, BLOCK_N)
         update_MN = linear(attended_MZ, weight_ptr, bias_ptr, outputs, Z, True)
-        pair_MN_ptr = pair_M_ptr[:, None] + outputs[None, :]
-        old_MN = tl.load(pair_MN_ptr, mask=exists_M[:, None], other=0.0).to(tl.float32)
-        tl.store(pair_MN_ptr, (old_MN + update_MN).to(attended_MZ.dtype), mask=exists_M[:, None])
+        _add(pair_M_ptr[:, None] + outputs[None, :], update_MN, exists_M)
 
 
 @triton.jit
@@ -129,9 +132,7 @@ def sequence_update_kernel(
         update_MN += tl.load(from_query_MN_ptr, mask=exists_M[:, None], other=0.0).to(tl.float32)
         from_key_MN_ptr = from_key_ptr + i_M[:, None] * Z + outputs[None, :]
         update_MN -= tl.load(from_key_MN_ptr, mask=exists_M[:, None], other=0.0).to(tl.float32)
-        pair_MN_ptr = pair_M_ptr[:, None] + outputs[None, :]
-        old_MN = tl.load(pair_MN_ptr, mask=exists_M[:, None], other=0.0).to(tl.float32)
-        tl.store(pair_MN_ptr, (old_MN + update_MN).to(query_MK.dtype), mask=exists_M[:, None])
+        _add(pair_M_ptr[:, None] + outputs[None, :], update_MN, exists_M)
 
 
 @triton.jit
@@ -168,8 +169,7 @@ def transition_kernel(
         weight_NZ = tl.load(contract_weight_ptr + channels[None, :] * HIDDEN + hidden_channels[:, None])
         update_MZ += tl.dot(hidden_MN.to(pair_MZ.dtype), weight_NZ, input_precision="ieee")
     update_MZ += tl.load(contract_bias_ptr + channels).to(tl.float32)[None, :]
-    old_MZ = tl.load(pair_MZ_ptr, mask=exists_M[:, None], other=0.0).to(tl.float32)
-    tl.store(pair_MZ_ptr, (old_MZ + update_MZ).to(pair_MZ.dtype), mask=exists_M[:, None])
+    _add(pair_MZ_ptr, update_MZ, exists_M)
 
 
 def block_sizes(width: int) -> dict[str, int]:
