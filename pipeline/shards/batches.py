@@ -6,6 +6,7 @@ from typing import Any, Final
 
 from foldatlas.atlas.forecast.device_rates import device_kind
 from foldatlas.atlas.planning.prefetch import prefetched
+from foldatlas.folding.config import ESMFoldConfig
 from foldatlas.folding.models import config_of
 from foldatlas.folding.planning.batching import cut_into_batches, padded_length
 from foldatlas.folding.planning.cost import mflop, pair_output_bytes, peak_bytes
@@ -30,28 +31,23 @@ def fold_in_batches(
     it is not read to its end. Raise Interrupted when the run is to stop, and ModelError for a model that cannot be
     loaded.
     """
-    config, recycles = (
-        config_of(options.worker.model, weights_dir=options.worker.weights_dir),
-        options.worker.settings.recycles,
-    )
-    with closing(prefetched(_computed(sequences, outputs, options), _AHEAD)) as computed:
+    worker = options.worker
+    config, recycles = config_of(worker.model, weights_dir=worker.weights_dir), worker.settings.recycles
+    with closing(prefetched(_computed(sequences, outputs, options, config), _AHEAD)) as computed:
         for batch, results in computed:
             raise_if_stopping()
-            progress.report(
-                progress.BatchDone(
-                    sum(map(len, batch)), sum(mflop(config, len(sequence), recycles) for sequence in batch)
-                )
-            )
+            work_done = sum(mflop(config, len(sequence), recycles) for sequence in batch)
+            progress.report(progress.BatchDone(sum(map(len, batch)), work_done))
             yield from results
 
 
 def _computed(
-    sequences: Sequence[str], outputs: Collection[str], options: FoldOptions
+    sequences: Sequence[str], outputs: Collection[str], options: FoldOptions, config: ESMFoldConfig
 ) -> Iterator[tuple[list[str], list[Any]]]:
     """Yield batches, shortest proteins first, with a result for each protein."""
     worker = options.worker
-    config, recycles = config_of(worker.model, weights_dir=worker.weights_dir), worker.settings.recycles
-    padded, precision = padded_length(device_kind(worker.device)), worker.settings.precision
+    recycles, precision = worker.settings.recycles, worker.settings.precision
+    padded = padded_length(device_kind(worker.device))
     output_bytes = pair_output_bytes(pae="pae" in outputs)
 
     def cost(batch: Sequence[str]) -> int:
