@@ -13,10 +13,9 @@ from collections.abc import Callable
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 from types import TracebackType
-from typing import Any, Final, Literal, Protocol, Self
+from typing import Final, Literal, Protocol, Self
 
-import numpy.typing as npt
-
+from foldatlas.atlas.writers.chains import Structure
 from foldatlas.atlas.writers.structure_files import structure_writer
 from foldatlas.schemas.errors import FoldAtlasError
 from foldatlas.schemas.records import structure_id
@@ -26,15 +25,9 @@ _END: Final = None  # in the queue: the thread ends
 _STOP_SECONDS: Final = 10.0
 
 
-class FoldedStructure(Protocol):
-    """What folding returns: positions [A, 3] in angstrom in the order of schemas.records.ATOMS, pLDDT [L], 0 to 100."""
+class FoldedStructure(Structure, Protocol):
+    """What folding returns."""
 
-    @property
-    def sequence(self) -> str: ...
-    @property
-    def positions(self) -> npt.NDArray[Any]: ...
-    @property
-    def plddt(self) -> npt.NDArray[Any]: ...
     @property
     def ptm(self) -> float: ...
     @property

@@ -181,8 +181,8 @@ class Scores(BaseModel):
     is_representative30: bool | None
 
 
-class Protein(Scores):
-    """A record with its structure's scores: a row of the view `proteins`. null: not known, not searched, no hit."""
+class Record(BaseModel):
+    """The columns of a record in the view `proteins`."""
 
     id: str
     source: str
@@ -190,6 +190,11 @@ class Protein(Scores):
     sequence_crc64: str | None
     mgyp: int | None
     is_fragment: bool | None
+
+
+class Protein(Scores, Record):
+    """A record with its structure's scores: a row of the view `proteins`. null: not known, not searched, no hit."""
+
     model: str | None
     run_id: str | None
 

@@ -14,7 +14,7 @@ from foldatlas.atlas.serve.current import Served
 from foldatlas.atlas.serve.http import models
 from foldatlas.atlas.serve.http.access import needs
 from foldatlas.atlas.serve.http.conditional import conditional
-from foldatlas.atlas.serve.http.models import JSON, Scores
+from foldatlas.atlas.serve.http.models import JSON, Record, Scores
 from foldatlas.atlas.serve.http.problems import documented
 from foldatlas.atlas.serve.http.proteins import ERRORS, Name
 from foldatlas.atlas.serve.http.state import read, state_of
@@ -23,17 +23,6 @@ from foldatlas.atlas.serve.settings import READ
 from foldatlas.atlas.serve.verdicts import Verdict
 
 router = APIRouter(prefix="/v1", tags=["protein page"], dependencies=[Depends(needs(READ))])
-
-
-class Record(BaseModel):
-    """A record with this structure."""
-
-    id: str
-    source: str
-    description: str | None
-    sequence_crc64: str | None
-    mgyp: int | None
-    is_fragment: bool | None
 
 
 class Hit(BaseModel):
@@ -118,7 +107,7 @@ class ProteinPage(Scores):
 
     id: str
     description: str | None
-    records: list[Record] = Field(description="the first 100")
+    records: list[Record] = Field(description="those with this structure, the first 100")
     num_records: int
     sequence: str
     plddt: list[float | None]
