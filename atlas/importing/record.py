@@ -36,7 +36,7 @@ class ImportedStructure:
     ptm             0 to 1; None if the file has no pTM
     pae             float32 [L, L] angstrom: the expected error of residue j (axis 1) when the predicted and true frames
                     of residue i (axis 0) are superposed; None without one
-    pae_fault       why PAE of the file is not used, "" if it is or there is none
+    pae_fault       the reason why the PAE of the file is not used; "" for PAE that is used, and without PAE
     identifier      the id that the file states, for `--id-from header`; "" without one
     title           one line of text about the protein; ""
     provenance      what the file states about itself

@@ -4,6 +4,7 @@ Jobs are known by random names alone and are not listed. Nothing of a query is l
 """
 
 import contextlib
+import copy
 import logging
 import secrets
 import threading
@@ -210,7 +211,7 @@ class Searches:
         with self._lock:
             self._expire()
             job = self._jobs.get(name)
-            return None if job is None else Search(**{each: getattr(job, each) for each in job.__dataclass_fields__})
+            return copy.copy(job)
 
     def cancel(self, name: str) -> bool:
         """Stop a search and delete its result. Return whether there is one of this name."""
