@@ -14,7 +14,6 @@ from foldatlas.schemas.records import Settings
 from foldatlas.schemas.tables import (
     FORMAT_VERSION,
     NEEDED_TABLES,
-    OPTIONAL_TABLES,
     RECORDS,
     SCORES,
     SHARD_TABLES,
@@ -170,8 +169,3 @@ def table_schema(table: str, version: int) -> pa.Schema:
 def needed_tables(version: int) -> tuple[str, ...]:
     """Return the tables that every committed shard has."""
     return (*NEEDED_TABLES, PROVENANCE) if version >= IMPORTED_FORMAT else NEEDED_TABLES
-
-
-def shard_tables(version: int) -> tuple[str, ...]:
-    """Return the tables that a shard can have: those of `needed_tables` and those written on request."""
-    return (*needed_tables(version), *OPTIONAL_TABLES)

@@ -122,11 +122,6 @@ class StagedSource:
         return self._read[name]
 
 
-def expected_files(staged: Sequence[StagedSource]) -> int:
-    """Return the number of files of all sources, as far as it is known."""
-    return sum(one.num_files() or 0 for one in staged)
-
-
 def local_files(staged: StagedSource, notes: Sequence[ChunkNote], work: Path) -> Iterator[Path]:
     """Yield the table of files of each chunk as a local file, copied into `work` from a store."""
     if staged.storage.root is not None:

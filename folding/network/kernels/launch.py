@@ -8,7 +8,6 @@ computed with 64 bits, because a pair representation of 128 channels has 2^31 el
 """
 
 import importlib.util
-import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -43,11 +42,6 @@ class Launch:
 def installed() -> bool:
     """Return whether Triton can be imported."""
     return importlib.util.find_spec("triton") is not None
-
-
-def interpreted() -> bool:
-    """Return whether kernels run in Triton's interpreter, on CPU tensors. It was chosen before Triton's import."""
-    return os.environ.get("TRITON_INTERPRET", "0") == "1"
 
 
 def launch(kernel: Any, grid: tuple[int, ...], *arguments: Any, **options: Any) -> None:
