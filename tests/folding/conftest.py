@@ -1,5 +1,6 @@
 """Networks that tests share: transformers' ESMFold with random weights as the reference, and ours built from it."""
 
+import dataclasses
 import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -15,7 +16,21 @@ from transformers.models.esm.openfold_utils import rigid_utils
 from foldatlas.folding.config import from_transformers
 from foldatlas.folding.network.esmfold import ESMFold, ESMFoldOutput, OutputFlags
 from foldatlas.folding.network.tokens import encode
-from foldatlas.folding.weights import fitting
+from foldatlas.folding.weights import fitting, nano
+
+# The widths of the released ESMFold.
+RELEASED = dataclasses.replace(
+    nano.CONFIG,
+    language_model=dataclasses.replace(
+        nano.CONFIG.language_model, num_layers=36, width=2560, num_heads=40, transition_width=10240
+    ),
+    trunk=dataclasses.replace(
+        nano.CONFIG.trunk, num_blocks=48, single_width=1024, pair_width=128, single_head_width=32, pair_head_width=32
+    ),
+    structure_module=dataclasses.replace(
+        nano.CONFIG.structure_module, single_width=384, pair_width=128, num_heads=12, head_width=16
+    ),
+)
 
 EVERYTHING = OutputFlags(mean_embedding=True, pae_logits=True, distogram_logits=True)
 

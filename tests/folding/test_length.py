@@ -1,7 +1,6 @@
 """Long proteins: chunks change nothing, memory is planned, offsets never pass 31 bits. Nothing large is allocated."""
 
 import copy
-import dataclasses
 
 import pytest
 import torch
@@ -13,27 +12,15 @@ from foldatlas.folding.network.tokens import encode
 from foldatlas.folding.network.triangle import TriangleAttention
 from foldatlas.folding.planning import cost, memory
 from foldatlas.folding.planning.chunks import MAX_ELEMENTS, largest_slice, slices
-from foldatlas.folding.weights import nano
 from foldatlas.schemas.errors import OutOfMemory
+
+from .conftest import RELEASED
 
 # A protein alone, in a batch, chunked and not: pLDDT and pTM as fractions, positions in angstrom.
 SCORE = 1e-5
 ANGSTROM = 1e-3
 
 GB = 10**9
-# The widths of the released ESMFold.
-RELEASED = dataclasses.replace(
-    nano.CONFIG,
-    language_model=dataclasses.replace(
-        nano.CONFIG.language_model, num_layers=36, width=2560, num_heads=40, transition_width=10240
-    ),
-    trunk=dataclasses.replace(
-        nano.CONFIG.trunk, num_blocks=48, single_width=1024, pair_width=128, single_head_width=32, pair_head_width=32
-    ),
-    structure_module=dataclasses.replace(
-        nano.CONFIG.structure_module, single_width=384, pair_width=128, num_heads=12, head_width=16
-    ),
-)
 
 
 def folded(network, sequences, rows, recycles=3):

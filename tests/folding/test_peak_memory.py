@@ -15,22 +15,17 @@ from foldatlas.folding.network.esmfold import ESMFold, OutputFlags
 from foldatlas.folding.network.layout import without_values
 from foldatlas.folding.network.tokens import encode
 from foldatlas.folding.planning import cost
-from foldatlas.folding.weights import nano
+
+from .conftest import RELEASED
 
 GB = 10**9
 WEIGHTS_BYTES = 7.2 * GB  # 3.5 billion parameters, all but 50 million of them in bfloat16
-# The widths of the released ESMFold, and one layer of each kind: memory does not depend on their number.
+# One layer of each kind: memory does not depend on their number.
 ONE_LAYER = dataclasses.replace(
-    nano.CONFIG,
-    language_model=dataclasses.replace(
-        nano.CONFIG.language_model, num_layers=1, width=2560, num_heads=40, transition_width=10240
-    ),
-    trunk=dataclasses.replace(
-        nano.CONFIG.trunk, num_blocks=1, single_width=1024, pair_width=128, single_head_width=32, pair_head_width=32
-    ),
-    structure_module=dataclasses.replace(
-        nano.CONFIG.structure_module, num_iterations=2, single_width=384, pair_width=128, num_heads=12, head_width=16
-    ),
+    RELEASED,
+    language_model=dataclasses.replace(RELEASED.language_model, num_layers=1),
+    trunk=dataclasses.replace(RELEASED.trunk, num_blocks=1),
+    structure_module=dataclasses.replace(RELEASED.structure_module, num_iterations=2),
 )
 
 
