@@ -107,7 +107,9 @@ def fold_atlas(
         after = _fold(goal, missing, before, engine, show_progress=show_progress)
         folder.pack_manifest()
         report = _report(after, before, goal, time.monotonic() - started)
-        ended.update(dataclasses.asdict(report))  # the manifest's counts: the sums of those in the events before
+        ended.update(
+            (name, value) for name, value in dataclasses.asdict(report).items() if value is not None
+        )  # the manifest's counts: the sums of those in the events before
     return report
 
 

@@ -8,7 +8,7 @@ follow, are not repeated. Shapes: N proteins of the batch, R residues and A atom
     mean_embedding      float32 [N, D]
     residue_embedding   float16 [R, D]
     pae                 uint8 [sum of L x L]
-    passes              int64 [N]
+    passes              int32 [N]
 
     mean.LAYER          float32 [N, D], of an embedding, for each layer
     residues.LAYER      float32 [R, D]
@@ -76,7 +76,7 @@ def _pack_structures(structures: Sequence[QuantisedPrediction]) -> dict[str, Arr
         "ptm": np.array([structure.ptm for structure in structures], np.float64),
     }
     if structures[0].passes is not None:
-        arrays["passes"] = np.array([structure.passes for structure in structures], np.int64)
+        arrays["passes"] = np.array([structure.passes for structure in structures], np.int32)
     optional: dict[str, list[Array | None]] = {
         "mean_embedding": [structure.mean_embedding for structure in structures],
         "residue_embedding": [structure.residue_embedding for structure in structures],
