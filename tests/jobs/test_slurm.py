@@ -1,6 +1,6 @@
 """jobs/deploy/slurm on a real Slurm of one node, disturbed as clusters disturb; each run must end in the clean atlas.
 
-The process that folds is the fake child (tests/faults/driver.py). A run that is to be disturbed pauses before its second
+The process that folds is the fake child (tests/faults/driver.py). A run that is disturbed pauses before its second
 commit, however busy the machine is.
 """
 
