@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Final
 from foldatlas.jobs import cluster as cluster_job
 from foldatlas.jobs import plan as plan_job
 from foldatlas.jobs import report as report_job
-from foldatlas.jobs.arguments import path, say
+from foldatlas.jobs.arguments import add_log, add_no_report, say
 from foldatlas.jobs.choices import EngineChoice, Inputs, ModelChoice
-from foldatlas.jobs.novelty import exit_code, opened, search_each
+from foldatlas.jobs.novelty import configure_reference, exit_code, opened, search_each
 from foldatlas.schemas.errors import UsageError
 from foldatlas.schemas.records import DEFAULT_MAX_LENGTH
 from foldatlas.schemas.wording import counted
@@ -250,30 +250,31 @@ class _Share:
 
 def configure(parser: argparse.ArgumentParser) -> None:
     plan_job.configure_planning(parser)
-    parser.add_argument(
-        "--add-outputs",
-        action="store_true",
-        help="fold again the shards without the tables of --embeddings or --pae; their structures are kept",
-    )
-    parser.add_argument(
+    parser.add_argument("--strict", action="store_true", help="exit with code 3 if any record is refused")
+    add_log(parser)
+    selection = parser.add_argument_group("what to fold", "default: all that the atlas lacks")
+    selection.add_argument(
         "--shards", metavar="A-B", help="fold only these shards of the plan, by number: 0-99 or 0-99,150"
     )
-    parser.add_argument("--part", metavar="K/N", help="fold only part K of N parts of equal predicted cost: 3/16")
-    parser.add_argument(
+    selection.add_argument("--part", metavar="K/N", help="fold only part K of N parts of equal predicted cost: 3/16")
+    selection.add_argument(
         "--retry-failed",
         action="store_true",
         help="retry failed proteins once, for example on a device with more memory; FASTA may be omitted",
     )
-    parser.add_argument(
+    selection.add_argument(
+        "--add-outputs",
+        action="store_true",
+        help="fold again the shards without the tables of --embeddings or --pae; their structures are kept",
+    )
+    after = parser.add_argument_group("after folding")
+    configure_reference(after)
+    after.add_argument(
         "--cluster",
         action="store_true",
-        help="cluster the atlas by sequence and structure after folding, as `foldatlas cluster` does",
+        help="cluster the atlas by sequence and structure, as `foldatlas cluster` does",
     )
-    parser.add_argument(
-        "--log", type=path, metavar="FILE", help="append events to this file as JSON lines (-: standard error)"
-    )
-    parser.add_argument("--no-report", dest="report", action="store_false", help="do not write report.html at the end")
-    parser.add_argument("--strict", action="store_true", help="exit with code 3 if any record is refused")
+    add_no_report(after)
 
 
 # arguments that plan does not have, or does not act on

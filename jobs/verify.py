@@ -162,9 +162,13 @@ def configure(parser: argparse.ArgumentParser) -> None:
         metavar="FASTA",
         help="a file that was planned and is elsewhere now; can be repeated",
     )
-    mending.add_argument("--model", metavar="MODEL", help="the atlas's model, if it is in a folder: its path")
+    mending.add_argument(
+        "--model", type=path, metavar="NAME", help="the atlas's model, if it is not a published one: its path"
+    )
     add_weights(mending)
-    mending.add_argument("--device", default="auto", help="device that folds: auto, cpu, cuda or cuda:N")
+    mending.add_argument(
+        "--device", default="auto", metavar="DEVICE", help="where the network runs: auto, cpu, cuda or cuda:N"
+    )
 
 
 def run(arguments: argparse.Namespace) -> int:
