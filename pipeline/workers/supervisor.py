@@ -235,7 +235,9 @@ class Child:
         """Return the command line of a child that inherits `descriptor`."""
         spec, settings = self._spec, self._spec.settings
         command = [*(spec.command or (sys.executable, *CHILD)), str(descriptor), str(os.getpid())]
-        return [*command, spec.model, str(settings.recycles), settings.precision, spec.device, spec.weights_dir or ""]
+        tolerance = "" if settings.recycle_tolerance is None else repr(settings.recycle_tolerance)
+        model = [spec.model, str(settings.recycles), tolerance, settings.precision]
+        return [*command, *model, spec.device, spec.weights_dir or ""]
 
     def _receive(self, seconds: float, since: float) -> tuple[Message, Arrays]:
         """Return the next message, as `Link.receive`. The child is ended if that raises."""
