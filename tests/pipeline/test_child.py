@@ -40,13 +40,13 @@ def test_gpu_that_cannot_compute_is_refused(monkeypatch: pytest.MonkeyPatch) -> 
         monkeypatch.setattr(module, "serve", lambda _, load_model: load_model())
         kinds.append(RuntimeError)
         with pytest.raises(RuntimeError, match="no kernel image"):
-            module.main(["nano", "0", "fp32", "cuda:1", ""])
+            module.main(["nano", "0", "", "fp32", "cuda:1", ""])
         assert len(asked.pop()) == 1
-        module.main(["nano", "0", "fp32", "cpu", ""])  # what is sound is not asked twice
+        module.main(["nano", "0", "", "fp32", "cpu", ""])  # what is sound is not asked twice
         assert asked == []
         for kind in (OutOfMemory, NonFiniteOutput):  # of a real protein that is a row with the reason
             kinds.append(kind)
-            module.main(["nano", "0", "fp32", "cuda", ""])
+            module.main(["nano", "0", "", "fp32", "cuda", ""])
             assert len(asked.pop()) == 1
 
 
