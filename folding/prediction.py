@@ -34,6 +34,8 @@ class Prediction:
     pae                 [L, L] angstrom, 0.25 to 31.75: the expected error of residue j (axis 1) when the predicted and
                         true frames of residue i (axis 0) are superposed
     distogram_logits    [L, L, N] logits of 64 equal bins of the C-beta distance
+
+    passes              trunk passes that ran; None if recycling could not stop early
     """
 
     sequence: str
@@ -46,6 +48,7 @@ class Prediction:
     distogram_logits: Floats | None = None
     iptm: float | None = None
     chain_lengths: tuple[int, ...] | None = None
+    passes: int | None = None
 
     @property
     def mean_plddt(self) -> float:
@@ -67,6 +70,8 @@ class QuantisedPrediction:
     mean_embedding      float32 [D], as in Prediction
     residue_embedding   float16 [L, D]
     pae                 uint8 [L, L], 0.125 angstrom
+
+    passes              as in Prediction
     """
 
     sequence: str
@@ -76,6 +81,7 @@ class QuantisedPrediction:
     mean_embedding: Floats | None = None
     residue_embedding: npt.NDArray[np.float16] | None = None
     pae: npt.NDArray[np.uint8] | None = None
+    passes: int | None = None
 
 
 def narrowed(coordinates: npt.NDArray[np.int32]) -> npt.NDArray[np.int16] | npt.NDArray[np.int32]:

@@ -58,10 +58,11 @@ class ComputedBatch:
 
 
 class FoldingStages:
-    """The stages of folding with `network` and `recycles` + 1 trunk passes."""
+    """The stages of folding with `network` and `recycles` + 1 trunk passes, or fewer with a `recycle_tolerance` in
+    angstrom (network/early_stop.py)."""
 
-    def __init__(self, network: ESMFold, recycles: int):
-        self._network, self._recycles = network, recycles
+    def __init__(self, network: ESMFold, recycles: int, recycle_tolerance: float | None = None):
+        self._network, self._recycles, self._recycle_tolerance = network, recycles, recycle_tolerance
 
     @property
     def _device(self) -> torch.device:
@@ -91,7 +92,12 @@ class FoldingStages:
         with torch.inference_mode(), dropped_without_memory(graphs), describe_out_of_memory(sequences, device):
             aatype_BL, mask_BL = (to_device(x, device) for x in (prepared.batch.aatype_BL, prepared.batch.mask_BL))
             batch = padded_to_graph(replace(prepared.batch, aatype_BL=aatype_BL, mask_BL=mask_BL), graphs)
-            output = self._network(batch, recycles=self._recycles, outputs=prepared.outputs)
+            output = self._network(
+                batch,
+                recycles=self._recycles,
+                outputs=prepared.outputs,
+                recycle_tolerance=self._recycle_tolerance,
+            )
             outputs = {name: to_host(values) for name, values in _in_stored_units(output).items()}
             del output
             if device.type == "cuda":
@@ -134,8 +140,9 @@ class FoldingStages:
                         "fp32"
                     )
             coordinates = narrowed(coordinates)
+            passes = int(arrays["passes"][row]) if "passes" in arrays else None
             predictions.append(
-                QuantisedPrediction(sequence, coordinates, plddt.astype(np.uint16), ptm, mean, residues, pae)
+                QuantisedPrediction(sequence, coordinates, plddt.astype(np.uint16), ptm, mean, residues, pae, passes)
             )
         return predictions
 
@@ -167,6 +174,8 @@ def _in_stored_units(output: ESMFoldOutput) -> dict[str, Tensor]:
         errors_BLL = (output.pae_BLL * PAE_SCALE).round()
         is_stored_BLL = (errors_BLL >= 0) & (errors_BLL < _NOT_AN_ERROR)
         stored["pae"] = torch.where(is_stored_BLL, errors_BLL, _NOT_AN_ERROR).to(torch.uint8)
+    if output.passes_B is not None:
+        stored["passes"] = output.passes_B
     return stored
 
 

@@ -140,6 +140,18 @@ def widened(batch: Batch, proteins: int, length: int) -> Batch:
     )
 
 
+def of_proteins(batch: Batch, rows: Sequence[int]) -> Batch:
+    """Return the batch of these rows of `batch`, with the same padding."""
+    index = torch.tensor(rows, device=batch.mask_BL.device)
+    return Batch(
+        batch.aatype_BL[index],
+        batch.mask_BL[index],
+        None if batch.residue_index_BL is None else batch.residue_index_BL[index],
+        None if batch.chain_BL is None else batch.chain_BL[index],
+        None if batch.lengths is None else tuple(batch.lengths[row] for row in rows),
+    )
+
+
 def language_tokens(batch: Batch) -> Tensor:
     """Return the tokens [B, T] of a batch: <cls>, residues, <eos> directly after the last residue, <pad>."""
     num_proteins, length = batch.aatype_BL.shape

@@ -52,6 +52,7 @@ class ShardWriter:
         self.failures: list[tuple[str, str, int]] = []  # sequence, error, attempts
         self.num_folded = 0
         self.num_residues = 0
+        self.trunk_passes: int | None = None  # of all predictions that report them
 
     @contextlib.contextmanager
     def open(self) -> Iterator["ShardWriter"]:
@@ -115,6 +116,8 @@ class ShardWriter:
         self._pending.append(_Pending(identity, replace(prediction, pae=None, residue_embedding=None), scores))
         self.num_folded += 1
         self.num_residues += len(prediction.sequence)
+        if prediction.passes is not None:
+            self.trunk_passes = (self.trunk_passes or 0) + prediction.passes
         if self._num_carried + len(self._pending) == STRUCTURES_PER_ROW_GROUP:
             self._flush()
 

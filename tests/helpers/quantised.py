@@ -17,4 +17,5 @@ def quantised(prediction: Prediction) -> QuantisedPrediction:
         mean_embedding=prediction.mean_embedding,
         residue_embedding=None if residues is None else residues.astype(np.float16),
         pae=None if pae is None else np.rint(pae * PAE_SCALE).astype(np.uint8),
+        passes=prediction.passes,
     )
