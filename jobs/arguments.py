@@ -49,12 +49,17 @@ def not_negative_number(text: str) -> float:
 
 def seconds(text: str) -> float:
     """Parse a time in seconds, more than 0."""
+    return positive_number(text, "number of seconds")
+
+
+def positive_number(text: str, what: str = "number") -> float:
+    """Parse a number above 0; `what` describes it in the message."""
     try:
         number = float(text)
     except ValueError:
         number = math.nan
     if not 0 < number < math.inf:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a number of seconds above 0")
+        raise argparse.ArgumentTypeError(f"{text!r} is not a {what} above 0")
     return number
 
 

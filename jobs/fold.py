@@ -92,6 +92,7 @@ def fold(
     *,
     model: str,
     recycles: int | None = None,
+    recycle_tolerance: float | None = None,
     max_length: int = DEFAULT_MAX_LENGTH,
     embeddings: str = "none",
     pae: bool = False,
@@ -115,9 +116,11 @@ def fold(
 ) -> FoldSummary:
     """Fold the proteins of `fasta` (paths, patterns or addresses) that `atlas` does not have yet; build the index.
 
-    `recycles`: trunk passes after the first (None: the model's default). `max_length`: in residues; longer records are
-    refused. `embeddings`: "none", "mean" or "residue". `pae`: store predicted aligned errors. `add_outputs`: fold
-    committed shards again that lack these outputs. `weights`: a folder that is searched for the model first.
+    `recycles`: trunk passes after the first (None: the model's default). `recycle_tolerance`: a protein stops recycling
+    when a pass changed its C-alpha distances by less, in angstrom (None: never). `max_length`: in residues; longer
+    records are refused. `embeddings`: "none", "mean" or "residue". `pae`: store predicted aligned errors.
+    `add_outputs`: fold committed shards again that lack these outputs. `weights`: a folder that is searched for the
+    model first.
     `precision`: "fp32", "bf16", or "fp16" (language model only). `genes`: the files are contigs; fold their genes.
     `shards` ("0-99,150") or `part` ("3/16"): fold only these shards of the plans of `fasta` (None: all shards of the
     atlas), and build the index only if no shard is missing afterwards. `retry_failed`: retry failed sequences once;
@@ -151,7 +154,14 @@ def fold(
     log = events.absolute(log)
     searches = opened(references) if references else []
     weights_dir = None if weights is None else str(Path(weights).absolute())
-    choice = ModelChoice.resolve(model, recycles, precision, weights_dir, before=partial(inputs.check_paths, folder))
+    choice = ModelChoice.resolve(
+        model,
+        recycles,
+        precision,
+        weights_dir,
+        recycle_tolerance=recycle_tolerance,
+        before=partial(inputs.check_paths, folder),
+    )
     say(*(f"{model}: {note}" for note in notes_of(model, weights_dir=weights_dir)))
     if outputs and not add_outputs:
         refuse_missing_outputs(folder.uri, folder.entries().values(), outputs)
@@ -314,6 +324,8 @@ def run(arguments: argparse.Namespace) -> int:
         added = [f"added outputs to {counted(report.added, 'structure')}"] if report.added else []
         took = f"in {readable_time(report.seconds)} ({rate:,.0f} residues/s)"
         say(f"{' and '.join(folded + added)} {took}")
+        if report.trunk_passes is not None:
+            say(f"recycling stopped after {report.trunk_passes:.2f} trunk passes on average")
     elif accounting is not None:
         accepted = accounting.folded + accounting.failed
         say(f"nothing to fold: {'every sequence is in the atlas' if accepted else 'no record was accepted'}")

@@ -19,6 +19,7 @@ from foldatlas.jobs.arguments import (
     not_negative_number,
     path,
     positive,
+    positive_number,
     say,
 )
 from foldatlas.jobs.choices import EngineChoice, Inputs, ModelChoice
@@ -126,6 +127,7 @@ def plan(
     *,
     model: str,
     recycles: int | None = None,
+    recycle_tolerance: float | None = None,
     max_length: int = DEFAULT_MAX_LENGTH,
     device: str = "auto",
     embeddings: str = "none",
@@ -148,7 +150,8 @@ def plan(
     replaces the URI of the one source as its identity. `replace`: accept a changed file as a new version even if fewer
     than half of its ids remain (docs/files.md). `max_length`: in residues; longer records are refused. `embeddings`
     (one of EMBEDDINGS) and `pae`: outputs that folding will store, which limit the size of a shard. `weights`: a folder
-    that is searched for the model first. `precision`: "fp32", "bf16", or "fp16" (language model only). `dry_run`: leave
+    that is searched for the model first. `precision`: "fp32", "bf16", or "fp16" (language model only).
+    `recycle_tolerance`: in angstrom, as in `fold`; predictions assume that all passes run. `dry_run`: leave
     the atlas unchanged. Without `fasta` the atlas is also unchanged, and what is left to fold is predicted.
     `devices`, `price`: predict for this number of devices at this price per hour each. `runner`, `workers`,
     `beam_options`: the engine that reads (pipeline/engines/engine.py). Raise UsageError with the atlas unchanged.
@@ -162,7 +165,14 @@ def plan(
     outputs = chosen_outputs(embeddings, pae)
     folder = inputs.folder(atlas)
     weights_dir = None if weights is None else str(weights)
-    choice = ModelChoice.resolve(model, recycles, precision, weights_dir, before=partial(inputs.check_paths, folder))
+    choice = ModelChoice.resolve(
+        model,
+        recycles,
+        precision,
+        weights_dir,
+        recycle_tolerance=recycle_tolerance,
+        before=partial(inputs.check_paths, folder),
+    )
     with EngineChoice.opened(chosen_engine, device) as engine:
         pass  # only the device is needed here; reading files starts the workers again
     return plan_inputs(inputs, folder, choice, engine, outputs, dry_run=dry_run, devices=devices, price=price)
@@ -272,6 +282,13 @@ def configure_planning(parser: argparse.ArgumentParser) -> None:
         help="trunk passes after the first (default: the model's; 3 for ESMFold)",
     )
     model.add_argument(
+        "--recycle-tolerance",
+        type=positive_number,
+        metavar="A",
+        help="stop recycling a protein when a pass changed its C-alpha distances by less than A angstrom, root mean "
+        "square; changes results (default: run all passes)",
+    )
+    model.add_argument(
         "--precision",
         choices=PRECISIONS,
         default="fp32",
@@ -346,8 +363,8 @@ def search_forecasts(references: Sequence[str], atlas: str | Path, summary: Plan
 
 def planning_arguments(arguments: argparse.Namespace) -> dict[str, Any]:
     """Return what `configure_planning` parsed as keyword arguments of `plan` and `fold`."""
-    names = "fasta atlas model recycles max_length device embeddings pae weights precision genes name replace "
-    names += "runner workers beam_options"
+    names = "fasta atlas model recycles recycle_tolerance max_length device embeddings pae weights precision genes "
+    names += "name replace runner workers beam_options"
     return {name: getattr(arguments, name) for name in names.split()}
 
 

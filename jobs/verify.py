@@ -117,7 +117,12 @@ def _model_of(folder: "AtlasFolder", model: str | None, weights_dir: str | None)
     """Return the model of the atlas, on this machine and with the atlas's settings."""
     settings = folder.header().settings
     choice = ModelChoice.resolve(
-        model or settings.model, settings.recycles, settings.precision, weights_dir, before=folder.refuse_foreign
+        model or settings.model,
+        settings.recycles,
+        settings.precision,
+        weights_dir,
+        recycle_tolerance=settings.recycle_tolerance,
+        before=folder.refuse_foreign,
     )
     folder.check_settings(choice.settings)
     return choice
