@@ -99,7 +99,7 @@ class FoldingStages:
             outputs = {name: _to_host(values) for name, values in _in_stored_units(output).items()}
             del output
             if device.type == "cuda":
-                finished = torch.cuda.Event()
+                finished = torch.cuda.Event(blocking=True)  # the thread that waits for it sleeps
                 finished.record(torch.cuda.current_stream(device))
         if device.type == "cpu":
             host_memory.trim()  # otherwise malloc keeps up to 64 MB of freed activations

@@ -22,12 +22,16 @@ class Segments:
     def __init__(self, lengths: Sequence[int], device: torch.device | str = "cpu"):
         assert lengths and min(lengths) > 0, lengths
         self.lengths = tuple(lengths)
-        self.lengths_S = torch.tensor(self.lengths, device=device)
-        ends = torch.tensor((0, *self.lengths)).cumsum(0)
+        lengths_S = torch.tensor(self.lengths)
+        ends = torch.cat((lengths_S.new_zeros(1), lengths_S.cumsum(0)))
         self._starts = ends[:-1].tolist()
-        self._ends_int32 = ends.to(device, torch.int32)
-        self.sequence_N = torch.repeat_interleave(torch.arange(len(lengths)), torch.tensor(self.lengths)).to(device)
-        self.positions_N = torch.cat([torch.arange(length) for length in self.lengths]).to(device)
+        sequence_N = torch.repeat_interleave(torch.arange(len(lengths)), lengths_S)
+        positions_N = torch.arange(len(sequence_N)) - ends[sequence_N]
+        # One copy, for which the host does not wait: it launches the kernels of a batch while the last one is computed.
+        parts = (lengths_S, ends, sequence_N, positions_N)
+        on_device = without_waiting(torch.cat(parts), torch.device(device)).split([len(part) for part in parts])
+        self.lengths_S, ends, self.sequence_N, self.positions_N = on_device
+        self._ends_int32 = ends.to(torch.int32)
 
     def attend(self, query_1HNK: Tensor, key_1HNK: Tensor, value_1HNK: Tensor) -> Tensor:
         """Return softmax attention within each sequence, [1, H, N, K]. The queries must be scaled already."""
@@ -62,3 +66,8 @@ class Segments:
             for number, part_HTK in zip(numbers, attended, strict=True):
                 parts[number] = part_HTK
         return torch.cat([part for part in parts if part is not None], dim=1).unsqueeze(0)
+
+
+def without_waiting(values: Tensor, device: torch.device) -> Tensor:
+    """Return `values`, of the host, on `device`. A GPU copies them when it has done its earlier work."""
+    return (values.pin_memory() if device.type == "cuda" else values).to(device, non_blocking=True)

@@ -7,6 +7,7 @@ Shapes: B proteins of a batch, L residues of the longest, T = L + 2 tokens (<cls
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
 from typing import Final
 
 import numpy as np
@@ -142,12 +143,19 @@ def widened(batch: Batch, proteins: int, length: int) -> Batch:
 def language_tokens(batch: Batch) -> Tensor:
     """Return the tokens [B, T] of a batch: <cls>, residues, <eos> directly after the last residue, <pad>."""
     num_proteins, length = batch.aatype_BL.shape
-    residue_tokens = torch.tensor(AATYPE_TOKENS, device=batch.aatype_BL.device)
+    residue_tokens = _residue_tokens(batch.aatype_BL.device)
     tokens_BT = batch.aatype_BL.new_full((num_proteins, length + 2), PAD)
     tokens_BT[:, 0] = CLS
     tokens_BT[:, 1:-1] = residue_tokens[batch.aatype_BL].masked_fill(~batch.mask_BL, PAD)
     eos_position_B1 = batch.mask_BL.sum(dim=1, keepdim=True) + 1
     return tokens_BT.scatter(1, eos_position_B1, EOS)
+
+
+@cache
+def _residue_tokens(device: torch.device) -> Tensor:
+    """Return AATYPE_TOKENS on `device`. Copied once: the host waits for a copy until all earlier work is done."""
+    with torch.inference_mode(False):
+        return torch.tensor(AATYPE_TOKENS, device=device)
 
 
 def encode_language(sequences: Sequence[str], device: torch.device | str = "cpu") -> Tensor:

@@ -6,6 +6,7 @@ As in a CUDA graph, an address, a shape or a number that the host read while rec
 import logging
 from collections.abc import Callable, Iterator
 from copy import deepcopy
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -21,7 +22,7 @@ from foldatlas.folding.network.graphs import PassGraphs, graphs_on, padded_prote
 from foldatlas.folding.network.tokens import encode, language_tokens, widened
 from foldatlas.folding.planning import cost, memory
 from foldatlas.folding.planning.buckets import MAX_GRAPH_LENGTH
-from foldatlas.folding.stages import FoldingStages
+from foldatlas.folding.stages import FoldingStages, _in_stored_units
 from foldatlas.schemas.errors import OutOfMemory
 
 FLAGS = OutputFlags(mean_embedding=True, pae=True)
@@ -68,6 +69,24 @@ class OnDevice(TorchDispatchMode):
         if name.startswith("index"):
             assert all(tensor.dtype != torch.bool for tensor in given[1:]), f"{name} by a mask"
         return result
+
+
+class WithoutWaiting(TorchDispatchMode):
+    """Fails at copies between host and device for which the host waits, until the device has done all earlier work."""
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        result = func(*args, **(kwargs or {}))
+        devices = {tensor.device.type for tensor in tensors((args, kwargs, result)) if tensor.ndim}
+        assert len(devices) < 2 or (kwargs or {}).get("non_blocking"), f"the host waits for {func}"
+        return result
+
+
+class WithoutNewConstants(TorchFunctionMode):
+    """Fails at torch.tensor on the device, a copy for which the host waits, which no dispatch mode sees."""
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        assert func is not torch.tensor or (kwargs or {}).get("device") in (None, "cpu"), "a constant is copied"
+        return func(*args, **(kwargs or {}))
 
 
 class Tape(TorchDispatchMode):
@@ -150,6 +169,23 @@ def test_pass_reads_nothing_from_the_device(two_blocks):
             network._aligned_errors(found.pair_BLLZ, batch, FLAGS, 5)
 
 
+@pytest.mark.parametrize("second", ["MK", "ACDEF"])
+def test_no_batch_but_the_first_waits_for_the_device(two_blocks, second):
+    """With packing and without: a batch is launched while the one before is computed."""
+    network = deepcopy(two_blocks.network).to("meta")
+    # lengths are known on the host, as of a batch that was prepared
+    batch = replace(encode(["ACDEF", second], "meta"), lengths=(5, len(second)))
+    with torch.inference_mode():
+        network(batch, recycles=1, outputs=FLAGS, rows=5)
+        with WithoutWaiting(), WithoutNewConstants():
+            output = network(widened(batch, 3, 8), recycles=1, outputs=FLAGS, rows=8)
+            _in_stored_units(output)
+    with pytest.raises(AssertionError, match="waits"), WithoutWaiting():
+        torch.ones(2).to("meta")
+    with pytest.raises(AssertionError, match="constant"), WithoutNewConstants():
+        torch.tensor([1, 2], device="meta")
+
+
 @pytest.mark.parametrize(
     "operation",
     [
@@ -219,13 +255,20 @@ def test_memory_of_buffers_is_limited():
     assert graphs.shapes == [(1, 8), (1, 24)]
 
 
-def test_exhausted_memory_drops_graphs_but_does_not_end_them(caplog):
+def end_of_a_recording_without_memory() -> RuntimeError:
+    error = RuntimeError("operation failed due to a previous error during capture")
+    error.__context__ = torch.OutOfMemoryError("CUDA out of memory")
+    return error
+
+
+@pytest.mark.parametrize("error", [torch.OutOfMemoryError("CUDA out of memory"), end_of_a_recording_without_memory()])
+def test_exhausted_memory_drops_graphs_but_does_not_end_them(error, caplog):
     graphs = PassGraphs(TapeRecorder(), 10**9)
     run(graphs, 1, 8, 5)
-    graphs._recorder.error = torch.OutOfMemoryError("CUDA out of memory")
+    graphs._recorder.error = error
     run(graphs, 1, 16, 5)
     assert graphs.shapes == [] and graphs.bytes == 0
-    assert "the others are dropped: OutOfMemoryError" in caplog.text
+    assert f"the others are dropped: {type(error).__name__}" in caplog.text
     graphs._recorder.error = None
     run(graphs, 1, 8, 4)
     assert graphs.shapes == []

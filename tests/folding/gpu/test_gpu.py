@@ -27,7 +27,7 @@ from foldatlas.schemas.errors import OutOfMemory
 DEVICE = os.environ.get("FOLDATLAS_CHECK_DEVICE", "cuda")
 ON_GPU = DEVICE.startswith("cuda")
 DTYPE = torch.bfloat16 if ON_GPU else torch.float32
-LENGTHS = (1, 31, 33, 100, 129, 257) if ON_GPU else (1, 9)
+LENGTHS = (1, 31, 33, 64, 72, 100, 129, 257) if ON_GPU else (1, 8, 9)
 WIDTHS = ((32, 2), (64, 2), (128, 4), (256, 8)) if ON_GPU else ((32, 2),)
 MOST_ERROR = 1e-2 if ON_GPU else 2e-6
 SEQUENCES = (
