@@ -55,7 +55,7 @@ def test_limits_are_reached_and_not_passed():
 
 
 def test_batch_fits_the_grid_of_a_kernel():
-    found = cut_into_batches([1] * 5000, config=CONFIG, recycles=0, budget_mflop=10**9, memory_limit=10**15)
+    found = cut([1] * 5000, 10**9, 10**15)
     assert [len(batch) for batch in found] == [2048, 2048, 904]
 
 

@@ -7,9 +7,12 @@ pytest. FOLDATLAS_CHECK_DEVICE=cpu runs the same tests on a CPU, with the kernel
 
 import importlib.util
 import os
+import queue
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from importlib.metadata import version
 
 import numpy as np
@@ -21,7 +24,9 @@ from foldatlas.folding.network.esmfold import OutputFlags
 from foldatlas.folding.network.kernels import policy, self_check
 from foldatlas.folding.network.kernels.policy import ATTENTION, TO_SEQUENCE, UPDATES, Case
 from foldatlas.folding.network.tokens import encode
+from foldatlas.folding.planning.buckets import bucket
 from foldatlas.folding.predictor import Predictor
+from foldatlas.folding.stages import ComputedBatch, PreparedBatch
 from foldatlas.schemas.errors import OutOfMemory
 
 DEVICE = os.environ.get("FOLDATLAS_CHECK_DEVICE", "cuda")
@@ -151,6 +156,74 @@ def test_graphs_change_nothing(precision: str, on_device: Predictor, in_bf16: Pr
     again = predictor.fold_batch(batches[0])
     for one, other in zip(again, predictor.fold_batch(batches[0]), strict=True):
         assert np.array_equal(one.positions, other.positions)
+
+
+@pytest.mark.skipif(not ON_GPU, reason="waits for a GPU")
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_batch_is_launched_without_waiting(precision: str, on_device: Predictor, in_bf16: Predictor) -> None:
+    """torch raises at operations for which the host waits. Packed, and of equal length; with and without a graph."""
+    stages = (on_device if precision == "fp32" else in_bf16).stages
+    for sequences in (SEQUENCES, [SEQUENCES[0]] * 3, ["A" * 300, "M"]):
+        for _ in range(3):  # compile kernels, make constants, record a graph
+            stages.collect(stages.compute(stages.prepare(sequences, pae=True, mean_embedding=True)))
+        prepared = stages.prepare(sequences, pae=True, mean_embedding=True)
+        torch.cuda.set_sync_debug_mode("error")
+        try:
+            computed = stages.compute(prepared)
+        finally:
+            torch.cuda.set_sync_debug_mode("default")
+        assert len(stages.collect(computed)) == len(sequences)
+
+
+def test_threads_overlap_batches_while_graphs_are_recorded(on_device: Predictor) -> None:
+    """As in the child process: one thread prepares, this one computes, one collects. Nothing depends on their order."""
+    stages, graphs = on_device.stages, on_device._network.trunk.graphs
+    batches = [[one[: 8 + 4 * shape] for one in SEQUENCES[:2]] for shape in range(6 if ON_GPU else 2)] * 4
+    on_device._network.trunk.graphs = None
+    expected = [
+        stages.collect(stages.compute(stages.prepare(batch, pae=True))) for batch in batches[: len(batches) // 4]
+    ]
+    on_device._network.trunk.graphs = graphs
+    if graphs is not None:
+        graphs.clear()
+    prepared: queue.Queue[PreparedBatch] = queue.Queue(1)
+    computed: queue.Queue[ComputedBatch] = queue.Queue(1)
+    with ThreadPoolExecutor(2) as threads:
+        preparing = threads.submit(lambda: [prepared.put(stages.prepare(batch, pae=True)) for batch in batches])
+        collecting = threads.submit(lambda: [stages.collect(computed.get(timeout=60)) for _ in batches])
+        for _ in batches:
+            computed.put(stages.compute(prepared.get(timeout=60)))
+        preparing.result()
+        found = collecting.result()
+    for number, results in enumerate(found):
+        for one, other in zip(results, expected[number % len(expected)], strict=True):
+            assert np.abs(one.coordinates.astype(int) - other.coordinates).max() <= 5  # 0.05 angstrom
+            assert one.pae is not None and other.pae is not None
+            assert np.abs(one.pae.astype(int) - other.pae).max() <= 1
+    if ON_GPU:
+        assert graphs is not None and len(graphs.shapes) == len({bucket(len(batch[0])) for batch in shapes})
+
+
+def test_killed_child_is_replaced(on_device: Predictor) -> None:
+    """Killed with a batch: an error of that batch. The next process can lock the device, and gives the same result."""
+    pytest.importorskip("msgspec", reason="messages between processes need msgspec")
+    from foldatlas.pipeline.workers.supervisor import Child, WorkerSpec
+    from foldatlas.schemas.errors import WorkerDied
+
+    child = Child(WorkerSpec("nano", on_device.settings, DEVICE))
+    try:
+        (before,) = child.compute([SEQUENCES[0]], 1)
+        assert child.pid is not None
+        os.kill(child.pid, signal.SIGSTOP)
+        with child.session() as session:
+            session.submit([SEQUENCES[0]], 1)
+            os.kill(child.pid, signal.SIGKILL)
+            with pytest.raises(WorkerDied, match="SIGKILL"):
+                session.answer()
+        (after,) = child.compute([SEQUENCES[0]], 1)
+    finally:
+        child.kill()
+    assert np.abs(before.coordinates.astype(int) - after.coordinates).max() <= 1
 
 
 @pytest.mark.skipif(not ON_GPU, reason="limits the memory of a GPU")
