@@ -41,10 +41,10 @@ def cut_into_batches(
     """Divide proteins, sorted by length, into consecutive batches; return ranges of indices into `lengths`.
 
     For a batch of n proteins that is padded to L residues, n is at most MOST_PROTEINS, n * cost.mflop(L) is at most
-    `budget_mflop`, and the unchunked cost.peak_bytes(n, L) in `precision` is at most `memory_limit` bytes. `padded` gives
-    L from the longest protein's length (`padded_length`). `pair_output_bytes` is cost.pair_output_bytes of the requested
-    outputs. A single protein that exceeds a limit is a batch of its own: the network then processes fewer rows at a time,
-    or raises OutOfMemory.
+    `budget_mflop`, and the unchunked cost.peak_bytes(n, L) in `precision` is at most `memory_limit` bytes. `padded` is
+    the function that gives L for the longest protein's length (`padded_length`). `pair_output_bytes` is
+    cost.pair_output_bytes of the requested outputs. A single protein that exceeds a limit is a batch of its own: the
+    network then processes fewer rows at a time, or raises OutOfMemory.
 
     Raise ValueError if `lengths` are not ascending or not positive.
     """

@@ -180,9 +180,8 @@ def test_threads_overlap_batches_while_graphs_are_recorded(on_device: Predictor)
     stages, graphs = on_device.stages, on_device._network.trunk.graphs
     batches = [[one[: 8 + 4 * shape] for one in SEQUENCES[:2]] for shape in range(6 if ON_GPU else 2)] * 4
     on_device._network.trunk.graphs = None
-    expected = [
-        stages.collect(stages.compute(stages.prepare(batch, pae=True))) for batch in batches[: len(batches) // 4]
-    ]
+    shapes = batches[: len(batches) // 4]
+    expected = [stages.collect(stages.compute(stages.prepare(batch, pae=True))) for batch in shapes]
     on_device._network.trunk.graphs = graphs
     if graphs is not None:
         graphs.clear()
