@@ -1,7 +1,7 @@
 """A child that answers after the time that a device would need at least, with made-up results: for engine.py.
 
 Run by a WorkerSpec in place of `python -m foldatlas.pipeline.workers.child`. SIMULATED_DEVICE_LOG names a file to which
-it appends the seconds of each batch.
+it appends, for each batch, when the device begins and ends with it, on the clock of time.monotonic().
 """
 
 import os
@@ -52,9 +52,10 @@ class Simulated:
         """Put a batch behind the ones before it, as launching its kernels does. Return when it will be computed."""
         sequences, _ = prepared
         seconds = bound(len(sequences), max(map(len, sequences)))
-        self._free = max(self._free, time.monotonic()) + seconds
+        began = max(self._free, time.monotonic())
+        self._free = began + seconds
         with open(self._log, "a") as file:
-            file.write(f"{seconds}\n")
+            file.write(f"{began} {self._free}\n")
         return sequences, self._free
 
     def collect(self, computed: tuple[Sequence[str], float]) -> list[QuantisedPrediction]:

@@ -37,6 +37,8 @@ class Prediction:
     pae                 [L, L] angstrom, 0.25 to 31.75: the expected error of residue j (axis 1) when the predicted and
                         true frames of residue i (axis 0) are superposed
     distogram_logits    [L, L, N] logits of 64 equal bins of the C-beta distance
+
+    passes              trunk passes that ran; None if recycling could not stop early
     """
 
     sequence: str
@@ -49,6 +51,7 @@ class Prediction:
     distogram_logits: Floats | None = None
     iptm: float | None = None
     chain_lengths: tuple[int, ...] | None = None
+    passes: int | None = None
 
     @property
     def mean_plddt(self) -> float:
@@ -70,6 +73,8 @@ class QuantisedPrediction:
     mean_embedding      float32 [D], as in Prediction
     residue_embedding   float16 [L, D]
     pae                 uint8 [L, L], 0.125 angstrom
+
+    passes              as in Prediction
     """
 
     sequence: str
@@ -79,6 +84,7 @@ class QuantisedPrediction:
     mean_embedding: Floats | None = None
     residue_embedding: npt.NDArray[np.float16] | None = None
     pae: npt.NDArray[np.uint8] | None = None
+    passes: int | None = None
 
 
 def quantised(prediction: Prediction) -> QuantisedPrediction:
@@ -112,6 +118,7 @@ def quantised(prediction: Prediction) -> QuantisedPrediction:
         mean_embedding=prediction.mean_embedding,
         residue_embedding=residues,
         pae=None if pae is None else pae.astype(np.uint8),
+        passes=prediction.passes,
     )
 
 

@@ -133,9 +133,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--mirror", metavar="URL", help="server for --download instead of the archive's own")
     parser.add_argument("--sync", action="store_true", help="remove entries of files that are not given")
     parser.add_argument("--keep", type=positive, metavar="N", help="delete all but the newest N versions")
-    parser.add_argument(
-        "--workers", type=positive, metavar="N", help="number of reading processes (default: one per core)"
-    )
+    parser.add_argument("--workers", type=positive, metavar="N", help="processes (default: one per core)")
 
 
 def run(arguments: argparse.Namespace) -> int:

@@ -117,7 +117,12 @@ def _model_of(folder: "AtlasFolder", model: str | None, weights_dir: str | None)
     """Return the model of the atlas, on this machine and with the atlas's settings."""
     settings = folder.header().settings
     choice = ModelChoice.resolve(
-        model or settings.model, settings.recycles, settings.precision, weights_dir, before=folder.refuse_foreign
+        model or settings.model,
+        settings.recycles,
+        settings.precision,
+        weights_dir,
+        recycle_tolerance=settings.recycle_tolerance,
+        before=folder.refuse_foreign,
     )
     folder.check_settings(choice.settings)
     return choice
@@ -162,9 +167,13 @@ def configure(parser: argparse.ArgumentParser) -> None:
         metavar="FASTA",
         help="a file that was planned and is elsewhere now; can be repeated",
     )
-    mending.add_argument("--model", metavar="MODEL", help="the atlas's model, if it is in a folder: its path")
+    mending.add_argument(
+        "--model", type=path, metavar="NAME", help="the atlas's model, if it is not a published one: its path"
+    )
     add_weights(mending)
-    mending.add_argument("--device", default="auto", help="device that folds: auto, cpu, cuda or cuda:N")
+    mending.add_argument(
+        "--device", default="auto", metavar="DEVICE", help="where the network runs: auto, cpu, cuda or cuda:N"
+    )
 
 
 def run(arguments: argparse.Namespace) -> int:

@@ -14,6 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from foldatlas.folding.network.kernels import policy
+from foldatlas.folding.network.transfer import to_device
 
 
 class Segments:
@@ -22,15 +23,13 @@ class Segments:
     def __init__(self, lengths: Sequence[int], device: torch.device | str = "cpu"):
         assert lengths and min(lengths) > 0, lengths
         self.lengths = tuple(lengths)
-        lengths_S = torch.tensor(self.lengths)
-        ends = torch.cat((lengths_S.new_zeros(1), lengths_S.cumsum(0)))
+        lengths_S, ends = torch.tensor(self.lengths), torch.tensor((0, *self.lengths)).cumsum(0)
         self._starts = ends[:-1].tolist()
         sequence_N = torch.repeat_interleave(torch.arange(len(lengths)), lengths_S)
         positions_N = torch.arange(len(sequence_N)) - ends[sequence_N]
-        # One copy, for which the host does not wait: it launches the kernels of a batch while the last one is computed.
         parts = (lengths_S, ends, sequence_N, positions_N)
-        on_device = without_waiting(torch.cat(parts), torch.device(device)).split([len(part) for part in parts])
-        self.lengths_S, ends, self.sequence_N, self.positions_N = on_device
+        copied = to_device(torch.cat(parts), torch.device(device))  # one copy
+        self.lengths_S, ends, self.sequence_N, self.positions_N = copied.split([len(part) for part in parts])
         self._ends_int32 = ends.to(torch.int32)
 
     def attend(self, query_1HNK: Tensor, key_1HNK: Tensor, value_1HNK: Tensor) -> Tensor:
@@ -66,8 +65,3 @@ class Segments:
             for number, part_HTK in zip(numbers, attended, strict=True):
                 parts[number] = part_HTK
         return torch.cat([part for part in parts if part is not None], dim=1).unsqueeze(0)
-
-
-def without_waiting(values: Tensor, device: torch.device) -> Tensor:
-    """Return `values`, of the host, on `device`. A GPU copies them when it has done its earlier work."""
-    return (values.pin_memory() if device.type == "cuda" else values).to(device, non_blocking=True)

@@ -129,6 +129,22 @@ def test_chunks_of_rows_change_nothing(on_device: Predictor) -> None:
     assert (whole.positions_BLA3 - parts.positions_BLA3).abs().max() < 0.05
 
 
+@pytest.mark.skipif(not ON_GPU, reason="a CPU computes at once")
+def test_host_does_not_wait_while_it_launches_a_batch(in_bf16: Predictor) -> None:
+    """With a graph and without, once constants are on the device. tests/folding/test_transfer.py without a GPU."""
+    stages = in_bf16.stages
+    for sequences in (SEQUENCES, ["W" * 300, "A" * 290]):
+        for _ in range(3):
+            stages.collect(stages.compute(stages.prepare(sequences, pae=True)))
+        prepared = stages.prepare(sequences, pae=True)
+        torch.cuda.set_sync_debug_mode("error")
+        try:
+            computed = stages.compute(prepared)
+        finally:
+            torch.cuda.set_sync_debug_mode("default")
+        assert len(stages.collect(computed)) == len(sequences)
+
+
 @pytest.mark.skipif(not ON_GPU, reason="CUDA graphs need a GPU")
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
 def test_graphs_change_nothing(precision: str, on_device: Predictor, in_bf16: Predictor) -> None:
@@ -156,23 +172,6 @@ def test_graphs_change_nothing(precision: str, on_device: Predictor, in_bf16: Pr
     again = predictor.fold_batch(batches[0])
     for one, other in zip(again, predictor.fold_batch(batches[0]), strict=True):
         assert np.array_equal(one.positions, other.positions)
-
-
-@pytest.mark.skipif(not ON_GPU, reason="waits for a GPU")
-@pytest.mark.parametrize("precision", ["fp32", "bf16"])
-def test_batch_is_launched_without_waiting(precision: str, on_device: Predictor, in_bf16: Predictor) -> None:
-    """torch raises at operations for which the host waits. Packed, and of equal length; with and without a graph."""
-    stages = (on_device if precision == "fp32" else in_bf16).stages
-    for sequences in (SEQUENCES, [SEQUENCES[0]] * 3, ["A" * 300, "M"]):
-        for _ in range(3):  # compile kernels, make constants, record a graph
-            stages.collect(stages.compute(stages.prepare(sequences, pae=True, mean_embedding=True)))
-        prepared = stages.prepare(sequences, pae=True, mean_embedding=True)
-        torch.cuda.set_sync_debug_mode("error")
-        try:
-            computed = stages.compute(prepared)
-        finally:
-            torch.cuda.set_sync_debug_mode("default")
-        assert len(stages.collect(computed)) == len(sequences)
 
 
 def test_threads_overlap_batches_while_graphs_are_recorded(on_device: Predictor) -> None:
