@@ -16,11 +16,8 @@ from torch import Tensor, nn
 
 from foldatlas.folding.config import ESMFoldConfig
 from foldatlas.folding.network import confidence, precision
-<<<<<<< HEAD
 from foldatlas.folding.network.attention import without_cudnn_attention
-=======
 from foldatlas.folding.network.early_stop import finished_groups
->>>>>>> main
 from foldatlas.folding.network.in_place import needs_gradient
 from foldatlas.folding.network.language_model import LanguageModel
 from foldatlas.folding.network.linear import Linear
@@ -100,11 +97,7 @@ class ESMFold(nn.Module):
         """Name of the precision policy (precision.py) of the weights."""
         return precision.of(self.esm.embed_tokens.weight.dtype, self.trunk.dtype).name
 
-<<<<<<< HEAD
     @without_cudnn_attention()
-    def forward(self, batch: Batch, *, recycles: int, outputs: OutputFlags, rows: int | None = None) -> ESMFoldOutput:
-        """Fold `batch` with `recycles` + 1 trunk passes.
-=======
     def forward(
         self,
         batch: Batch,
@@ -116,7 +109,6 @@ class ESMFold(nn.Module):
     ) -> ESMFoldOutput:
         """Fold `batch` with `recycles` + 1 trunk passes, or fewer with a `recycle_tolerance` in angstrom
         (early_stop.py).
->>>>>>> main
 
         `rows` is the number of rows of the pair representation to process at a time. By default it is the fastest
         number that fits into the free memory beside the outputs, and all rows if gradients are recorded (the forward
