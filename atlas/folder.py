@@ -135,10 +135,6 @@ class AtlasFolder:
         return self if storage == self.storage else AtlasFolder(storage)
 
     @property
-    def header_path(self) -> Path:
-        return self.root / HEADER
-
-    @property
     def index_path(self) -> Path:
         """The index of an atlas in a local folder (`index.published` finds that of any atlas)."""
         return self.root / INDEX

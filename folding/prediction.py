@@ -12,9 +12,6 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from foldatlas.schemas.errors import NonFiniteOutput
-from foldatlas.schemas.records import COORDINATE_SCALE, PAE_SCALE, PLDDT_SCALE
-
 Floats = npt.NDArray[np.float32]
 
 
@@ -85,41 +82,6 @@ class QuantisedPrediction:
     residue_embedding: npt.NDArray[np.float16] | None = None
     pae: npt.NDArray[np.uint8] | None = None
     passes: int | None = None
-
-
-def quantised(prediction: Prediction) -> QuantisedPrediction:
-    """Return `prediction` in the integers of an atlas's files, rounded to the nearest, ties to even.
-
-    Raise NonFiniteOutput for a value that is NaN, infinite or outside the range of its integers.
-    """
-    coordinates = np.rint(prediction.positions.astype(np.float64) * COORDINATE_SCALE)
-    plddt = np.rint(prediction.plddt.astype(np.float64) * PLDDT_SCALE)
-    pae = None if prediction.pae is None else np.rint(prediction.pae * PAE_SCALE)
-    with np.errstate(over="ignore"):
-        residues = None if prediction.residue_embedding is None else prediction.residue_embedding.astype(np.float16)
-    for name, is_stored in (
-        ("positions", np.abs(coordinates) <= np.iinfo(np.int32).max),
-        ("plddt", (plddt >= 0) & (plddt <= 100 * PLDDT_SCALE)),
-        ("ptm", np.isfinite(prediction.ptm)),
-        ("mean_embedding", prediction.mean_embedding is None or np.isfinite(prediction.mean_embedding)),
-        ("residue_embedding", residues is None or np.isfinite(residues)),
-        ("pae", pae is None or (pae >= 0) & (pae <= np.iinfo(np.uint8).max)),
-    ):
-        if not np.all(is_stored):
-            raise NonFiniteOutput(
-                f"a protein of {len(prediction.sequence)} residues ({prediction.sequence[:20]}...) has {name} values "
-                "that are not finite, or too large to be stored"
-            )
-    return QuantisedPrediction(
-        sequence=prediction.sequence,
-        coordinates=narrowed(coordinates.astype(np.int32)),
-        plddt=plddt.astype(np.uint16),
-        ptm=prediction.ptm,
-        mean_embedding=prediction.mean_embedding,
-        residue_embedding=residues,
-        pae=None if pae is None else pae.astype(np.uint8),
-        passes=prediction.passes,
-    )
 
 
 def narrowed(coordinates: npt.NDArray[np.int32]) -> npt.NDArray[np.int16] | npt.NDArray[np.int32]:

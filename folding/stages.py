@@ -157,7 +157,7 @@ def padded_to_bucket(batch: Batch) -> Batch:
 def _in_stored_units(output: ESMFoldOutput) -> dict[str, Tensor]:
     """Return the outputs as the integers of an atlas's files, by the names of QuantisedPrediction's fields.
 
-    Rounding is that of `prediction.quantised`: in double precision, ties to even; of aligned errors in single.
+    Values are rounded in double precision, ties to even; aligned errors in single.
     """
     coordinates = (output.positions_BLA3.double() * COORDINATE_SCALE).round()
     plddt_BL = (output.plddt_BL.double() * PLDDT_SCALE).round()

@@ -5,6 +5,7 @@ import contextlib
 import math
 import os
 import re
+import shlex
 import sys
 from typing import Final
 
@@ -140,6 +141,13 @@ def add_log(parser: argparse._ActionsContainer) -> None:
 def add_no_report(parser: argparse._ActionsContainer) -> None:
     """Add `--no-report` to a command that writes the report at its end."""
     parser.add_argument("--no-report", dest="report", action="store_false", help="do not write report.html at the end")
+
+
+def say_refused(count: int, atlas: str) -> None:
+    """Print how to list the refused records of `atlas`, if there are any."""
+    if count:
+        sql = "select outcome, reason, count(*) from refused group by all"
+        say(f'refused records by reason: foldatlas query {shlex.quote(atlas)} "{sql}"')
 
 
 def say(*lines: str) -> None:

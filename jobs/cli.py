@@ -9,6 +9,7 @@ import difflib
 import importlib
 import io
 import itertools
+import logging
 import os
 import sys
 import warnings
@@ -140,6 +141,13 @@ def split_beam_options(words: Sequence[str]) -> tuple[list[str], tuple[str, ...]
     return ours[:cut], tuple(ours[cut + 1 :])
 
 
+class _LogFormatter(logging.Formatter):
+    """A line of the log as `warnings` are shown here, without the name of the module."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        return f"{record.levelname.lower()}: {super().format(record)}"
+
+
 def _show_warning(
     message: Warning | str,
     category: type[Warning],
@@ -162,6 +170,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parsed = parser.parse_args(words)
     parsed.beam_options = beam_options
     warnings.showwarning = _show_warning
+    log = logging.StreamHandler()
+    log.setFormatter(_LogFormatter())
+    logging.basicConfig(handlers=[log])
     try:
         code = int(parsed.run(parsed))
         sys.stdout.flush()

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Final
 from foldatlas.jobs import cluster as cluster_job
 from foldatlas.jobs import plan as plan_job
 from foldatlas.jobs import report as report_job
-from foldatlas.jobs.arguments import add_log, add_no_report, say
+from foldatlas.jobs.arguments import add_log, add_no_report, say, say_refused
 from foldatlas.jobs.choices import EngineChoice, Inputs, ModelChoice
 from foldatlas.jobs.novelty import configure_reference, exit_code, opened, search_each
 from foldatlas.schemas.errors import UsageError
@@ -344,6 +344,7 @@ def run(arguments: argparse.Namespace) -> int:
     elif report.folded and cluster_job.is_clustered(arguments.atlas):
         say(f"the clusters are of earlier structures; to renew them: foldatlas cluster {arguments.atlas}")
     print(accounting.line())
+    say_refused(accounting.num_refused, arguments.atlas)
     for search in summary.searches:
         print(search.line())
     if arguments.report:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from foldatlas.jobs import report as report_job
-from foldatlas.jobs.arguments import ATLAS_HELP, add_engine, add_no_report, path, positive, say
+from foldatlas.jobs.arguments import ATLAS_HELP, add_engine, add_no_report, path, positive, say, say_refused
 from foldatlas.schemas.errors import UsageError
 from foldatlas.schemas.wording import counted, readable_time
 
@@ -199,6 +199,7 @@ def run(arguments: argparse.Namespace) -> int:
     say(*lines(summary.report))
     accounting = summary.accounting
     print(accounting.line())
+    say_refused(accounting.num_refused, arguments.atlas)
     if arguments.report:
         report_job.attempt(arguments.atlas)
     return 3 if accounting.failed or (arguments.strict and _refused_structures(accounting)) else 0

@@ -166,5 +166,9 @@ def run(arguments: argparse.Namespace) -> int:
     )
     for what, outcomes in (("files", document.files), ("chains", document.chains)):
         what = "records" if what == "chains" and document.kind == "sequences" else what
-        say(f"{what}: {', '.join(f'{count:,} {name}' for name, count in outcomes.items())}")
+        if outcomes:
+            say(f"{what}: {', '.join(f'{count:,} {name}' for name, count in outcomes.items())}")
+    if not document.entries:
+        say("no entry could be made of these files: see the outcomes in docs/reference.md")
+        return 3
     return 0

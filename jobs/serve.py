@@ -55,10 +55,11 @@ def serve(
     accepted in the header Host beside the names of `host`; `cors` are origins whose pages may read answers; `prefix` is
     the path under which a proxy publishes the server. `search_databases` is the folder that `foldatlas index
     --search-folder` was given. `fold_model` folds sequences on demand on `fold_device`, at most `fold_length` residues
-    (None: 400); `weights` is a folder that is searched for it first. Raise UsageError, OSError if the port is in use.
+    (None: 400); `weights` is a folder that is searched for it first. Raise UsageError.
     """
     try:
         from foldatlas.atlas.serve.http.app import create_app
+        from foldatlas.atlas.serve.http.run import listen
         from foldatlas.atlas.serve.http.run import run as run_server
         from foldatlas.atlas.serve.search import embeddings  # noqa: F401 - which processes of searches import
     except ModuleNotFoundError as error:
@@ -80,7 +81,7 @@ def serve(
         origins=tuple(cors),
         prefix=prefix,
     )
-    with CurrentAtlas(atlas, memory_limit) as current, contextlib.ExitStack() as stack:
+    with listen(settings) as listener, CurrentAtlas(atlas, memory_limit) as current, contextlib.ExitStack() as stack:
         processes = None
         if settings.access(SQL) != "off":
             processes = stack.enter_context(SqlProcesses(current.folder))
@@ -96,7 +97,7 @@ def serve(
         stack.callback(explorer.close)
         with current.use() as served:
             explorer.begin(served)
-        run_server(app, settings, lambda url: say(f"serving {atlas} at {url}"))
+        run_server(app, settings, listener, lambda url: say(f"serving {atlas} at {url}"))
 
 
 def on_demand(
@@ -213,6 +214,7 @@ def run(arguments: argparse.Namespace) -> int:
     handler.setFormatter(logging.Formatter("%(asctime)s %(message)s"))
     log = logging.getLogger("foldatlas.serve")
     log.addHandler(handler)
+    log.propagate = False
     log.setLevel(logging.INFO if arguments.log_requests else logging.WARNING)
     serve(
         arguments.atlas,

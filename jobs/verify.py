@@ -91,7 +91,7 @@ def _settle(folder: "AtlasFolder", shards: Sequence[str]) -> None:
     from foldatlas.atlas.folder import AtlasFolder
     from foldatlas.pipeline.importing.lost import settle_dropped
 
-    say(*settle_dropped(AtlasFolder(folder.uri), shards))  # reads the manifest anew
+    say(*settle_dropped(AtlasFolder(folder.uri), shards))  # reads the manifest again
 
 
 def _correct_header(atlas: str | Path) -> None:
@@ -136,7 +136,7 @@ def _fold(folder: "AtlasFolder", choice: ModelChoice, engine: EngineChoice) -> N
     from foldatlas.pipeline.workers.supervisor import WorkerSpec
     from foldatlas.schemas.tables import OPTIONAL_TABLES
 
-    fresh = AtlasFolder(folder.uri)  # reads the manifest anew
+    fresh = AtlasFolder(folder.uri)  # reads the manifest again
     entries = fresh.entries().values()
     outputs = [table for table in OPTIONAL_TABLES if entries and all(table in entry.files for entry in entries)]
     worker = WorkerSpec(absolute(choice.name), choice.settings, engine.device, choice.weights_dir)
