@@ -9,10 +9,10 @@ A kernel that reads or writes outside its tensors may end the process with an er
 """
 
 import copy
-import itertools
 import logging
 from collections.abc import Callable, Sequence
 from functools import partial
+from itertools import product
 from typing import Final
 
 import torch
@@ -38,9 +38,9 @@ from foldatlas.folding.network.triangle import TriangleAttention, TriangleMultip
 from foldatlas.folding.network.trunk import PairTransition
 from foldatlas.folding.planning.chunks import slices
 
-# Two proteins of different lengths, in chunks of rows that do not divide the length.
-_LENGTHS: Final = (77, 50)
-_ROWS: Final = 40
+# Lengths of two proteins, and rows of a chunk: all rows and a multiple of 8 residues, and chunks that do not divide
+# another length. Kernels have a variant for each (launch.py).
+_BATCHES: Final = (((72, 50), 72), ((77, 50), 40))
 _FP8_TOKENS: Final = (1, 77, 300)
 _PACKED_LENGTHS: Final = (77, 3, 130, 3, 50)  # of sequences, for packed attention
 
@@ -102,8 +102,8 @@ def disagreement(update: str, case: Case) -> str | None:
     """Return why the kernels of `update` cannot be used in `case`, or None."""
     try:
         with torch.inference_mode():
-            for layer in layers(update, case):
-                kernel, plain = errors(update, layer, case, mask_of(_LENGTHS))
+            for layer, (lengths, rows) in product(layers(update, case), _BATCHES):
+                kernel, plain = errors(update, layer, case, mask_of(lengths), rows)
                 if not kernel <= _ERROR_RATIO * plain:
                     return f"its kernel is off by {kernel:.2g} of the update, plain torch by {plain:.2g}"
     except Exception as error:  # of Triton's compiler, assembler or driver, which have no common class
@@ -136,7 +136,7 @@ def disagreement_of_fp8_products(outputs: Sequence[int], update: str, case: Case
     try:
         with torch.inference_mode():
             generator = torch.Generator().manual_seed(0)
-            for tokens, channels in itertools.product(_FP8_TOKENS, outputs):
+            for tokens, channels in product(_FP8_TOKENS, outputs):
                 x, weight = (
                     fp8.quantised(torch.randn(rows, case.width, generator=generator).to(case.device, torch.bfloat16))
                     for rows in (tokens, channels)
@@ -162,7 +162,7 @@ def errors(
     layer: nn.Module,
     case: Case,
     mask_BL: Tensor,
-    rows: int = _ROWS,
+    rows: int,
     reference: torch.dtype = torch.float32,
 ) -> tuple[float, float]:
     """Return the relative errors of the kernel and of plain torch against plain torch in the dtype `reference`.
