@@ -1,8 +1,10 @@
-"""Attention with a bias from the pair representation.
+"""Attention of the trunk: the bias from the pair representation, torch's kernels, and another for bfloat16 on CPUs.
 
 Shapes: B batch, L residues, R rows of a chunk, Q queries of a part, H heads, K head width.
 """
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Final
 
 import torch
@@ -21,6 +23,21 @@ def attention_bias(bias_BLLH: Tensor, mask_BL: Tensor) -> Tensor:
     Rows of padded queries keep the unmasked keys, so that no row is empty and every result is finite.
     """
     return bias_BLLH.permute(0, 3, 1, 2).masked_fill(~mask_BL[:, None, None, :], float("-inf")).contiguous()
+
+
+@contextmanager
+def without_cudnn_attention() -> Iterator[None]:
+    """In this block, torch's attention is not computed by cuDNN, which it prefers on GPUs of capability 90 and 100.
+
+    cuDNN makes a plan for each shape of inputs, which takes the host some 30 ms; the batches of a run have hundreds of
+    shapes. Flash and memory-efficient attention have one kernel for all.
+    """
+    before = torch.backends.cuda.cudnn_sdp_enabled()
+    torch.backends.cuda.enable_cudnn_sdp(False)
+    try:
+        yield
+    finally:
+        torch.backends.cuda.enable_cudnn_sdp(before)
 
 
 def attention_along_rows(query_RHLK: Tensor, key_RHLK: Tensor, value_RHLK: Tensor, bias_HLL: Tensor) -> Tensor:
