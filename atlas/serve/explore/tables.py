@@ -9,7 +9,8 @@ import threading
 import time
 import weakref
 from collections import OrderedDict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
@@ -17,10 +18,13 @@ import duckdb
 
 from foldatlas.atlas.serve.current import Served
 from foldatlas.atlas.serve.explore.columns import ExploredColumn, explored_columns
-from foldatlas.atlas.serve.explore.mask import MAX_RECORDS, mask_of, num_bits
+from foldatlas.atlas.serve.explore.mask import MAX_ROWS, MaskSizes, mask_of
+from foldatlas.atlas.serve.explore.regions import Polygon
+from foldatlas.atlas.serve.explore.selected import Selected
 from foldatlas.atlas.serve.explore.table import ExplorerTable, make_table
+from foldatlas.atlas.serve.filters import Matching
 from foldatlas.atlas.sql.text import first_line
-from foldatlas.schemas.errors import FoldAtlasError
+from foldatlas.schemas.errors import FoldAtlasError, UsageError
 
 WAIT_SECONDS: Final = 2.0  # of a request for the table of a new index
 SECONDS_AFTER_FAILURE: Final = 60.0
@@ -74,20 +78,49 @@ class Kept:
 
 
 class About:
-    """What filters need to know of an index: its columns and the number of bits of masks; and answers that are kept."""
+    """What filters need to know of an index: its columns and the sizes of masks; and answers that are kept."""
 
     def __init__(self, served: Served):
         self.number = served.number
         self.columns: dict[str, ExploredColumn] = explored_columns(served)
         self.has_projection = bool(served.rows("SELECT 1 AS one FROM projection LIMIT 1"))
-        self.num_bits = num_bits(served)
+        self.sizes = MaskSizes.of(served)
         self.kept = Kept()
 
-    def mask(self, served: Served, condition: str) -> bytes:
-        """Return the mask of SQL of our own."""
-        if self.num_bits > MAX_RECORDS:
-            raise FoldAtlasError(f"conditions that only the index can answer work up to {MAX_RECORDS:,} records")
-        return self.kept.get(("mask", condition), lambda: mask_of(served, self.num_bits, condition))
+    def condition(self, served: Served, table: ExplorerTable, selected: Selected) -> tuple[str, list[Any]]:
+        """Return a filter as a condition on the explorer's table, and its parameters."""
+        return selected.fast(partial(self._mask, served), partial(self._near, table))
+
+    def _near(self, table: ExplorerTable, polygon: Polygon) -> bytes:
+        """Return the mask of `records` of the points near the edges of a polygon that are inside."""
+        key = ("near", polygon.grid.cell, polygon.corners)
+        return self.kept.get(key, lambda: table.near(polygon, self.sizes.records))
+
+    def _mask(self, served: Served, condition: str, of_records: bool) -> bytes:
+        """Return the mask of SQL of our own, on columns of `records` or of `scores`."""
+        self.check_size()
+        return self.kept.get(
+            ("mask", condition, of_records), lambda: mask_of(served, self.sizes, condition, of_records=of_records)
+        )
+
+    def matching(self, table: ExplorerTable, condition: str, parameters: Sequence[Any], of_records: bool) -> Matching:
+        """Return the proteins that meet a condition on the explorer's table."""
+        self.check_size()
+
+        def rows(row: str, bits: int) -> bytes:
+            def found() -> bytes:
+                sql = f"SELECT bitstring_agg({row}, 0, {bits - 1})::BLOB FROM proteins WHERE {condition}"
+                [(value,)] = table.execute(sql, parameters).fetchall()
+                return bytes(bits // 8) if value is None else bytes(value)
+
+            return self.kept.get(("matching", row, condition, *parameters), found)
+
+        return Matching(rows("score_row", self.sizes.scores), rows("key", self.sizes.records) if of_records else None)
+
+    def check_size(self) -> None:
+        """Raise FoldAtlasError if the index has more rows than a mask can have."""
+        if max(self.sizes.scores, self.sizes.records) > MAX_ROWS:
+            raise UsageError(f"these conditions work up to {MAX_ROWS:,} records: use POST /v1/sql")
 
 
 class Explorer:
