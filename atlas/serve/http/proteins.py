@@ -11,7 +11,7 @@ from foldatlas.atlas.serve.contents import FORMATS, plddt_values, structure_etag
 from foldatlas.atlas.serve.current import Served
 from foldatlas.atlas.serve.downloads import prepared, tar_of
 from foldatlas.atlas.serve.filters import parse_cursor
-from foldatlas.atlas.serve.http import models
+from foldatlas.atlas.serve.http import examples, models
 from foldatlas.atlas.serve.http.access import needs
 from foldatlas.atlas.serve.http.conditional import conditional
 from foldatlas.atlas.serve.http.models import JSON
@@ -23,7 +23,7 @@ from foldatlas.atlas.serve.settings import READ
 NAME = Path(
     description="id, `source:id`, structure_id or MGYP accession",
     max_length=models.MAX_NAME_LENGTH,
-    examples=[models.EXAMPLE_ID],
+    examples=[examples.ID],
 )
 Name = Annotated[str, NAME]
 
