@@ -39,7 +39,7 @@ def filtered_rows(
     of_scores, of_records = wanted.sql_of(records=False), wanted.sql_of(records=True)
     rows: list[dict[str, Any]] = []
     if wanted.sequence_crc64 is not None:  # which few records have
-        structures, begin = [first], first
+        structures, begin = [first] if after is not None else [], first
     else:
         begin, later = first, ">="
         for number in (size + 1, MANY * size):

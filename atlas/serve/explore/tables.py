@@ -1,6 +1,7 @@
 """The explorer's table of the index that is served: made in the background, and answers that are kept with it."""
 
 import contextlib
+import hashlib
 import logging
 import os
 import shutil
@@ -31,6 +32,7 @@ SECONDS_AFTER_FAILURE: Final = 60.0
 PLACES: Final = 4  # requests of the explorer that run at a time
 PLACE_SECONDS: Final = 20.0  # of a request for a place
 KEPT_BYTES: Final = 64 << 20  # answers and masks of one index
+ENTRY_BYTES: Final = 256  # of an answer that is kept, beside its bytes
 
 _LOG: Final = logging.getLogger("foldatlas.serve")
 
@@ -44,37 +46,50 @@ class PreparingError(FoldAtlasError):
 
 
 class Kept:
-    """Answers that were asked for last, up to KEPT_BYTES; safe for several threads."""
+    """Answers that were asked for last, up to KEPT_BYTES; safe for several threads. Of keys, which can be longer than
+    answers, digests are kept."""
 
     def __init__(self, size: int = KEPT_BYTES) -> None:
         self._size = self._left = size
-        self._values: OrderedDict[Any, bytes] = OrderedDict()
+        self._values: OrderedDict[bytes, bytes] = OrderedDict()
         self._lock = threading.Lock()
 
-    def find(self, key: Any) -> bytes | None:
+    def find(self, key: Sequence[Any]) -> bytes | None:
         """Return what is kept for `key`, or None."""
+        digest = _digest(key)
         with self._lock:
-            if key in self._values:
-                self._values.move_to_end(key)
-            return self._values.get(key)
+            if digest in self._values:
+                self._values.move_to_end(digest)
+            return self._values.get(digest)
 
-    def keep(self, key: Any, value: bytes) -> None:
+    def keep(self, key: Sequence[Any], value: bytes) -> None:
         """Keep a value, in place of those that were not asked for longest."""
+        digest = _digest(key)
         with self._lock:
-            if key not in self._values and len(value) <= self._size:
-                self._values[key] = value
-                self._left -= len(value)
+            if digest not in self._values and len(value) + ENTRY_BYTES <= self._size:
+                self._values[digest] = value
+                self._left -= len(value) + ENTRY_BYTES
                 while self._left < 0:
                     _, dropped = self._values.popitem(last=False)
-                    self._left += len(dropped)
+                    self._left += len(dropped) + ENTRY_BYTES
 
-    def get(self, key: Any, make: Callable[[], bytes]) -> bytes:
+    def get(self, key: Sequence[Any], make: Callable[[], bytes]) -> bytes:
         """Return what is kept for `key`, or `make()`, which is kept from then on."""
         found = self.find(key)
         if found is None:
             found = make()
             self.keep(key, found)
         return found
+
+
+def _digest(key: Sequence[Any]) -> bytes:
+    """Return the digest of a key of bytes and of what has a distinct `repr`."""
+    found = hashlib.sha256()
+    for part in key:
+        data = part if isinstance(part, bytes) else repr(part).encode()
+        found.update(b"%d:%d:" % (isinstance(part, bytes), len(data)))
+        found.update(data)
+    return found.digest()
 
 
 class About:
