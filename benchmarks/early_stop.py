@@ -2,7 +2,7 @@
 
     PYTHONPATH=.ide python benchmarks/early_stop.py nano [MODEL ...] [--recycles 3] [--chains chains.parquet]
 
-Each protein of examples/gut.fasta, and experimental chains of each split of a table of chains, are folded with all
+Each protein of examples/gut.fasta, and experimental chains of two splits of a table of chains, are folded with all
 passes and with each tolerance. The structures are compared with those of all passes: mean pLDDT, RMSD of C-alphas after
 superposition, TM-score with residues paired as they are. Passes are counted, not timed. The table goes to
 benchmarks/results/ as Markdown and JSON.
@@ -29,6 +29,7 @@ from foldatlas.schemas.records import RESIDUES, num_atoms
 
 TOLERANCES: Final = (0.25, 0.5, 1.0, 2.0)
 GUT: Final = Path(__file__).parents[1] / "examples" / "gut.fasta"
+SPLITS: Final = ("train", "valid")  # of the table of chains
 MAX_LENGTH: Final = 100
 
 
@@ -37,14 +38,18 @@ def alphas(prediction: Prediction) -> Any:
     return prediction.positions[starts + 1]  # N, CA, ...
 
 
+def sequences_in(fasta: Path) -> list[str]:
+    """Return the sequences of an example file, without a stop at the end."""
+    records = fasta.read_text().split(">")[1:]
+    return ["".join(record.splitlines()[1:]).rstrip("*") for record in records]
+
+
 def sequences_of(chains: Path | None, number: int) -> dict[str, list[str]]:
     """Return sets of sequences by name, each of proteins of up to MAX_LENGTH residues."""
-    records = GUT.read_text().split(">")[1:]
-    gut = ["".join(record.splitlines()[1:]).rstrip("*") for record in records]
-    found = {"gut.fasta": [sequence for sequence in gut if len(sequence) <= MAX_LENGTH][:number]}
+    found = {"gut.fasta": [sequence for sequence in sequences_in(GUT) if len(sequence) <= MAX_LENGTH][:number]}
     if chains is not None:
         rows = pq.read_table(chains, columns=["split", "sequence"]).to_pylist()
-        for split in sorted({row["split"] for row in rows}):
+        for split in SPLITS:
             of_split = sorted({row["sequence"] for row in rows if row["split"] == split})
             fitting = [s for s in of_split if 30 <= len(s) <= MAX_LENGTH and set(s) <= set(RESIDUES)]
             found[f"chains, {split}"] = fitting[:: max(1, len(fitting) // number)][:number]

@@ -21,57 +21,26 @@ from typing import Any, Final
 
 import numpy as np
 import torch
-from early_stop import alphas
+from early_stop import alphas, sequences_in
 from machine import add_output, hardware, write_results
 
 from foldatlas.folding.compare.superposition import rmsd, tm_score
-from foldatlas.folding.config import (
-    ESMFoldConfig,
-    LanguageModelConfig,
-    StructureModuleConfig,
-    TrunkConfig,
-)
+from foldatlas.folding.config import LanguageModelConfig
 from foldatlas.folding.models import load
 from foldatlas.folding.network.language_model import LanguageModel
 from foldatlas.folding.network.tokens import encode_language
 from foldatlas.folding.planning import cost
+from foldatlas.folding.training.recipes import ESMFOLD_V1
 
 EXAMPLES: Final = Path(__file__).parents[1] / "examples"
 PRECISIONS: Final = ("bf16", "fp8")
 MAX_LENGTH: Final = 200
 OUTLIERS: Final = 8  # channels of the residual stream that are as many times as large
 OF_650M: Final = {"width": 1280, "num_heads": 20, "transition_width": 5120}
-ESMFOLD_V1: Final = ESMFoldConfig(
-    language_model=LanguageModelConfig(num_layers=36, width=2560, num_heads=40, transition_width=10240),
-    trunk=TrunkConfig(
-        num_blocks=48,
-        single_width=1024,
-        pair_width=128,
-        single_head_width=32,
-        pair_head_width=32,
-        max_relative_position=32,
-    ),
-    structure_module=StructureModuleConfig(
-        num_iterations=8,
-        single_width=384,
-        pair_width=128,
-        num_heads=12,
-        head_width=16,
-        num_query_points=4,
-        num_value_points=8,
-        num_transition_layers=1,
-        torsion_width=128,
-        num_torsion_blocks=2,
-    ),
-    plddt_width=128,
-    recycles=3,
-)
 
 
 def sequences_of(name: str, number: int) -> list[str]:
-    records = (EXAMPLES / name).read_text().split(">")[1:]
-    found = ["".join(record.splitlines()[1:]).rstrip("*") for record in records]
-    return [sequence for sequence in found if len(sequence) <= MAX_LENGTH][:number]
+    return [sequence for sequence in sequences_in(EXAMPLES / name) if len(sequence) <= MAX_LENGTH][:number]
 
 
 def relative(found: Any, exact: Any) -> float:

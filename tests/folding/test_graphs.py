@@ -128,7 +128,8 @@ def fold(network, sequences, recycles=3, rows=16, length=16, **options):
     batch = widened(encode_complexes([[sequence] for sequence in sequences]), len(sequences), length)
     with torch.inference_mode():
         output = network(batch, recycles=recycles, outputs=FLAGS, rows=rows, **options)
-    return {name: getattr(output, name).clone() for name in FIELDS}
+    names = (*FIELDS, "passes_B") if output.passes_B is not None else FIELDS
+    return {name: getattr(output, name).clone() for name in names}
 
 
 def test_pass_reads_nothing_from_the_device(two_blocks):
@@ -179,17 +180,23 @@ def test_graphs_change_nothing(two_blocks, graphs):
     assert graphs.shapes == [(2, 16)]
 
 
-def test_early_stop_with_graphs_changes_nothing(two_blocks, graphs):
+@pytest.mark.parametrize("filling", [None, 1])
+def test_early_stop_with_graphs_changes_nothing(two_blocks, graphs, monkeypatch, filling):
     """Finished proteins stay in the batch until half of it is finished, so that few shapes are recorded."""
     sequences = [*FIRST, *SECOND, *THIRD]
+    if filling is not None:
+        monkeypatch.setattr(graphs, "reduced", lambda proteins, length, needed: min(proteins, needed + filling))
     two_blocks.network.trunk.graphs = None
-    expected = fold(two_blocks.network, sequences, recycles=5, recycle_tolerance=4.0)
+    expected = fold(two_blocks.network, sequences, recycles=7, recycle_tolerance=0.9)
+    assert len(expected["passes_B"].unique()) > 2
     two_blocks.network.trunk.graphs = graphs
     for _ in range(4):
-        found = fold(two_blocks.network, sequences, recycles=5, recycle_tolerance=4.0)
+        found = fold(two_blocks.network, sequences, recycles=7, recycle_tolerance=0.9)
+        assert torch.equal(found["passes_B"], expected["passes_B"])
         for name in FIELDS:
             torch.testing.assert_close(found[name], expected[name], atol=2e-3, rtol=0)
-    assert graphs._recorder.replays and {proteins for proteins, _ in graphs.shapes} <= {6, 3, 2, 1}
+    assert graphs._recorder.replays
+    assert filling or {proteins for proteins, _ in graphs.shapes} <= {6, 3, 2, 1}
 
 
 def test_batch_is_reduced_by_halves_where_there_are_graphs(graphs):
