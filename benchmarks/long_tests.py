@@ -64,9 +64,8 @@ def main() -> int:
         for test, row in rows.items():
             outcome = " ".join([row["outcome"], *row["reason"].splitlines()[:1]]).replace("|", "/")[:200]
             columns = ("seconds", "cpu_seconds", "commit", "load")
-            lines.append(
-                " | ".join([f"| {test.removeprefix('tests/')}", outcome, *(str(row[c]) for c in columns), "|"])
-            )
+            cells = [test.removeprefix("tests/"), outcome, *(str(row[column]) for column in columns)]
+            lines.append(f"| {' | '.join(cells)} |")
         left = [test.removeprefix("tests/") for test in tests if test not in rows]
         write_results(arguments.output, "long_tests", rows, [*lines, "", f"Not run: {', '.join(left) or 'no test'}."])
     return int(failed)
