@@ -75,7 +75,7 @@ def import_structures(
     Raise UsageError with the atlas unchanged, and Interrupted with everything kept that was read or committed.
     """
     from foldatlas.atlas.folder import AtlasFolder
-    from foldatlas.atlas.index.build import build_index, current_accounting
+    from foldatlas.atlas.index.build import up_to_date
     from foldatlas.pipeline import events
     from foldatlas.pipeline.engines.choose import choose_engine
     from foldatlas.pipeline.importing.esm_table import files_of_table
@@ -109,7 +109,7 @@ def import_structures(
             on_phase=on_phase,
         )
     on_phase("index")
-    return ImportSummary(report, current_accounting(folder) or build_index(folder))
+    return ImportSummary(report, up_to_date(folder))
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
