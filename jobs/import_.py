@@ -199,10 +199,11 @@ def run(arguments: argparse.Namespace) -> int:
     say(*lines(summary.report))
     accounting = summary.accounting
     print(accounting.line())
-    say_refused(accounting.num_refused, arguments.atlas)
+    refused = _refused_structures(accounting)
+    say_refused(refused, arguments.atlas)
     if arguments.report:
         report_job.attempt(arguments.atlas)
-    return 3 if accounting.failed or (arguments.strict and _refused_structures(accounting)) else 0
+    return 3 if accounting.failed or (arguments.strict and refused) else 0
 
 
 def lines(report: "ImportReport") -> list[str]:
