@@ -135,10 +135,6 @@ class AtlasFolder:
         return self if storage == self.storage else AtlasFolder(storage)
 
     @property
-    def header_path(self) -> Path:
-        return self.root / HEADER
-
-    @property
     def index_path(self) -> Path:
         """The index of an atlas in a local folder (`index.published` finds that of any atlas)."""
         return self.root / INDEX
@@ -202,8 +198,8 @@ class AtlasFolder:
                 f"the structures of {self.uri} are {ours}, those of {owner} {theirs}: an atlas has structures "
                 f"of one kind, so {next_step or 'give a new folder'}"
             )
-        for name in ("model", "weights", "recycles", "precision"):
-            theirs, ours = getattr(made, name), getattr(settings, name)
+        for name in ("model", "weights", "recycles", "precision", "recycle_tolerance"):
+            theirs, ours = ("none" if (value := getattr(of, name)) is None else value for of in (made, settings))
             if theirs != ours:
                 raise SettingsMismatchError(
                     f"{self.uri} was made with {name} {theirs}, {owner} has {ours}: all structures of an atlas have "

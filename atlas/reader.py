@@ -85,7 +85,7 @@ class Atlas:
                 connection.execute("SET memory_limit = ?", [memory_limit])
             except duckdb.Error as error:
                 connection.close()
-                raise UsageError(f"{memory_limit!r} is no memory limit, such as 4GB: {first_line(error)}") from None
+                raise UsageError(f"{memory_limit!r} is not a memory limit such as 4GB: {first_line(error)}") from None
         return cls(folder.resolved(), header, connection)  # independent of later changes of the working directory
 
     def __enter__(self) -> Self:
@@ -156,7 +156,7 @@ class Atlas:
     def condition(self, where: str) -> str:
         """Return SQL of `where`, a condition on the columns of `proteins`, in parentheses.
 
-        Raise QueryError, of one line, if it is not one expression, or names what there is not.
+        Raise QueryError, of one line, if it is not one expression, or has an unknown name.
 
         >>> with Atlas.open("atlas") as atlas:
         ...     atlas.condition("plddt > 70")

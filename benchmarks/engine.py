@@ -18,6 +18,7 @@ import resource
 import sys
 import tempfile
 import time
+from itertools import pairwise
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
@@ -97,7 +98,9 @@ def measure(folder: Path, proteins: int, shards: int, batch_mflop: int) -> list[
         before, began = _cpu(), time.monotonic()
         fold_shard(FoldTask(options, plan.name, plan.sequences[shard.file].path, shard))
         seconds, cpu = time.monotonic() - began, _cpu() - before
-        busy = [float(line) for line in log.read_text().split()]
+        ended = began + seconds
+        times = [[float(time) for time in line.split()] for line in log.read_text().splitlines()]
+        busy = [last - first for first, last in times]
         found.append(
             {
                 "proteins": shard.proteins,
@@ -106,6 +109,9 @@ def measure(folder: Path, proteins: int, shards: int, batch_mflop: int) -> list[
                 "seconds": seconds,
                 "busy_seconds": sum(busy),
                 "busy_share": sum(busy) / seconds,
+                "head_seconds": times[0][0] - began,
+                "gap_seconds": sum(later[0] - earlier[1] for earlier, later in pairwise(times)),
+                "tail_seconds": ended - times[-1][1],
                 "device_proteins_per_second": shard.proteins / sum(busy),
                 "worker_cpu_seconds": cpu,
                 "worker_cpu_ms_per_protein": 1e3 * cpu / shard.proteins,
@@ -132,21 +138,26 @@ def table(runs: dict[str, Any]) -> list[str]:
         "The device answers after the time of the bound (790 TFLOP/s, 4.3 TB/s, operations fused); reading, rounding,",
         "encoding, Parquet and commit are real. Nothing ran on a GPU.",
         "",
-        "| run | load | proteins | mean length | batches | s | busy | CPU ms a protein | cores | bytes a residue |",
-        "|---|---|---|---|---|---|---|---|---|---|",
+        "| run | load | proteins | mean length | batches | s | busy | head, ms | gaps, ms | tail, ms "
+        "| CPU ms a protein | cores | bytes a residue |",
+        "|---|---|---|---|---|---|---|---|---|---|---|---|---|",
     ]
     for name, run in runs.items():
         for shard in run["shards"]:
             cores = shard["worker_cpu_seconds"] / shard["busy_seconds"]
+            idle = [shard.get(f"{part}_seconds") for part in ("head", "gap", "tail")]
+            parts = " | ".join("" if seconds is None else f"{1e3 * seconds:.0f}" for seconds in idle)
             lines.append(
                 f"| {name} | {run['load'][0]:.0f} | {shard['proteins']:,} | {shard['mean_length']:.0f} | "
-                f"{shard['batches']:,} | {shard['seconds']:.1f} | {shard['busy_share']:.1%} | "
+                f"{shard['batches']:,} | {shard['seconds']:.1f} | {shard['busy_share']:.1%} | {parts} | "
                 f"{shard['worker_cpu_ms_per_protein']:.2f} | {cores:.3f} | {shard['bytes_per_residue']:.1f} |"
             )
     return [
         *lines,
         "",
-        "A line is a shard. load: at the run's end. CPU ms: of the worker, for all beside the device.",
+        "A line is a shard. load: at the run's end. The device is idle before its first batch (head), between batches "
+        "(gaps)",
+        "and after its last one (tail). CPU ms: of the worker, for all beside the device.",
         "cores: CPU seconds of the worker for each second that the device is busy. bytes: received from the child.",
     ]
 

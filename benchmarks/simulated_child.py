@@ -1,7 +1,7 @@
 """A child that answers after the time that a device would need at least, with made-up results: for engine.py.
 
 Run by a WorkerSpec in place of `python -m foldatlas.pipeline.workers.child`. SIMULATED_DEVICE_LOG names a file to which
-it appends the seconds of each batch.
+it appends, for each batch, when the device begins and ends with it, on the clock of time.monotonic().
 """
 
 import os
@@ -13,11 +13,11 @@ from typing import Any, Final
 import numpy as np
 
 from foldatlas.folding.planning import cost
-from foldatlas.folding.prediction import Prediction, QuantisedPrediction, quantised
+from foldatlas.folding.prediction import QuantisedPrediction
 from foldatlas.folding.training.recipes import ESMFOLD_V1
 from foldatlas.pipeline.workers.child import Stages, serve
 from foldatlas.pipeline.workers.inherited import connect
-from foldatlas.schemas.records import Settings, num_atoms
+from foldatlas.schemas.records import COORDINATE_SCALE, PLDDT_SCALE, Settings, num_atoms
 
 SETTINGS: Final = Settings("esmfold_v1", "0" * 64, ESMFOLD_V1.recycles, "bf16")
 # An H200, as measured: products in bf16, and memory.
@@ -43,8 +43,10 @@ class Simulated:
     def __init__(self, log: str) -> None:
         draw = np.random.default_rng(0)
         # atoms of the longest protein: a walk, so that coordinates take as many bytes as those of a chain
-        self._atoms = np.cumsum(draw.normal(scale=_ATOM_STEP, size=(14 * _LONGEST, 3)), axis=0).astype(np.float32)
-        self._plddt = np.clip(80 + np.cumsum(draw.normal(scale=2.0, size=_LONGEST)), 20, 98).astype(np.float32)
+        atoms = np.cumsum(draw.normal(scale=_ATOM_STEP, size=(14 * _LONGEST, 3)), axis=0)
+        plddt = np.clip(80 + np.cumsum(draw.normal(scale=2.0, size=_LONGEST)), 20, 98)
+        self._coordinates = np.rint(atoms * COORDINATE_SCALE).astype(np.int16)
+        self._plddt = np.rint(plddt * PLDDT_SCALE).astype(np.uint16)
         self._log = log
         self._free = 0.0  # when all batches are computed
 
@@ -52,20 +54,18 @@ class Simulated:
         """Put a batch behind the ones before it, as launching its kernels does. Return when it will be computed."""
         sequences, _ = prepared
         seconds = bound(len(sequences), max(map(len, sequences)))
-        self._free = max(self._free, time.monotonic()) + seconds
+        began = max(self._free, time.monotonic())
+        self._free = began + seconds
         with open(self._log, "a") as file:
-            file.write(f"{seconds}\n")
+            file.write(f"{began} {self._free}\n")
         return sequences, self._free
 
     def collect(self, computed: tuple[Sequence[str], float]) -> list[QuantisedPrediction]:
         """Wait for a batch, as for an event of CUDA, and return its results."""
         sequences, end = computed
         time.sleep(max(0.0, end - time.monotonic()))
-        return [quantised(prediction) for prediction in self.predict(sequences)]
-
-    def predict(self, sequences: Sequence[str]) -> list[Prediction]:
         return [
-            Prediction(sequence, self._atoms[: num_atoms(sequence)], self._plddt[: len(sequence)], 0.75, None)
+            QuantisedPrediction(sequence, self._coordinates[: num_atoms(sequence)], self._plddt[: len(sequence)], 0.75)
             for sequence in sequences
         ]
 

@@ -9,7 +9,7 @@ in which published names are looked up before the Hugging Face cache. Nothing he
 
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from foldatlas.folding.config import ESMFoldConfig, LanguageModelConfig
 from foldatlas.folding.planning.cost import NUMBER_BYTES
@@ -17,6 +17,7 @@ from foldatlas.folding.weights import model_files, nano, published
 from foldatlas.folding.weights.model_files import ModelFiles
 from foldatlas.schemas.errors import ModelError
 from foldatlas.schemas.records import Settings
+from foldatlas.schemas.wording import counted
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -28,6 +29,8 @@ if TYPE_CHECKING:
     from foldatlas.folding.weights.fitting import DtypeOf
 
 PRECISION = "fp32"  # the default
+
+_LEAST_RECYCLES_WITH_TOLERANCE: Final = 2
 
 Stamp = tuple[tuple[str, int, int], ...]
 
@@ -88,22 +91,29 @@ def _does_not_fold(name: str) -> ModelError:
 
 
 def settings_of(
-    name: str, recycles: int | None = None, precision: str = PRECISION, *, weights_dir: str | None = None
+    name: str,
+    recycles: int | None = None,
+    precision: str = PRECISION,
+    *,
+    recycle_tolerance: float | None = None,
+    weights_dir: str | None = None,
 ) -> Settings:
     """Return the settings that determine the structures predicted by model `name`.
 
-    `recycles` None means the model's default. Raise as `config_of`, and ModelError for an unknown precision or a
-    negative number of recycles.
+    `recycles` None means the model's default. `recycle_tolerance`, in angstrom: see Settings. Raise as `config_of`, and
+    ModelError for an unknown precision, a negative number of recycles, or a tolerance that could not save a pass.
     """
     config = config_of(name, weights_dir=weights_dir)
     _check_precision(precision)
     if recycles is not None and recycles < 0:
         raise ModelError(f"recycles={recycles} must be 0 or more: it counts the trunk passes after the first")
     recycles = config.recycles if recycles is None else recycles
+    if recycle_tolerance is not None:
+        recycle_tolerance = float(recycle_tolerance)
+        _check_tolerance(recycle_tolerance, recycles)
     files = model_files.find(name, weights_dir)
-    if name == nano.NAME:
-        return Settings(files.name, nano.WEIGHTS_DIGEST, recycles, precision)
-    return Settings(files.name, _read(files, files.stamp(), False).digest, recycles, precision)
+    digest = nano.WEIGHTS_DIGEST if name == nano.NAME else _read(files, files.stamp(), False).digest
+    return Settings(files.name, digest, recycles, precision, recycle_tolerance)
 
 
 def language_model_of(
@@ -135,15 +145,18 @@ def load(
     name: str,
     *,
     recycles: int | None = None,
+    recycle_tolerance: float | None = None,
     precision: str = PRECISION,
     device: str = "cpu",
     weights_dir: str | None = None,
 ) -> "Predictor":
     """Return a Predictor of the folding model `name`, its weights on `device`.
 
-    Raise as `settings_of`, and ModelError if the device is not available or the digest of nano's weights is wrong.
+    With `recycle_tolerance`, in angstrom, a protein stops recycling when a pass changed its C-alpha distances by less
+    (root mean square). Raise as `settings_of`, and ModelError if the device is not available or the digest of nano's
+    weights is wrong.
     """
-    settings = settings_of(name, recycles, precision, weights_dir=weights_dir)
+    settings = settings_of(name, recycles, precision, recycle_tolerance=recycle_tolerance, weights_dir=weights_dir)
     # Imported here because importing torch takes seconds, and planning does not need it.
     from foldatlas.folding.network.language_heads import build_heads
     from foldatlas.folding.network.precision import get
@@ -234,6 +247,16 @@ def _read(files: ModelFiles, stamp: Stamp, language_model_only: bool) -> _Read:
 def _check_precision(precision: str) -> None:
     if precision not in NUMBER_BYTES:
         raise ModelError(f"unknown precision {precision!r}: use one of {', '.join(NUMBER_BYTES)}")
+
+
+def _check_tolerance(tolerance: float, recycles: int) -> None:
+    if not 0 < tolerance < float("inf"):
+        raise ModelError(f"a recycle tolerance of {tolerance} angstrom is not possible: it must be greater than 0")
+    if recycles < _LEAST_RECYCLES_WITH_TOLERANCE:
+        raise ModelError(
+            f"a recycle tolerance has no effect with {counted(recycles, 'recycle')}: two passes are needed to see a "
+            f"change, and the last one is never skipped, so use {_LEAST_RECYCLES_WITH_TOLERANCE} recycles or more"
+        )
 
 
 def _check_device(device: str) -> None:

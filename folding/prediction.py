@@ -12,9 +12,6 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from foldatlas.schemas.errors import NonFiniteOutput
-from foldatlas.schemas.records import COORDINATE_SCALE, PAE_SCALE, PLDDT_SCALE
-
 Floats = npt.NDArray[np.float32]
 
 
@@ -37,6 +34,8 @@ class Prediction:
     pae                 [L, L] angstrom, 0.25 to 31.75: the expected error of residue j (axis 1) when the predicted and
                         true frames of residue i (axis 0) are superposed
     distogram_logits    [L, L, N] logits of 64 equal bins of the C-beta distance
+
+    passes              trunk passes that ran; None if recycling could not stop early
     """
 
     sequence: str
@@ -49,6 +48,7 @@ class Prediction:
     distogram_logits: Floats | None = None
     iptm: float | None = None
     chain_lengths: tuple[int, ...] | None = None
+    passes: int | None = None
 
     @property
     def mean_plddt(self) -> float:
@@ -70,6 +70,8 @@ class QuantisedPrediction:
     mean_embedding      float32 [D], as in Prediction
     residue_embedding   float16 [L, D]
     pae                 uint8 [L, L], 0.125 angstrom
+
+    passes              as in Prediction
     """
 
     sequence: str
@@ -79,40 +81,7 @@ class QuantisedPrediction:
     mean_embedding: Floats | None = None
     residue_embedding: npt.NDArray[np.float16] | None = None
     pae: npt.NDArray[np.uint8] | None = None
-
-
-def quantised(prediction: Prediction) -> QuantisedPrediction:
-    """Return `prediction` in the integers of an atlas's files, rounded to the nearest, ties to even.
-
-    Raise NonFiniteOutput for a value that is NaN, infinite or outside the range of its integers.
-    """
-    coordinates = np.rint(prediction.positions.astype(np.float64) * COORDINATE_SCALE)
-    plddt = np.rint(prediction.plddt.astype(np.float64) * PLDDT_SCALE)
-    pae = None if prediction.pae is None else np.rint(prediction.pae * PAE_SCALE)
-    with np.errstate(over="ignore"):
-        residues = None if prediction.residue_embedding is None else prediction.residue_embedding.astype(np.float16)
-    for name, is_stored in (
-        ("positions", np.abs(coordinates) <= np.iinfo(np.int32).max),
-        ("plddt", (plddt >= 0) & (plddt <= 100 * PLDDT_SCALE)),
-        ("ptm", np.isfinite(prediction.ptm)),
-        ("mean_embedding", prediction.mean_embedding is None or np.isfinite(prediction.mean_embedding)),
-        ("residue_embedding", residues is None or np.isfinite(residues)),
-        ("pae", pae is None or (pae >= 0) & (pae <= np.iinfo(np.uint8).max)),
-    ):
-        if not np.all(is_stored):
-            raise NonFiniteOutput(
-                f"a protein of {len(prediction.sequence)} residues ({prediction.sequence[:20]}...) has {name} values "
-                "that are not finite, or too large to be stored"
-            )
-    return QuantisedPrediction(
-        sequence=prediction.sequence,
-        coordinates=narrowed(coordinates.astype(np.int32)),
-        plddt=plddt.astype(np.uint16),
-        ptm=prediction.ptm,
-        mean_embedding=prediction.mean_embedding,
-        residue_embedding=residues,
-        pae=None if pae is None else pae.astype(np.uint8),
-    )
+    passes: int | None = None
 
 
 def narrowed(coordinates: npt.NDArray[np.int32]) -> npt.NDArray[np.int16] | npt.NDArray[np.int32]:

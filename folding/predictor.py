@@ -29,7 +29,8 @@ from foldatlas.schemas.records import Settings
 class Predictor:
     """A folding model with its weights (`models.load`).
 
-    `settings` determine the predicted structures: model, weights, recycles and precision.
+    `settings` determine the predicted structures: model, weights, recycles (with
+    the tolerance at which they stop early) and precision.
     """
 
     def __init__(self, network: ESMFold, settings: Settings, heads: LanguageHeads | None = None):
@@ -46,7 +47,7 @@ class Predictor:
     @property
     def stages(self) -> FoldingStages:
         """The stages of folding a batch, for a process that overlaps batches."""
-        return FoldingStages(self._network, self.settings.recycles)
+        return FoldingStages(self._network, self.settings.recycles, self.settings.recycle_tolerance)
 
     def fold(
         self,
@@ -143,7 +144,12 @@ class Predictor:
         graphs = self._network.trunk.graphs
         batch = padded_to_graph(batch, graphs)
         with torch.inference_mode(), dropped_without_memory(graphs), describe_out_of_memory(sequences, device):
-            output = self._network(batch, recycles=self.settings.recycles, outputs=outputs)
+            output = self._network(
+                batch,
+                recycles=self.settings.recycles,
+                outputs=outputs,
+                recycle_tolerance=self.settings.recycle_tolerance,
+            )
             predictions = _to_predictions(complexes, batch, output)
         del output
         if device.type == "cpu":
@@ -196,6 +202,7 @@ def _to_predictions(complexes: Sequence[Sequence[str]], batch: Batch, output: ES
             distogram_logits=None if distogram_BLLN is None else distogram_BLLN[pairs],
             iptm=None if iptm_B is None or len(chains) == 1 else float(iptm_B[row]),
             chain_lengths=tuple(map(len, chains)) if len(chains) > 1 else None,
+            passes=None if output.passes_B is None else int(output.passes_B[row]),
         )
         _check_finite(prediction, row, len(complexes))
         predictions.append(prediction)

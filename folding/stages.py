@@ -24,6 +24,7 @@ from foldatlas.folding.network.esmfold import ESMFold, ESMFoldOutput, OutputFlag
 from foldatlas.folding.network.graphs import dropped_without_memory, padded_to_graph
 from foldatlas.folding.network.residue_constants import ATOM_EXISTS_RA
 from foldatlas.folding.network.tokens import Batch, encode
+from foldatlas.folding.network.transfer import pinned, to_device, to_host
 from foldatlas.folding.planning import host_memory
 from foldatlas.folding.planning.buckets import bucket
 from foldatlas.folding.planning.out_of_memory import describe_out_of_memory
@@ -57,10 +58,11 @@ class ComputedBatch:
 
 
 class FoldingStages:
-    """The stages of folding with `network` and `recycles` + 1 trunk passes."""
+    """The stages of folding with `network` and `recycles` + 1 trunk passes, or fewer with a `recycle_tolerance` in
+    angstrom (network/early_stop.py)."""
 
-    def __init__(self, network: ESMFold, recycles: int):
-        self._network, self._recycles = network, recycles
+    def __init__(self, network: ESMFold, recycles: int, recycle_tolerance: float | None = None):
+        self._network, self._recycles, self._recycle_tolerance = network, recycles, recycle_tolerance
 
     @property
     def _device(self) -> torch.device:
@@ -79,27 +81,27 @@ class FoldingStages:
         batch = encode(sequences)
         if self._device.type == "cuda":
             batch = padded_to_bucket(batch)
-            with torch.cuda.device(self._device):  # a thread begins with the first GPU
-                batch = replace(batch, aatype_BL=batch.aatype_BL.pin_memory(), mask_BL=batch.mask_BL.pin_memory())
+        aatype_BL, mask_BL = pinned(batch.aatype_BL, self._device), pinned(batch.mask_BL, self._device)
         flags = OutputFlags(mean_embedding=mean_embedding, residue_embedding=residue_embedding, pae=pae)
-        return PreparedBatch(sequences, batch, flags)
+        return PreparedBatch(sequences, replace(batch, aatype_BL=aatype_BL, mask_BL=mask_BL), flags)
 
     def compute(self, prepared: PreparedBatch) -> ComputedBatch:
         """Return the outputs of a batch, which may still be on their way. Raise OutOfMemory if it does not fit."""
         device, finished = self._device, None
         graphs, sequences = self._network.trunk.graphs, prepared.sequences
         with torch.inference_mode(), dropped_without_memory(graphs), describe_out_of_memory(sequences, device):
-            batch = replace(
-                prepared.batch,
-                aatype_BL=prepared.batch.aatype_BL.to(device, non_blocking=True),
-                mask_BL=prepared.batch.mask_BL.to(device, non_blocking=True),
+            aatype_BL, mask_BL = (to_device(x, device) for x in (prepared.batch.aatype_BL, prepared.batch.mask_BL))
+            batch = padded_to_graph(replace(prepared.batch, aatype_BL=aatype_BL, mask_BL=mask_BL), graphs)
+            output = self._network(
+                batch,
+                recycles=self._recycles,
+                outputs=prepared.outputs,
+                recycle_tolerance=self._recycle_tolerance,
             )
-            batch = padded_to_graph(batch, graphs)
-            output = self._network(batch, recycles=self._recycles, outputs=prepared.outputs)
-            outputs = {name: _to_host(values) for name, values in _in_stored_units(output).items()}
+            outputs = {name: to_host(values) for name, values in _in_stored_units(output).items()}
             del output
             if device.type == "cuda":
-                finished = torch.cuda.Event()
+                finished = torch.cuda.Event(blocking=True)  # `collect` waits without using a core
                 finished.record(torch.cuda.current_stream(device))
         if device.type == "cpu":
             host_memory.trim()  # otherwise malloc keeps up to 64 MB of freed activations
@@ -138,8 +140,9 @@ class FoldingStages:
                         "fp32"
                     )
             coordinates = narrowed(coordinates)
+            passes = int(arrays["passes"][row]) if "passes" in arrays else None
             predictions.append(
-                QuantisedPrediction(sequence, coordinates, plddt.astype(np.uint16), ptm, mean, residues, pae)
+                QuantisedPrediction(sequence, coordinates, plddt.astype(np.uint16), ptm, mean, residues, pae, passes)
             )
         return predictions
 
@@ -154,7 +157,7 @@ def padded_to_bucket(batch: Batch) -> Batch:
 def _in_stored_units(output: ESMFoldOutput) -> dict[str, Tensor]:
     """Return the outputs as the integers of an atlas's files, by the names of QuantisedPrediction's fields.
 
-    Rounding is that of `prediction.quantised`: in double precision, ties to even; of aligned errors in single.
+    Values are rounded in double precision, ties to even; aligned errors in single.
     """
     coordinates = (output.positions_BLA3.double() * COORDINATE_SCALE).round()
     plddt_BL = (output.plddt_BL.double() * PLDDT_SCALE).round()
@@ -171,6 +174,8 @@ def _in_stored_units(output: ESMFoldOutput) -> dict[str, Tensor]:
         errors_BLL = (output.pae_BLL * PAE_SCALE).round()
         is_stored_BLL = (errors_BLL >= 0) & (errors_BLL < _NOT_AN_ERROR)
         stored["pae"] = torch.where(is_stored_BLL, errors_BLL, _NOT_AN_ERROR).to(torch.uint8)
+    if output.passes_B is not None:
+        stored["passes"] = output.passes_B
     return stored
 
 
@@ -179,12 +184,3 @@ def _integers(rounded: Tensor, largest: int, other: int, least: int | None = Non
     `largest`."""
     is_stored = (rounded >= (-largest if least is None else least)) & (rounded <= largest)
     return torch.where(is_stored, rounded, other).to(torch.int32)
-
-
-def _to_host(values: Tensor) -> Tensor:
-    """Return `values` on the host; of a GPU's the copy may not be complete yet."""
-    if values.device.type != "cuda":
-        return values
-    with torch.cuda.device(values.device):
-        host = torch.empty(values.shape, dtype=values.dtype, pin_memory=True)
-        return host.copy_(values, non_blocking=True)

@@ -4,6 +4,8 @@ import argparse
 import contextlib
 import math
 import os
+import re
+import shlex
 import sys
 from typing import Final
 
@@ -48,12 +50,17 @@ def not_negative_number(text: str) -> float:
 
 def seconds(text: str) -> float:
     """Parse a time in seconds, more than 0."""
+    return positive_number(text, "number of seconds")
+
+
+def positive_number(text: str, what: str = "number") -> float:
+    """Parse a number above 0; `what` describes it in the message."""
     try:
         number = float(text)
     except ValueError:
         number = math.nan
     if not 0 < number < math.inf:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a number of seconds above 0")
+        raise argparse.ArgumentTypeError(f"{text!r} is not a {what} above 0")
     return number
 
 
@@ -82,7 +89,35 @@ def add_weights(parser: argparse._ActionsContainer) -> None:
     )
 
 
-def add_engine(parser: argparse.ArgumentParser) -> None:
+def memory_size(text: str) -> str:
+    """Check a size of memory, such as 500MB or 4GiB, as DuckDB reads it."""
+    if not re.fullmatch(r"[0-9]+(\.[0-9]+)? ?[MGT]i?B", text, re.IGNORECASE):
+        raise argparse.ArgumentTypeError(f"{text!r} is not a size such as 500MB or 4GB")
+    return text
+
+
+def add_memory_limit(parser: argparse._ActionsContainer, default: str, *aliases: str) -> None:
+    """Add `--memory-limit`, of DuckDB's memory; `default` describes the limit without it."""
+    parser.add_argument(
+        "--memory-limit",
+        *aliases,
+        type=memory_size,
+        metavar="SIZE",
+        help=f"memory of DuckDB, such as 4GB (default: {default})",
+    )
+
+
+def add_device(parser: argparse._ActionsContainer) -> None:
+    """Add `--device`, where the network runs."""
+    parser.add_argument(
+        "--device",
+        choices=("auto", "cpu", "cuda"),
+        default="auto",
+        help="where the network runs; auto: on a GPU if there is one (default: %(default)s)",
+    )
+
+
+def add_engine(parser: argparse._ActionsContainer) -> None:
     """Add the options that choose the engine of a stage after folding, and where its events go."""
     parser.add_argument(
         "--workers",
@@ -93,9 +128,26 @@ def add_engine(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--runner", metavar="R", help="Beam runner, as for `foldatlas fold`; its options are last, after --"
     )
+    add_log(parser)
+
+
+def add_log(parser: argparse._ActionsContainer) -> None:
+    """Add `--log`, the file of `pipeline.events`."""
     parser.add_argument(
         "--log", type=path, metavar="FILE", help="append events to this file as JSON lines (-: standard error)"
     )
+
+
+def add_no_report(parser: argparse._ActionsContainer) -> None:
+    """Add `--no-report` to a command that writes the report at its end."""
+    parser.add_argument("--no-report", dest="report", action="store_false", help="do not write report.html at the end")
+
+
+def say_refused(count: int, atlas: str) -> None:
+    """Print how to list the refused records of `atlas`, if there are any."""
+    if count:
+        sql = "select outcome, reason, count(*) from refused group by all"
+        say(f'refused records by reason: foldatlas query {shlex.quote(atlas)} "{sql}"')
 
 
 def say(*lines: str) -> None:

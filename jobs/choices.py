@@ -81,16 +81,18 @@ class ModelChoice:
         precision: str,
         weights_dir: str | None,
         *,
+        recycle_tolerance: float | None = None,
         before: Callable[[], object],
     ) -> "ModelChoice":
         """Read settings and sizes of the model `name`; download a published model that is missing.
 
-        `recycles` None means the model's default. `before` is called before a download. Raise ModelError.
+        `recycles` None means the model's default; `recycle_tolerance` as in Settings. `before` is called before a
+        download. Raise ModelError.
         """
         from foldatlas.folding.models import config_of, settings_of
 
         provide(name, weights_dir, before=before)
-        settings = settings_of(name, recycles, precision, weights_dir=weights_dir)
+        settings = settings_of(name, recycles, precision, recycle_tolerance=recycle_tolerance, weights_dir=weights_dir)
         return cls(name, weights_dir, settings, config_of(name, weights_dir=weights_dir))
 
 

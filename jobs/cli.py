@@ -1,47 +1,66 @@
 """The `foldatlas` command: one parser for each command, errors in one line, exit codes for scripts.
 
-0 complete; 1 unexpected error; 2 wrong usage or input, nothing changed; 3 structures failed or faults found (with
---strict also refused records); 130 and 143 interrupted. Results go to stdout, messages and progress to stderr.
+Results go to standard output, messages and progress to standard error. `EXIT_CODES` lists the exit codes; with
+--strict refused records also give 3.
 """
 
 import argparse
+import difflib
 import importlib
 import io
+import itertools
+import logging
 import os
 import sys
 import warnings
 from collections.abc import Sequence
-from typing import Any, Final, TextIO
+from typing import Any, Final, NoReturn, TextIO
 
 from foldatlas.jobs.arguments import say
 from foldatlas.schemas.errors import FoldAtlasError
 from foldatlas.schemas.version import program_version
 
+# heading in `foldatlas --help` -> command -> summary
 COMMANDS: Final = {
-    "fold": "fold all proteins of FASTA files into an atlas (the main command)",
-    "plan": "read and check FASTA, cut shards and predict time and cost, without folding",
-    "import": "build an atlas from structures that exist already: PDB, mmCIF, Foldcomp, archives",
-    "weights": "download published weights in advance; --model NAME downloads them when they are missing",
-    "status": "show what is folded, what is left, and how long it will take",
-    "index": "build the SQL index of an atlas, or bring it up to date",
-    "merge": "merge several atlases of equal settings, or parts of one, into a new atlas",
-    "cluster": "cluster the proteins of an atlas by sequence and by structure",
-    "reference": "build a reference database of known structures or sequences, to search for novelty",
-    "novelty": "search structures or sequences of an atlas against a reference database",
-    "report": "write one HTML page about an atlas: confidence, novelty, clusters, structures in 3D",
-    "project": "map the proteins of an atlas in two dimensions, by embedding or by composition and shape",
-    "annotate": "join tables (biome, taxonomy, domains, cross-references) to an atlas",
-    "query": "query an atlas with SQL",
-    "serve": "serve an atlas over HTTP: structures, pages of proteins, downloads, SQL, searches",
-    "export": "write a subset of an atlas as PDB, mmCIF, Foldcomp, FASTA, 3Di or Parquet files, or tar bundles",
-    "embed": "compute embeddings with the language model, without folding",
-    "train": "train a language model on sequences, or a folding head on structures",
-    "evaluate": "fold experimental chains and compare models and baselines with experiment",
-    "diff": "list what differs between two atlases",
-    "verify": "check every file of an atlas against its digests and its plan",
+    "make an atlas": {
+        "fold": "fold all proteins of FASTA files into an atlas (the main command)",
+        "plan": "read and check FASTA, cut shards, predict time, disk and cost",
+        "import": "make an atlas of existing structures (PDB, mmCIF, Foldcomp)",
+        "merge": "merge atlases of equal settings, or parts of one, into a new one",
+        "status": "show what is folded, what is left, and how long it will take",
+        "weights": "download published weights in advance",
+    },
+    "use it": {
+        "query": "query an atlas with SQL",
+        "export": "write a subset of an atlas as PDB, mmCIF, FASTA, Parquet, ...",
+        "report": "write an HTML page: confidence, novelty, clusters, 3D views",
+        "serve": "serve an atlas over HTTP: explorer, downloads, SQL, searches",
+        "diff": "list what differs between two atlases",
+    },
+    "analyse and extend it": {
+        "reference": "build a reference database of known structures or sequences",
+        "novelty": "search an atlas for what is not in a reference database",
+        "cluster": "cluster the proteins of an atlas by sequence and by structure",
+        "project": "map the proteins of an atlas in two dimensions",
+        "annotate": "join tables (biome, taxonomy, domains, ...) to an atlas",
+    },
+    "maintain it": {
+        "index": "build the SQL index of an atlas, or bring it up to date",
+        "verify": "check every file of an atlas, and repair what is at fault",
+    },
+    "models, without an atlas": {
+        "embed": "compute embeddings with the language model, without folding",
+        "train": "train a language model on sequences, or a folding head",
+        "evaluate": "fold experimental chains and compare models with experiment",
+    },
 }
-
-
+EXIT_CODES: Final = """exit codes:
+  0  complete
+  1  unexpected error
+  2  wrong usage or input
+  3  structures failed, shards are missing, or faults or differences were found
+  130, 143  stopped on request
+"""
 MODULES: Final = {"import": "import_"}  # commands whose module has another name: `import` is a word of Python
 # commands that pass arguments after `--` to Beam
 BEAM_COMMANDS: Final = ("fold", "plan", "import", "novelty", "cluster")
@@ -57,27 +76,44 @@ class CommandParser(argparse.ArgumentParser):
         # `fold a.fasta b.fasta --model nano ATLAS` would be an error.
         if self._inside or self._subparsers is not None:
             return super().parse_known_args(args, namespace)
+        self._refuse_unknown_options(args)
         self._inside = True
         try:
             return self.parse_known_intermixed_args(args, namespace)
         finally:
             self._inside = False
 
+    def _refuse_unknown_options(self, words: Sequence[str]) -> None:
+        """Stop at an option that does not exist; argparse would first report arguments that are missing."""
+        known = self._option_string_actions
+        for word in itertools.takewhile("--".__ne__, words):
+            name = word.partition("=")[0]
+            if name.startswith("--") and " " not in word and not any(option.startswith(name) for option in known):
+                close = difflib.get_close_matches(name, known, n=1)
+                self.error(f"unknown option {name}" + (f": did you mean {close[0]}?" if close else ""))
+
+    def error(self, message: str) -> NoReturn:
+        """Print `message` in one line, without the usage, and exit with code 2."""
+        self.exit(2, f"{self.prog}: {message} (see `{self.prog} --help`)\n")
+
 
 def build_parser() -> argparse.ArgumentParser:
     """Return the parser of all commands. Each command's module adds its own arguments."""
     parser = CommandParser(
         prog="foldatlas",
-        description="Fold proteins from FASTA into an atlas that SQL can query.",
-        epilog="`foldatlas COMMAND --help` shows the options of a command and examples.",
+        usage="foldatlas COMMAND [ARGUMENTS]\n       foldatlas COMMAND --help    options of a command, and examples",
+        description=f"Fold proteins from FASTA into an atlas that SQL can query.\n\n{_listing()}",
+        epilog=EXIT_CODES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--version", action="version", version=f"foldatlas {program_version()}")
-    commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
-    for name, summary in COMMANDS.items():
+    commands = parser.add_subparsers(
+        dest="command", prog="foldatlas", metavar="COMMAND", required=True, help=argparse.SUPPRESS
+    )
+    for name, summary in [item for group in COMMANDS.values() for item in group.items()]:
         module = importlib.import_module(f"foldatlas.jobs.{MODULES.get(name, name)}")
         command = commands.add_parser(
             name,
-            help=summary,
             description=f"{summary[0].upper()}{summary[1:]}.",
             epilog=module.EXAMPLES,
             formatter_class=argparse.RawDescriptionHelpFormatter,
@@ -87,6 +123,15 @@ def build_parser() -> argparse.ArgumentParser:
     return parser
 
 
+def _listing() -> str:
+    """Return the commands by group, for `foldatlas --help`; argparse can list them only in one group."""
+    groups = []
+    for heading, commands in COMMANDS.items():
+        lines = [f"  {name:<11}{summary}" for name, summary in commands.items()]
+        groups.append("\n".join([f"{heading}:", *lines]))
+    return "\n\n".join(groups)
+
+
 def split_beam_options(words: Sequence[str]) -> tuple[list[str], tuple[str, ...]]:
     """Split `words` at `--` into our arguments and Beam's options, which argparse would read as file names."""
     ours = list(words)
@@ -94,6 +139,13 @@ def split_beam_options(words: Sequence[str]) -> tuple[list[str], tuple[str, ...]
         return ours, ()
     cut = ours.index("--")
     return ours[:cut], tuple(ours[cut + 1 :])
+
+
+class _LogFormatter(logging.Formatter):
+    """A line of the log as `warnings` are shown here, without the name of the module."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        return f"{record.levelname.lower()}: {super().format(record)}"
 
 
 def _show_warning(
@@ -111,9 +163,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command and return its exit code."""
     _open_standard_streams()
     words, beam_options = split_beam_options(sys.argv[1:] if arguments is None else arguments)
-    parsed = build_parser().parse_args(words)
+    parser = build_parser()
+    if not words:
+        parser.print_help(sys.stderr)
+        return 2
+    parsed = parser.parse_args(words)
     parsed.beam_options = beam_options
     warnings.showwarning = _show_warning
+    log = logging.StreamHandler()
+    log.setFormatter(_LogFormatter())
+    logging.basicConfig(handlers=[log])
     try:
         code = int(parsed.run(parsed))
         sys.stdout.flush()

@@ -82,7 +82,7 @@ def check_program() -> None:
 
 
 def is_clustered(atlas: str | Path) -> bool:
-    """Return whether the atlas has clusters, of whichever of its structures."""
+    """Return whether the atlas has clusters, of all or some of its structures."""
     from foldatlas.atlas.folder import AtlasFolder
     from foldatlas.atlas.stages.runs import latest_complete
 

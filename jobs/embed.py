@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from foldatlas.jobs.arguments import FASTA_HELP, PRECISIONS, add_weights, path, say
+from foldatlas.jobs.arguments import FASTA_HELP, PRECISIONS, add_device, add_weights, path, say
 from foldatlas.jobs.weights import provide
 
 if TYPE_CHECKING:
@@ -82,9 +82,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "--precision", choices=PRECISIONS, default="fp32", help="precision of the arithmetic (default: %(default)s)"
     )
     parser.add_argument("--per-residue", action="store_true", help="also store the hidden state of each residue")
-    parser.add_argument(
-        "--device", choices=("auto", "cpu", "cuda"), default="auto", help="device (default: %(default)s)"
-    )
+    add_device(parser)
 
 
 def run(arguments: argparse.Namespace) -> int:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Final
 
-from foldatlas.jobs.arguments import PRECISIONS, add_weights, not_negative, path, positive, say
+from foldatlas.jobs.arguments import PRECISIONS, add_device, add_weights, not_negative, path, positive, say
 from foldatlas.jobs.weights import provide
 from foldatlas.schemas.wording import counted
 
@@ -151,9 +151,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         help="mask each residue in turn: one pass per residue instead of seven passes",
     )
-    parser.add_argument(
-        "--device", choices=("auto", "cpu", "cuda"), default="auto", help="device (default: %(default)s)"
-    )
+    add_device(parser)
 
 
 def run(arguments: argparse.Namespace) -> int:

@@ -77,33 +77,36 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--format", choices=FORMATS, required=True, help="; ".join(f"{name}: {what}" for name, what in FORMATS.items())
     )
-    parser.add_argument("--where", type=statement, metavar="SQL", help="condition on the columns of proteins")
-    parser.add_argument(
+    chosen = parser.add_argument_group("selection", "default: all proteins with a structure")
+    chosen.add_argument("--where", type=statement, metavar="SQL", help="condition on the columns of proteins")
+    chosen.add_argument(
         "--sql", type=statement, metavar="SQL", help="query that returns structure_id, or id with or without source"
     )
-    parser.add_argument(
+    chosen.add_argument(
         "--ids",
+        type=path,
         metavar="FILE",
         help="file of ids, source:id or structure_id: a list, or output of query as csv, tsv, json or jsonl",
     )
-    parser.add_argument(
+    chosen.add_argument(
         "--order-by",
         nargs="+",
         metavar=("COLUMN", "ASC|DESC"),
         help="with --limit: column of proteins to sort by, ASC (default) or DESC",
     )
-    parser.add_argument("--limit", type=int, metavar="N", help="export only the first N proteins")
-    parser.add_argument(
+    chosen.add_argument("--limit", type=positive, metavar="N", help="export only the first N proteins")
+    files = parser.add_argument_group("files")
+    files.add_argument(
         "--members", choices=STRUCTURE_FORMATS, help="with --format tar: format of the files in bundles (default: pdb)"
     )
-    parser.add_argument(
+    files.add_argument(
         "--pae", action="store_true", help="with pdb, cif, fcz: also write predicted aligned errors, as NAME.pae.json"
     )
-    parser.add_argument("--licence", metavar="NAME", help="licence of the data, for LICENCE (default: unknown)")
-    parser.add_argument(
+    files.add_argument("--licence", metavar="NAME", help="licence of the data, for LICENCE (default: unknown)")
+    files.add_argument(
         "--base-url", metavar="URL", help="address at which the files will be: also write aria2.txt, for aria2c -i"
     )
-    parser.add_argument("--workers", type=positive, metavar="N", help="processes (default: one per processor)")
+    parser.add_argument("--workers", type=positive, metavar="N", help="processes (default: one per core)")
 
 
 def run(arguments: argparse.Namespace) -> int:

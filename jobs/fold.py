@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Final
 from foldatlas.jobs import cluster as cluster_job
 from foldatlas.jobs import plan as plan_job
 from foldatlas.jobs import report as report_job
-from foldatlas.jobs.arguments import path, say
+from foldatlas.jobs.arguments import add_log, add_no_report, say, say_refused
 from foldatlas.jobs.choices import EngineChoice, Inputs, ModelChoice
-from foldatlas.jobs.novelty import exit_code, opened, search_each
+from foldatlas.jobs.novelty import configure_reference, exit_code, opened, search_each
 from foldatlas.schemas.errors import UsageError
 from foldatlas.schemas.records import DEFAULT_MAX_LENGTH
 from foldatlas.schemas.wording import counted
@@ -92,6 +92,7 @@ def fold(
     *,
     model: str,
     recycles: int | None = None,
+    recycle_tolerance: float | None = None,
     max_length: int = DEFAULT_MAX_LENGTH,
     embeddings: str = "none",
     pae: bool = False,
@@ -115,9 +116,11 @@ def fold(
 ) -> FoldSummary:
     """Fold the proteins of `fasta` (paths, patterns or addresses) that `atlas` does not have yet; build the index.
 
-    `recycles`: trunk passes after the first (None: the model's default). `max_length`: in residues; longer records are
-    refused. `embeddings`: "none", "mean" or "residue". `pae`: store predicted aligned errors. `add_outputs`: fold
-    committed shards again that lack these outputs. `weights`: a folder that is searched for the model first.
+    `recycles`: trunk passes after the first (None: the model's default). `recycle_tolerance`: a protein stops recycling
+    when a pass changed its C-alpha distances by less, in angstrom (None: never). `max_length`: in residues; longer
+    records are refused. `embeddings`: "none", "mean" or "residue". `pae`: store predicted aligned errors.
+    `add_outputs`: fold committed shards again that lack these outputs. `weights`: a folder that is searched for the
+    model first.
     `precision`: "fp32", "bf16", or "fp16" (language model only). `genes`: the files are contigs; fold their genes.
     `shards` ("0-99,150") or `part` ("3/16"): fold only these shards of the plans of `fasta` (None: all shards of the
     atlas), and build the index only if no shard is missing afterwards. `retry_failed`: retry failed sequences once;
@@ -151,7 +154,14 @@ def fold(
     log = events.absolute(log)
     searches = opened(references) if references else []
     weights_dir = None if weights is None else str(Path(weights).absolute())
-    choice = ModelChoice.resolve(model, recycles, precision, weights_dir, before=partial(inputs.check_paths, folder))
+    choice = ModelChoice.resolve(
+        model,
+        recycles,
+        precision,
+        weights_dir,
+        recycle_tolerance=recycle_tolerance,
+        before=partial(inputs.check_paths, folder),
+    )
     say(*(f"{model}: {note}" for note in notes_of(model, weights_dir=weights_dir)))
     if outputs and not add_outputs:
         refuse_missing_outputs(folder.uri, folder.entries().values(), outputs)
@@ -250,30 +260,31 @@ class _Share:
 
 def configure(parser: argparse.ArgumentParser) -> None:
     plan_job.configure_planning(parser)
-    parser.add_argument(
-        "--add-outputs",
-        action="store_true",
-        help="fold again the shards without the tables of --embeddings or --pae; their structures are kept",
-    )
-    parser.add_argument(
+    parser.add_argument("--strict", action="store_true", help="exit with code 3 if any record is refused")
+    add_log(parser)
+    selection = parser.add_argument_group("what to fold", "default: all that the atlas lacks")
+    selection.add_argument(
         "--shards", metavar="A-B", help="fold only these shards of the plan, by number: 0-99 or 0-99,150"
     )
-    parser.add_argument("--part", metavar="K/N", help="fold only part K of N parts of equal predicted cost: 3/16")
-    parser.add_argument(
+    selection.add_argument("--part", metavar="K/N", help="fold only part K of N parts of equal predicted cost: 3/16")
+    selection.add_argument(
         "--retry-failed",
         action="store_true",
         help="retry failed proteins once, for example on a device with more memory; FASTA may be omitted",
     )
-    parser.add_argument(
+    selection.add_argument(
+        "--add-outputs",
+        action="store_true",
+        help="fold again the shards without the tables of --embeddings or --pae; their structures are kept",
+    )
+    after = parser.add_argument_group("after folding")
+    configure_reference(after)
+    after.add_argument(
         "--cluster",
         action="store_true",
-        help="cluster the atlas by sequence and structure after folding, as `foldatlas cluster` does",
+        help="cluster the atlas by sequence and structure, as `foldatlas cluster` does",
     )
-    parser.add_argument(
-        "--log", type=path, metavar="FILE", help="append events to this file as JSON lines (-: standard error)"
-    )
-    parser.add_argument("--no-report", dest="report", action="store_false", help="do not write report.html at the end")
-    parser.add_argument("--strict", action="store_true", help="exit with code 3 if any record is refused")
+    add_no_report(after)
 
 
 # arguments that plan does not have, or does not act on
@@ -313,6 +324,8 @@ def run(arguments: argparse.Namespace) -> int:
         added = [f"added outputs to {counted(report.added, 'structure')}"] if report.added else []
         took = f"in {readable_time(report.seconds)} ({rate:,.0f} residues/s)"
         say(f"{' and '.join(folded + added)} {took}")
+        if report.trunk_passes is not None:
+            say(f"recycling stopped after {report.trunk_passes:.2f} trunk passes on average")
     elif accounting is not None:
         accepted = accounting.folded + accounting.failed
         say(f"nothing to fold: {'every sequence is in the atlas' if accepted else 'no record was accepted'}")
@@ -331,6 +344,7 @@ def run(arguments: argparse.Namespace) -> int:
     elif report.folded and cluster_job.is_clustered(arguments.atlas):
         say(f"the clusters are of earlier structures; to renew them: foldatlas cluster {arguments.atlas}")
     print(accounting.line())
+    say_refused(accounting.num_refused, arguments.atlas)
     for search in summary.searches:
         print(search.line())
     if arguments.report:

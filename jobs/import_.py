@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from foldatlas.jobs import report as report_job
-from foldatlas.jobs.arguments import ATLAS_HELP, add_engine, path, positive, say
+from foldatlas.jobs.arguments import ATLAS_HELP, add_engine, add_no_report, path, positive, say, say_refused
 from foldatlas.schemas.errors import UsageError
 from foldatlas.schemas.wording import counted, readable_time
 
@@ -121,45 +121,55 @@ def configure(parser: argparse.ArgumentParser) -> None:
         help="PDB, mmCIF or Foldcomp files, folders or archives of them, or addresses",
     )
     parser.add_argument("atlas", type=path, metavar="ATLAS", help=f"{ATLAS_HELP}; created if it does not exist")
-    parser.add_argument(
+    parser.add_argument("--strict", action="store_true", help="exit with code 3 if any structure file is refused")
+    add_no_report(parser)
+    content = parser.add_argument_group("what the structures are")
+    content.add_argument(
         "--plddt-scale",
         type=int,
         choices=(1, 100),
         help="B-factors are pLDDT from 0 to this value (default: only where the file states it)",
     )
-    parser.add_argument("--experimental", action="store_true", help="B-factors are not pLDDT: record none")
-    parser.add_argument(
-        "--chain", metavar="NAME", help="read this chain, by the author's name (default: the only protein chain)"
-    )
-    parser.add_argument(
+    content.add_argument("--experimental", action="store_true", help="B-factors are not pLDDT: record none")
+    content.add_argument("--model", metavar="NAME", help="model of structures whose file states none")
+    content.add_argument("--licence", metavar="NAME", help="licence of structures whose file states none")
+    content.add_argument(
         "--id-from",
         metavar="PATTERN",
         help="regular expression that finds the id in the file's name, by its group or as a whole; or header, the id "
         "that the file states (default: the file's name without its endings)",
     )
-    parser.add_argument("--model", metavar="NAME", help="model of structures whose file states none")
-    parser.add_argument("--licence", metavar="NAME", help="licence of structures whose file states none")
-    parser.add_argument(
-        "--max-length", type=positive, metavar="N", help="refuse longer chains (residues; default: 65,534)"
+    files = parser.add_argument_group("input")
+    files.add_argument(
+        "--chain", metavar="NAME", help="read this chain, by the author's name (default: the only protein chain)"
     )
-    parser.add_argument(
+    files.add_argument(
+        "--max-length",
+        type=positive,
+        metavar="N",
+        help="refuse chains longer than this, in residues (default: 65,534)",
+    )
+    files.add_argument(
         "--no-pae", dest="pae", action="store_false", help="do not read PAE, nor JSON files beside structures"
     )
-    parser.add_argument("--as", dest="name", metavar="NAME", help="identity of the one source, in place of its path")
-    parser.add_argument(
+    files.add_argument(
+        "--as",
+        dest="name",
+        metavar="NAME",
+        help="name of the source instead of its path or address; repeat it in later runs",
+    )
+    files.add_argument(
         "--replace",
         action="store_true",
-        help="accept a changed source that keeps fewer than half of the earlier ids",
+        help="accept a changed source as the only current version, even if fewer than half of its ids remain",
     )
-    parser.add_argument(
+    files.add_argument(
         "--lance-ids",
         type=path,
         metavar="FILE",
         help="STRUCTURES is a Lance table of ESM Atlas v1: import the proteins in FILE, FASTA or a list of ids",
     )
-    parser.add_argument("--strict", action="store_true", help="exit with code 3 if any structure file is refused")
-    parser.add_argument("--no-report", dest="report", action="store_false", help="do not write report.html at the end")
-    add_engine(parser)
+    add_engine(parser.add_argument_group("execution"))
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -189,6 +199,7 @@ def run(arguments: argparse.Namespace) -> int:
     say(*lines(summary.report))
     accounting = summary.accounting
     print(accounting.line())
+    say_refused(accounting.num_refused, arguments.atlas)
     if arguments.report:
         report_job.attempt(arguments.atlas)
     return 3 if accounting.failed or (arguments.strict and _refused_structures(accounting)) else 0

@@ -1,11 +1,10 @@
 """`foldatlas index`: build the SQL index of an atlas, or bring it up to date."""
 
 import argparse
-import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from foldatlas.jobs.arguments import ATLAS_HELP, path, say
+from foldatlas.jobs.arguments import ATLAS_HELP, add_memory_limit, path, say
 
 if TYPE_CHECKING:
     from foldatlas.atlas.accounting import Accounting
@@ -14,7 +13,7 @@ if TYPE_CHECKING:
 EXAMPLES: Final = """examples:
   foldatlas index atlas
   foldatlas index atlas --full
-  foldatlas index atlas --memory 4GB
+  foldatlas index atlas --memory-limit 4GB
   foldatlas index atlas --search
 
 `foldatlas fold` builds the index at its end. Run this after an interruption, to query what is folded so far, or if the
@@ -50,23 +49,15 @@ def search(atlas: str | Path, folder: str | Path | None = None) -> "SearchDataba
 def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("atlas", type=path, metavar="ATLAS", help=ATLAS_HELP)
     parser.add_argument("--full", action="store_true", help="build from nothing, not from the index that exists")
-    parser.add_argument(
-        "--memory", type=_size, metavar="SIZE", help="limit of memory, such as 4GB (default: half of the memory)"
-    )
+    add_memory_limit(parser, "half of the machine's", "--memory")
     parser.add_argument("--search", action="store_true", help="also build the database that `foldatlas serve` searches")
     parser.add_argument(
         "--search-folder", type=path, metavar="DIR", help="where the search database is (default: ATLAS/search)"
     )
 
 
-def _size(text: str) -> str:
-    if not re.fullmatch(r"[1-9][0-9]*(MB|GB|MiB|GiB)", text):
-        raise argparse.ArgumentTypeError(f"{text!r} is not a size such as 500MB or 4GB")
-    return text
-
-
 def run(arguments: argparse.Namespace) -> int:
-    print(index(arguments.atlas, full=arguments.full, memory=arguments.memory).line())
+    print(index(arguments.atlas, full=arguments.full, memory=arguments.memory_limit).line())
     if not arguments.search and arguments.search_folder is None:
         return 0
     database = search(arguments.atlas, arguments.search_folder)

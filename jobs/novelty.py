@@ -150,7 +150,7 @@ def _say_what_was_done(report: "SearchReport", is_demo: bool) -> None:
         say("the demo reference is small: a structure without a hit may be known, so none is reported as novel")
 
 
-def configure_reference(parser: argparse.ArgumentParser) -> None:
+def configure_reference(parser: argparse._ActionsContainer) -> None:
     """Add `--reference`, which `plan` and `fold` share."""
     parser.add_argument(
         "--reference",

@@ -13,11 +13,13 @@ from foldatlas.jobs.arguments import (
     ATLAS_HELP,
     FASTA_HELP,
     PRECISIONS,
+    add_device,
     add_weights,
     not_negative,
     not_negative_number,
     path,
     positive,
+    positive_number,
     say,
 )
 from foldatlas.jobs.choices import EngineChoice, Inputs, ModelChoice
@@ -125,6 +127,7 @@ def plan(
     *,
     model: str,
     recycles: int | None = None,
+    recycle_tolerance: float | None = None,
     max_length: int = DEFAULT_MAX_LENGTH,
     device: str = "auto",
     embeddings: str = "none",
@@ -147,7 +150,8 @@ def plan(
     replaces the URI of the one source as its identity. `replace`: accept a changed file as a new version even if fewer
     than half of its ids remain (docs/files.md). `max_length`: in residues; longer records are refused. `embeddings`
     (one of EMBEDDINGS) and `pae`: outputs that folding will store, which limit the size of a shard. `weights`: a folder
-    that is searched for the model first. `precision`: "fp32", "bf16", or "fp16" (language model only). `dry_run`: leave
+    that is searched for the model first. `precision`: "fp32", "bf16", or "fp16" (language model only).
+    `recycle_tolerance`: in angstrom, as in `fold`; predictions assume that all passes run. `dry_run`: leave
     the atlas unchanged. Without `fasta` the atlas is also unchanged, and what is left to fold is predicted.
     `devices`, `price`: predict for this number of devices at this price per hour each. `runner`, `workers`,
     `beam_options`: the engine that reads (pipeline/engines/engine.py). Raise UsageError with the atlas unchanged.
@@ -161,7 +165,14 @@ def plan(
     outputs = chosen_outputs(embeddings, pae)
     folder = inputs.folder(atlas)
     weights_dir = None if weights is None else str(weights)
-    choice = ModelChoice.resolve(model, recycles, precision, weights_dir, before=partial(inputs.check_paths, folder))
+    choice = ModelChoice.resolve(
+        model,
+        recycles,
+        precision,
+        weights_dir,
+        recycle_tolerance=recycle_tolerance,
+        before=partial(inputs.check_paths, folder),
+    )
     with EngineChoice.opened(chosen_engine, device) as engine:
         pass  # only the device is needed here; reading files starts the workers again
     return plan_inputs(inputs, folder, choice, engine, outputs, dry_run=dry_run, devices=devices, price=price)
@@ -225,16 +236,18 @@ def plan_inputs(
 
 def configure(parser: argparse.ArgumentParser) -> None:
     configure_planning(parser)
-    parser.add_argument(
+    prediction = parser.add_argument_group("prediction")
+    prediction.add_argument(
         "--devices", type=positive, default=1, metavar="N", help="predict the wall time on N devices (default: 1)"
     )
-    parser.add_argument(
+    prediction.add_argument(
         "--price", type=not_negative_number, metavar="X", help="price of one device per hour: predict the cost"
     )
-    parser.add_argument(
+    configure_reference(prediction)
+    prediction.add_argument(
         "--cluster", action="store_true", help="predict time, memory and disk of clustering all structures, too"
     )
-    parser.add_argument("--json", action="store_true", help="print one JSON object")
+    prediction.add_argument("--json", action="store_true", help="print one JSON object")
 
 
 def configure_planning(parser: argparse.ArgumentParser) -> None:
@@ -248,76 +261,86 @@ def configure_planning(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("atlas", type=path, metavar="ATLAS", help=f"{ATLAS_HELP}; created if it does not exist")
     parser.add_argument(
+        "--dry-run",
+        action="store_true",
+        help="read, check and predict without changing the atlas (a published model that is missing is downloaded, "
+        "because a plan needs the digest of its weights)",
+    )
+    model = parser.add_argument_group("model")
+    model.add_argument(
         "--model",
         type=path,
         required=True,
         metavar="NAME",
         help="folding model: nano (small, included), esmfold_v1, or a path",
     )
-    add_weights(parser)
-    parser.add_argument(
+    add_weights(model)
+    model.add_argument(
         "--recycles",
         type=not_negative,
         metavar="N",
         help="trunk passes after the first (default: the model's; 3 for ESMFold)",
     )
-    parser.add_argument(
+    model.add_argument(
+        "--recycle-tolerance",
+        type=positive_number,
+        metavar="A",
+        help="stop recycling a protein when a pass changed its C-alpha distances by less than A angstrom, root mean "
+        "square; changes results (default: run all passes)",
+    )
+    model.add_argument(
+        "--precision",
+        choices=PRECISIONS,
+        default="fp32",
+        help="precision of the arithmetic; fp16 applies to the language model only (default: %(default)s)",
+    )
+    files = parser.add_argument_group("input")
+    files.add_argument(
         "--max-length",
         type=positive,
         default=DEFAULT_MAX_LENGTH,
         metavar="N",
         help="refuse proteins longer than this, in residues (default: %(default)s)",
     )
-    parser.add_argument(
-        "--embeddings",
-        choices=EMBEDDINGS,
-        default="none",
-        help="store the language model's last layer: the mean, or also each residue (default: %(default)s)",
-    )
-    parser.add_argument(
+    files.add_argument(
         "--genes",
         action="store_true",
         help="the files are contigs: find genes with Prodigal (metagenomic mode) and fold their proteins",
     )
-    parser.add_argument(
+    files.add_argument(
         "--as",
         dest="name",
         metavar="NAME",
         help="name of the source instead of the path or address of its file; repeat it in later runs",
     )
-    parser.add_argument(
+    files.add_argument(
         "--replace",
         action="store_true",
         help="accept a changed file as the only current version, even if fewer than half of its ids remain",
     )
-    configure_reference(parser)
-    parser.add_argument("--pae", action="store_true", help="store the predicted aligned error of each pair of residues")
-    parser.add_argument(
-        "--precision",
-        choices=PRECISIONS,
-        default="fp32",
-        help="precision of the arithmetic; fp16 applies to the language model only (default: %(default)s)",
+    outputs = parser.add_argument_group("outputs")
+    outputs.add_argument(
+        "--embeddings",
+        choices=EMBEDDINGS,
+        default="none",
+        help="store the language model's last layer: the mean, or also each residue (default: %(default)s)",
     )
-    parser.add_argument(
-        "--device", choices=("auto", "cpu", "cuda"), default="auto", help="device (default: %(default)s)"
+    outputs.add_argument(
+        "--pae", action="store_true", help="store the predicted aligned error of each pair of residues"
     )
-    parser.add_argument(
+    engine = parser.add_argument_group("execution")
+    add_device(engine)
+    engine.add_argument(
         "--workers",
         type=positive,
         metavar="N",
         help="worker processes on this machine, each with its share of the cores and its own GPU (default: 1)",
     )
-    parser.add_argument(
+    engine.add_argument(
         "--runner",
         metavar="R",
         help="Beam runner: FnApiRunner, DaskRunner, PrismRunner, FlinkRunner, SparkRunner or DataflowRunner; its "
         "options are last, after --",
-    )
-    parser.add_argument(
-        "--dry-run",
-        action="store_true",
-        help="read, check and predict without changing the atlas (a published model that is missing is downloaded, "
-        "because a plan needs the digest of its weights)",
     )
 
 
@@ -340,8 +363,8 @@ def search_forecasts(references: Sequence[str], atlas: str | Path, summary: Plan
 
 def planning_arguments(arguments: argparse.Namespace) -> dict[str, Any]:
     """Return what `configure_planning` parsed as keyword arguments of `plan` and `fold`."""
-    names = "fasta atlas model recycles max_length device embeddings pae weights precision genes name replace "
-    names += "runner workers beam_options"
+    names = "fasta atlas model recycles recycle_tolerance max_length device embeddings pae weights precision genes "
+    names += "name replace runner workers beam_options"
     return {name: getattr(arguments, name) for name in names.split()}
 
 

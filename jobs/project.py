@@ -113,7 +113,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--seed", type=not_negative, default=0, metavar="N", help="seed of draw and layout (default: %(default)s)"
     )
-    parser.add_argument("--threads", type=positive, metavar="N", help="threads (default: one per processor)")
+    parser.add_argument("--threads", type=positive, metavar="N", help="threads (default: one per core)")
     parser.add_argument(
         "--protspace", type=path, metavar="FILE", help=f"write the map for ProtSpace to FILE, which ends in {BUNDLE}"
     )

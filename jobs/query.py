@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, Final
 
-from foldatlas.jobs.arguments import ATLAS_HELP, path, say, seconds, statement
+from foldatlas.jobs.arguments import ATLAS_HELP, add_memory_limit, path, say, seconds, statement
 from foldatlas.schemas.errors import QueryError, UsageError
 from foldatlas.schemas.wording import counted
 
@@ -97,9 +97,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         help="csv and tsv: put an apostrophe before texts that a spreadsheet would take for formulas",
     )
-    parser.add_argument(
-        "--memory-limit", metavar="SIZE", help="memory of DuckDB, such as 4GB (default: 80%% of the machine's)"
-    )
+    add_memory_limit(parser, "80%% of the machine's")
     parser.add_argument(
         "--time-limit", type=seconds, metavar="SECONDS", help="stop the statement after this time (default: none)"
     )

@@ -133,9 +133,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--mirror", metavar="URL", help="server for --download instead of the archive's own")
     parser.add_argument("--sync", action="store_true", help="remove entries of files that are not given")
     parser.add_argument("--keep", type=positive, metavar="N", help="delete all but the newest N versions")
-    parser.add_argument(
-        "--workers", type=positive, metavar="N", help="number of reading processes (default: one per core)"
-    )
+    parser.add_argument("--workers", type=positive, metavar="N", help="processes (default: one per core)")
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -168,5 +166,9 @@ def run(arguments: argparse.Namespace) -> int:
     )
     for what, outcomes in (("files", document.files), ("chains", document.chains)):
         what = "records" if what == "chains" and document.kind == "sequences" else what
-        say(f"{what}: {', '.join(f'{count:,} {name}' for name, count in outcomes.items())}")
+        if outcomes:
+            say(f"{what}: {', '.join(f'{count:,} {name}' for name, count in outcomes.items())}")
+    if not document.entries:
+        say("no entry could be made of these files: see the outcomes in docs/reference.md")
+        return 3
     return 0

@@ -30,7 +30,7 @@ def attempt(atlas: str | Path) -> None:
     """Write report.html in `atlas` and print where it is. An error is printed, not raised: the atlas is complete."""
     try:
         say(f"open {report(atlas)}")
-    except Exception as error:  # whatever it is, what was folded is committed and indexed
+    except Exception as error:  # the structures are committed and indexed all the same
         say(f"the report could not be made ({error}); to try again: foldatlas report {atlas}")
 
 

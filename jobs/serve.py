@@ -10,7 +10,7 @@ from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Final
 
-from foldatlas.jobs.arguments import ATLAS_HELP, add_weights, path, positive, say
+from foldatlas.jobs.arguments import ATLAS_HELP, add_memory_limit, add_weights, path, positive, say
 from foldatlas.schemas.errors import FoldAtlasError, Interrupted, OutOfMemory, UsageError
 
 if TYPE_CHECKING:
@@ -55,10 +55,11 @@ def serve(
     accepted in the header Host beside the names of `host`; `cors` are origins whose pages may read answers; `prefix` is
     the path under which a proxy publishes the server. `search_databases` is the folder that `foldatlas index
     --search-folder` was given. `fold_model` folds sequences on demand on `fold_device`, at most `fold_length` residues
-    (None: 400); `weights` is a folder that is searched for it first. Raise UsageError, OSError if the port is in use.
+    (None: 400); `weights` is a folder that is searched for it first. Raise UsageError.
     """
     try:
         from foldatlas.atlas.serve.http.app import create_app
+        from foldatlas.atlas.serve.http.run import listen
         from foldatlas.atlas.serve.http.run import run as run_server
         from foldatlas.atlas.serve.search import embeddings  # noqa: F401 - which processes of searches import
     except ModuleNotFoundError as error:
@@ -80,7 +81,7 @@ def serve(
         origins=tuple(cors),
         prefix=prefix,
     )
-    with CurrentAtlas(atlas, memory_limit) as current, contextlib.ExitStack() as stack:
+    with listen(settings) as listener, CurrentAtlas(atlas, memory_limit) as current, contextlib.ExitStack() as stack:
         processes = None
         if settings.access(SQL) != "off":
             processes = stack.enter_context(SqlProcesses(current.folder))
@@ -96,7 +97,7 @@ def serve(
         stack.callback(explorer.close)
         with current.use() as served:
             explorer.begin(served)
-        run_server(app, settings, lambda url: say(f"serving {atlas} at {url}"))
+        run_server(app, settings, listener, lambda url: say(f"serving {atlas} at {url}"))
 
 
 def on_demand(
@@ -139,12 +140,19 @@ def on_demand(
 
 def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("atlas", type=path, metavar="ATLAS", help=ATLAS_HELP)
-    parser.add_argument("--host", default="127.0.0.1", help="address to listen on (default: %(default)s, this machine)")
-    parser.add_argument("--port", type=_port, default=8000, help="port, 0 for any free one (default: %(default)s)")
-    parser.add_argument(
+    add_memory_limit(parser, "80%% of the machine's")
+    parser.add_argument("--log-requests", action="store_true", help="write a line per request, without ids and queries")
+    address = parser.add_argument_group("address")
+    address.add_argument(
+        "--host", default="127.0.0.1", help="address to listen on (default: %(default)s, this machine)"
+    )
+    address.add_argument("--port", type=_port, default=8000, help="port, 0 for any free one (default: %(default)s)")
+    address.add_argument("--prefix", default="", metavar="PATH", help="path under which a proxy publishes the server")
+    access = parser.add_argument_group("access")
+    access.add_argument(
         "--token-file", type=path, metavar="FILE", help="file with a token per line; all requests need one of them"
     )
-    parser.add_argument(
+    access.add_argument(
         "--public",
         action="append",
         default=[],
@@ -152,41 +160,40 @@ def configure(parser: argparse.ArgumentParser) -> None:
         metavar="FEATURE",
         help=f"needs no token in spite of --token-file: {', '.join(FEATURES)}; can be repeated",
     )
-    parser.add_argument(
+    access.add_argument(
         "--host-name",
         action="append",
         default=[],
         metavar="NAME",
         help="name of this server in requests; can be repeated",
     )
-    parser.add_argument(
+    access.add_argument(
         "--cors",
         action="append",
         default=[],
         metavar="ORIGIN",
         help="origin whose pages may read answers; can be repeated",
     )
-    parser.add_argument("--prefix", default="", metavar="PATH", help="path under which a proxy publishes the server")
-    parser.add_argument(
-        "--memory-limit", metavar="SIZE", help="memory of DuckDB, such as 4GB (default: 80%% of the machine's)"
-    )
-    parser.add_argument(
+    search = parser.add_argument_group("searches and folding on demand")
+    search.add_argument(
         "--search-folder", type=path, metavar="DIR", help="search database of `foldatlas index` (default: ATLAS/search)"
     )
-    parser.add_argument(
+    search.add_argument(
         "--fold-model", type=path, metavar="NAME", help="fold sequences on demand with this model: name or path"
     )
-    parser.add_argument(
-        "--fold-device", default="auto", metavar="DEVICE", help="cpu, cuda, cuda:N or auto (default: %(default)s)"
+    search.add_argument(
+        "--fold-device",
+        default="auto",
+        metavar="DEVICE",
+        help="where the network runs: auto, cpu, cuda or cuda:N (default: %(default)s)",
     )
-    parser.add_argument(
+    search.add_argument(
         "--fold-length",
         type=positive,
         metavar="N",
-        help="residues of a sequence that is folded, at most (default: 400)",
+        help="fold sequences of at most this length, in residues (default: 400)",
     )
-    add_weights(parser)
-    parser.add_argument("--log-requests", action="store_true", help="write a line per request, without ids and queries")
+    add_weights(search)
 
 
 def _port(text: str) -> int:
@@ -207,6 +214,7 @@ def run(arguments: argparse.Namespace) -> int:
     handler.setFormatter(logging.Formatter("%(asctime)s %(message)s"))
     log = logging.getLogger("foldatlas.serve")
     log.addHandler(handler)
+    log.propagate = False
     log.setLevel(logging.INFO if arguments.log_requests else logging.WARNING)
     serve(
         arguments.atlas,

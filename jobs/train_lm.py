@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from foldatlas.jobs.arguments import TRAINING_PRECISIONS, not_negative, path, positive, say
+from foldatlas.jobs.arguments import TRAINING_PRECISIONS, add_device, not_negative, path, positive, say
 from foldatlas.schemas.errors import Interrupted, UsageError
 from foldatlas.schemas.wording import counted
 
@@ -156,7 +156,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     recipe.add_argument("--clip", type=float, metavar="X", help="maximum gradient norm (default: no clipping)")
     recipe.add_argument("--precision", choices=TRAINING_PRECISIONS, default="fp32", help="default: %(default)s")
     execution = parser.add_argument_group("execution", "options that do not change the result")
-    execution.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto", help="default: %(default)s")
+    add_device(execution)
     execution.add_argument(
         "--tokens-per-pass", type=positive, metavar="N", help="tokens per forward pass; more need more memory"
     )

@@ -91,7 +91,7 @@ def _settle(folder: "AtlasFolder", shards: Sequence[str]) -> None:
     from foldatlas.atlas.folder import AtlasFolder
     from foldatlas.pipeline.importing.lost import settle_dropped
 
-    say(*settle_dropped(AtlasFolder(folder.uri), shards))  # reads the manifest anew
+    say(*settle_dropped(AtlasFolder(folder.uri), shards))  # reads the manifest again
 
 
 def _correct_header(atlas: str | Path) -> None:
@@ -117,7 +117,12 @@ def _model_of(folder: "AtlasFolder", model: str | None, weights_dir: str | None)
     """Return the model of the atlas, on this machine and with the atlas's settings."""
     settings = folder.header().settings
     choice = ModelChoice.resolve(
-        model or settings.model, settings.recycles, settings.precision, weights_dir, before=folder.refuse_foreign
+        model or settings.model,
+        settings.recycles,
+        settings.precision,
+        weights_dir,
+        recycle_tolerance=settings.recycle_tolerance,
+        before=folder.refuse_foreign,
     )
     folder.check_settings(choice.settings)
     return choice
@@ -131,7 +136,7 @@ def _fold(folder: "AtlasFolder", choice: ModelChoice, engine: EngineChoice) -> N
     from foldatlas.pipeline.workers.supervisor import WorkerSpec
     from foldatlas.schemas.tables import OPTIONAL_TABLES
 
-    fresh = AtlasFolder(folder.uri)  # reads the manifest anew
+    fresh = AtlasFolder(folder.uri)  # reads the manifest again
     entries = fresh.entries().values()
     outputs = [table for table in OPTIONAL_TABLES if entries and all(table in entry.files for entry in entries)]
     worker = WorkerSpec(absolute(choice.name), choice.settings, engine.device, choice.weights_dir)
@@ -162,9 +167,13 @@ def configure(parser: argparse.ArgumentParser) -> None:
         metavar="FASTA",
         help="a file that was planned and is elsewhere now; can be repeated",
     )
-    mending.add_argument("--model", metavar="MODEL", help="the atlas's model, if it is in a folder: its path")
+    mending.add_argument(
+        "--model", type=path, metavar="NAME", help="the atlas's model, if it is not a published one: its path"
+    )
     add_weights(mending)
-    mending.add_argument("--device", default="auto", help="device that folds: auto, cpu, cuda or cuda:N")
+    mending.add_argument(
+        "--device", default="auto", metavar="DEVICE", help="where the network runs: auto, cpu, cuda or cuda:N"
+    )
 
 
 def run(arguments: argparse.Namespace) -> int:

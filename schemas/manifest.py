@@ -4,6 +4,7 @@ These documents alone determine the content of an atlas. Each is written once, a
 none of them lists. Field types are checked when a document is read.
 """
 
+import dataclasses
 import hashlib
 import re
 from collections.abc import Iterable
@@ -138,7 +139,8 @@ class Run(msgspec.Struct, frozen=True):
 
     `device` is "cpu", "cuda" or "cuda:1"; `device_name` the device model ("NVIDIA H100 80GB HBM3"; of a CPU with its
     cores), "" if unknown, as in older entries; `device_bytes` its memory, 0 if unknown. Of the `seconds` of the shard,
-    `busy_seconds` were spent in batches that succeeded (0: not measured).
+    `busy_seconds` were spent in batches that succeeded (0: not measured). `trunk_passes` is the sum over the folded
+    proteins; it is only recorded if recycling could stop early.
     """
 
     run_id: str
@@ -150,6 +152,7 @@ class Run(msgspec.Struct, frozen=True):
     busy_seconds: float = 0.0
     device_name: str = ""
     device_bytes: int = 0
+    trunk_passes: int | msgspec.UnsetType = msgspec.UNSET
 
     def __post_init__(self) -> None:
         if not self.device_name.isprintable():  # it is printed to terminals
@@ -245,7 +248,14 @@ _NEWEST_FORMATS: Final[dict[type[msgspec.Struct], int]] = {
 
 def settings_digest(settings: Settings) -> str:
     """Return the sha256 of the settings, 64 hexadecimal digits. Equal digests mean comparable structures."""
-    return hashlib.sha256(msgspec.json.encode(settings, order="deterministic")).hexdigest()
+    return hashlib.sha256(msgspec.json.encode(_without_unused(settings), order="deterministic")).hexdigest()
+
+
+def _without_unused(settings: Settings) -> Settings:
+    """Return settings whose encoding lacks the options that are off, so that documents without them do not change."""
+    if settings.recycle_tolerance is not None:
+        return settings
+    return dataclasses.replace(settings, recycle_tolerance=msgspec.UNSET)  # type: ignore[arg-type]
 
 
 def shard_digest(structure_ids: Iterable[bytes]) -> str:
@@ -293,6 +303,8 @@ def encode(document: msgspec.Struct) -> bytes:
 
     The last key, `document_sha256`, is the digest of the text without it. Earlier programs ignore it.
     """
+    if isinstance(document, AtlasHeader):
+        document = msgspec.structs.replace(document, settings=_without_unused(document.settings))
     text = msgspec.json.format(msgspec.json.encode(document, order="deterministic"), indent=1) + b"\n"
     return text.removesuffix(END_OF_DOCUMENT) + DIGEST_LINE % hashlib.sha256(text).hexdigest().encode()
 

@@ -174,14 +174,19 @@ class Settings:
     """The settings that affect structures, which are comparable only if these are equal.
 
     `model` is the name of the model (`nano`); `weights` the digest of all tensors that the network uses; `recycles`
-    the number of trunk passes after the first; `precision` the name of the arithmetic precision.
+    the number of trunk passes after the first; `precision` the name of the arithmetic precision. With
+    `recycle_tolerance`, in angstrom, a protein stops recycling when a pass changed its C-alpha distances by less (root
+    mean square). None, where all passes run, is not part of any document (manifest.py).
     """
 
     model: str
     weights: str
     recycles: int
     precision: str
+    recycle_tolerance: float | None = None
 
     def __post_init__(self) -> None:
         if self.recycles < 0:
             raise ValueError(f"recycles={self.recycles} must be 0 or more")
+        if isinstance(self.recycle_tolerance, float) and not 0 < self.recycle_tolerance < float("inf"):
+            raise ValueError(f"recycle_tolerance={self.recycle_tolerance} must be greater than 0 and finite")

@@ -129,6 +129,8 @@ def _settings(atlas: Atlas) -> dict[str, str]:
     columns = ("model", "weights", "recycles", "precision")
     [values] = atlas.query(f"SELECT {', '.join(columns)} FROM settings").rows()
     found = {name: str(value) for name, value in zip(columns, values, strict=True)}
+    if (tolerance := atlas.header.settings.recycle_tolerance) is not None:
+        found["recycle_tolerance"] = str(tolerance)
     searches = atlas.query("SELECT search, reference, version, digest FROM novelty_runs WHERE is_latest").rows()
     for search, reference, version, digest in searches:
         found[f"reference of {search}"] = f"{reference} version {version} ({digest})"

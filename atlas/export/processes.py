@@ -1,7 +1,7 @@
 """Run a function on many items in processes of this machine, in any order, with bounded memory.
 
 The processes end when the parent does, also if it is killed: on Linux the kernel kills them, elsewhere each notices
-after its item that the other end of its pipe, which only the parent has, is closed. They are started anew (spawn),
+after its item that the other end of its pipe, which only the parent has, is closed. They are started by spawn,
 since a fork would copy locks of DuckDB's threads.
 """
 

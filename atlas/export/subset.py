@@ -132,7 +132,7 @@ def export(
     base_url: the address at which the files of `dest` will be, for aria2.txt.
     pae: also write the predicted aligned errors of each structure that has them, with pdb, cif and fcz.
     workers: the largest number of processes; fewer are started for few proteins. With more than one, a script must
-        guard its main module (`if __name__ == "__main__"`), as for all processes that Python starts anew.
+        guard its main module (`if __name__ == "__main__"`), as for all processes that Python starts by spawn.
     progress: called as `progress(done, total)` with numbers of records.
 
     Raise UsageError, ForeignFolderError (`dest` is not empty), QueryError, NotAnAtlasError, DamagedAtlasError.

@@ -191,11 +191,14 @@ def _write(
                 f"`foldatlas verify {folder.uri}` lists what is missing or damaged"
             ) from error
         with _writing(folder):
+            # One transaction: otherwise each of hundreds of statements is synced to the disk.
+            connection.begin()
             _make_small_tables(connection, content, runs)
             create_views(connection, content.header.settings.model, content.header.format)
             create_structure_sql(connection, work)
             create_annotation_views(connection, annotations)
             accounting = count_records(connection)
+            connection.commit()
             # Closing writes everything too, but on a full disk it leaves the rest in a log file and raises nothing.
             connection.execute("CHECKPOINT")
     return accounting

@@ -18,12 +18,11 @@ from foldatlas.atlas.reference.reader import Reference
 from foldatlas.schemas.errors import UsageError
 
 # Thresholds for views. Above 30 % identity two proteins are mostly homologous and of one fold, from 20 to 35 % is the
-# "twilight zone" (Rost 1999, Protein Engineering 12:85). UniRef90 calls sequences of 90 % identity and 80 % coverage
-# one protein (Suzek et al. 2015, Bioinformatics 31:926); against it the ESM Metagenomic Atlas counts its novel
-# sequences (Lin et al. 2023, Science 379:1123).
+# "twilight zone" (Rost 1999, Protein Engineering 12:85). UniRef90 clusters sequences at 90 % identity (Suzek et al.
+# 2015, Bioinformatics 31:926); against it the ESM Metagenomic Atlas counts its novel sequences (Lin et al. 2023,
+# Science 379:1123).
 HOMOLOGOUS_IDENTITY: Final = 0.3
 SAME_PROTEIN_IDENTITY: Final = 0.9
-SAME_PROTEIN_COVERAGE: Final = 0.8
 
 SENSITIVITY: Final = 5.7  # the default of `mmseqs search`
 MAX_EVALUE: Final = 1e-3  # the default of `mmseqs search`

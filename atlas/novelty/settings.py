@@ -6,7 +6,7 @@ Two searches of equal digests against equal references give equal results, on an
 import hashlib
 import json
 from dataclasses import asdict, dataclass
-from typing import Any, Final, Literal, Self, get_args
+from typing import Any, Final, Literal, get_args
 
 from foldatlas.schemas.errors import UsageError
 
@@ -33,18 +33,6 @@ class SearchSettings:
     def document(self) -> dict[str, Any]:
         """Return the settings as a JSON object, with the number of the recipe."""
         return {"recipe": RECIPE, **asdict(self)}
-
-    @classmethod
-    def from_document(cls, document: dict[str, Any]) -> Self:
-        """Return the settings of a `document()`. Raise UsageError for one of another recipe, or with unknown keys."""
-        values = dict(document)
-        recipe = values.pop("recipe", None)
-        if recipe != RECIPE:
-            raise UsageError(f"these settings are of recipe {recipe}; this program has recipe {RECIPE}: search again")
-        try:
-            return cls(**values)
-        except TypeError as error:
-            raise UsageError(f"settings of a search that this program does not have: {error}") from None
 
     @property
     def digest(self) -> str:

@@ -93,10 +93,9 @@ class Choice:
 class ImportedTables:
     """The decisions on staged files, in a DuckDB database. Made by `open_imported`."""
 
-    def __init__(self, connection: Any, work: Path, uris: Sequence[str]):
+    def __init__(self, connection: Any, work: Path):
         self._connection = connection
         self._work = work
-        self._uris = uris
 
     def choice(self) -> Choice:
         """Return how many accepted files are kept or set aside."""
@@ -261,7 +260,7 @@ def open_imported(
     with duckdb.connect(str(work / "import.duckdb"), config=config) as connection:
         try:
             interruptible_call(connection, lambda: _decide(connection, staged, uris, known))
-            yield ImportedTables(connection, work, uris)
+            yield ImportedTables(connection, work)
         except duckdb.OutOfMemoryException as error:
             raise FoldAtlasError(
                 f"planning needs more memory than {memory_bytes >> 20:,} MiB, or more disk space for temporary files "

@@ -79,7 +79,6 @@ class Placing:
     """Places structures by those of a layout."""
 
     def __init__(self, components_MC: Floats, positions_M2: Floats, threads: int):
-        self._components_MC = components_MC
         self._positions_M2 = positions_M2
         self._neighbours = min(NEIGHBOURS, len(components_MC))
         self._search = _fitted_search(components_MC, threads)

@@ -123,7 +123,7 @@ def parsed_structure(content: bytes) -> Any:
 def parsed_text(content: bytes) -> tuple[Any, Any | None]:
     """Return gemmi's structure, and the data block that it is from, None for PDB text."""
     if b"\0" in content[:4096]:
-        raise StructureFault("not_structure", "it is binary: name PDB or mmCIF text")
+        raise StructureFault("not_structure", "it is binary: give PDB or mmCIF text")
     text = content.decode("latin-1").replace("\0", " ")
     start = text.lstrip("\ufeff\xef\xbb\xbf \t\r\n")
     while start.startswith("#"):

@@ -27,7 +27,6 @@ Floats = npt.NDArray[np.float32]
 Codes = npt.NDArray[np.uint8]
 
 DEMO: Final = Path(__file__).with_name("demo")
-DATABASES: Final = ("states", "amino_acids")  # MMseqs2 databases: of 3Di letters, and of sequences
 
 
 @dataclass(frozen=True)

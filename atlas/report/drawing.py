@@ -13,7 +13,6 @@ from markupsafe import Markup
 WIDTH: Final = 460
 _LEFT, _RIGHT, _TOP, _BOTTOM = 46, 14, 12, 44  # margins
 _PLOT_HEIGHT: Final = 190
-_FONT: Final = 12
 _ALMOST_ALL: Final = 0.55  # opacity of a cell above which its number is in the light colour
 
 AXIS: Final = Markup('<line class="axis" x1="{}" y1="{}" x2="{}" y2="{}"/>')

@@ -190,6 +190,8 @@ def _settings(content: Content) -> list[tuple[str, str]]:
             ("Recycles", f"{settings.recycles}"),
             ("Precision", settings.precision),
         ]
+        if settings.recycle_tolerance is not None:
+            found.append(("Recycling stops at", f"a change of {settings.recycle_tolerance:g} angstrom"))
         limits = sorted({plan.max_length for plan in content.plans})
         found.append(("Greatest length", ", ".join(f"{limit:,} residues" for limit in limits) or "no plan"))
     if speed["runs"]:

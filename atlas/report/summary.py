@@ -13,7 +13,7 @@ from foldatlas.atlas.report.figures import Figure
 from foldatlas.atlas.sql.text import escape_controls
 from foldatlas.schemas.formats import IMPORTED
 from foldatlas.schemas.manifest import AtlasHeader, Plan
-from foldatlas.schemas.records import REFUSALS, Outcome
+from foldatlas.schemas.records import REFUSALS, Outcome, Settings
 from foldatlas.schemas.wording import counted, readable_time
 
 HIGH_CONFIDENCE: Final = f"pLDDT above {MIN_CONFIDENT_PLDDT} and pTM above {MIN_CONFIDENT_PTM}"
@@ -126,13 +126,19 @@ def _model(header: AtlasHeader, plans: list[Plan], figures: Mapping[str, Figure]
     limit = max((plan.max_length for plan in plans), default=None)
     text = (
         f"{escape_controls(settings.model)}{about} (weights {settings.weights[:12]}), "
-        f"{counted(settings.recycles, 'recycle')}, {settings.precision}"
+        f"{_recycles(settings)}, {settings.precision}"
     )
     if limit is not None:
         text += f", proteins of at most {limit:,} residues"
     if speed["runs"]:
         text += f"; FoldAtlas {speed['versions']} on {escape_controls(speed['devices'])}"
     return text + "."
+
+
+def _recycles(settings: Settings) -> str:
+    if settings.recycle_tolerance is None:
+        return counted(settings.recycles, "recycle")
+    return f"up to {counted(settings.recycles, 'recycle')} until a change of {settings.recycle_tolerance:g} angstrom"
 
 
 def _origins(figures: Mapping[str, Figure]) -> str:

@@ -127,6 +127,7 @@ def _provenance(served: Served, row: Mapping[str, Any]) -> dict[str, Any]:
         "weights": settings.weights,
         "recycles": settings.recycles,
         "precision": settings.precision,
+        **({} if settings.recycle_tolerance is None else {"recycle_tolerance": settings.recycle_tolerance}),
         "run_id": row["run_id"],
         "device": run["device_name"],
         "program": run["version"],

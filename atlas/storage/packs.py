@@ -151,7 +151,7 @@ class PackedDocuments:
     def _delete_replaced(self, replaced: Collection[str]) -> None:
         """Delete the packs named, and, of those that other processes wrote meanwhile, all but the largest.
 
-        Tasks of an array begin and end together; whichever lists the packs last leaves one.
+        Tasks of an array begin and end together; the last to list the packs leaves one.
         """
         found = self._list_packs()
         kept = next((pack.name for pack in found if pack.name not in replaced), None)

@@ -64,15 +64,6 @@ def three_di_letters(states: Codes) -> str:
     return "".join(LETTERS[state] for state in states)
 
 
-def states_of_letters(letters: str) -> Codes:
-    """Return the states of `letters`, [L] uint8. Raise ValueError for a letter outside of LETTERS; case is ignored."""
-    places = {letter: state for state, letter in enumerate(LETTERS)}
-    try:
-        return np.array([places[letter] for letter in letters.upper()], dtype=np.uint8)
-    except KeyError as error:
-        raise ValueError(f"{error.args[0]!r} is not a 3Di state: they are {LETTERS}") from None
-
-
 @kernel
 def _encode(
     n: Doubles,

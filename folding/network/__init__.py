@@ -19,6 +19,8 @@ precision.py                    which tensors have 16 bits, and why the others d
 layout.py                       modules built without initial values
 linear.py                       linear layers, by the fastest exact kernel
 kernels/                        Triton kernels for a GPU, and the policy that chooses them
+early_stop.py                   recycling that stops for each protein
 graphs.py                       CUDA graphs of trunk passes
+transfer.py                     copies between host and device for which the host does not wait
 in_place.py                     arithmetic that overwrites its first operand
 """

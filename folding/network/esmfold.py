@@ -6,7 +6,8 @@ embedding of the residue type; the heads read the output of the trunk's last pas
 Shapes: B batch, L residues, A = 14 atoms, C single channels, D language model channels, N bins.
 """
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, fields, replace
 from typing import Final, cast
 
 import torch
@@ -15,12 +16,13 @@ from torch import Tensor, nn
 
 from foldatlas.folding.config import ESMFoldConfig
 from foldatlas.folding.network import confidence, precision
+from foldatlas.folding.network.early_stop import finished_groups
 from foldatlas.folding.network.in_place import needs_gradient
 from foldatlas.folding.network.language_model import LanguageModel
 from foldatlas.folding.network.linear import Linear
 from foldatlas.folding.network.residue_constants import NUM_AATYPES
 from foldatlas.folding.network.tokens import Batch, language_tokens
-from foldatlas.folding.network.trunk import FoldingTrunk
+from foldatlas.folding.network.trunk import FoldingTrunk, TrunkOutput
 from foldatlas.folding.planning import cost, memory
 from foldatlas.folding.planning.chunks import slices
 
@@ -60,6 +62,7 @@ class ESMFoldOutput:
     pae_BLL: Tensor | None  # angstrom, 0.25 to 31.75: error of residue j when the frames of residue i are superposed
     pae_logits_BLLN: Tensor | None  # logits of its 64 bins
     distogram_logits_BLLN: Tensor | None  # logits of 64 bins of the C-beta distance
+    passes_B: Tensor | None = None  # trunk passes of each protein, on the host; None if recycling could not stop early
 
 
 class ESMFold(nn.Module):
@@ -93,8 +96,17 @@ class ESMFold(nn.Module):
         """Name of the precision policy (precision.py) of the weights."""
         return precision.of(self.esm.embed_tokens.weight.dtype, self.trunk.dtype).name
 
-    def forward(self, batch: Batch, *, recycles: int, outputs: OutputFlags, rows: int | None = None) -> ESMFoldOutput:
-        """Fold `batch` with `recycles` + 1 trunk passes.
+    def forward(
+        self,
+        batch: Batch,
+        *,
+        recycles: int,
+        outputs: OutputFlags,
+        rows: int | None = None,
+        recycle_tolerance: float | None = None,
+    ) -> ESMFoldOutput:
+        """Fold `batch` with `recycles` + 1 trunk passes, or fewer with a `recycle_tolerance` in angstrom
+        (early_stop.py).
 
         `rows` is the number of rows of the pair representation to process at a time. By default it is the fastest
         number that fits into the free memory beside the outputs, and all rows if gradients are recorded (the forward
@@ -113,8 +125,27 @@ class ESMFold(nn.Module):
         single_BLC = self.esm_s_mlp(states_BLD) + self.embedding(batch.aatype_BL)
 
         # 4. The trunk and the structure module, `recycles` + 1 times: pair representation and backbone frames.
-        trunk = self.trunk(single_BLC, batch.aatype_BL, batch.mask_BL, recycles, rows, batch.residue_index_BL)
+        if recycle_tolerance is None:
+            trunk = self.trunk(single_BLC, batch.aatype_BL, batch.mask_BL, recycles, rows, batch.residue_index_BL)
+            return self._read_out(trunk, last_state_BLD, batch, outputs, rows)
 
+        # Or as often as each protein needs.
+        groups = finished_groups(
+            self.trunk, single_BLC, batch, recycles=recycles, tolerance=recycle_tolerance, rows=rows
+        )
+        parts: list[tuple[list[int], ESMFoldOutput]] = []
+        for group in groups:
+            states_BLD = last_state_BLD[torch.tensor(group.proteins, device=last_state_BLD.device)]
+            output = self._read_out(group.trunk, states_BLD, group.batch, outputs, rows)
+            passes_B = torch.full((len(group.proteins),), group.passes)
+            parts.append((group.proteins, replace(output, passes_B=passes_B)))
+            del group  # it has pair representations, and the next passes need the memory
+        return _in_order_of_batch(parts)
+
+    def _read_out(
+        self, trunk: TrunkOutput, last_state_BLD: Tensor, batch: Batch, outputs: OutputFlags, rows: int
+    ) -> ESMFoldOutput:
+        """Return the outputs after the last trunk pass. `last_state_BLD`: the language model's last hidden state."""
         # 5. Torsion angles place the oxygen and the side chain of each residue on its backbone frame.
         positions_BLA3 = self.trunk.structure_module.atoms(
             trunk.backbone, trunk.state_BLC, trunk.initial_state_BLC, batch.aatype_BL
@@ -219,6 +250,22 @@ class ESMFold(nn.Module):
             mean_BRLZ = pair_BLLZ[:, chunk].float() + pair_BLLZ[:, :, chunk].transpose(1, 2)
             logits_BLLN[:, chunk] = self.distogram_head(mean_BRLZ.mul_(0.5))
         return logits_BLLN
+
+
+def _in_order_of_batch(parts: Sequence[tuple[Sequence[int], ESMFoldOutput]]) -> ESMFoldOutput:
+    """Return the outputs of a whole batch from those of groups of its proteins, each given with its rows."""
+    if len(parts) == 1:
+        return parts[0][1]
+    rows = torch.tensor([row for proteins, _ in parts for row in proteins])
+
+    def joined(name: str) -> Tensor | None:
+        values = [getattr(output, name) for _, output in parts]
+        if values[0] is None:
+            return None
+        whole: Tensor = torch.cat(values)[rows.argsort().to(values[0].device)]
+        return whole
+
+    return ESMFoldOutput(**{field.name: joined(field.name) for field in fields(ESMFoldOutput)})  # type: ignore[arg-type]
 
 
 @dataclass(frozen=True, slots=True)

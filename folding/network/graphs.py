@@ -121,6 +121,18 @@ class PassGraphs:
         recorded = [of_graph for of_graph, of_length in self._recordings if of_length == length]
         return padded_proteins(proteins, recorded), length
 
+    def reduced(self, proteins: int, length: int, needed: int) -> int:
+        """Return how many of the `proteins` of a batch to keep if only `needed` have to go on.
+
+        Where there are graphs, the number is halved as often as it stays large enough, so that batches have few
+        different shapes; elsewhere it is `needed`.
+        """
+        if not has_graph(length):
+            return needed
+        while -(-proteins // 2) >= needed and proteins > 1:
+            proteins = -(-proteins // 2)
+        return proteins
+
     def run(self, function: Callable[..., Any], *inputs: Tensor) -> Any:
         """Return `function(*inputs)`, whose second input is [B, L, ...], from a graph if there is one for B and L.
 

@@ -14,6 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from foldatlas.folding.network.kernels import policy
+from foldatlas.folding.network.transfer import to_device
 
 
 class Segments:
@@ -22,12 +23,14 @@ class Segments:
     def __init__(self, lengths: Sequence[int], device: torch.device | str = "cpu"):
         assert lengths and min(lengths) > 0, lengths
         self.lengths = tuple(lengths)
-        self.lengths_S = torch.tensor(self.lengths, device=device)
-        ends = torch.tensor((0, *self.lengths)).cumsum(0)
+        lengths_S, ends = torch.tensor(self.lengths), torch.tensor((0, *self.lengths)).cumsum(0)
         self._starts = ends[:-1].tolist()
-        self._ends_int32 = ends.to(device, torch.int32)
-        self.sequence_N = torch.repeat_interleave(torch.arange(len(lengths)), torch.tensor(self.lengths)).to(device)
-        self.positions_N = torch.cat([torch.arange(length) for length in self.lengths]).to(device)
+        sequence_N = torch.repeat_interleave(torch.arange(len(lengths)), lengths_S)
+        positions_N = torch.arange(len(sequence_N)) - ends[sequence_N]
+        parts = (lengths_S, ends, sequence_N, positions_N)
+        copied = to_device(torch.cat(parts), torch.device(device))  # one copy
+        self.lengths_S, ends, self.sequence_N, self.positions_N = copied.split([len(part) for part in parts])
+        self._ends_int32 = ends.to(torch.int32)
 
     def attend(self, query_1HNK: Tensor, key_1HNK: Tensor, value_1HNK: Tensor) -> Tensor:
         """Return softmax attention within each sequence, [1, H, N, K]. The queries must be scaled already."""

@@ -7,6 +7,7 @@ Shapes: B proteins of a batch, L residues of the longest, T = L + 2 tokens (<cls
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
 from typing import Final
 
 import numpy as np
@@ -139,15 +140,34 @@ def widened(batch: Batch, proteins: int, length: int) -> Batch:
     )
 
 
+def of_proteins(batch: Batch, rows: Sequence[int]) -> Batch:
+    """Return the batch of these rows of `batch`, with the same padding."""
+    index = torch.tensor(rows, device=batch.mask_BL.device)
+    return Batch(
+        batch.aatype_BL[index],
+        batch.mask_BL[index],
+        None if batch.residue_index_BL is None else batch.residue_index_BL[index],
+        None if batch.chain_BL is None else batch.chain_BL[index],
+        None if batch.lengths is None else tuple(batch.lengths[row] for row in rows),
+    )
+
+
 def language_tokens(batch: Batch) -> Tensor:
     """Return the tokens [B, T] of a batch: <cls>, residues, <eos> directly after the last residue, <pad>."""
     num_proteins, length = batch.aatype_BL.shape
-    residue_tokens = torch.tensor(AATYPE_TOKENS, device=batch.aatype_BL.device)
+    residue_tokens = _aatype_tokens(batch.aatype_BL.device)
     tokens_BT = batch.aatype_BL.new_full((num_proteins, length + 2), PAD)
     tokens_BT[:, 0] = CLS
     tokens_BT[:, 1:-1] = residue_tokens[batch.aatype_BL].masked_fill(~batch.mask_BL, PAD)
     eos_position_B1 = batch.mask_BL.sum(dim=1, keepdim=True) + 1
     return tokens_BT.scatter(1, eos_position_B1, EOS)
+
+
+@cache
+def _aatype_tokens(device: torch.device) -> Tensor:
+    """Return AATYPE_TOKENS on `device`. Copied there once, since the host waits for the copy."""
+    with torch.inference_mode(False):  # training reads it too
+        return torch.tensor(AATYPE_TOKENS, device="cpu").to(device)
 
 
 def encode_language(sequences: Sequence[str], device: torch.device | str = "cpu") -> Tensor:

@@ -10,7 +10,7 @@ Shapes: B batch, L residues, R rows of a chunk, C single channels, Z pair channe
 """
 
 import contextlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Final, cast
@@ -172,12 +172,43 @@ class RelativePosition(nn.Module):
 
 
 @dataclass(frozen=True, slots=True)
+class Pass:
+    """Results of a pass, of which the next one is computed."""
+
+    single_BLC: Tensor
+    pair_BLLZ: Tensor
+    initial_state_BLC: Tensor  # single representation of the structure module before its first iteration
+    iterations: list[Iteration]  # the last iteration; all of them when gradients are recorded
+
+    def of_proteins(self, rows: Sequence[int]) -> "Pass":
+        """Return a copy for these rows of the batch."""
+        index = torch.tensor(rows, device=self.pair_BLLZ.device)
+        return Pass(
+            self.single_BLC[index],
+            self.pair_BLLZ[index],
+            self.initial_state_BLC[index],
+            [
+                Iteration(
+                    Rigid(one.backbone.rotation[index], one.backbone.translation[index]),
+                    one.state_BLC[index],
+                )
+                for one in self.iterations
+            ],
+        )
+
+
+@dataclass(frozen=True, slots=True)
 class TrunkOutput:
     """Output of the last pass: the pair representation, and the structure module's results."""
 
     pair_BLLZ: Tensor
-    initial_state_BLC: Tensor  # single representation of the structure module before its first iteration
-    iterations: list[Iteration]  # the last iteration; all of them when gradients are recorded
+    initial_state_BLC: Tensor  # as in Pass
+    iterations: list[Iteration]
+
+    @classmethod
+    def of(cls, last: Pass) -> "TrunkOutput":
+        """Return what the heads read of the last pass."""
+        return cls(last.pair_BLLZ, last.initial_state_BLC, last.iterations)
 
     @property
     def backbone(self) -> Rigid:
@@ -188,16 +219,6 @@ class TrunkOutput:
     def state_BLC(self) -> Tensor:
         """Single representation of the structure module after its last iteration."""
         return self.iterations[-1].state_BLC
-
-
-@dataclass(frozen=True, slots=True)
-class _Pass:
-    """Results of a pass; fields as in TrunkOutput."""
-
-    single_BLC: Tensor
-    pair_BLLZ: Tensor
-    initial_state_BLC: Tensor
-    iterations: list[Iteration]
 
 
 class FoldingTrunk(nn.Module):
@@ -242,29 +263,42 @@ class FoldingTrunk(nn.Module):
         Gradients, if recorded, go through the last pass only (Jumper et al. 2021, algorithm 31), and `rows` must be L.
         """
         records_gradients = torch.is_grad_enabled()
-        iterations: list[Iteration] = []
+        done = None
         for recycle in range(recycles + 1):
             with torch.set_grad_enabled(records_gradients and recycle == recycles):
-                # 1. The input of the pass: for the first, constants; for later ones, the previous pass's
-                #    representations and C-beta distances.
-                if not iterations:
-                    single_BLC, pair_BLLZ = self._start(initial_single_BLC, mask_BL, rows, residue_index_BL)
-                else:
-                    single_BLC = initial_single_BLC + self.recycle_s_norm(single_BLC)
-                    beta_BL3 = ideal_beta(self.structure_module.recycled_backbone(iterations[-1].backbone, aatype_BL))
-                    pair_BLLZ = self._recycle_pair(pair_BLLZ, beta_BL3, rows, residue_index_BL)
-                # 2. The blocks refine both representations, and the structure module turns them into a backbone frame
-                #    for each residue.
-                run_pass = partial(self._pass, rows=rows)
-                inputs = single_BLC.to(self.dtype), pair_BLLZ, mask_BL
-                if self.graphs is None or torch.is_grad_enabled() or rows < mask_BL.shape[1]:
-                    done = run_pass(*inputs)
-                else:
-                    done = self.graphs.run(run_pass, *inputs)
-                single_BLC, pair_BLLZ, iterations = done.single_BLC, done.pair_BLLZ, done.iterations
-        return TrunkOutput(pair_BLLZ, done.initial_state_BLC, iterations)
+                done = self.next_pass(initial_single_BLC, aatype_BL, mask_BL, done, rows, residue_index_BL)
+        assert done is not None
+        return TrunkOutput.of(done)
 
-    def _pass(self, single_BLC: Tensor, pair_BLLZ: Tensor, mask_BL: Tensor, rows: int) -> "_Pass":
+    def next_pass(
+        self,
+        initial_single_BLC: Tensor,
+        aatype_BL: Tensor,
+        mask_BL: Tensor,
+        before: "Pass | None",
+        rows: int,
+        residue_index_BL: Tensor | None = None,
+    ) -> "Pass":
+        """Return the pass that follows `before` (None: the first). Without gradients, tensors of `before` may be
+        overwritten. Other arguments as for `forward`."""
+        # 1. The input of the pass: for the first, constants; for later ones, the previous pass's representations and
+        #    C-beta distances.
+        if before is None:
+            single_BLC, pair_BLLZ = self._start(initial_single_BLC, mask_BL, rows, residue_index_BL)
+        else:
+            single_BLC = initial_single_BLC + self.recycle_s_norm(before.single_BLC)
+            backbone_BL33 = self.structure_module.recycled_backbone(before.iterations[-1].backbone, aatype_BL)
+            pair_BLLZ = self._recycle_pair(before.pair_BLLZ, ideal_beta(backbone_BL33), rows, residue_index_BL)
+        # 2. The blocks refine both representations, and the structure module turns them into a backbone frame for each
+        #    residue.
+        run_pass = partial(self._pass, rows=rows)
+        inputs = single_BLC.to(self.dtype), pair_BLLZ, mask_BL
+        if self.graphs is None or torch.is_grad_enabled() or rows < mask_BL.shape[1]:
+            return run_pass(*inputs)
+        done: Pass = self.graphs.run(run_pass, *inputs)
+        return done
+
+    def _pass(self, single_BLC: Tensor, pair_BLLZ: Tensor, mask_BL: Tensor, rows: int) -> "Pass":
         """Run the blocks and the structure module. Without gradients, `pair_BLLZ` is changed in place.
 
         For CUDA graphs (graphs.py) it reads nothing from the device and copies nothing to it.
@@ -274,7 +308,7 @@ class FoldingTrunk(nn.Module):
         initial_state_BLC, iterations = self.structure_module(
             self.trunk2sm_s(single_BLC), self._structure_pair(pair_BLLZ, rows), mask_BL, rows
         )
-        return _Pass(single_BLC, pair_BLLZ, initial_state_BLC, iterations)
+        return Pass(single_BLC, pair_BLLZ, initial_state_BLC, iterations)
 
     def _start(
         self, initial_single_BLC: Tensor, mask_BL: Tensor, rows: int, residue_index_BL: Tensor | None

@@ -67,8 +67,8 @@ class ReadTask(NamedTuple):
 class ChunkNote(msgspec.Struct, frozen=True):
     """A staged chunk: names of its files in the staging area, and numbers of files, of accepted ones, and of residues.
 
-    `pae` is "" for a chunk without PAE. `is_lasting` is False if a file could not be opened, which may be mended
-    without a change of the file.
+    `pae` is "" for a chunk without PAE. `is_lasting` is False if a file could not be opened, which may succeed
+    later with the same file.
     """
 
     number: int

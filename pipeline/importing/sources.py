@@ -86,7 +86,7 @@ def find_structure_sources(names: Sequence[str]) -> list[StructureSource]:
     for name in names:
         found = [source for match in _matches(name) for source in _look(match)]
         if not found:
-            raise SourceError(f"{name}: no file found: name structure files, archives, or folders of them")
+            raise SourceError(f"{name}: no file found: give structure files, archives, or folders of them")
         for source in found:
             sources.setdefault(source.uri, source)
     return [sources[uri] for uri in sorted(sources)]

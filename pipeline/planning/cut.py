@@ -17,7 +17,6 @@ MAX_SHARD_SECONDS: Final = 1800.0  # above this, a lost worker would lose too mu
 MAX_SHARD_BYTES: Final = 256 << 20
 MIN_SHARDS: Final = 8  # if there are as many proteins, so that a small run can resume too
 FINE_DIVISOR: Final = 10  # the last tenth of the cost, in shards of a tenth of the size
-MFLOP: Final = 1_000_000
 
 
 class LengthCount(NamedTuple):

@@ -64,8 +64,8 @@ class SearchRequest:
 
 @dataclass(frozen=True)
 class SearchReport:
-    """What a search came to. `searched`, `inherited`, `skipped` (by reason) and `failed` count the structures of the
-    run, whichever run of the program searched them; `now` those that this one did, in `seconds`. `known` have a hit.
+    """The result of a search. `searched`, `inherited`, `skipped` (by reason) and `failed` count the structures of the
+    run, also those that earlier processes searched; `now` those that this one did, in `seconds`. `known` have a hit.
 
     `reference` and `version` name what was searched; `is_new` is False where all was searched already. `error` says why
     the search did not finish, "" where it did: what it found is kept, and the same command continues.

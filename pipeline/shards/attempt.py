@@ -6,7 +6,9 @@ only one attempt can succeed; the others delete their files.
 
 import time
 from collections.abc import Sequence
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple
+
+import msgspec
 
 from foldatlas.atlas.folder import AtlasFolder, now
 from foldatlas.atlas.storage.commit import attempt_name
@@ -45,8 +47,8 @@ class Attempt:
         }
         return ShardWriter(self.folder, self.task.shard.name, self.name, tables=tables, metadata=metadata)
 
-    def run(self) -> Run:
-        """Return the run, host and device of this attempt, and its duration until now."""
+    def run(self, writer: ShardWriter) -> Run:
+        """Return the run, host and device of this attempt, its duration until now, and its trunk passes."""
         options = self.task.options
         return Run(
             run_id=options.run_id,
@@ -58,6 +60,7 @@ class Attempt:
             busy_seconds=round(self._child.busy_seconds - self._busy_before, 3),
             device_name=self._hardware.name,
             device_bytes=self._hardware.bytes,
+            trunk_passes=msgspec.UNSET if writer.trunk_passes is None else writer.trunk_passes,
         )
 
 
@@ -96,7 +99,7 @@ def commit(attempt: Attempt, before: ShardEntry | None, written: Written) -> Non
         residues=writer.num_residues,
         cost=task.shard.cost,
         files={**({} if before is None else before.files), **files},
-        run=attempt.run(),
+        run=attempt.run(writer),
         kept=written.kept,
         skipped=skipped,
     )
@@ -122,6 +125,7 @@ def _emit_committed(entry: ShardEntry, writer: ShardWriter) -> None:
             attempts=attempts,
             reason=error,
         )
+    passes: dict[str, Any] = {} if writer.trunk_passes is None else {"trunk_passes": writer.trunk_passes}
     events.emit(
         "shard_committed",
         shard=entry.shard,
@@ -133,4 +137,5 @@ def _emit_committed(entry: ShardEntry, writer: ShardWriter) -> None:
         seconds=entry.run.seconds,
         busy_seconds=entry.run.busy_seconds,
         bytes=sum(file.bytes for file in writer.entries().values()),
+        **passes,
     )

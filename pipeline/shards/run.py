@@ -42,6 +42,7 @@ class FoldReport:
     """What a run did: its shards, its proteins folded and failed, and seconds.
 
     `added` are structures that existed before and have more outputs now; `residues` went through the network.
+    `trunk_passes` is the mean number of trunk passes of these structures, None if recycling could not stop early.
     """
 
     shards: int
@@ -50,6 +51,7 @@ class FoldReport:
     residues: int
     seconds: float
     added: int = 0
+    trunk_passes: float | None = None
 
 
 def fold_atlas(
@@ -105,7 +107,9 @@ def fold_atlas(
         after = _fold(goal, missing, before, engine, show_progress=show_progress)
         folder.pack_manifest()
         report = _report(after, before, goal, time.monotonic() - started)
-        ended.update(dataclasses.asdict(report))  # the manifest's counts: the sums of those in the events before
+        ended.update(
+            (name, value) for name, value in dataclasses.asdict(report).items() if value is not None
+        )  # the manifest's counts: the sums of those in the events before
     return report
 
 
@@ -175,13 +179,17 @@ def _report(
     later = [entry for entry in ours if entry.generation > 0 and entry.shard in before]
     retried = [entry for entry in later if entry.shard in goal.retries or entry.skipped < before[entry.shard].skipped]
     more = [entry for entry in later if entry not in retried]
+    folded = sum(entry.folded for entry in new) + sum(entry.folded - before[entry.shard].folded for entry in retried)
+    added = sum(entry.folded for entry in more)
+    passes = [entry.run.trunk_passes for entry in ours if isinstance(entry.run.trunk_passes, int)]
     return FoldReport(
         shards=len(ours),
-        folded=sum(entry.folded for entry in new) + sum(entry.folded - before[entry.shard].folded for entry in retried),
+        folded=folded,
         failed=sum(entry.failed for entry in (*new, *retried)),
         residues=sum(entry.residues for entry in ours),
         seconds=seconds,
-        added=sum(entry.folded for entry in more),
+        added=added,
+        trunk_passes=sum(passes) / (folded + added) if passes and folded + added else None,
     )
 
 
@@ -193,7 +201,7 @@ def _emit_started(
         "run_started",
         version=program_version(),
         atlas=options.atlas,
-        settings=dataclasses.asdict(worker.settings),
+        settings={name: value for name, value in dataclasses.asdict(worker.settings).items() if value is not None},
         device=worker.device,
         engine=engine.runner,
         workers=engine.workers,

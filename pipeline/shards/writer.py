@@ -3,7 +3,7 @@
 import contextlib
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import numpy.typing as npt
 import pyarrow as pa
@@ -22,6 +22,15 @@ BULKY: Final = ("residue_embeddings", "pae")
 BULKY_ROW_GROUP_VALUES: Final = BULKY_ROW_GROUP_BYTES // 4  # of float32, as when row groups were first cut
 
 
+class _Pending(NamedTuple):
+    """A structure that waits for its row group: its id, the prediction without bulky data, and its row of scores
+    without ids."""
+
+    identity: bytes
+    prediction: QuantisedPrediction
+    scores: dict[str, Any]
+
+
 class ShardWriter:
     """Writes `tables` of one attempt at a shard, within the block of `open`.
 
@@ -36,13 +45,14 @@ class ShardWriter:
             for table in tables
         }
         self._folder = folder
-        self._pending: list[QuantisedPrediction] = []
+        self._pending: list[_Pending] = []
         self._bulk: dict[str, list[tuple[bytes, npt.NDArray[Any]]]] = {table: [] for table in tables if table in BULKY}
         self._carried: dict[str, pa.Table] = {}  # rows of `keep` that do not fill a row group yet
         self._num_carried = 0
         self.failures: list[tuple[str, str, int]] = []  # sequence, error, attempts
         self.num_folded = 0
         self.num_residues = 0
+        self.trunk_passes: int | None = None  # of all predictions that report them
 
     @contextlib.contextmanager
     def open(self) -> Iterator["ShardWriter"]:
@@ -53,7 +63,7 @@ class ShardWriter:
                 for file in self._files.values():
                     stack.enter_context(file)
                 yield self
-                self._flush(len(self._pending))
+                self._flush()
                 for table in self._bulk:
                     self._flush_bulk(table)
                 if "failures" in self._files:
@@ -100,11 +110,16 @@ class ShardWriter:
             rows.append((structure_id(prediction.sequence), values))
             if sum(values.size for _, values in rows) >= BULKY_ROW_GROUP_VALUES:
                 self._flush_bulk(table)
-        self._pending.append(replace(prediction, pae=None, residue_embedding=None))
+        # Scores are computed now, while the device folds, and not with the row group: for a shard's last one it waits.
+        scores = _scores(prediction) if "scores" in self._files else {}
+        identity = structure_id(prediction.sequence)
+        self._pending.append(_Pending(identity, replace(prediction, pae=None, residue_embedding=None), scores))
         self.num_folded += 1
         self.num_residues += len(prediction.sequence)
+        if prediction.passes is not None:
+            self.trunk_passes = (self.trunk_passes or 0) + prediction.passes
         if self._num_carried + len(self._pending) == STRUCTURES_PER_ROW_GROUP:
-            self._flush(len(self._pending))
+            self._flush()
 
     def fail(self, sequence: str, error: str, attempts: int) -> None:
         """Record that `sequence` could not be folded, after `attempts` tries."""
@@ -114,19 +129,19 @@ class ShardWriter:
         """Return the files that have their names already, by table."""
         return {table: file.entry for table, file in self._files.items() if file.entry is not None}
 
-    def _flush(self, count: int) -> None:
-        batch, self._pending = self._pending[:count], self._pending[count:]
-        if not batch and not self._carried:
+    def _flush(self) -> None:
+        """Write a row group of each small table: rows of `keep` that wait for it, then those that were added."""
+        rows, self._pending = self._pending, []
+        if not rows and not self._carried:
             return
         self._num_carried = 0
-        identities = [structure_id(prediction.sequence) for prediction in batch]
         if "structures" in self._files:
-            self._write_structures(identities, batch)
+            self._write_structures(rows)
         if "embeddings" in self._files:
-            means = [prediction.mean_embedding for prediction in batch]
+            identities = pa.array([row.identity for row in rows], pa.uuid())
+            means = [row.prediction.mean_embedding for row in rows]
             self._write(
-                "embeddings",
-                pa.table({"structure_id": pa.array(identities, pa.uuid()), "mean": means}, schema=TABLES["embeddings"]),
+                "embeddings", pa.table({"structure_id": identities, "mean": means}, schema=TABLES["embeddings"])
             )
 
     def _write(self, table: str, rows: pa.Table) -> None:
@@ -140,33 +155,24 @@ class ShardWriter:
             identities, values = zip(*rows, strict=True)
             self._files[table].write(encode_stored_matrices(table, identities, values))
 
-    def _write_structures(self, identities: list[bytes], batch: list[QuantisedPrediction]) -> None:
+    def _write_structures(self, rows: Sequence[_Pending]) -> None:
         """Write a row group of structures, and one of their scores."""
         carried = self._carried.get("structures")
         first_row = self._files["structures"].rows + (0 if carried is None else carried.num_rows)
         self._write(
             "structures",
             encode_stored_structures(
-                identities,
-                [prediction.sequence for prediction in batch],
-                [prediction.coordinates for prediction in batch],
-                [prediction.plddt for prediction in batch],
+                [row.identity for row in rows],
+                [row.prediction.sequence for row in rows],
+                [row.prediction.coordinates for row in rows],
+                [row.prediction.plddt for row in rows],
             ),
         )
-        rows = [
-            score_row(one.sequence, one.coordinates / COORDINATE_SCALE, one.plddt / PLDDT_SCALE, one.ptm)
-            for one in batch
+        scores = [
+            {"structure_id": row.identity, **row.scores, "structure_row": number}
+            for number, row in enumerate(rows, first_row)
         ]
-        self._write(
-            "scores",
-            pa.Table.from_pylist(
-                [
-                    {"structure_id": identity, **row, "structure_row": first_row + number}
-                    for number, (identity, row) in enumerate(zip(identities, rows, strict=True))
-                ],
-                schema=TABLES["scores"],
-            ),
-        )
+        self._write("scores", pa.Table.from_pylist(scores, schema=TABLES["scores"]))
 
     def _write_failures(self) -> None:
         sequences, errors, attempts = list(zip(*self.failures, strict=True)) or [(), (), ()]
@@ -182,3 +188,9 @@ class ShardWriter:
                 schema=TABLES["failures"],
             )
         )
+
+
+def _scores(prediction: QuantisedPrediction) -> dict[str, Any]:
+    """Return the row of scores of a structure, from the values as stored, without its ids."""
+    positions, plddt = prediction.coordinates / COORDINATE_SCALE, prediction.plddt / PLDDT_SCALE
+    return score_row(prediction.sequence, positions, plddt, prediction.ptm)

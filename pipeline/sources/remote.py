@@ -1,6 +1,6 @@
 """Files at http(s)://, s3:// and gs://: found, and read once from start to end, in one version.
 
-smart-open opens them. After a passing failure (a busy server, a dropped connection) reading goes on at the byte that
+smart-open opens them. After a passing failure (a busy server, a dropped connection) reading continues at the byte that
 was reached; other failures are a SourceError. A server must report a file's length or mark its end, so that half a file
 is never taken for a complete one.
 """

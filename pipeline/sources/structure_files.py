@@ -74,7 +74,7 @@ def find_structures(names: Sequence[str]) -> list[Found]:
             file = found_file(match)
             found.setdefault(file.source, file)
     if not found:
-        raise SourceError(f"{', '.join(names)}: no file found: name structure files, or folders of them")
+        raise SourceError(f"{', '.join(names)}: no file found: give structure files, or folders of them")
     return [found[source] for source in sorted(found)]
 
 

@@ -29,7 +29,7 @@ from foldatlas.schemas.version import program_version
 @dataclass(frozen=True)
 class StageReport:
     """What this run of the program did for a stage's run: shards and items, the failed ones among them, and seconds of
-    wall time. `counts` are the sums over all shards of the stage's run, by whichever run of the program."""
+    wall time. `counts` are the sums over all shards of the stage's run, also of earlier processes."""
 
     shards: int
     items: int

@@ -1,9 +1,9 @@
 """The process that owns the device: loads the model once, computes batch after batch, and ends with its parent.
 
 Native code can crash, hang or be killed for its memory; this process isolates the failure. supervisor.py starts it as
-`python -m foldatlas.pipeline.workers.child DESCRIPTOR PARENT MODEL RECYCLES PRECISION DEVICE WEIGHTS` (the last empty
-where no folder was named), to fold; embedding_child.py is the same for embeddings. It communicates only through the
-inherited descriptor, so that a library that prints does no harm.
+`python -m foldatlas.pipeline.workers.child DESCRIPTOR PARENT MODEL RECYCLES TOLERANCE PRECISION DEVICE WEIGHTS`, to
+fold (TOLERANCE is empty if recycling does not stop early, WEIGHTS if no folder was named); embedding_child.py is the
+same for embeddings. It communicates only through the inherited descriptor, so that a library that prints does no harm.
 
 Three threads work on up to three batches, so that the device always has the next one: one receives and prepares a
 batch, the main thread computes the one before, and one collects, packs and sends the results of the one before that.
@@ -172,13 +172,19 @@ def refuse_unusable_gpu(device: str, compute: Callable[[list[str]], object]) -> 
 
 
 def main(arguments: Sequence[str]) -> None:
-    connection, (model, recycles, precision, device, weights_dir) = connect(arguments)
+    connection, (model, recycles, tolerance, precision, device, weights_dir) = connect(arguments)
 
     def load_model() -> Loaded:
         # held until this process ends: the descriptor is never closed
         hold_device(device)
-        where = weights_dir or None
-        predictor = load(model, recycles=int(recycles), precision=precision, device=device, weights_dir=where)
+        predictor = load(
+            model,
+            recycles=int(recycles),
+            recycle_tolerance=float(tolerance) if tolerance else None,
+            precision=precision,
+            device=device,
+            weights_dir=weights_dir or None,
+        )
         refuse_unusable_gpu(device, predictor.fold_batch)
         folding = predictor.stages
         return predictor.settings, Stages(folding.prepare, folding.compute, folding.collect)

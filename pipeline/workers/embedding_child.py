@@ -16,7 +16,7 @@ from foldatlas.schemas.records import Settings
 
 
 def main(arguments: Sequence[str]) -> None:
-    connection, (model, _, precision, device, weights_dir) = connect(arguments)
+    connection, (model, _, _, precision, device, weights_dir) = connect(arguments)
 
     def load_model() -> Loaded:
         hold_device(device)  # until this process ends: the descriptor is never closed

@@ -8,6 +8,7 @@ follow, are not repeated. Shapes: N proteins of the batch, R residues and A atom
     mean_embedding      float32 [N, D]
     residue_embedding   float16 [R, D]
     pae                 uint8 [sum of L x L]
+    passes              int32 [N]
 
     mean.LAYER          float32 [N, D], of an embedding, for each layer
     residues.LAYER      float32 [R, D]
@@ -52,6 +53,7 @@ def unpack(sequences: Sequence[str], arrays: Mapping[str, Array]) -> list[Result
     means = _rows(arrays["mean_embedding"].copy(), len(sequences)) if "mean_embedding" in arrays else None
     residues = _split(arrays["residue_embedding"], lengths) if "residue_embedding" in arrays else None
     errors = _split(arrays["pae"], [length * length for length in lengths]) if "pae" in arrays else None
+    passes = _rows(arrays["passes"], len(sequences)).tolist() if "passes" in arrays else [None] * len(sequences)
     return [
         QuantisedPrediction(
             sequence,
@@ -61,6 +63,7 @@ def unpack(sequences: Sequence[str], arrays: Mapping[str, Array]) -> list[Result
             None if means is None else means[row],
             None if residues is None else residues[row],
             None if errors is None else errors[row].reshape(lengths[row], lengths[row]),
+            passes[row],
         )
         for row, sequence in enumerate(sequences)
     ]
@@ -72,6 +75,8 @@ def _pack_structures(structures: Sequence[QuantisedPrediction]) -> dict[str, Arr
         "plddt": np.concatenate([structure.plddt for structure in structures]),
         "ptm": np.array([structure.ptm for structure in structures], np.float64),
     }
+    if structures[0].passes is not None:
+        arrays["passes"] = np.array([structure.passes for structure in structures], np.int32)
     optional: dict[str, list[Array | None]] = {
         "mean_embedding": [structure.mean_embedding for structure in structures],
         "residue_embedding": [structure.residue_embedding for structure in structures],

@@ -376,7 +376,8 @@ def _start(spec: WorkerSpec, descriptor: int) -> subprocess.Popen[bytes]:
     """Start a child of `spec`, with the inherited `descriptor`."""
     settings = spec.settings
     command = [*(spec.command or (sys.executable, *CHILD)), str(descriptor), str(os.getpid())]
-    command += [spec.model, str(settings.recycles), settings.precision, spec.device, spec.weights_dir or ""]
+    tolerance = "" if settings.recycle_tolerance is None else repr(settings.recycle_tolerance)
+    command += [spec.model, str(settings.recycles), tolerance, settings.precision, spec.device, spec.weights_dir or ""]
     return start_child(command, descriptor)
 
 

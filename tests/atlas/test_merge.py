@@ -13,7 +13,7 @@ from msgspec import structs
 
 from foldatlas.atlas import merge
 from foldatlas.atlas.accounting import Accounting
-from foldatlas.atlas.folder import AtlasFolder
+from foldatlas.atlas.folder import HEADER, AtlasFolder
 from foldatlas.atlas.index.build import build_index
 from foldatlas.atlas.merge import merge_atlases
 from foldatlas.atlas.reader import Atlas
@@ -171,7 +171,7 @@ def test_other_settings_are_refused_by_name(atlas_of: Callable[..., AtlasFolder]
     header = other.header()
     changed: Settings = dataclasses.replace(header.settings, recycles=3)
     altered: AtlasHeader = structs.replace(header, settings=changed, settings_digest=settings_digest(changed))
-    other.header_path.write_bytes(encode(altered))
+    (other.root / HEADER).write_bytes(encode(altered))
     with pytest.raises(SettingsMismatchError, match=r"one was made with recycles 0, .*other has 3"):
         merge_atlases([one.root, other.root], tmp_path / "out")
     assert not (tmp_path / "out").exists()

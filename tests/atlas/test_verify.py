@@ -15,7 +15,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
 
-from foldatlas.atlas.folder import AtlasFolder
+from foldatlas.atlas.folder import HEADER, AtlasFolder
 from foldatlas.atlas.index.build import build_index
 from foldatlas.atlas.parquet.coordinates import decode_structures
 from foldatlas.atlas.parquet.files import ParquetFile
@@ -328,10 +328,11 @@ def test_stray_files_are_notes(sound) -> None:
 
 
 def test_settings_that_were_edited(sound) -> None:
-    header = json.loads(sound.folder.header_path.read_text())
+    path = sound.folder.root / HEADER
+    header = json.loads(path.read_text())
     header["settings"]["recycles"] = 3
     del header[DIGEST_KEY]  # with it, the edited header is not read at all
-    sound.folder.header_path.write_text(json.dumps(header))
+    path.write_text(json.dumps(header))
     assert [(f.kind, f.where) for f in verify(sound.folder, deep=False).faults] == [(FaultKind.DOCUMENT, "atlas.json")]
 
 

@@ -13,6 +13,7 @@ import pyarrow.parquet as pq
 import pytest
 
 HERE = Path(__file__).parent
+HANGS = 3600  # seconds, after which a run of the harness has come to a stop
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="looks into /proc")
 
@@ -26,7 +27,7 @@ def test_killed_runs_lose_duplicate_and_corrupt_nothing(where: str, kills: int, 
         pytest.importorskip("boto3")
         pytest.importorskip("moto.server")
     command = [sys.executable, str(HERE / "harness.py"), "--kills", str(kills), "--seed", "5", "--where", where]
-    done = subprocess.run([*command, "--faults", faults], capture_output=True, text=True, timeout=600)
+    done = subprocess.run([*command, "--faults", faults], capture_output=True, text=True, timeout=HANGS)
     assert done.returncode == 0, done.stdout + done.stderr
     assert done.stdout.splitlines()[-1] == f"{kills} kills, 0 lost, 0 duplicated, 0 corrupt"
 
@@ -43,7 +44,7 @@ def test_killed_runs_lose_duplicate_and_corrupt_nothing(where: str, kills: int, 
 def test_killed_searches_come_to_the_clean_atlas(kills: int, more: list[str]) -> None:
     """As for folding; a search begins with an atlas that was folded before."""
     command = [sys.executable, str(HERE / "harness.py"), "--stage", "novelty", "--kills", str(kills), "--seed", "2"]
-    done = subprocess.run([*command, *more], capture_output=True, text=True, timeout=900)
+    done = subprocess.run([*command, *more], capture_output=True, text=True, timeout=HANGS)
     assert done.returncode == 0, done.stdout + done.stderr
     said = done.stdout.splitlines()[-1]
     assert said.endswith(" kills, 0 lost, 0 duplicated, 0 corrupt") and int(said.split()[0]) >= kills

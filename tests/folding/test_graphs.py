@@ -124,10 +124,10 @@ def graphs(two_blocks) -> Iterator[PassGraphs]:
     two_blocks.network.trunk.graphs = None
 
 
-def fold(network, sequences, recycles=3, rows=16, length=16):
+def fold(network, sequences, recycles=3, rows=16, length=16, **options):
     batch = widened(encode_complexes([[sequence] for sequence in sequences]), len(sequences), length)
     with torch.inference_mode():
-        output = network(batch, recycles=recycles, outputs=FLAGS, rows=rows)
+        output = network(batch, recycles=recycles, outputs=FLAGS, rows=rows, **options)
     return {name: getattr(output, name).clone() for name in FIELDS}
 
 
@@ -177,6 +177,24 @@ def test_graphs_change_nothing(two_blocks, graphs):
             assert torch.equal(found[name], of_sequences[name]), name
     assert replays == [0, 4, 8], "the first batch runs without a graph, and compiles kernels"
     assert graphs.shapes == [(2, 16)]
+
+
+def test_early_stop_with_graphs_changes_nothing(two_blocks, graphs):
+    """Finished proteins stay in the batch until half of it is finished, so that few shapes are recorded."""
+    sequences = [*FIRST, *SECOND, *THIRD]
+    two_blocks.network.trunk.graphs = None
+    expected = fold(two_blocks.network, sequences, recycles=5, recycle_tolerance=4.0)
+    two_blocks.network.trunk.graphs = graphs
+    for _ in range(4):
+        found = fold(two_blocks.network, sequences, recycles=5, recycle_tolerance=4.0)
+        for name in FIELDS:
+            torch.testing.assert_close(found[name], expected[name], atol=2e-3, rtol=0)
+    assert graphs._recorder.replays and {proteins for proteins, _ in graphs.shapes} <= {6, 3, 2, 1}
+
+
+def test_batch_is_reduced_by_halves_where_there_are_graphs(graphs):
+    assert [graphs.reduced(10, 16, needed) for needed in (10, 6, 5, 4, 3, 2, 1)] == [10, 10, 5, 5, 3, 2, 1]
+    assert graphs.reduced(10, MAX_GRAPH_LENGTH + 1, 7) == 7
 
 
 def test_only_whole_short_batches_without_gradients_have_graphs(two_blocks, graphs):

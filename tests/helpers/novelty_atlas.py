@@ -9,11 +9,12 @@ from pathlib import Path
 
 import made_reference as made
 import numpy as np
+from quantised import quantised
 
 from foldatlas.atlas.folder import AtlasFolder
 from foldatlas.atlas.index.build import build_index
 from foldatlas.atlas.storage.commit import attempt_name
-from foldatlas.folding.prediction import Prediction, quantised
+from foldatlas.folding.prediction import Prediction
 from foldatlas.pipeline.planning.costs import CostModel
 from foldatlas.pipeline.planning.planner import make_plan
 from foldatlas.pipeline.shards.writer import ShardWriter

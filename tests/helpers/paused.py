@@ -18,24 +18,31 @@ from pathlib import Path
 from typing import Any
 
 from foldatlas.atlas.folder import AtlasFolder
+from foldatlas.atlas.stages.run import StageRun
 from foldatlas.pipeline.interruption import stopping
 
 
 def pause_at(folder: Path, numbers: set[int]) -> None:
-    """Pause this process before the commits `numbers`, counted from 1."""
-    commit, calls = AtlasFolder.commit_entry, itertools.count(1)
+    """Pause this process before the commits `numbers`, counted from 1: of folded shards, and of a stage's."""
+    calls = itertools.count(1)
 
-    def paused(self: AtlasFolder, *arguments: Any, **named: Any) -> bool:
-        number = next(calls)
-        if number in numbers:
-            mark = folder / str(number)
-            with contextlib.suppress(FileNotFoundError):  # without the folder there are no more pauses
-                mark.touch()
-            while mark.exists() and not stopping():
-                time.sleep(0.01)
-        return commit(self, *arguments, **named)
+    def pausing(owner: type) -> None:
+        commit = owner.commit_entry  # type: ignore[attr-defined]
 
-    AtlasFolder.commit_entry = paused  # type: ignore[method-assign]
+        def paused(*arguments: Any, **named: Any) -> bool:
+            number = next(calls)
+            if number in numbers:
+                mark = folder / str(number)
+                with contextlib.suppress(FileNotFoundError):  # without the folder there are no more pauses
+                    mark.touch()
+                while mark.exists() and not stopping():
+                    time.sleep(0.01)
+            return commit(*arguments, **named)
+
+        owner.commit_entry = paused  # type: ignore[attr-defined]
+
+    pausing(AtlasFolder)
+    pausing(StageRun)
 
 
 def dask_setup(_worker: object) -> None:

@@ -10,6 +10,7 @@ import functools
 import importlib
 import os
 import signal
+import subprocess
 import sys
 from typing import Any
 
@@ -31,6 +32,16 @@ def send_at(name: str, place: str, number: int) -> None:
         return as_it_was(*arguments, **named)
 
     setattr(owner, function, instead)
+
+
+def kill_at(place: str, number: int, *words: object) -> None:
+    """Run `foldatlas WORDS` in a process that kills itself before call `number` of `place`, a name in `foldatlas`.
+
+    Raise AssertionError if it ends otherwise.
+    """
+    command = [sys.executable, __file__, "SIGKILL", f"foldatlas.{place}", str(number), *map(str, words)]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == -signal.SIGKILL, (place, done.stdout + done.stderr)
 
 
 if __name__ == "__main__":

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 PROGRAMS = ("munged", "slurmctld", "slurmd", "sbatch", "scancel", "scontrol", "squeue")
-PATIENCE = 240.0  # seconds, for what takes a few on a machine that has nothing else to do
+PATIENCE = 900.0  # seconds; the longest wait is for a limit of two minutes
 _SBIN = "/usr/sbin"  # not on everyone's PATH
 
 

@@ -53,7 +53,7 @@ MEMBERS = {  # class that users get hold of -> its public attributes
     "folding.language_predictor.LanguagePredictor": "contacts device embed has_masked_head masked_logits num_layers "
     "perplexity",
     "folding.prediction.Embedding": "mean residues sequence",
-    "folding.prediction.Prediction": "chain_lengths distogram_logits iptm mean_embedding mean_plddt pae plddt "
+    "folding.prediction.Prediction": "chain_lengths distogram_logits iptm mean_embedding mean_plddt pae passes plddt "
     "positions ptm residue_embedding sequence",
     "folding.predictor.Predictor": "batches contacts embed fold fold_batch language masked_logits perplexity stages",
 }

@@ -18,6 +18,7 @@ import pyarrow.parquet as pq
 import pytest
 from made_chains import CHAINS
 from made_families import Protein, add_plan, families, make_atlas
+from signalled import kill_at
 
 from foldatlas.atlas.clusters import alignments, structures
 from foldatlas.atlas.clusters.descriptors import describe
@@ -454,20 +455,30 @@ def test_prediction_is_of_all_structures_of_the_atlas(
     assert (found["structures"], found["new"]) == (36, 36) and found["seconds"] > 20 and found["driver_memory"] > 5e8
 
 
+PLACES = [  # in the order in which a run comes to them, with the number of the call
+    ("pipeline.clustering:linclust", 1),  # clusters at 90 %
+    ("pipeline.clustering:linclust", 2),  # clusters at 30 %
+    ("atlas.stages.run:StageRun.begin", 1),
+    ("pipeline.clustering:find_pairs", 1),  # in a shard
+    ("pipeline.clustering:cover_by_id", 1),  # all pairs are committed
+    ("pipeline.clustering:align_pairs", 1),  # in a shard of the second stage
+    ("pipeline.clustering:member_map", 1),
+    ("atlas.stages.run:StageRun.complete", 1),  # the members are written
+    ("atlas.index.build:build_index", 1),
+]
+
+
 @pytest.mark.long
 def test_five_orders_threads_dask_and_kills(tmp_path: Path) -> None:
-    """320 proteins: five random orders, one and two threads, two workers of Dask, and a kill in each phase."""
+    """320 proteins: five random orders, one and two threads, two workers of Dask, and a kill at each of PLACES."""
     many = families(20, 16, seed=4)
     expected = None
     for seed in range(5):
         mixed = shuffled(many, seed)
         folder = make_atlas(tmp_path / f"atlas{seed}", mixed[:100], mixed[100:])
         if seed == 4:
-            command = [sys.executable, "-m", "foldatlas.jobs.cli", "cluster", str(folder.root)]
-            for seconds in (1.5, 2.5, 3.5, 4.5, 6.0):
-                with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
-                    time.sleep(seconds)
-                    process.kill()
+            for place, call in PLACES:
+                kill_at(place, call, "cluster", folder.root)
         cluster(folder.root, threads=1 + seed % 2, workers=2 if seed == 3 else 1)
         rows = member_rows(folder.root)
         expected = expected or rows

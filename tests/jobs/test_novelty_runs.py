@@ -5,14 +5,15 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Sequence
-from functools import partial
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import novelty_atlas as given
 import pytest
+from dask_cluster import until
+from paused import pausing_environment
+from signalled import kill_at
 
 from foldatlas.atlas.folder import AtlasFolder
 from foldatlas.atlas.merge import merge_atlases
@@ -22,7 +23,7 @@ from foldatlas.atlas.reader import Atlas
 from foldatlas.atlas.verify.atlas import verify
 from foldatlas.jobs.novelty import novelty
 from foldatlas.pipeline.search import shard as search_shard
-from foldatlas.schemas.errors import FoldAtlasError, Interrupted, StoreError
+from foldatlas.schemas.errors import Interrupted, StoreError
 
 COMMAND = [sys.executable, "-m", "foldatlas.jobs.cli"]
 TABLES = ("novelty", "sequence_novelty", "targets")
@@ -217,46 +218,54 @@ def larger(tmp_path_factory: pytest.TempPathFactory) -> AtlasFolder:
     return folder
 
 
-def command(atlas: Path, reference: Path, *more: str) -> subprocess.Popen[str]:
-    return subprocess.Popen(
-        [*COMMAND, "novelty", str(atlas), "--reference", str(reference), *more],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-    )
+KILLS = [  # before each shard is committed, and what follows the last; each run goes on where the one before was killed
+    ("atlas.stages.run:StageRun.begin", 1),
+    ("atlas.stages.run:StageRun.commit_entry", 1),
+    ("atlas.stages.run:StageRun.commit_entry", 2),
+    ("atlas.stages.run:StageRun.commit_entry", 2),
+    ("atlas.stages.run:StageRun.complete", 1),
+    ("atlas.index.build:build_index", 1),
+]
 
 
-@pytest.mark.long
-@pytest.mark.parametrize("workers", [[], ["--workers", "2"]])
-def test_killed_searches_come_to_the_same(
-    workers: list[str], larger: AtlasFolder, references: Sequence[Path], tmp_path: Path
-) -> None:
-    """SIGKILL of the command after each shard, in process and on Dask, then the same command."""
-    expected, atlas = tmp_path / "expected", tmp_path / "killed"
-    for target in (expected, atlas):
+@pytest.fixture
+def atlases(larger: AtlasFolder, references: Sequence[Path], tmp_path: Path) -> tuple[Path, Path]:
+    """A copy of the atlas to search, and one that was searched undisturbed."""
+    killed, expected = tmp_path / "killed", tmp_path / "expected"
+    for target in (killed, expected):
         shutil.copytree(larger.root, target)
     novelty(expected, references[:1])
-    for done in range(3):
-        process = command(atlas, references[0], *workers)
-        wait_until(partial(has_shards, atlas, done + 1, process))
-        process.kill()
-        process.communicate()
-    process = command(atlas, references[0], *workers)
-    said, _ = process.communicate(timeout=600)
-    assert process.returncode == 0, said
-    assert contents(atlas) == contents(expected)
-    result = verify(AtlasFolder(atlas))
+    return killed, expected
+
+
+def check_same(killed: Path, expected: Path, words: Sequence[str | Path]) -> None:
+    """The search that was killed, run again, comes to the expected tables, and leaves nothing else."""
+    done = subprocess.run([*COMMAND, *words], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert contents(killed) == contents(expected)
+    result = verify(AtlasFolder(killed))
     assert (result.faults, result.notes) == ([], [])
 
 
-def has_shards(atlas: Path, count: int, process: subprocess.Popen[str]) -> bool:
-    """Whether a search has committed so many shards, or has ended."""
-    return process.poll() is not None or len(list(atlas.glob("novelty/*/manifest/*.json"))) >= count
+@pytest.mark.long
+def test_killed_searches_come_to_the_same(atlases: tuple[Path, Path], references: Sequence[Path]) -> None:
+    words = ["novelty", atlases[0], "--reference", references[0]]
+    for place, call in KILLS:
+        kill_at(place, call, *words)
+    check_same(*atlases, words)
 
 
-def wait_until(condition: Callable[[], bool]) -> None:
-    end = time.monotonic() + 600
-    while not condition():
-        if time.monotonic() > end:
-            raise FoldAtlasError("it took longer than ten minutes")
-        time.sleep(0.02)
+@pytest.mark.long
+def test_killed_search_on_dask_comes_to_the_same(
+    atlases: tuple[Path, Path], references: Sequence[Path], tmp_path: Path
+) -> None:
+    """Killed when a worker pauses before its second commit: two workers have three shards."""
+    words = ["novelty", atlases[0], "--reference", references[0], "--workers", "2"]
+    pauses = tmp_path / "pauses"
+    environment = {**os.environ, **pausing_environment(pauses, "spawn_main")}
+    driver = subprocess.Popen([*COMMAND, *words], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, env=environment)
+    until(lambda: any(pauses.iterdir()) or driver.poll() is not None, "a worker pauses")
+    driver.kill()
+    said, _ = driver.communicate()
+    assert driver.returncode == -signal.SIGKILL, said
+    check_same(*atlases, words)

@@ -1,9 +1,11 @@
 """jobs/deploy/slurm on a real Slurm of one node, disturbed as clusters disturb; each run must end in the clean atlas.
 
-The process that folds is the fake child (tests/faults/driver.py), so that a task lasts as long as a test needs.
+The process that folds is the fake child (tests/faults/driver.py). A run that is disturbed pauses before its second
+commit, however busy the machine is.
 """
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -13,6 +15,7 @@ from typing import Any
 
 import pytest
 import slurm_cluster
+from paused import pausing_environment
 from slurm_cluster import Slurm, until
 
 TESTS = Path(__file__).parents[1]
@@ -65,6 +68,13 @@ class Site:
     def batches_take(self, seconds: float) -> None:
         (self.folder / "seconds").write_text(str(seconds))
 
+    def pause(self, word: str) -> Path:
+        """From now on a process with `word` in its command line pauses before its second commit. Return the folder of
+        its mark, which is to be removed before other runs."""
+        pauses = self.folder / "pauses"
+        self.environment |= pausing_environment(pauses, word)
+        return pauses
+
     def submit(self, tasks: str, *words: str, **environment: str) -> tuple[str, str]:
         """Run array.sh; return the numbers of the array and of the index job."""
         command = ["bash", str(DEPLOY / "array.sh"), tasks, str(self.fasta), str(self.atlas), "--model", "nano", *words]
@@ -112,15 +122,18 @@ def test_array_and_index_make_the_clean_atlas(site: Site, slurm: Slurm) -> None:
 
 @pytest.mark.long
 def test_array_task_at_its_time_limit_keeps_its_shards(site: Site, slurm: Slurm) -> None:
-    """Slurm counts limits in minutes and may signal a minute early: here after 40 to 100 s, of some 120 s of work."""
-    site.batches_take(15)
-    array, index = site.submit("1", "--sbatch-time=2", "--sbatch-signal=B:TERM@20")
+    """The limit is set when a shard is committed. Slurm counts it in minutes and may signal a minute early."""
+    pauses = site.pause("driver.py")
+    array, index = site.submit("1", "--sbatch-time=60", "--sbatch-signal=B:TERM@20")
+    until(lambda: any(pauses.iterdir()), "a first shard", slurm.logs)
+    hours, minutes, _ = slurm.jobs()[f"{array}_0"]["RunTime"].split(":")
+    slurm.command("scontrol", "update", f"JobId={array}_0", f"TimeLimit={60 * int(hours) + int(minutes) + 2}")
     (ended,) = slurm.wait(array).values()
     assert ended["JobState"] == "FAILED" and ended["ExitCode"] == "143:0", ended  # by itself, before the limit
     kept = site.committed()
     assert kept > 0
+    shutil.rmtree(pauses)
     slurm.wait(index)
-    site.batches_take(0.02)
     assert states(slurm.wait(*site.submit("1"))) == {"COMPLETED"}
     assert site.committed() > kept
     site.check()
@@ -146,16 +159,18 @@ def kill(site: Site, slurm: Slurm, array: str) -> None:
 def test_disturbed_array_is_completed_by_the_same_command(
     site: Site, slurm: Slurm, disturb: Callable[[Site, Slurm, str], None], becomes: str
 ) -> None:
-    site.batches_take(3)
+    pauses = site.pause("driver.py")
     array, index = site.submit("1")
-    until(lambda: site.committed() > 0, "a first shard", slurm.logs)
+    until(lambda: any(pauses.iterdir()), "a first shard", slurm.logs)
     disturb(site, slurm, array)
-    site.batches_take(0.02)
+    if becomes == "COMPLETED":
+        until(lambda: len([line for line in site.log() if line[3] == "fold"]) == 2, "its second start", slurm.logs)
+    shutil.rmtree(pauses)
     (ended,) = slurm.wait(array).values()
     assert ended["JobState"] == becomes, ended
     slurm.wait(index)
     if becomes == "COMPLETED":
-        assert ended["Restarts"] == "1" and len([line for line in site.log() if line[3] == "fold"]) == 2
+        assert ended["Restarts"] == "1"
     else:
         assert states(slurm.wait(*site.submit("1"))) == {"COMPLETED"}
     site.check()
@@ -163,9 +178,10 @@ def test_disturbed_array_is_completed_by_the_same_command(
 
 @pytest.mark.long
 def test_dask_on_slurm_replaces_a_lost_worker(site: Site, slurm: Slurm) -> None:
+    """Each worker pauses before its second commit until a third has been submitted."""
     pytest.importorskip("dask_jobqueue")
     pytest.importorskip("distributed")
-    site.batches_take(3)
+    pauses = site.pause("spawn_main")
     command = [
         sys.executable, str(DEPLOY / "dask_cluster.py"), "--gpus", "2", "--cores", "1", "--memory", "4GB",
         "--time", "00:30:00", "--interface", "lo", "--shared", str(site.folder),
@@ -174,7 +190,7 @@ def test_dask_on_slurm_replaces_a_lost_worker(site: Site, slurm: Slurm) -> None:
     with (site.folder / "driver.out").open("wb") as out:
         driver = subprocess.Popen(
             command, cwd=site.folder, stdout=out, stderr=out,
-            env={**site.environment, "FAKE_CHILD_SECONDS": "3", "FAULTS_DEADLINE": "600"},
+            env={**site.environment, "FAKE_CHILD_SECONDS": "0.5", "FAULTS_DEADLINE": "600"},
         )  # fmt: skip
 
     def said() -> str:
@@ -182,15 +198,16 @@ def test_dask_on_slurm_replaces_a_lost_worker(site: Site, slurm: Slurm) -> None:
 
     before = set(slurm.jobs())
     try:
-        until(lambda: site.committed() > 0 or driver.poll() is not None, "a first shard", said)
+        until(lambda: any(pauses.iterdir()) or driver.poll() is not None, "a first shard", said)
         assert driver.poll() is None, said()
         lost = next(
             job for job, fields in slurm.jobs().items() if job not in before and fields["JobState"] == "RUNNING"
         )
         slurm.command("scancel", "--signal=KILL", "--full", lost)
-        assert driver.wait(300) == 0, said()
+        until(lambda: len(set(slurm.jobs()) - before) >= 3, "a job in place of the lost one", said)
+        shutil.rmtree(pauses)
+        assert driver.wait(slurm_cluster.PATIENCE) == 0, said()
     finally:
         driver.kill()
         driver.wait()
-    assert len(set(slurm.jobs()) - before) >= 3, "no job took the place of the lost one"
     site.check()

@@ -13,15 +13,19 @@ import sys
 import threading
 import time
 from collections.abc import Sequence
+from pathlib import Path
 
 import numpy as np
 
 from foldatlas.folding.models import settings_of
-from foldatlas.folding.prediction import Embedding, Prediction, QuantisedPrediction, quantised
+from foldatlas.folding.prediction import Embedding, Prediction, QuantisedPrediction
 from foldatlas.pipeline.workers.child import Loaded, Stages, in_one_stage, serve
 from foldatlas.pipeline.workers.inherited import connect
 from foldatlas.schemas.errors import NonFiniteOutput, OutOfMemory
 from foldatlas.schemas.records import num_atoms
+
+sys.path.append(str(Path(__file__).parents[1] / "helpers"))
+from quantised import quantised
 
 
 class FakePredictor:

@@ -100,8 +100,24 @@ def test_settings_that_change_results_change_the_digest() -> None:
         Settings("nano-untrained", "cd" * 32, 3, "fp32"),
         Settings("nano-untrained", "ab" * 32, 4, "fp32"),
         Settings("nano-untrained", "ab" * 32, 3, "bf16"),
+        Settings("nano-untrained", "ab" * 32, 3, "fp32", 0.5),
+        Settings("nano-untrained", "ab" * 32, 3, "fp32", 1.0),
     ]
-    assert len({settings_digest(settings) for settings in (SETTINGS, *others)}) == 5
+    assert len({settings_digest(settings) for settings in (SETTINGS, *others)}) == 7
+
+
+def test_options_that_are_off_are_in_no_document() -> None:
+    """The digest is that of programs without these options; with one, the header has it."""
+    settings = Settings("nano", "0" * 64, 3, "fp32")
+    digest = settings_digest(settings)
+    assert digest == "e00b133b2b250bd402c3cd5e5eec34f1bc801417a0b35eeed18ab960bd6a179c"
+    header = AtlasHeader(1, "2026-01-01T00:00:00.000+00:00", "1", settings, digest)
+    assert b"88426c1f3cba29cf909d613a09e5036f28fdcfbd58211d7d32447f10add14fa5" in encode(header)
+    stopped = Settings("nano", "0" * 64, 3, "fp32", 0.5)
+    other = AtlasHeader(1, "2026-01-01T00:00:00.000+00:00", "1", stopped, settings_digest(stopped))
+    assert b'"recycle_tolerance": 0.5' in encode(other)
+    for one in (header, other):
+        assert decode(encode(one), AtlasHeader, "atlas.json") == one
 
 
 def test_a_plan_is_named_by_content_not_by_time() -> None:

@@ -11,6 +11,7 @@ from fastapi import FastAPI
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from foldatlas.atlas.serve.settings import Limits, ServerSettings
+from foldatlas.schemas.errors import UsageError
 
 KEEP_ALIVE_SECONDS: Final = 20
 SHUTDOWN_SECONDS: Final = 20  # for running requests to end
@@ -61,9 +62,8 @@ def protocol_of(limits: Limits) -> type[asyncio.Protocol]:
     return Protocol
 
 
-def run(app: FastAPI, settings: ServerSettings, on_ready: Callable[[str], None]) -> None:
-    """Serve until SIGINT or SIGTERM. `on_ready` is called with the URL when requests are accepted. Raise OSError."""
-    listener = _listen(settings)
+def run(app: FastAPI, settings: ServerSettings, listener: socket.socket, on_ready: Callable[[str], None]) -> None:
+    """Serve on `listener` until SIGINT or SIGTERM. `on_ready` is called with the URL when requests are accepted."""
     port = listener.getsockname()[1]
     name = f"[{settings.host}]" if ":" in settings.host else settings.host
 
@@ -76,25 +76,35 @@ def run(app: FastAPI, settings: ServerSettings, on_ready: Callable[[str], None])
     Server(config_of(app, settings)).run(sockets=[listener])
 
 
-def _listen(settings: ServerSettings) -> socket.socket:
-    """Return the listening socket. uvicorn would end the process if the port is in use.
+def listen(settings: ServerSettings) -> socket.socket:
+    """Return the listening socket. Raise UsageError if the address cannot be used: uvicorn would end the process.
 
     Its protocol is stated, because asyncio sets TCP_NODELAY only then: without it a body waits 40 ms after its headers.
     """
-    [(family, kind, protocol, _, address), *_] = socket.getaddrinfo(
-        settings.host, settings.port, type=socket.SOCK_STREAM, proto=socket.IPPROTO_TCP, flags=socket.AI_PASSIVE
-    )
-    listener = socket.socket(family, kind, protocol)
+    try:
+        [(family, kind, protocol, _, address), *_] = socket.getaddrinfo(
+            settings.host, settings.port, type=socket.SOCK_STREAM, proto=socket.IPPROTO_TCP, flags=socket.AI_PASSIVE
+        )
+        listener = socket.socket(family, kind, protocol)
+    except OSError as error:
+        raise _cannot_listen(settings, error) from error
     try:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         if family == socket.AF_INET6:
             listener.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
         listener.bind(address)
         listener.listen(512)
-    except BaseException:
+    except OSError as error:
         listener.close()
-        raise
+        raise _cannot_listen(settings, error) from error
     return listener
+
+
+def _cannot_listen(settings: ServerSettings, error: OSError) -> UsageError:
+    return UsageError(
+        f"cannot listen on {settings.host} port {settings.port} ({error.strerror}): give another --port (0: any free "
+        "one) or --host"
+    )
 
 
 def config_of(app: FastAPI, settings: ServerSettings) -> uvicorn.Config:

@@ -15,7 +15,7 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 
-from foldatlas.folding.compare.kernels.compilation import exact, kernel
+from foldatlas.folding.compare.kernels.compilation import exact
 
 Doubles = npt.NDArray[np.float64]
 Sums = tuple[float, ...]
@@ -157,37 +157,3 @@ def _leading_vector(
         if a[k, k] > a[best, best]:
             best = k
     return v[0, best], v[1, best], v[2, best], v[3, best]
-
-
-@kernel
-def _fit_pairs(mobile_N3: Doubles, target_N3: Doubles) -> Transform:
-    """Return `fit` of all pairs of two arrays, about the points as they stand: centre them first."""
-    n = float(len(mobile_N3))
-    g = x0 = x1 = x2 = y0 = y1 = y2 = 0.0
-    s00 = s01 = s02 = s10 = s11 = s12 = s20 = s21 = s22 = 0.0
-    for k in range(len(mobile_N3)):
-        a0, a1, a2 = mobile_N3[k, 0], mobile_N3[k, 1], mobile_N3[k, 2]
-        b0, b1, b2 = target_N3[k, 0], target_N3[k, 1], target_N3[k, 2]
-        g += a0 * a0 + a1 * a1 + a2 * a2 + b0 * b0 + b1 * b1 + b2 * b2
-        x0, x1, x2, y0, y1, y2 = x0 + a0, x1 + a1, x2 + a2, y0 + b0, y1 + b1, y2 + b2
-        s00, s01, s02 = s00 + a0 * b0, s01 + a0 * b1, s02 + a0 * b2
-        s10, s11, s12 = s10 + a1 * b0, s11 + a1 * b1, s12 + a1 * b2
-        s20, s21, s22 = s20 + a2 * b0, s21 + a2 * b1, s22 + a2 * b2
-    return fit((n, g, x0, x1, x2, y0, y1, y2, s00, s01, s02, s10, s11, s12, s20, s21, s22))
-
-
-def superpose_quickly(
-    mobile_N3: npt.NDArray[np.floating], target_N3: npt.NDArray[np.floating]
-) -> tuple[Doubles, Doubles]:
-    """Return rotation [3, 3] and translation [3] with the least RMSD of `mobile_N3 @ rotation.T + translation` to
-    `target_N3`, in angstrom and float64: `superposition.superpose` compiled.
-
-    Raise ValueError for shapes that differ or hold no point.
-    """
-    if mobile_N3.shape != target_N3.shape or mobile_N3.ndim != 2 or mobile_N3.shape[1] != 3 or not len(mobile_N3):
-        raise ValueError(f"points must be two arrays of one shape [N, 3]: {mobile_N3.shape=}, {target_N3.shape=}")
-    mobile, target = mobile_N3.astype(np.float64), target_N3.astype(np.float64)
-    mobile_centre, target_centre = mobile.mean(axis=0), target.mean(axis=0)
-    transform = np.array(_fit_pairs(mobile - mobile_centre, target - target_centre))
-    rotation = transform[:9].reshape(3, 3)
-    return rotation, transform[9:] + target_centre - rotation @ mobile_centre

@@ -17,7 +17,7 @@ from foldatlas.schemas.version import program_version
 if TYPE_CHECKING:
     from distributed import Client
 
-NOTICE_SECONDS: Final = 10.0  # without a worker, until a message says so
+NOTICE_SECONDS: Final = 10.0  # without a worker, until a message is logged
 _POLL_SECONDS: Final = 0.2
 _log = logging.getLogger(__name__)
 

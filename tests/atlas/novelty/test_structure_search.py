@@ -238,11 +238,6 @@ def test_the_demo_reference_can_be_searched():
         assert hit.row == 5 and hit.tm_query == pytest.approx(1, abs=1e-5)
 
 
-def test_settings_are_digested_and_read_back():
+def test_every_setting_changes_the_digest():
     every = [SearchSettings(mode, verdict) for mode in MODES for verdict in (False, True)]
     assert len({settings.digest for settings in every}) == len(every)
-    assert [SearchSettings.from_document(settings.document()) for settings in every] == every
-    with pytest.raises(UsageError, match="recipe"):
-        SearchSettings.from_document({"mode": "default", "recipe": 0})
-    with pytest.raises(UsageError, match="does not have"):
-        SearchSettings.from_document({**every[0].document(), "other": 1})

@@ -6,9 +6,7 @@ import pytest
 from made_chains import CHAINS, backbone
 
 from foldatlas.folding.compare.three_di import (
-    LETTERS,
     MASKED_STATE,
-    states_of_letters,
     three_di_letters,
     three_di_states,
 )
@@ -67,12 +65,8 @@ def test_states_equal_mini3di_on_200_chains():
     assert residues > 20_000
 
 
-def test_letters_are_mini3dis_and_return():
-    assert "".join(mini3di.encoder.ALPHABET[:20]) == LETTERS
-    states = np.arange(20, dtype=np.uint8)
-    assert (states_of_letters(three_di_letters(states).lower()) == states).all()
-    with pytest.raises(ValueError, match="'X' is not a 3Di state"):
-        states_of_letters("ACX")
+def test_letters_are_those_of_mini3di():
+    assert "".join(mini3di.encoder.ALPHABET[:20]) == three_di_letters(np.arange(20, dtype=np.uint8))
 
 
 def test_states_refuse_shapes_that_differ():

@@ -124,6 +124,22 @@ def test_chunks_of_rows_change_nothing(on_device: Predictor) -> None:
     assert (whole.positions_BLA3 - parts.positions_BLA3).abs().max() < 0.05
 
 
+@pytest.mark.skipif(not ON_GPU, reason="a CPU computes at once")
+def test_host_does_not_wait_while_it_launches_a_batch(in_bf16: Predictor) -> None:
+    """With a graph and without, once constants are on the device. tests/folding/test_transfer.py without a GPU."""
+    stages = in_bf16.stages
+    for sequences in (SEQUENCES, ["W" * 300, "A" * 290]):
+        for _ in range(3):
+            stages.collect(stages.compute(stages.prepare(sequences, pae=True)))
+        prepared = stages.prepare(sequences, pae=True)
+        torch.cuda.set_sync_debug_mode("error")
+        try:
+            computed = stages.compute(prepared)
+        finally:
+            torch.cuda.set_sync_debug_mode("default")
+        assert len(stages.collect(computed)) == len(sequences)
+
+
 @pytest.mark.skipif(not ON_GPU, reason="CUDA graphs need a GPU")
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
 def test_graphs_change_nothing(precision: str, on_device: Predictor, in_bf16: Predictor) -> None:
