@@ -14,16 +14,23 @@ from urllib.parse import urlsplit
 
 @contextlib.contextmanager
 def served() -> Iterator[str]:
-    """The address of the server, which ends with the block."""
-    from moto.server import ThreadedMotoServer
+    """The address of the server, which ends with the block.
 
-    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
-    server.start()
-    host, port = server.get_host_and_port()
+    It is moto's application of S3 alone: the server of all services finds out for each request which one is meant, which
+    takes longer than the answer.
+    """
+    from moto.moto_server.werkzeug_app import MotoRequestHandler, create_backend_app
+    from werkzeug.serving import make_server
+
+    server = make_server("127.0.0.1", 0, create_backend_app("s3"), threaded=True, request_handler=MotoRequestHandler)
+    thread = threading.Thread(target=server.serve_forever, daemon=True)
+    thread.start()
     try:
-        yield f"http://{host}:{port}"
+        yield f"http://127.0.0.1:{server.server_port}"
     finally:
-        server.stop()
+        server.shutdown()
+        thread.join()
+        server.server_close()
 
 
 def settings(endpoint: str, nowhere: Path) -> dict[str, str]:
