@@ -1,9 +1,9 @@
 """Run the tests marked `long`, one file after another, and record outcome, elapsed and processor time of each.
 
-    python benchmarks/long_tests.py [--output FOLDER] [FILE ...]
+    python benchmarks/long_tests.py [--output FOLDER] [FILE[::TEST] ...]
 
-Each FILE (default: all that have such tests) runs in a process of its own. The tests of a FILE replace its rows in
-long_tests.json, rows of other files remain: so a long run can be continued, and repeated for what was mended.
+Each FILE (default: all that have such tests) runs in a process of its own. What ran replaces its rows in
+long_tests.json, and other rows remain: so a long run can be continued, and repeated for what was mended.
 long_tests.md is written anew after each file. Exit code 1 if a test failed. Processor time is that of the test and of
 the processes which it started and waited for, set-up and tear-down included.
 """
@@ -49,8 +49,8 @@ def row(case: ElementTree.Element) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def run(file: str, folder: Path) -> list[dict[str, Any]]:
-    """Run the long tests of a file. A run that ends without results is a row of its own."""
+def run(chosen: str, folder: Path) -> list[dict[str, Any]]:
+    """Run the long tests of a file, or one test. A run that ends without results is a row of its own."""
     results = folder / "results.xml"
     results.unlink(missing_ok=True)
     run_of = {
@@ -58,7 +58,7 @@ def run(file: str, folder: Path) -> list[dict[str, Any]]:
         "changed": output_of("git", "status", "--porcelain", "--", ".", ":!benchmarks/results").splitlines(),
         "date": datetime.now(UTC).isoformat(timespec="minutes"),
     }
-    done = subprocess.run([*PYTEST, file, f"--junitxml={results}"], cwd=ROOT, stdout=subprocess.PIPE, text=True)
+    done = subprocess.run([*PYTEST, chosen, f"--junitxml={results}"], cwd=ROOT, stdout=subprocess.PIPE, text=True)
     print(done.stdout, flush=True)
     load = {"load": os.getloadavg()[1]}  # of the last five minutes
     if not results.exists():
@@ -97,17 +97,22 @@ def table(files: dict[str, list[dict[str, Any]]]) -> list[str]:
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("files", nargs="*", metavar="FILE")
+    parser.add_argument("files", nargs="*", metavar="FILE[::TEST]")
     add_output(parser)
     arguments = parser.parse_args()
     recorded = arguments.output / "long_tests.json"
     files = json.loads(recorded.read_text(encoding="utf-8")) if recorded.exists() else {}
     ran = arguments.files or long_files()
     with tempfile.TemporaryDirectory() as folder:
-        for file in ran:
-            files[file] = run(file, Path(folder))
+        failed = False
+        for chosen in ran:
+            rows = run(chosen, Path(folder))
+            file, _, test = chosen.partition("::")
+            now = {one["test"] for one in rows}
+            files[file] = [one for one in files.get(file, []) if test and one["test"] not in now] + rows
+            failed |= any(one["outcome"] in ("failed", "error") for one in rows)
             write_results(arguments.output, "long_tests", files, table(files))
-    return int(any(one["outcome"] in ("failed", "error") for file in ran for one in files[file]))
+    return int(failed)
 
 
 if __name__ == "__main__":

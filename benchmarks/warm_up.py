@@ -1,26 +1,31 @@
-"""Time from the start of a child to its first batch, by phase, for weights of esmfold_v1's widths and fewer layers.
+"""Time from the start of a child to its first batch, by phase, for weights of esmfold_v1's sizes.
 
-    python benchmarks/warm_up.py [--share 0.1667] [--precision bf16] [--device cpu]
+    python benchmarks/warm_up.py [--share 1] [--precision bf16] [--device cpu] [--weights FILE]
 
 Random weights are written as released ones are: the language model in float16, the trunk in float32, `--share` of the
-layers and blocks (1: 8.4 GB). Each phase is timed in a fresh process, after the file was written, so that it is read
-from memory and not from a disk. CPU seconds do not depend on the load of the machine; hashing has a thread a core.
+layers and blocks (1: 8.4 GB, for which the machine needs 16 GB of free memory at bf16). With `--weights` they are
+written to FILE and kept, or read from it if it exists. The phases run in a fresh process with the environment of a
+child, first after the file was dropped from the system's page cache, so that it is read from the disk, then again. CPU
+seconds depend less on the load of the machine than elapsed ones; hashing has a thread a core.
 """
 
 import argparse
+import contextlib
 import dataclasses
 import json
+import os
 import subprocess
 import sys
 import tempfile
 import time
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 from machine import add_output, hardware, write_results
 
-WHOLE_BYTES: Final = 8.4e9
-OF_WEIGHTS: Final = ("digest of the weights", "read, convert, build")  # phases that grow with the weights
+from foldatlas.pipeline.workers.process import CHILD_ENVIRONMENT
+
+READY: Final = ("import", "digest of the weights", "read, convert, build")  # phases until a child on a CPU is ready
 
 
 def write_weights(path: Path, share: float) -> int:
@@ -48,6 +53,13 @@ def write_weights(path: Path, share: float) -> int:
         state[name] = (torch.randn(shape, generator=draw) * 0.02).to(torch.float16 if is_half else torch.float32)
     save_file(state, path, metadata={fitting.CONFIG_KEY: json.dumps(dataclasses.asdict(config))})
     return sum(tensor.nbytes for tensor in state.values())
+
+
+def drop_from_cache(path: Path) -> None:
+    """Let the system forget the pages of a file, which are then read from the disk."""
+    with path.open("rb") as file:
+        os.fsync(file.fileno())
+        os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
 
 
 def phases(path: str, precision: str, device: str) -> dict[str, tuple[float, float]]:
@@ -80,37 +92,56 @@ def phases(path: str, precision: str, device: str) -> dict[str, tuple[float, flo
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
-    parser.add_argument("--share", type=float, default=1 / 6)
+    parser.add_argument("--share", type=float, default=1.0)
     parser.add_argument("--precision", default="bf16")
     parser.add_argument("--device", default="cpu")
+    parser.add_argument("--weights", type=Path, help="file to keep the weights in")
     parser.add_argument("--phases-of", help=argparse.SUPPRESS)
     add_output(parser)
     arguments = parser.parse_args()
     if arguments.phases_of:
         print(json.dumps(phases(arguments.phases_of, arguments.precision, arguments.device)))
         return
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "weights.safetensors"
-        size = write_weights(path, arguments.share)
-        command = [sys.executable, __file__, "--phases-of", str(path)]
-        command += ["--precision", arguments.precision, "--device", arguments.device]
-        done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
-    measured: dict[str, Any] = json.loads(done.stdout)
+    command = [sys.executable, __file__, "--precision", arguments.precision, "--device", arguments.device]
+    found: dict[str, dict[str, tuple[float, float]]] = {}
+    with contextlib.ExitStack() as stack:
+        path = arguments.weights
+        if path is None:
+            path = Path(stack.enter_context(tempfile.TemporaryDirectory())) / "weights.safetensors"
+        if not path.exists():
+            write_weights(path, arguments.share)
+        size = path.stat().st_size
+        for where in ("disk", "memory"):
+            if where == "disk":
+                drop_from_cache(path)
+            done = subprocess.run(
+                [*command, "--phases-of", str(path)],
+                stdout=subprocess.PIPE,
+                text=True,
+                check=True,
+                env={**CHILD_ENVIRONMENT, **os.environ},
+            )
+            found[where] = json.loads(done.stdout)
     lines = [
         "# Warm-up of a child",
         "",
-        f"{hardware()}. {arguments.device}, {arguments.precision}, {size / 1e9:.2f} GB of weights, in memory.",
+        f"{hardware()}. {arguments.device}, {arguments.precision}, {size / 1e9:.2f} GB of weights. "
+        f"Load {os.getloadavg()[0]:.0f}.",
         "",
-        "| phase | elapsed, s | CPU, s |",
-        "|---|---|---|",
-        *(f"| {name} | {elapsed:.2f} | {cpu:.2f} |" for name, (elapsed, cpu) in measured.items()),
-        "",
-        f"esmfold_v1 has {WHOLE_BYTES / size:.1f} times as many bytes. In proportion, which was not measured: "
-        f"{sum(measured[name][1] for name in OF_WEIGHTS) * WHOLE_BYTES / size:.0f} CPU seconds for the digest, reading",
-        "and converting, of which the digest runs on up to 8 cores; beside them the disk, and on a GPU its own start,",
-        "the copies and the kernels' compilation.",
+        "| phase | from the disk: elapsed, s | CPU, s | from memory: elapsed, s | CPU, s |",
+        "|---|---|---|---|---|",
     ]
-    result = {"hardware": hardware(), "bytes": size, "share": arguments.share, "phases": measured}
+    for name in found["disk"]:
+        cells = [f"{seconds:.2f}" for where in found.values() for seconds in where[name]]
+        lines.append(f"| {name} | {' | '.join(cells)} |")
+    totals = [sum(where[name][kind] for name in READY) for where in found.values() for kind in (0, 1)]
+    lines += [
+        f"| until ready | {' | '.join(f'{seconds:.1f}' for seconds in totals)} |",
+        "",
+        "A child on a CPU is ready before its first batch. On a GPU the weights are converted there, and a batch like",
+        "the first one is part of the start, with CUDA's own start and the compilation of kernels: not measured.",
+    ]
+    result = {"hardware": hardware(), "load": os.getloadavg(), "bytes": size, "phases": found}
     write_results(arguments.output, "warm_up", result, lines)
 
 

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from foldatlas.folding.config import ESMFoldConfig
 from foldatlas.folding.network import confidence, precision
+from foldatlas.folding.network.attention import without_cudnn_attention
 from foldatlas.folding.network.early_stop import finished_groups
 from foldatlas.folding.network.in_place import needs_gradient
 from foldatlas.folding.network.language_model import LanguageModel
@@ -96,6 +97,7 @@ class ESMFold(nn.Module):
         """Name of the precision policy (precision.py) of the weights."""
         return precision.of(self.esm.embed_tokens.weight.dtype, self.trunk.dtype).name
 
+    @without_cudnn_attention()
     def forward(
         self,
         batch: Batch,

@@ -11,8 +11,10 @@ recording that fails is logged, and no graphs are recorded afterwards. FOLDATLAS
 graphs off.
 """
 
+import gc
 import logging
 import os
+import traceback
 from collections import Counter, OrderedDict
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
@@ -70,8 +72,12 @@ class CudaRecorder:
             torch.cuda.synchronize()
             torch.cuda.empty_cache()
             before = torch.cuda.memory_reserved(self._device)
-            # Other threads may allocate memory meanwhile.
-            with torch.cuda.graph(graph, pool=self._pool, capture_error_mode="thread_local"):
+            # Other threads may allocate memory and wait for events meanwhile. This one must not: garbage that is
+            # collected in it could be an event, a graph or memory of the host.
+            with (
+                _no_garbage_collection(),
+                torch.cuda.graph(graph, pool=self._pool, capture_error_mode="thread_local"),
+            ):
                 result = function()
             self.bytes += max(0, torch.cuda.memory_reserved(self._device) - before)
         return result, graph.replay
@@ -80,6 +86,18 @@ class CudaRecorder:
         self._pool = None
         self.bytes = 0
         torch.cuda.empty_cache()
+
+
+@contextmanager
+def _no_garbage_collection() -> Iterator[None]:
+    gc.collect()
+    was_enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_enabled:
+            gc.enable()
 
 
 @dataclass(slots=True)
@@ -170,7 +188,8 @@ class PassGraphs:
             static = tuple(tensor.clone() for tensor in inputs)
             result, replay = self._recorder.record(lambda: function(*static))
         except Exception as error:  # of torch, Triton or the driver, which have no common class
-            self._enabled = isinstance(error, torch.OutOfMemoryError)
+            self._enabled = _is_out_of_memory(error)
+            traceback.clear_frames(error.__traceback__)  # or its tensors would be in memory until this function returns
             consequence = "the others are dropped" if self._enabled else "passes run without graphs from now on"
             _logger.warning(
                 "no CUDA graph of %d proteins of %d residues, %s: %s: %s",
@@ -201,6 +220,13 @@ def padded_proteins(proteins: int, recorded: Iterable[int]) -> int:
 def padded_to_graph(batch: Batch, graphs: PassGraphs | None) -> Batch:
     """Return `batch` with the padding that `graphs` ask for. Outputs of proteins that are added come last."""
     return batch if graphs is None else widened(batch, *graphs.padded(*batch.mask_BL.shape))
+
+
+def _is_out_of_memory(error: BaseException | None) -> bool:
+    """Return whether `error` is exhausted memory, or was raised while that was handled, as when a recording ends."""
+    while error is not None and not isinstance(error, torch.OutOfMemoryError):
+        error = error.__context__
+    return error is not None
 
 
 @contextmanager

@@ -17,6 +17,9 @@ from foldatlas.folding.planning.buckets import bucket
 # esmfold_v1 (benchmarks/results/gpu_counts.md) take some 75 ms at 5 us each, and an H200 does at most 790 TFLOP/s.
 BATCH_MFLOP: Final = {"cpu": 2_000, "cuda": 100_000_000}
 
+# Kernels have a block for each protein, or each head of one, along an axis of CUDA's grid with at most 65,535 blocks.
+MOST_PROTEINS: Final = 2048
+
 
 def padded_length(device_kind: str) -> Callable[[int], int]:
     """Return the function that gives the length to which a batch is padded on a device, "cpu" or "cuda", from the
@@ -37,11 +40,11 @@ def cut_into_batches(
 ) -> list[range]:
     """Divide proteins, sorted by length, into consecutive batches; return ranges of indices into `lengths`.
 
-    For a batch of n proteins that is padded to L residues, n * cost.mflop(L) is at most `budget_mflop`, and the
-    unchunked cost.peak_bytes(n, L) in `precision` is at most `memory_limit` bytes. `padded` gives L from the longest
-    protein's length (`padded_length`). `pair_output_bytes` is cost.pair_output_bytes of the requested outputs. A single
-    protein that exceeds a limit is a batch of its own: the network then processes fewer rows at a time, or raises
-    OutOfMemory.
+    For a batch of n proteins that is padded to L residues, n is at most MOST_PROTEINS, n * cost.mflop(L) is at most
+    `budget_mflop`, and the unchunked cost.peak_bytes(n, L) in `precision` is at most `memory_limit` bytes. `padded` is
+    the function that gives L for the longest protein's length (`padded_length`). `pair_output_bytes` is
+    cost.pair_output_bytes of the requested outputs. A single protein that exceeds a limit is a batch of its own: the
+    network then processes fewer rows at a time, or raises OutOfMemory.
 
     Raise ValueError if `lengths` are not ascending or not positive.
     """
@@ -57,7 +60,8 @@ def cut_into_batches(
     for index, length in enumerate(lengths):
         num_proteins, longest = index - start + 1, padded(length)
         fits = (
-            num_proteins * cost.mflop(config, longest, recycles) <= budget_mflop
+            num_proteins <= MOST_PROTEINS
+            and num_proteins * cost.mflop(config, longest, recycles) <= budget_mflop
             and cost.peak_bytes(config, num_proteins, longest, precision=precision, pair_output_bytes=pair_output_bytes)
             <= memory_limit
         )

@@ -1,6 +1,7 @@
 """The error for a batch that does not fit into memory."""
 
 import contextlib
+import traceback
 from collections.abc import Iterator, Sequence
 
 import torch
@@ -14,13 +15,19 @@ _HOST_OUT_OF_MEMORY = "DefaultCPUAllocator: can't allocate memory"
 
 @contextlib.contextmanager
 def describe_out_of_memory(sequences: Sequence[str], device: torch.device) -> Iterator[None]:
-    """Raise OutOfMemory, describing batch and device, in place of torch's errors for exhausted memory."""
+    """Raise OutOfMemory, describing batch and device, in place of torch's errors for exhausted memory.
+
+    Local variables of the functions in the error's traceback are cleared: otherwise the tensors of the batch would stay
+    in memory as long as the error, while the next batch is computed.
+    """
     try:
         yield
     except (torch.OutOfMemoryError, MemoryError) as error:
+        traceback.clear_frames(error.__traceback__)
         raise _out_of_memory(sequences, device) from error
     except RuntimeError as error:
         if _HOST_OUT_OF_MEMORY in str(error):
+            traceback.clear_frames(error.__traceback__)
             raise _out_of_memory(sequences, device) from error
         raise
 

@@ -1,6 +1,7 @@
 """Processes that own a device, and the code that supervises them.
 
-supervisor.py       the parent's side: asks and ends the process
+supervisor.py       the parent's side: starts a process when one is needed, and sends it batches
+link.py             one process and the connection to it: messages with deadlines, and its end
 process.py          its start
 child.py            that process, folding
 embedding_child.py  that process, embedding

@@ -12,10 +12,12 @@ batch, the main thread computes the one before, and one collects, packs and send
 import contextlib
 import functools
 import gc
+import os
 import queue
 import sys
 import threading
 import time
+import traceback
 from collections.abc import Callable, Sequence
 from multiprocessing.connection import Connection
 from typing import Any, Final, NamedTuple
@@ -136,6 +138,9 @@ def _send(connection: Connection, collect: Callable[[Any], Sequence[Result]], co
                 send(connection, answer, arrays)
             except OSError:
                 is_open = False
+            except Exception:  # for example without memory: the parent sees it at once, and not by a deadline
+                traceback.print_exc()
+                os._exit(1)
 
 
 def _after(batch: _Batch, stage: Callable[[Any], Any]) -> _Batch:

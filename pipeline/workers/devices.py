@@ -151,7 +151,10 @@ def lock(path: Path, wait_seconds: float) -> int:
 
     Raise FoldAtlasError if another process has held it for `wait_seconds`.
     """
-    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+    try:
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+    except PermissionError:  # made by another user; reading is enough for a lock
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     end = time.monotonic() + wait_seconds
     while True:
         try:

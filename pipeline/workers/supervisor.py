@@ -7,22 +7,18 @@ answered, so that the device goes on without waiting for the parent.
 import contextlib
 import math
 import os
-import signal
-import socket
-import struct
-import subprocess
 import sys
 import threading
 import time
 from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass
-from multiprocessing.connection import Connection
 from typing import Any, Final
 
 from foldatlas.atlas.forecast.device_rates import device_kind
 from foldatlas.pipeline import events
-from foldatlas.pipeline.interruption import raise_if_stopping, stopping
+from foldatlas.pipeline.interruption import raise_if_stopping
+from foldatlas.pipeline.workers.link import POLL_SECONDS, Link
 from foldatlas.pipeline.workers.messages import (
     Answer,
     DoesNotFit,
@@ -34,19 +30,14 @@ from foldatlas.pipeline.workers.messages import (
     Request,
     Unexpected,
 )
-from foldatlas.pipeline.workers.process import start_child
 from foldatlas.pipeline.workers.results import Result, unpack
-from foldatlas.pipeline.workers.wire import Arrays, WireError, receive, send
+from foldatlas.pipeline.workers.wire import Arrays
 from foldatlas.schemas.errors import FoldAtlasError, Interrupted, ModelError, OutOfMemory, WorkerDied, WorkerTimeout
 from foldatlas.schemas.records import Settings
 
 # Arguments of the Python that the worker itself runs in.
 CHILD: Final = ("-P", "-m", "foldatlas.pipeline.workers.child")
 LOAD_SECONDS: Final = 1800.0  # for reading weights, perhaps over a slow network
-_POLL_SECONDS: Final = 0.2  # between two looks at the clock and at the stop flag, while waiting for an answer
-STALL_SECONDS: Final = 20.0  # the child hangs if a message stops halfway, in either direction, for so long
-END_SECONDS: Final = 60.0  # a killed process that has not ended after that is blocked in a device driver
-
 MAX_IN_FLIGHT: Final = 2  # batches: one that the device computes, and one that waits for it
 
 # A batch may take DEADLINE_FACTOR times what its cost predicts, plus a minute. Before anything was measured, here or on
@@ -103,8 +94,7 @@ class Child:
         self.too_large_bytes = math.inf  # see Session
         self._answered = 0  # batches that the current process computed
         self._spec = spec
-        self._process: subprocess.Popen[bytes] | None = None
-        self._connection: Connection | None = None
+        self._link: Link | None = None
         self._mflop_per_second: float | None = None
         self._turn = threading.Lock()
         self._sent: deque[_Sent] = deque()  # to the current process
@@ -128,7 +118,7 @@ class Child:
         of the block are abandoned: the child computes them, and their results are dropped. Raise Interrupted if the run
         is to stop before it is this user's turn.
         """
-        while not self._turn.acquire(timeout=_POLL_SECONDS):
+        while not self._turn.acquire(timeout=POLL_SECONDS):
             raise_if_stopping()
         try:
             yield Session(self)
@@ -139,17 +129,12 @@ class Child:
 
     def _submit(self, sequences: list[str], cost: int, arguments: dict[str, Any]) -> None:
         # A process that ended with batches in flight may have answered some of them: their answers are read first.
-        connection = self._connection if self._in_flight() else None
-        connection = connection or self._ensure_started()
+        link = self._link if self._in_flight() else None
+        link = link or self._ensure_started()
         self._numbers += 1
         self._sent.append(_Sent(self._numbers, sequences, cost, time.monotonic()))
-        try:
-            send(connection, Request(self._numbers, sequences, arguments))
-        except BlockingIOError:
-            self.kill()
-            raise WorkerTimeout(f"it accepted no work for {STALL_SECONDS:.0f} s") from None
-        except OSError:
-            pass  # it ended, which waiting for the answer finds out
+        with self._ended_by_errors():
+            link.send(Request(self._numbers, sequences, arguments))
 
     def _in_flight(self) -> int:
         return sum(not sent.is_abandoned for sent in self._sent)
@@ -165,7 +150,7 @@ class Child:
                 try:
                     results = unpack(sent.sequences, arrays)
                 except (KeyError, ValueError) as error:
-                    raise self._death(f"its results cannot be read: {error}") from error
+                    raise self._useless(f"its results cannot be read: {error}") from error
                 measured = sent.cost / max(seconds, 1e-3)
                 self._mflop_per_second = min(measured, self._mflop_per_second or measured)
                 return results
@@ -180,17 +165,17 @@ class Child:
         sent = self._sent[0]
         assumed = self._spec.mflop_per_second or SLOWEST_MFLOP_PER_SECOND[device_kind(self._spec.device)]
         allowed = self._spec.min_deadline_seconds + DEADLINE_FACTOR * sent.cost / (self._mflop_per_second or assumed)
-        answer, arrays = self._wait(allowed, since=max(sent.time, self._last_answer))
+        answer, arrays = self._receive(allowed, since=max(sent.time, self._last_answer))
         self._last_answer = time.monotonic()
         if not isinstance(answer, Answer) or answer.number != sent.number:
-            raise self._death(f"it did not answer batch {sent.number}, but sent {answer!r:.100}")
+            raise self._useless(f"it did not answer batch {sent.number}, but sent {answer!r:.100}")
         self._sent.popleft()
         self.busy_seconds += answer.seconds
         self._answered += isinstance(answer, Done)
         if isinstance(answer, Unexpected) and self._spec.device.startswith("cuda"):
             # After an illegal address, or a memory error that cannot be corrected, CUDA refuses every further call of
             # the process: all proteins that follow would be blamed.
-            raise self._death(answer.reason)
+            raise self._useless(answer.reason)
         return answer, arrays
 
     def renew(self) -> bool:
@@ -208,14 +193,14 @@ class Child:
         self.kill()
         return True
 
-    def _ensure_started(self) -> Connection:
-        if self._connection is not None and self._process is not None and self._process.poll() is None:
-            return self._connection
+    def _ensure_started(self) -> Link:
+        if self._link is not None and self._link.is_running:
+            return self._link
         try:
             try:
-                connection, answer = self._start_and_listen()
+                link, answer = self._start()
             except WorkerDied:  # perhaps killed from outside: try again once
-                connection, answer = self._start_and_listen()
+                link, answer = self._start()
         except (WorkerDied, WorkerTimeout) as error:
             # an error of the process, so no protein may be marked as failed
             raise ModelError(
@@ -231,95 +216,71 @@ class Child:
                 raise ModelError(
                     f"the worker loaded {settings}, but the plan has {self._spec.settings}: install the same version"
                 )
-        return connection
+        return link
 
-    def _start_and_listen(self) -> tuple[Connection, Ready | NotReady]:
-        """Start a child and wait for its first message. Return the connection and the message."""
+    def _start(self) -> tuple[Link, Ready | NotReady]:
+        """Start a child and wait for its first message. Return both."""
         self.kill()
         began = time.monotonic()
-        ours, theirs = socket.socketpair()
-        # without a timeout, a child that is stopped in the middle of a message would block its parent for ever
-        for direction in (socket.SO_RCVTIMEO, socket.SO_SNDTIMEO):
-            ours.setsockopt(socket.SOL_SOCKET, direction, struct.pack("ll", *divmod(round(STALL_SECONDS * 1e6), 10**6)))
-        with theirs:
-            self._process = _start(self._spec, theirs.fileno())
-        self._connection = Connection(ours.detach())
-        answer, _ = self._wait(LOAD_SECONDS, since=began)
+        self._link = link = Link.started(self._command)
+        answer, _ = self._receive(LOAD_SECONDS, since=began)
         if not isinstance(answer, Ready | NotReady):
-            raise self._death(f"it did not start with {Ready.__name__}, but with {answer!r:.100}")
+            raise self._useless(f"it did not start with {Ready.__name__}, but with {answer!r:.100}")
         seconds = round(time.monotonic() - began, 3)
         device, ready = self._spec.device, isinstance(answer, Ready)
-        events.emit("child_started", child=self.pid, device=device, ready=ready, seconds=seconds)
-        return self._connection, answer
+        events.emit("child_started", child=link.pid, device=device, ready=ready, seconds=seconds)
+        return link, answer
 
-    def _wait(self, seconds: float, since: float) -> tuple[Message, Arrays]:
-        """Return the child's next message. Kill the child and raise if none comes within `seconds` of `since`
-        (WorkerTimeout), if it ended (WorkerDied), or if the run is to stop (Interrupted)."""
-        assert self._connection is not None
+    def _command(self, descriptor: int) -> list[str]:
+        """Return the command line of a child that inherits `descriptor`."""
+        spec, settings = self._spec, self._spec.settings
+        command = [*(spec.command or (sys.executable, *CHILD)), str(descriptor), str(os.getpid())]
+        tolerance = "" if settings.recycle_tolerance is None else repr(settings.recycle_tolerance)
+        model = [spec.model, str(settings.recycles), tolerance, settings.precision]
+        return [*command, *model, spec.device, spec.weights_dir or ""]
+
+    def _receive(self, seconds: float, since: float) -> tuple[Message, Arrays]:
+        """Return the next message, as `Link.receive`. The child is ended if that raises."""
+        assert self._link is not None
+        with self._ended_by_errors():
+            return self._link.receive(seconds, since)
+
+    @contextlib.contextmanager
+    def _ended_by_errors(self) -> Iterator[None]:
+        """End the child if the block raises an error after which it cannot be used."""
         try:
-            while not self._connection.poll(_POLL_SECONDS):
-                if stopping():
-                    self.kill()
-                    raise Interrupted
-                if time.monotonic() > since + seconds:
-                    events.emit("child_overdue", level=events.WARNING, child=self.pid, deadline_seconds=seconds)
-                    self.kill()
-                    raise WorkerTimeout(f"no answer within {seconds:.0f} s")
-            return receive(self._connection)
-        except BlockingIOError:
-            events.emit("child_overdue", level=events.WARNING, child=self.pid, deadline_seconds=STALL_SECONDS)
+            yield
+        except (WorkerDied, WorkerTimeout, Interrupted):
             self.kill()
-            raise WorkerTimeout(f"its answer stopped halfway for {STALL_SECONDS:.0f} s") from None
-        except WireError as error:
-            raise self._death(str(error)) from error
-        except (EOFError, OSError):
-            raise self._death() from None
+            raise
+
+    def _useless(self, reason: str) -> WorkerDied:
+        """End a child that cannot be used any more. Return the error to raise."""
+        assert self._link is not None
+        error = self._link.died(reason)
+        self.kill()
+        return error
 
     @property
     def pid(self) -> int | None:
         """The process id of the child, or None if there is no child."""
-        return None if self._process is None else self._process.pid
+        return None if self._link is None else self._link.pid
 
-    def _death(self, reason: str = "") -> WorkerDied:
-        """Clean up after a child that ended, or that cannot be used any more (`reason`). Return the error to raise."""
-        pid = self.pid
-        reason = reason or self._how_it_ended()
-        self.kill()
-        events.emit("child_died", level=events.WARNING, child=pid, reason=reason)
-        return WorkerDied(reason)
-
-    def _how_it_ended(self) -> str:
-        code: int | None = None
-        if self._process is not None:
+    def kill_unless_used(self) -> None:
+        """Kill the child, except within a session of another thread."""
+        if self._turn.acquire(blocking=False):
             try:
-                code = self._process.wait(timeout=10)
-            except subprocess.TimeoutExpired:
-                code = None  # it closed its end and still runs
-        if code is not None and code < 0:
-            return f"the child process was killed by {signal.Signals(-code).name}"
-        return f"the child process ended with exit code {code}"
+                self.kill()
+            finally:
+                self._turn.release()
 
     def kill(self) -> None:
-        """Kill the child and wait until the kernel has freed its memory and locks.
-
-        Raise FoldAtlasError if it does not end: its device hangs, and no batch could be folded there.
-        """
-        process, connection = self._process, self._connection
-        self._process = self._connection = None
+        """Kill the child and wait until the kernel has freed its memory and locks. Raise as `Link.kill`."""
+        link, self._link = self._link, None
         self._answered = 0
         self._sent.clear()
-        if connection is not None:
-            connection.close()
-        if process is None:
-            return
-        process.kill()
-        try:
-            process.wait(END_SECONDS)
-        except subprocess.TimeoutExpired:
-            raise FoldAtlasError(
-                f"the child process {process.pid} was killed and has not ended within {END_SECONDS:.0f} s: the "
-                f"driver of {self._spec.device} hangs; restart the machine, and run the same command again"
-            ) from None
+        if link is not None:
+            link.kill(self._spec.device)
 
 
 class Session:
@@ -372,22 +333,19 @@ class Session:
         return self._child._renew()
 
 
-def _start(spec: WorkerSpec, descriptor: int) -> subprocess.Popen[bytes]:
-    """Start a child of `spec`, with the inherited `descriptor`."""
-    settings = spec.settings
-    command = [*(spec.command or (sys.executable, *CHILD)), str(descriptor), str(os.getpid())]
-    tolerance = "" if settings.recycle_tolerance is None else repr(settings.recycle_tolerance)
-    command += [spec.model, str(settings.recycles), tolerance, settings.precision, spec.device, spec.weights_dir or ""]
-    return start_child(command, descriptor)
-
-
 _children: dict[WorkerSpec, Child] = {}
 _lock = threading.Lock()
 
 
 def child_of_this_process(spec: WorkerSpec) -> Child:
-    """Return this process's child for `spec`, which is kept from one shard and Beam bundle to the next."""
+    """Return this process's child for `spec`, which is kept from one shard and Beam bundle to the next.
+
+    Children of other specs, which an earlier run may have left, hold the device: they end if they are not in use.
+    """
     with _lock:
+        for other, child in _children.items():
+            if other != spec:
+                child.kill_unless_used()
         return _children.setdefault(spec, Child(spec))
 
 

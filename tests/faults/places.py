@@ -19,6 +19,7 @@ from processes import Driver, children_of
 sys.path.append(str(Path(__file__).parents[1] / "helpers"))
 
 Condition = Callable[[], bool]
+LOCAL_CLUSTER = "foldatlas.pipeline.engines.dask.local"  # the module that runs scheduler and nannies
 PHASES = ("starting", "planning", "folding", "committing", "indexing")
 
 
@@ -105,7 +106,7 @@ class OwnWorkers(Folder):
         return [
             process.pid
             for process in descendants(driver.process.pid)
-            if is_worker(process) or is_folding(process) or "dask_local" in command_of(process)
+            if is_worker(process) or is_folding(process) or LOCAL_CLUSTER in command_of(process)
         ]
 
 

@@ -54,6 +54,11 @@ def test_limits_are_reached_and_not_passed():
     assert cut(lengths, plenty, four - 1) == [range(3), range(3, 6), range(6, 9), range(9, 12)]
 
 
+def test_batch_fits_the_grid_of_a_kernel():
+    found = cut([1] * 5000, 10**9, 10**15)
+    assert [len(batch) for batch in found] == [2048, 2048, 904]
+
+
 def test_a_protein_beyond_the_budget_is_a_batch_of_its_own():
     assert cut([10, 10, 900, 901], budget_mflop=10_000, memory_limit=10**9) == [range(2), range(2, 3), range(3, 4)]
 

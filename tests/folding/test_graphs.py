@@ -237,13 +237,20 @@ def test_memory_of_buffers_is_limited():
     assert graphs.shapes == [(1, 8), (1, 24)]
 
 
-def test_exhausted_memory_drops_graphs_but_does_not_end_them(caplog):
+def end_of_a_recording_without_memory() -> RuntimeError:
+    error = RuntimeError("operation failed due to a previous error during capture")
+    error.__context__ = torch.OutOfMemoryError("CUDA out of memory")
+    return error
+
+
+@pytest.mark.parametrize("error", [torch.OutOfMemoryError("CUDA out of memory"), end_of_a_recording_without_memory()])
+def test_exhausted_memory_drops_graphs_but_does_not_end_them(error, caplog):
     graphs = PassGraphs(TapeRecorder(), 10**9)
     run(graphs, 1, 8, 5)
-    graphs._recorder.error = torch.OutOfMemoryError("CUDA out of memory")
+    graphs._recorder.error = error
     run(graphs, 1, 16, 5)
     assert graphs.shapes == [] and graphs.bytes == 0
-    assert "the others are dropped: OutOfMemoryError" in caplog.text
+    assert f"the others are dropped: {type(error).__name__}" in caplog.text
     graphs._recorder.error = None
     run(graphs, 1, 8, 4)
     assert graphs.shapes == []

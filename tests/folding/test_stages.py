@@ -1,5 +1,6 @@
 """Folding in stages gives the integers that encoding the floats of `fold_batch` gives, on the device or on the host."""
 
+import weakref
 from dataclasses import replace
 
 import numpy as np
@@ -86,6 +87,27 @@ def test_memory_that_is_exhausted_is_an_error_of_the_batch(predictor):
     stages._network = full
     with pytest.raises(OutOfMemory, match="2 proteins of up to 3 residues"):
         stages.compute(stages.prepare(["MKV", "M"]))
+
+
+def test_exhausted_memory_is_free_before_the_error_is_handled(predictor):
+    """The child still has the error while it computes the next batch."""
+    alive = []
+
+    def full(batch, **options):
+        def in_a_layer():
+            activations = torch.zeros(3)
+            alive.append(weakref.ref(activations))
+            raise torch.OutOfMemoryError("CUDA out of memory")
+
+        in_a_layer()
+
+    full.embedding, full.trunk = predictor._network.embedding, predictor._network.trunk
+    stages = FoldingStages(predictor._network, 0)
+    stages._network = full
+    with pytest.raises(OutOfMemory) as error:
+        stages.compute(stages.prepare(["MKV", "M"]))
+    assert isinstance(error.value.__cause__, torch.OutOfMemoryError)
+    assert alive[0]() is None
 
 
 def test_coordinates_are_narrow_where_all_fit():

@@ -8,6 +8,7 @@ from typing import Any, Final, Self
 
 CHROMIUM: Final = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 AXE: Final = Path(__file__).parents[2] / "web" / "node_modules" / "axe-core" / "axe.min.js"
+HANGS: Final = 300_000  # ms; Playwright's own limit of 30 s can be too short on a busy machine
 _SOFTWARE_WEBGL: Final = ["--use-gl=angle", "--use-angle=swiftshader", "--enable-unsafe-swiftshader"]
 
 
@@ -17,7 +18,9 @@ def launched() -> Iterator[Any]:
     from playwright.sync_api import sync_playwright
 
     with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=_SOFTWARE_WEBGL, chromium_sandbox=False)
+        browser = playwright.chromium.launch(
+            executable_path=CHROMIUM, args=_SOFTWARE_WEBGL, chromium_sandbox=False, timeout=HANGS
+        )
         try:
             yield browser
         finally:
@@ -29,6 +32,7 @@ class Opened:
 
     def __init__(self, browser: Any, address: str, **options: Any):
         self.context = browser.new_context(**{"viewport": {"width": 1280, "height": 900}, **options})
+        self.context.set_default_timeout(HANGS)
         self.page = self.context.new_page()
         self.requests: list[str] = []
         self.messages: list[str] = []

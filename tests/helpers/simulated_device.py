@@ -14,7 +14,7 @@ import pytest
 
 from foldatlas.folding.models import settings_of
 from foldatlas.folding.prediction import QuantisedPrediction
-from foldatlas.pipeline.workers import supervisor
+from foldatlas.pipeline.workers import link, supervisor
 from foldatlas.pipeline.workers.messages import DoesNotFit, Done, Message, NotFinite, Ready, Request, Unexpected
 from foldatlas.pipeline.workers.results import pack
 from foldatlas.pipeline.workers.supervisor import Child, WorkerSpec
@@ -77,15 +77,16 @@ class SimulatedDevice:
     def child(self, monkeypatch: pytest.MonkeyPatch, device: str = "cpu", **options: Any) -> Child:
         """Return a Child whose processes are on this device."""
         monkeypatch.setattr(supervisor, "time", self)
+        monkeypatch.setattr(link, "time", self)
 
         def start(child: Child) -> tuple[Any, Ready]:
             child.kill()
             self.processes += 1
             process: Any = SimulatedProcess(self)
-            child._process = child._connection = process
-            return process, Ready(child._spec.settings)
+            child._link = link.Link(process, process)
+            return child._link, Ready(child._spec.settings)
 
-        monkeypatch.setattr(Child, "_start_and_listen", start)
+        monkeypatch.setattr(Child, "_start", start)
         return Child(WorkerSpec("nano", settings_of("nano"), device, **options))
 
 

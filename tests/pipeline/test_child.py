@@ -13,7 +13,7 @@ from simulated_device import made_up
 from foldatlas.folding.models import settings_of
 from foldatlas.folding.prediction import QuantisedPrediction
 from foldatlas.pipeline.workers import child, embedding_child
-from foldatlas.pipeline.workers.child import Stages, serve
+from foldatlas.pipeline.workers.child import Stages, in_one_stage, serve
 from foldatlas.pipeline.workers.messages import Done, NotFinite, Ready, Request
 from foldatlas.pipeline.workers.wire import receive, send
 from foldatlas.schemas.errors import NonFiniteOutput, OutOfMemory
@@ -40,14 +40,41 @@ def test_gpu_that_cannot_compute_is_refused(monkeypatch: pytest.MonkeyPatch) -> 
         monkeypatch.setattr(module, "serve", lambda _, load_model: load_model())
         kinds.append(RuntimeError)
         with pytest.raises(RuntimeError, match="no kernel image"):
-            module.main(["nano", "0", "fp32", "cuda:1", ""])
+            module.main(["nano", "0", "", "fp32", "cuda:1", ""])
         assert len(asked.pop()) == 1
-        module.main(["nano", "0", "fp32", "cpu", ""])  # what is sound is not asked twice
+        module.main(["nano", "0", "", "fp32", "cpu", ""])  # what is sound is not asked twice
         assert asked == []
         for kind in (OutOfMemory, NonFiniteOutput):  # of a real protein that is a row with the reason
             kinds.append(kind)
-            module.main(["nano", "0", "fp32", "cuda", ""])
+            module.main(["nano", "0", "", "fp32", "cuda", ""])
             assert len(asked.pop()) == 1
+
+
+def served(stages: Stages) -> tuple[Connection, threading.Thread]:
+    """Return the parent's connection to a child in a thread, which is ready, and the thread."""
+    ours, theirs = (Connection(end.detach()) for end in socket.socketpair())
+    settings = settings_of("nano")
+    thread = threading.Thread(target=serve, args=(theirs, lambda: (settings, stages)))
+    thread.start()
+    assert receive(ours) == (Ready(settings), {})
+    return ours, thread
+
+
+def test_results_that_cannot_be_sent_end_the_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The parent would otherwise wait for them until their deadline."""
+    ended = threading.Event()
+    ours, thread = served(in_one_stage(lambda sequences: [made_up(sequence) for sequence in sequences]))
+
+    def without_memory(*_: Any) -> None:
+        raise MemoryError
+
+    monkeypatch.setattr(child, "send", without_memory)
+    monkeypatch.setattr("os._exit", lambda code: ended.set())
+    send(ours, Request(1, ["MK"], {}))
+    assert ended.wait(60)
+    ours.close()
+    thread.join(60)
+    assert not thread.is_alive()
 
 
 def test_stages_of_three_batches_overlap() -> None:
@@ -76,11 +103,7 @@ def test_stages_of_three_batches_overlap() -> None:
         meet("collect", sequences)
         return [made_up(sequence) for sequence in sequences]
 
-    ours, theirs = (Connection(end.detach()) for end in socket.socketpair())
-    settings = settings_of("nano")
-    thread = threading.Thread(target=serve, args=(theirs, lambda: (settings, Stages(prepare, compute, collect))))
-    thread.start()
-    assert receive(ours) == (Ready(settings), {})
+    ours, thread = served(Stages(prepare, compute, collect))
     for number in (1, 2, 3):
         send(ours, Request(number, ["MK"] * number, {"pae": True}))
     answers = [receive(ours)[0] for _ in range(3)]

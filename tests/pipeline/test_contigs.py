@@ -56,7 +56,7 @@ FILE = b"".join(
 
 
 def test_gene_finding_uses_its_share_of_the_cores(monkeypatch: pytest.MonkeyPatch) -> None:
-    """`--workers` sets each worker's share by its environment (dask_local.worker_environments)."""
+    """`--workers` sets each worker's share by its environment (engines.dask.local.worker_environments)."""
     threads: list[int] = []
 
     class Counted(ThreadPoolExecutor):

@@ -261,8 +261,8 @@ def test_missing_shards_are_submitted_again(
 def test_a_run_ends_its_children(planned: Callable[..., AtlasFolder], worker: WorkerSpec, proteins: list[str]) -> None:
     child = child_of_this_process(worker)
     child.compute(["MKVL"], 1, mean_embedding=False)
-    process = child._process
-    assert process is not None
+    assert child._link is not None
+    process = child._link.process
     fold_atlas(planned(proteins), worker, show_progress=False)
     assert process.poll() is not None
 

@@ -14,7 +14,7 @@ import pytest
 
 from foldatlas.pipeline.shards.bisection import Failed, fold_with_bisection
 from foldatlas.pipeline.shards.in_flight import Work, compute_in_order
-from foldatlas.pipeline.workers import supervisor
+from foldatlas.pipeline.workers import link, supervisor
 from foldatlas.pipeline.workers.devices import choose_device, device_bytes, device_uuid, lock, lock_path
 from foldatlas.pipeline.workers.supervisor import BatchError, Child, WorkerSpec, child_of_this_process, end_children
 from foldatlas.schemas.errors import FoldAtlasError, ModelError, OutOfMemory, UsageError, WorkerDied, WorkerTimeout
@@ -35,6 +35,20 @@ def test_predictions_come_back_whole(worker: WorkerSpec) -> None:
 
 def test_one_child_serves_a_process(worker: WorkerSpec) -> None:
     assert child_of_this_process(worker) is child_of_this_process(worker)
+
+
+def test_a_child_of_another_spec_gives_the_device_back(worker: WorkerSpec) -> None:
+    """That of an earlier run in the same process, but not within a session."""
+    child, other = child_of_this_process(worker), replace(worker, mflop_per_second=1.0)
+    fold(child, "MKVL")
+    assert child._link is not None
+    process = child._link.process
+    with child.session():
+        child_of_this_process(other)
+        assert process.poll() is None
+    assert child_of_this_process(worker) is child and process.poll() is None
+    child_of_this_process(other)
+    assert process.poll() is not None and child.pid is None
 
 
 @pytest.mark.parametrize(
@@ -155,7 +169,7 @@ def test_a_child_that_stops_in_the_middle_of_a_message_is_ended(
         connection.recv_bytes()
         os.write(connection.fileno(), (1000).to_bytes(4, "big") + b"half")
     """
-    monkeypatch.setattr(supervisor, "STALL_SECONDS", 0.5)
+    monkeypatch.setattr(link, "STALL_SECONDS", 0.5)
     child = child_that_hangs(worker, tmp_path, then)
     with pytest.raises(WorkerTimeout, match="stopped halfway"):
         fold(child, "MKVL")
@@ -166,7 +180,7 @@ def test_a_child_that_takes_no_work_is_ended(
     worker: WorkerSpec, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     """A batch larger than the socket's buffer, and a child that does not read it."""
-    monkeypatch.setattr(supervisor, "STALL_SECONDS", 0.5)
+    monkeypatch.setattr(link, "STALL_SECONDS", 0.5)
     child = child_that_hangs(worker, tmp_path)
     with pytest.raises(WorkerTimeout, match="accepted no work"):
         fold(child, *("M" * number for number in range(1, 3000)))  # 4.5 MB
@@ -177,8 +191,8 @@ def test_a_process_that_cannot_be_ended_ends_the_run(worker: WorkerSpec, monkeyp
     """Killed while a driver holds it in the kernel: the parent must not wait for ever."""
     child = child_of_this_process(worker)
     fold(child, "MKVL")
-    process = child._process
-    assert process is not None
+    assert child._link is not None
+    process = child._link.process
 
     def never(timeout: float | None = None) -> int:
         raise subprocess.TimeoutExpired("child", timeout or 0)
@@ -200,9 +214,9 @@ def test_first_batch_has_a_deadline_from_other_devices(worker: WorkerSpec) -> No
 def test_a_child_that_was_killed_is_started_again(worker: WorkerSpec) -> None:
     child = child_of_this_process(worker)
     fold(child, "MKVL")
-    assert child._process is not None
-    child._process.kill()
-    child._process.wait()
+    assert child._link is not None
+    child._link.process.kill()
+    child._link.process.wait()
     assert fold(child, "MKVL") == ["MKVL"]
 
 
@@ -210,8 +224,8 @@ def test_an_idle_child_gives_the_device_back(worker: WorkerSpec, monkeypatch: py
     monkeypatch.setenv("FAKE_CHILD_IDLE", "3")
     child = child_of_this_process(worker)
     fold(child, "MKVL")
-    assert child._process is not None
-    assert child._process.wait(timeout=120) == 0
+    assert child._link is not None
+    assert child._link.process.wait(timeout=120) == 0
     assert fold(child, "MKVL") == ["MKVL"]
 
 
@@ -288,6 +302,24 @@ def test_device_has_one_holder_and_is_freed_when_it_dies(tmp_path: Path) -> None
     holder.kill()
     holder.wait()
     os.close(lock(path, 120))
+
+
+def test_lock_of_another_user_is_taken_by_reading(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In /tmp Linux refuses to open another user's file for writing, or with O_CREAT."""
+    path, opened = tmp_path / "gpu.lock", os.open
+    path.touch()
+
+    def refused(path: Path, flags: int, *mode: int) -> int:
+        if flags & (os.O_CREAT | os.O_RDWR):
+            raise PermissionError(path)
+        return opened(path, flags, *mode)
+
+    monkeypatch.setattr(os, "open", refused)
+    held = lock(path, 0)
+    with pytest.raises(FoldAtlasError, match="in use by another"):
+        lock(path, 0)
+    os.close(held)
+    os.close(lock(path, 0))
 
 
 def test_a_gpu_is_known_by_its_identity(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -1,10 +1,19 @@
-"""Arithmetic within kernels: LayerNorm of a tile of pairs, sigmoid, and matrix products.
+"""Arithmetic within kernels: sizes, LayerNorm of a tile of pairs, sigmoid, and matrix products.
 
 Suffixes are Triton block shapes: M pairs of a tile, Z pair channels, N output channels of a step.
 """
 
 import triton
 import triton.language as tl
+
+
+@triton.jit
+def multiple_of_8(size):
+    """Return `size`, a multiple of 8, so that the compiler can derive this.
+
+    It then reads and writes 8 consecutive bfloat16 numbers at once where addresses depend on `size`.
+    """
+    return size // 8 * 8
 
 
 @triton.jit

@@ -11,11 +11,11 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from foldatlas.folding.network.kernels.arithmetic import sigmoid
-from foldatlas.folding.network.kernels.launch import blocks, launch
+from foldatlas.folding.network.kernels.arithmetic import multiple_of_8, sigmoid
+from foldatlas.folding.network.kernels.launch import SIZES, blocks, is_aligned, launch
 
 
-@triton.jit
+@triton.jit(do_not_specialize=SIZES)
 def attention_kernel(
     projected_ptr,
     bias_ptr,
@@ -27,6 +27,7 @@ def attention_kernel(
     scale,
     H: tl.constexpr,
     K: tl.constexpr,
+    ALIGNED: tl.constexpr,
     BLOCK_M: tl.constexpr,
     BLOCK_N: tl.constexpr,
 ):
@@ -35,6 +36,9 @@ def attention_kernel(
     `projected` [B, R, L, 4, H, K] holds queries, keys, values and gates before their sigmoid.
     """
     LOG2_E: tl.constexpr = 1.4426950408889634
+    padded_length = multiple_of_8(padded_length)
+    if ALIGNED:
+        length = multiple_of_8(length)
     program = tl.program_id(0)
     row = program % rows
     program //= rows
@@ -120,6 +124,7 @@ def attention(projected_BRL4HK: Tensor, bias_BHLP: Tensor, mask_BL: Tensor) -> T
         width**-0.5,
         H=heads,
         K=width,
+        ALIGNED=is_aligned(length),
         **options,
     )
     return out_BRLZ

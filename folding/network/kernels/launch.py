@@ -5,6 +5,10 @@ are imported only if `installed()`.
 
 A kernel gets pointers, sizes and strides. Strides and sizes of one axis are 32-bit numbers; offsets into a tensor are
 computed with 64 bits, because a pair representation of 128 channels has 2^31 elements at 4,096 residues.
+
+Triton compiles a variant of a kernel for sizes that are 1, and one for multiples of 16. Ours are compiled for multiples
+of 8, which is how batches on a GPU are padded, and for all other sizes: a constant ALIGNED, and SIZES, whose values
+Triton does not consider. So self_check.py runs each variant that is used.
 """
 
 import importlib.util
@@ -19,6 +23,7 @@ import torch
 WIDTHS: Final = (32, 64, 128, 256)  # pair channels for which kernels exist
 HEAD_WIDTHS: Final = (16, 32, 64)  # of triangle attention
 SEQUENCE_HEADS: Final = (4, 8, 16, 32, 64)
+SIZES: Final = ["rows", "length", "padded_length", "channel_stride"]  # arguments without variants of Triton's own
 ALIGNMENT: Final = 8  # rows of a matrix product's 16-bit operands start at multiples of 16 bytes
 
 _recorders: list[Callable[["Launch"], None]] = []
@@ -69,6 +74,11 @@ def recording(record: Callable[[Launch], None]) -> Iterator[None]:
 def padded(length: int) -> int:
     """Return `length` rounded up to ALIGNMENT."""
     return -(-length // ALIGNMENT) * ALIGNMENT
+
+
+def is_aligned(length: int) -> bool:
+    """Return whether `length` is a multiple of ALIGNMENT: the kernels' constant ALIGNED."""
+    return length % ALIGNMENT == 0
 
 
 def blocks(size: int, block: int) -> int:

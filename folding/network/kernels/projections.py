@@ -14,8 +14,8 @@ import triton
 import triton.language as tl
 from torch import Tensor, nn
 
-from foldatlas.folding.network.kernels.arithmetic import layer_norm, linear, sigmoid
-from foldatlas.folding.network.kernels.launch import blocks, launch, padded
+from foldatlas.folding.network.kernels.arithmetic import layer_norm, linear, multiple_of_8, sigmoid
+from foldatlas.folding.network.kernels.launch import SIZES, blocks, is_aligned, launch, padded
 
 
 @triton.jit
@@ -31,7 +31,7 @@ def _tile(pair_ptr, stride_b, stride_i, stride_j, length, padded_length, rows, Z
     return protein, i_M, j_M, in_rows_M, exists_M, pair_MZ
 
 
-@triton.jit
+@triton.jit(do_not_specialize=SIZES)
 def projections_kernel(
     pair_ptr,
     norm_weight_ptr,
@@ -71,7 +71,7 @@ def projections_kernel(
         tl.store(out_MN_ptr + 3 * Z, gate_MN.to(pair_MZ.dtype), mask=exists_M[:, None])
 
 
-@triton.jit
+@triton.jit(do_not_specialize=SIZES)
 def bias_kernel(
     pair_ptr,
     norm_weight_ptr,
@@ -89,12 +89,16 @@ def bias_kernel(
     Z: tl.constexpr,
     H: tl.constexpr,
     MASKED: tl.constexpr,
+    ALIGNED: tl.constexpr,
     BLOCK_M: tl.constexpr,
 ):
     """Write the attention bias [B, H, R, P] of BLOCK_M pairs; columns from L on are not written.
 
     If MASKED it is minus infinity where j is masked.
     """
+    padded_length = multiple_of_8(padded_length)
+    if ALIGNED:
+        length = multiple_of_8(length)
     protein, i_M, j_M, _, exists_M, pair_MZ = _tile(
         pair_ptr, stride_b, stride_i, stride_j, length, length, rows, Z, BLOCK_M
     )
@@ -123,7 +127,7 @@ def bias_kernel(
             tl.store(out_M_ptr, bias_M.to(pair_MZ.dtype), mask=exists_M)
 
 
-@triton.jit
+@triton.jit(do_not_specialize=SIZES)
 def factors_kernel(
     pair_ptr,
     norm_weight_ptr,
@@ -153,6 +157,7 @@ def factors_kernel(
     BLOCK_N: tl.constexpr,
 ):
     """Write one or both gated projections [Z, B, R, P] of BLOCK_M pairs, zero where j is masked or beyond L."""
+    padded_length, channel_stride = multiple_of_8(padded_length), multiple_of_8(channel_stride)
     protein, i_M, j_M, in_rows_M, exists_M, pair_MZ = _tile(
         pair_ptr, stride_b, stride_i, stride_j, length, padded_length, rows, Z, BLOCK_M
     )
@@ -235,6 +240,7 @@ def attention_bias(pair_BRLZ: Tensor, norm: nn.LayerNorm, layer: nn.Linear, mask
         Z=width,
         H=num_heads,
         MASKED=mask_BL is not None,
+        ALIGNED=is_aligned(length),
         **options,
     )
     return out

@@ -85,16 +85,17 @@ def compiled(made: launch.Launch, capability: int) -> Any:
     attributes: dict[tuple[int, ...], list[list[Any]]] = {}
     for index, (name, value) in enumerate(zip(names, made.arguments, strict=False)):
         # What triton.jit specialises on: integers of 1 are constants, and divisibility by 16 allows wide loads.
+        has_variants = not made.kernel.params[index].do_not_specialize
         if isinstance(value, Tensor):
             signature[name] = _POINTERS[value.dtype]
             attributes[(index,)] = [["tt.divisibility", 16]]
         elif isinstance(value, float):
             signature[name] = "fp32"
-        elif value == 1:
+        elif value == 1 and has_variants:
             constants[name] = 1
         else:
             signature[name] = "i32" if value < 2**31 else "i64"
-            if value % 16 == 0:
+            if value % 16 == 0 and has_variants:
                 attributes[(index,)] = [["tt.divisibility", 16]]
     signature.update({name: "constexpr" for name in names if name in constants})
     source = ASTSource(made.kernel, {name: signature[name] for name in names}, constants, attributes)

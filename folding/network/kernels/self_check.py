@@ -11,6 +11,7 @@ A kernel that reads or writes outside its tensors may end the process with an er
 import copy
 import logging
 from collections.abc import Callable, Sequence
+from itertools import product
 from typing import Final
 
 import torch
@@ -34,9 +35,9 @@ from foldatlas.folding.network.triangle import TriangleAttention, TriangleMultip
 from foldatlas.folding.network.trunk import PairTransition
 from foldatlas.folding.planning.chunks import slices
 
-# Two proteins of different lengths, in chunks of rows that do not divide the length.
-_LENGTHS: Final = (77, 50)
-_ROWS: Final = 40
+# Lengths of two proteins, and rows of a chunk: all rows and a multiple of 8 residues, and chunks that do not divide
+# another length. Kernels have a variant for each (launch.py).
+_BATCHES: Final = (((72, 50), 72), ((77, 50), 40))
 _PACKED_LENGTHS: Final = (77, 3, 130, 3, 50)  # of sequences, for packed attention
 
 # The error of a kernel may be this many times that of plain torch in the same dtype. Both round a few times in a
@@ -84,8 +85,8 @@ def disagreement(update: str, case: Case) -> str | None:
     """Return why the kernels of `update` cannot be used in `case`, or None."""
     try:
         with torch.inference_mode():
-            for layer in layers(update, case):
-                kernel, plain = errors(update, layer, case, mask_of(_LENGTHS))
+            for layer, (lengths, rows) in product(layers(update, case), _BATCHES):
+                kernel, plain = errors(update, layer, case, mask_of(lengths), rows)
                 if not kernel <= _ERROR_RATIO * plain:
                     return f"its kernel is off by {kernel:.2g} of the update, plain torch by {plain:.2g}"
     except Exception as error:  # of Triton's compiler, assembler or driver, which have no common class
@@ -122,7 +123,7 @@ def errors(
     layer: nn.Module,
     case: Case,
     mask_BL: Tensor,
-    rows: int = _ROWS,
+    rows: int,
     reference: torch.dtype = torch.float32,
 ) -> tuple[float, float]:
     """Return the relative errors of the kernel and of plain torch against plain torch in the dtype `reference`.

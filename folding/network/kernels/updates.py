@@ -12,8 +12,8 @@ import triton
 import triton.language as tl
 from torch import Tensor, nn
 
-from foldatlas.folding.network.kernels.arithmetic import layer_norm, linear, sigmoid
-from foldatlas.folding.network.kernels.launch import blocks, launch
+from foldatlas.folding.network.kernels.arithmetic import layer_norm, linear, multiple_of_8, sigmoid
+from foldatlas.folding.network.kernels.launch import SIZES, blocks, is_aligned, launch
 
 
 @triton.jit
@@ -32,7 +32,7 @@ def _add(pair_ptrs, update, exists_M):
     tl.store(pair_ptrs, (old + update).to(pair_ptrs.dtype.element_ty), mask=exists_M[:, None])
 
 
-@triton.jit
+@triton.jit(do_not_specialize=SIZES)
 def multiplication_update_kernel(
     product_ptr,
     pair_ptr,
@@ -52,10 +52,13 @@ def multiplication_update_kernel(
     length,
     eps,
     Z: tl.constexpr,
+    ALIGNED: tl.constexpr,
     BLOCK_M: tl.constexpr,
     BLOCK_N: tl.constexpr,
 ):
     """Add linear(LayerNorm(product)) * sigmoid(gate(LayerNorm(pair))) to BLOCK_M pairs. `product` is [Z, B, R, L]."""
+    if ALIGNED:
+        length, channel_stride = multiple_of_8(length), multiple_of_8(channel_stride)
     protein, i_M, j_M, exists_M, pair_M_ptr = _pairs(pair_ptr, stride_b, stride_i, stride_j, rows, length, BLOCK_M)
     channels = tl.arange(0, Z)
     pair_MZ = tl.load(pair_M_ptr[:, None] + channels[None, :], mask=exists_M[:, None], other=0.0)
@@ -74,7 +77,7 @@ def multiplication_update_kernel(
         _add(pair_M_ptr[:, None] + outputs[None, :], update_MN, exists_M)
 
 
-@triton.jit
+@triton.jit(do_not_specialize=SIZES)
 def attention_update_kernel(
     attended_ptr,
     pair_ptr,
@@ -99,7 +102,7 @@ def attention_update_kernel(
         _add(pair_M_ptr[:, None] + outputs[None, :], update_MN, exists_M)
 
 
-@triton.jit
+@triton.jit(do_not_specialize=SIZES)
 def sequence_update_kernel(
     query_ptr,
     key_ptr,
@@ -135,7 +138,7 @@ def sequence_update_kernel(
         _add(pair_M_ptr[:, None] + outputs[None, :], update_MN, exists_M)
 
 
-@triton.jit
+@triton.jit(do_not_specialize=SIZES)
 def transition_kernel(
     pair_ptr,
     norm_weight_ptr,
@@ -197,7 +200,8 @@ def add_multiplication_update(
     assert product_ZBRL.is_contiguous() and norm_in.eps == norm_out.eps
     of_layers = [tensor for module in (norm_in, gate, norm_out, layer) for tensor in (module.weight, module.bias)]
     sizes = (product_ZBRL.stride(0), *pair_BRLZ.shape[1:3], norm_in.eps)
-    _launch(multiplication_update_kernel, pair_BRLZ, product_ZBRL, pair_BRLZ, *of_layers, sizes=sizes)
+    aligned = is_aligned(pair_BRLZ.shape[2])
+    _launch(multiplication_update_kernel, pair_BRLZ, product_ZBRL, pair_BRLZ, *of_layers, sizes=sizes, ALIGNED=aligned)
 
 
 def add_attention_update(pair_BRLZ: Tensor, attended_BRLZ: Tensor, layer: nn.Linear) -> None:
@@ -227,7 +231,8 @@ def add_sequence_update(
         weight,
         sizes=pair_BLLZ.shape[1:3],
         K=query_BLK.shape[2],
-        num_warps=4,  # with 8, Triton 3.7 spills at 256 channels
+        num_warps=4,  # with 8, Triton 3.7 spills at 256 channels; with 2 stages, 3.6 does for capability 100
+        num_stages=3,
     )
 
 

@@ -119,11 +119,10 @@ def test_a_killed_child_costs_one_answer(current: CurrentAtlas, nano: Folds, mon
 
     def killed(self: Child) -> object:
         monkeypatch.setattr(Child, "_ensure_started", started)
-        connection = started(self)
-        assert self._process is not None
-        self._process.kill()
-        self._process.wait()
-        return connection
+        link = started(self)
+        link.process.kill()
+        link.process.wait()
+        return link
 
     monkeypatch.setattr(Child, "_ensure_started", killed)
     answer = client.post(ROUTE, content="MKLLAAWW")

@@ -7,9 +7,12 @@ pytest. FOLDATLAS_CHECK_DEVICE=cpu runs the same tests on a CPU, with the kernel
 
 import importlib.util
 import os
+import queue
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from importlib.metadata import version
 
 import numpy as np
@@ -21,13 +24,15 @@ from foldatlas.folding.network.esmfold import OutputFlags
 from foldatlas.folding.network.kernels import policy, self_check
 from foldatlas.folding.network.kernels.policy import ATTENTION, TO_SEQUENCE, UPDATES, Case
 from foldatlas.folding.network.tokens import encode
+from foldatlas.folding.planning.buckets import bucket
 from foldatlas.folding.predictor import Predictor
+from foldatlas.folding.stages import ComputedBatch, PreparedBatch
 from foldatlas.schemas.errors import OutOfMemory
 
 DEVICE = os.environ.get("FOLDATLAS_CHECK_DEVICE", "cuda")
 ON_GPU = DEVICE.startswith("cuda")
 DTYPE = torch.bfloat16 if ON_GPU else torch.float32
-LENGTHS = (1, 31, 33, 100, 129, 257) if ON_GPU else (1, 9)
+LENGTHS = (1, 31, 33, 64, 72, 100, 129, 257) if ON_GPU else (1, 8, 9)
 WIDTHS = ((32, 2), (64, 2), (128, 4), (256, 8)) if ON_GPU else ((32, 2),)
 MOST_ERROR = 1e-2 if ON_GPU else 2e-6
 SEQUENCES = (
@@ -167,6 +172,56 @@ def test_graphs_change_nothing(precision: str, on_device: Predictor, in_bf16: Pr
     again = predictor.fold_batch(batches[0])
     for one, other in zip(again, predictor.fold_batch(batches[0]), strict=True):
         assert np.array_equal(one.positions, other.positions)
+
+
+def test_threads_overlap_batches_while_graphs_are_recorded(on_device: Predictor) -> None:
+    """As in the child process: one thread prepares, this one computes, one collects. Nothing depends on their order."""
+    stages, graphs = on_device.stages, on_device._network.trunk.graphs
+    batches = [[one[: 8 + 4 * shape] for one in SEQUENCES[:2]] for shape in range(6 if ON_GPU else 2)] * 4
+    on_device._network.trunk.graphs = None
+    shapes = batches[: len(batches) // 4]
+    expected = [stages.collect(stages.compute(stages.prepare(batch, pae=True))) for batch in shapes]
+    on_device._network.trunk.graphs = graphs
+    if graphs is not None:
+        graphs.clear()
+    prepared: queue.Queue[PreparedBatch] = queue.Queue(1)
+    computed: queue.Queue[ComputedBatch] = queue.Queue(1)
+    with ThreadPoolExecutor(2) as threads:
+        preparing = threads.submit(lambda: [prepared.put(stages.prepare(batch, pae=True)) for batch in batches])
+        collecting = threads.submit(lambda: [stages.collect(computed.get(timeout=60)) for _ in batches])
+        for _ in batches:
+            computed.put(stages.compute(prepared.get(timeout=60)))
+        preparing.result()
+        found = collecting.result()
+    for number, results in enumerate(found):
+        for one, other in zip(results, expected[number % len(expected)], strict=True):
+            assert np.abs(one.coordinates.astype(int) - other.coordinates).max() <= 5  # 0.05 angstrom
+            assert one.pae is not None and other.pae is not None
+            assert np.abs(one.pae.astype(int) - other.pae).max() <= 1
+    if ON_GPU:
+        assert graphs is not None and len(graphs.shapes) == len({bucket(len(batch[0])) for batch in shapes})
+
+
+def test_killed_child_is_replaced(on_device: Predictor) -> None:
+    """Killed with a batch: an error of that batch. The next process can lock the device, and gives the same result."""
+    pytest.importorskip("msgspec", reason="messages between processes need msgspec")
+    from foldatlas.pipeline.workers.supervisor import Child, WorkerSpec
+    from foldatlas.schemas.errors import WorkerDied
+
+    child = Child(WorkerSpec("nano", on_device.settings, DEVICE))
+    try:
+        (before,) = child.compute([SEQUENCES[0]], 1)
+        assert child.pid is not None
+        os.kill(child.pid, signal.SIGSTOP)
+        with child.session() as session:
+            session.submit([SEQUENCES[0]], 1)
+            os.kill(child.pid, signal.SIGKILL)
+            with pytest.raises(WorkerDied, match="SIGKILL"):
+                session.answer()
+        (after,) = child.compute([SEQUENCES[0]], 1)
+    finally:
+        child.kill()
+    assert np.abs(before.coordinates.astype(int) - after.coordinates).max() <= 1
 
 
 @pytest.mark.skipif(not ON_GPU, reason="limits the memory of a GPU")

@@ -8,6 +8,7 @@ need a GPU.
 import importlib.util
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -34,16 +35,19 @@ def run(script: str, *arguments: object, tmp_path: Path, **environment: str) -> 
 @pytest.mark.parametrize(
     ("width", "heads", "lengths"),
     [
-        (32, 1, (1, 31, 33)),
+        (32, 1, (1, 8, 31, 33)),
         *(
             pytest.param(width, width // 32, lengths, marks=pytest.mark.long)
-            for width, lengths in [(32, (100, 129)), *((width, (1, 31, 33, 100, 129)) for width in (64, 128, 256))]
+            for width, lengths in [(32, (100, 129)), *((width, (1, 31, 33, 40, 100, 129)) for width in (64, 128, 256))]
         ),
-        pytest.param(32, 2, (1, 31, 33), marks=pytest.mark.long),
+        pytest.param(32, 2, (1, 31, 33, 40), marks=pytest.mark.long),
     ],
 )
 def test_kernels_equal_plain_torch(width: int, heads: int, lengths: tuple[int, ...], tmp_path: Path) -> None:
-    """Both directions of each update, whole and in chunks of rows, with random masks and proteins without residues."""
+    """Both directions of each update, whole and in chunks of rows, with random masks and proteins without residues.
+
+    Multiples of 8 residues have variants of the kernels of their own.
+    """
     errors = run("interpret.py", width, heads, *lengths, tmp_path=tmp_path, TRITON_INTERPRET="1")
     assert len(errors) == 7 * len(lengths)
     for update, direction, length, error in errors:
@@ -67,3 +71,16 @@ def test_machine_code_uses_tensor_cores_without_spills(width: int, heads: int, t
             assert found.shared_memory <= SHARED_MEMORY[capability], found
             # The bias of few heads is too narrow for a tensor core and adds 0.1 % of the operations.
             assert (needed in found.instructions) == (launch.options.get("H", 16) >= 16 or "K" in launch.options), found
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("length", [64, 72])
+def test_batches_of_a_gpu_are_read_in_wide_words(length: int, tmp_path: Path) -> None:
+    """Batches are padded to 8 residues. Triton itself finds out only that a size is a multiple of 16: without further
+    information, transposed factors, their product and the attention bias are read and written 2 bytes at a time."""
+    from foldatlas.folding.network.kernels.resources import compiled, launches
+
+    os.environ["TRITON_CACHE_DIR"] = str(tmp_path)
+    for launch in launches(128, 4, (length,)):
+        narrow = re.findall(r"(?:ld|st)\.global\S*\.[bu](?:8|16) ", compiled(launch, 90).asm["ptx"])
+        assert len(narrow) <= 8, (launch.name, narrow)  # LayerNorm's weights and masks
