@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from unittest import mock
 from urllib.parse import urlsplit
 
 
@@ -16,21 +17,19 @@ from urllib.parse import urlsplit
 def served() -> Iterator[str]:
     """The address of the server, which ends with the block.
 
-    It is moto's application of S3 alone: the server of all services finds out for each request which one is meant, in a
-    fifth of the processor time of the client and the server together.
+    Every request is one of S3: to find out which service is meant takes moto a fifth of the processor time of client
+    and server together.
     """
-    from moto.moto_server.werkzeug_app import MotoRequestHandler, create_backend_app
-    from werkzeug.serving import make_server
+    from moto.server import DomainDispatcherApplication, ThreadedMotoServer
 
-    server = make_server("127.0.0.1", 0, create_backend_app("s3"), threaded=True, request_handler=MotoRequestHandler)
-    thread = threading.Thread(target=server.serve_forever, daemon=True)
-    thread.start()
-    try:
-        yield f"http://127.0.0.1:{server.server_port}"
-    finally:
-        server.shutdown()
-        thread.join()
-        server.server_close()
+    with mock.patch.object(DomainDispatcherApplication, "get_backend_for_host", return_value="s3"):
+        server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
+        server.start()
+        host, port = server.get_host_and_port()
+        try:
+            yield f"http://{host}:{port}"
+        finally:
+            server.stop()
 
 
 def settings(endpoint: str, nowhere: Path) -> dict[str, str]:
