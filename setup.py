@@ -73,6 +73,7 @@ EXTRAS = {
         "httpx>=0.28",  # what the tests of the server send requests with
         "hypothesis>=6.140",
         "ihm>=2.11",
+        "jsonschema>=4.26",
         "matplotlib>=3.10",
         "mini3di>=0.2",
         "modelcif>=1.8",

@@ -106,6 +106,22 @@ def requests() -> dict[str, tuple[Callable[[random.Random], str], int]]:
         "rows by id": (lambda g: path("rows", sort="id", **brush(g)), 4 + 4),
         "rows by nearest structure": (lambda g: path("rows", sort="nearest_structure", **brush(g)), 4 + 4),
         "members of a cluster: 6 histograms": (lambda g: path("summary", cluster30=str(g.choice(CLUSTERS))), 6),
+        "page of 100 with a range": (
+            lambda g: f"/v1/proteins?{urlencode(brush(g))}",
+            4 + 4,
+        ),
+        "manifest of 10,000 fragments with a range": (
+            lambda g: f"/v1/downloads/manifest.jsonl?limit=10000&fragment=true&{urlencode(brush(g))}",
+            4 + 4 + 4 + 1,
+        ),
+        "typed, of records: id LIKE": (
+            lambda g: path("summary", where=f"id LIKE 'contig_{g.randrange(100, 1000)}%'"),
+            6 + 8,
+        ),
+        "typed, of both tables": (
+            lambda g: path("summary", where=f"ptm > {g.uniform(0.2, 0.6):.3f} AND is_fragment"),
+            6 + 8,
+        ),
         "typed: ptm * mean_plddt > N": (
             lambda g: path("summary", where=f"ptm * mean_plddt > {g.uniform(20, 60):.3f}"),
             6 + 8,

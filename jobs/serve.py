@@ -93,10 +93,7 @@ def serve(
         if fold_model is not None and settings.access(FOLD) != "off":
             folding = stack.enter_context(on_demand(fold_model, fold_device, fold_length, weights))
         app = create_app(current, settings, processes, searches, folding)
-        explorer = app.state.shared.explorer
-        stack.callback(explorer.close)
-        with current.use() as served:
-            explorer.begin(served)
+        stack.callback(app.state.shared.explorer.close)
         run_server(app, settings, listener, lambda url: say(f"serving {atlas} at {url}"))
 
 

@@ -8,7 +8,7 @@ from typing import Any, Final
 
 from foldatlas.atlas.parquet.structures import StructureLocation
 from foldatlas.atlas.serve.current import Served
-from foldatlas.atlas.serve.filters import Filter, Key
+from foldatlas.atlas.serve.filters import Key, Matching, ProteinFilter
 from foldatlas.atlas.serve.pages import filtered_rows, rows_of
 from foldatlas.atlas.sql.records_by_name import find_records
 from foldatlas.schemas.errors import FoldAtlasError
@@ -103,7 +103,9 @@ def protein_rows(served: Served, names: Iterable[Protein]) -> list[dict[str, Any
     return [rows[Key(protein.structure_id, protein.id, protein.source)] for protein in proteins]
 
 
-def page(served: Served, wanted: Filter, after: Key | None, size: int) -> tuple[list[dict[str, Any]], Key | None]:
+def page(
+    served: Served, wanted: ProteinFilter | Matching, after: Key | None, size: int
+) -> tuple[list[dict[str, Any]], Key | None]:
     """Return at most `size` rows of `proteins` that meet a filter, and the key of the last if there are more."""
     rows = filtered_rows(served, wanted, after, size + 1, COLUMNS)
     more = len(rows) > size
@@ -111,7 +113,7 @@ def page(served: Served, wanted: Filter, after: Key | None, size: int) -> tuple[
 
 
 def steps(
-    served: Served, wanted: Filter, after: Key | None, limit: int
+    served: Served, wanted: ProteinFilter | Matching, after: Key | None, limit: int
 ) -> Iterator[list[tuple[dict[str, Any], Protein]]]:
     """Yield the rows of `proteins` that meet a filter, at most `limit`, with the location of each structure."""
     left = limit

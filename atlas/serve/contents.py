@@ -69,13 +69,17 @@ class Contents:
 
     def structure(self, served: Served, protein: Protein) -> StoredStructure:
         """Return the stored structure of a protein. Raise DamagedAtlasError."""
+        return decode_structures(self._row(served, protein))[0]
+
+    def _row(self, served: Served, protein: Protein, columns: list[str] | None = None) -> pa.Table:
+        """Return the row of a protein in its structures file (None: all columns)."""
         number, row = divmod(protein.row, STRUCTURES_PER_ROW_GROUP)
-        rows = self._first_rows(served, protein.file, number, row + 1).slice(row, 1)
+        rows = self._first_rows(served, protein.file, number, row + 1, columns).slice(row, 1)
         if rows.num_rows != 1 or structure_ids_of(rows) != [protein.structure_id.bytes]:
             raise DamagedAtlasError(
                 f"row {protein.row} of {protein.file} is not structure {protein.structure_id}: run `foldatlas index`"
             )
-        return decode_structures(rows)[0]
+        return rows
 
     def structure_file(self, served: Served, protein: Protein, format: str) -> bytes:
         """Return a protein's structure as a file in one of FORMATS. Raise UsageError beyond the limits of PDB."""
@@ -94,8 +98,9 @@ class Contents:
         return cached
 
     def sequence(self, served: Served, protein: Protein) -> str:
-        """Return the sequence of a protein."""
-        return self.structure(served, protein).sequence
+        """Return the sequence of a protein. Raise DamagedAtlasError."""
+        sequence: str = self._row(served, protein, ["structure_id", "sequence"])["sequence"][0].as_py()
+        return sequence
 
     def pae(self, served: Served, protein: Protein) -> npt.NDArray[np.float32] | None:
         """Return the predicted aligned errors, float32 [L, L] in angstrom, or None if the atlas has none of it."""
@@ -134,13 +139,13 @@ class Contents:
                     return file.read_row_group(number, columns=columns).slice(row, 1)
         return None
 
-    def _first_rows(self, served: Served, path: str, number: int, rows: int) -> pa.Table:
+    def _first_rows(self, served: Served, path: str, number: int, rows: int, columns: list[str] | None) -> pa.Table:
         """Return the first rows of a row group. Values of later rows are not decoded: on average half of the group."""
         try:
             file = self._open(served, path)
             if number >= file.num_row_groups:
                 raise pa.ArrowInvalid(f"it has {file.num_row_groups} row groups, {number + 1} are needed")
-            batches = file.iter_batches(batch_size=rows, row_groups=[number], use_threads=False)
+            batches = file.iter_batches(batch_size=rows, row_groups=[number], columns=columns, use_threads=False)
             return pa.Table.from_batches([next(batches)])
         except (OSError, StopIteration, pa.ArrowException) as error:
             raise DamagedAtlasError(f"{path} cannot be read ({error}): run `foldatlas verify`") from error

@@ -1,4 +1,4 @@
-"""Downloads of the proteins that meet a filter, as streams: a tar of structure files, Parquet, and a manifest.
+"""Downloads of the proteins that meet a filter, as streams: a tar of structure files, Parquet, FASTA, a manifest.
 
 A download that is cut off is resumed after the cursor of the last whole file, which the manifest gives. The last member
 of a tar is its own manifest, so a tar without `manifest.jsonl` is incomplete.
@@ -6,30 +6,35 @@ of a tar is its own manifest, so a tar without `manifest.jsonl` is incomplete.
 
 import hashlib
 import io
+import string
 import tarfile
 import uuid
 from collections.abc import Iterator
 from typing import IO, Any, Final, cast
+from urllib.parse import quote
 
 import msgspec
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from foldatlas.atlas.export.fasta_files import fasta_text
 from foldatlas.atlas.serve.catalogue import COLUMNS, Protein, steps
 from foldatlas.atlas.serve.contents import Contents
 from foldatlas.atlas.serve.current import Served
-from foldatlas.atlas.serve.filters import Filter, Key
+from foldatlas.atlas.serve.filters import Key, Matching, ProteinFilter
 from foldatlas.atlas.serve.pieces import PiecesFile
 from foldatlas.atlas.sql.query import read_only
 from foldatlas.schemas.errors import UsageError
 
 MANIFEST: Final = "manifest.jsonl"
 _PIECE: Final = 256 << 10  # bytes; pieces of a stream are at least so large, but the last
+_RECORDS: Final = 500  # of FASTA in a piece
+_SAFE: Final = "".join(sorted(set(string.punctuation) - {"%", ">"}))  # in ids of FASTA, beside letters and digits
 _JSON: Final = msgspec.json.Encoder()
 
 
 def tar_stream(
-    served: Served, contents: Contents, wanted: Filter, after: Key | None, limit: int, format: str
+    served: Served, contents: Contents, wanted: ProteinFilter | Matching, after: Key | None, limit: int, format: str
 ) -> Iterator[bytes]:
     """Yield a tar of one structure file per structure, and the manifest as its last member.
 
@@ -64,14 +69,14 @@ def tar_of(served: Served, contents: Contents, proteins: Iterator[Protein], form
     yield sink.take()
 
 
-def manifest_stream(served: Served, wanted: Filter, after: Key | None, limit: int) -> Iterator[bytes]:
+def manifest_stream(served: Served, wanted: ProteinFilter | Matching, after: Key | None, limit: int) -> Iterator[bytes]:
     """Yield a line of JSON for each record of a download: its ids and the cursor to resume after it."""
     for step in steps(served, wanted, after, limit):
         yield b"".join(_manifest_line(protein, {}) for _, protein in step)
 
 
 def parquet_stream(
-    served: Served, contents: Contents, wanted: Filter, after: Key | None, limit: int
+    served: Served, contents: Contents, wanted: ProteinFilter | Matching, after: Key | None, limit: int
 ) -> Iterator[bytes]:
     """Yield a Parquet file of rows of `proteins` with their sequences, and the cursor to resume after each row."""
     schema = parquet_schema(served)
@@ -90,6 +95,30 @@ def parquet_stream(
             if sink.size >= _PIECE:
                 yield sink.take()
     yield sink.take()
+
+
+def fasta_stream(
+    served: Served, contents: Contents, wanted: ProteinFilter | Matching, after: Key | None, limit: int
+) -> Iterator[bytes]:
+    """Yield a FASTA record for each protein: its id, structure_id, pLDDT and pTM in the header.
+
+    Ids are percent-encoded where they have spaces, control characters, `%`, `>` or what is not ASCII, so that an id is
+    one word, and no id makes a header of its own.
+    """
+    for step in steps(served, wanted, after, limit):
+        for begin in range(0, len(step), _RECORDS):
+            records = (_fasta_record(served, contents, protein) for _, protein in step[begin : begin + _RECORDS])
+            yield "".join(records).encode()
+
+
+def _fasta_record(served: Served, contents: Contents, protein: Protein) -> str:
+    facts = {"structure_id": protein.structure_id, "plddt": protein.mean_plddt, "ptm": protein.ptm}
+    described = " ".join(
+        f"{name}={value:.4g}" if isinstance(value, float) else f"{name}={value}"
+        for name, value in facts.items()
+        if value is not None
+    )
+    return fasta_text(quote(protein.id, safe=_SAFE), described, contents.sequence(served, protein))
 
 
 def parquet_schema(served: Served) -> pa.Schema:

@@ -8,9 +8,10 @@ import base64
 import binascii
 import json
 import uuid
+from collections.abc import Iterable
 from dataclasses import dataclass, fields
 from decimal import Decimal
-from typing import Any, Final, Protocol
+from typing import Any, Final
 
 from foldatlas.atlas.index.views import HIGH_CONFIDENCE, MAX_NOVEL_TM, MIN_NOVEL_LENGTH
 from foldatlas.atlas.sql.text import literal
@@ -46,6 +47,8 @@ _CONDITIONS: Final[dict[str, str]] = {
     "sequence_crc64": "sequence_crc64 = ?",
     "source": "source = ?",
 }
+OF_RECORDS: Final = ("source", "sequence_crc64", "fragment")  # fields on columns of records; the others: of `scores`
+OF_BIT: Final = "get_bit(?::BLOB::BIT, {}::INTEGER) = 1"  # SQL of whether the bit of a row is set in a parameter
 _FLAGS: Final[dict[str, str]] = {
     "high_confidence": f"coalesce({HIGH_CONFIDENCE}, false)",
     "novel": NOVEL,
@@ -97,23 +100,28 @@ class ProteinFilter:
                 found[field.name] = _CONDITIONS[field.name].replace("?", shown)
         return found
 
-    @property
-    def relation(self) -> str:
-        """What the condition is on."""
-        return "proteins"
+    def sql(self) -> str:
+        """Return a condition on the columns of `proteins`."""
+        return _all(self.conditions().values())
 
-    def sql(self) -> tuple[str, list[Any]]:
-        """Return a condition on the columns of `proteins`, and its parameters."""
-        return " AND ".join(f"({condition})" for condition in ["true", *self.conditions().values()]), []
+    def sql_of(self, *, records: bool) -> str:
+        """Return the part of the condition that is on columns of records, or the other, which is on `scores`."""
+        return _all(sql for name, sql in self.conditions().items() if (name in OF_RECORDS) == records)
 
 
-class Filter(Protocol):
-    """Conditions on proteins: a relation that has the columns of `proteins`, and a condition with its parameters."""
+@dataclass(frozen=True, slots=True)
+class Matching:
+    """The proteins that meet a filter, as a bit for each row of `scores` of an index, and one for each of `records`.
 
-    @property
-    def relation(self) -> str: ...
+    `records` is None if all records of a structure meet the filter as it does.
+    """
 
-    def sql(self) -> tuple[str, list[Any]]: ...
+    structures: bytes
+    records: bytes | None
+
+
+def _all(conditions: Iterable[str]) -> str:
+    return " AND ".join(f"({condition})" for condition in ["true", *conditions])
 
 
 def number_sql(value: float) -> str:

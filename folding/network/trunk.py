@@ -58,7 +58,7 @@ class SequenceAttention(nn.Module):
         # The rows of `proj` are grouped by head: query, key and value of head 0, then of head 1, and so on.
         qkv_BHLK = self.proj(single_BLC).unflatten(-1, (self.num_heads, -1)).transpose(1, 2)
         query, key, value = qkv_BHLK.chunk(3, dim=-1)
-        gate_BLC = self.g_proj(single_BLC).sigmoid_()
+        gate_BLC = self.g_proj.sigmoid(single_BLC)
         attended = []
         done = 0
         for bias_BHRL in bias_chunks_BHRL:

@@ -4,10 +4,12 @@ import pytest
 import torch
 
 from foldatlas.folding.network import linear as linear_module
-from foldatlas.folding.network.linear import has_onednn, linear, products
+from foldatlas.folding.network.linear import Linear, has_onednn, linear, products
 
 # Sums of 300 float32 numbers of about 1.
 ROUNDING = 1e-4
+# Of one bfloat16 number, relative: 8 bits.
+HALF_ROUNDING = 2**-8
 TORCH = torch.nn.functional.linear
 ONEDNN = linear_module._by_onednn
 
@@ -28,7 +30,8 @@ def used(monkeypatch):
 
         return call
 
-    has_onednn()  # tried before the kernels are wrapped
+    for dtype in (torch.float32, torch.bfloat16):
+        has_onednn(dtype)  # tried before the kernels are wrapped
     monkeypatch.setattr(linear_module, "_by_onednn", noting("onednn", ONEDNN))
     monkeypatch.setattr(linear_module.F, "linear", noting("torch", TORCH))
     return seen
@@ -42,7 +45,8 @@ def forgetting():
     has_onednn.cache_clear()
 
 
-KERNELS = [TORCH, pytest.param(ONEDNN, marks=pytest.mark.skipif(not has_onednn(), reason="this torch has no oneDNN"))]
+NEEDS_ONEDNN = pytest.mark.skipif(not has_onednn(torch.float32), reason="this torch has no oneDNN")
+KERNELS = [TORCH, pytest.param(ONEDNN, marks=NEEDS_ONEDNN)]
 
 
 @pytest.mark.parametrize("with_bias", [False, True])
@@ -77,7 +81,7 @@ def test_relu(grad):
         assert linear(x, weight, relu=True).isnan().any(dim=0).nonzero().tolist() == [[3]]
 
 
-@pytest.mark.skipif(not has_onednn(), reason="this torch has no oneDNN")
+@NEEDS_ONEDNN
 @pytest.mark.parametrize("size", [20, 96, 130])
 def test_products_of_a_batch(size, used):
     a, b = draw(3, size, size), draw(3, size, size, seed=1)
@@ -102,10 +106,39 @@ def test_with_gradients_torch_multiplies(used):
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16])
-def test_without_gradients_float32_goes_to_onednn(dtype, used):
+def test_without_gradients_onednn_multiplies(dtype, used):
+    """Not float64: oneDNN has none."""
     with torch.no_grad():
         linear(draw(2, 8).to(dtype), draw(3, 8).to(dtype))
-    assert used == ["onednn" if dtype == torch.float32 and has_onednn() else "torch"]
+    assert used == ["onednn" if dtype != torch.float64 and has_onednn(dtype) else "torch"]
+
+
+@pytest.mark.parametrize("grad", [False, True])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_sigmoid_and_factor(dtype, grad):
+    """Against float64; in bfloat16 rounded once by oneDNN, and after every step by torch with gradients."""
+    layer = Linear(30, 20).to(dtype)
+    x, factor = draw(2, 7, 30).to(dtype), draw(2, 7, 20, seed=1).to(dtype)
+    y = torch.nn.functional.linear(x.double(), layer.weight.double(), layer.bias.double())
+    rounding = {torch.float32: ROUNDING, torch.bfloat16: (1 + 2 * grad) * HALF_ROUNDING}[dtype]
+    with torch.set_grad_enabled(grad):
+        torch.testing.assert_close(layer.sigmoid(x).double(), y.sigmoid(), atol=rounding, rtol=0)
+        torch.testing.assert_close(layer.times(x, factor).double(), y * factor, atol=rounding, rtol=rounding)
+
+
+def test_float32_has_the_bits_of_separate_steps():
+    layer, x, factor = Linear(128, 128), draw(50, 128), draw(50, 128, seed=1)
+    with torch.inference_mode():
+        y = linear(x, layer.weight, layer.bias)
+        assert torch.equal(layer.sigmoid(x), y.sigmoid())
+        assert torch.equal(layer.times(x, factor), y * factor)
+
+
+def test_nan_shows_through_the_sigmoid():
+    layer = Linear(30, 20).bfloat16().requires_grad_(False)
+    layer.weight[3, 4] = torch.nan
+    with torch.inference_mode():
+        assert layer.sigmoid(draw(50, 30).bfloat16()).isnan().any(dim=0).nonzero().tolist() == [[3]]
 
 
 def other_signature(x, weight):
@@ -122,7 +155,7 @@ def raising(*_):
 def test_an_operator_that_changed_is_not_used(kernel, monkeypatch, forgetting):
     """It raises, wants other arguments, forgets the bias, or gives other numbers: torch's own product instead."""
     monkeypatch.setattr(linear_module, "_by_onednn", kernel)
-    assert not has_onednn()
+    assert not has_onednn(torch.float32)
     x, weight, bias = draw(4, 8), draw(3, 8, seed=1), draw(3, seed=2)
     with torch.inference_mode():
         torch.testing.assert_close(linear(x, weight, bias), x @ weight.T + bias)
@@ -130,4 +163,4 @@ def test_an_operator_that_changed_is_not_used(kernel, monkeypatch, forgetting):
 
 def test_a_torch_without_onednn(monkeypatch, forgetting):
     monkeypatch.setattr(torch.backends.mkldnn, "is_available", lambda: False)
-    assert not has_onednn()
+    assert not has_onednn(torch.float32)

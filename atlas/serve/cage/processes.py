@@ -26,7 +26,7 @@ from foldatlas.atlas.serve.cage.frames import DATA, END, FAILED, HEADER_BYTES, u
 from foldatlas.atlas.serve.cage.query import NAMED, SqlRequest
 from foldatlas.schemas.errors import FoldAtlasError, QueryError
 
-START_SECONDS: Final = 60.0  # for the template to import everything, on a busy machine
+START_SECONDS: Final = 240.0  # for the template to import everything and compile TM-align, on a busy machine
 GRACE_SECONDS: Final = 3.0  # after its time limit until a process is killed
 KEPT_VARIABLES: Final = (
     "PATH",

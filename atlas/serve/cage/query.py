@@ -13,7 +13,7 @@ import pyarrow as pa
 from foldatlas.atlas.macros.functions import add_functions
 from foldatlas.atlas.macros.parquet_views import PARQUET_VIEWS, ROWS, VARIABLE, has_parquet_views
 from foldatlas.atlas.serve.cage.frames import FAILED, FrameFile, packed
-from foldatlas.atlas.serve.cage.statement import check
+from foldatlas.atlas.serve.cage.statement import check, columns_of
 from foldatlas.atlas.sql import result_formats
 from foldatlas.atlas.sql.parameters import with_parameters
 from foldatlas.atlas.sql.query import Result, read_only
@@ -25,10 +25,24 @@ NAMED: Final = re.compile(rf"\b(?:{'|'.join(each.name for each in PROGRAM_FUNCTI
 HIDDEN: Final = {"copies", "documents", "files", "folded_records"}  # tables for the program itself
 
 
+class Relation(msgspec.Struct, frozen=True):
+    """A statement that ends where a condition belongs, for conditions on `columns` alone."""
+
+    columns: list[str]
+    sql: str
+
+
+class Condition(msgspec.Struct, frozen=True):
+    """A condition that a person typed, and statements that are faster if it is on their columns alone."""
+
+    text: str
+    relations: list[Relation]
+
+
 class SqlRequest(msgspec.Struct, frozen=True):
     """A statement, values of its parameters, the format of its result, and limits of rows and seconds.
 
-    With a `condition`, which a person typed, `sql` ends where that belongs.
+    With a `condition`, `sql` ends where that belongs.
     """
 
     sql: str
@@ -36,7 +50,7 @@ class SqlRequest(msgspec.Struct, frozen=True):
     format: str
     rows: int
     seconds: float
-    condition: str | None = None
+    condition: Condition | None = None
 
 
 @dataclass(frozen=True)
@@ -95,7 +109,10 @@ def _run(request: SqlRequest, place: Place, checked: bool) -> Result:
     connection = connect(place)
     text = with_parameters(request.sql, request.params)
     if request.condition is not None:
-        text = f"{text} {_expression(request.condition)}"
+        expression = _expression(request.condition.text)
+        used = columns_of(connection, expression)
+        fitting = [each.sql for each in request.condition.relations if used is not None and used <= set(each.columns)]
+        text = f"{next(iter(fitting), text)} {expression}"
     if checked:
         check(connection.cursor(), text, visible_tables(connection, place.is_local))
     cursor = connection.cursor()

@@ -31,6 +31,10 @@ _REFUSED_FUNCTIONS: Final = {
     "current_connection_id", "in_search_path", "files_at", "json_execute_serialized_sql", "json_deserialize_sql",
     "query", "query_table", "read_text", "read_blob", "glob", "which_secret", "error",
 }  # fmt: skip
+# Classes of nodes of an expression whose meaning depends on no other columns than those that they name.
+_EXPRESSIONS: Final = {
+    "COLUMN_REF", "CONSTANT", "COMPARISON", "CONJUNCTION", "OPERATOR", "FUNCTION", "CAST", "TYPE", "CASE", "BETWEEN",
+}  # fmt: skip
 _REFUSED_PREFIXES: Final = ("pg_", "duckdb_", "pragma_", "read_", "_")
 
 
@@ -40,8 +44,7 @@ def check(connection: Any, sql: str, tables: Collection[str]) -> None:
         raise QueryError(f"the statement has {len(sql):,} characters; the limit is {MAX_LENGTH:,}")
     if "\0" in sql:
         raise QueryError("the statement has a NUL character")
-    [(text,)] = connection.execute("SELECT json_serialize_sql(?::VARCHAR, skip_null := true)", [sql]).fetchall()
-    parsed = json.loads(text)
+    parsed = _parsed(connection, sql)
     if parsed.get("error"):
         if parsed.get("error_type") == "not implemented":
             raise QueryError("only SELECT is allowed here (also WITH, FROM, VALUES, DESCRIBE and SUMMARIZE)")
@@ -59,6 +62,31 @@ def check(connection: Any, sql: str, tables: Collection[str]) -> None:
         raise QueryError(f"{strange[0][:80]!r} is not a name for WITH here: use letters, digits and _")
     for node in nodes:
         _check_node(node, set(tables) | defined)
+
+
+def columns_of(connection: Any, expression: str) -> set[str] | None:
+    """Return the names of columns (lower case) that an expression on `proteins` has, None if that is not known: with
+    subqueries, stars, and whatever is not in _EXPRESSIONS."""
+    parsed = _parsed(connection, f"SELECT 1 FROM proteins WHERE {expression}")
+    if parsed.get("error"):
+        return None
+    found = set()
+    for node in _nodes(parsed["statements"][0]["node"]["where_clause"]):
+        if node.get("class", "COLUMN_REF") not in _EXPRESSIONS or str(node.get("type", "")).endswith("_NODE"):
+            return None
+        if node.get("class") == "COLUMN_REF":
+            *table, name = [str(part).lower() for part in node["column_names"]]
+            if table not in ([], ["proteins"]):
+                return None
+            found.add(name)
+    return found
+
+
+def _parsed(connection: Any, sql: str) -> dict[str, Any]:
+    """Return the tree that DuckDB's parser makes of a text."""
+    [(text,)] = connection.execute("SELECT json_serialize_sql(?::VARCHAR, skip_null := true)", [sql]).fetchall()
+    parsed: dict[str, Any] = json.loads(text)
+    return parsed
 
 
 def _check_node(node: dict[str, Any], tables: Collection[str]) -> None:

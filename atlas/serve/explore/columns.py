@@ -87,7 +87,8 @@ _INTEGER: Final = re.compile(r"U?(TINYINT|SMALLINT|INTEGER|BIGINT)|U?HUGEINT", r
 class ExploredColumn:
     """A column. `sql` is its expression on `proteins`; `view` and `given` are the view and the column of an annotation.
 
-    `span` is the range that its values can have, `order` the values of a choice whose order has a meaning.
+    `span` is the range that its values can have, `order` the values of a choice whose order has a meaning. With
+    `of_records`, records of one structure may have different values.
     """
 
     name: str
@@ -100,6 +101,7 @@ class ExploredColumn:
     span: tuple[float, float] | None = None
     order: tuple[str, ...] = ()
     is_cluster: bool = False
+    of_records: bool = False
     view: str | None = None
     given: str | None = None
 
@@ -155,6 +157,7 @@ def explored_columns(served: Served) -> dict[str, ExploredColumn]:
             ExploredColumn(
                 name, kind, label, column.meaning, column.unit, sql=name, span=span,
                 is_integer=name in ("length", "num_unknown"), is_cluster=name in _CLUSTERS,
+                of_records=column.expression.startswith("records."),
             )
         )  # fmt: skip
     return {column.name: column for column in [*found, *_annotations(served)]}
@@ -178,7 +181,7 @@ def _annotations(served: Served) -> list[ExploredColumn]:
                 ExploredColumn(
                     f"{row['annotation']}.{row['name']}", kind, f"{row['annotation']}: {row['name']}",
                     row["meaning"] or "", is_integer=_INTEGER.fullmatch(row["type"]) is not None,
-                    view=row["annotation"], given=row["name"],
+                    of_records=True, view=row["annotation"], given=row["name"],
                 )
             )  # fmt: skip
     return found

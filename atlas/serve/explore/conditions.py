@@ -15,8 +15,8 @@ from dataclasses import dataclass
 from typing import Final
 
 from foldatlas.atlas.serve.explore.columns import NONE, ExploredColumn
-from foldatlas.atlas.serve.explore.regions import Grid, inside_sql
-from foldatlas.atlas.serve.filters import number_sql
+from foldatlas.atlas.serve.explore.regions import Grid, Polygon, inside_sql
+from foldatlas.atlas.serve.filters import OF_BIT, number_sql
 from foldatlas.atlas.sql.text import literal, quoted
 from foldatlas.schemas.errors import UsageError
 
@@ -29,10 +29,15 @@ _KEY: Final = "id, source, structure_id"
 
 @dataclass(frozen=True, slots=True)
 class Condition:
-    """A condition as SQL in two forms."""
+    """A condition as SQL in two forms. With `of_records`, records of one structure may differ in it.
+
+    `fast` has a parameter if there is a `polygon`: the mask of the points near its edges that are inside.
+    """
 
     shown: str
     fast: str | None
+    of_records: bool = False
+    polygon: Polygon | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +71,7 @@ def range_condition(columns: Mapping[str, ExploredColumn], text: str) -> Conditi
         parts += [f"{value} < {number_sql(below)}"] if below is not None else []
         return " AND ".join(parts) or f"{value} IS NOT NULL"
 
-    return Condition(_shown(column, within), within(column.selects))
+    return Condition(_shown(column, within), within(column.selects), column.of_records)
 
 
 def choice_conditions(
@@ -102,12 +107,12 @@ def _choice(
     shown = _shown(column, equals if listed else None, or_none=has_none)
     if column.kind != "choice":
         parts = [equals(column.selects)] if listed else []
-        return Condition(shown, " OR ".join(parts + [f"{column.selects} IS NULL"] * has_none))
+        return Condition(shown, " OR ".join(parts + [f"{column.selects} IS NULL"] * has_none), column.of_records)
     known = (values or {}).get(column.name, ())
     if any(text not in known for text in texts):
-        return Condition(shown, None)
+        return Condition(shown, None, column.of_records)
     codes = [known.index(text) for text in texts] + [NONE] * has_none
-    return Condition(shown, f"{column.code} IN ({', '.join(map(str, codes))})")
+    return Condition(shown, f"{column.code} IN ({', '.join(map(str, codes))})", column.of_records)
 
 
 def region_condition(text: str, maps: Iterable[str], grids: Mapping[str, Grid] | None = None) -> Condition:
@@ -123,7 +128,12 @@ def region_condition(text: str, maps: Iterable[str], grids: Mapping[str, Grid] |
     shown = inside_sql(place.shown_x, place.shown_y, corners)
     if place.table is not None:
         shown = f"structure_id IN (SELECT structure_id FROM {place.table} WHERE {shown})"
-    return Condition(shown, inside_sql(place.x, place.y, corners, (grids or {}).get(name)))
+    polygon = None
+    if len(corners) > 2 and grids is not None and name in grids:
+        polygon = Polygon.on(place.x, place.y, corners, grids[name])
+    if polygon is None:
+        return Condition(shown, inside_sql(place.x, place.y, corners))
+    return Condition(shown, polygon.sql(OF_BIT.format("key")), polygon=polygon)
 
 
 def _shown(column: ExploredColumn, meets: Callable[[str], str] | None, *, or_none: bool = False) -> str:

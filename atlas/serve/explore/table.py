@@ -21,13 +21,14 @@ from foldatlas.atlas.serve.current import Served
 from foldatlas.atlas.serve.explore.bins import bin_sql, nice_edges
 from foldatlas.atlas.serve.explore.columns import MAX_VALUES, NONE, OTHER, ExploredColumn
 from foldatlas.atlas.serve.explore.conditions import PLDDT_LENGTH, PROJECTION
-from foldatlas.atlas.serve.explore.regions import Grid
+from foldatlas.atlas.serve.explore.regions import Grid, Polygon
 from foldatlas.atlas.sql.text import literal, quoted
 
 Counts = npt.NDArray[np.int64]
 
 MAX_CLUSTERS: Final = 20  # the largest have a colour of their own
 MEMORY_LIMIT: Final = "40%"
+POINTS_AT_A_TIME: Final = 1_000_000  # that are compared with the edges of a polygon
 # Columns of text by which the table can be sorted, beside `id`.
 RANKED: Final = ("nearest_structure", "nearest_sequence")
 _INDEX: Final = "source_index"
@@ -90,10 +91,13 @@ class ExplorerTable:
 
     def execute(self, sql: str, parameters: Sequence[Any] = ()) -> Any:
         """Run a statement on this thread's connection, and return the latter."""
+        return self._cursor().execute(sql, list(parameters))
+
+    def _cursor(self) -> Any:
         if not hasattr(self._threads, "cursor"):
             with self._lock:
                 self._threads.cursor = self._connection.cursor()
-        return self._threads.cursor.execute(sql, list(parameters))
+        return self._threads.cursor
 
     def count(self, names: Sequence[str], condition: str, parameters: Sequence[Any]) -> dict[str, Counts]:
         """Return the numbers of proteins that meet a condition, by bin or code of each column, in one scan."""
@@ -113,6 +117,17 @@ class ExplorerTable:
                 if code is not None:
                     found[name][code] = row[-1]
         return found
+
+    def near(self, polygon: Polygon, bits: int) -> bytes:
+        """Return the keys of the points near the edges of a polygon that are inside, as a mask of so many bits."""
+        found = np.zeros(bits, np.bool_)
+        points = self._cursor().sql(
+            f"SELECT {polygon.x}::DOUBLE AS x, {polygon.y}::DOUBLE AS y, key FROM proteins WHERE {polygon.near_sql}"
+        )
+        for batch in points.to_arrow_reader(POINTS_AT_A_TIME):
+            x, y, key = (batch.column(name).to_numpy() for name in ("x", "y", "key"))
+            found[key[polygon.contains(x, y)]] = True
+        return np.packbits(found).tobytes()
 
     def close(self) -> None:
         """Close the table and delete its file. Statements that run end first."""

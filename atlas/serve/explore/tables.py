@@ -1,6 +1,7 @@
 """The explorer's table of the index that is served: made in the background, and answers that are kept with it."""
 
 import contextlib
+import hashlib
 import logging
 import os
 import shutil
@@ -9,7 +10,8 @@ import threading
 import time
 import weakref
 from collections import OrderedDict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
@@ -17,16 +19,20 @@ import duckdb
 
 from foldatlas.atlas.serve.current import Served
 from foldatlas.atlas.serve.explore.columns import ExploredColumn, explored_columns
-from foldatlas.atlas.serve.explore.mask import MAX_RECORDS, mask_of, num_bits
+from foldatlas.atlas.serve.explore.mask import MAX_ROWS, MaskSizes, mask_of
+from foldatlas.atlas.serve.explore.regions import Polygon
+from foldatlas.atlas.serve.explore.selected import Selected
 from foldatlas.atlas.serve.explore.table import ExplorerTable, make_table
+from foldatlas.atlas.serve.filters import Matching
 from foldatlas.atlas.sql.text import first_line
-from foldatlas.schemas.errors import FoldAtlasError
+from foldatlas.schemas.errors import FoldAtlasError, UsageError
 
 WAIT_SECONDS: Final = 2.0  # of a request for the table of a new index
 SECONDS_AFTER_FAILURE: Final = 60.0
 PLACES: Final = 4  # requests of the explorer that run at a time
 PLACE_SECONDS: Final = 20.0  # of a request for a place
 KEPT_BYTES: Final = 64 << 20  # answers and masks of one index
+ENTRY_BYTES: Final = 256  # of an answer that is kept, beside its bytes
 
 _LOG: Final = logging.getLogger("foldatlas.serve")
 
@@ -40,31 +46,34 @@ class PreparingError(FoldAtlasError):
 
 
 class Kept:
-    """Answers that were asked for last, up to KEPT_BYTES; safe for several threads."""
+    """Answers that were asked for last, up to KEPT_BYTES; safe for several threads. Of keys, which can be longer than
+    answers, digests are kept."""
 
     def __init__(self, size: int = KEPT_BYTES) -> None:
         self._size = self._left = size
-        self._values: OrderedDict[Any, bytes] = OrderedDict()
+        self._values: OrderedDict[bytes, bytes] = OrderedDict()
         self._lock = threading.Lock()
 
-    def find(self, key: Any) -> bytes | None:
+    def find(self, key: Sequence[Any]) -> bytes | None:
         """Return what is kept for `key`, or None."""
+        digest = _digest(key)
         with self._lock:
-            if key in self._values:
-                self._values.move_to_end(key)
-            return self._values.get(key)
+            if digest in self._values:
+                self._values.move_to_end(digest)
+            return self._values.get(digest)
 
-    def keep(self, key: Any, value: bytes) -> None:
+    def keep(self, key: Sequence[Any], value: bytes) -> None:
         """Keep a value, in place of those that were not asked for longest."""
+        digest = _digest(key)
         with self._lock:
-            if key not in self._values and len(value) <= self._size:
-                self._values[key] = value
-                self._left -= len(value)
+            if digest not in self._values and len(value) + ENTRY_BYTES <= self._size:
+                self._values[digest] = value
+                self._left -= len(value) + ENTRY_BYTES
                 while self._left < 0:
                     _, dropped = self._values.popitem(last=False)
-                    self._left += len(dropped)
+                    self._left += len(dropped) + ENTRY_BYTES
 
-    def get(self, key: Any, make: Callable[[], bytes]) -> bytes:
+    def get(self, key: Sequence[Any], make: Callable[[], bytes]) -> bytes:
         """Return what is kept for `key`, or `make()`, which is kept from then on."""
         found = self.find(key)
         if found is None:
@@ -73,21 +82,60 @@ class Kept:
         return found
 
 
+def _digest(key: Sequence[Any]) -> bytes:
+    """Return the digest of a key of bytes and of what has a distinct `repr`."""
+    found = hashlib.sha256()
+    for part in key:
+        data = part if isinstance(part, bytes) else repr(part).encode()
+        found.update(b"%d:%d:" % (isinstance(part, bytes), len(data)))
+        found.update(data)
+    return found.digest()
+
+
 class About:
-    """What filters need to know of an index: its columns and the number of bits of masks; and answers that are kept."""
+    """What filters need to know of an index: its columns and the sizes of masks; and answers that are kept."""
 
     def __init__(self, served: Served):
         self.number = served.number
         self.columns: dict[str, ExploredColumn] = explored_columns(served)
         self.has_projection = bool(served.rows("SELECT 1 AS one FROM projection LIMIT 1"))
-        self.num_bits = num_bits(served)
+        self.sizes = MaskSizes.of(served)
         self.kept = Kept()
 
-    def mask(self, served: Served, condition: str) -> bytes:
-        """Return the mask of SQL of our own."""
-        if self.num_bits > MAX_RECORDS:
-            raise FoldAtlasError(f"conditions that only the index can answer work up to {MAX_RECORDS:,} records")
-        return self.kept.get(("mask", condition), lambda: mask_of(served, self.num_bits, condition))
+    def condition(self, served: Served, table: ExplorerTable, selected: Selected) -> tuple[str, list[Any]]:
+        """Return a filter as a condition on the explorer's table, and its parameters."""
+        return selected.fast(partial(self._mask, served), partial(self._near, table))
+
+    def _near(self, table: ExplorerTable, polygon: Polygon) -> bytes:
+        """Return the mask of `records` of the points near the edges of a polygon that are inside."""
+        key = ("near", polygon.grid.cell, polygon.corners)
+        return self.kept.get(key, lambda: table.near(polygon, self.sizes.records))
+
+    def _mask(self, served: Served, condition: str, of_records: bool) -> bytes:
+        """Return the mask of SQL of our own, on columns of `records` or of `scores`."""
+        self.check_size()
+        return self.kept.get(
+            ("mask", condition, of_records), lambda: mask_of(served, self.sizes, condition, of_records=of_records)
+        )
+
+    def matching(self, table: ExplorerTable, condition: str, parameters: Sequence[Any], of_records: bool) -> Matching:
+        """Return the proteins that meet a condition on the explorer's table."""
+        self.check_size()
+
+        def rows(row: str, bits: int) -> bytes:
+            def found() -> bytes:
+                sql = f"SELECT bitstring_agg({row}, 0, {bits - 1})::BLOB FROM proteins WHERE {condition}"
+                [(value,)] = table.execute(sql, parameters).fetchall()
+                return bytes(bits // 8) if value is None else bytes(value)
+
+            return self.kept.get(("matching", row, condition, *parameters), found)
+
+        return Matching(rows("score_row", self.sizes.scores), rows("key", self.sizes.records) if of_records else None)
+
+    def check_size(self) -> None:
+        """Raise FoldAtlasError if the index has more rows than a mask can have."""
+        if max(self.sizes.scores, self.sizes.records) > MAX_ROWS:
+            raise UsageError(f"these conditions work up to {MAX_ROWS:,} records: use POST /v1/sql")
 
 
 class Explorer:

@@ -9,6 +9,7 @@ protect.py      limits of hosts, bodies, times; security headers
 metrics.py      counters for Prometheus, and the log of requests
 conditional.py  entity tags and ranges of bytes
 models.py       parameters and results, as OpenAPI describes them
+examples.py     examples of parameters and fields, by name
 proteins.py     our own routes: proteins, structures, batches
 groups.py       our own routes: clusters, novelty
 protein_page.py our own routes: a protein's page, its nearest known structure, its aligned errors

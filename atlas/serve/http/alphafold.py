@@ -49,7 +49,16 @@ def prediction(request: Request, name: Name) -> list[dict[str, Any]]:
 @router.get("/api/sequence/summary", responses=ERRORS)
 def summary(
     request: Request,
-    id: Annotated[str, Query(min_length=1, max_length=10_000, pattern=_SEQUENCE, description="the sequence")],
+    id: Annotated[
+        str,
+        Query(
+            min_length=1,
+            max_length=10_000,
+            pattern=_SEQUENCE,
+            description="the sequence",
+            examples=["MKTAYIAKQRQISFVKSHFSRQLEERLGLIEVQ"],
+        ),
+    ],
     type: Literal["sequence"] = "sequence",
     rows: Annotated[int, Query(ge=1, le=100)] = 10,
 ) -> dict[str, Any]:

@@ -27,6 +27,7 @@ from foldatlas.atlas.serve.http import (
     sql,
 )
 from foldatlas.atlas.serve.http.access import Failures, needs
+from foldatlas.atlas.serve.http.examples import add_examples
 from foldatlas.atlas.serve.http.metrics import Counted, Metrics
 from foldatlas.atlas.serve.http.protect import Bodies, Headers, HostList, Prefix
 from foldatlas.atlas.serve.http.state import State, state_of
@@ -166,6 +167,7 @@ def _openapi(app: FastAPI, settings: ServerSettings) -> dict[str, Any]:
                 operation["responses"] |= {str(status): _ERRORS[status] for status in (405, 422, 431)}
                 if settings.access(_FEATURES.get(path, READ)) == "public":
                     operation.pop("security", None)
+        add_examples(schema)
         if settings.prefix:
             schema["servers"] = [{"url": settings.prefix}]
         app.openapi_schema = schema

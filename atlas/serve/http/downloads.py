@@ -1,4 +1,4 @@
-"""Our own routes: downloads of the proteins that meet a filter, as tar, Parquet or a manifest."""
+"""Our own routes: downloads of the proteins that meet a filter, as tar, Parquet, FASTA or a manifest."""
 
 from collections.abc import Callable, Iterator
 from typing import Annotated, Any
@@ -8,11 +8,11 @@ from starlette.responses import Response, StreamingResponse
 
 from foldatlas.atlas.serve import downloads
 from foldatlas.atlas.serve.current import Served
-from foldatlas.atlas.serve.filters import Filter, parse_cursor
+from foldatlas.atlas.serve.filters import Matching, ProteinFilter, parse_cursor
 from foldatlas.atlas.serve.http import models
 from foldatlas.atlas.serve.http.access import needs
 from foldatlas.atlas.serve.http.problems import documented
-from foldatlas.atlas.serve.http.select import Select, with_selection
+from foldatlas.atlas.serve.http.select import Select, wanted_of, with_selection
 from foldatlas.atlas.serve.http.state import Download, State, state_of
 from foldatlas.atlas.serve.settings import READ
 
@@ -29,7 +29,7 @@ def _documented(what: str, media_type: str) -> dict[int | str, dict[str, Any]]:
 async def _stream(
     request: Request,
     query: models.DownloadQuery,
-    pieces: Callable[[State, Served, Filter], Iterator[bytes]],
+    pieces: Callable[[State, Served, ProteinFilter | Matching], Iterator[bytes]],
     name: str,
     media_type: str,
 ) -> Response:
@@ -38,7 +38,7 @@ async def _stream(
     def begin(select: Select) -> Response:
         download = Download(state)
         try:
-            wanted = select(download.served, None).simplest
+            wanted = wanted_of(state, download.served, select)
             begun = downloads.prepared(pieces(state, download.served, wanted))
         except BaseException:
             download.close()
@@ -82,6 +82,23 @@ async def parquet(request: Request, query: Annotated[models.DownloadQuery, Query
         lambda state, served, wanted: downloads.parquet_stream(served, state.contents, wanted, after, query.limit),
         "proteins.parquet",
         "application/vnd.apache.parquet",
+    )
+
+
+@router.get(
+    "/proteins.fasta",
+    response_class=Response,
+    responses=_documented("a record of FASTA per protein, with its structure_id", "text/x-fasta"),
+)
+async def fasta(request: Request, query: Annotated[models.DownloadQuery, Query()]) -> Response:
+    """Download sequences as FASTA. Ids are percent-encoded where they have spaces or other than printable ASCII."""
+    after = parse_cursor(query.after) if query.after else None
+    return await _stream(
+        request,
+        query,
+        lambda state, served, wanted: downloads.fasta_stream(served, state.contents, wanted, after, query.limit),
+        "proteins.fasta",
+        "text/x-fasta",
     )
 
 

@@ -267,7 +267,7 @@ async def _kept(
         found = about.kept.find(key)
         if found is None:
             with explorer.place():
-                sql, parameters = selected.fast(lambda condition: about.mask(served, condition))
+                sql, parameters = about.condition(served, table, selected)
                 found = answer(served, table, selected, sql, parameters)
             about.kept.keep(key, found)
         return found

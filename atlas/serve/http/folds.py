@@ -42,7 +42,7 @@ class FoldRequest(BaseModel):
 class FoldState(BaseModel):
     """A job. Its structure is at `/v1/folds/{id}/structure` when it is `done`."""
 
-    id: str
+    id: str = Field(examples=["kq3PDqVyl3S4VxXbTt0m0P2fXUXDJy2I"])
     state: Literal["waiting", "running", "done", "failed", "cancelled"]
     position: int | None = Field(description="sequences that are folded before this one, while it waits")
     structure_id: str = Field(description="md5 of the sequence")

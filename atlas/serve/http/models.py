@@ -9,10 +9,9 @@ from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 from starlette.responses import Response
 
 from foldatlas.atlas.serve.filters import MAX_CURSOR_LENGTH, ProteinFilter
+from foldatlas.atlas.serve.http import examples
 
 MAX_NAME_LENGTH: Final = 2_000
-EXAMPLE_ID: Final = "938293.PRJEB85.HG003686_6"
-EXAMPLE_HASH: Final = "e4eb56da-b095-8911-088b-9947c97c794e"
 
 Length = Annotated[int | None, Field(ge=0, le=2**31 - 1)]
 Percent = Annotated[float | None, Field(ge=0, le=100, allow_inf_nan=False)]
@@ -134,7 +133,7 @@ class Names(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    ids: list[Name] = Field(min_length=1, max_length=500, examples=[[EXAMPLE_ID, EXAMPLE_HASH]])
+    ids: list[Name] = Field(min_length=1, max_length=500, examples=[[examples.ID, examples.STRUCTURE_ID]])
 
 
 class StructureNames(Names):

@@ -11,19 +11,19 @@ from foldatlas.atlas.serve.contents import FORMATS, plddt_values, structure_etag
 from foldatlas.atlas.serve.current import Served
 from foldatlas.atlas.serve.downloads import prepared, tar_of
 from foldatlas.atlas.serve.filters import parse_cursor
-from foldatlas.atlas.serve.http import models
+from foldatlas.atlas.serve.http import examples, models
 from foldatlas.atlas.serve.http.access import needs
 from foldatlas.atlas.serve.http.conditional import conditional
 from foldatlas.atlas.serve.http.models import JSON
 from foldatlas.atlas.serve.http.problems import documented
-from foldatlas.atlas.serve.http.select import Select, with_selection
+from foldatlas.atlas.serve.http.select import Select, wanted_of, with_selection
 from foldatlas.atlas.serve.http.state import Download, read, state_of
 from foldatlas.atlas.serve.settings import READ
 
 NAME = Path(
     description="id, `source:id`, structure_id or MGYP accession",
     max_length=models.MAX_NAME_LENGTH,
-    examples=[models.EXAMPLE_ID],
+    examples=[examples.ID],
 )
 Name = Annotated[str, NAME]
 
@@ -38,7 +38,8 @@ async def proteins(request: Request, query: Annotated[models.PageQuery, Query()]
 
     def page(select: Select) -> Response:
         rows, last = read(
-            request, lambda served: catalogue.page(served, select(served, None).simplest, after, query.size)
+            request,
+            lambda served: catalogue.page(served, wanted_of(state_of(request), served, select), after, query.size),
         )
         headers = {}
         if last is not None:

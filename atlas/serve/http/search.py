@@ -13,7 +13,7 @@ from starlette.responses import Response
 from foldatlas.atlas.reference.from_atlas import backbone_of
 from foldatlas.atlas.serve.catalogue import find_proteins, one_protein
 from foldatlas.atlas.serve.current import Served
-from foldatlas.atlas.serve.http import models
+from foldatlas.atlas.serve.http import examples, models
 from foldatlas.atlas.serve.http.access import needs
 from foldatlas.atlas.serve.http.problems import Problem, documented
 from foldatlas.atlas.serve.http.state import public_url, read, state_of
@@ -63,7 +63,7 @@ class StructureSearch(BaseModel):
         None, min_length=1, max_length=100, description="author's name of the chain; by default the only one"
     )
     name: Name | None = Field(
-        None, description="id, `source:id`, structure_id or MGYP accession", examples=[models.EXAMPLE_ID]
+        None, description="id, `source:id`, structure_id or MGYP accession", examples=[examples.ID]
     )
     min_tm: float = Field(0.5, ge=0, le=1, description="least TM-score of a hit, by the query's length")
     limit: Limit = 100
@@ -76,7 +76,7 @@ class EmbeddingSearch(BaseModel):
 
     kind: Literal["embedding"]
     name: Name | None = Field(
-        None, description="id, `source:id`, structure_id or MGYP accession", examples=[models.EXAMPLE_ID]
+        None, description="id, `source:id`, structure_id or MGYP accession", examples=[examples.ID]
     )
     vector: list[Annotated[float, Field(allow_inf_nan=False, ge=-1e30, le=1e30)]] | None = Field(
         None, min_length=1, max_length=MAX_CHANNELS
@@ -92,11 +92,11 @@ SearchRequest = Annotated[
             "sequence": {
                 "value": {"kind": "sequence", "sequence": "MKTAYIAKQRQISFVKSHFSRQLEERLGLIEVQAPILSRVGDGTQDNLSGAEK"}
             },
-            "structure of the atlas": {"value": {"kind": "structure", "name": models.EXAMPLE_ID, "min_tm": 0.5}},
+            "structure of the atlas": {"value": {"kind": "structure", "name": examples.ID, "min_tm": 0.5}},
             "uploaded structure": {
                 "value": {"kind": "structure", "structure": "ATOM      1  N   MET A   1 ...", "chain": "A"}
             },
-            "more like this": {"value": {"kind": "embedding", "name": models.EXAMPLE_ID, "limit": 20}},
+            "more like this": {"value": {"kind": "embedding", "name": examples.ID, "limit": 20}},
         },
     ),
 ]
@@ -141,7 +141,7 @@ class SearchHit(BaseModel):
 class SearchJob(BaseModel):
     """A search. Hits are there when it is `done`, the best first."""
 
-    id: str
+    id: str = Field(examples=["kq3PDqVyl3S4VxXbTt0m0P2fXUXDJy2I"])
     kind: requests.Kind
     state: Literal["waiting", "running", "done", "failed", "cancelled"]
     phase: str | None = Field(description="what is being done", examples=["scan"])

@@ -1,8 +1,6 @@
 """The filter of a request, whole: what a person typed as SQL is evaluated in a confined process, and becomes a mask."""
 
 import asyncio
-import base64
-import binascii
 import contextlib
 from collections.abc import Callable
 from pathlib import Path
@@ -14,7 +12,7 @@ from starlette.concurrency import run_in_threadpool
 
 from foldatlas.atlas.serve.cage.frames import DATA
 from foldatlas.atlas.serve.cage.processes import GRACE_SECONDS, CageError, SqlProcesses
-from foldatlas.atlas.serve.cage.query import SqlRequest
+from foldatlas.atlas.serve.cage.query import Condition, Relation, SqlRequest
 from foldatlas.atlas.serve.current import Served
 from foldatlas.atlas.serve.explore.conditions import (
     PLDDT_LENGTH,
@@ -23,10 +21,18 @@ from foldatlas.atlas.serve.explore.conditions import (
     range_condition,
     region_condition,
 )
-from foldatlas.atlas.serve.explore.mask import MAX_RECORDS, Mask, mask_statement, rows_relation
+from foldatlas.atlas.serve.explore.mask import (
+    Mask,
+    bits_of,
+    columns_by_table,
+    statement_of_proteins,
+    statement_of_records,
+    statement_of_scores,
+)
 from foldatlas.atlas.serve.explore.selected import Selected
 from foldatlas.atlas.serve.explore.table import ExplorerTable
 from foldatlas.atlas.serve.explore.tables import About
+from foldatlas.atlas.serve.filters import Matching, ProteinFilter
 from foldatlas.atlas.serve.http.access import require
 from foldatlas.atlas.serve.http.models import FilterQuery
 from foldatlas.atlas.serve.http.problems import Problem
@@ -42,6 +48,7 @@ _TRIES: Final = 2
 
 class _MaskRow(msgspec.Struct):
     bits: str | None
+    of_records: bool
     indexed: str
 
 
@@ -82,8 +89,22 @@ def _selected(
             *choice_conditions(about.columns, table.values if table is not None else None, query.choice),
             *(region_condition(text, maps, table.grids if table is not None else None) for text in query.region),
         ]
-    rows = rows_relation(served) if mask is not None else ""
-    return Selected(query.wanted(), conditions, query.where, mask.bits if mask is not None else None, rows)
+    return Selected(query.wanted(), conditions, query.where, mask)
+
+
+def wanted_of(state: State, served: Served, select: Select) -> ProteinFilter | Matching:
+    """Return the filter of a request for rows of the index. Conditions of the explorer are answered by its table.
+
+    Raise PreparingError, UsageError.
+    """
+    selected = select(served, None)
+    if selected.is_plain:
+        return selected.filter
+    explorer = state.explorer
+    table, about = explorer.table(served), explorer.about(served)
+    with explorer.place():
+        condition, parameters = about.condition(served, table, select(served, table))
+        return about.matching(table, condition, parameters, selected.of_records)
 
 
 async def _typed(request: Request, state: State, where: str) -> Mask:
@@ -94,22 +115,38 @@ async def _typed(request: Request, state: State, where: str) -> Mask:
         raise Problem(503, "SQL is off: /healthz has the reason")
     with state.current.use() as served:
         about = await run_in_threadpool(state.explorer.about, served)
-        if about.num_bits > MAX_RECORDS:
-            raise Problem(400, f"`where` works up to {MAX_RECORDS:,} records: use POST /v1/sql")
-        indexed = served.indexed
-        bits = about.kept.find(("where", where))
-        if bits is None:
-            statement = mask_statement(served, about.num_bits)
-            found = await _evaluate(state, processes, statement, where, served.file)
-            bits, indexed = _bits(found, about), found.indexed
-            if indexed == served.indexed:
-                about.kept.keep(("where", where), bits)
-    return Mask(bits, indexed)
+        about.check_size()
+        for of_records in (False, True):
+            if (bits := about.kept.find(("where", where, of_records))) is not None:
+                return Mask(bits, of_records, served.indexed)
+        statement = statement_of_proteins(served, about.sizes)
+        found = await _evaluate(state, processes, statement, _by_table(served, about, where), served.file)
+        try:
+            bits = bits_of(found.bits, about.sizes.bits(of_records=found.of_records))
+        except ValueError:
+            raise _no_mask() from None
+        if found.indexed == served.indexed:
+            about.kept.keep(("where", where, found.of_records), bits)
+    return Mask(bits, found.of_records, found.indexed)
 
 
-async def _evaluate(state: State, processes: SqlProcesses, statement: str, where: str, index: Path) -> _MaskRow:
+def _by_table(served: Served, about: About, where: str) -> Condition:
+    """Return a typed condition with statements that read one table, which is enough for its columns."""
+    of_scores, of_records = columns_by_table(served)
+    return Condition(
+        where,
+        [
+            Relation([column.name for column in of_scores], statement_of_scores(served, about.sizes)),
+            Relation([column.name for column in of_records], statement_of_records(served, about.sizes)),
+        ],
+    )
+
+
+async def _evaluate(
+    state: State, processes: SqlProcesses, statement: str, condition: Condition, index: Path
+) -> _MaskRow:
     """Return the row of a statement that a confined process gives. What comes from there is not trusted."""
-    wanted = SqlRequest(statement, None, "json", 1, processes.limits.seconds, where)
+    wanted = SqlRequest(statement, None, "json", 1, processes.limits.seconds, condition)
     await state.sql_places.take()
     try:
         running = await processes.run(wanted, index)
@@ -127,17 +164,6 @@ async def _evaluate(state: State, processes: SqlProcesses, statement: str, where
         raise _no_mask() from None
     finally:
         state.sql_places.give_back()
-
-
-def _bits(row: _MaskRow, about: About) -> bytes:
-    size = about.num_bits // 8
-    try:
-        bits = base64.b64decode(row.bits, validate=True) if row.bits is not None else bytes(size)
-    except binascii.Error:
-        bits = b""
-    if len(bits) != size:
-        raise _no_mask()
-    return bits
 
 
 def _no_mask() -> Problem:

@@ -23,7 +23,7 @@ from foldatlas.atlas.serve.cage import landlock
 from foldatlas.atlas.serve.cage.frames import DATA, HEAD
 from foldatlas.atlas.serve.cage.processes import CageError, SqlLimits, SqlProcesses
 from foldatlas.atlas.serve.cage.query import SqlRequest
-from foldatlas.atlas.serve.cage.statement import check
+from foldatlas.atlas.serve.cage.statement import check, columns_of
 from foldatlas.schemas.errors import QueryError
 
 pytestmark = pytest.mark.skipif(
@@ -381,3 +381,22 @@ def test_head_has_columns_and_types(unchecked: SqlProcesses) -> None:
 
     kind, data = asyncio.run(first())
     assert kind == HEAD and json.loads(data) == {"columns": ["a", "b"], "types": ["INTEGER", "VARCHAR"]}
+
+
+@pytest.mark.parametrize(
+    ("expression", "columns"),
+    [
+        ("ptm > 0.5 AND Length::INTEGER IN (1, 2)", {"ptm", "length"}),
+        ("proteins.id LIKE 'a%' OR CASE WHEN ptm IS NULL THEN true END", {"id", "ptm"}),
+        ("true", set()),
+        ("id IN (SELECT id FROM sites)", None),
+        ("COLUMNS('ptm|id') > 1", None),
+        ("#1 > 2", None),
+        ("list_filter([1], x -> x > ptm) = [1]", None),
+        ("other.ptm > 1", None),
+        ("max(ptm) OVER () > 1", None),
+    ],
+)
+def test_columns_of_a_condition_are_known_or_not(expression: str, columns: set[str] | None) -> None:
+    """Not where other columns than those that are named could decide what it means."""
+    assert columns_of(duckdb.connect(), f"(\n{expression}\n)") == columns

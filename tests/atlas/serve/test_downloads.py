@@ -4,13 +4,18 @@ import hashlib
 import io
 import json
 import tarfile
+import uuid
 from collections.abc import Callable
+from urllib.parse import unquote
 
 import pyarrow.parquet as pq
+from Bio import SeqIO
 from built_atlas import Built
 from starlette.testclient import TestClient
 
 from foldatlas.atlas.reader import Atlas
+from foldatlas.atlas.serve import downloads
+from foldatlas.atlas.serve.catalogue import Protein
 from foldatlas.atlas.serve.current import CurrentAtlas
 from foldatlas.atlas.serve.http.app import create_app
 from foldatlas.atlas.serve.settings import Limits, ServerSettings
@@ -67,6 +72,28 @@ def test_parquet_is_rows_with_sequences(client: TestClient) -> None:
     assert all(row["length"] == len(row["sequence"]) for row in rows)
     after = client.get("/v1/proteins", params={"size": 20, "after": rows[9]["cursor"]}).json()["items"]
     assert after[0]["id"] == rows[10]["id"]
+
+
+def test_fasta_has_a_record_for_each_protein(client: TestClient) -> None:
+    """Read by Biopython: the ids, structures and sequences of the Parquet file, in its order."""
+    query = {"min_plddt": 20, "limit": 60}
+    response = client.get("/v1/downloads/proteins.fasta", params=query)
+    found = list(SeqIO.parse(io.StringIO(response.text), "fasta"))
+    table = client.get("/v1/downloads/proteins.parquet", params=query).content
+    rows = pq.read_table(io.BytesIO(table)).to_pylist()
+    assert [(unquote(each.id), str(each.seq)) for each in found] == [(row["id"], row["sequence"]) for row in rows]
+    assert [each.description.split()[1] for each in found] == [f"structure_id={row['structure_id']}" for row in rows]
+    assert len(found) > 20
+
+
+def test_an_id_makes_no_header_of_its_own() -> None:
+    class Stored:
+        def sequence(self, served: object, protein: object) -> str:
+            return "MK"
+
+    protein = Protein("a>b c\n>d\x01%20\u00e9", "s", "", uuid.UUID(int=1), 2, 91.25, None, "f", 0)
+    text = downloads._fasta_record(None, Stored(), protein)
+    assert text == f">a%3Eb%20c%0A%3Ed%01%2520%C3%A9 structure_id={uuid.UUID(int=1)} plddt=91.25\nMK\n"
 
 
 def test_a_batch_of_structures_is_a_tar(client: TestClient) -> None:

@@ -133,6 +133,8 @@ TYPED = [
     "ptm > 0.3",
     "ptm > 0.3 -- AND false",
     "id LIKE 'a%' OR length % 2 = 0",
+    "proteins.ID LIKE '%1'",
+    "is_fragment IS NOT TRUE AND ptm::VARCHAR LIKE '%3'",
     "structure_id IN (SELECT structure_id FROM sites WHERE biome = 'soil')",
     "false",
 ]
@@ -147,6 +149,32 @@ def test_filters_select_what_their_sql_selects(asked: TestClient, atlas: Atlas, 
     assert sorted(keys(asked, **query)) == sorted(expected)
     page = asked.get("/v1/proteins", params={"size": 1000, **query}).json()["items"]
     assert [key_of(row) for row in page] == sorted(expected)
+    lines = asked.get("/v1/downloads/manifest.jsonl", params=query).text.splitlines()
+    assert [key_of(json.loads(line)) for line in lines] == sorted(expected)
+
+
+@pytest.mark.parametrize(
+    "query",
+    [
+        {"range": "length:50:"},
+        {"choice": "sites.biome:soil"},
+        {"source": "file:///data/b.fasta", "range": "ptm::"},
+    ],
+    ids=["structures", "records", "both"],
+)
+def test_pages_with_conditions_follow_each_other(asked: TestClient, atlas: Atlas, query: dict) -> None:
+    """Of three rows, between records of one structure of which one alone meets the conditions, and in a download."""
+    expected = sorted(selected(atlas, get(asked, "summary", **query)["sql"]))
+    found, after = [], {}
+    while True:
+        page = asked.get("/v1/proteins", params={"size": 3, **query, **after}).json()
+        found += map(key_of, page["items"])
+        if page["next"] is None:
+            break
+        after = {"after": page["next"]}
+    assert found == expected and len(found) > 10
+    lines = asked.get("/v1/downloads/manifest.jsonl", params={**query, "after": after["after"]}).text.splitlines()
+    assert [key_of(json.loads(line)) for line in lines] == expected[-len(page["items"]) :]
 
 
 _SITES = (  # ids that are there twice have the least value

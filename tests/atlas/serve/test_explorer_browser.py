@@ -189,6 +189,7 @@ def test_walk_of_a_visitor(browser: Any, address: str, atlas: Path) -> None:
         assert explorer.saved("Download", "List of ids (text)").read_text().split("\n")[:-1] == novel
         with tarfile.open(explorer.saved("Download", "Structures (PDB, tar)")) as tar:
             assert len(tar.getnames()) == len(novel) + 1
+        assert explorer.saved("Download", "Sequences (FASTA)").read_text().count(">") == len(novel)
         png = explorer.saved("Figure", "Map (PNG)").read_bytes()
         assert png.startswith(b"\x89PNG") and len(png) > 5_000
         figure = ET.fromstring(explorer.saved("Figure", "Histograms (SVG)").read_text(encoding="utf-8"))

@@ -110,12 +110,21 @@ def test_a_full_disk_is_no_end(current: CurrentAtlas, monkeypatch: pytest.Monkey
 
 def test_kept_answers_have_a_limit() -> None:
     """Those that were asked for least lately are dropped; one larger than the limit is not kept."""
-    kept = Kept(10)
+    size = 2 * (4 + tables.ENTRY_BYTES)
+    kept = Kept(size)
     for name in "abc":
-        kept.get(name, lambda: b"1234")
-    assert [kept.find(name) for name in "abc"] == [None, b"1234", b"1234"]
-    kept.find("b")
-    kept.keep("d", b"1234")
-    assert kept.find("b") and kept.find("c") is None
-    kept.keep("e", b"x" * 11)
-    assert kept.find("e") is None and kept.find("b") and kept.find("d")
+        kept.get((name, 1), lambda: b"1234")
+    assert [kept.find((name, 1)) for name in "abc"] == [None, b"1234", b"1234"]
+    kept.find(("b", 1))
+    kept.keep(("d", 1), b"1234")
+    assert kept.find(("b", 1)) and kept.find(("c", 1)) is None
+    kept.keep(("e", 1), b"x" * size)
+    assert kept.find(("e", 1)) is None and kept.find(("b", 1)) and kept.find(("d", 1))
+
+
+def test_keys_of_kept_answers_are_distinct() -> None:
+    keys = [(b"a", "b"), ("a", "b"), (b"ab",), ("a", b"b"), (b"a", b"b"), ("a", None), ("a", "None"), ("ab",), (0.5,)]
+    kept = Kept()
+    for number, key in enumerate(keys):
+        kept.keep(key, bytes([number]))
+    assert [kept.find(key) for key in keys] == [bytes([number]) for number in range(len(keys))]

@@ -15,8 +15,7 @@ from foldatlas.atlas.serve.filters import ORDER, Key, ProteinFilter
 
 def by_view(served: Served, wanted: ProteinFilter, after: Key | None, size: int) -> list[dict[str, Any]]:
     """The same rows from the view as a whole, sorted and cut in Python."""
-    condition, parameters = wanted.sql()
-    rows = served.rows(f"SELECT {', '.join(COLUMNS)} FROM proteins WHERE {condition} ORDER BY {ORDER}", parameters)
+    rows = served.rows(f"SELECT {', '.join(COLUMNS)} FROM proteins WHERE {wanted.sql()} ORDER BY {ORDER}")
     keys = [(row["structure_id"], row["id"], row["source"]) for row in rows]
     least = (after.structure_id, after.id, after.source) if after is not None else (uuid.UUID(int=0), "", "")
     return [row for row, key in zip(rows, keys, strict=True) if key > least][:size]
@@ -31,17 +30,17 @@ FILTERS = [
     ProteinFilter(high_confidence=False, fragment=False),
     ProteinFilter(source="file:///nowhere"),
     ProteinFilter(min_plddt=100),
+    ProteinFilter(sequence_crc64="0123456789ABCDEF"),
 ]
 
 
 @pytest.mark.parametrize("wanted", FILTERS, ids=range(len(FILTERS)))
-@pytest.mark.parametrize("steps", [1, 3])
+@pytest.mark.parametrize("many", [1, pages.MANY])
 def test_rows_are_those_of_the_view(
-    current: CurrentAtlas, wanted: ProteinFilter, steps: int, monkeypatch: pytest.MonkeyPatch
+    current: CurrentAtlas, wanted: ProteinFilter, many: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """After any key, of any size, and however many steps come before the view is read as a whole."""
-    monkeypatch.setattr(pages, "MAX_STEPS", steps)
-    monkeypatch.setattr(pages, "GROWTH", 1)
+    """After any key, of any size, and however many structures are read before all records are."""
+    monkeypatch.setattr(pages, "MANY", many)
     generator = random.Random(1)
     with current.use() as served:
         every = by_view(served, ProteinFilter(), None, 10_000)

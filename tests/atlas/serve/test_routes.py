@@ -4,9 +4,11 @@ import csv
 import json
 import uuid
 from collections.abc import Callable
+from typing import Any
 from urllib.parse import quote
 
 import gemmi
+import jsonschema
 import numpy as np
 import pytest
 from built_atlas import Built
@@ -231,3 +233,28 @@ def test_errors_are_problem_details(client: TestClient) -> None:
         "query.min_plddt",
         "query.min_pldt",
     }
+
+
+def test_examples_of_the_document_fit_its_schemas(client: TestClient) -> None:
+    """And the fields of a protein, and the parameters of a page but the cursor, all have one."""
+    document = client.get("/openapi.json").json()
+    found = 0
+
+    def examine(value: Any) -> None:
+        nonlocal found
+        if isinstance(value, dict):
+            for example in value.get("examples", []) if isinstance(value.get("examples"), list) else []:
+                found += 1
+                schema = {**value, "components": document["components"]}
+                assert not list(jsonschema.Draft202012Validator(schema).iter_errors(example)), (example, value)
+            for each in value.values():
+                examine(each)
+        elif isinstance(value, list):
+            for each in value:
+                examine(each)
+
+    examine(document)
+    assert found > 300
+    assert all("examples" in each for each in document["components"]["schemas"]["Protein"]["properties"].values())
+    parameters = document["paths"]["/v1/proteins"]["get"]["parameters"]
+    assert [each["name"] for each in parameters if "examples" not in each["schema"]] == ["after"]

@@ -26,6 +26,7 @@ const KINDS: readonly Kind[] = [
     file: "structures.tar",
     query: { format: "cif" },
   },
+  { label: "Sequences (FASTA)", path: "v1/downloads/proteins.fasta", file: "proteins.fasta", query: {} },
   {
     label: "Table with sequences (Parquet)",
     path: "v1/downloads/proteins.parquet",

@@ -24,6 +24,8 @@ export type Drawn =
       readonly columns: number;
       readonly rows: number;
       readonly counts: Uint32Array;
+      /** Of each cell the fraction of its proteins that have a number, or its most frequent value. */
+      readonly shares: Float32Array;
     });
 
 interface Header {
@@ -77,7 +79,8 @@ export function parseDrawn(body: ArrayBuffer): Drawn {
   const common = { window: { x0, x1, y0, y1 }, proteins: header.matching, values: floats("color") };
   if (header.kind === "points")
     return { ...common, kind: "points", x: floats("x"), y: floats("y"), keys: integers("key") };
-  return { ...common, kind: "cells", columns: header.width, rows: header.height, counts: integers("count") };
+  const size = { columns: header.width, rows: header.height };
+  return { ...common, ...size, kind: "cells", counts: integers("count"), shares: floats("share") };
 }
 
 function text(body: ArrayBuffer, start: number, length: number): string {

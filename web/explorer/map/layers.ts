@@ -2,19 +2,29 @@
 import type { Layer } from "./canvas.ts";
 import { type Coloring, drawingOrder } from "./coloring.ts";
 import type { Drawn } from "./drawn.ts";
+import { NO_VALUE } from "./palette.ts";
+import { blended, packed } from "./raster.ts";
 
 const MANY = 20_000; // points from which they are more transparent
 
 /** Return the layer of what matches, coloured. */
 export function colored(drawn: Drawn, coloring: Coloring, width: number, height: number): Layer {
-  if (drawn.kind === "cells")
-    return { ...drawn, colors: Uint32Array.from(drawn.values, (value) => coloring.color(value)), opacity: 1 };
+  if (drawn.kind === "cells") return { ...drawn, colors: cellColors(drawn, coloring), opacity: 1 };
   // Of choices, values that few points have are drawn over those that many have.
   const order = coloring.column.type === "number" ? null : drawingOrder(drawn.values);
   const colors = new Uint32Array(drawn.values.length);
   for (let i = 0; i < colors.length; i++) colors[i] = coloring.color(drawn.values[order ? order[i]! : i]!);
   const [x, y] = [arranged(drawn.x, order), arranged(drawn.y, order)];
   return { kind: "dots", x, y, colors, ...dotSize(drawn.proteins, width, height, 0.85) };
+}
+
+/** Return the colours of cells: of numbers that of their mean, of choices that of the most frequent value, the greyer the
+ * smaller its share, so that a bare majority does not look like all of a cell. */
+export function cellColors(cells: Extract<Drawn, { kind: "cells" }>, coloring: Coloring): Uint32Array {
+  const own = Uint32Array.from(cells.values, (value) => coloring.color(value));
+  if (coloring.column.type === "number") return own;
+  const grey = packed(NO_VALUE);
+  return own.map((color, cell) => blended(grey, color, Math.round(256 * cells.shares[cell]!)));
 }
 
 /** Return the layer of all proteins behind those that match, in one faint colour. */

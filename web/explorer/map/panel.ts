@@ -285,8 +285,14 @@ export class MapPanel {
     let text = `${proteins} proteins drawn, one point each. Click a point to open it.`;
     if (drawn.proteins === 0) text = "No protein that matches lies in this part of the map.";
     else if (drawn.kind === "cells")
-      text = `${proteins} proteins here, drawn as a density: the denser, the stronger the colour. Zoom in to see single ones.`;
+      text = `${proteins} proteins here, drawn as a density: the denser, the stronger the colour. ${this.cellText()} Zoom in to see single ones.`;
     this.note.textContent = missing > 0 ? `${text} ${count(missing)} have no place on this map.` : text;
+  }
+
+  /** Return what the colour of a cell is. */
+  private cellText(): string {
+    if (this.coloring.column.type === "number") return "A cell has the colour of its mean.";
+    return "A cell has the colour of its most frequent value, greyer where values are mixed: choose a value of the legend to see it alone.";
   }
 
   /** Colour the points again; those that have values of another column keep their colours until new ones arrive. */

@@ -1,6 +1,8 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { plddtColor, rampColor } from "../map/palette.ts";
+import { coloringOf } from "../map/coloring.ts";
+import { cellColors } from "../map/layers.ts";
+import { NO_VALUE, plddtColor, rampColor } from "../map/palette.ts";
 import { blended, drawCells, drawDots, nearest, packed, type Raster } from "../map/raster.ts";
 import { formatWindow, fromPixel, parseWindow, simplified, squared, toPixel, zoomed } from "../map/viewport.ts";
 import { PLDDT_CLASSES } from "../plddt.ts";
@@ -50,6 +52,21 @@ test("cells are drawn over their window, the lowest row at the bottom", () => {
   drawCells(raster, unit, { columns: 2, rows: 2, window: unit, counts: [9, 0, 0, 0], colors: packed("#000000") });
   const drawn = [...raster.pixels.entries()].filter(([, pixel]) => pixel !== WHITE).map(([place]) => place);
   assert.deepEqual(drawn, [8, 9, 12, 13]);
+});
+
+test("a cell of a choice is the greyer the more it is mixed, one of a number is not", () => {
+  const cells = { values: Float32Array.of(1, 1, 0, Number.NaN), shares: Float32Array.of(1, 0.5, 0.25, 0) };
+  const size = { window: unit, proteins: 9, columns: 2, rows: 2, counts: Uint32Array.of(3, 2, 4, 0) };
+  const drawn = { ...size, ...cells, kind: "cells" as const };
+  const column = { name: "a", label: "A", meaning: null, unit: null, first: false, counts: [], others: 0, nulls: 0 };
+  const choice = coloringOf({ ...column, type: "choice", edges: null, values: ["x", "y"] });
+  const [x, y, grey] = [choice.color(0), choice.color(1), packed(NO_VALUE)];
+  assert.deepEqual([...cellColors(drawn, choice)], [y, blended(grey, y, 128), blended(grey, x, 64), grey]);
+  const number = coloringOf({ ...column, type: "number", edges: [0, 1], values: null });
+  assert.deepEqual(
+    [...cellColors(drawn, number)],
+    [...cells.values].map((value) => number.color(value)),
+  );
 });
 
 test("the nearest point within reach is found", () => {
