@@ -29,7 +29,7 @@ from foldatlas.schemas.records import RESIDUES, num_atoms
 
 TOLERANCES: Final = (0.25, 0.5, 1.0, 2.0)
 GUT: Final = Path(__file__).parents[1] / "examples" / "gut.fasta"
-MAX_LENGTH: Final = 200
+MAX_LENGTH: Final = 100
 
 
 def alphas(prediction: Prediction) -> Any:

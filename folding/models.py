@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 
 PRECISION = "fp32"  # the default
 
+_FOLDING_ONLY: Final = "fp8"
 _LEAST_RECYCLES_WITH_TOLERANCE: Final = 2
 
 Stamp = tuple[tuple[str, int, int], ...]
@@ -125,6 +126,8 @@ def language_model_of(
     Raise as `settings_of`.
     """
     _check_precision(precision)
+    if precision == _FOLDING_ONLY:
+        raise ModelError(f"precision {precision} is for folding, and embeddings have no such option: use bf16")
     files = model_files.find(name, weights_dir)
     found = _read(files, files.stamp(), True)
     return found.language_model, Settings(files.name, found.digest, 0, precision)
@@ -165,10 +168,14 @@ def load(
 
     _check_device(device)
     policy = get(precision)
+    if policy.fp8_products:
+        _check_fp8(device)
     config, checkpoint = config_of(name, weights_dir=weights_dir), open_model(name, weights_dir=weights_dir)
     if name == nano.NAME and (found := fitting.digest(checkpoint.state)) != settings.weights:
         raise ModelError(f"the weights of {name!r} have digest {found}, not {settings.weights}: reinstall FoldAtlas")
     network = fitting.build(config, checkpoint.state, dtype_of=policy.dtype_of, device=device)
+    if policy.fp8_products:
+        network.esm.use_fp8()
     if device.startswith("cuda"):
         from foldatlas.folding.network.graphs import graphs_on
         from foldatlas.folding.network.kernels.self_check import approve_kernels
@@ -257,6 +264,23 @@ def _check_tolerance(tolerance: float, recycles: int) -> None:
             f"a recycle tolerance has no effect with {counted(recycles, 'recycle')}: two passes are needed to see a "
             f"change, and the last one is never skipped, so use {_LEAST_RECYCLES_WITH_TOLERANCE} recycles or more"
         )
+
+
+def _check_fp8(device: str) -> None:
+    """Raise ModelError for a GPU without FP8 units. On a CPU the same numbers are computed in float32."""
+    import torch
+
+    from foldatlas.folding.network.kernels.policy import FP8_CAPABILITY
+
+    if device.startswith("cuda") and (found := torch.cuda.get_device_capability(device)) < FP8_CAPABILITY:
+        raise ModelError(
+            f"precision fp8 needs a GPU of compute capability {_dotted(FP8_CAPABILITY)} (Ada, Hopper) or later, and "
+            f"{device} has {_dotted(found)}: use bf16"
+        )
+
+
+def _dotted(version: tuple[int, int]) -> str:
+    return ".".join(map(str, version))
 
 
 def _check_device(device: str) -> None:

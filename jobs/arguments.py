@@ -14,7 +14,8 @@ FASTA_HELP: Final = (
     "protein FASTA or GenBank, plain or compressed (gz, zst, bz2, xz): a path, a folder, an address (s3, gs, http), a "
     "quoted pattern, or - for standard input"
 )
-PRECISIONS: Final = ("fp32", "bf16", "fp16")
+PRECISIONS: Final = ("fp32", "bf16", "fp16", "fp8")
+EMBEDDING_PRECISIONS: Final = ("fp32", "bf16", "fp16")
 TRAINING_PRECISIONS: Final = ("fp32", "bf16")
 
 

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from foldatlas.jobs.arguments import FASTA_HELP, PRECISIONS, add_device, add_weights, path, say
+from foldatlas.jobs.arguments import EMBEDDING_PRECISIONS, FASTA_HELP, add_device, add_weights, path, say
 from foldatlas.jobs.weights import provide
 
 if TYPE_CHECKING:
@@ -79,7 +79,10 @@ def configure(parser: argparse.ArgumentParser) -> None:
         help="hidden layer: 0 token embedding, 1 first layer, -1 last layer (default: %(default)s)",
     )
     parser.add_argument(
-        "--precision", choices=PRECISIONS, default="fp32", help="precision of the arithmetic (default: %(default)s)"
+        "--precision",
+        choices=EMBEDDING_PRECISIONS,
+        default="fp32",
+        help="precision of the arithmetic (default: %(default)s)",
     )
     parser.add_argument("--per-residue", action="store_true", help="also store the hidden state of each residue")
     add_device(parser)

@@ -120,8 +120,8 @@ def fold(
     when a pass changed its C-alpha distances by less, in angstrom (None: never). `max_length`: in residues; longer
     records are refused. `embeddings`: "none", "mean" or "residue". `pae`: store predicted aligned errors.
     `add_outputs`: fold committed shards again that lack these outputs. `weights`: a folder that is searched for the
-    model first.
-    `precision`: "fp32", "bf16", or "fp16" (language model only). `genes`: the files are contigs; fold their genes.
+    model first. `precision`: "fp32", "bf16", "fp16" (language model only) or "fp8" (its products; bf16 elsewhere).
+    `genes`: the files are contigs; fold their genes.
     `shards` ("0-99,150") or `part` ("3/16"): fold only these shards of the plans of `fasta` (None: all shards of the
     atlas), and build the index only if no shard is missing afterwards. `retry_failed`: retry failed sequences once;
     `fasta` may be empty. `cluster`: cluster the atlas once it is indexed (jobs/cluster.py). `references`: reference

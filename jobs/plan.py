@@ -150,9 +150,10 @@ def plan(
     replaces the URI of the one source as its identity. `replace`: accept a changed file as a new version even if fewer
     than half of its ids remain (docs/files.md). `max_length`: in residues; longer records are refused. `embeddings`
     (one of EMBEDDINGS) and `pae`: outputs that folding will store, which limit the size of a shard. `weights`: a folder
-    that is searched for the model first. `precision`: "fp32", "bf16", or "fp16" (language model only).
-    `recycle_tolerance`: in angstrom, as in `fold`; predictions assume that all passes run. `dry_run`: leave
-    the atlas unchanged. Without `fasta` the atlas is also unchanged, and what is left to fold is predicted.
+    that is searched for the model first. `precision`: "fp32", "bf16", "fp16" (language model only) or "fp8" (its
+    products; bf16 elsewhere). `recycle_tolerance`: as in `fold`; predictions assume that all passes run.
+    `dry_run`: leave the atlas unchanged. Without `fasta` the atlas is also unchanged, and what is left to fold is
+    predicted.
     `devices`, `price`: predict for this number of devices at this price per hour each. `runner`, `workers`,
     `beam_options`: the engine that reads (pipeline/engines/engine.py). Raise UsageError with the atlas unchanged.
     """
@@ -292,7 +293,8 @@ def configure_planning(parser: argparse.ArgumentParser) -> None:
         "--precision",
         choices=PRECISIONS,
         default="fp32",
-        help="precision of the arithmetic; fp16 applies to the language model only (default: %(default)s)",
+        help="precision of the arithmetic; fp16 applies to the language model only, fp8 to "
+        "its matrix products, with bf16 elsewhere (default: %(default)s)",
     )
     files = parser.add_argument_group("input")
     files.add_argument(

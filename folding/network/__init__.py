@@ -18,6 +18,7 @@ esmfold.py                      the whole network
 precision.py                    which tensors have 16 bits, and why the others do not
 layout.py                       modules built without initial values
 linear.py                       linear layers, by the fastest exact kernel
+fp8.py                          products of the language model in FP8
 kernels/                        Triton kernels for a GPU, and the policy that chooses them
 early_stop.py                   recycling that stops for each protein
 graphs.py                       CUDA graphs of trunk passes

@@ -258,13 +258,15 @@ def _in_order_of_batch(parts: Sequence[tuple[Sequence[int], ESMFoldOutput]]) -> 
     """Return the outputs of a whole batch from those of groups of its proteins, each given with its rows."""
     if len(parts) == 1:
         return parts[0][1]
-    rows = torch.tensor([row for proteins, _ in parts for row in proteins])
+    num_proteins = sum(len(proteins) for proteins, _ in parts)
 
     def joined(name: str) -> Tensor | None:
-        values = [getattr(output, name) for _, output in parts]
-        if values[0] is None:
+        first: Tensor | None = getattr(parts[0][1], name)
+        if first is None:
             return None
-        whole: Tensor = torch.cat(values)[rows.argsort().to(values[0].device)]
+        whole = first.new_empty(num_proteins, *first.shape[1:])
+        for proteins, output in parts:
+            whole[torch.tensor(proteins, device=first.device)] = getattr(output, name)
         return whole
 
     return ESMFoldOutput(**{field.name: joined(field.name) for field in fields(ESMFoldOutput)})  # type: ignore[arg-type]

@@ -22,6 +22,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from foldatlas.folding.config import LanguageModelConfig
+from foldatlas.folding.network.fp8 import Fp8Linear, Quantised, quantised
 from foldatlas.folding.network.linear import Linear
 from foldatlas.folding.network.segments import Segments
 from foldatlas.folding.network.tokens import MASK, NUM_TOKENS, PAD
@@ -64,7 +65,9 @@ class SelfAttention(nn.Module):
         self.out_proj = Linear(config.width, config.width)
 
     def forward(self, x_BTD: Tensor, rotation: Rotation, attend: Attend) -> Tensor:
-        query, key, value = (self._heads(projection, x_BTD) for projection in (self.q_proj, self.k_proj, self.v_proj))
+        # In FP8 the three projections share the conversion of their input.
+        x = quantised(x_BTD) if isinstance(self.q_proj, Fp8Linear) else x_BTD
+        query, key, value = (self._heads(projection, x) for projection in (self.q_proj, self.k_proj, self.v_proj))
         # The query is scaled before the rotation, as in training; in float32 the order affects only the last bits.
         attended_BHTK = attend(rotation(query * self.scale), rotation(key), value)
         return self.out_proj(attended_BHTK.transpose(1, 2).flatten(-2))
@@ -82,9 +85,10 @@ class SelfAttention(nn.Module):
             logits_BHTT = query[:, chunk] @ key[:, chunk].transpose(-1, -2)
             yield logits_BHTT.masked_fill_(~key_mask_B11T, float("-inf")).softmax(dim=-1, dtype=torch.float32)
 
-    def _heads(self, projection: nn.Linear, x_BTD: Tensor) -> Tensor:
+    def _heads(self, projection: nn.Module, x: Tensor | Quantised) -> Tensor:
         """Return a projection, split into heads: [B, H, T, K]."""
-        return projection(x_BTD).unflatten(-1, (self.num_heads, -1)).transpose(1, 2)
+        projected: Tensor = projection(x)
+        return projected.unflatten(-1, (self.num_heads, -1)).transpose(1, 2)
 
 
 class Layer(nn.Module):
@@ -128,6 +132,13 @@ class LanguageModel(nn.Module):
         self.register_buffer("inv_freq", torch.zeros(config.head_width // 2))
         self.layers = nn.ModuleList(Layer(config) for _ in range(config.num_layers))
         self.emb_layer_norm_after = nn.LayerNorm(config.width)
+
+    def use_fp8(self) -> None:
+        """Convert the weights of all linear layers to FP8 (fp8.py). Raise ModelError if a width does not allow it."""
+        for layer in self.layers:
+            linears = [(name, module) for name, module in layer.named_modules() if isinstance(module, nn.Linear)]
+            for name, module in linears:
+                layer.set_submodule(name, Fp8Linear(module))
 
     def forward(
         self, tokens_BT: Tensor, state_weights_N: Tensor, lengths: Sequence[int] | None = None

@@ -14,6 +14,8 @@ their layers and the results of their matrix products. These parts are always fl
 
 The trunk is never float16: the sum over residues in a triangle multiplication exceeds 65,504 before `layer_norm_out`
 normalises it, and its infinity becomes NaN in every pair. bfloat16 has the range of float32.
+
+The policy `fp8` is `bf16` with the matrix products of the language model's linear layers in 8 bits (fp8.py).
 """
 
 from collections.abc import Iterator
@@ -37,6 +39,7 @@ class Precision:
     name: str
     language_model: torch.dtype
     trunk: torch.dtype
+    fp8_products: bool = False  # of the language model's linear layers (fp8.py), after a conversion to `language_model`
 
     def __post_init__(self) -> None:
         if self.trunk == torch.float16:
@@ -68,10 +71,11 @@ def _tensors(network: nn.Module) -> Iterator[tuple[str, torch.Tensor]]:
 
 FP32: Final = Precision("fp32", language_model=torch.float32, trunk=torch.float32)
 BF16: Final = Precision("bf16", language_model=torch.bfloat16, trunk=torch.bfloat16)
+FP8: Final = Precision("fp8", language_model=torch.bfloat16, trunk=torch.bfloat16, fp8_products=True)
 # As ESMFold was released: weights of the language model in float16, of the trunk in float32.
 FP16: Final = Precision("fp16", language_model=torch.float16, trunk=torch.float32)
 
-PRECISIONS: Final = {policy.name: policy for policy in (FP32, BF16, FP16)}
+PRECISIONS: Final = {policy.name: policy for policy in (FP32, BF16, FP16, FP8)}
 
 
 def get(name: str) -> Precision:
@@ -83,7 +87,7 @@ def get(name: str) -> Precision:
 
 
 def of(language_model: torch.dtype, trunk: torch.dtype) -> Precision:
-    """Return the policy with these dtypes. Raise ModelError if there is none."""
+    """Return the policy with these dtypes, without FP8. Raise ModelError if there is none."""
     found = Precision(f"{language_model} and {trunk}", language_model, trunk)
     for policy in PRECISIONS.values():
         if (policy.language_model, policy.trunk) == (language_model, trunk):

@@ -18,7 +18,7 @@ _PLDDT_OUTPUTS = 50  # bins of the C-alpha
 
 _FLOAT_BYTES = 4
 # Bytes of a number in the language model and in the trunk's blocks; a test compares them with network/precision.py.
-NUMBER_BYTES: Final = {"fp32": (4, 4), "bf16": (2, 2), "fp16": (2, 4)}
+NUMBER_BYTES: Final = {"fp32": (4, 4), "bf16": (2, 2), "fp16": (2, 4), "fp8": (2, 2)}
 
 # Numbers of tensors that exist at the same time, counted in the code and tested against measured allocations.
 _CHUNKS_ALIVE_IN_BLOCK = 6  # pair channels of the rows of a chunk: projections of triangle attention, and their sum

@@ -93,8 +93,8 @@ def test_settings_are_known_before_anything_is_loaded(reference, two_blocks, tmp
         loaded = models.load_language_model(str(path))
         assert (settings.model, settings.weights, config) == (loaded.name, loaded.weights, loaded.config)
         assert (settings.recycles, settings.precision) == (0, "bf16")
-    with pytest.raises(ModelError, match="unknown precision 'fp8'"):
-        models.language_model_of(str(tmp_path / "alone"), "fp8")
+    with pytest.raises(ModelError, match="unknown precision 'fp4'"):
+        models.language_model_of(str(tmp_path / "alone"), "fp4")
 
 
 def test_the_language_model_of_a_folding_model(two_blocks, tmp_path):

@@ -29,8 +29,8 @@ def test_an_unknown_model_is_refused_with_those_that_exist(call):
 def test_impossible_settings_are_refused():
     with pytest.raises(ModelError, match="recycles=-1"):
         models.settings_of("nano", recycles=-1)
-    with pytest.raises(ModelError, match="unknown precision 'fp8'"):
-        models.load("nano", precision="fp8")
+    with pytest.raises(ModelError, match="unknown precision 'fp4'"):
+        models.load("nano", precision="fp4")
 
 
 def test_weights_that_break_their_promise_are_refused(monkeypatch):

@@ -141,8 +141,8 @@ def test_triangle_product_overflows_float16_before_its_norm(converted):
 
 
 def test_names():
-    with pytest.raises(ModelError, match=r"'fp8'.*fp32, bf16, fp16"):
-        precision.get("fp8")
+    with pytest.raises(ModelError, match=r"'fp4'.*fp32, bf16, fp16, fp8"):
+        precision.get("fp4")
     with pytest.raises(ModelError, match="float64"):
         precision.of(torch.float64, torch.float32)
     numbers = {

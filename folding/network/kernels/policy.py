@@ -9,6 +9,8 @@ An update runs as a kernel if all of these hold:
 Attention of the language model within packed sequences is torch's variable-length attention if that was approved, for
 bfloat16 and float16; it has a derivative. Otherwise it is one call of torch's attention for each length.
 
+Products in FP8 (fp8.py) are torch's `_scaled_mm` if that was approved, and are computed in float32 otherwise.
+
 So a network that was not loaded by models.py, or a device that was not checked, uses plain torch. FOLDATLAS_KERNELS=off
 in the environment turns all kernels off.
 """
@@ -33,6 +35,8 @@ FROM_SEQUENCE: Final = "pair update from the sequence"
 TO_SEQUENCE: Final = "pair bias of the sequence attention"
 UPDATES: Final = (MULTIPLICATION, ATTENTION, TRANSITION, FROM_SEQUENCE, TO_SEQUENCE)
 PACKED_ATTENTION: Final = "attention of packed sequences"
+FP8_PRODUCTS: Final = "FP8 product of the language model"
+FP8_CAPABILITY: Final = (8, 9)  # of a GPU with FP8 tensor cores
 
 _VARIABLE: Final = "FOLDATLAS_KERNELS"
 
@@ -43,7 +47,7 @@ class Case:
 
     device: str
     dtype: torch.dtype
-    width: int  # pair channels; of packed attention, the width of a head
+    width: int  # pair channels; of packed attention, the width of a head; of FP8 products, channels of the input
     heads: int  # of the attention, if it is one; 0 for other updates
 
 
@@ -67,6 +71,23 @@ def attends_in_one_call(value_1HNK: Tensor) -> bool:
         return PACKED_ATTENTION in _forced[-1]
     case = Case(str(value_1HNK.device), value_1HNK.dtype, value_1HNK.shape[3], value_1HNK.shape[1])
     return (PACKED_ATTENTION, case) in _approved
+
+
+def multiplies_in_fp8(values_MK: Tensor) -> bool:
+    """Return whether a product of `values_MK` [M, K], in FP8, is computed by FP8 units."""
+    if _forced:
+        return FP8_PRODUCTS in _forced[-1]
+    return (FP8_PRODUCTS, Case(str(values_MK.device), values_MK.dtype, values_MK.shape[1], 0)) in _approved
+
+
+def can_multiply_in_fp8(device: str) -> bool:
+    """Return whether `device` has FP8 units and torch an operator for them, which may be checked there."""
+    return (
+        device.startswith("cuda")
+        and torch.cuda.get_device_capability(device) >= FP8_CAPABILITY
+        and hasattr(torch, "_scaled_mm")
+        and os.environ.get(_VARIABLE, "on") != "off"
+    )
 
 
 def can_attend_in_one_call(case: Case) -> bool:

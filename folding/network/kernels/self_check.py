@@ -11,16 +11,19 @@ A kernel that reads or writes outside its tensors may end the process with an er
 import copy
 import logging
 from collections.abc import Callable, Sequence
+from functools import partial
 from itertools import product
 from typing import Final
 
 import torch
 from torch import Tensor, nn
 
+from foldatlas.folding.network import fp8
 from foldatlas.folding.network.esmfold import ESMFold
 from foldatlas.folding.network.kernels import policy
 from foldatlas.folding.network.kernels.policy import (
     ATTENTION,
+    FP8_PRODUCTS,
     FROM_SEQUENCE,
     MULTIPLICATION,
     PACKED_ATTENTION,
@@ -38,6 +41,7 @@ from foldatlas.folding.planning.chunks import slices
 # Lengths of two proteins, and rows of a chunk: all rows and a multiple of 8 residues, and chunks that do not divide
 # another length. Kernels have a variant for each (launch.py).
 _BATCHES: Final = (((72, 50), 72), ((77, 50), 40))
+_FP8_TOKENS: Final = (1, 77, 300)
 _PACKED_LENGTHS: Final = (77, 3, 130, 3, 50)  # of sequences, for packed attention
 
 # The error of a kernel may be this many times that of plain torch in the same dtype. Both round a few times in a
@@ -59,6 +63,7 @@ def approve_kernels(network: ESMFold) -> None:
         if policy.can_run(update, case):
             _approve(update, case, disagreement)
     approve_packed_attention(network.esm)
+    approve_fp8_products(network.esm)
 
 
 def approve_packed_attention(model: LanguageModel, dtype: torch.dtype | None = None) -> None:
@@ -67,6 +72,18 @@ def approve_packed_attention(model: LanguageModel, dtype: torch.dtype | None = N
     case = Case(str(weight.device), dtype or weight.dtype, model.config.head_width, model.config.num_heads)
     if policy.can_attend_in_one_call(case):
         _approve(PACKED_ATTENTION, case, disagreement_of_packed_attention)
+
+
+def approve_fp8_products(model: LanguageModel) -> None:
+    """Do the same for products in FP8, if `model` has any: for each number of input channels, with all outputs."""
+    layers = [module for module in model.modules() if isinstance(module, fp8.Fp8Linear)]
+    if not layers or not policy.can_multiply_in_fp8(str(layers[0].values_OK.device)):
+        return
+    shapes = sorted({tuple(layer.values_OK.shape) for layer in layers})
+    for width in sorted({inputs for _, inputs in shapes}):
+        case = Case(str(layers[0].values_OK.device), fp8.FORMAT, width, 0)
+        outputs = [number for number, inputs in shapes if inputs == width]
+        _approve(FP8_PRODUCTS, case, partial(disagreement_of_fp8_products, outputs))
 
 
 def _approve(update: str, case: Case, find_disagreement: Callable[[str, Case], str | None]) -> None:
@@ -109,6 +126,28 @@ def disagreement_of_packed_attention(update: str, case: Case) -> str | None:
             )
             if not kernel <= _ERROR_RATIO * plain:
                 return f"its kernel is off by {kernel:.2g}, plain torch by {plain:.2g}"
+    except Exception as error:  # of torch's kernels and the driver
+        return _failure(error)
+    return None
+
+
+def disagreement_of_fp8_products(outputs: Sequence[int], update: str, case: Case) -> str | None:
+    """Return why FP8 units cannot be used for weights with `outputs` channels, or None."""
+    try:
+        with torch.inference_mode():
+            generator = torch.Generator().manual_seed(0)
+            for tokens, channels in product(_FP8_TOKENS, outputs):
+                x, weight = (
+                    fp8.quantised(torch.randn(rows, case.width, generator=generator).to(case.device, torch.bfloat16))
+                    for rows in (tokens, channels)
+                )
+                bias_O = torch.randn(channels, generator=generator).to(case.device, torch.bfloat16)
+                expected = fp8.plain_product(x, weight, bias_O, torch.float32)
+                plain = float((expected.bfloat16() - expected).norm() / expected.norm())
+                found = fp8.scaled_product(x, weight, bias_O, torch.float32)
+                kernel = float((found - expected).norm() / expected.norm())
+                if not kernel <= _ERROR_RATIO * plain:
+                    return f"it is off by {kernel:.2g}, rounding to bfloat16 by {plain:.2g}"
     except Exception as error:  # of torch's kernels and the driver
         return _failure(error)
     return None
