@@ -197,10 +197,9 @@ class Run:
             self.measure(name, fold, label, sequences, seconds=SECONDS_A_FIGURE)
 
     def measure(self, name: str, fold: Fold, label: str, sequences: list[str], seconds: float | None = None) -> None:
-        """Time `fold` after it folded the longest and the shortest protein.
+        """Time `fold` of the same proteins again, after kernels were compiled and graphs of ours recorded.
 
-        With `seconds`, of an even selection of the proteins that takes about so long. Graphs of ours are recorded
-        within the time, as in a job.
+        With `seconds`, an even selection of the proteins that takes about so long, after one of them.
         """
         row: dict[str, Any] = {"name": name, "proteins": label, "number": 0, "note": ""}
         self.found["rows"].append(row)
@@ -217,11 +216,12 @@ class Run:
         self.write()
 
     def timed(self, fold: Fold, sequences: list[str], seconds: float | None) -> dict[str, Any]:
+        started = time.perf_counter()
+        first: dict[str, Any] = {}
         if seconds is None:
-            fold(sequences[-1:])
-            fold(sequences[:2])
+            fold(sequences)
+            first["first_seconds"] = time.perf_counter() - started
         else:
-            started = time.perf_counter()
             middle = sequences[len(sequences) // 2]
             fold([middle])
             number = max(1, min(len(sequences), int(seconds / (time.perf_counter() - started))))
@@ -237,8 +237,9 @@ class Run:
             torch.cuda.synchronize()
         taken = time.perf_counter() - started
         lengths = list(map(len, sequences))
-        row = {
+        row = first | {
             "number": len(sequences),
+            "seconds": taken,
             "per_second": len(sequences) / taken,
             "share_of_bound": bound_seconds(self.sizes, lengths) / taken,
         }
