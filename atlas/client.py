@@ -33,7 +33,11 @@ class ServerError(FoldAtlasError):
 
 
 class Client:
-    """Requests to one server. Errors raise ServerError; those of the connection are of requests."""
+    """Requests to one server. Errors raise ServerError; those of the connection are of requests.
+
+    A request whose answer is 503 with Retry-After, such as while the server reads a new index, is sent again, within
+    `timeout` seconds.
+    """
 
     def __init__(self, url: str, *, token: str | None = None, timeout: float = TIMEOUT):
         self._url = url.rstrip("/")
@@ -106,7 +110,8 @@ class Client:
     def download(self, path: str | Path, what: str = "structures.tar", **conditions: Any) -> None:
         """Write a download of the proteins that meet all conditions to a file.
 
-        `what` is structures.tar, proteins.parquet or manifest.jsonl. The file appears when the answer is complete.
+        `what` is structures.tar, proteins.parquet, proteins.fasta or manifest.jsonl. The file appears when the answer is
+        complete.
         """
         part = Path(f"{path}.part")
         response = self._request("GET", f"/v1/downloads/{what}", params=conditions, stream=True)
@@ -119,7 +124,14 @@ class Client:
         return self._request("GET", path, params=query)
 
     def _request(self, method: str, path: str, **options: Any) -> requests.Response:
-        response = self._session.request(method, self._url + path, timeout=self._timeout, **options)
+        deadline = time.monotonic() + self._timeout
+        while True:
+            response = self._session.request(method, self._url + path, timeout=self._timeout, **options)
+            wait = response.headers.get("Retry-After", "") if response.status_code == 503 else ""
+            if not wait.isdigit() or time.monotonic() + int(wait) > deadline:
+                break
+            response.close()
+            time.sleep(int(wait))
         if response.status_code >= 400:
             try:
                 problem = dict(response.json())

@@ -7,6 +7,12 @@ Queries are random structures of the atlas, one after the other. Latency is from
 sees it, with the load of the machine. Processor time is that of the server and of the processes of searches, the start
 of these included; memory is the greatest of a process: private, and with mapped files that it read. Embeddings are
 compared by usearch and, in the same process, by numpy. Writes searches.md and searches.json.
+
+    python benchmarks/searches.py ../shared/data/chains.parquet --structures 20000 --times 5 25
+
+measures larger databases without their disk: the segments are listed several times in the database, so that each search
+compares with all of them so many times. Processor time and private memory are those of a database of that size;
+resident memory and reading from a disk are not. Writes searches_scale.md and searches_scale.json.
 """
 
 import argparse
@@ -23,13 +29,14 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
+import msgspec
 import numpy as np
 from export import make_atlas
 from machine import add_output, hardware, write_results
 
 from foldatlas.atlas.client import Client
 from foldatlas.atlas.reader import Atlas
-from foldatlas.atlas.serve.search.documents import read_database
+from foldatlas.atlas.serve.search.documents import DOCUMENT, read_database
 from foldatlas.atlas.serve.search.embeddings import search_embeddings
 from foldatlas.atlas.serve.search.segments import SegmentArrays
 from foldatlas.folding.compare.experimental import read_chains
@@ -112,6 +119,55 @@ def ask(client: Client, server: int, queries: list[dict[str, Any]]) -> dict[str,
     }  # fmt: skip
 
 
+def measure(atlas: Path, root: Path, chosen: list[tuple[str, str]]) -> dict[str, dict[str, float]]:
+    """Search with each kind of query on a server of its own. Return what was measured, by kind."""
+    command = [sys.executable, "-m", "foldatlas.jobs.cli", "serve", str(atlas), "--port", "0"]
+    with subprocess.Popen([*command, "--search-folder", str(root)], stderr=subprocess.PIPE, text=True) as server:
+        assert server.stderr is not None
+        client = Client(next(line for line in server.stderr if line.startswith("serving ")).split()[-1])
+        kinds = {
+            "sequence": [{"kind": "sequence", "sequence": sequence, "limit": HITS} for _, sequence in chosen],
+            "structure": [{"kind": "structure", "name": name, "limit": HITS} for name, _ in chosen],
+            "uploaded structure": [
+                {"kind": "structure", "structure": client.structure(name), "limit": HITS} for name, _ in chosen
+            ],
+            "embedding": [{"kind": "embedding", "name": name, "limit": HITS} for name, _ in chosen],
+        }
+        asked = {kind: ask(client, server.pid, queries) for kind, queries in kinds.items()}
+        server.terminate()
+    return asked
+
+
+def measure_scale(
+    atlas: Path, root: Path, chosen: list[tuple[str, str]], times: list[int]
+) -> tuple[dict[str, Any], list[str]]:
+    """Measure with the segments listed so many times. Return what was measured, and lines of a table."""
+    database = read_database(root)
+    assert database is not None
+    found: dict[str, Any] = {}
+    for number in times:
+        larger = msgspec.structs.replace(database, segments=database.segments * number)
+        (root / DOCUMENT).write_bytes(msgspec.json.encode(larger))
+        found[f"{database.structures * number:,}"] = measure(atlas, root, chosen)
+    lines = [
+        f"# Searches of more structures: segments of {database.structures:,} structures, listed several times",
+        "",
+        f"{date.today()}, {hardware()}, load {os.getloadavg()[0]:.0f}, {len(chosen) - 1} queries of a kind, "
+        f"{HITS} hits, embeddings of {database.dimension:,} channels. Processor time and private memory are those of a "
+        "database of that size whose pages are in memory.",
+        "",
+        "| structures | kind | processor seconds | median latency, s | greatest, s | private memory, MB |",
+        "|---|---|---|---|---|---|",
+    ]
+    lines += [
+        f"| {structures} | {kind} | {one['processor_seconds']:.2f} | {one['median']:.2f} | {one['greatest']:.2f} "
+        f"| {one['private_mb']:.0f} |"
+        for structures, asked in found.items()
+        for kind, one in asked.items()
+    ]
+    return found, lines
+
+
 def compare_embeddings(root: Path, repeats: int = 5) -> dict[str, float]:
     """Processor seconds of one query by usearch and by numpy, over the same mapped vectors."""
     database = read_database(root)
@@ -143,6 +199,7 @@ def main() -> None:
     parser.add_argument("--structures", type=int, default=100_000)
     parser.add_argument("--channels", type=int, default=2_560, help="of embeddings; 2,560 as ESM-2 of 3 B parameters")
     parser.add_argument("--queries", type=int, default=10)
+    parser.add_argument("--times", type=int, nargs="*", default=[], help="how often the segments are listed")
     parser.add_argument("--atlas", type=Path, help="folder of the atlas, which is made unless it exists")
     add_output(parser)
     arguments = parser.parse_args()
@@ -156,20 +213,10 @@ def main() -> None:
                 "SELECT id, sequence FROM proteins JOIN sequences USING (structure_id) ORDER BY id"
             ).rows()
         chosen = random.Random(1).sample(rows, arguments.queries + 1)
-        command = [sys.executable, "-m", "foldatlas.jobs.cli", "serve", str(atlas), "--port", "0"]
-        with subprocess.Popen([*command, "--search-folder", str(root)], stderr=subprocess.PIPE, text=True) as server:
-            assert server.stderr is not None
-            client = Client(next(line for line in server.stderr if line.startswith("serving ")).split()[-1])
-            kinds = {
-                "sequence": [{"kind": "sequence", "sequence": sequence, "limit": HITS} for _, sequence in chosen],
-                "structure": [{"kind": "structure", "name": name, "limit": HITS} for name, _ in chosen],
-                "uploaded structure": [
-                    {"kind": "structure", "structure": client.structure(name), "limit": HITS} for name, _ in chosen
-                ],
-                "embedding": [{"kind": "embedding", "name": name, "limit": HITS} for name, _ in chosen],
-            }
-            asked = {kind: ask(client, server.pid, queries) for kind, queries in kinds.items()}
-            server.terminate()
+        if arguments.times:
+            write_results(arguments.output, "searches_scale", *measure_scale(atlas, root, chosen, arguments.times))
+            return
+        asked = measure(atlas, root, chosen)
         vectors = compare_embeddings(root)
     lines = [
         f"# Searches: {built['structures']:,} structures, {built['residues']:,} residues, embeddings of "

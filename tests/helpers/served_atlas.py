@@ -5,6 +5,9 @@ import signal
 import subprocess
 import sys
 import threading
+import time
+import urllib.error
+import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -30,3 +33,14 @@ def served(atlas: Path, *options: str, temporary: Path | None = None) -> Iterato
         assert process.wait(60) == 143, "".join(lines)
         reading.join(60)
         process.stderr.close()
+
+
+def wait_for_explorer(url: str) -> None:
+    """Return when the explorer of a server answers: before, a browser's console has its answers 503."""
+    while True:
+        try:
+            with urllib.request.urlopen(f"{url}/v1/explore/columns"):
+                return
+        except urllib.error.HTTPError as error:
+            assert error.code == 503, error
+            time.sleep(0.1)

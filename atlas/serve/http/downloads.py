@@ -1,19 +1,21 @@
 """Our own routes: downloads of the proteins that meet a filter, as tar, Parquet, FASTA or a manifest."""
 
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Query, Request
 from starlette.responses import Response, StreamingResponse
 
 from foldatlas.atlas.serve import downloads
+from foldatlas.atlas.serve.contents import Contents
 from foldatlas.atlas.serve.current import Served
-from foldatlas.atlas.serve.filters import Matching, ProteinFilter, parse_cursor
+from foldatlas.atlas.serve.filters import Key, Matching, ProteinFilter, parse_cursor
 from foldatlas.atlas.serve.http import models
 from foldatlas.atlas.serve.http.access import needs
 from foldatlas.atlas.serve.http.problems import documented
 from foldatlas.atlas.serve.http.select import Select, wanted_of, with_selection
-from foldatlas.atlas.serve.http.state import Download, State, state_of
+from foldatlas.atlas.serve.http.state import Download, state_of
 from foldatlas.atlas.serve.settings import READ
 
 router = APIRouter(prefix="/v1/downloads", tags=["downloads"], dependencies=[Depends(needs(READ))])
@@ -29,17 +31,18 @@ def _documented(what: str, media_type: str) -> dict[int | str, dict[str, Any]]:
 async def _stream(
     request: Request,
     query: models.DownloadQuery,
-    pieces: Callable[[State, Served, ProteinFilter | Matching], Iterator[bytes]],
+    pieces: Callable[[Served, Contents, ProteinFilter | Matching, Key | None, int], Iterator[bytes]],
     name: str,
     media_type: str,
 ) -> Response:
+    after = parse_cursor(query.after) if query.after else None
     state = state_of(request)
 
     def begin(select: Select) -> Response:
         download = Download(state)
         try:
             wanted = wanted_of(state, download.served, select)
-            begun = downloads.prepared(pieces(state, download.served, wanted))
+            begun = downloads.prepared(pieces(download.served, state.contents, wanted, after, query.limit))
         except BaseException:
             download.close()
             raise
@@ -56,15 +59,8 @@ async def _stream(
 )
 async def tar(request: Request, query: Annotated[models.TarQuery, Query()]) -> Response:
     """Download structures as a tar. If manifest.jsonl is not in it, it was cut off: resume with `after`."""
-    after = parse_cursor(query.after) if query.after else None
     return await _stream(
-        request,
-        query,
-        lambda state, served, wanted: downloads.tar_stream(
-            served, state.contents, wanted, after, query.limit, query.format
-        ),
-        "structures.tar",
-        "application/x-tar",
+        request, query, partial(downloads.tar_stream, format=query.format), "structures.tar", "application/x-tar"
     )
 
 
@@ -75,14 +71,7 @@ async def tar(request: Request, query: Annotated[models.TarQuery, Query()]) -> R
 )
 async def parquet(request: Request, query: Annotated[models.DownloadQuery, Query()]) -> Response:
     """Download proteins as Parquet: the columns of a page, the sequence, and a cursor."""
-    after = parse_cursor(query.after) if query.after else None
-    return await _stream(
-        request,
-        query,
-        lambda state, served, wanted: downloads.parquet_stream(served, state.contents, wanted, after, query.limit),
-        "proteins.parquet",
-        "application/vnd.apache.parquet",
-    )
+    return await _stream(request, query, downloads.parquet_stream, "proteins.parquet", "application/vnd.apache.parquet")
 
 
 @router.get(
@@ -92,14 +81,7 @@ async def parquet(request: Request, query: Annotated[models.DownloadQuery, Query
 )
 async def fasta(request: Request, query: Annotated[models.DownloadQuery, Query()]) -> Response:
     """Download sequences as FASTA. Ids are percent-encoded where they have spaces or other than printable ASCII."""
-    after = parse_cursor(query.after) if query.after else None
-    return await _stream(
-        request,
-        query,
-        lambda state, served, wanted: downloads.fasta_stream(served, state.contents, wanted, after, query.limit),
-        "proteins.fasta",
-        "text/x-fasta",
-    )
+    return await _stream(request, query, downloads.fasta_stream, "proteins.fasta", "text/x-fasta")
 
 
 @router.get(
@@ -109,11 +91,10 @@ async def fasta(request: Request, query: Annotated[models.DownloadQuery, Query()
 )
 async def manifest(request: Request, query: Annotated[models.DownloadQuery, Query()]) -> Response:
     """List what a download would have: a line of JSON per record, with the cursor to resume after it."""
-    after = parse_cursor(query.after) if query.after else None
-    return await _stream(
-        request,
-        query,
-        lambda state, served, wanted: downloads.manifest_stream(served, wanted, after, query.limit),
-        "manifest.jsonl",
-        "application/jsonl",
-    )
+
+    def pieces(
+        served: Served, contents: Contents, wanted: ProteinFilter | Matching, after: Key | None, limit: int
+    ) -> Iterator[bytes]:
+        return downloads.manifest_stream(served, wanted, after, limit)
+
+    return await _stream(request, query, pieces, "manifest.jsonl", "application/jsonl")

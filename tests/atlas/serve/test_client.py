@@ -1,5 +1,6 @@
 """The client against a real server: `foldatlas serve` as a user starts it, in a process of its own."""
 
+import io
 import os
 import shutil
 import signal
@@ -12,8 +13,10 @@ from pathlib import Path
 
 import gemmi
 import pytest
+import requests
 from built_atlas import Built
 
+from foldatlas.atlas import client as client_module
 from foldatlas.atlas.client import Client, ServerError
 from foldatlas.atlas.reader import Atlas
 from foldatlas.atlas.serve.cage import landlock
@@ -99,3 +102,25 @@ def test_errors_have_details(client: Client, server: str) -> None:
     assert error.value.status == 404 and error.value.problem["title"] == "Not Found"
     with pytest.raises(ServerError, match="Authorization"):
         Client(server).find("a1")
+
+
+def test_a_busy_server_is_asked_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    """After the seconds of Retry-After, unless that is beyond the time limit; other errors are raised at once."""
+
+    def answer(status: int, **headers: str) -> requests.Response:
+        made = requests.Response()
+        made.status_code, made._content = status, b'{"proteins": 1}'
+        made.headers.update(headers)
+        made.raw = io.BytesIO()
+        return made
+
+    busy = answer(503, **{"Retry-After": "2"})
+    slept, answers = [], iter([busy, busy, answer(200), busy, answer(503), answer(503, **{"Retry-After": "600"})])
+    monkeypatch.setattr(client_module.time, "sleep", slept.append)
+    client = Client("http://localhost:1")
+    monkeypatch.setattr(client._session, "request", lambda *arguments, **options: next(answers))
+    assert client.health() == {"proteins": 1} and slept == [2, 2]
+    for expected in ([2, 2, 2], [2, 2, 2]):
+        with pytest.raises(ServerError, match="503"):
+            client.health()
+        assert slept == expected

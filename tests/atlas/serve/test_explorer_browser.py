@@ -17,7 +17,7 @@ import pyarrow.parquet as pq
 import pytest
 import report_atlas
 from browser import AXE, CHROMIUM, Opened, launched
-from served_atlas import served
+from served_atlas import served, wait_for_explorer
 from shared import made_once
 
 from foldatlas.atlas.reader import Atlas
@@ -56,6 +56,7 @@ def atlas(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def address(atlas: Path) -> Iterator[str]:
     with served(atlas) as url:
+        wait_for_explorer(url)
         yield f"{url}/"
 
 
