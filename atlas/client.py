@@ -110,8 +110,8 @@ class Client:
     def download(self, path: str | Path, what: str = "structures.tar", **conditions: Any) -> None:
         """Write a download of the proteins that meet all conditions to a file.
 
-        `what` is structures.tar, proteins.parquet, proteins.fasta or manifest.jsonl. The file appears when the answer is
-        complete.
+        `what` is structures.tar, proteins.parquet, proteins.fasta or manifest.jsonl. The file appears when the answer
+        is complete.
         """
         part = Path(f"{path}.part")
         response = self._request("GET", f"/v1/downloads/{what}", params=conditions, stream=True)

@@ -13,8 +13,8 @@ from foldatlas.folding.planning import cost
 from foldatlas.folding.planning.buckets import bucket
 
 # Padded cost of a batch, MFLOP, that fills the device. One protein fills a CPU, and larger batches only exceed its
-# caches (docs/log.md). On a GPU a batch should compute for longer than its kernels take to launch: 14,758 launches of
-# esmfold_v1 (benchmarks/results/gpu_counts.md) take some 75 ms at 5 us each, and an H200 does at most 790 TFLOP/s.
+# caches (docs/log.md). On a GPU a batch should compute for longer than its kernels take to launch: 11,215 launches of
+# esmfold_v1 (benchmarks/results/gpu_counts.md) take some 56 ms at 5 us each, and an H200 does at most 790 TFLOP/s.
 BATCH_MFLOP: Final = {"cpu": 2_000, "cuda": 100_000_000}
 
 # Kernels have a block for each protein, or each head of one, along an axis of CUDA's grid with at most 65,535 blocks.

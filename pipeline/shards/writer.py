@@ -2,6 +2,7 @@
 
 import contextlib
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from typing import Any, Final, NamedTuple
 
@@ -68,6 +69,11 @@ class ShardWriter:
                     self._flush_bulk(table)
                 if "failures" in self._files:
                     self._write_failures()
+                stack.pop_all()  # from here on each file is closed, or removed, by its own
+            # At once, since each waits for a disk or a store, and the device for all of them.
+            with ThreadPoolExecutor(len(self._files)) as pool:
+                for closed in [pool.submit(file.__exit__, None, None, None) for file in self._files.values()]:
+                    closed.result()
         except BaseException:
             self._folder.discard(self.entries())  # files that had their names already when a later one failed
             raise
