@@ -109,7 +109,7 @@ EXTRAS = {
 setup(
     name="foldatlas",
     version="0.1.0",
-    description="Embed and fold every protein of a metagenome on GPUs, and query the atlas with SQL",
+    description="Fold all proteins of a data set with ESMFold into an atlas that SQL can query",
     long_description=Path(__file__).with_name("README.md").read_text(encoding="utf-8"),
     long_description_content_type="text/markdown",
     author="FoldAtlas authors",

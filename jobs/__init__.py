@@ -2,6 +2,7 @@
 
 cli.py          the command line: parser, errors, exit codes
 arguments.py    argument types and messages that the parsers share
+progress.py     progress bars
 plan.py         FASTA -> a plan
 fold.py         plan, fold, index: the main job
 import_.py      structures that exist already -> an atlas

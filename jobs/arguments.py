@@ -118,6 +118,22 @@ def add_device(parser: argparse._ActionsContainer) -> None:
     )
 
 
+def add_training(execution: argparse._ActionsContainer, *, log_every: int) -> None:
+    """Add what both kinds of training have of the options that do not change a result."""
+    add_device(execution)
+    execution.add_argument(
+        "--recompute", action="store_true", help="recompute activations: a third slower, much less memory"
+    )
+    for option, what, steps in (
+        ("--log-every", "lines of metrics", log_every),
+        ("--valid-every", "evaluations of what is held out", 500),
+        ("--save-every", "checkpoints", 500),
+    ):
+        execution.add_argument(
+            option, type=positive, default=steps, metavar="N", help=f"steps between {what} (default: %(default)s)"
+        )
+
+
 def add_engine(parser: argparse._ActionsContainer) -> None:
     """Add the options that choose the engine of a stage after folding, and where its events go."""
     parser.add_argument(

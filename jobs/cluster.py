@@ -1,7 +1,6 @@
 """`foldatlas cluster`: cluster the proteins of an atlas, by sequence and by structure."""
 
 import argparse
-import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -47,30 +46,26 @@ def cluster(
     Interrupted with all committed shards kept.
     """
     from foldatlas.atlas.folder import AtlasFolder
-    from foldatlas.atlas.index.build import build_index, current_accounting
+    from foldatlas.atlas.index.build import up_to_date
     from foldatlas.pipeline import events
     from foldatlas.pipeline.clustering import cluster_atlas
     from foldatlas.pipeline.engines.choose import choose_engine
+    from foldatlas.pipeline.workers.devices import own_cores
 
     engine = choose_engine(runner, workers, beam_options)
     folder = AtlasFolder.existing(atlas)
     log = events.absolute(log)
-    if current_accounting(folder) is None:
-        on_phase("indexing")
-        build_index(folder)
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    up_to_date(folder, on_phase)
     report = cluster_atlas(
         folder,
         engine=engine,
-        threads=threads or max(1, cores // max(1, engine.workers or 1)),
+        threads=threads or max(1, own_cores() // max(1, engine.workers or 1)),
         from_nothing=full,
         show_progress=show_progress,
         on_phase=on_phase,
         log=log,
     )
-    if current_accounting(folder) is None:
-        on_phase("indexing")
-        build_index(folder)
+    up_to_date(folder, on_phase)
     return report
 
 
@@ -100,13 +95,12 @@ def forecast(atlas: str | Path) -> "ClusterForecast | None":
     from foldatlas.atlas.clusters.results import KIND, clustered_ids, is_current, run_settings
     from foldatlas.atlas.clusters.structures import present_structures
     from foldatlas.atlas.folder import AtlasFolder
-    from foldatlas.atlas.index.build import build_index, current_accounting
+    from foldatlas.atlas.index.build import up_to_date
     from foldatlas.atlas.reader import Atlas
     from foldatlas.atlas.stages.runs import latest_complete
 
     folder = AtlasFolder.existing(atlas)
-    if current_accounting(folder) is None:
-        build_index(folder)
+    up_to_date(folder)
     with Atlas.open(atlas) as opened:
         structures = present_structures(opened)
     settings, latest = run_settings(structures.ids_N), latest_complete(folder, KIND)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Final
 
 from foldatlas.atlas.diff.tolerances import Tolerances
 from foldatlas.jobs.arguments import ATLAS_HELP, not_negative_number, path, positive, say
+from foldatlas.jobs.progress import progress_bar
 from foldatlas.schemas.errors import UsageError
 
 if TYPE_CHECKING:
@@ -35,25 +36,19 @@ def diff(
 
     Raise NotAnAtlasError for an atlas that does not exist or has no index, UsageError for two names of one atlas.
     """
-    from tqdm import tqdm
-
     from foldatlas.atlas.diff.compare import diff_atlases
     from foldatlas.atlas.reader import Atlas
 
     with (
         Atlas.open(first) as one,
         Atlas.open(second) as other,
-        tqdm(unit="structure", disable=None, leave=False) as bar,
+        progress_bar("structures") as progress,
     ):
         for atlas in (one, other):
             if atlas.is_stale:
                 say(f"the index is older than the atlas: run `foldatlas index {atlas.folder.uri}`")
 
-        def show(done: int, total: int) -> None:
-            bar.total = total
-            bar.update(done - bar.n)
-
-        with diff_atlases(one, other, tolerances, coordinates=coordinates, progress=show) as differences:
+        with diff_atlases(one, other, tolerances, coordinates=coordinates, progress=progress) as differences:
             yield differences
 
 

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Final
 
 from foldatlas.atlas.export.formats import FORMATS, STRUCTURE_FORMATS
 from foldatlas.jobs.arguments import ATLAS_HELP, path, positive, say, statement
+from foldatlas.jobs.progress import progress_bar
 from foldatlas.schemas.errors import Interrupted
 from foldatlas.schemas.wording import counted
 
@@ -55,19 +56,12 @@ def export(
     above 1, a script must guard its main module. Raise UsageError, ForeignFolderError if `dest` is not empty,
     QueryError for a wrong condition.
     """
-    from tqdm import tqdm
-
     from foldatlas.atlas.export.subset import export as write
 
-    with tqdm(unit=" proteins", unit_scale=True, disable=None if show_progress else True, leave=False) as bar:
-
-        def show(done: int, total: int) -> None:
-            bar.total = total
-            bar.update(done - bar.n)
-
+    with progress_bar("proteins", is_shown=show_progress) as progress:
         return write(
             atlas, dest, format=format, members=members, where=where, sql=sql, ids=ids, order_by=order_by, limit=limit,
-            licence=licence, base_url=base_url, pae=pae, workers=workers, progress=show,
+            licence=licence, base_url=base_url, pae=pae, workers=workers, progress=progress,
         )  # fmt: skip
 
 
@@ -110,7 +104,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    from foldatlas.atlas.export.processes import available_processors
+    from foldatlas.pipeline.workers.devices import own_cores
 
     try:
         done = export(
@@ -126,7 +120,7 @@ def run(arguments: argparse.Namespace) -> int:
             licence=arguments.licence,
             base_url=arguments.base_url,
             pae=arguments.pae,
-            workers=arguments.workers or available_processors(),
+            workers=arguments.workers or own_cores(),
             show_progress=True,
         )
     except KeyboardInterrupt:

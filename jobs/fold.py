@@ -133,6 +133,7 @@ def fold(
     Raise UsageError with the atlas unchanged (or only planned, if `shards` does not fit the plan), and Interrupted
     with all committed shards kept.
     """
+    from foldatlas.atlas.index.build import up_to_date
     from foldatlas.folding.models import notes_of
     from foldatlas.folding.weights.model_files import absolute
     from foldatlas.pipeline import events
@@ -188,7 +189,7 @@ def fold(
     done = None if share is None else share.summary(folder, outputs if add_outputs else ())
     if done is not None and done.left:
         return FoldSummary(summary, report, None, done)
-    accounting, clusters = _indexed(folder), None
+    accounting, clusters = up_to_date(folder), None
     if cluster and accounting.folded:
         clusters = cluster_job.cluster(
             atlas,
@@ -216,13 +217,6 @@ def _refuse_contradictions(
         raise UsageError("--shards and --part select shards of the plan of FASTA files: give the files")
     if add_outputs and not outputs:
         raise UsageError("--add-outputs does not say which output to add: pass --embeddings or --pae too")
-
-
-def _indexed(folder: "AtlasFolder") -> "Accounting":
-    """Return the accounting of the index; build the index first if it is not up to date."""
-    from foldatlas.atlas.index.build import build_index, current_accounting
-
-    return current_accounting(folder) or build_index(folder)
 
 
 @dataclass(frozen=True)

@@ -75,7 +75,7 @@ def import_structures(
     Raise UsageError with the atlas unchanged, and Interrupted with everything kept that was read or committed.
     """
     from foldatlas.atlas.folder import AtlasFolder
-    from foldatlas.atlas.index.build import build_index, current_accounting
+    from foldatlas.atlas.index.build import up_to_date
     from foldatlas.pipeline import events
     from foldatlas.pipeline.engines.choose import choose_engine
     from foldatlas.pipeline.importing.esm_table import files_of_table
@@ -109,7 +109,7 @@ def import_structures(
             on_phase=on_phase,
         )
     on_phase("index")
-    return ImportSummary(report, current_accounting(folder) or build_index(folder))
+    return ImportSummary(report, up_to_date(folder))
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -199,10 +199,11 @@ def run(arguments: argparse.Namespace) -> int:
     say(*lines(summary.report))
     accounting = summary.accounting
     print(accounting.line())
-    say_refused(accounting.num_refused, arguments.atlas)
+    refused = _refused_structures(accounting)
+    say_refused(refused, arguments.atlas)
     if arguments.report:
         report_job.attempt(arguments.atlas)
-    return 3 if accounting.failed or (arguments.strict and _refused_structures(accounting)) else 0
+    return 3 if accounting.failed or (arguments.strict and refused) else 0
 
 
 def lines(report: "ImportReport") -> list[str]:

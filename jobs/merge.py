@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from foldatlas.jobs.arguments import path, say
+from foldatlas.jobs.progress import progress_bar
 
 if TYPE_CHECKING:
     from foldatlas.atlas.accounting import Accounting
@@ -25,17 +26,10 @@ def merge(atlases: Sequence[str | Path], out: str | Path, *, check: bool = False
 
     Raise UsageError, with nothing written, for atlases that cannot be merged.
     """
-    from tqdm import tqdm
-
     from foldatlas.atlas.merge import merge_atlases
 
-    with tqdm(unit="B", unit_scale=True, disable=None, leave=False) as bar:
-
-        def show(done: int, total: int) -> None:
-            bar.total = total
-            bar.update(done - bar.n)
-
-        return merge_atlases(atlases, out, check=check, progress=show)
+    with progress_bar("B") as progress:
+        return merge_atlases(atlases, out, check=check, progress=progress)
 
 
 def configure(parser: argparse.ArgumentParser) -> None:

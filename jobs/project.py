@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from foldatlas.jobs.arguments import ATLAS_HELP, not_negative, path, positive, say, statement
+from foldatlas.jobs.progress import progress_bar
 from foldatlas.schemas.errors import Interrupted, UsageError
 from foldatlas.schemas.wording import counted, readable_time
 
@@ -50,12 +51,11 @@ def project(
 
     Raise UsageError for an atlas without structures, missing embeddings or libraries, QueryError for a wrong condition.
     """
-    from tqdm import tqdm
-
     from foldatlas.atlas.folder import AtlasFolder
-    from foldatlas.atlas.index.build import build_index, current_accounting
+    from foldatlas.atlas.index.build import up_to_date
     from foldatlas.atlas.projection.run import project_atlas
     from foldatlas.atlas.reader import Atlas
+    from foldatlas.pipeline.workers.devices import own_cores
 
     if where is not None and protspace is None and embedding_atlas is None:
         raise UsageError("--where is for the files of --protspace and --embedding-atlas: give one of them")
@@ -65,22 +65,15 @@ def project(
         if file is not None and not Path(file).absolute().parent.is_dir():
             raise UsageError(f"{Path(file).parent} does not exist or is not a folder: {file} cannot be written")
     folder = AtlasFolder.existing(atlas)
-    if current_accounting(folder) is None:
-        on_phase("indexing")
-        build_index(folder)
+    up_to_date(folder, on_phase)
     if where is not None:
         with Atlas.open(atlas) as opened:
             opened.condition(where)  # before the map is made
-    with tqdm(unit=" structures", unit_scale=True, disable=None if show_progress else True, leave=False) as bar:
-
-        def show(done: int, total: int) -> None:
-            bar.total = total
-            bar.update(done - bar.n)
-
-        report = project_atlas(folder, features=features, seed=seed, threads=threads, progress=show, on_phase=on_phase)
-    if current_accounting(folder) is None:
-        on_phase("indexing")
-        build_index(folder)
+    with progress_bar("structures", is_shown=show_progress) as progress:
+        report = project_atlas(
+            folder, features=features, seed=seed, threads=threads or own_cores(), progress=progress, on_phase=on_phase
+        )
+    up_to_date(folder, on_phase)
     if protspace is not None or embedding_atlas is not None:
         _write_files(atlas, protspace, embedding_atlas, where)
     return report

@@ -8,7 +8,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from foldatlas.jobs.arguments import TRAINING_PRECISIONS, add_device, add_weights, not_negative, path, positive, say
+from foldatlas.jobs.arguments import TRAINING_PRECISIONS, add_training, add_weights, not_negative, path, positive, say
 from foldatlas.jobs.weights import provide
 from foldatlas.schemas.errors import Interrupted, UsageError
 from foldatlas.schemas.wording import counted
@@ -290,18 +290,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     recipe.add_argument("--average-decay", type=float, metavar="X", help="decay of the averaged weights, 0 to 1")
     recipe.add_argument("--precision", choices=TRAINING_PRECISIONS, default="fp32", help="default: %(default)s")
     execution = parser.add_argument_group("execution", "options that do not change the result")
-    add_device(execution)
-    execution.add_argument(
-        "--recompute", action="store_true", help="recompute activations: a third slower, much less memory"
-    )
-    for name, default in (("log", 50), ("valid", 500), ("save", 500)):
-        execution.add_argument(
-            f"--{name}-every",
-            type=positive,
-            default=default,
-            metavar="N",
-            help="interval in steps (default: %(default)s)",
-        )
+    add_training(execution, log_every=50)
 
 
 def run(arguments: argparse.Namespace) -> int:

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from foldatlas.jobs.arguments import TRAINING_PRECISIONS, add_device, not_negative, path, positive, say
+from foldatlas.jobs.arguments import TRAINING_PRECISIONS, add_training, not_negative, path, positive, say
 from foldatlas.schemas.errors import Interrupted, UsageError
 from foldatlas.schemas.wording import counted
 
@@ -156,21 +156,10 @@ def configure(parser: argparse.ArgumentParser) -> None:
     recipe.add_argument("--clip", type=float, metavar="X", help="maximum gradient norm (default: no clipping)")
     recipe.add_argument("--precision", choices=TRAINING_PRECISIONS, default="fp32", help="default: %(default)s")
     execution = parser.add_argument_group("execution", "options that do not change the result")
-    add_device(execution)
+    add_training(execution, log_every=10)
     execution.add_argument(
         "--tokens-per-pass", type=positive, metavar="N", help="tokens per forward pass; more need more memory"
     )
-    execution.add_argument(
-        "--recompute", action="store_true", help="recompute activations: a third slower, much less memory"
-    )
-    for name, default in (("log", 10), ("valid", 500), ("save", 500)):
-        execution.add_argument(
-            f"--{name}-every",
-            type=positive,
-            default=default,
-            metavar="N",
-            help="interval in steps (default: %(default)s)",
-        )
 
 
 def run(arguments: argparse.Namespace) -> int:

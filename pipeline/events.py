@@ -9,6 +9,7 @@ between a commit and its line has committed. `docs/operations.md` lists the even
 import contextlib
 import json
 import os
+import secrets
 import socket
 import sys
 import threading
@@ -36,6 +37,11 @@ class Log:
 _lock = threading.Lock()
 _current: Log | None = None
 _descriptor: int | None = None  # None: standard error
+
+
+def new_run_id() -> str:
+    """Return an id of a run: its time in UTC and six random digits."""
+    return f"{now()[:19].replace(':', '')}-{secrets.token_hex(3)}"
 
 
 def absolute(path: str | None) -> str | None:

@@ -10,7 +10,7 @@ def readable_bytes(number: int) -> str:
     """Return a size in decimal units, such as `1.2 GB`."""
     value = float(number)
     for unit in ("B", "kB", "MB", "GB"):
-        if value < 1000:
+        if value < 999.95:
             return f"{value:.0f} {unit}" if unit == "B" else f"{value:.1f} {unit}"
         value /= 1000
     return f"{value:,.1f} TB"
@@ -18,9 +18,9 @@ def readable_bytes(number: int) -> str:
 
 def readable_time(seconds: float) -> str:
     """Return a time such as `45 s`, `12 min`, `3 h 05 min`."""
-    minutes = round(seconds / 60)
-    if minutes < 1:
+    if seconds < 59.5:
         return f"{seconds:.0f} s"
+    minutes = round(seconds / 60)
     if minutes < 60:
         return f"{minutes} min"
     hours, rest = divmod(minutes, 60)

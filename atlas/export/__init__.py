@@ -1,6 +1,7 @@
 """Subsets of an atlas as files.
 
-subset.py           writing a subset to a folder or a store, with lists and digests
+subset.py           writing a subset to a folder or a store, chunk by chunk
+lists.py            the files beside the chunks: lists, licences, digests
 formats.py          names of the formats, without importing DuckDB
 selection.py        which records a condition, a query or a file of ids selects
 id_files.py         reading ids from a list or from the output of query

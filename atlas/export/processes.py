@@ -29,11 +29,6 @@ class Worker(Protocol):
     def __exit__(self, *_: Any) -> None: ...
 
 
-def available_processors() -> int:
-    """Return the number of processors that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
 def in_processes(worker: Worker, items: Iterable[Any], processes: int) -> Iterator[Any]:
     """Yield the result for each item, in the order in which they finish. `worker` and items are picklable.
 

@@ -125,6 +125,18 @@ def current_accounting(folder: AtlasFolder) -> Accounting | None:
     return index_of(folder).accounting(contents_of(folder))
 
 
+def up_to_date(folder: AtlasFolder, on_phase: Callable[[str], None] = lambda name: None) -> Accounting:
+    """Return the number of records by state from the index, which is built first if it is missing or stale.
+
+    `on_phase` is called before it is built.
+    """
+    accounting = current_accounting(folder)
+    if accounting is None:
+        on_phase("indexing")
+        accounting = build_index(folder)
+    return accounting
+
+
 def _continue(
     content: _Content, database: Path, state: IndexedState, increment: Increment, memory_limit: str | None
 ) -> Accounting | None:

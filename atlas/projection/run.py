@@ -9,7 +9,6 @@ for the layout, one for the others. Memory is that of the layout and of a batch.
 """
 
 import math
-import os
 import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
@@ -82,7 +81,7 @@ def project_atlas(
     *,
     features: str | None = None,
     seed: int = 0,
-    threads: int | None = None,
+    threads: int = 1,
     progress: Progress = lambda done, total: None,
     on_phase: Callable[[str], None] = lambda name: None,
 ) -> Mapped:
@@ -95,7 +94,6 @@ def project_atlas(
     from threadpoolctl import threadpool_limits
 
     begin = time.monotonic()
-    threads = threads or _processors()
     with Atlas.open(folder.uri, memory_limit=MEMORY_LIMIT) as atlas:
         kind = choose_features(atlas, features)
         number = count_structures(atlas)
@@ -131,20 +129,21 @@ def project_atlas(
                     placing = Placing(components_MC, positions_M2, threads)
                     first = 0
                     for batch in counted.each(feature_batches(atlas, kind)):
-                        is_fitted = keys_of(batch.ids_N, seed) <= np.uint64(limit)
-                        last = first + int(is_fitted.sum())
-                        positions = np.empty((len(is_fitted), 2), np.float32)
-                        positions[is_fitted] = positions_M2[first:last]
-                        positions[~is_fitted] = placing.place(components.apply(batch.features_ND[~is_fitted]))
-                        rows.add(batch.ids_N, positions, is_fitted)
+                        is_fitted_N = keys_of(batch.ids_N, seed) <= np.uint64(limit)
+                        last = first + int(is_fitted_N.sum())
+                        placed = placing.place(components.apply(batch.features_ND[~is_fitted_N]))
+                        rows.add(batch.ids_N, _joined(is_fitted_N, positions_M2[first:last], placed), is_fitted_N)
                         first = last
     assert file.entry is not None, "set when the with block ends"
     mark = run.complete({MAP: [file.entry]}, {"structures": file.rows, "fitted": len(ids_M)})
     return _report(Completed(run, mark), is_new=True, seconds=time.monotonic() - begin)
 
 
-def _processors() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+def _joined(is_fitted_N: npt.NDArray[np.bool_], fitted_F2: Floats, placed_P2: Floats) -> Floats:
+    """Return positions [N, 2] of structures of which some are in the layout and the others were placed, in order."""
+    positions_N2 = np.empty((len(is_fitted_N), 2), np.float32)
+    positions_N2[is_fitted_N], positions_N2[~is_fitted_N] = fitted_F2, placed_P2
+    return positions_N2
 
 
 def _is_same(theirs: Mapping[str, Any], ours: Mapping[str, Any]) -> bool:

@@ -7,6 +7,7 @@ Modules:
     encode.py      3Di states and secondary structure of a backbone
     read.py        reading files into staged chains, by several processes, resumable
     identical.py   chains with the same sequence and nearly the same coordinates
+    content.py     what the next version of a database of structures contains
     build.py       the next version of a database of structures, from staged chains
     version.py     writing the files of one version
     sequences.py   the next version of a database of sequences, from FASTA records

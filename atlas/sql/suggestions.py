@@ -28,11 +28,9 @@ def suggestion(message: str, sql: str, columns: Mapping[str, Sequence[str]]) -> 
     known = {name: table for table in reversed(tables) for name in columns[table]}
     if meant := next((name for name in MEANT.get(wrong.lower(), ()) if name in known), None):
         return f"the column {wrong} is called {meant} in {known[meant]}"
-    parts = [name for name in known if wrong.lower() in name.split("_")]
-    near = parts if len(parts) == 1 else difflib.get_close_matches(wrong.lower(), known, 1, _MIN_SIMILARITY)
-    if near:
-        return f"did you mean the column {near[0]} of {known[near[0]]}?"
     elsewhere = [table for table, names in columns.items() if wrong.lower() in names]
     if elsewhere:
         return f"{wrong} is a column of {', '.join(elsewhere[:3])}: join it, for example by structure_id"
-    return None
+    parts = [name for name in known if wrong.lower() in name.split("_")]
+    near = parts if len(parts) == 1 else difflib.get_close_matches(wrong.lower(), known, 1, _MIN_SIMILARITY)
+    return f"did you mean the column {near[0]} of {known[near[0]]}?" if near else None

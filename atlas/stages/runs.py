@@ -1,9 +1,9 @@
-"""All runs of derived stages of an atlas: which there are, which is the latest, and what is left of dead ones."""
+"""All runs of derived stages of an atlas: their status, the latest of each kind, and leftovers of dead processes."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from foldatlas.atlas.folder import AtlasFolder
 from foldatlas.atlas.stages.run import COMPLETE, MANIFEST, RUN, StageRun
@@ -50,6 +50,9 @@ def latest_complete(folder: AtlasFolder, kind: str) -> Completed | None:
     return next(reversed(completed_runs(folder, kind)), None)
 
 
+_LABELS: Final = {"projections": "map"}  # kinds that `status` shows under another name
+
+
 @dataclass(frozen=True)
 class StageStatus:
     """How far a run is: shards done of all, and when it was completed ("" where it is not). `what` says in words what
@@ -65,9 +68,10 @@ class StageStatus:
     def line(self) -> str:
         """Return a line for the terminal."""
         of = f"{self.what}: " if self.what else ""
+        label = _LABELS.get(self.kind, self.kind)
         if self.completed:
-            return f"{self.kind:<9} {of}complete since {self.completed[:16].replace('T', ' ')} UTC"
-        return f"{self.kind:<9} {of}{self.shards_done:,} of {counted(self.shards, 'shard')} done"
+            return f"{label:<9} {of}complete since {self.completed[:16].replace('T', ' ')} UTC"
+        return f"{label:<9} {of}{self.shards_done:,} of {counted(self.shards, 'shard')} done"
 
 
 def stage_status(begun: Sequence[StageRun]) -> list[StageStatus]:

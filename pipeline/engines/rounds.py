@@ -11,8 +11,10 @@ from foldatlas.pipeline import events
 from foldatlas.pipeline.engines import dispatch
 from foldatlas.pipeline.engines.engine import Engine
 from foldatlas.pipeline.interruption import stopping
+from foldatlas.schemas.errors import IncompleteError
 
 ROUNDS: Final = 3  # without progress
+_LISTED: Final = 5  # tasks that an error names
 Task = TypeVar("Task")
 
 
@@ -32,3 +34,12 @@ def run_in_rounds(
         todo = left()
         fruitless += len(todo) == submitted
     return todo
+
+
+def refuse_incomplete(left: Sequence[str], total: int, what: str = "shards") -> None:
+    """Raise IncompleteError if tasks are `left` of `total`; it lists the first of their names."""
+    if left:
+        listed = ", ".join(left[:_LISTED]) + (", ..." if len(left) > _LISTED else "")
+        raise IncompleteError(
+            f"{len(left)} of {total} {what} are not done ({listed}): see the messages above, and run again"
+        )

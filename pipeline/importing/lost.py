@@ -1,12 +1,12 @@
 """Shards of imported structures that were dropped: imported again by the same command, or recorded as lost."""
 
-import secrets
 import socket
 import urllib.parse
 from collections.abc import Collection
 from pathlib import Path
 
-from foldatlas.atlas.folder import AtlasFolder, now
+from foldatlas.atlas.folder import AtlasFolder
+from foldatlas.pipeline import events
 from foldatlas.pipeline.importing.planning import missing_shards
 from foldatlas.pipeline.importing.shards import ShardOptions, import_shard
 from foldatlas.schemas.wording import counted
@@ -18,7 +18,7 @@ def settle_dropped(folder: AtlasFolder, shards: Collection[str]) -> list[str]:
     Shards whose sources exist stay missing: how files were read is not recorded, so only the same command can read
     them again. Return a line for each plan.
     """
-    run_id = f"{now()[:19].replace(':', '')}-{secrets.token_hex(3)}"
+    run_id = events.new_run_id()
     lines = []
     for plan in folder.plans():
         dropped = [shard for shard in plan.shards if shard.name in shards]

@@ -8,21 +8,20 @@ The same command resumes at any step. The atlas is not changed before all files 
 """
 
 import contextlib
-import secrets
 import socket
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 
-from foldatlas.atlas.folder import AtlasFolder, now
+from foldatlas.atlas.folder import AtlasFolder
 from foldatlas.atlas.index.changes import Change
 from foldatlas.atlas.index.lineage import lineage_of
 from foldatlas.atlas.planning.imported_tables import Choice
 from foldatlas.pipeline import events, progress
 from foldatlas.pipeline.engines import conformance, dispatch
 from foldatlas.pipeline.engines.engine import EMBEDDED, Engine
-from foldatlas.pipeline.engines.rounds import run_in_rounds
+from foldatlas.pipeline.engines.rounds import refuse_incomplete, run_in_rounds
 from foldatlas.pipeline.importing.options import ImportOptions
 from foldatlas.pipeline.importing.planning import ReadSource, make_import_plan, missing_shards, plans_to_finish
 from foldatlas.pipeline.importing.reader import end_reader, read_files
@@ -86,7 +85,7 @@ def import_structures(
     folder.check_settings(IMPORTED_SETTINGS, next_step="give a new folder for imported structures")
     sources = _renamed(find_structure_sources(names), name)
     conformance.refuse_if_it_loses(engine, folder)
-    run_id = f"{now()[:19].replace(':', '')}-{secrets.token_hex(3)}"
+    run_id = events.new_run_id()
     written = None if log is None else events.Log(log, run_id)
     events.begin(written)
     events.emit(
@@ -205,11 +204,7 @@ def _write(
             finally:
                 with contextlib.suppress(StoreError):  # sweeping can wait, and must not hide what ended the run
                     folder.sweep()
-    if left:
-        listed = ", ".join(task.shard.name for task in left[:5]) + (", ..." if len(left) > 5 else "")
-        raise IncompleteError(
-            f"{len(left)} of {len(missing)} shards are not done ({listed}): see the messages above, and run again"
-        )
+    refuse_incomplete([task.shard.name for task in left], len(missing))
     folder.pack_manifest()
     ours = [entry for name, entry in folder.entries().items() if name in names]
     return len(ours), sum(entry.folded for entry in ours), sum(entry.failed for entry in ours)

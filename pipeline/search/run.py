@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from foldatlas.atlas.folder import AtlasFolder
-from foldatlas.atlas.index.build import build_index, current_accounting
+from foldatlas.atlas.index.build import build_index, up_to_date
 from foldatlas.atlas.index.novelty import INDEX_TABLES
 from foldatlas.atlas.index.published import index_of
 from foldatlas.atlas.novelty.planning import SearchPlan, Todo, query_cost
@@ -120,8 +120,7 @@ class SearchForecast:
 def planned(folder: AtlasFolder, request: SearchRequest) -> Iterator[tuple[SearchPlan, Path]]:
     """Give the plan of a search run, and a folder beside the atlas to write its inputs in. Builds the index if it is
     missing or older than the atlas."""
-    if current_accounting(folder) is None:
-        build_index(folder)
+    up_to_date(folder)
     reference, recipe = request.reference, request.recipe()
     base = None if request.full else base_of(folder, reference, recipe)
     with staging_of(folder) as staging, index_of(folder).open(_CONFIG) as connection:

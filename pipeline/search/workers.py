@@ -9,6 +9,7 @@ from foldatlas.atlas.novelty.sequence_search import memory_bytes as sequence_mem
 from foldatlas.atlas.reference.mmseqs2 import program
 from foldatlas.atlas.reference.reader import Reference, open_shared
 from foldatlas.folding.planning import host_memory
+from foldatlas.pipeline.workers.devices import own_cores
 from foldatlas.schemas.errors import UsageError
 from foldatlas.schemas.wording import readable_bytes
 
@@ -65,7 +66,7 @@ def peak_bytes() -> int:
 
 def num_threads(workers: int) -> int:
     """Return the threads of one of so many workers of this machine: its share of the cores, or OMP_NUM_THREADS."""
-    said = os.environ.get("OMP_NUM_THREADS", "")
-    if said.isdigit() and int(said) > 0:
-        return int(said)
-    return max(1, len(os.sched_getaffinity(0)) // max(1, workers))
+    threads = os.environ.get("OMP_NUM_THREADS", "")
+    if threads.isdigit() and int(threads) > 0:
+        return int(threads)
+    return max(1, own_cores() // max(1, workers))

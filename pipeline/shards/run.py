@@ -13,7 +13,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 
-from foldatlas.atlas.folder import AtlasFolder, newest_entries, now
+from foldatlas.atlas.folder import AtlasFolder, newest_entries
 from foldatlas.atlas.forecast.device_rates import device_kind, first_entries
 from foldatlas.atlas.index.needed import needed_in
 from foldatlas.atlas.stages.runs import sweep_stages
@@ -21,7 +21,7 @@ from foldatlas.folding.planning.batching import BATCH_MFLOP
 from foldatlas.pipeline import events, progress
 from foldatlas.pipeline.engines import conformance, dispatch
 from foldatlas.pipeline.engines.engine import EMBEDDED, Engine
-from foldatlas.pipeline.engines.rounds import run_in_rounds
+from foldatlas.pipeline.engines.rounds import refuse_incomplete, run_in_rounds
 from foldatlas.pipeline.interruption import interruptible
 from foldatlas.pipeline.planning.costs import deadline_rate
 from foldatlas.pipeline.shards.fold import fold_shard
@@ -29,7 +29,7 @@ from foldatlas.pipeline.shards.goal import Goal, failures_to_retry
 from foldatlas.pipeline.shards.outputs import refuse_missing_outputs, refuse_to_mix
 from foldatlas.pipeline.shards.task import FoldOptions, FoldTask
 from foldatlas.pipeline.workers.supervisor import WorkerSpec, end_children
-from foldatlas.schemas.errors import DamagedAtlasError, IncompleteError, StoreError
+from foldatlas.schemas.errors import DamagedAtlasError, StoreError
 from foldatlas.schemas.manifest import ShardEntry
 from foldatlas.schemas.version import program_version
 
@@ -121,7 +121,7 @@ def _sweep(folder: AtlasFolder) -> None:
 
 
 def _options(folder: AtlasFolder, worker: WorkerSpec, outputs: Sequence[str], log: str | None) -> FoldOptions:
-    run_id = f"{now()[:19].replace(':', '')}-{secrets.token_hex(3)}"
+    run_id = events.new_run_id()
     return FoldOptions(
         atlas=folder.resolved().uri,
         worker=worker,
@@ -162,11 +162,7 @@ def _fold(
             end_children()
             with contextlib.suppress(StoreError):  # sweeping can wait, and must not hide what ended the run
                 _sweep(goal.folder)
-    if left:
-        names = ", ".join(task.shard.name for task in left[:5]) + (", ..." if len(left) > 5 else "")
-        raise IncompleteError(
-            f"{len(left)} of {len(missing)} shards are not done ({names}): see the messages above, and run again"
-        )
+    refuse_incomplete([task.shard.name for task in left], len(missing))
     return after
 
 

@@ -25,21 +25,18 @@ from foldatlas.schemas.errors import SourceError
 MAX_TEXT_BYTES: Final = 1 << 30  # of one structure; the largest of the PDB have about 0.5 GB as mmCIF
 MAX_RATIO: Final = 200  # structures as text compress 4 to 10 times
 
+MAX_HEADER_BYTES: Final = 1 << 20  # of a long name or of attributes of a member of a tar archive
+MAX_DIRECTORY_BYTES: Final = 256 << 20  # of a zip archive: some 2 million members, of 0.5 kB each in memory
+
 _HEAD_BYTES: Final = 512
 _MIN_UNPACKED: Final = 64 << 20  # below this, the ratio is not checked
 _ARCHIVES: Final = (".tar", ".tar.gz", ".tgz", ".tar.zst", ".zip")
 _ZIP: Final = (b"PK\x03\x04", b"PK\x05\x06")  # how a zip archive begins: with a member, or empty
-
-
-# of zipfile: a damaged file or member, an unknown method of compression, encryption
-_ZIP_ERRORS: Final = (zipfile.BadZipFile, zlib.error, lzma.LZMAError, NotImplementedError, RuntimeError, ValueError)
-
-
-MAX_HEADER_BYTES: Final = 1 << 20  # of a long name or of attributes of a member of a tar archive
-MAX_DIRECTORY_BYTES: Final = 256 << 20  # of a zip archive: some 2 million members, of 0.5 kB each in memory
 _ZIP_END: Final = struct.Struct("<4s4H2LH")  # the end of the directory, before a comment of at most 65,535 bytes
 _ZIP64_END: Final = struct.Struct("<4sQ2H2L4Q")
 _ZIP64_LOCATOR: Final = struct.Struct("<4sLQL")
+# of zipfile: a damaged file or member, an unknown method of compression, encryption
+_ZIP_ERRORS: Final = (zipfile.BadZipFile, zlib.error, lzma.LZMAError, NotImplementedError, RuntimeError, ValueError)
 
 Wanted = Callable[[int], bool]  # whether to read the member of this number, from 0
 Named = Callable[[str], bool]  # whether to read the member of this name

@@ -5,23 +5,21 @@ and those that are still missing are named.
 """
 
 import contextlib
-import secrets
 import socket
 import time
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from typing import Any
 
-from foldatlas.atlas.folder import now
 from foldatlas.atlas.stages.run import StageRun
 from foldatlas.atlas.stages.runs import sweep_stages
 from foldatlas.pipeline import events, progress
 from foldatlas.pipeline.engines import conformance, dispatch
 from foldatlas.pipeline.engines.engine import EMBEDDED, Engine
-from foldatlas.pipeline.engines.rounds import run_in_rounds
+from foldatlas.pipeline.engines.rounds import refuse_incomplete, run_in_rounds
 from foldatlas.pipeline.interruption import interruptible
 from foldatlas.pipeline.stages.shard import ShardWork, StageOptions, StageResult, StageTask, compute_shard
-from foldatlas.schemas.errors import IncompleteError, StoreError
+from foldatlas.schemas.errors import StoreError
 from foldatlas.schemas.stages import StageShard
 from foldatlas.schemas.version import program_version
 
@@ -58,7 +56,7 @@ def run_stage(
     Raise Interrupted when asked to stop, with all committed shards kept; IncompleteError if shards are missing in the
     end.
     """
-    run_id = f"{now()[:19].replace(':', '')}-{secrets.token_hex(3)}"
+    run_id = events.new_run_id()
     folder = run.folder.resolved()
     run = StageRun(folder, run.document)
     options = StageOptions(
@@ -124,9 +122,4 @@ def _compute(run: StageRun, missing: list[StageTask], engine: Engine, doing: str
             finally:
                 with contextlib.suppress(StoreError):  # sweeping can wait, and what ended the run is to be reported
                     sweep_stages(run.folder)
-        if left:
-            names = ", ".join(task.shard.name for task in left[:5]) + (", ..." if len(left) > 5 else "")
-            raise IncompleteError(
-                f"{len(left)} of {len(missing)} shards of {run.kind}/{run.name} are not done ({names}): see the "
-                "messages above, and run again"
-            )
+        refuse_incomplete([task.shard.name for task in left], len(missing), f"shards of {run.kind}/{run.name}")

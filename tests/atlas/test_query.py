@@ -326,7 +326,7 @@ def test_memory_is_limited(built, tmp_path: Path) -> None:
     build_index(AtlasFolder(tmp_path / "atlas"))
     with Atlas.open(tmp_path / "atlas", memory_limit="123MB") as atlas:
         assert atlas.query("SELECT current_setting('memory_limit')").rows() == [("117.3 MiB",)]
-    with pytest.raises(UsageError, match="'much' is no memory limit, such as 4GB"):
+    with pytest.raises(UsageError, match="'much' is not a memory limit such as 4GB"):
         Atlas.open(tmp_path / "atlas", memory_limit="much")
 
 
@@ -355,7 +355,5 @@ def test_options_of_the_command(indexed, tmp_path: Path, capfdbinary: pytest.Cap
     assert capfdbinary.readouterr().out.decode().split() == ['"answer"', "42"]
     assert main(["query", place, LONG, "--time-limit", "0.2"]) == 2
     assert b"time limit of 0.2 s" in capfdbinary.readouterr().err
-    assert main(["query", place, "SELECT 1", "--memory-limit", "much"]) == 2
-    assert b"is no memory limit" in capfdbinary.readouterr().err
     assert main(["query", place, "--schema", "SELECT 1"]) == 2
     assert b"give one of" in capfdbinary.readouterr().err

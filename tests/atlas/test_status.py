@@ -11,7 +11,6 @@ from foldatlas.atlas.forecast.device_rates import measured_rate
 from foldatlas.atlas.status import status
 from foldatlas.schemas.errors import DamagedAtlasError, NotAnAtlasError
 from foldatlas.schemas.records import Outcome, Settings
-from foldatlas.schemas.wording import readable_bytes
 
 
 def test_status_counts_what_is_done_and_left(built) -> None:
@@ -80,10 +79,3 @@ def test_missing_or_damaged_atlas_is_refused(tmp_path: Path, copy: Callable) -> 
     next((built.root / "plans").iterdir()).write_text("{}")
     with pytest.raises(DamagedAtlasError, match="not a valid Plan"):
         status(built.folder)
-
-
-@pytest.mark.parametrize(
-    ("number", "text"), [(0, "0 B"), (999, "999 B"), (1000, "1.0 kB"), (2_800_000, "2.8 MB"), (15 * 10**12, "15.0 TB")]
-)
-def test_bytes_are_formatted_with_units(number: int, text: str) -> None:
-    assert readable_bytes(number) == text

@@ -28,6 +28,7 @@ PUBLIC = {  # module -> what users import from it
     "jobs.evaluate": "evaluate",
     "jobs.export": "export",
     "jobs.fold": "fold",
+    "jobs.import_": "import_structures",
     "jobs.index": "index",
     "jobs.merge": "merge",
     "jobs.plan": "plan",

@@ -22,8 +22,8 @@ ORDER = {
     "matrices structure_files",
     "pipeline": "interruption progress events shard_work staging workers sources engines planning importing shards "
     "stages search clustering embedding dask_preload dask_keys",
-    "jobs": "arguments weights choices report novelty cluster plan fold import_ embed evaluate export diff index "
-    "annotate project merge query serve status train_fold train_lm train verify reference cli",
+    "jobs": "arguments progress weights choices report novelty cluster plan fold import_ embed evaluate export diff "
+    "index annotate project merge query serve status train_fold train_lm train verify reference cli",
 }
 
 

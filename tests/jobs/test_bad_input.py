@@ -12,6 +12,8 @@ from foldatlas.schemas.records import STANDARD_RESIDUES
 
 Run = Callable[..., subprocess.CompletedProcess[str]]
 
+pytestmark = pytest.mark.usefixtures("one_child")
+
 # One of each fault of a record: id and bytes -> the reason it must be refused for.
 FAULTS = {
     "empty_sequence": b">empty\n",
@@ -50,6 +52,7 @@ def test_every_fault_is_refused_by_name_and_the_rest_folds(faulty: Path, tmp_pat
     reasons = ", ".join(f"1 {reason}" for reason in sorted(FAULTS))
     assert done.stdout == f"32 records: 20 folded, 0 repeated, 12 refused ({reasons}), 0 failed\n"
     assert "text before the first '>'" in done.stderr
+    assert f'refused records by reason: foldatlas query {atlas} "select' in done.stderr
     assert "Traceback" not in done.stderr
     with Atlas.open(atlas) as opened:
         refused = dict(opened.query("select outcome, id from refused").rows())

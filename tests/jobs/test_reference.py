@@ -396,6 +396,16 @@ def test_mistakes_are_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str
     assert not any("Traceback" in line for line in said)
 
 
+def test_files_without_an_entry_are_reported(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "notes.pdb").write_text("not a structure\n")
+    assert main(["reference", str(tmp_path / "notes.pdb"), str(tmp_path / "db"), "--workers", "1"]) == 3
+    shown = capsys.readouterr().err.splitlines()
+    assert shown == [
+        "files: 1 not_structure",
+        "no entry could be made of these files: see the outcomes in docs/reference.md",
+    ]
+
+
 def test_damaged_database_is_refused(built: Path, tmp_path: Path) -> None:
     found = Reference.open(copied(built, tmp_path))
     path = found.data / "offsets.npy"
