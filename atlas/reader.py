@@ -18,7 +18,6 @@ from foldatlas.atlas.macros.functions import add_functions
 from foldatlas.atlas.macros.parquet_views import PARQUET_VIEWS, ROWS, VARIABLE, has_parquet_views
 from foldatlas.atlas.macros.schema import described_columns, sql_schema
 from foldatlas.atlas.parquet.coordinates import StoredStructure
-from foldatlas.atlas.parquet.store_dataset import store_dataset
 from foldatlas.atlas.parquet.structures import StructureLocation, read_structures
 from foldatlas.atlas.sql.parameters import Parameters, with_parameters
 from foldatlas.atlas.sql.query import Result, read_only
@@ -255,6 +254,9 @@ class Atlas:
             files = ", ".join(literal(escape_glob(begin + path)) for path, _ in listed)
             source = f"read_parquet([{files}], filename = true)"
         else:
+            # pyarrow.dataset imports pandas, which takes longer than most queries
+            from foldatlas.atlas.parquet.store_dataset import store_dataset
+
             begin, source = "", f"files_of_{view}"
             cursor.register(source, store_dataset(self.folder.storage, dict(listed), TABLES[view]))
         [(num_copies,)] = cursor.execute(

@@ -11,6 +11,7 @@ batch, the main thread computes the one before, and one collects, packs and send
 
 import contextlib
 import functools
+import gc
 import os
 import queue
 import sys
@@ -84,6 +85,7 @@ def serve(connection: Connection, load_model: Callable[[], Loaded], idle_seconds
     """Load the model, then answer requests (messages.py) until the parent closes the connection or has sent nothing for
     `idle_seconds`.
     """
+    gc.disable()  # of what is imported and loaded nothing is garbage, and looking for it takes a sixth of the time
     try:
         settings, stages = load_model()
     except Exception as error:
@@ -92,6 +94,8 @@ def serve(connection: Connection, load_model: Callable[[], Loaded], idle_seconds
         )
         send(connection, NotReady(reason))
         return
+    gc.freeze()
+    gc.enable()
     send(connection, Ready(settings))
     prepared: _Batches = queue.Queue(1)
     computed: _Batches = queue.Queue(1)

@@ -13,6 +13,8 @@ from foldatlas.atlas.folder import AtlasFolder
 from foldatlas.atlas.reader import Atlas
 from foldatlas.pipeline.importing import run as importing
 from foldatlas.pipeline.importing.reader import end_reader
+from foldatlas.pipeline.shards import run as folding
+from foldatlas.pipeline.workers.supervisor import end_children
 from foldatlas.schemas.records import STANDARD_RESIDUES
 
 EXAMPLE = Path(__file__).parents[2] / "examples" / "gut.fasta"
@@ -57,6 +59,15 @@ def one_reader() -> Iterator[None]:
         patched.setattr(importing, "end_reader", lambda: None)
         yield
     end_reader()
+
+
+@pytest.fixture(scope="module")
+def one_child() -> Iterator[None]:
+    """Let all folds of a module that run in this process use one child, which loads torch and the model once."""
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(folding, "end_children", lambda: None)
+        yield
+    end_children()
 
 
 @pytest.fixture(scope="session")

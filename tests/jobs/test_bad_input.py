@@ -12,6 +12,8 @@ from foldatlas.schemas.records import STANDARD_RESIDUES
 
 Run = Callable[..., subprocess.CompletedProcess[str]]
 
+pytestmark = pytest.mark.usefixtures("one_child")
+
 # One of each fault of a record: id and bytes -> the reason it must be refused for.
 FAULTS = {
     "empty_sequence": b">empty\n",

@@ -15,7 +15,6 @@ import pytest
 from paused import pausing_environment
 
 from foldatlas.atlas.folder import AtlasFolder
-from foldatlas.schemas.records import STANDARD_RESIDUES
 
 distributed = pytest.importorskip("distributed")
 psutil = pytest.importorskip("psutil")
@@ -26,26 +25,14 @@ from dask_cluster import (  # noqa: E402
     command_of,
     committed,
     descendants,
-    folded_alone,
     is_folding,
     running,
     runs_of,
     until,
     worker_process,
-    write_proteins,
 )
 
 COMMAND = [sys.executable, "-m", "foldatlas.jobs.cli"]
-
-
-@pytest.fixture(scope="module")
-def fasta(tmp_path_factory: pytest.TempPathFactory) -> str:
-    return str(write_proteins(tmp_path_factory.mktemp("fasta") / "short.fasta", 16, STANDARD_RESIDUES, seed=5))
-
-
-@pytest.fixture(scope="module")
-def embedded(fasta: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return folded_alone(COMMAND, Path(fasta), tmp_path_factory.mktemp("embedded") / "atlas")
 
 
 @pytest.fixture
@@ -69,13 +56,13 @@ def check_committed_once(atlas: Path) -> None:
 
 
 def test_three_workers_one_killed_and_one_added(
-    cluster: Cluster, fasta: str, embedded: Path, tables: Callable[[Path], Any], tmp_path: Path
+    cluster: Cluster, short_proteins: str, whole: Path, tables: Callable[[Path], Any], tmp_path: Path
 ) -> None:
     atlas = tmp_path / "atlas"
     workers = [cluster.add_worker() for _ in range(3)]
     options = ["--runner", "DaskRunner", "--", f"--dask_client_address={cluster.address}"]
     driver = subprocess.Popen(
-        [*COMMAND, "fold", fasta, atlas.name, "--model", "nano", *options],
+        [*COMMAND, "fold", short_proteins, atlas.name, "--model", "nano", *options],
         env=cluster.environment,
         cwd=tmp_path,
         stdout=subprocess.PIPE,
@@ -88,10 +75,10 @@ def test_three_workers_one_killed_and_one_added(
     victim.kill()
     cluster.add_worker()
     out, errors = driver.communicate(timeout=PATIENCE)
-    assert (driver.returncode, out) == (0, "16 records: 16 folded, 0 repeated, 0 refused, 0 failed\n"), errors
+    assert (driver.returncode, out) == (0, "24 records: 24 folded, 0 repeated, 0 refused, 0 failed\n"), errors
     assert "Traceback" not in errors
     check_committed_once(atlas)
-    assert tables(atlas) == tables(embedded)
+    assert tables(atlas) == tables(whole)
     runs = {entry.run.run_id for entry in AtlasFolder(atlas).entries().values()}
     assert len(runs) == 1
     # the dead worker's child died with it, and at the end every worker's child gave its device back
@@ -100,13 +87,13 @@ def test_three_workers_one_killed_and_one_added(
 
 
 def test_a_scheduler_file_a_stop_and_a_stranger(
-    cluster: Cluster, fasta: str, embedded: Path, tables: Callable[[Path], Any], tmp_path: Path
+    cluster: Cluster, short_proteins: str, whole: Path, tables: Callable[[Path], Any], tmp_path: Path
 ) -> None:
     """SIGTERM on a shared cluster: workers abandon their shards and live on; the next run, by the scheduler's file,
     ends equal. A client without the certificate is refused."""
     atlas = tmp_path / "atlas"
     options = ["--runner", "DaskRunner", "--", "--dask_scheduler_file", str(cluster.file)]
-    command = [*COMMAND, "fold", fasta, str(atlas), "--model", "nano", *options]
+    command = [*COMMAND, "fold", short_proteins, str(atlas), "--model", "nano", *options]
     worker = cluster.add_pausing_worker()
     driver = subprocess.Popen(command, env=cluster.environment, stderr=subprocess.PIPE, text=True)
     cluster.wait_for_pause(driver)
@@ -128,16 +115,16 @@ def test_a_scheduler_file_a_stop_and_a_stranger(
     assert done.returncode == 0, done.stderr
     assert worker.poll() is None
     check_committed_once(atlas)
-    assert tables(atlas) == tables(embedded)
+    assert tables(atlas) == tables(whole)
     of_each = runs_of(atlas)
     assert len(of_each) == 2 and of_each[stopped] <= 2  # the stopped run ended with the commit in hand
 
 
 @pytest.mark.slow
-def test_workers_of_our_own(fasta: str, embedded: Path, tables: Callable[[Path], Any], tmp_path: Path) -> None:
+def test_workers_of_our_own(short_proteins: str, whole: Path, tables: Callable[[Path], Any], tmp_path: Path) -> None:
     """Ctrl-C to the whole group, as a terminal sends it; then resumed to the same end. No process is left."""
     atlas = tmp_path / "atlas"
-    command = [*COMMAND, "fold", fasta, str(atlas), "--model", "nano", "--workers", "2"]
+    command = [*COMMAND, "fold", short_proteins, str(atlas), "--model", "nano", "--workers", "2"]
     pauses = tmp_path / "pauses"
     pausing = pausing_environment(pauses, "spawn_main")  # a worker, before its second commit
     driver = subprocess.Popen(
@@ -156,6 +143,6 @@ def test_workers_of_our_own(fasta: str, embedded: Path, tables: Callable[[Path],
     done = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE)
     assert done.returncode == 0, done.stderr
     check_committed_once(atlas)
-    assert tables(atlas) == tables(embedded)
+    assert tables(atlas) == tables(whole)
     hosts = {path.name.split("_")[-2] for path in (atlas / "structures").iterdir()}
     assert len(hosts) > 1  # several processes wrote

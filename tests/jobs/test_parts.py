@@ -14,6 +14,8 @@ Run = Callable[..., subprocess.CompletedProcess[str]]
 Tables = Callable[[Path], dict[str, list[tuple[object, ...]]]]
 DONE = "24 records: 24 folded, 0 repeated, 0 refused, 0 failed\n"
 
+pytestmark = pytest.mark.usefixtures("one_child")
+
 
 @pytest.mark.slow
 def test_parts_of_two_machines_merge_to_the_whole_and_grow(

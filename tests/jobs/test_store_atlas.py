@@ -20,6 +20,8 @@ from foldatlas.jobs.cli import main
 
 Run = Callable[..., subprocess.CompletedProcess[str]]
 
+pytestmark = pytest.mark.usefixtures("one_child")
+
 
 @pytest.fixture
 def fasta(reference: tuple[str, Path]) -> str:

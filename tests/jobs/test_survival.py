@@ -13,7 +13,10 @@ from paused import Paused
 
 from foldatlas.atlas.folder import AtlasFolder
 
-pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="finds children in /proc")
+pytestmark = [
+    pytest.mark.skipif(sys.platform != "linux", reason="finds children in /proc"),
+    pytest.mark.usefixtures("one_child"),
+]
 
 
 def children_of(process: int) -> list[int]:

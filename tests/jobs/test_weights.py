@@ -239,18 +239,28 @@ def test_a_language_model_is_not_fetched_to_fold(
     assert Hub.requests == 0
 
 
-@pytest.mark.parametrize("command", ["fold", "plan", "embed", "evaluate", "train lm", "train fold"])
 def test_nothing_is_fetched_for_input_that_is_not_there(
-    command: str, hub: ThreadingHTTPServer, environment: dict[str, str], run: Run, tmp_path: Path
+    hub: ThreadingHTTPServer, environment: dict[str, str], tmp_path: Path
 ) -> None:
-    model = ["--model", NAME if command == "embed" else "esmfold_v1"]
-    if command.startswith("train"):
-        model = ["--preset", "nano", *(["--language-model", NAME] if command == "train fold" else [])]
+    """Six commands in one process, which has read the hub's address."""
+    files = [str(tmp_path / "none"), str(tmp_path / "out")]
+    folding, language = ["--model", "esmfold_v1"], ["--model", NAME]
+    commands = [
+        ["fold", *files, *folding],
+        ["plan", *files, *folding],
+        ["embed", *files, *language],
+        ["evaluate", *files, *folding],
+        ["train", "lm", *files, "--preset", "nano"],
+        ["train", "fold", *files, "--preset", "nano", "--language-model", NAME],
+    ]
+    program = f"from foldatlas.jobs.cli import main\nfor words in {commands}: print(main(words), flush=True)"
     there = {**environment, "HF_ENDPOINT": f"http://127.0.0.1:{hub.server_port}"}
-    done = run(*command.split(), tmp_path / "none", tmp_path / "out", *model, env=there)
-    assert done.returncode == 2, done.stderr
-    line = done.stderr.splitlines()[-1]
-    assert line.startswith(f"foldatlas {command.split()[0]}: {tmp_path / 'none'} ")
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, env=there, timeout=300)
+    assert done.stdout.split() == ["2"] * len(commands), done.stderr
+    lines = [line for line in done.stderr.splitlines() if line.startswith("foldatlas ")]
+    assert len(lines) == len(commands)
+    for words, line in zip(commands, lines, strict=True):
+        assert line.startswith(f"foldatlas {words[0]}: {tmp_path / 'none'} ")
     assert Hub.requests == 0
     assert not (tmp_path / "out").exists()
 

@@ -203,6 +203,7 @@ def model(tmp_path: Path, worker: WorkerSpec, costs: CostModel, monkeypatch: pyt
 _SAME_FIXTURES = [HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
 
 
+@pytest.mark.slow
 @settings(max_examples=2, suppress_health_check=_SAME_FIXTURES)
 @given(common=Edits, first=Edits, second=Edits)
 def test_a_changed_file_gives_a_fresh_atlas(

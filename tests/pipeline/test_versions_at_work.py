@@ -25,6 +25,8 @@ from foldatlas.schemas.errors import UsageError
 A, B, C, LONG = "MKTAYIAKQR", "MKLLPWGTSAC", "MAEGHIKLPQRS", "M" + "AKLE" * 10
 POISON = "MAFAILKKKL"
 
+pytestmark = pytest.mark.slow  # its tests together
+
 
 class Reader:
     """Plans and folds one file into `atlas`."""
