@@ -7,7 +7,7 @@ device; views and allocations are not. A composite operation of torch counts onc
 kernels. Bytes of an operation are those of the tensors that it reads and writes, each element once. transformers' count
 of operations does not depend on widths, and is taken from a network of narrow layers with as many of them.
 
-Of a metagenomic mix (gpu_fold.py), in the batches that `fold` makes of it, the language model's operations and bytes
+Of a metagenomic mix (gpu_models.py), in the batches that `fold` makes of it, the language model's operations and bytes
 are counted with the batches padded and packed.
 """
 
@@ -18,7 +18,7 @@ from contextlib import contextmanager
 from typing import Any, Final
 
 import torch
-from gpu_fold import metagenomic_mix
+from gpu_models import metagenomic_mix
 from machine import add_output, write_results
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode

@@ -13,6 +13,7 @@ import os
 import subprocess
 import sys
 import tempfile
+from datetime import date
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
@@ -59,7 +60,7 @@ def main() -> int:
             ran = run(chosen, Path(folder) / "results.xml")
         failed |= any(row["outcome"] not in ("passed", "skipped") for row in ran.values())
         rows = {test: (rows | ran)[test] for test in tests if test in rows | ran}  # without tests that are gone
-        lines = ["# Tests marked `long`", "", hardware(), "", NOTES, ""]
+        lines = ["# Tests marked `long`", "", f"{hardware()}; until {date.today()}", "", NOTES, ""]
         lines += ["| test | outcome | s | CPU s | commit | load |", "|---|---|---|---|---|---|"]
         for test, row in rows.items():
             outcome = " ".join([row["outcome"], *row["reason"].splitlines()[:1]]).replace("|", "/")[:200]

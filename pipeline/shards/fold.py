@@ -16,7 +16,6 @@ from collections.abc import Sequence
 from contextlib import closing
 
 from foldatlas.atlas.folder import AtlasFolder
-from foldatlas.atlas.index.needed import skipped_rows
 from foldatlas.atlas.parquet.coordinates import structure_ids_of
 from foldatlas.pipeline import events
 from foldatlas.pipeline.interruption import give_up, raise_if_stopping
@@ -144,6 +143,9 @@ def _returned_rows(folder: AtlasFolder, task: FoldTask, entry: ShardEntry) -> li
     """Return which rows of a committed shard are needed now and were neither folded nor failed; [] for none."""
     if not entry.skipped:
         return []
+    # Needs DuckDB, without which a machine can fold shards that have no entry (benchmarks/gpu_job.py).
+    from foldatlas.atlas.index.needed import skipped_rows
+
     skipped = skipped_rows(folder, task.sequences, task.shard, entry)
     return [bool(is_skipped) and needed for is_skipped, needed in zip(skipped, task.is_needed(), strict=True)]
 

@@ -9,7 +9,8 @@ from foldatlas.schemas.errors import FoldAtlasError
 
 # Threads that wait for each other by spinning lose whole time slices as soon as another program runs on the machine: a
 # 150-residue protein took 9.8 s instead of 0.7 s on two busy cores (docs/log.md).
-CHILD_ENVIRONMENT: Final = {"OMP_WAIT_POLICY": "passive"}
+# CUDA numbers GPUs by speed, nvidia-smi, by which devices are chosen and locked, by their place on the bus.
+CHILD_ENVIRONMENT: Final = {"OMP_WAIT_POLICY": "passive", "CUDA_DEVICE_ORDER": "PCI_BUS_ID"}
 
 
 def start_child(command: list[str], descriptor: int) -> subprocess.Popen[bytes]:

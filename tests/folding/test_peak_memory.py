@@ -89,7 +89,7 @@ def test_live_bytes_are_counted() -> None:
 
 
 @pytest.mark.parametrize(
-    "length", [512, 6000, *(pytest.param(length, marks=pytest.mark.long) for length in (1024, 2048, 4000))]
+    "length", [512, 6000, *(pytest.param(length, marks=pytest.mark.long) for length in (1024, 2048, 4000, 12000))]
 )
 def test_at_most_three_pair_tensors_are_alive(network: ESMFold, length: int) -> None:
     """With the rows that are planned for a GPU; at 512 residues, with fewer than it would take."""
@@ -101,7 +101,9 @@ def test_at_most_three_pair_tensors_are_alive(network: ESMFold, length: int) -> 
     assert measured <= predicted <= 1.5 * measured
 
 
-@pytest.mark.parametrize(("length", "card_bytes"), [(2048, 80 * GB), (6000, 141 * GB)])
+@pytest.mark.parametrize(
+    ("length", "card_bytes"), [(2048, 80 * GB), (6000, 141 * GB), (10_500, 80 * GB), (14_700, 141 * GB)]
+)
 def test_long_proteins_fit_without_flags(length: int, card_bytes: int) -> None:
     limit = int(0.9 * (card_bytes - WEIGHTS_BYTES))
     rows = cost.choose_rows(ONE_LAYER, 1, length, precision="bf16", device="cuda", memory_limit=limit)

@@ -127,3 +127,16 @@ def test_meta_device_refuses_what_the_host_would_read(read) -> None:
     """So the network reads nothing from its device, if it runs there."""
     with pytest.raises((RuntimeError, NotImplementedError)):
         read(torch.ones(3, device=META))
+
+
+def test_attention_of_a_network_is_not_computed_by_cudnn(stages) -> None:
+    """It would make the host plan each new shape. The setting of the process is restored."""
+    used = []
+    hook = stages._network.esm_s_mlp.register_forward_hook(
+        lambda *_: used.append(torch.backends.cuda.cudnn_sdp_enabled())
+    )
+    try:
+        stages.compute(stages.prepare(["MKTAYIAK", "M"]))
+    finally:
+        hook.remove()
+    assert used == [False] and torch.backends.cuda.cudnn_sdp_enabled()
