@@ -27,7 +27,7 @@ _TOLERANCES: Final = {torch.float32: 1e-5, torch.bfloat16: 0.03}
 
 def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None, *, relu: bool = False) -> Tensor:
     """Return `x` [..., I] times the transpose of `weight` [O, I], plus `bias` [O], with ReLU if `relu`."""
-    y = (_by_onednn if _uses_onednn(x) else F.linear)(x, weight, bias)
+    y = (_by_onednn if _uses_onednn(x, weight) else F.linear)(x, weight, bias)
     # Not fused: oneDNN's ReLU turns NaN into 0, which would hide broken weights. Fusing saves no time either.
     return y.relu_() if relu else y
 
@@ -42,7 +42,7 @@ def _times_by_onednn(x: Tensor, weight: Tensor, bias: Tensor | None, factor: Ten
 
 def products(a_NIK: Tensor, b_NJK: Tensor) -> Tensor:
     """Return the product of `a` and the transpose of `b` for each of N: [N, I, J]."""
-    if a_NIK.dtype == torch.float32 and _uses_onednn(a_NIK) and min(b_NJK.shape[1:]) >= _MIN_PRODUCT_ROWS:
+    if a_NIK.dtype == torch.float32 and _uses_onednn(a_NIK, b_NJK) and min(b_NJK.shape[1:]) >= _MIN_PRODUCT_ROWS:
         product_NIJ = a_NIK.new_empty(*a_NIK.shape[:2], b_NJK.shape[1])
         for product_IJ, a_IK, b_JK in zip(product_NIJ, a_NIK, b_NJK, strict=True):
             product_IJ.copy_(linear(a_IK, b_JK))
@@ -50,9 +50,11 @@ def products(a_NIK: Tensor, b_NJK: Tensor) -> Tensor:
     return torch.bmm(a_NIK, b_NJK.transpose(1, 2))
 
 
-def _uses_onednn(x: Tensor) -> bool:
-    # The operator has no derivative, so torch's own product is used when gradients are recorded.
-    return x.device.type == "cpu" and not torch.is_grad_enabled() and has_onednn(x.dtype)
+def _uses_onednn(x: Tensor, weight: Tensor) -> bool:
+    # The operator has no derivative, so torch's own product is used when gradients are recorded. It does not convert
+    # its inputs, which differ in dtype under torch.autocast.
+    is_plain = x.device.type == "cpu" and x.dtype == weight.dtype and not torch.is_grad_enabled()
+    return is_plain and has_onednn(x.dtype)
 
 
 @cache
@@ -91,12 +93,12 @@ class Linear(nn.Linear):
     def sigmoid(self, x: Tensor) -> Tensor:
         """Return the sigmoid of the output."""
         # In float32 oneDNN's sigmoid has other last bits than torch's.
-        if x.dtype == torch.bfloat16 and _uses_onednn(x):
+        if x.dtype == torch.bfloat16 and _uses_onednn(x, self.weight):
             return _by_onednn(x, self.weight, self.bias, "sigmoid")
         return self(x).sigmoid_()
 
     def times(self, x: Tensor, factor: Tensor) -> Tensor:
         """Return the output times `factor`, of the same shape."""
-        if _uses_onednn(x):
+        if _uses_onednn(x, self.weight):
             return _times_by_onednn(x, self.weight, self.bias, factor)
         return multiply(self(x), factor)

@@ -37,7 +37,7 @@ def everything_in_float64() -> Iterator[None]:
         patch.setattr(torch, "float32", torch.float64)
         patch.setattr(torch, "float", torch.float64)
         patch.setattr(torch.Tensor, "float", torch.Tensor.double)
-        patch.setattr(linear, "_uses_onednn", lambda x: False)
+        patch.setattr(linear, "_uses_onednn", lambda x, weight: False)
         before = torch.get_default_dtype()
         torch.set_default_dtype(torch.float64)
         try:

@@ -170,7 +170,9 @@ def test_in_the_drivers_process_it_is_equal_to_the_embedded_run(
     lines = [
         line for line in done.stderr.splitlines() if not line.startswith("folding: ")
     ]  # progress of a slow machine
-    assert len(lines) == 5, done.stderr  # the plan, what was folded, the report: nothing of Beam's
+    assert len(lines) == 6, (
+        done.stderr
+    )  # the plan, what was folded, how to list refused records, the report: nothing of Beam's
     assert tables(atlas) == tables(clean)
 
 

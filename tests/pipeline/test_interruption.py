@@ -110,13 +110,13 @@ def test_a_run_whose_worker_is_stopped_ends_by_itself(
         from foldatlas.schemas.errors import Interrupted
 
         interruption.GRACE_SECONDS = 600  # however busy the machine is, it ends before
-        real = Child._wait
-        def wait(self, seconds, since):
+        real = Child._receive
+        def receive(self, seconds, since):
             if self._mflop_per_second and not printed:
                 printed.append(print("folding", flush=True))
             return real(self, seconds, since)
         printed = []
-        Child._wait = wait
+        Child._receive = receive
         folder = AtlasFolder(Path(sys.argv[1]))
         command = (sys.executable, "-P", sys.argv[2])
         spec = WorkerSpec("nano", folder.header().settings, "cpu", command=command, min_deadline_seconds=600)
