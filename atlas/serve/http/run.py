@@ -73,7 +73,10 @@ def run(app: FastAPI, settings: ServerSettings, listener: socket.socket, on_read
             on_ready(f"http://{name}:{port}{settings.prefix}")
 
     gc.freeze()  # what was imported stays: a collection that traverses it takes 0.1 s
-    Server(config_of(app, settings)).run(sockets=[listener])
+    try:
+        Server(config_of(app, settings)).run(sockets=[listener])
+    finally:
+        gc.unfreeze()  # otherwise DuckDB's binding (nanobind) lists its objects as leaked when Python ends
 
 
 def listen(settings: ServerSettings) -> socket.socket:

@@ -48,6 +48,7 @@ def server(indexed: Built, tmp_path_factory: pytest.TempPathFactory) -> Iterator
     assert list(temporary.iterdir()) == []  # its link of the index, and temporary files of statements
     reading.join(60)
     process.stderr.close()
+    assert lines[-1].startswith("foldatlas serve: stopped"), lines[-5:]  # nothing of a library follows
     log = "".join(lines)
     assert "GET /v1/structures/{name:path} 200" in log
     assert TOKEN not in log and "a1" not in log and "Traceback" not in log
