@@ -55,6 +55,8 @@ def device_uuid(device: str) -> str | None:
         return chosen
     try:
         return _ask("uuid", chosen)
+    except FileNotFoundError as error:
+        raise UsageError(f"device {device}: there is no NVIDIA driver (no nvidia-smi): use --device cpu") from error
     except (OSError, subprocess.SubprocessError) as error:
         raise UsageError(f"device {device}: nvidia-smi failed ({error}): use --device cpu") from error
 
