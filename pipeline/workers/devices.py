@@ -56,7 +56,9 @@ def device_uuid(device: str) -> str | None:
     try:
         return _ask("uuid", chosen)
     except FileNotFoundError as error:
-        raise UsageError(f"device {device}: there is no NVIDIA driver (no nvidia-smi): use --device cpu") from error
+        raise UsageError(
+            f"device {device}: no NVIDIA driver was found (nvidia-smi is missing): use --device cpu"
+        ) from error
     except (OSError, subprocess.SubprocessError) as error:
         raise UsageError(f"device {device}: nvidia-smi failed ({error}): use --device cpu") from error
 

@@ -348,7 +348,7 @@ def test_a_gpu_is_known_by_its_identity(monkeypatch: pytest.MonkeyPatch, tmp_pat
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES")
     assert choose_device("cuda") == "cuda"
     monkeypatch.setenv("PATH", "")
-    with pytest.raises(FoldAtlasError, match=r"no NVIDIA driver .*--device cpu"):
+    with pytest.raises(FoldAtlasError, match=r"no NVIDIA driver was found .*--device cpu"):
         device_uuid("cuda")
     with pytest.raises(UsageError, match="use --device cpu"):
         choose_device("cuda")
